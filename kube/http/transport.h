@@ -1,0 +1,71 @@
+// What the Kubernetes client needs of HTTP. The one implementation is on cpprestsdk, whose headers
+// are slow to compile: nothing outside kube/http includes them.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "kube/config/config.h"
+
+namespace pointsman::kube {
+
+struct HttpRequest {
+  std::string method = "GET";
+  // Path and query, percent-encoded by the caller: "/api/v1/services?limit=500".
+  std::string target;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+  // The longest time without a byte from the server before the request fails.
+  std::chrono::seconds timeout{30};
+};
+
+struct HttpResponse {
+  int status = 0;
+  // Names in lower case.
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+
+  // The value of the first header of that name (lower case), or "".
+  std::string_view Header(std::string_view name) const;
+};
+
+// The request did not reach the server or its answer did not arrive whole: refused, reset, timed
+// out, certificate not accepted, answer larger than allowed. The message names server and cause.
+class TransportError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Thread-safe.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+
+  // Sends and reads the whole answer; an answer over `kMaxResponseBytes` is a TransportError.
+  virtual HttpResponse Send(const HttpRequest& request) = 0;
+
+  // As Send, but gives the body of a 2xx answer to `on_data` as it arrives, on the calling thread.
+  // Returns when the server ends the stream, `on_data` returns false, or `stop` is requested
+  // (within a second). A non-2xx answer has its body in the response. Throws TransportError when
+  // the stream breaks.
+  virtual HttpResponse Stream(const HttpRequest& request,
+                              const std::function<bool(std::string_view)>& on_data,
+                              std::stop_token stop) = 0;
+
+  // One answer is bounded so that a broken or hostile peer cannot exhaust memory. Lists are read in
+  // pages, and one object of etcd's has at most 1.5 MiB: 500 such objects fit.
+  static constexpr size_t kMaxResponseBytes = 1024UL * 1024 * 1024;
+};
+
+// Connects to config.server; verifies its certificate against config's CA (host name or IP
+// included).
+std::unique_ptr<Transport> MakeTransport(const Config& config);
+
+}  // namespace pointsman::kube

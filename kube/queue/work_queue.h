@@ -1,0 +1,62 @@
+// A queue of keys to reconcile, with the promises of client-go's workqueue: a key is in it at most
+// once, a key being worked on is not given to a second worker but is queued again when it was added
+// meanwhile, and a failed key comes back later and later.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace pointsman::kube {
+
+// Thread-safe.
+class WorkQueue {
+ public:
+  struct Options {
+    std::chrono::milliseconds base_delay{5};
+    std::chrono::milliseconds max_delay{60'000};
+  };
+  WorkQueue() = default;
+  explicit WorkQueue(Options options) : options_(options) {}
+
+  void Add(const std::string& key);
+  void AddAfter(const std::string& key, std::chrono::milliseconds delay);
+  // After a failure: base_delay · 2^failures, at most max_delay.
+  void AddRateLimited(const std::string& key);
+  // After a success: the key's failures are forgotten.
+  void Forget(const std::string& key);
+
+  // Blocks until a key is due or the queue is shut down (nullopt). The key must be given to Done.
+  std::optional<std::string> Get();
+  void Done(const std::string& key);
+  void ShutDown();
+
+  size_t Depth() const;  // keys due now
+  uint64_t Adds() const;
+  uint64_t Retries() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;  // wall clock jumps must not delay or hasten retries
+
+  void AddLocked(const std::string& key);
+
+  const Options options_{};
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::string> due_;
+  std::unordered_set<std::string> dirty_;       // queued, or added while worked on
+  std::unordered_set<std::string> processing_;  // given out, not yet Done
+  std::multimap<Clock::time_point, std::string> later_;
+  std::unordered_map<std::string, int> failures_;
+  uint64_t adds_ = 0;
+  uint64_t retries_ = 0;
+  bool shut_down_ = false;
+};
+
+}  // namespace pointsman::kube
