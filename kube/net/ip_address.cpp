@@ -118,7 +118,7 @@ size_t std::hash<pointsman::net::IpAddress>::operator()(
   std::memcpy(words, address.data(), address.is_v4() ? 8 : 16);
   if (address.is_v4()) words[1] = 4;
   // A multiply-xor mix (as in splitmix64): cluster IPs differ in their low bits only.
-  uint64_t hash = words[0] * 0x9e3779b97f4a7c15ULL ^ (words[1] + 0xbf58476d1ce4e5b9ULL);
-  hash ^= hash >> 32;
-  return static_cast<size_t>(hash * 0x94d049bb133111ebULL);
+  uint64_t mixed = words[0] * 0x9e3779b97f4a7c15ULL ^ (words[1] + 0xbf58476d1ce4e5b9ULL);
+  mixed ^= mixed >> 32;
+  return static_cast<size_t>(mixed * 0x94d049bb133111ebULL);
 }
