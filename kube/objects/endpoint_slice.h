@@ -1,0 +1,56 @@
+// What Pointsman reads of a discovery.k8s.io EndpointSlice, v1 or v1beta1. There can be 100,000
+// endpoints, so an endpoint is as small as it can be.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kube/net/ip_address.h"
+#include "kube/objects/service.h"
+
+namespace pointsman::kube {
+
+struct Endpoint {
+  net::IpAddress address;  // addresses[0]: the others are not used, as the API says
+  // conditions; absent means ready (discovery/v1 types.go), serving defaults to ready.
+  bool ready : 1 = true;
+  bool serving : 1 = true;
+  bool terminating : 1 = false;
+  // Indexes into EndpointSlice::strings, 0: none.
+  uint16_t node_name = 0;
+  uint16_t zone = 0;
+  // Indexes into EndpointSlice::hint_sets, 0: none.
+  uint16_t zone_hints = 0;  // hints.forZones
+  uint16_t node_hints = 0;  // hints.forNodes (KEP-4444)
+};
+
+struct EndpointPort {
+  std::string name;
+  Protocol protocol = Protocol::kTcp;
+  uint16_t port = 0;  // 0: the API's null, "all ports": not usable by a proxy
+};
+
+struct EndpointSlice {
+  std::string ns;
+  std::string name;
+  std::string resource_version;
+  std::string service_name;  // label kubernetes.io/service-name; "" if none
+  bool headless_label = false;
+  std::string service_proxy_name;
+  net::Family family = net::Family::kIPv4;
+  bool fqdn = false;  // addressType FQDN: nothing to proxy
+  std::vector<EndpointPort> ports;
+  std::vector<Endpoint> endpoints;
+  std::vector<std::string> strings{""};                 // each node name and zone once
+  std::vector<std::vector<std::string>> hint_sets{{}};  // each set of hints once
+  std::vector<std::string> problems;
+
+  std::string Key() const { return ns + "/" + name; }
+};
+
+// As DecodeService. v1beta1's topology map gives nodeName and zone.
+EndpointSlice DecodeEndpointSlice(std::string_view json);
+
+}  // namespace pointsman::kube

@@ -1,0 +1,31 @@
+// What Pointsman reads of a v1 Node.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kube/net/ip_address.h"
+
+namespace pointsman::kube {
+
+struct Node {
+  std::string name;
+  std::string uid;
+  std::string resource_version;
+  std::map<std::string, std::string> labels;
+  std::vector<net::IpAddress> internal_ips;
+  std::vector<net::IpAddress> external_ips;
+  std::vector<net::IpPrefix> pod_cidrs;
+  bool ready = false;
+  bool deleting = false;  // deletionTimestamp set
+  // Taint ToBeDeletedByClusterAutoscaler: the node leaves (KEP-3836).
+  bool to_be_deleted = false;
+
+  const std::string& Zone() const;  // label topology.kubernetes.io/zone, "" if none
+};
+
+Node DecodeNode(std::string_view json);
+
+}  // namespace pointsman::kube

@@ -1,0 +1,69 @@
+// What Pointsman reads of a v1 Service: a compact, immutable copy, decoded straight from JSON text.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kube/net/ip_address.h"
+
+namespace pointsman::kube {
+
+enum class Protocol : uint8_t { kTcp, kUdp, kSctp };
+std::string_view ToString(Protocol protocol);  // "TCP", "UDP", "SCTP"
+
+enum class ServiceType : uint8_t { kClusterIp, kNodePort, kLoadBalancer, kExternalName };
+std::string_view ToString(ServiceType type);
+enum class TrafficPolicy : uint8_t { kCluster, kLocal };
+
+struct ServicePort {
+  std::string name;  // may be ""
+  Protocol protocol = Protocol::kTcp;
+  uint16_t port = 0;
+  uint16_t node_port = 0;  // 0: none
+};
+
+struct LoadBalancerIngress {
+  net::IpAddress ip;
+  bool proxy_mode = false;  // ipMode: Proxy (KEP-1860): the node must not capture the address
+};
+
+struct Service {
+  std::string ns;
+  std::string name;
+  std::string uid;
+  std::string resource_version;
+  ServiceType type = ServiceType::kClusterIp;
+  // Empty: headless ("None") or not allocated. At most one a family.
+  std::vector<net::IpAddress> cluster_ips;
+  bool headless = false;  // clusterIP: None
+  std::vector<ServicePort> ports;
+  std::vector<net::IpAddress> external_ips;
+  std::vector<LoadBalancerIngress> load_balancer_ingress;
+  std::vector<net::IpPrefix> load_balancer_source_ranges;
+  bool client_ip_affinity = false;
+  std::chrono::seconds affinity_timeout{10800};
+  TrafficPolicy external_traffic_policy = TrafficPolicy::kCluster;
+  TrafficPolicy internal_traffic_policy = TrafficPolicy::kCluster;
+  uint16_t health_check_node_port = 0;
+  bool publish_not_ready_addresses = false;
+  std::string traffic_distribution;  // "" or "PreferClose", "PreferSameZone", "PreferSameNode"
+  std::string topology_mode;  // annotation service.kubernetes.io/topology-mode (or -aware-hints)
+  std::string service_proxy_name;    // label service.kubernetes.io/service-proxy-name
+  bool headless_label = false;       // label service.kubernetes.io/headless present
+  std::string ipvs_scheduler;        // annotation pointsman.io/ipvs-scheduler
+  std::string ipvs_scheduler_flags;  // annotation pointsman.io/ipvs-scheduler-flags
+  // Values that were not understood ("spec.externalIPs[0]: not an IP address: …"); the rest is
+  // used.
+  std::vector<std::string> problems;
+
+  std::string Key() const { return ns + "/" + name; }
+};
+
+// Throws std::invalid_argument when the text is no Service object. An unusable single value is left
+// out and described in `problems`. `json` need not be padded.
+Service DecodeService(std::string_view json);
+
+}  // namespace pointsman::kube

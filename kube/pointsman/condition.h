@@ -1,0 +1,36 @@
+// A metav1.Condition.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace pointsman::kube {
+
+enum class ConditionStatus : uint8_t { kUnknown, kTrue, kFalse };
+
+struct Condition {
+  std::string type;
+  ConditionStatus status = ConditionStatus::kUnknown;
+  std::string reason;                // CamelCase, never empty
+  std::string message;               // for a person
+  std::string last_transition_time;  // RFC 3339, seconds, UTC
+  int64_t observed_generation = 0;
+  bool operator==(const Condition&) const = default;
+};
+
+// Sets the condition of that type; the transition time moves to `now` (RFC 3339) only when the
+// status changes. Returns whether anything changed. Order of types is kept.
+bool SetCondition(std::vector<Condition>& conditions, Condition condition, const std::string& now);
+const Condition* FindCondition(const std::vector<Condition>& conditions, const std::string& type);
+bool IsTrue(const std::vector<Condition>& conditions, const std::string& type);
+
+nlohmann::json ToJson(const Condition& condition);
+Condition ConditionFromJson(const nlohmann::json& object);
+
+// The current wall-clock time as the API writes it: "2026-01-02T03:04:05Z".
+std::string NowRfc3339();
+
+}  // namespace pointsman::kube

@@ -1,0 +1,87 @@
+// NodeProxy: what the operator asks of one node, and what that node's agent says of itself.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "kube/pointsman/condition.h"
+#include "kube/pointsman/proxy_settings.h"
+
+namespace pointsman::kube {
+
+// A revision whose preflight the operator wants to know before it changes any node.
+struct NodeProxyCandidate {
+  int64_t revision = 0;
+  Mode mode = Mode::kIptables;
+  std::vector<Mode> fallback_modes;
+  std::string ipvs_scheduler;
+  ModuleSettings modules;
+  bool operator==(const NodeProxyCandidate&) const = default;
+};
+
+struct NodeProxySpec {
+  std::string configuration;  // name of the ProxyConfiguration
+  int64_t revision = 0;       // of that ProxyConfiguration
+  // spec.state: "Active" or "Removed". Removed: the agent takes its rules out of the kernel and
+  // says activeMode "". Deleting a NodeProxy alone removes nothing: a slip of the hand must not cut
+  // off a node.
+  bool removed = false;
+  ProxySettings settings;
+  std::optional<NodeProxyCandidate> candidate;
+  bool operator==(const NodeProxySpec&) const = default;
+};
+
+struct ModuleStatus {
+  std::string name;
+  std::string state;  // Builtin | Loaded | LoadedNow | Missing
+  bool operator==(const ModuleStatus&) const = default;
+};
+
+struct CandidateStatus {
+  int64_t revision = 0;
+  std::string mode;     // the mode that would run, "" if none can
+  bool passed = false;  // the asked mode itself can run
+  std::string message;
+  bool operator==(const CandidateStatus&) const = default;
+};
+
+struct NodeProxyStatus {
+  int64_t observed_generation = 0;
+  int64_t observed_revision =
+      0;                    // the revision that is fully applied (handover begun and verified)
+  std::string active_mode;  // "" when nothing is programmed
+  std::string kernel_release;
+  std::vector<ModuleStatus> modules;
+  int64_t services = 0;
+  int64_t endpoints = 0;
+  std::string last_sync;  // RFC 3339; moves only when something else in the status changes too
+  std::string draining_mode;
+  int64_t draining_connections = 0;
+  std::string agent_version;
+  std::optional<CandidateStatus> candidate;
+  // PreflightPassed, ModulesLoaded, RulesSynced, Ready, Degraded.
+  std::vector<Condition> conditions;
+  bool operator==(const NodeProxyStatus&) const = default;
+};
+
+struct NodeProxy {
+  std::string name;
+  std::string uid;
+  std::string resource_version;
+  int64_t generation = 0;
+  bool deleting = false;
+  NodeProxySpec spec;
+  NodeProxyStatus status;
+};
+
+// Throws std::invalid_argument that names the field ("spec.ipvs.scheduler: …"). Unknown fields are
+// left alone (a newer operator may have written them).
+NodeProxy NodeProxyFromJson(const nlohmann::json& object);
+nlohmann::json ToJson(const NodeProxySpec& spec);
+nlohmann::json ToJson(const NodeProxyStatus& status);
+
+}  // namespace pointsman::kube

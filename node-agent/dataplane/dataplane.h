@@ -1,0 +1,77 @@
+// What the agent asks of a dataplane: one mode's programming of the kernel from the service model.
+// A dataplane knows nothing of the Kubernetes API.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kube/pointsman/mode.h"
+#include "kube/pointsman/proxy_settings.h"
+#include "node-agent/model/service_model.h"
+
+namespace pointsman::agent {
+
+// One thing the kernel refused, said so that a person can act on it.
+struct SyncProblem {
+  std::string
+      object;  // "default/web:http/TCP/IPv4", "10.96.0.1:80/TCP", "sysctl net.ipv4.vs.conntrack"
+  std::string message;  // "add destination 10.244.1.7:80: No space left on device"
+};
+
+struct SyncResult {
+  std::vector<SyncProblem> problems;  // empty: all is in the kernel
+  uint64_t kernel_writes = 0;         // objects added, changed or removed
+  uint64_t repaired = 0;  // full sync only: objects that differed from what we had written
+  bool ok() const { return problems.empty(); }
+};
+
+struct VerifyResult {
+  std::vector<SyncProblem> differences;  // at most 20; `difference_count` has them all
+  uint64_t difference_count = 0;
+  uint64_t objects_checked = 0;
+  bool ok() const { return difference_count == 0; }
+};
+
+struct DrainStatus {
+  // Connections that this dataplane still carries (established, as its kernel tables say).
+  uint64_t connections = 0;
+};
+
+// Single-threaded: the agent's sync thread calls it. After an exception the state in the kernel is
+// unknown to the dataplane and the next call must be FullSync.
+class Dataplane {
+ public:
+  virtual ~Dataplane() = default;
+
+  virtual kube::Mode mode() const = 0;
+
+  // Reads the kernel, writes what differs from `model`, removes what is ours and not in it. Works
+  // from any state: first start, restart after kill -9, rules damaged by others, a drain broken
+  // off.
+  virtual SyncResult FullSync(const ServiceModel& model) = 0;
+
+  // Writes just `delta`; `model` is the state after it. A failed object is retried by a later
+  // FullSync, which the agent schedules when the result has problems.
+  virtual SyncResult Sync(const ServiceModel& model, const ModelDelta& delta) = 0;
+
+  // Reads the kernel back and compares; changes nothing.
+  virtual VerifyResult Verify(const ServiceModel& model) = 0;
+
+  // New connections no longer come here (another dataplane has been programmed and verified); the
+  // established ones must go on. Idempotent: called again each few seconds, also by a restarted
+  // agent that finds a drain under way; returns what is left.
+  virtual DrainStatus Drain(const ServiceModel& model) = 0;
+
+  // Removes all of ours from the kernel, also what an earlier process left, and nothing else.
+  // Idempotent.
+  virtual SyncResult Remove() = 0;
+
+  // Is anything of ours of this mode in the kernel? For a restarted agent and for --cleanup.
+  virtual bool Present() = 0;
+};
+
+}  // namespace pointsman::agent

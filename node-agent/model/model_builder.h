@@ -1,0 +1,44 @@
+// Builds the service model from API objects, incrementally: only what an object touches is
+// resolved again.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "kube/objects/endpoint_slice.h"
+#include "kube/objects/node.h"
+#include "kube/objects/service.h"
+#include "node-agent/model/service_model.h"
+
+namespace pointsman::agent {
+
+// Not thread-safe: the agent's sync thread owns it.
+class ModelBuilder {
+ public:
+  // `node_name` is this node's; `service_proxy_name` is what the label service-proxy-name must be
+  // for a Service to be ours ("" for the default proxy: Services without the label).
+  explicit ModelBuilder(std::string node_name, std::string service_proxy_name = "");
+  ~ModelBuilder();
+
+  // null `service`/`slice`: deleted. Keys are "ns/name".
+  void SetService(const std::string& key, std::shared_ptr<const kube::Service> service);
+  void SetEndpointSlice(const std::string& key, std::shared_ptr<const kube::EndpointSlice> slice);
+  // This node's own object: its zone decides topology. null: not known (yet).
+  void SetNode(std::shared_ptr<const kube::Node> node);
+  void SetNodeNetwork(NodeNetwork network);
+
+  bool HasChanges() const;
+  // Resolves what changed since the last call and returns the difference. The cost is in proportion
+  // to the changed Services, not to all.
+  ModelDelta Update();
+  // Valid after Update; the reference stays valid, the content changes with the next Update.
+  const ServiceModel& model() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pointsman::agent

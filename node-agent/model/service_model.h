@@ -1,0 +1,114 @@
+// The service model: what must be reachable where on this node, with every Kubernetes semantic
+// already decided, and no word about how (that is a dataplane's). One entry a Service port and
+// family.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kube/net/ip_address.h"
+#include "kube/objects/service.h"
+
+namespace pointsman::agent {
+
+using kube::Protocol;
+
+// Where a connection may go.
+struct Backend {
+  net::IpAddress ip;
+  uint16_t port = 0;
+  bool local = false;  // on this node
+  auto operator<=>(const Backend&) const = default;
+};
+
+// Which backends a class of traffic uses.
+struct BackendChoice {
+  // Sorted, no duplicates.
+  std::vector<Backend> backends;
+  // What happens when `backends` is empty: the Service has no endpoint anywhere (REJECT: ICMP port
+  // unreachable), or only none on this node under a Local policy (DROP, as kube-proxy).
+  enum class WhenEmpty : uint8_t { kReject, kDrop } when_empty = WhenEmpty::kReject;
+  bool operator==(const BackendChoice&) const = default;
+};
+
+// "ns/name:port" with protocol and family: one Service port in one family.
+struct ServicePortId {
+  std::string ns;
+  std::string name;
+  std::string port_name;
+  Protocol protocol = Protocol::kTcp;
+  net::Family family = net::Family::kIPv4;
+  auto operator<=>(const ServicePortId&) const = default;
+  std::string ToString() const;  // "default/web:http/TCP/IPv4"
+};
+
+struct ServicePortEntry {
+  ServicePortId id;
+  net::IpAddress cluster_ip;
+  uint16_t port = 0;  // of cluster_ip, external_ips and load_balancer_ips
+  uint16_t node_port = 0;
+  std::vector<net::IpAddress> external_ips;       // of this family, sorted
+  std::vector<net::IpAddress> load_balancer_ips;  // ipMode VIP only, sorted
+  // Empty: everyone. Applies to load_balancer_ips. Both families' ranges were given but none of
+  // this family: nobody (source_ranges_deny_all).
+  std::vector<net::IpPrefix> source_ranges;
+  bool source_ranges_deny_all = false;
+  // Seconds of ClientIP affinity; 0: none.
+  std::chrono::seconds affinity_timeout{0};
+  // Traffic to cluster_ip (internalTrafficPolicy, topology).
+  BackendChoice internal;
+  // Traffic to external_ips, load_balancer_ips and node_port from outside (externalTrafficPolicy).
+  BackendChoice external;
+  // externalTrafficPolicy: Local. Outside traffic keeps its source address (no masquerade); pods
+  // and the node itself reach the external addresses too, through `external_from_node`.
+  bool external_local = false;
+  BackendChoice external_from_node;  // = the Cluster choice; used only if external_local
+  uint16_t health_check_node_port = 0;
+  int local_ready_endpoints = 0;  // for the health check node port
+  // Endpoints that are gone from the choices above but terminating (serving or not): they keep the
+  // connections they have and get no new ones. Sorted.
+  std::vector<Backend> draining;
+  std::string ipvs_scheduler;        // "" = the configured default
+  std::string ipvs_scheduler_flags;  // "" = none
+
+  bool operator==(const ServicePortEntry&) const = default;
+};
+
+using EntryPtr = std::shared_ptr<const ServicePortEntry>;
+
+struct ServicePortIdHash {
+  size_t operator()(const ServicePortId& id) const noexcept;
+};
+
+// Facts of this node that the dataplanes need beside the Services.
+struct NodeNetwork {
+  std::string node_name;
+  // Addresses that answer node ports: chosen from the interfaces by nodePortAddresses; sorted.
+  std::vector<net::IpAddress> node_port_addresses;
+  bool localhost_node_ports = true;
+  bool operator==(const NodeNetwork&) const = default;
+};
+
+struct ServiceModel {
+  std::unordered_map<ServicePortId, EntryPtr, ServicePortIdHash> entries;
+  NodeNetwork node;
+  size_t service_count = 0;
+  size_t endpoint_count = 0;  // backends over all entries, each once an entry
+};
+
+// From one version of the model to the next.
+struct EntryChange {
+  EntryPtr before;  // null: added
+  EntryPtr after;   // null: removed
+};
+struct ModelDelta {
+  std::vector<EntryChange> changes;
+  bool node_changed = false;  // ServiceModel::node differs: dataplanes do a full sync
+  bool empty() const { return changes.empty() && !node_changed; }
+};
+
+}  // namespace pointsman::agent
