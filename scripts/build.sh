@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Configures and builds into build/. Arguments are targets; none: everything.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+step "Building (jobs: $(jobs_for_this_machine))"
+[ -f "$build_dir/build.ninja" ] || cmake -G Ninja -S "$root_dir" -B "$build_dir" ${POINTSMAN_CMAKE_ARGS:-} >"$build_dir.configure.log" 2>&1 ||
+  { cat "$build_dir.configure.log" >&2; fail "cmake could not configure the build"; }
+ninja -C "$build_dir" -j "$(jobs_for_this_machine)" "$@"

