@@ -1,0 +1,23 @@
+# pointsman_kernel_test(<name> SOURCES a_test.cpp … [DEPS lib …] [MEMORY 256M] [TIMEOUT seconds] [ARGS …])
+# A GoogleTest binary that runs as root inside a User-Mode Linux kernel of its own (every module
+# loadable, loopback only), as one ctest with the label "kernel". ctest shows it as skipped where
+# User-Mode Linux is not installed or the caller is not root.
+function(pointsman_kernel_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT;MEMORY" "SOURCES;DEPS;ARGS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  if(NOT ARG_MEMORY)
+    set(ARG_MEMORY 256M)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE pointsman_pch ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_precompile_headers(${name} REUSE_FROM pointsman_pch)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test)
+  # The script ends the kernel at TIMEOUT and can still say what was printed; ctest's own limit is
+  # only there for the case that the script itself hangs.
+  math(EXPR ctest_timeout "${ARG_TIMEOUT} + 15")
+  add_test(NAME ${name}
+    COMMAND ${CMAKE_SOURCE_DIR}/scripts/run-in-uml.sh -m ${ARG_MEMORY} -t ${ARG_TIMEOUT} $<TARGET_FILE:${name}> ${ARG_ARGS})
+  set_tests_properties(${name} PROPERTIES LABELS kernel TIMEOUT ${ctest_timeout} SKIP_RETURN_CODE 77)
+endfunction()
