@@ -1,0 +1,35 @@
+#pragma once
+
+#include "e2e/control-plane/registry/resource_type.h"
+
+namespace pointsman::e2e {
+
+/// What e2e/control-plane/controllers runs beside the API. Implemented there.
+class Controllers {
+ public:
+  virtual ~Controllers() = default;
+  /// Ends all threads.
+  virtual void stop() = 0;
+};
+
+struct ControllerOptions {
+  std::string serviceCidr = "10.96.0.0/16";  ///< comma-separated pair for dual stack
+  int nodePortFirst = 30000;
+  int nodePortLast = 32767;
+};
+
+/// Sets the hooks of the services type (allocate, abandon, afterWrite) before it is registered, so
+/// that cluster IPs, node ports and health check node ports come from `options`. State is taken
+/// from the store when it is called.
+void installServiceAllocation(ResourceType& services, Store& store,
+                              const ControllerOptions& options);
+
+/// Starts the EndpointSlice (and Endpoints), DaemonSet and garbage collection controllers.
+std::unique_ptr<Controllers> startControllers(Store& store, Registry& registry,
+                                              const Emulation& emulation,
+                                              const ControllerOptions& options);
+
+/// The schema provider of e2e/control-plane/schema.
+std::unique_ptr<SchemaProvider> makeSchemaProvider(const Emulation& emulation);
+
+}  // namespace pointsman::e2e

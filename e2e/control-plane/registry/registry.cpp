@@ -1,0 +1,74 @@
+#include "e2e/control-plane/registry/resource_type.h"
+
+namespace pointsman::e2e {
+namespace {
+
+bool same(const ResourceType& type, std::string_view group, std::string_view version,
+          std::string_view plural) {
+  return type.group == group && type.version == version && type.plural == plural;
+}
+
+}  // namespace
+
+void Registry::add(ResourceType type) {
+  auto entry = std::make_shared<const ResourceType>(std::move(type));
+  const std::lock_guard lock(mutex_);
+  auto types = std::make_shared<Types>(*types_);
+  auto found = std::find_if(types->begin(), types->end(), [&](const ResourceTypePtr& t) {
+    return same(*t, entry->group, entry->version, entry->plural);
+  });
+  if (found != types->end()) {
+    *found = std::move(entry);
+  } else {
+    types->push_back(std::move(entry));
+  }
+  types_ = std::move(types);
+  ++generation_;
+}
+
+void Registry::remove(const std::string& group, const std::string& version,
+                      const std::string& plural) {
+  const std::lock_guard lock(mutex_);
+  auto types = std::make_shared<Types>(*types_);
+  std::erase_if(*types, [&](const ResourceTypePtr& t) { return same(*t, group, version, plural); });
+  types_ = std::move(types);
+  ++generation_;
+}
+
+ResourceTypePtr Registry::find(std::string_view group, std::string_view version,
+                               std::string_view plural) const {
+  for (const ResourceTypePtr& type : *types()) {
+    if (same(*type, group, version, plural)) return type;
+  }
+  return nullptr;
+}
+
+ResourceTypePtr Registry::findByStoreName(const ResourceName& name) const {
+  ResourceTypePtr any;
+  for (const ResourceTypePtr& type : *types()) {
+    if (type->storeName() != name) continue;
+    if (type->version == type->storageVersion) return type;
+    if (!any) any = type;
+  }
+  return any;
+}
+
+ResourceTypePtr Registry::findByKind(std::string_view group, std::string_view version,
+                                     std::string_view kind) const {
+  for (const ResourceTypePtr& type : *types()) {
+    if (type->group == group && type->version == version && type->kind == kind) return type;
+  }
+  return nullptr;
+}
+
+std::shared_ptr<const Registry::Types> Registry::types() const {
+  const std::lock_guard lock(mutex_);
+  return types_;
+}
+
+std::uint64_t Registry::generation() const {
+  const std::lock_guard lock(mutex_);
+  return generation_;
+}
+
+}  // namespace pointsman::e2e
