@@ -22,7 +22,7 @@ struct Config {
   bool insecure_skip_tls_verify = false;
   std::string client_certificate_pem;
   std::string client_key_pem;
-  std::string token;
+  std::string token;  // with a token_file: what to send when that cannot be read
   // Re-read at most once a minute and after a 401: bound service account tokens rotate hourly.
   std::filesystem::path token_file;
   std::string user_agent = "pointsman";
@@ -33,9 +33,11 @@ struct Config {
 Config LoadKubeconfig(const std::filesystem::path& file, const std::string& context = "");
 
 // From KUBERNETES_SERVICE_HOST/PORT and the service account's mounted files. Throws ConfigError.
-Config LoadInClusterConfig();
+Config LoadInClusterConfig(
+    const std::filesystem::path& service_account = "/var/run/secrets/kubernetes.io/serviceaccount");
 
-// `kubeconfig` if not empty, else $KUBECONFIG, else in-cluster. Throws ConfigError.
+// `kubeconfig` if not empty, else $KUBECONFIG (a list like PATH, merged as kubectl does), else
+// in-cluster. Throws ConfigError.
 Config LoadConfig(const std::filesystem::path& kubeconfig);
 
 }  // namespace pointsman::kube

@@ -1,0 +1,157 @@
+#include "kube/config/config.h"
+
+#include <cstdlib>
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace pointsman::kube {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+class ConfigTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "pointsman-config-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    dir_ = pattern;
+  }
+  void TearDown() override {
+    fs::remove_all(dir_);
+    for (const char* name : {"KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"}) {
+      unsetenv(name);  // NOLINT(concurrency-mt-unsafe): one thread
+    }
+  }
+  fs::path Write(const std::string& name, const std::string& text) {
+    fs::create_directories((dir_ / name).parent_path());
+    std::ofstream(dir_ / name) << text;
+    return dir_ / name;
+  }
+  static void SetEnv(const char* name, const std::string& value) {
+    setenv(name, value.c_str(), 1);  // NOLINT(concurrency-mt-unsafe): one thread
+  }
+  static std::string ErrorOf(const std::function<void()>& call) {
+    try {
+      call();
+    } catch (const ConfigError& e) {
+      return e.what();
+    }
+    return "no ConfigError";
+  }
+  // A kubeconfig with these fields in its cluster and user.
+  static std::string Kubeconfig(const std::string& cluster, const std::string& user) {
+    return "apiVersion: v1\nkind: Config\ncurrent-context: main\n"
+           "contexts:\n- name: main\n  context: {cluster: c, user: u, namespace: web}\n"
+           "clusters:\n- name: c\n  cluster: {" +
+           cluster + "}\nusers:\n- name: u\n  user: {" + user + "}\n";
+  }
+  std::string LoadError(const std::string& cluster, const std::string& user) {
+    return ErrorOf([&] { LoadKubeconfig(Write("config", Kubeconfig(cluster, user))); });
+  }
+
+  fs::path dir_;
+};
+
+TEST_F(ConfigTest, ReadsInlineDataAndToken) {
+  const Config config = LoadKubeconfig(Write(
+      "config",
+      Kubeconfig("server: 'https://10.0.0.1:6443/', certificate-authority-data: Y2E=, "
+                 "tls-server-name: kubernetes",
+                 "client-certificate-data: Y2VydA==, client-key-data: a2V5, token: ' abc '")));
+  EXPECT_EQ(config.server, "https://10.0.0.1:6443");
+  EXPECT_EQ(config.ca_pem, "ca");
+  EXPECT_EQ(config.tls_server_name, "kubernetes");
+  EXPECT_EQ(config.client_certificate_pem, "cert");
+  EXPECT_EQ(config.client_key_pem, "key");
+  EXPECT_EQ(config.token, "abc");
+  EXPECT_EQ(config.namespace_, "web");
+  EXPECT_FALSE(config.insecure_skip_tls_verify);
+}
+
+TEST_F(ConfigTest, ResolvesFilesRelativeToTheKubeconfigAndPrefersData) {
+  Write("sub/pki/ca.pem", "CA FILE");
+  Write("sub/token", "from-file\n");
+  Write("sub/cert", "CERT FILE");
+  Write("sub/key", "KEY FILE");
+  const Config config = LoadKubeconfig(
+      Write("sub/config",
+            Kubeconfig("server: https://a, certificate-authority: pki/ca.pem",
+                       "tokenFile: token, client-certificate: cert, client-certificate-data: "
+                       "Y2VydA==, client-key: " +
+                           (dir_ / "sub/key").string())));
+  EXPECT_EQ(config.ca_pem, "CA FILE");
+  EXPECT_EQ(config.token_file, dir_ / "sub/token");
+  EXPECT_EQ(config.token, "from-file");
+  EXPECT_EQ(config.client_certificate_pem, "cert");
+  EXPECT_EQ(config.client_key_pem, "KEY FILE");
+}
+
+TEST_F(ConfigTest, SkipsVerificationOnlyWhenAsked) {
+  const Config config = LoadKubeconfig(
+      Write("config", Kubeconfig("server: https://a, insecure-skip-tls-verify: true", "")));
+  EXPECT_TRUE(config.insecure_skip_tls_verify);
+  EXPECT_THAT(LoadError("server: https://a, insecure-skip-tls-verify: perhaps", ""),
+              HasSubstr("clusters[c].cluster.insecure-skip-tls-verify"));
+  EXPECT_THAT(LoadError("server: https://a, insecure-skip-tls-verify: true, "
+                        "certificate-authority-data: Y2E=",
+                        ""),
+              HasSubstr("exclude each other"));
+}
+
+TEST_F(ConfigTest, ErrorsNameFileAndField) {
+  EXPECT_THAT(ErrorOf([&] { LoadKubeconfig(dir_ / "none"); }), HasSubstr((dir_ / "none").string()));
+  EXPECT_THAT(ErrorOf([&] { LoadKubeconfig(Write("bad", "a: [")); }), HasSubstr("bad"));
+  EXPECT_THAT(ErrorOf([&] { LoadKubeconfig(Write("empty", "{}")); }),
+              HasSubstr("no current-context"));
+  EXPECT_THAT(LoadError("server: 10.0.0.1", ""), HasSubstr("clusters[c].cluster.server"));
+  EXPECT_THAT(LoadError("server: https://a, certificate-authority-data: '*'", ""),
+              HasSubstr("certificate-authority-data is not base64"));
+  EXPECT_THAT(LoadError("server: https://a, certificate-authority: gone.pem", ""),
+              HasSubstr("gone.pem"));
+  EXPECT_THAT(LoadError("server: https://a", "client-certificate-data: Y2E="),
+              HasSubstr("users[u].user"));
+  EXPECT_THAT(LoadError("server: https://a", "exec: {command: aws}"),
+              HasSubstr("users[u].user.exec is not supported"));
+  EXPECT_THAT(LoadError("server: https://a, proxy-url: http://p", ""), HasSubstr("proxy-url"));
+  const fs::path file = Write("config", Kubeconfig("server: https://a", ""));
+  EXPECT_THAT(ErrorOf([&] { LoadKubeconfig(file, "other"); }), HasSubstr("\"other\""));
+}
+
+TEST_F(ConfigTest, MergesTheFilesOfKUBECONFIG) {
+  const fs::path first =
+      Write("a/config",
+            "current-context: main\ncontexts:\n- {name: main, context: {cluster: c, user: u}}\n");
+  Write("b/ca.pem", "CA");
+  const fs::path second =
+      Write("b/config",
+            "current-context: ignored\nclusters:\n- {name: c, cluster: {server: 'https://a', "
+            "certificate-authority: ca.pem}}\nusers:\n- {name: u, user: {token: t}}\n");
+  SetEnv("KUBECONFIG", first.string() + ":/does/not/exist:" + second.string());
+  const Config config = LoadConfig("");
+  EXPECT_EQ(config.server, "https://a");
+  EXPECT_EQ(config.ca_pem, "CA");
+  EXPECT_EQ(config.token, "t");
+  EXPECT_EQ(config.namespace_, "default");
+}
+
+TEST_F(ConfigTest, ReadsTheServiceAccountInACluster) {
+  EXPECT_THAT(ErrorOf([] { LoadConfig(""); }), HasSubstr("KUBERNETES_SERVICE_HOST"));
+  SetEnv("KUBERNETES_SERVICE_HOST", "fd00::1");
+  SetEnv("KUBERNETES_SERVICE_PORT", "443");
+  EXPECT_THAT(ErrorOf([&] { LoadInClusterConfig(dir_ / "sa"); }), HasSubstr("ca.crt"));
+  Write("sa/ca.crt", "CA");
+  Write("sa/token", "tok\n");
+  Write("sa/namespace", "kube-system");
+  const Config config = LoadInClusterConfig(dir_ / "sa");
+  EXPECT_EQ(config.server, "https://[fd00::1]:443");
+  EXPECT_EQ(config.ca_pem, "CA");
+  EXPECT_EQ(config.token, "tok");
+  EXPECT_EQ(config.token_file, dir_ / "sa/token");
+  EXPECT_EQ(config.namespace_, "kube-system");
+}
+
+}  // namespace
+}  // namespace pointsman::kube
