@@ -36,7 +36,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
-program=$(command -v -- "$1") || { echo "$1: no such program" >&2; exit 125; }
+program=$(type -P -- "$1") || { echo "$1: no such program" >&2; exit 125; }
 program=$(realpath "$program")
 shift
 

@@ -1,0 +1,179 @@
+#include "e2e/traffic/connect.h"
+
+#include <cstring>
+#include <linux/errqueue.h>
+#include <netinet/icmp6.h>
+#include <netinet/in.h>
+#include <netinet/ip_icmp.h>
+#include <random>
+
+#include <poll.h>
+
+namespace pointsman::e2e {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The ICMP error behind a failed call, "" when there was none. A TCP reset and an ICMP port
+// unreachable both are ECONNREFUSED; only the error queue (IP_RECVERR) tells REJECT rules apart.
+std::string IcmpError(int fd) {
+  std::array<char, 512> control;
+  std::array<char, 64> payload;
+  iovec data{payload.data(), payload.size()};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  if (recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return "";
+  for (cmsghdr* item = CMSG_FIRSTHDR(&message); item != nullptr;
+       item = CMSG_NXTHDR(&message, item)) {
+    if (!(item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_RECVERR) &&
+        !(item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_RECVERR)) {
+      continue;
+    }
+    sock_extended_err error{};
+    std::memcpy(&error, CMSG_DATA(item), sizeof error);
+    if (error.ee_origin == SO_EE_ORIGIN_ICMP && error.ee_type == ICMP_DEST_UNREACH) {
+      switch (error.ee_code) {
+        case ICMP_PORT_UNREACH:
+          return "icmp-port-unreachable";
+        case ICMP_HOST_UNREACH:
+          return "icmp-host-unreachable";
+        case ICMP_NET_UNREACH:
+          return "icmp-net-unreachable";
+        case ICMP_PKT_FILTERED:
+        case ICMP_HOST_ANO:
+        case ICMP_NET_ANO:
+          return "icmp-admin-prohibited";
+        default:
+          return "icmp-unreachable-" + std::to_string(error.ee_code);
+      }
+    }
+    if (error.ee_origin == SO_EE_ORIGIN_ICMP6 && error.ee_type == ICMP6_DST_UNREACH) {
+      switch (error.ee_code) {
+        case ICMP6_DST_UNREACH_NOPORT:
+          return "icmp-port-unreachable";
+        case ICMP6_DST_UNREACH_ADDR:
+          return "icmp-host-unreachable";
+        case ICMP6_DST_UNREACH_ADMIN:
+          return "icmp-admin-prohibited";
+        default:
+          return "icmp-unreachable-" + std::to_string(error.ee_code);
+      }
+    }
+  }
+  return "";
+}
+
+// Waits for `events`; false when the deadline has passed.
+bool Wait(int fd, short events, Clock::time_point deadline) {
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    if (left <= 0) return false;
+    pollfd entry{fd, events, 0};
+    const int result = poll(&entry, 1, static_cast<int>(left));
+    if (result > 0) return true;
+    if (result < 0 && errno != EINTR)
+      throw std::system_error(errno, std::generic_category(), "poll");
+  }
+}
+
+class Prober {
+ public:
+  Prober(Protocol protocol, const Endpoint& target, const std::string& from,
+         Clock::time_point deadline)
+      : deadline_(deadline), fd_(OpenSocket(protocol, target.family(), from)) {
+    const int on = 1;
+    if (target.family() == AF_INET) {
+      setsockopt(fd_.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof on);
+    } else {
+      setsockopt(fd_.get(), IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof on);
+    }
+  }
+
+  // Each step: "" or how it failed.
+  std::string Connect(const Endpoint& target) {
+    if (connect(fd_.get(), reinterpret_cast<const sockaddr*>(&target.address), target.size) == 0)
+      return "";
+    if (errno != EINPROGRESS) return Failed(errno);
+    if (!Wait(fd_.get(), POLLOUT, deadline_)) return "timeout";
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+    return error == 0 ? "" : Failed(error);
+  }
+
+  std::string Send(std::string_view data) {
+    const ssize_t sent = send(fd_.get(), data.data(), data.size(), MSG_NOSIGNAL);
+    return sent < 0 ? Failed(errno) : "";
+  }
+
+  // Reads until `whole` says that `text` is complete.
+  std::string Read(std::string& text, const std::function<bool(const std::string&)>& whole) {
+    std::array<char, 2048> buffer;
+    while (!whole(text)) {
+      if (!Wait(fd_.get(), POLLIN, deadline_)) return "timeout";
+      const ssize_t got = recv(fd_.get(), buffer.data(), buffer.size(), 0);
+      if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      if (got < 0) return Failed(errno);
+      if (got == 0) return "closed";
+      text.append(buffer.data(), static_cast<std::size_t>(got));
+      if (text.size() > 4096) return "wrong";
+    }
+    return "";
+  }
+
+ private:
+  std::string Failed(int error) {
+    const std::string icmp = IcmpError(fd_.get());
+    return icmp.empty() ? FailureKind(error) : icmp;
+  }
+
+  Clock::time_point deadline_;
+  UniqueFd fd_;
+};
+
+}  // namespace
+
+nlohmann::json ProbeResult::ToJson() const {
+  return {
+      {"ok", ok}, {"backend", backend}, {"seen_source", seen_source}, {"error", error}, {"ms", ms}};
+}
+
+ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& from,
+                  std::chrono::milliseconds timeout) {
+  const auto start = Clock::now();
+  ProbeResult result;
+  static std::mt19937_64 random{std::random_device{}()};
+  const std::string token = std::to_string(random());
+  Prober prober(protocol, target, from, start + timeout);
+  std::string greeting;
+  std::string echo;
+  const auto line = [](const std::string& text) { return text.ends_with('\n'); };
+  const auto datagram = [](const std::string& text) { return !text.empty(); };
+  result.error = prober.Connect(target);
+  if (protocol == Protocol::kTcp) {
+    if (result.error.empty()) result.error = prober.Read(greeting, line);
+    if (result.error.empty()) result.error = prober.Send(token + "\n");
+    if (result.error.empty()) result.error = prober.Read(echo, line);
+    if (result.error.empty() && echo != token + "\n") result.error = "wrong";
+  } else {
+    if (result.error.empty()) result.error = prober.Send(token);
+    if (result.error.empty()) result.error = prober.Read(greeting, datagram);
+    if (result.error.empty() && !greeting.ends_with(" " + token)) result.error = "wrong";
+  }
+  result.ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+  const auto space = greeting.find(' ');
+  if (space != std::string::npos) {
+    result.backend = greeting.substr(0, space);
+    const auto end = greeting.find_first_of(" \n", space + 1);
+    result.seen_source = greeting.substr(space + 1, end - space - 1);
+  } else if (result.error.empty()) {
+    result.error = "wrong";
+  }
+  result.ok = result.error.empty();
+  return result;
+}
+
+}  // namespace pointsman::e2e

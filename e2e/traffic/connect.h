@@ -1,0 +1,28 @@
+// One-shot probes: does this address answer, who answers, and if not, how is it refused?
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "e2e/traffic/socket.h"
+
+namespace pointsman::e2e {
+
+struct ProbeResult {
+  bool ok = false;
+  std::string backend;
+  std::string seen_source;  // the client's address as the backend saw it
+  // "" or: refused (a TCP reset in answer to SYN), icmp-port-unreachable, icmp-host-unreachable,
+  // icmp-net-unreachable, icmp-admin-prohibited, reset, timeout, closed, wrong, unreachable (no
+  // route here)
+  std::string error;
+  double ms = 0;
+
+  nlohmann::json ToJson() const;
+};
+
+// One connection (or datagram) with greeting and echo. `from`: local IP or "".
+ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& from,
+                  std::chrono::milliseconds timeout);
+
+}  // namespace pointsman::e2e

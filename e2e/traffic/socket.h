@@ -1,0 +1,61 @@
+// Addresses and sockets, IPv4 and IPv6, for the traffic program.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <sys/socket.h>
+#include <utility>
+
+namespace pointsman::e2e {
+
+// A file descriptor that closes itself.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  ~UniqueFd() { Reset(); }
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    if (this != &other) {
+      Reset();
+      fd_ = std::exchange(other.fd_, -1);
+    }
+    return *this;
+  }
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+  int Release() { return std::exchange(fd_, -1); }
+  void Reset();
+
+ private:
+  int fd_ = -1;
+};
+
+enum class Protocol { kTcp, kUdp };
+const char* Name(Protocol protocol);
+
+struct Endpoint {
+  sockaddr_storage address{};
+  socklen_t size = 0;
+
+  // "10.0.0.1:80", "[fd00::1]:80". An IPv4-mapped IPv6 address is written as IPv4.
+  std::string ToString() const;
+  int family() const { return address.ss_family; }
+};
+
+// Takes "10.0.0.1:80" and "[fd00::1]:80"; no names. Throws std::invalid_argument naming the text.
+Endpoint ParseEndpoint(std::string_view text);
+Endpoint MakeEndpoint(std::string_view ip, std::uint16_t port);
+
+// Non-blocking, close-on-exec. `from` (an IP or "") is bound without taking a port, so the kernel
+// still picks the port when it knows the whole 5-tuple. Throws std::system_error.
+UniqueFd OpenSocket(Protocol protocol, int family, std::string_view from);
+
+// A bound socket that listens (TCP) or receives (UDP, with the local address of each datagram).
+UniqueFd Listen(Protocol protocol, const Endpoint& endpoint);
+
+// How a failed call on a connection is named in reports: refused, reset, timeout, unreachable,
+// no-local-port, or the errno's own text.
+std::string FailureKind(int error);
+
+}  // namespace pointsman::e2e
