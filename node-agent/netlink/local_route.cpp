@@ -1,0 +1,71 @@
+#include "node-agent/netlink/local_route.h"
+
+#include <cerrno>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+#include <system_error>
+
+namespace pointsman::agent::netlink {
+namespace {
+
+size_t Append(Batch& batch, uint16_t type, uint16_t flags, const net::IpAddress& address,
+              int interface_index) {
+  Message request(type, flags, sizeof(rtmsg));
+  auto* header = request.header<rtmsg>();
+  header->rtm_family = address.is_v4() ? AF_INET : AF_INET6;
+  header->rtm_dst_len = address.is_v4() ? 32 : 128;
+  header->rtm_table = RT_TABLE_LOCAL;
+  header->rtm_protocol = kRouteProtocol;
+  header->rtm_scope = RT_SCOPE_HOST;
+  header->rtm_type = RTN_LOCAL;
+  request.PutAddress(RTA_DST, address);
+  request.PutU32(RTA_OIF, static_cast<uint32_t>(interface_index));
+  return batch.Add(request);
+}
+
+}  // namespace
+
+size_t AddLocalRoute(Batch& batch, const net::IpAddress& address, int interface_index) {
+  return Append(batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, address, interface_index);
+}
+
+size_t DeleteLocalRoute(Batch& batch, const net::IpAddress& address, int interface_index) {
+  return Append(batch, RTM_DELROUTE, 0, address, interface_index);
+}
+
+std::vector<net::IpAddress> LocalRoutes(Socket& socket, net::Family family, int interface_index) {
+  std::vector<net::IpAddress> addresses;
+  const uint8_t af = family == net::Family::kIPv4 ? AF_INET : AF_INET6;
+  const uint8_t host_length = family == net::Family::kIPv4 ? 32 : 128;
+  Message request(RTM_GETROUTE, 0, sizeof(rtmsg));
+  request.header<rtmsg>()->rtm_family = af;
+  // With strict checking the kernel filters by these; without it, it ignores them.
+  request.header<rtmsg>()->rtm_table = RT_TABLE_LOCAL;
+  request.header<rtmsg>()->rtm_protocol = kRouteProtocol;
+  request.header<rtmsg>()->rtm_type = RTN_LOCAL;
+  const int error = socket.Dump(
+      request, [&] { addresses.clear(); },
+      [&](const nlmsghdr* header) {
+        if (header->nlmsg_type != RTM_NEWROUTE) return;
+        const auto* route = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(header));
+        if (route->rtm_family != af || route->rtm_dst_len != host_length ||
+            route->rtm_table != RT_TABLE_LOCAL || route->rtm_type != RTN_LOCAL ||
+            route->rtm_protocol != kRouteProtocol)
+          return;
+        const nlattr* destination = nullptr;
+        int output = 0;
+        for (const nlattr* attribute : Attributes(header, sizeof(rtmsg))) {
+          if (mnl_attr_get_type(attribute) == RTA_DST) destination = attribute;
+          if (mnl_attr_get_type(attribute) == RTA_OIF)
+            output = static_cast<int>(mnl_attr_get_u32(attribute));
+        }
+        if (destination != nullptr && output == interface_index)
+          addresses.push_back(AttributeAddress(destination));
+      });
+  // The kernel answers so when table local does not exist yet in this family.
+  if (error != 0 && error != ENOENT)
+    throw std::system_error(error, std::generic_category(), "list local routes");
+  return addresses;
+}
+
+}  // namespace pointsman::agent::netlink

@@ -1,0 +1,25 @@
+// Routes of type "local": a single address (a VIP) is delivered on this node without being an
+// address of an interface.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kube/net/ip_address.h"
+#include "node-agent/netlink/socket.h"
+
+namespace pointsman::agent::netlink {
+
+// rtm_protocol of the routes that Pointsman makes; `ip route` shows it as "proto 112".
+inline constexpr uint8_t kRouteProtocol = 112;
+
+// Both append to `batch`: a host route of type local, in table local, through `interface_index`.
+// The kernel answers EEXIST, ESRCH (nothing to delete), ENETDOWN.
+size_t AddLocalRoute(Batch& batch, const net::IpAddress& address, int interface_index);
+size_t DeleteLocalRoute(Batch& batch, const net::IpAddress& address, int interface_index);
+
+// Host routes of type local through `interface_index` that Pointsman made, one family.
+// `socket` is a NETLINK_ROUTE socket. Throws std::system_error.
+std::vector<net::IpAddress> LocalRoutes(Socket& socket, net::Family family, int interface_index);
+
+}  // namespace pointsman::agent::netlink

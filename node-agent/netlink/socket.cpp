@@ -1,0 +1,200 @@
+#include "node-agent/netlink/socket.h"
+
+#include <cerrno>
+#include <linux/netlink.h>
+#include <sys/socket.h>
+#include <system_error>
+
+#include <unistd.h>
+
+namespace pointsman::agent::netlink {
+namespace {
+
+// Each refused request costs the receive buffer about 1 KiB (the kernel counts the whole skb), so
+// this many refusals at once still fit into `kReceiveBuffer`.
+constexpr size_t kRequestsPerSend = 1024;
+constexpr size_t kBytesPerSend = size_t{128} << 10;  // below net.core.wmem_default (208 KiB)
+constexpr int kReceiveBuffer = 4 << 20;
+// The kernel fills at most 32 KiB of a dump at once.
+constexpr size_t kReadSize = size_t{64} << 10;
+constexpr int kDumpTries = 10;
+
+[[noreturn]] void Throw(const char* what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+}  // namespace
+
+Socket::Socket(int bus) : buffer_(kReadSize) {
+  fd_ = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, bus);
+  if (fd_ < 0) Throw("netlink socket");
+  try {
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
+    if (bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) Throw("netlink bind");
+    socklen_t length = sizeof address;
+    if (getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &length) < 0)
+      Throw("netlink getsockname");
+    port_id_ = address.nl_pid;
+    // FORCE needs CAP_NET_ADMIN, which everything else here needs too; without it the ordinary
+    // limit applies and a batch may end in ENOBUFS, which is reported.
+    const int size = kReceiveBuffer;
+    if (setsockopt(fd_, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0 &&
+        setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &size, sizeof size) < 0)
+      Throw("netlink SO_RCVBUF");
+    // An error message then carries only the header of the request it answers.
+    const int on = 1;
+    if (setsockopt(fd_, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) < 0 && errno != ENOPROTOOPT)
+      Throw("netlink NETLINK_CAP_ACK");
+  } catch (...) {
+    close(fd_);
+    throw;
+  }
+}
+
+Socket::~Socket() {
+  close(fd_);
+}
+
+bool Socket::EnableStrictCheck() {
+  const int on = 1;
+  if (setsockopt(fd_, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on) == 0) return true;
+  if (errno != ENOPROTOOPT) Throw("netlink NETLINK_GET_STRICT_CHK");
+  return false;
+}
+
+void Socket::Join(unsigned group) {
+  if (setsockopt(fd_, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
+    Throw("netlink NETLINK_ADD_MEMBERSHIP");
+}
+
+void Socket::Send(const void* data, size_t size) {
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  ssize_t sent = 0;
+  do {
+    sent = sendto(fd_, data, size, 0, reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) Throw("netlink send");
+}
+
+size_t Socket::Receive() {
+  while (true) {
+    sockaddr_nl from{};
+    iovec vector{buffer_.data(), buffer_.size()};
+    msghdr header{};
+    header.msg_name = &from;
+    header.msg_namelen = sizeof from;
+    header.msg_iov = &vector;
+    header.msg_iovlen = 1;
+    const ssize_t size = recvmsg(fd_, &header, 0);
+    if (size < 0) {
+      if (errno == EINTR) continue;
+      Throw(errno == ENOBUFS ? "netlink receive: answers were lost" : "netlink receive");
+    }
+    if (from.nl_pid != 0) continue;  // not from the kernel
+    if ((header.msg_flags & MSG_TRUNC) != 0)
+      throw std::system_error(EMSGSIZE, std::generic_category(), "netlink receive: truncated");
+    return static_cast<size_t>(size);
+  }
+}
+
+// Only the last request of a send asks for an ACK: the kernel works the requests of one send off in
+// order, and a refused one is answered without being asked (netlink_rcv_skb in
+// net/netlink/af_netlink.c). When that ACK is here, every refusal before it has been read.
+std::vector<Failure> Socket::Execute(Batch& batch) {
+  std::vector<Failure> failures;
+  size_t first = 0;
+  while (first < batch.size()) {
+    size_t end = first;
+    size_t stop = batch.offsets_[first];
+    while (end < batch.size() && end - first < kRequestsPerSend) {
+      const size_t next = end + 1 < batch.size() ? batch.offsets_[end + 1] : batch.bytes_.size();
+      if (end > first && next - batch.offsets_[first] > kBytesPerSend) break;
+      stop = next;
+      ++end;
+    }
+    const uint32_t base = sequence_ + 1;
+    sequence_ += static_cast<uint32_t>(end - first);
+    for (size_t i = first; i < end; ++i) {
+      auto* header = reinterpret_cast<nlmsghdr*>(batch.bytes_.data() + batch.offsets_[i]);
+      header->nlmsg_seq = base + static_cast<uint32_t>(i - first);
+      if (i + 1 == end) header->nlmsg_flags |= NLM_F_ACK;
+    }
+    Send(batch.bytes_.data() + batch.offsets_[first], stop - batch.offsets_[first]);
+
+    bool answered = false;
+    while (!answered) {
+      int left = static_cast<int>(Receive());
+      for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data());
+           mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+        const uint32_t offset = header->nlmsg_seq - base;
+        if (header->nlmsg_type != NLMSG_ERROR || offset >= end - first) continue;
+        const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
+        if (error->error != 0) failures.push_back({first + offset, -error->error});
+        if (offset + 1 == end - first) answered = true;
+      }
+    }
+    first = end;
+  }
+  return failures;
+}
+
+int Socket::Execute(Message& message) {
+  return Get(message, [](const nlmsghdr*) {});
+}
+
+int Socket::Get(Message& message, const std::function<void(const nlmsghdr*)>& each) {
+  message.raw()->nlmsg_seq = ++sequence_;
+  message.raw()->nlmsg_flags |= NLM_F_ACK;
+  Send(message.raw(), message.raw()->nlmsg_len);
+  while (true) {
+    int left = static_cast<int>(Receive());
+    for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data());
+         mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+      if (header->nlmsg_seq != sequence_) continue;
+      if (header->nlmsg_type == NLMSG_ERROR)
+        return -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
+      each(header);
+    }
+  }
+}
+
+int Socket::DumpOnce(Message& message, bool* interrupted,
+                     const std::function<void(const nlmsghdr*)>& each) {
+  message.raw()->nlmsg_seq = ++sequence_;
+  message.raw()->nlmsg_flags |= NLM_F_DUMP;
+  Send(message.raw(), message.raw()->nlmsg_len);
+  while (true) {
+    int left = static_cast<int>(Receive());
+    for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data());
+         mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+      if (header->nlmsg_seq != sequence_) continue;
+      if ((header->nlmsg_flags & NLM_F_DUMP_INTR) != 0) *interrupted = true;
+      if (header->nlmsg_type == NLMSG_ERROR)
+        return -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
+      if (header->nlmsg_type == NLMSG_DONE) {
+        // The payload is the dump's own result.
+        if (mnl_nlmsg_get_payload_len(header) >= sizeof(int)) {
+          int result = 0;
+          memcpy(&result, mnl_nlmsg_get_payload(header), sizeof result);
+          if (result < 0) return -result;
+        }
+        return 0;
+      }
+      each(header);
+    }
+  }
+}
+
+int Socket::Dump(Message& message, const std::function<void()>& restart,
+                 const std::function<void(const nlmsghdr*)>& each) {
+  for (int i = 0;; ++i) {
+    bool interrupted = false;
+    const int error = DumpOnce(message, &interrupted, each);
+    if (error != 0 || !interrupted || i + 1 == kDumpTries) return error;
+    restart();
+  }
+}
+
+}  // namespace pointsman::agent::netlink

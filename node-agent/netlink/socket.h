@@ -1,0 +1,67 @@
+// A netlink socket for requests: batches of changes and dumps.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "node-agent/netlink/message.h"
+
+namespace pointsman::agent::netlink {
+
+// One request of a batch that the kernel refused.
+struct Failure {
+  size_t index = 0;  // as Batch::Add returned it
+  int error = 0;     // positive errno (ipset: also its private numbers from 4096)
+};
+
+// Not thread-safe; one per thread that needs it. Blocking.
+class Socket {
+ public:
+  // `bus`: NETLINK_ROUTE, NETLINK_GENERIC, NETLINK_NETFILTER. Throws std::system_error.
+  explicit Socket(int bus);
+  ~Socket();
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+
+  // Sends every request, in order and in as few sendmsg calls as fit, and returns those that were
+  // refused; one refusal does not stop the ones after it. Throws std::system_error when the socket
+  // itself fails, after which it is not known which requests were carried out.
+  std::vector<Failure> Execute(Batch& batch);
+  // One request; 0 or a positive errno.
+  int Execute(Message& message);
+
+  // A request that is answered by one message (and perhaps an ACK), given to `each`. Returns 0 or
+  // the errno.
+  int Get(Message& message, const std::function<void(const nlmsghdr*)>& each);
+
+  // A dump. When the kernel says that the table changed under the dump (NLM_F_DUMP_INTR) `restart`
+  // is called, which must forget what `each` collected, and the dump is repeated; after 10 times
+  // what the last pass gave is taken (a table that changes all the time is never seen whole).
+  // Returns 0 or a positive errno.
+  int Dump(Message& message, const std::function<void()>& restart,
+           const std::function<void(const nlmsghdr*)>& each);
+
+  // NETLINK_GET_STRICT_CHK: the kernel applies the filter in a dump's header (Linux 4.20). False:
+  // this kernel does not know it.
+  bool EnableStrictCheck();
+
+  // Subscribes to a multicast group (RTNLGRP_…).
+  void Join(unsigned group);
+  int fd() const { return fd_; }
+  uint32_t port_id() const { return port_id_; }
+
+ private:
+  void Send(const void* data, size_t size);
+  size_t Receive();
+  int DumpOnce(Message& message, bool* interrupted,
+               const std::function<void(const nlmsghdr*)>& each);
+
+  int fd_ = -1;
+  uint32_t port_id_ = 0;
+  uint32_t sequence_ = 0;
+  std::vector<char> buffer_;
+};
+
+}  // namespace pointsman::agent::netlink
