@@ -1,0 +1,117 @@
+#include "kube/serve/http_server.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace pointsman::kube {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+std::string Exchange(int port, const std::string& request) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
+  std::string answer;
+  std::array<char, 4096> buffer{};
+  for (;;) {
+    const ssize_t got = read(fd, buffer.data(), buffer.size());
+    if (got <= 0) break;
+    answer.append(buffer.data(), static_cast<size_t>(got));
+  }
+  close(fd);
+  return answer;
+}
+
+// One server for all cases: civetweb's mg_stop takes two seconds.
+class HttpServerTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    server_ = std::make_unique<HttpServer>("127.0.0.1:0");
+    server_->Handle("/healthz", [](const ServedRequest&) { return ServedResponse{.body = "ok"}; });
+    server_->Handle("/echo", [](const ServedRequest& request) {
+      return ServedResponse{
+          .status = 503, .content_type = "application/json", .body = request.query};
+    });
+    server_->Handle("/throws", [](const ServedRequest&) -> ServedResponse {
+      throw std::runtime_error("the reason");
+    });
+    server_->Start();
+  }
+  static void TearDownTestSuite() { server_.reset(); }
+
+  inline static std::unique_ptr<HttpServer> server_;
+};
+
+TEST_F(HttpServerTest, AnswersItsRoutes) {
+  ASSERT_GT(server_->port(), 0);
+  const std::string answer = Exchange(server_->port(), "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(answer, HasSubstr("\r\nContent-Length: 2\r\n"));
+  EXPECT_THAT(answer, ::testing::EndsWith("\r\n\r\nok"));
+}
+
+TEST_F(HttpServerTest, PassesQueryStatusAndType) {
+  const std::string answer = Exchange(server_->port(), "GET /echo?a=b HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(answer, HasSubstr("Content-Type: application/json"));
+  EXPECT_THAT(answer, ::testing::EndsWith("\r\n\r\na=b"));
+}
+
+TEST_F(HttpServerTest, HeadHasNoBody) {
+  const std::string answer = Exchange(server_->port(), "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_THAT(answer, HasSubstr("Content-Length: 2"));
+  EXPECT_THAT(answer, ::testing::EndsWith("\r\n\r\n"));
+}
+
+TEST_F(HttpServerTest, RefusesWhatItDoesNotServe) {
+  EXPECT_THAT(Exchange(server_->port(), "GET /other HTTP/1.1\r\nHost: x\r\n\r\n"),
+              StartsWith("HTTP/1.1 404 "));
+  const std::string post =
+      Exchange(server_->port(), "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_THAT(post, StartsWith("HTTP/1.1 405 "));
+  EXPECT_THAT(post, HasSubstr("Allow: GET, HEAD"));
+  const std::string thrown = Exchange(server_->port(), "GET /throws HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_THAT(thrown, StartsWith("HTTP/1.1 500 "));
+  EXPECT_THAT(thrown, HasSubstr("the reason"));
+}
+
+TEST_F(HttpServerTest, RefusesAHeadThatIsTooLong) {
+  const std::string answer = Exchange(
+      server_->port(), "GET /healthz HTTP/1.1\r\nX: " + std::string(20'000, 'x') + "\r\n\r\n");
+  EXPECT_THAT(answer, Not(StartsWith("HTTP/1.1 200")));
+}
+
+TEST_F(HttpServerTest, SaysWhichAddressIsTaken) {
+  HttpServer second("127.0.0.1:" + std::to_string(server_->port()));
+  try {
+    second.Start();
+    FAIL() << "two servers on one port";
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("127.0.0.1:" + std::to_string(server_->port())));
+    EXPECT_THAT(error.what(), Not(HasSubstr("unknown cause")));
+  }
+}
+
+TEST(HttpServerAddressTest, RefusesBadAddresses) {
+  for (const char* bad : {"", "8080", "127.0.0.1:", "127.0.0.1:99999", "localhost:80",
+                          "1.2.3.4:80s", "1.2.3.4:80,81"}) {
+    EXPECT_THROW(HttpServer{bad}, std::invalid_argument) << bad;
+  }
+  for (const char* good : {":8080", "0.0.0.0:8080", "[::]:8080", "[::1]:8080", "127.0.0.1:0"}) {
+    EXPECT_NO_THROW(HttpServer{good}) << good;
+  }
+}
+
+}  // namespace
+}  // namespace pointsman::kube
