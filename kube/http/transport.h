@@ -43,18 +43,25 @@ class TransportError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// No byte came from the server for HttpRequest::timeout.
+class TransportTimeout : public TransportError {
+ public:
+  using TransportError::TransportError;
+};
+
 // Thread-safe.
 class Transport {
  public:
   virtual ~Transport() = default;
 
-  // Sends and reads the whole answer; an answer over `kMaxResponseBytes` is a TransportError.
+  // Sends and reads the whole answer; an answer over the bound is a TransportError. A method,
+  // target or header that would not stay within its line is std::invalid_argument.
   virtual HttpResponse Send(const HttpRequest& request) = 0;
 
   // As Send, but gives the body of a 2xx answer to `on_data` as it arrives, on the calling thread.
   // Returns when the server ends the stream, `on_data` returns false, or `stop` is requested
-  // (within a second). A non-2xx answer has its body in the response. Throws TransportError when
-  // the stream breaks.
+  // (within a second; before the server answered, the response's status is then 0). A non-2xx
+  // answer has its body in the response. Throws TransportError when the stream breaks.
   virtual HttpResponse Stream(const HttpRequest& request,
                               const std::function<bool(std::string_view)>& on_data,
                               std::stop_token stop) = 0;
@@ -65,7 +72,10 @@ class Transport {
 };
 
 // Connects to config.server; verifies its certificate against config's CA (host name or IP
-// included).
-std::unique_ptr<Transport> MakeTransport(const Config& config);
+// included). Connections are kept and used again; a dead peer is noticed by TCP keepalive within
+// 45 s. Redirects are answers, not followed. Credentials are sent over TLS only. Throws ConfigError
+// for a URL or PEM text that cannot be used.
+std::unique_ptr<Transport> MakeTransport(const Config& config,
+                                         size_t max_response_bytes = Transport::kMaxResponseBytes);
 
 }  // namespace pointsman::kube

@@ -1,0 +1,385 @@
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <optional>
+#include <sys/socket.h>
+
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl.hpp>
+#include <cpprest/http_client.h>
+#include <pplx/threadpool.h>
+#include <spdlog/spdlog.h>
+
+#include "kube/http/body_sink.h"
+#include "kube/http/tls_settings.h"
+#include "kube/http/token_source.h"
+#include "kube/http/transport.h"
+
+namespace pointsman::kube {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using OnData = std::function<bool(std::string_view)>;
+
+// cpprestsdk starts 40 threads by default, each with its stack and malloc arena. What runs on them
+// here never blocks: two are enough.
+void StartThreadPoolOnce() {
+  static const bool started = [] {
+    crossplat::threadpool::initialize_with_threads(2);
+    return true;
+  }();
+  static_cast<void>(started);
+}
+
+// A peer that vanished without a FIN (power loss, a dropped NAT entry) is noticed in 45 s: 30 s of
+// silence, then three unanswered probes 5 s apart; unacknowledged data counts too.
+void DetectDeadPeer(int socket) {
+  const auto set = [socket](int level, int option, int value) {
+    if (setsockopt(socket, level, option, &value, sizeof value) != 0) {
+      spdlog::debug("setsockopt({}, {}): {}", level, option,
+                    std::generic_category().message(errno));
+    }
+  };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 30);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 5);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 3);
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 45'000);
+}
+
+// One request under way: what the calling thread and cpprestsdk's threads share.
+struct Exchange {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool answered = false;  // status and headers are in `response`
+  HttpResponse response;
+  bool ended = false;
+  std::exception_ptr error;
+  const uint8_t* data = nullptr;  // a piece of the body that waits to be taken
+  size_t size = 0;
+  pplx::task_completion_event<size_t> taken;
+  bool abandoned = false;  // nobody takes pieces any more
+  Clock::time_point last_activity = Clock::now();
+
+  void Offer(const uint8_t* bytes, size_t count, pplx::task_completion_event<size_t> event) {
+    const std::lock_guard lock(mutex);
+    if (abandoned) {
+      event.set_exception(std::make_exception_ptr(std::runtime_error("request abandoned")));
+      return;
+    }
+    data = bytes;
+    size = count;
+    taken = std::move(event);
+    last_activity = Clock::now();
+    changed.notify_all();
+  }
+
+  void Answered(const web::http::http_response& answer) {
+    const std::lock_guard lock(mutex);
+    response.status = answer.status_code();
+    for (const auto& [name, value] : answer.headers()) {
+      std::string lower = name;
+      std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
+        return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+      });
+      response.headers.emplace_back(std::move(lower), value);
+    }
+    answered = true;
+    last_activity = Clock::now();
+    changed.notify_all();
+  }
+
+  void Ended(std::exception_ptr why) {
+    const std::lock_guard lock(mutex);
+    ended = true;
+    error = std::move(why);
+    changed.notify_all();
+  }
+
+  bool Ready() const { return ended || (answered && data != nullptr); }
+};
+
+void CheckLine(std::string_view text, const char* what) {
+  if (text.find_first_of(std::string_view("\r\n\0", 3)) != std::string_view::npos) {
+    throw std::invalid_argument(std::string("HTTP ") + what + " with a line break or NUL");
+  }
+}
+
+// The URL as cpprestsdk must be given it. It passes the host to getaddrinfo as it stands in the
+// URL, which fails for an IPv6 address in brackets; its parser takes the address without them when
+// a port follows. The Host header has to be right all the same: see HostHeader.
+std::string UrlForCpprest(const std::string& server) {
+  const size_t open = server.find("://[");
+  const size_t close = server.find(']');
+  if (open == std::string::npos || close == std::string::npos) return server;
+  std::string rest = server.substr(close + 1);
+  if (!rest.starts_with(':')) rest = (server.starts_with("https") ? ":443" : ":80") + rest;
+  return server.substr(0, open + 3) + server.substr(open + 4, close - open - 4) + rest;
+}
+
+// The authority of the server's URL when it has an IPv6 address; else "": cpprestsdk makes it.
+std::string HostHeader(const std::string& server) {
+  const size_t open = server.find("://[");
+  if (open == std::string::npos) return "";
+  const std::string authority = server.substr(open + 3);
+  return authority.substr(0, authority.find('/'));
+}
+
+class CpprestTransport final : public Transport {
+ public:
+  CpprestTransport(const Config& config, size_t max_response_bytes)
+      : server_(config.server),
+        host_header_(HostHeader(config.server)),
+        user_agent_(config.user_agent),
+        max_response_bytes_(max_response_bytes),
+        tls_(TlsSettings::Make(config)),
+        tokens_(config.token, config.token_file) {
+    const bool encrypted = server_.starts_with("https://");
+    has_token_ = encrypted && (!config.token.empty() || !config.token_file.empty());
+    if (!encrypted && (!config.token.empty() || !config.token_file.empty())) {
+      spdlog::warn("{} is not https: the token is not sent", server_);
+    }
+    StartThreadPoolOnce();
+    web::http::client::http_client_config options;
+    // The time limit is each request's own and kept by Exchange's waiter; cpprestsdk has but one
+    // per client. This one only keeps a forgotten connection from living for ever.
+    options.set_timeout(std::chrono::hours(24));
+    options.set_max_redirects(0);             // a redirect would carry the token elsewhere
+    options.set_tlsext_sni_enabled(false);    // TlsSettings does it, with the right name
+    options.set_validate_certificates(true);  // TlsSettings decides, also for insecure
+    options.set_ssl_context_callback(
+        [tls = tls_](boost::asio::ssl::context& context) { tls->Apply(context.native_handle()); });
+    options.set_nativehandle_options([encrypted](web::http::client::native_handle handle) {
+      if (encrypted) {
+        OnTlsStream(static_cast<TlsStream*>(handle));
+      } else if (auto* socket = static_cast<Socket*>(handle); socket->is_open()) {
+        DetectDeadPeer(socket->native_handle());
+      }
+    });
+    try {
+      client_ = std::make_unique<web::http::client::http_client>(web::uri(UrlForCpprest(server_)),
+                                                                 options);
+    } catch (const std::exception& e) {  // uri_exception, invalid_argument
+      throw ConfigError("server " + server_ + ": " + e.what());
+    }
+  }
+
+  HttpResponse Send(const HttpRequest& request) override {
+    return Authorized(request, nullptr, {});
+  }
+
+  HttpResponse Stream(const HttpRequest& request, const OnData& on_data,
+                      std::stop_token stop) override {
+    return Authorized(request, &on_data, std::move(stop));
+  }
+
+ private:
+  using Socket = boost::asio::ip::tcp::socket;
+  using TlsStream = boost::asio::ssl::stream<Socket&>;
+
+  // Called before a new connection has a socket, and again each time a kept one is used.
+  static void OnTlsStream(TlsStream* stream) {
+    TlsSettings::OnConnected(stream->native_handle(), stream, [](void* connected) {
+      DetectDeadPeer(static_cast<TlsStream*>(connected)->next_layer().native_handle());
+    });
+  }
+
+  HttpResponse Authorized(const HttpRequest& request, const OnData* on_data, std::stop_token stop) {
+    const std::string token = has_token_ ? tokens_.Get() : "";
+    HttpResponse response = Run(request, token, on_data, stop);
+    // A 401's body is in the response, never with on_data: nothing was handed out yet.
+    if (response.status == 401 && has_token_ && tokens_.Refused(token)) {
+      return Run(request, tokens_.Get(), on_data, std::move(stop));
+    }
+    return response;
+  }
+
+  web::http::http_request Message(const HttpRequest& request, const std::string& token) const {
+    CheckLine(request.method, "method");
+    CheckLine(request.target, "target");
+    web::http::http_request message(request.method);
+    try {
+      message.set_request_uri(request.target);
+    } catch (const web::uri_exception& e) {
+      throw std::invalid_argument("HTTP target " + request.target + ": " + e.what());
+    }
+    std::string content_type = "application/json";
+    for (const auto& [name, value] : request.headers) {
+      CheckLine(name, "header name");
+      CheckLine(value, "header value");
+      if (name == "Content-Type") {
+        content_type = value;
+      } else {
+        message.headers().add(name, value);
+      }
+    }
+    if (!request.body.empty()) message.set_body(request.body, content_type);
+    message.headers().add("User-Agent", user_agent_);
+    if (!host_header_.empty()) message.headers().add("Host", host_header_);
+    if (!token.empty()) {
+      CheckLine(token, "token");
+      message.headers().add("Authorization", "Bearer " + token);
+    }
+    return message;
+  }
+
+  HttpResponse Run(const HttpRequest& request, const std::string& token, const OnData* on_data,
+                   std::stop_token stop) {
+    const Clock::time_point started = Clock::now();
+    const auto exchange = std::make_shared<Exchange>();
+    web::http::http_request message = Message(request, token);
+    message.set_response_stream(
+        concurrency::streams::ostream(concurrency::streams::streambuf<uint8_t>(
+            std::make_shared<BodySink>([exchange](const uint8_t* data, size_t size,
+                                                  pplx::task_completion_event<size_t> taken) {
+              exchange->Offer(data, size, std::move(taken));
+            }))));
+
+    const pplx::cancellation_token_source cancel;
+    client_->request(message, cancel.get_token())
+        .then([exchange](const pplx::task<web::http::http_response>& answer) {
+          try {
+            const web::http::http_response response = answer.get();
+            exchange->Answered(response);
+            response.content_ready().then(
+                [exchange](const pplx::task<web::http::http_response>& whole) {
+                  try {
+                    whole.get();
+                    exchange->Ended(nullptr);
+                  } catch (...) {  // rethrown on the calling thread
+                    exchange->Ended(std::current_exception());
+                  }
+                });
+          } catch (...) {  // rethrown on the calling thread
+            exchange->Ended(std::current_exception());
+          }
+        });
+
+    // Leaves the exchange to cpprestsdk's threads, which end it without us.
+    const auto abandon = [&] {
+      std::optional<pplx::task_completion_event<size_t>> waiting;
+      {
+        const std::lock_guard lock(exchange->mutex);
+        exchange->abandoned = true;
+        if (exchange->data != nullptr) waiting = exchange->taken;
+        exchange->data = nullptr;
+      }
+      if (waiting) {
+        waiting->set_exception(std::make_exception_ptr(std::runtime_error("request abandoned")));
+      }
+      cancel.cancel();
+    };
+    try {
+      HttpResponse response;
+      if (!Consume(*exchange, request, on_data, stop, response)) abandon();
+      return response;
+    } catch (const web::http::http_exception& e) {
+      throw TransportError(Describe(request, e, started));
+    } catch (...) {
+      abandon();
+      throw;
+    }
+  }
+
+  // Takes status, headers and body on the calling thread. False when the body was not read to its
+  // end because the caller wants no more.
+  bool Consume(Exchange& exchange, const HttpRequest& request, const OnData* on_data,
+               const std::stop_token& stop, HttpResponse& response) {
+    const std::stop_callback wake(stop, [&exchange] {
+      const std::lock_guard lock(exchange.mutex);
+      exchange.changed.notify_all();
+    });
+    bool answered = false;
+    for (;;) {
+      std::string_view piece;
+      {
+        std::unique_lock lock(exchange.mutex);
+        while (!exchange.Ready() && !stop.stop_requested()) {
+          const Clock::time_point deadline = exchange.last_activity + request.timeout;
+          if (Clock::now() >= deadline) {
+            throw TransportTimeout(Name(request) + ": no byte from the server for " +
+                                   std::to_string(request.timeout.count()) + " s");
+          }
+          exchange.changed.wait_until(lock, deadline);
+        }
+        if (exchange.answered && !answered) {
+          answered = true;
+          response = std::move(exchange.response);
+        }
+        if (stop.stop_requested()) return false;
+        if (exchange.data == nullptr) {
+          if (exchange.error != nullptr) std::rethrow_exception(exchange.error);
+          return true;
+        }
+        piece = {reinterpret_cast<const char*>(exchange.data), exchange.size};
+      }
+      if (on_data != nullptr && response.status >= 200 && response.status < 300) {
+        if (!(*on_data)(piece)) return false;
+      } else {
+        CheckSize(request, response, piece.size());
+        response.body.append(piece);
+      }
+      pplx::task_completion_event<size_t> taken;
+      {
+        const std::lock_guard lock(exchange.mutex);
+        exchange.data = nullptr;
+        exchange.last_activity = Clock::now();
+        taken = exchange.taken;
+      }
+      taken.set(piece.size());
+    }
+  }
+
+  void CheckSize(const HttpRequest& request, HttpResponse& response, size_t more) const {
+    if (more > max_response_bytes_ || response.body.size() > max_response_bytes_ - more) {
+      throw TransportError(Name(request) + ": the answer is larger than " +
+                           std::to_string(max_response_bytes_) + " bytes");
+    }
+    // Grows by doubling, but never past the bound.
+    const size_t needed = response.body.size() + more;
+    if (needed > response.body.capacity()) {
+      response.body.reserve(std::min(std::max(needed, response.body.capacity() * 2),
+                                     std::max(needed, max_response_bytes_)));
+    }
+  }
+
+  std::string Name(const HttpRequest& request) const {
+    return request.method + " " + server_ + request.target;
+  }
+
+  std::string Describe(const HttpRequest& request, const web::http::http_exception& e,
+                       Clock::time_point started) const {
+    std::string message = Name(request) + ": " + e.what();
+    const int code = e.error_code().value();
+    constexpr int kLastErrno = 133;  // beyond are OpenSSL's codes, which have no text here
+    if (code > 0 && code <= kLastErrno) message += ": " + std::generic_category().message(code);
+    if (const std::string why = tls_->FailureSince(started); !why.empty()) message += ": " + why;
+    return message;
+  }
+
+  const std::string server_;
+  const std::string host_header_;
+  const std::string user_agent_;
+  const size_t max_response_bytes_;
+  const std::shared_ptr<TlsSettings> tls_;
+  TokenSource tokens_;
+  bool has_token_ = false;
+  std::unique_ptr<web::http::client::http_client> client_;
+};
+
+}  // namespace
+
+std::string_view HttpResponse::Header(std::string_view name) const {
+  for (const auto& [key, value] : headers) {
+    if (key == name) return value;
+  }
+  return {};
+}
+
+std::unique_ptr<Transport> MakeTransport(const Config& config, size_t max_response_bytes) {
+  return std::make_unique<CpprestTransport>(config, max_response_bytes);
+}
+
+}  // namespace pointsman::kube

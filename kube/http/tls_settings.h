@@ -1,0 +1,69 @@
+// What a Config says of TLS, parsed once and applied to each connection's OpenSSL context: which
+// CAs, which client certificate, which name the server's certificate must carry.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <openssl/ssl.h>
+
+#include "kube/config/config.h"
+
+namespace pointsman::kube {
+
+// Thread-safe once made.
+class TlsSettings : public std::enable_shared_from_this<TlsSettings> {
+ public:
+  // Throws ConfigError when a certificate or key is no PEM or they do not belong together.
+  static std::shared_ptr<TlsSettings> Make(const Config& config);
+
+  TlsSettings(const TlsSettings&) = delete;
+  TlsSettings& operator=(const TlsSettings&) = delete;
+
+  // For a fresh context. OpenSSL's own verification is used in full (chain, dates, purpose, and the
+  // name against subject alternative names only, as Go does); any verification callback that the
+  // HTTP library installs is not consulted, for it also accepts a common name. Keeps this alive.
+  void Apply(SSL_CTX* context);
+
+  // Calls `on_connected(argument)` when `ssl`'s handshake begins, which is when its connection has
+  // a socket. Not when the handshake was already done.
+  static void OnConnected(SSL* ssl, void* argument, void (*on_connected)(void* argument));
+
+  // Why the newest handshake or verification since `since` failed; "" if none did.
+  std::string FailureSince(std::chrono::steady_clock::time_point since) const;
+
+ private:
+  template <auto Free>
+  struct Deleter {
+    template <typename T>
+    void operator()(T* object) const {
+      Free(object);
+    }
+  };
+  using Certificate = std::unique_ptr<X509, Deleter<X509_free>>;
+
+  TlsSettings() = default;
+  static TlsSettings& Of(const SSL* ssl);
+  static int Verify(X509_STORE_CTX* chain, void* unused);
+  static void OnHandshake(const SSL* ssl, int where, int value);
+  void Failed(std::string why);
+
+  std::string name_;  // host name or IP address the server's certificate must carry
+  bool name_is_ip_ = false;
+  bool insecure_ = false;
+  std::unique_ptr<X509_STORE, Deleter<X509_STORE_free>> cas_;  // null: the system's
+  std::vector<Certificate> client_chain_;                      // the leaf first
+  std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>> client_key_;
+
+  mutable std::mutex mutex_;
+  std::string failure_;
+  std::chrono::steady_clock::time_point failed_at_{};
+};
+
+// The host of "https://host:port/path", an IPv6 address without its brackets.
+std::string HostOfUrl(const std::string& url);
+
+}  // namespace pointsman::kube
