@@ -1,0 +1,126 @@
+// Which mode runs on this node, and the move from one to another: preflight, fallback, make before
+// break, draining, and going back when the new mode does not carry traffic. Knows no API.
+//
+// The order of a handover (docs/handover.md has the reasons):
+//   1. preflight of the asked mode, then of the fallback modes, in order;
+//   2. the new dataplane is programmed whole and read back, the old one untouched;
+//   3. the old one drains: no new connections, the established ones go on;
+//   4. probes that passed before must pass now, else the old one takes the traffic back and the new
+//      one is removed;
+//   5. when they have ended, or after the drain timeout, the old one's objects are removed.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kube/pointsman/proxy_settings.h"
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/preflight/preflight.h"
+
+namespace pointsman::agent {
+
+// What the controller needs of the rest of the agent. All called on the sync thread.
+class ModeEnvironment {
+ public:
+  virtual ~ModeEnvironment() = default;
+  // Has this agent a dataplane of that mode? If not, the mode's preflight counts as failed.
+  virtual bool Supports(kube::Mode mode) const = 0;
+  // Never null for a supported mode.
+  virtual std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode,
+                                                   const kube::ProxySettings& settings) = 0;
+  virtual PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings& settings,
+                                    bool load) = 0;
+  // Rules that every mode shares; they outlive each dataplane.
+  virtual SyncResult EnsureBase(const kube::ProxySettings& settings) = 0;
+  virtual SyncResult RemoveBase(const kube::ProxySettings& settings) = 0;
+  // Names of the probes that pass now: "apiserver 10.0.0.1:6443", "default/web 10.96.0.7:80".
+  virtual std::vector<std::string> PassingProbes(const ServiceModel& model) = 0;
+  virtual std::chrono::steady_clock::time_point Now() = 0;
+};
+
+// A snapshot for status and metrics.
+struct ModeState {
+  std::optional<kube::Mode> asked;
+  std::optional<kube::Mode> active;
+  std::optional<kube::Mode> draining;
+  uint64_t draining_connections = 0;
+  // Of the asked mode.
+  std::optional<PreflightResult> preflight;
+  // Why the active mode is not the asked one, "" if it is; for a person.
+  std::string fallback_reason;
+  // The handover to the asked mode was taken back; what failed.
+  std::string reverted_reason;
+  // No mode could be programmed or the last sync left something out.
+  std::vector<SyncProblem> problems;
+  uint64_t full_syncs = 0;
+  uint64_t syncs = 0;
+  uint64_t repaired = 0;
+  bool synced_once = false;  // the active mode has been written whole at least once
+};
+
+// Not thread-safe: the sync thread owns it.
+class ModeController {
+ public:
+  explicit ModeController(ModeEnvironment& environment) : environment_(environment) {}
+
+  // New settings (or the same again after a failure, see NextDeadline). `model` must be complete:
+  // never call it before the caches have synced, or traffic of what is missing is cut.
+  void Apply(const kube::ProxySettings& settings, const ServiceModel& model);
+  // The model changed by `delta`.
+  void Sync(const ServiceModel& model, const ModelDelta& delta);
+  // Whatever is due: periodic resync, a retry, the drain, another look at a failed preflight.
+  void Tick(const ServiceModel& model);
+  // When Tick has something to do next.
+  std::chrono::steady_clock::time_point NextDeadline() const;
+  // Takes all modes' objects out of the kernel (spec.state: Removed, --cleanup). Problems are
+  // returned; calling again retries.
+  std::vector<SyncProblem> RemoveAll();
+
+  const ModeState& state() const { return state_; }
+
+  // How long after a failed sync the next full sync comes; how often a failed preflight is looked
+  // at again; how often a drain is.
+  static constexpr std::chrono::seconds kRetry{5};
+  static constexpr std::chrono::seconds kPreflightRetry{15};
+  static constexpr std::chrono::seconds kDrainPoll{1};
+  // After a reverted handover the asked mode is tried again so seldom, unless the settings change.
+  static constexpr std::chrono::minutes kRevertedRetry{5};
+
+ private:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  struct Chosen {
+    kube::Mode mode;
+    PreflightResult preflight;
+  };
+
+  std::optional<Chosen> Choose(const kube::ProxySettings& settings);
+  void AdoptWhatIsThere(const kube::ProxySettings& settings);
+  bool Program(Dataplane& dataplane, const ServiceModel& model, bool verify);
+  void HandOver(kube::Mode mode, const ServiceModel& model);
+  std::string MoveNewConnections(const std::vector<std::string>& before, const ServiceModel& model);
+  void Resync(const ServiceModel& model);
+  void PollDrain(const ServiceModel& model);
+  void EndDrain();
+  kube::Duration SyncPeriod() const;
+
+  ModeEnvironment& environment_;
+  std::optional<kube::ProxySettings> settings_;
+  ModeState state_;
+  std::unique_ptr<Dataplane> active_;
+  kube::ProxySettings active_settings_;
+  std::unique_ptr<Dataplane> draining_;
+  TimePoint drain_deadline_{};
+  TimePoint next_drain_poll_ = TimePoint::max();
+  TimePoint next_resync_ = TimePoint::max();
+  TimePoint next_choice_ = TimePoint::max();
+  bool need_full_sync_ = false;
+  bool adopted_ = false;
+};
+
+}  // namespace pointsman::agent

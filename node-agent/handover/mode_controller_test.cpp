@@ -1,0 +1,275 @@
+// The order of a handover and what follows each failure. That the order keeps real connections is
+// proven with real kernels in e2e/scenarios; here the dataplanes only write down what they are
+// asked.
+#include "node-agent/handover/mode_controller.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace pointsman::agent {
+namespace {
+
+using kube::Mode;
+using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""min;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// The kernel as the recorded dataplanes leave it, and the orders for how they behave.
+struct World {
+  std::vector<std::string> calls;
+  std::set<Mode> in_kernel;
+  std::set<Mode> cannot_run;
+  std::set<Mode> cannot_program;
+  std::map<Mode, uint64_t> connections;
+  std::vector<std::string> probes{"default/web"};
+  bool probes_fail_in_ipvs = false;
+  std::optional<Mode> serving;
+  std::chrono::steady_clock::time_point now{1000s};
+};
+
+class RecordedDataplane final : public Dataplane {
+ public:
+  RecordedDataplane(Mode mode, World& world) : mode_(mode), world_(world) {}
+  Mode mode() const override { return mode_; }
+  SyncResult FullSync(const ServiceModel&) override {
+    Note("full");
+    if (world_.cannot_program.contains(mode_)) return {.problems = {{"10.0.0.1:80", "no room"}}};
+    world_.in_kernel.insert(mode_);
+    world_.serving = mode_;
+    return {};
+  }
+  SyncResult Sync(const ServiceModel&, const ModelDelta&) override {
+    Note("sync");
+    if (world_.cannot_program.contains(mode_)) return {.problems = {{"10.0.0.1:80", "no room"}}};
+    return {};
+  }
+  VerifyResult Verify(const ServiceModel&) override {
+    Note("verify");
+    return {};
+  }
+  DrainStatus Drain(const ServiceModel&) override {
+    Note("drain");
+    return {world_.connections[mode_]};
+  }
+  SyncResult Remove() override {
+    Note("remove");
+    world_.in_kernel.erase(mode_);
+    return {};
+  }
+  bool Present() override { return world_.in_kernel.contains(mode_); }
+
+ private:
+  void Note(const std::string& what) {
+    world_.calls.push_back(std::string(kube::ToString(mode_)) + " " + what);
+  }
+  const Mode mode_;
+  World& world_;
+};
+
+class Environment final : public ModeEnvironment {
+ public:
+  explicit Environment(World& world) : world_(world) {}
+  bool Supports(Mode mode) const override { return mode == Mode::kIptables || mode == Mode::kIpvs; }
+  std::unique_ptr<Dataplane> MakeDataplane(Mode mode, const kube::ProxySettings&) override {
+    return std::make_unique<RecordedDataplane>(mode, world_);
+  }
+  PreflightResult Preflight(Mode mode, const kube::ProxySettings&, bool) override {
+    if (world_.cannot_run.contains(mode)) {
+      return {.passed = false, .reason = "ModuleMissing", .message = "no module"};
+    }
+    return {.passed = true, .reason = "PreflightPassed"};
+  }
+  SyncResult EnsureBase(const kube::ProxySettings&) override { return {}; }
+  SyncResult RemoveBase(const kube::ProxySettings&) override {
+    world_.calls.emplace_back("base remove");
+    return {};
+  }
+  std::vector<std::string> PassingProbes(const ServiceModel&) override {
+    world_.calls.emplace_back("probe");
+    if (world_.probes_fail_in_ipvs && world_.serving == Mode::kIpvs) return {};
+    return world_.probes;
+  }
+  std::chrono::steady_clock::time_point Now() override { return world_.now; }
+
+ private:
+  World& world_;
+};
+
+class ModeControllerTest : public testing::Test {
+ protected:
+  static kube::ProxySettings Settings(Mode mode) {
+    kube::ProxySettings settings;
+    settings.mode = mode;
+    return settings;
+  }
+  std::vector<std::string> Calls() { return std::exchange(world_.calls, {}); }
+
+  World world_;
+  Environment environment_{world_};
+  ModeController controller_{environment_};
+  ServiceModel model_;
+};
+
+TEST_F(ModeControllerTest, FirstStartProgramsAndReadsBack) {
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  EXPECT_THAT(Calls(), ElementsAre("iptables full", "iptables verify"));
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_TRUE(controller_.state().synced_once);
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  EXPECT_THAT(Calls(), IsEmpty()) << "the same settings again are no work";
+}
+
+TEST_F(ModeControllerTest, HandoverMakesBeforeItBreaksAndDrains) {
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  Calls();
+  world_.connections[Mode::kIptables] = 2;
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_THAT(Calls(), ElementsAre("probe", "ipvs full", "ipvs verify", "iptables drain", "probe",
+                                   "iptables drain"));
+  EXPECT_EQ(controller_.state().active, Mode::kIpvs);
+  EXPECT_EQ(controller_.state().draining, Mode::kIptables);
+  EXPECT_EQ(controller_.state().draining_connections, 2U);
+
+  EXPECT_EQ(controller_.NextDeadline(), world_.now + ModeController::kDrainPoll);
+  world_.now += 1s;
+  world_.connections[Mode::kIptables] = 0;
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), ElementsAre("iptables drain", "iptables remove"));
+  EXPECT_FALSE(controller_.state().draining);
+}
+
+TEST_F(ModeControllerTest, DrainEndsAtItsTimeout) {
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  world_.connections[Mode::kIpvs] = 7;
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  Calls();
+  world_.now += 5min;
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), testing::Contains("ipvs remove"));
+  EXPECT_FALSE(controller_.state().draining);
+}
+
+TEST_F(ModeControllerTest, GoingBackInTheMiddleOfADrainKeepsTheOldOnesConnections) {
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  world_.connections[Mode::kIptables] = 2;
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  Calls();
+  world_.connections[Mode::kIpvs] = 1;
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  EXPECT_THAT(Calls(), ElementsAre("probe", "iptables full", "iptables verify", "ipvs drain",
+                                   "probe", "ipvs drain"))
+      << "iptables must not be removed in between";
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_EQ(controller_.state().draining, Mode::kIpvs);
+}
+
+TEST_F(ModeControllerTest, FallsBackAndReturnsWhenThePreflightPasses) {
+  world_.cannot_run.insert(Mode::kIpvs);
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_THAT(controller_.state().fallback_reason, HasSubstr("ipvs: no module"));
+  EXPECT_FALSE(controller_.state().preflight->passed);
+
+  world_.cannot_run.clear();
+  world_.now += ModeController::kPreflightRetry;
+  controller_.Tick(model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIpvs);
+  EXPECT_EQ(controller_.state().fallback_reason, "");
+  EXPECT_TRUE(controller_.state().preflight->passed);
+}
+
+TEST_F(ModeControllerTest, WithoutAnyModeWhatRunsGoesOn) {
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  Calls();
+  world_.cannot_run = {Mode::kIpvs, Mode::kIptables};
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_THAT(Calls(), IsEmpty());
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_NE(controller_.state().fallback_reason, "");
+}
+
+TEST_F(ModeControllerTest, AModeThisAgentLacksIsAFailedPreflight) {
+  controller_.Apply(Settings(Mode::kNftables), model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_EQ(controller_.state().preflight->reason, "ModeNotSupported");
+}
+
+TEST_F(ModeControllerTest, HandoverThatCannotBeProgrammedIsTakenBack) {
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  Calls();
+  world_.cannot_program.insert(Mode::kIpvs);
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_THAT(Calls(),
+              ElementsAre("probe", "ipvs full", "iptables full", "iptables verify", "ipvs remove"));
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_THAT(controller_.state().reverted_reason, HasSubstr("10.0.0.1:80: no room"));
+}
+
+TEST_F(ModeControllerTest, HandoverAfterWhichAProbeFailsIsTakenBackAndTriedAgainLater) {
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  Calls();
+  world_.probes_fail_in_ipvs = true;
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_THAT(Calls(), ElementsAre("probe", "ipvs full", "ipvs verify", "iptables drain", "probe",
+                                   "iptables full", "iptables verify", "ipvs remove"));
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_THAT(controller_.state().reverted_reason, HasSubstr("default/web"));
+
+  world_.probes_fail_in_ipvs = false;
+  world_.now += ModeController::kRevertedRetry;
+  controller_.Tick(model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIpvs);
+  EXPECT_EQ(controller_.state().reverted_reason, "");
+}
+
+TEST_F(ModeControllerTest, RestartInTheMiddleOfAHandoverDrainsTheOther) {
+  world_.in_kernel = {Mode::kIptables, Mode::kIpvs};
+  world_.connections[Mode::kIptables] = 3;
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_THAT(Calls(), ElementsAre("ipvs full", "ipvs verify"));
+  EXPECT_EQ(controller_.state().draining, Mode::kIptables);
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), ElementsAre("iptables drain"));
+  EXPECT_EQ(controller_.state().draining_connections, 3U);
+}
+
+TEST_F(ModeControllerTest, RestartAdoptsAndThenChangesMode) {
+  world_.in_kernel = {Mode::kIptables};
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_THAT(Calls(), ElementsAre("probe", "ipvs full", "ipvs verify", "iptables drain", "probe",
+                                   "iptables drain", "iptables remove"));
+}
+
+TEST_F(ModeControllerTest, AFailedChangeIsFollowedByAFullSync) {
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  Calls();
+  ModelDelta delta;
+  delta.changes.emplace_back();
+  world_.cannot_program.insert(Mode::kIptables);
+  controller_.Sync(model_, delta);
+  EXPECT_THAT(Calls(), ElementsAre("iptables sync"));
+  EXPECT_EQ(controller_.state().problems.size(), 1U);
+  world_.cannot_program.clear();
+  world_.now += ModeController::kRetry;
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), ElementsAre("iptables full"));
+  EXPECT_TRUE(controller_.state().problems.empty());
+  controller_.Sync(model_, delta);
+  EXPECT_THAT(Calls(), ElementsAre("iptables sync"));
+}
+
+TEST_F(ModeControllerTest, RemoveAllLeavesNothing) {
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  world_.connections[Mode::kIptables] = 1;
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  Calls();
+  EXPECT_TRUE(controller_.RemoveAll().empty());
+  EXPECT_THAT(Calls(), ElementsAre("iptables remove", "ipvs remove", "base remove"));
+  EXPECT_TRUE(world_.in_kernel.empty());
+  EXPECT_FALSE(controller_.state().active);
+}
+
+}  // namespace
+}  // namespace pointsman::agent

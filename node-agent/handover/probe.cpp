@@ -1,0 +1,105 @@
+#include "node-agent/handover/probe.h"
+
+#include <cerrno>
+#include <cstring>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <system_error>
+
+#include <poll.h>
+#include <unistd.h>
+
+namespace pointsman::agent {
+namespace {
+
+class Socket {
+ public:
+  explicit Socket(net::Family family)
+      : fd_(socket(family == net::Family::kIPv4 ? AF_INET : AF_INET6,
+                   SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) {
+    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "probe: socket");
+  }
+  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Socket& operator=(Socket&&) = delete;
+  ~Socket() {
+    if (fd_ >= 0) close(fd_);
+  }
+  int fd() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// True: connected or under way.
+bool StartConnect(const Socket& socket, const Probe& probe) {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+  if (probe.address.is_v4()) {
+    auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(probe.port);
+    std::memcpy(&v4->sin_addr, probe.address.data(), 4);
+    size = sizeof(*v4);
+  } else {
+    auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(probe.port);
+    std::memcpy(&v6->sin6_addr, probe.address.data(), 16);
+    size = sizeof(*v6);
+  }
+  return connect(socket.fd(), reinterpret_cast<sockaddr*>(&storage), size) == 0 ||
+         errno == EINPROGRESS;
+}
+
+// Sets passed[i] for the probes that answer.
+void TryOnce(const std::vector<Probe>& probes, std::chrono::milliseconds timeout,
+             std::vector<bool>& passed) {
+  std::vector<Socket> sockets;
+  std::vector<pollfd> polls;
+  std::vector<size_t> which;
+  for (size_t i = 0; i < probes.size(); ++i) {
+    if (passed[i]) continue;
+    Socket socket(probes[i].address.family());
+    if (!StartConnect(socket, probes[i])) continue;
+    polls.push_back({socket.fd(), POLLOUT, 0});
+    which.push_back(i);
+    sockets.push_back(std::move(socket));
+  }
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  size_t open = polls.size();
+  while (open > 0) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        deadline - std::chrono::steady_clock::now());
+    if (left.count() <= 0) return;
+    const int ready = poll(polls.data(), polls.size(), static_cast<int>(left.count()));
+    if (ready < 0 && errno != EINTR) {
+      throw std::system_error(errno, std::generic_category(), "probe: poll");
+    }
+    for (size_t i = 0; i < polls.size(); ++i) {
+      if (polls[i].fd < 0 || polls[i].revents == 0) continue;
+      int error = 0;
+      socklen_t size = sizeof(error);
+      getsockopt(polls[i].fd, SOL_SOCKET, SO_ERROR, &error, &size);
+      passed[which[i]] = error == 0;
+      polls[i].fd = -1;  // poll ignores negative descriptors
+      --open;
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> PassingTcpProbes(const std::vector<Probe>& probes,
+                                          std::chrono::milliseconds timeout) {
+  std::vector<bool> passed(probes.size(), false);
+  constexpr int kTries = 2;
+  for (int i = 0; i < kTries; ++i)
+    TryOnce(probes, timeout, passed);
+  std::vector<std::string> names;
+  for (size_t i = 0; i < probes.size(); ++i) {
+    if (passed[i]) names.push_back(probes[i].name);
+  }
+  return names;
+}
+
+}  // namespace pointsman::agent
