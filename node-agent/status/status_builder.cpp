@@ -1,0 +1,152 @@
+#include "node-agent/status/status_builder.h"
+
+#include <algorithm>
+
+namespace pointsman::agent {
+namespace {
+
+using kube::Condition;
+using kube::ConditionStatus;
+
+constexpr size_t kMostProblemsTold = 5;
+
+std::string Describe(const std::vector<SyncProblem>& problems) {
+  std::string text;
+  for (size_t i = 0; i < problems.size() && i < kMostProblemsTold; ++i) {
+    if (i > 0) text += "; ";
+    text += problems[i].object + ": " + problems[i].message;
+  }
+  if (problems.size() > kMostProblemsTold) {
+    text += fmt::format("; and {} more", problems.size() - kMostProblemsTold);
+  }
+  return text;
+}
+
+Condition Preflight(const ModeState& modes) {
+  if (!modes.preflight) {
+    return {"PreflightPassed", ConditionStatus::kUnknown, "NotRunYet",
+            "the preflight has not run yet"};
+  }
+  return {"PreflightPassed",
+          modes.preflight->passed ? ConditionStatus::kTrue : ConditionStatus::kFalse,
+          modes.preflight->reason, modes.preflight->message};
+}
+
+Condition Modules(const ModeState& modes) {
+  if (!modes.preflight) {
+    return {"ModulesLoaded", ConditionStatus::kUnknown, "NotRunYet",
+            "the preflight has not run yet"};
+  }
+  std::string missing;
+  for (const kube::ModuleStatus& module : modes.preflight->modules) {
+    if (module.state != "Missing") continue;
+    if (!missing.empty()) missing += ", ";
+    missing += module.name;
+  }
+  if (!missing.empty()) {
+    return {"ModulesLoaded", ConditionStatus::kFalse, "ModuleMissing", "missing: " + missing};
+  }
+  return {"ModulesLoaded", ConditionStatus::kTrue, "AllPresent",
+          fmt::format("all {} kernel modules that {} needs are loaded or built in",
+                      modes.preflight->modules.size(), kube::ToString(*modes.asked))};
+}
+
+Condition Rules(const StatusInput& input) {
+  const ModeState& modes = *input.modes;
+  if (!modes.active) {
+    if (!modes.problems.empty()) {
+      return {"RulesSynced", ConditionStatus::kFalse, "SyncFailed", Describe(modes.problems)};
+    }
+    return {"RulesSynced", ConditionStatus::kFalse, "NothingProgrammed",
+            input.caches_synced ? "no rules are in the kernel"
+                                : "waiting for the API server's lists of Services, EndpointSlices "
+                                  "and this Node"};
+  }
+  if (!modes.problems.empty()) {
+    return {"RulesSynced", ConditionStatus::kFalse, "SyncFailed", Describe(modes.problems)};
+  }
+  if (!modes.synced_once) {
+    return {"RulesSynced", ConditionStatus::kUnknown, "Adopted",
+            "the rules of an earlier run are in the kernel; the first sync is under way"};
+  }
+  return {"RulesSynced", ConditionStatus::kTrue, "Synced",
+          fmt::format("{} rules were written and read back", kube::ToString(*modes.active))};
+}
+
+Condition Ready(const StatusInput& input) {
+  const ModeState& modes = *input.modes;
+  if (input.proxy->spec.removed) {
+    return {"Ready", ConditionStatus::kFalse, "Removed", "the rules were removed, as asked"};
+  }
+  if (!modes.active || !modes.synced_once) {
+    return {"Ready", ConditionStatus::kFalse, "NotSynced", "Services are not programmed yet"};
+  }
+  if (!modes.problems.empty()) {
+    return {"Ready", ConditionStatus::kFalse, "SyncFailed", Describe(modes.problems)};
+  }
+  return {"Ready", ConditionStatus::kTrue, "Serving",
+          fmt::format("{} serves this node's Service traffic", kube::ToString(*modes.active))};
+}
+
+Condition Degraded(const StatusInput& input) {
+  const ModeState& modes = *input.modes;
+  if (!modes.reverted_reason.empty()) {
+    return {"Degraded", ConditionStatus::kTrue, "HandoverReverted", modes.reverted_reason};
+  }
+  if (!modes.fallback_reason.empty()) {
+    if (!modes.active) {
+      return {"Degraded", ConditionStatus::kTrue, "NoModeCanRun",
+              "no mode can run on this node: " + modes.fallback_reason};
+    }
+    return {"Degraded", ConditionStatus::kTrue, "Fallback",
+            fmt::format("{} runs instead of {}: {}", kube::ToString(*modes.active),
+                        kube::ToString(*modes.asked), modes.fallback_reason)};
+  }
+  if (!modes.problems.empty()) {
+    return {"Degraded", ConditionStatus::kTrue, "SyncFailed", Describe(modes.problems)};
+  }
+  return {"Degraded", ConditionStatus::kFalse, "AsAsked", "this node runs what was asked"};
+}
+
+kube::NodeProxyStatus WithoutNumbers(kube::NodeProxyStatus status) {
+  status.services = status.endpoints = status.draining_connections = 0;
+  status.last_sync.clear();
+  return status;
+}
+
+}  // namespace
+
+bool DiffersInSubstance(const kube::NodeProxyStatus& a, const kube::NodeProxyStatus& b) {
+  return !(WithoutNumbers(a) == WithoutNumbers(b));
+}
+
+kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProxyStatus& previous) {
+  const ModeState& modes = *input.modes;
+  kube::NodeProxyStatus status = previous;
+  status.observed_generation = input.proxy->generation;
+  status.active_mode = modes.active && modes.synced_once
+                           ? std::string(kube::ToString(*modes.active))
+                           : (modes.active ? previous.active_mode : std::string());
+  // A handover that was taken back leaves the revision unapplied, and so does a sync with problems.
+  if (input.applied && modes.reverted_reason.empty() &&
+      (input.proxy->spec.removed || (modes.synced_once && modes.problems.empty()))) {
+    status.observed_revision = input.proxy->spec.revision;
+  }
+  status.kernel_release = input.kernel_release;
+  status.modules = modes.preflight ? modes.preflight->modules : previous.modules;
+  status.services = static_cast<int64_t>(input.services);
+  status.endpoints = static_cast<int64_t>(input.endpoints);
+  status.draining_mode = modes.draining ? std::string(kube::ToString(*modes.draining)) : "";
+  status.draining_connections = static_cast<int64_t>(modes.draining_connections);
+  status.agent_version = input.agent_version;
+  status.candidate = input.candidate;
+  for (Condition condition :
+       {Preflight(modes), Modules(modes), Rules(input), Ready(input), Degraded(input)}) {
+    condition.observed_generation = input.proxy->generation;
+    kube::SetCondition(status.conditions, std::move(condition), input.now);
+  }
+  if (!(status == previous) && modes.synced_once) status.last_sync = input.now;
+  return status;
+}
+
+}  // namespace pointsman::agent

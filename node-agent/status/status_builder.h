@@ -1,0 +1,32 @@
+// What the agent says of itself in its NodeProxy: a pure function of what it knows.
+#pragma once
+
+#include <string>
+
+#include "kube/pointsman/node_proxy.h"
+#include "node-agent/handover/mode_controller.h"
+
+namespace pointsman::agent {
+
+struct StatusInput {
+  const kube::NodeProxy* proxy = nullptr;  // the spec being applied; never null
+  const ModeState* modes = nullptr;        // never null
+  size_t services = 0;
+  size_t endpoints = 0;
+  bool caches_synced = false;  // Services, EndpointSlices and Node are known
+  // The settings of proxy->spec have been given to the mode controller.
+  bool applied = false;
+  std::string kernel_release;
+  std::string agent_version;
+  std::optional<kube::CandidateStatus> candidate;
+  std::string now;  // RFC 3339
+};
+
+// `previous` gives the transition times of conditions and, while nothing else changes, lastSync.
+kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProxyStatus& previous);
+
+// Do the two differ in more than the numbers of Services, endpoints and draining connections? Those
+// change all the time and are written seldom, so that 5,000 agents do not all write at each change.
+bool DiffersInSubstance(const kube::NodeProxyStatus& a, const kube::NodeProxyStatus& b);
+
+}  // namespace pointsman::agent

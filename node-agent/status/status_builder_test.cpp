@@ -1,0 +1,122 @@
+#include "node-agent/status/status_builder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace pointsman::agent {
+namespace {
+
+using kube::ConditionStatus;
+using testing::HasSubstr;
+
+class StatusBuilderTest : public testing::Test {
+ protected:
+  StatusBuilderTest() {
+    proxy_.generation = 3;
+    proxy_.spec.revision = 7;
+    proxy_.spec.settings.mode = kube::Mode::kIpvs;
+    modes_.asked = kube::Mode::kIpvs;
+    modes_.active = kube::Mode::kIpvs;
+    modes_.synced_once = true;
+    modes_.preflight = PreflightResult{
+        .passed = true, .reason = "PreflightPassed", .modules = {{"ip_vs", "LoadedNow"}}};
+    input_ = {.proxy = &proxy_,
+              .modes = &modes_,
+              .services = 2,
+              .endpoints = 5,
+              .caches_synced = true,
+              .applied = true,
+              .kernel_release = "6.1.176",
+              .now = "2026-01-02T03:04:05Z"};
+  }
+  const kube::Condition& Get(const kube::NodeProxyStatus& status, const std::string& type) {
+    const kube::Condition* condition = kube::FindCondition(status.conditions, type);
+    EXPECT_NE(condition, nullptr) << type;
+    static const kube::Condition kNone;
+    return condition != nullptr ? *condition : kNone;
+  }
+
+  kube::NodeProxy proxy_;
+  ModeState modes_;
+  StatusInput input_;
+};
+
+TEST_F(StatusBuilderTest, AllIsAsAsked) {
+  const auto status = BuildStatus(input_, {});
+  EXPECT_EQ(status.observed_revision, 7);
+  EXPECT_EQ(status.observed_generation, 3);
+  EXPECT_EQ(status.active_mode, "ipvs");
+  EXPECT_EQ(status.last_sync, input_.now);
+  for (const char* type : {"PreflightPassed", "ModulesLoaded", "RulesSynced", "Ready"}) {
+    EXPECT_EQ(Get(status, type).status, ConditionStatus::kTrue) << type;
+    EXPECT_EQ(Get(status, type).observed_generation, 3) << type;
+    EXPECT_FALSE(Get(status, type).reason.empty()) << type;
+  }
+  EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse);
+}
+
+TEST_F(StatusBuilderTest, NothingChangedMeansTheSameStatusLater) {
+  const auto first = BuildStatus(input_, {});
+  input_.now = "2026-01-02T04:00:00Z";
+  EXPECT_EQ(BuildStatus(input_, first), first);
+}
+
+TEST_F(StatusBuilderTest, NumbersAloneAreNoSubstance) {
+  const auto first = BuildStatus(input_, {});
+  input_.services = 3;
+  input_.now = "2026-01-02T04:00:00Z";
+  const auto second = BuildStatus(input_, first);
+  EXPECT_NE(second, first);
+  EXPECT_EQ(second.last_sync, input_.now);
+  EXPECT_FALSE(DiffersInSubstance(first, second));
+  modes_.problems = {{"10.0.0.1:80", "no room"}};
+  EXPECT_TRUE(DiffersInSubstance(first, BuildStatus(input_, first)));
+}
+
+TEST_F(StatusBuilderTest, FallbackSaysWhatRunsAndWhy) {
+  modes_.active = kube::Mode::kIptables;
+  modes_.preflight = PreflightResult{.passed = false,
+                                     .reason = "ModuleMissing",
+                                     .message = "kernel 6.18 has no ip_vs",
+                                     .modules = {{"ip_vs", "Missing"}, {"dummy", "Builtin"}}};
+  modes_.fallback_reason = "ipvs: kernel 6.18 has no ip_vs";
+  const auto status = BuildStatus(input_, {});
+  EXPECT_EQ(status.observed_revision, 7) << "a fallback is an answer to the revision";
+  EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kTrue);
+  EXPECT_EQ(Get(status, "PreflightPassed").reason, "ModuleMissing");
+  EXPECT_EQ(Get(status, "ModulesLoaded").message, "missing: ip_vs");
+  EXPECT_EQ(Get(status, "Degraded").reason, "Fallback");
+  EXPECT_THAT(Get(status, "Degraded").message,
+              HasSubstr("iptables runs instead of ipvs: ipvs: kernel 6.18 has no ip_vs"));
+}
+
+TEST_F(StatusBuilderTest, ARevertedHandoverDoesNotObserveTheRevision) {
+  kube::NodeProxyStatus before;
+  before.observed_revision = 6;
+  modes_.active = kube::Mode::kIptables;
+  modes_.reverted_reason = "handover to ipvs was taken back: default/web";
+  const auto status = BuildStatus(input_, before);
+  EXPECT_EQ(status.observed_revision, 6);
+  EXPECT_EQ(Get(status, "Degraded").reason, "HandoverReverted");
+}
+
+TEST_F(StatusBuilderTest, BeforeTheListsAreThereItSaysWhatItWaitsFor) {
+  modes_ = ModeState{};
+  input_.caches_synced = input_.applied = false;
+  const auto status = BuildStatus(input_, {});
+  EXPECT_EQ(status.active_mode, "");
+  EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kFalse);
+  EXPECT_THAT(Get(status, "RulesSynced").message, HasSubstr("waiting for the API server"));
+}
+
+TEST_F(StatusBuilderTest, RemovedIsToldWithItsRevision) {
+  proxy_.spec.removed = true;
+  modes_ = ModeState{};
+  const auto status = BuildStatus(input_, {});
+  EXPECT_EQ(status.observed_revision, 7);
+  EXPECT_EQ(status.active_mode, "");
+  EXPECT_EQ(Get(status, "Ready").reason, "Removed");
+}
+
+}  // namespace
+}  // namespace pointsman::agent

@@ -1,0 +1,52 @@
+#include "node-agent/sync/change_inbox.h"
+
+#include <thread>
+
+#include <gtest/gtest.h>
+
+namespace pointsman::agent {
+namespace {
+
+using Clock = ChangeInbox::Clock;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
+
+TEST(ChangeInbox, KeepsTheNewestOfEachObject) {
+  ChangeInbox inbox;
+  const auto first = std::make_shared<kube::Service>(), second = std::make_shared<kube::Service>();
+  inbox.PutService("default/web", first);
+  inbox.PutService("default/web", second);
+  inbox.PutService("default/db", nullptr);
+  const auto batch = inbox.Take({}, Clock::now() + 5s);
+  ASSERT_TRUE(batch);
+  EXPECT_EQ(batch->services.size(), 2U);
+  EXPECT_EQ(batch->services.at("default/web"), second);
+  EXPECT_EQ(batch->services.at("default/db"), nullptr);
+  EXPECT_TRUE(batch->oldest);
+  EXPECT_TRUE(inbox.Take({}, Clock::now())->empty());
+}
+
+TEST(ChangeInbox, ABurstIsHeldBackUntilItMayBeApplied) {
+  ChangeInbox inbox;
+  inbox.PutAddressesChanged();
+  const auto not_before = Clock::now() + 30ms;
+  const auto batch = inbox.Take(not_before, Clock::now() + 5s);
+  EXPECT_GE(Clock::now(), not_before);
+  EXPECT_TRUE(batch->addresses_changed);
+}
+
+TEST(ChangeInbox, WakesForAChangeAndForStop) {
+  ChangeInbox inbox;
+  std::thread putter([&inbox] {
+    inbox.PutNode(std::make_shared<kube::Node>());
+    inbox.Stop();
+  });
+  // Whichever comes first wakes the taker, though it waits without a deadline.
+  const auto batch = inbox.Take({}, Clock::time_point::max());
+  putter.join();
+  EXPECT_TRUE(!batch || batch->node);
+  EXPECT_FALSE(inbox.Take({}, Clock::time_point::max()));
+}
+
+}  // namespace
+}  // namespace pointsman::agent
