@@ -1,0 +1,41 @@
+// The real kernel behind the mode controller: makes the dataplanes, runs preflights and probes.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node-agent/handover/mode_controller.h"
+#include "node-agent/handover/probe.h"
+#include "node-agent/iptables/iptables_tool.h"
+
+namespace pointsman::agent {
+
+// The sync thread owns it.
+class KernelEnvironment final : public ModeEnvironment {
+ public:
+  // `api_server`: "https://10.0.0.1:6443"; probed before and after a handover.
+  KernelEnvironment(std::string modules_root, const std::string& api_server);
+  ~KernelEnvironment() override;
+
+  bool Supports(kube::Mode mode) const override;
+  std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode,
+                                           const kube::ProxySettings& settings) override;
+  PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings& settings,
+                            bool load) override;
+  SyncResult EnsureBase(const kube::ProxySettings& settings) override;
+  SyncResult RemoveBase(const kube::ProxySettings& settings) override;
+  std::vector<std::string> PassingProbes(const ServiceModel& model) override;
+  std::chrono::steady_clock::time_point Now() override { return std::chrono::steady_clock::now(); }
+
+ private:
+  IptablesTool& Tool();
+
+  const std::string modules_root_;
+  std::optional<Probe> api_server_;
+  // Made on first use: a preflight tells better than a constructor that iptables is missing.
+  std::unique_ptr<IptablesTool> tool_;
+};
+
+}  // namespace pointsman::agent

@@ -1,0 +1,64 @@
+// The agent's metrics: kube-proxy's own names where kube-proxy has the figure (dashboards and
+// alerts go on working), pointsman_agent_* for the rest. docs/metrics.md lists them.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include "node-agent/handover/mode_controller.h"
+#include "node-agent/model/service_model.h"
+
+namespace pointsman::agent {
+
+// Thread-safe, as prometheus-cpp is.
+class Metrics {
+ public:
+  explicit Metrics(const std::string& version);
+
+  // The text exposition format.
+  std::string Render() const;
+
+  void ChangesSeen(size_t services, size_t endpoint_slices);
+  void SyncDone(bool full, std::chrono::nanoseconds took);
+  // From the watch event to the kernel.
+  void ChangeReachedKernel(std::chrono::nanoseconds took);
+  void SetState(const ModeState& state, const ServiceModel& model);
+  void SetWatch(const std::string& resource, uint64_t errors, bool synced);
+  void SetStatusWrites(uint64_t writes, uint64_t failures);
+
+ private:
+  void ReadProcess() const;
+
+  prometheus::Registry registry_;
+  prometheus::Family<prometheus::Gauge>& mode_;
+  prometheus::Family<prometheus::Gauge>& module_;
+  prometheus::Family<prometheus::Gauge>& watch_errors_;
+  prometheus::Family<prometheus::Gauge>& watch_synced_;
+  prometheus::Gauge& preflight_passed_;
+  prometheus::Gauge& fallback_;
+  prometheus::Gauge& reverted_;
+  prometheus::Gauge& draining_connections_;
+  prometheus::Gauge& problems_;
+  prometheus::Gauge& repaired_;
+  prometheus::Gauge& services_;
+  prometheus::Gauge& endpoints_;
+  prometheus::Gauge& status_writes_;
+  prometheus::Gauge& status_failures_;
+  prometheus::Histogram& sync_duration_;
+  prometheus::Histogram& full_sync_duration_;
+  prometheus::Histogram& partial_sync_duration_;
+  prometheus::Histogram& programming_duration_;
+  prometheus::Gauge& last_sync_;
+  prometheus::Gauge& last_queued_;
+  prometheus::Counter& service_changes_;
+  prometheus::Counter& endpoint_changes_;
+  prometheus::Gauge& cpu_seconds_;
+  prometheus::Gauge& resident_bytes_;
+};
+
+}  // namespace pointsman::agent
