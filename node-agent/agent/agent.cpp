@@ -395,3 +395,54 @@ class Agent::Impl {
   std::unique_ptr<kube::HttpServer> metrics_server_;
   std::unique_ptr<kube::HttpServer> health_server_;
 };
+
+void Agent::Impl::Serve() {
+  const auto text = [](std::string body) {
+    return kube::ServedResponse{.body = std::move(body)};
+  };
+  if (!options_.metrics_bind_address.empty()) {
+    metrics_server_ = std::make_unique<kube::HttpServer>(options_.metrics_bind_address);
+    metrics_server_->Handle("/metrics", [this](const kube::ServedRequest&) {
+      return kube::ServedResponse{.content_type = "text/plain; version=0.0.4; charset=utf-8",
+                                  .body = RenderMetrics()};
+    });
+    metrics_server_->Handle("/proxyMode",
+                            [this, text](const kube::ServedRequest&) { return text(ActiveMode()); });
+    metrics_server_->Handle("/healthz",
+                            [text](const kube::ServedRequest&) { return text("ok"); });
+    metrics_server_->Start();
+  }
+  if (!options_.healthz_bind_address.empty()) {
+    health_server_ = std::make_unique<kube::HttpServer>(options_.healthz_bind_address);
+    const auto answer = [](const ProxyHealth::Answer& health) {
+      return kube::ServedResponse{health.status, "application/json", health.body};
+    };
+    health_server_->Handle("/healthz", [this, answer](const kube::ServedRequest&) {
+      return answer(health_.Healthz());
+    });
+    health_server_->Handle("/livez", [this, answer](const kube::ServedRequest&) {
+      return answer(health_.Livez());
+    });
+    health_server_->Start();
+  }
+}
+
+Agent::Agent(Options options, kube::Config api, std::optional<KubeProxyConfiguration> standalone)
+    : impl_(std::make_unique<Impl>(std::move(options), api, std::move(standalone))) {}
+
+Agent::~Agent() = default;
+
+void Agent::Run(std::stop_token stop) { impl_->Run(stop); }
+
+int RunCleanup(const Options& options) {
+  KernelEnvironment environment(options.modules_root.string(), "");
+  ModeController modes(environment);
+  const std::vector<SyncProblem> problems = modes.RemoveAll();
+  for (const SyncProblem& problem : problems) {
+    spdlog::error("not removed: {}: {}", problem.object, problem.message);
+  }
+  if (problems.empty()) spdlog::info("everything of Pointsman's is out of this node's kernel");
+  return problems.empty() ? 0 : 1;
+}
+
+}  // namespace pointsman::agent
