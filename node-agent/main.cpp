@@ -1,17 +1,15 @@
 // pointsman-node-agent: programs one node's Service traffic.
 
-#include <signal.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cctype>
 #include <climits>
-#include <csignal>
 #include <cstdlib>
 
+#include <unistd.h>
+
 #include "kube/config/config.h"
-#include "kube/log/log.h"
+#include "kube/process/logging.h"
+#include "kube/process/termination.h"
 #include "node-agent/agent/agent.h"
 #include "node-agent/agent/options.h"
 #include "node-agent/agent/version.h"
@@ -42,14 +40,7 @@ int Main(int argc, char** argv) {
   kube::SetUpLogging(options.log_format, options.log_level);
   if (options.cleanup) return RunCleanup(options);
 
-  // Signals are taken by one thread that waits for them; all others are born with them blocked.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-
+  const kube::Termination termination;
   options.node_name = NodeName(options);
   std::optional<KubeProxyConfiguration> standalone;
   if (!options.config.empty()) {
@@ -61,18 +52,8 @@ int Main(int argc, char** argv) {
   spdlog::info("pointsman-node-agent {} on node {}, API server {}{}", kVersion, options.node_name,
                api.server, standalone ? ", standalone" : "");
 
-  std::stop_source stop;
-  std::jthread waiter([&signals, &stop] {
-    int signal = 0;
-    sigwait(&signals, &signal);
-    spdlog::info("{} received", signal == SIGTERM ? "SIGTERM" : "SIGINT");
-    stop.request_stop();
-  });
-  {
-    Agent agent(std::move(options), std::move(api), std::move(standalone));
-    agent.Run(stop.get_token());
-  }
-  // Run ends only when a signal came, so the waiter has ended or is about to.
+  Agent agent(std::move(options), std::move(api), std::move(standalone));
+  agent.Run(termination.token());
   return 0;
 }
 
@@ -84,7 +65,6 @@ int main(int argc, char** argv) {
     return pointsman::agent::Main(argc, argv);
   } catch (const std::exception& error) {
     spdlog::critical("{}", error.what());
-    // Not exit(): the thread that waits for signals would be joined for ever.
-    std::_Exit(1);
+    return 1;
   }
 }

@@ -22,7 +22,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Services and slices of another proxy or of headless Services never reach us: kube-proxy's selector.
+// Services and slices of another proxy or of headless Services never reach us: kube-proxy's
+// selector.
 constexpr char kOurs[] =
     "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
 
@@ -84,8 +85,8 @@ class Agent::Impl {
   }
 
  private:
-  // The watches need to know which version of EndpointSlice there is; until the server answers, what
-  // is in the kernel goes on serving.
+  // The watches need to know which version of EndpointSlice there is; until the server answers,
+  // what is in the kernel goes on serving.
   bool WaitForServer(std::stop_token stop) {
     std::mutex mutex;
     std::condition_variable_any wake;
@@ -131,8 +132,7 @@ class Agent::Impl {
             return kube::NodeProxyFromJson(kube::Json::parse(json.begin(), json.end()));
           },
           [](const kube::NodeProxy& proxy) { return proxy.name; }, SameVersion<kube::NodeProxy>);
-      proxies_->AddHandler(
-          [this](const auto&, const auto& after) { inbox_.PutNodeProxy(after); });
+      proxies_->AddHandler([this](const auto&, const auto& after) { inbox_.PutNodeProxy(after); });
       writer_.emplace(client_, options_.node_name, StatusWriter::Options{});
     }
     const auto synced = [this] { inbox_.PutCachesSynced(); };
@@ -193,7 +193,8 @@ class Agent::Impl {
     const Clock::time_point started = Clock::now();
     if (batch.oldest) health_.ChangeQueued(*batch.oldest);
     metrics_.ChangesSeen(batch.services.size(), batch.endpoint_slices.size());
-    for (auto& [key, service] : batch.services) model_.SetService(key, std::move(service));
+    for (auto& [key, service] : batch.services)
+      model_.SetService(key, std::move(service));
     for (auto& [key, slice] : batch.endpoint_slices) {
       model_.SetEndpointSlice(key, std::move(slice));
     }
@@ -235,7 +236,8 @@ class Agent::Impl {
         }
         if (problems.empty()) spdlog::info("all rules were removed, as asked");
         applied_ = problems.empty();
-        removal_retry_ = applied_ ? Clock::time_point::max() : Clock::now() + ModeController::kRetry;
+        removal_retry_ =
+            applied_ ? Clock::time_point::max() : Clock::now() + ModeController::kRetry;
       }
     } else if (apply_) {
       const kube::ProxySettings settings = ResolvedSettings();
@@ -397,19 +399,16 @@ class Agent::Impl {
 };
 
 void Agent::Impl::Serve() {
-  const auto text = [](std::string body) {
-    return kube::ServedResponse{.body = std::move(body)};
-  };
+  const auto text = [](std::string body) { return kube::ServedResponse{.body = std::move(body)}; };
   if (!options_.metrics_bind_address.empty()) {
     metrics_server_ = std::make_unique<kube::HttpServer>(options_.metrics_bind_address);
     metrics_server_->Handle("/metrics", [this](const kube::ServedRequest&) {
       return kube::ServedResponse{.content_type = "text/plain; version=0.0.4; charset=utf-8",
                                   .body = RenderMetrics()};
     });
-    metrics_server_->Handle("/proxyMode",
-                            [this, text](const kube::ServedRequest&) { return text(ActiveMode()); });
-    metrics_server_->Handle("/healthz",
-                            [text](const kube::ServedRequest&) { return text("ok"); });
+    metrics_server_->Handle(
+        "/proxyMode", [this, text](const kube::ServedRequest&) { return text(ActiveMode()); });
+    metrics_server_->Handle("/healthz", [text](const kube::ServedRequest&) { return text("ok"); });
     metrics_server_->Start();
   }
   if (!options_.healthz_bind_address.empty()) {
@@ -420,9 +419,8 @@ void Agent::Impl::Serve() {
     health_server_->Handle("/healthz", [this, answer](const kube::ServedRequest&) {
       return answer(health_.Healthz());
     });
-    health_server_->Handle("/livez", [this, answer](const kube::ServedRequest&) {
-      return answer(health_.Livez());
-    });
+    health_server_->Handle(
+        "/livez", [this, answer](const kube::ServedRequest&) { return answer(health_.Livez()); });
     health_server_->Start();
   }
 }
@@ -432,7 +430,9 @@ Agent::Agent(Options options, kube::Config api, std::optional<KubeProxyConfigura
 
 Agent::~Agent() = default;
 
-void Agent::Run(std::stop_token stop) { impl_->Run(stop); }
+void Agent::Run(std::stop_token stop) {
+  impl_->Run(stop);
+}
 
 int RunCleanup(const Options& options) {
   KernelEnvironment environment(options.modules_root.string(), "");

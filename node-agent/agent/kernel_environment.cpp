@@ -88,9 +88,9 @@ std::vector<std::string> KernelEnvironment::PassingProbes(const ServiceModel& mo
   for (const auto& [id, entry] : model.entries) {
     if (probes.size() > kServiceProbes) break;
     if (id.protocol != Protocol::kTcp || entry->internal.backends.empty()) continue;
-    probes.push_back({fmt::format("{} at {}:{}", id.ToString(), entry->cluster_ip.ToString(),
-                                  entry->port),
-                      entry->cluster_ip, entry->port});
+    probes.push_back(
+        {fmt::format("{} at {}:{}", id.ToString(), entry->cluster_ip.ToString(), entry->port),
+         entry->cluster_ip, entry->port});
   }
   return PassingTcpProbes(probes, kProbeTimeout);
 }

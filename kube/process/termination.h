@@ -1,0 +1,30 @@
+// SIGTERM and SIGINT as a stop_token, for programs with threads.
+#pragma once
+
+#include <stop_token>
+#include <thread>
+
+namespace pointsman::kube {
+
+// Make one in main before any other thread is started: threads inherit the blocked signals. A
+// second SIGINT or SIGTERM while the program is ending kills it, as people expect of Ctrl-C.
+class Termination {
+ public:
+  // Throws std::system_error.
+  Termination();
+  ~Termination();
+  Termination(const Termination&) = delete;
+  Termination& operator=(const Termination&) = delete;
+
+  std::stop_token token() const { return stop_.get_token(); }
+
+ private:
+  void Wait();
+
+  int signal_fd_;
+  int wake_fd_;
+  std::stop_source stop_;
+  std::thread thread_;
+};
+
+}  // namespace pointsman::kube
