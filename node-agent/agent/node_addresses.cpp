@@ -1,0 +1,53 @@
+#include "node-agent/agent/node_addresses.h"
+
+#include <cerrno>
+#include <linux/netlink.h>
+#include <sys/eventfd.h>
+#include <system_error>
+
+#include <poll.h>
+#include <unistd.h>
+
+#include "node-agent/model/node_network.h"
+
+namespace pointsman::agent {
+
+NodeAddresses::NodeAddresses(std::function<void()> changed)
+    : changed_(std::move(changed)), socket_(NETLINK_ROUTE), wake_fd_(eventfd(0, EFD_CLOEXEC)) {
+  if (wake_fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+  thread_ = std::jthread([this](std::stop_token stop) { Watch(stop); });
+}
+
+NodeAddresses::~NodeAddresses() {
+  thread_.request_stop();
+  thread_.join();
+  close(wake_fd_);
+}
+
+void NodeAddresses::Watch(std::stop_token stop) {
+  const std::stop_callback wake(stop, [this] {
+    const uint64_t one = 1;
+    if (write(wake_fd_, &one, sizeof(one)) != sizeof(one)) std::abort();  // always has room
+  });
+  pollfd polls[] = {{monitor_.fd(), POLLIN, 0}, {wake_fd_, POLLIN, 0}};
+  while (!stop.stop_requested()) {
+    if (poll(polls, 2, -1) < 0) {
+      if (errno == EINTR) continue;
+      spdlog::error("this node's addresses are no longer watched: poll: {}",
+                    std::generic_category().message(errno));
+      return;
+    }
+    if (polls[0].revents != 0 && monitor_.Drain()) changed_();
+  }
+}
+
+NodeNetwork NodeAddresses::Network(const std::string& node_name,
+                                   const kube::ProxySettings& settings, const kube::Node* node) {
+  std::vector<HostAddress> addresses;
+  for (const netlink::InterfaceAddress& address : netlink::InterfaceAddresses(socket_)) {
+    addresses.push_back({address.address, address.prefix_length, address.interface_name});
+  }
+  return ChooseNodeNetwork(node_name, addresses, settings, node);
+}
+
+}  // namespace pointsman::agent
