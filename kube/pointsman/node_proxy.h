@@ -25,7 +25,10 @@ struct NodeProxyCandidate {
 
 struct NodeProxySpec {
   std::string configuration;  // name of the ProxyConfiguration
-  int64_t revision = 0;       // of that ProxyConfiguration
+  // The revision to run, unique in the cluster (never the same number for two configurations).
+  // 0: nothing is asked for yet but the candidate's preflight; the agent leaves the kernel as it is
+  // and ignores mode and settings.
+  int64_t revision = 0;
   // spec.state: "Active" or "Removed". Removed: the agent takes its rules out of the kernel and
   // says activeMode "". Deleting a NodeProxy alone removes nothing: a slip of the hand must not cut
   // off a node.
@@ -68,12 +71,19 @@ struct NodeProxyStatus {
   bool operator==(const NodeProxyStatus&) const = default;
 };
 
+// Annotations the operator keeps its clock in, so that a successor knows since when: RFC 3339.
+inline constexpr const char* kUpdatedAtAnnotation = "pointsman.io/updated-at";  // spec changed
+inline constexpr const char* kAskedAtAnnotation = "pointsman.io/asked-at";      // candidate set
+
 struct NodeProxy {
   std::string name;
   std::string uid;
   std::string resource_version;
   int64_t generation = 0;
   bool deleting = false;
+  std::string node_uid;    // of the Node that owns it, "" if none
+  std::string updated_at;  // the annotations' values
+  std::string asked_at;
   NodeProxySpec spec;
   NodeProxyStatus status;
 };

@@ -1,0 +1,50 @@
+// The bounds of the settings, the same in the schemas of the CRDs (crds/crds_test.cpp checks it).
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+
+#include "kube/pointsman/proxy_settings.h"
+
+namespace pointsman::kube::limits {
+
+// Schedulers of net/netfilter/ipvs, each a module ip_vs_<name>.
+inline constexpr std::array<std::string_view, 14> kIpvsSchedulers = {
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "fo", "ovf", "twos"};
+// "rr, wrr, …", for messages.
+inline constexpr std::string_view kIpvsSchedulerWords =
+    "rr, wrr, lc, wlc, lblc, lblcr, dh, sh, mh, sed, nq, fo, ovf, twos";
+
+inline constexpr Duration kMinSyncPeriod = std::chrono::seconds(1);
+inline constexpr Duration kMaxSyncPeriod = std::chrono::hours(24);
+// The kernel keeps these as jiffies in an int: INT_MAX / HZ(1000) is 24.8 days
+// (ip_vs_ctl.c, ip_vs_set_timeout; nf_conntrack_standalone.c).
+inline constexpr Duration kMaxKernelTimeout = std::chrono::hours(576);
+inline constexpr Duration kMaxDrainTimeout = std::chrono::hours(24);
+inline constexpr Duration kMaxUdpIdleTimeout = std::chrono::hours(24);
+inline constexpr int64_t kMaxMasqueradeBit = 31;
+inline constexpr int64_t kMaxConntrack = INT32_MAX;
+inline constexpr int64_t kMaxPriority = 1'000'000'000;
+
+inline constexpr size_t kMaxFallbackModes = 4;
+inline constexpr size_t kMaxExcludeCidrs = 256;
+inline constexpr size_t kMaxNodePortAddresses = 64;
+inline constexpr size_t kMaxExtraModules = 64;
+inline constexpr size_t kMaxModuleName = 63;
+inline constexpr size_t kMaxInterfaceName = 15;  // IFNAMSIZ - 1
+inline constexpr size_t kMaxClusterCidr = 96;
+inline constexpr size_t kMaxPortRange = 11;
+inline constexpr size_t kMaxConfigurationName = 63;  // it is a label's value too
+
+inline constexpr int64_t kMaxUnavailable = 100'000;
+inline constexpr int64_t kMaxCanaryNodes = 100'000;
+inline constexpr Duration kMaxRolloutTime = std::chrono::hours(168);  // soak, minReady
+inline constexpr Duration kMinProgressDeadline = std::chrono::seconds(1);
+inline constexpr int64_t kMaxRevisionHistory = 100;
+inline constexpr size_t kMaxMatchLabels = 64;
+inline constexpr size_t kMaxMatchExpressions = 64;
+inline constexpr size_t kMaxMatchValues = 256;
+
+}  // namespace pointsman::kube::limits

@@ -1,0 +1,159 @@
+#include "kube/pointsman/node_proxy.h"
+
+#include "kube/pointsman/limits.h"
+#include "kube/pointsman/object_reader.h"
+#include "kube/pointsman/settings_json.h"
+
+namespace pointsman::kube {
+namespace {
+
+using nlohmann::json;
+
+std::optional<bool> ParseState(std::string_view text) {
+  if (text == "Active") return false;
+  if (text == "Removed") return true;
+  return std::nullopt;
+}
+
+NodeProxyCandidate ReadCandidate(ObjectReader reader) {
+  // Read through the settings' own reader: the same bounds and words for the same fields.
+  ProxySettings settings;
+  NodeProxyCandidate candidate;
+  ReadSettings(reader, UnknownFields::kIgnore, settings);
+  reader.Int("revision", 0, INT64_MAX, candidate.revision);
+  candidate.mode = settings.mode;
+  candidate.fallback_modes = settings.fallback_modes;
+  candidate.ipvs_scheduler = settings.ipvs.scheduler;
+  candidate.modules = settings.modules;
+  return candidate;
+}
+
+NodeProxySpec ReadSpec(ObjectReader reader) {
+  NodeProxySpec spec;
+  reader.String("configuration", limits::kMaxConfigurationName, spec.configuration);
+  reader.Int("revision", 0, INT64_MAX, spec.revision);
+  reader.Word<bool>("state", ParseState, "Active, Removed", spec.removed);
+  ReadSettings(reader, UnknownFields::kIgnore, spec.settings);
+  if (reader.Has("candidate")) spec.candidate = ReadCandidate(reader.Object("candidate"));
+  return spec;
+}
+
+NodeProxyStatus ReadStatus(ObjectReader reader) {
+  constexpr size_t kText = 32'768;
+  NodeProxyStatus status;
+  reader.Int("observedGeneration", 0, INT64_MAX, status.observed_generation);
+  reader.Int("observedRevision", 0, INT64_MAX, status.observed_revision);
+  reader.String("activeMode", kText, status.active_mode);
+  ObjectReader kernel = reader.Object("kernel");
+  kernel.String("release", kText, status.kernel_release);
+  if (const json* modules = kernel.Raw("modules"); modules != nullptr && modules->is_array()) {
+    for (const json& element : *modules) {
+      std::vector<FieldError> ignored;
+      ObjectReader module(&element, "", ignored);
+      ModuleStatus module_status;
+      module.String("name", kText, module_status.name);
+      module.String("state", kText, module_status.state);
+      status.modules.push_back(std::move(module_status));
+    }
+  }
+  reader.Int("services", 0, INT64_MAX, status.services);
+  reader.Int("endpoints", 0, INT64_MAX, status.endpoints);
+  reader.String("lastSync", kText, status.last_sync);
+  reader.String("drainingMode", kText, status.draining_mode);
+  reader.Int("drainingConnections", 0, INT64_MAX, status.draining_connections);
+  reader.String("agentVersion", kText, status.agent_version);
+  if (reader.Has("candidate")) {
+    ObjectReader candidate = reader.Object("candidate");
+    CandidateStatus answer;
+    candidate.Int("revision", 0, INT64_MAX, answer.revision);
+    candidate.String("mode", kText, answer.mode);
+    candidate.Bool("passed", answer.passed);
+    candidate.String("message", kText, answer.message);
+    status.candidate = std::move(answer);
+  }
+  if (const json* conditions = reader.Raw("conditions");
+      conditions != nullptr && conditions->is_array()) {
+    for (const json& condition : *conditions) {
+      status.conditions.push_back(ConditionFromJson(condition));
+    }
+  }
+  return status;
+}
+
+}  // namespace
+
+NodeProxy NodeProxyFromJson(const json& object) {
+  std::vector<FieldError> errors;
+  ObjectReader root(&object, "", errors);
+  NodeProxy node_proxy;
+  ObjectReader metadata = root.Object("metadata");
+  metadata.String("name", 253, node_proxy.name);
+  metadata.String("uid", 128, node_proxy.uid);
+  metadata.String("resourceVersion", 128, node_proxy.resource_version);
+  metadata.Int("generation", 0, INT64_MAX, node_proxy.generation);
+  node_proxy.deleting = metadata.Has("deletionTimestamp");
+  std::vector<FieldError> ignored;
+  const json* annotations = metadata.Raw("annotations");
+  ObjectReader(annotations, "", ignored).String(kUpdatedAtAnnotation, 64, node_proxy.updated_at);
+  ObjectReader(annotations, "", ignored).String(kAskedAtAnnotation, 64, node_proxy.asked_at);
+  if (const json* owners = metadata.Raw("ownerReferences");
+      owners != nullptr && owners->is_array()) {
+    for (const json& owner : *owners) {
+      std::string kind;
+      ObjectReader reader(&owner, "", ignored);
+      reader.String("kind", 64, kind);
+      if (kind == "Node") reader.String("uid", 128, node_proxy.node_uid);
+    }
+  }
+  node_proxy.spec = ReadSpec(root.Object("spec"));
+  if (!errors.empty()) throw std::invalid_argument(Summarize(errors));
+  // The status comes from another version's agent, perhaps: what is odd in it reads as absent.
+  node_proxy.status = ReadStatus(ObjectReader(root.Raw("status"), "status", ignored));
+  return node_proxy;
+}
+
+json ToJson(const NodeProxySpec& spec) {
+  json object = ToJson(spec.settings);
+  object["configuration"] = spec.configuration;
+  object["revision"] = spec.revision;
+  object["state"] = spec.removed ? "Removed" : "Active";
+  if (spec.candidate) {
+    object["candidate"] = {{"revision", spec.candidate->revision},
+                           {"mode", ToString(spec.candidate->mode)},
+                           {"fallbackModes", ToJson(spec.candidate->fallback_modes)},
+                           {"ipvs", {{"scheduler", spec.candidate->ipvs_scheduler}}},
+                           {"modules", ToJson(spec.candidate->modules)}};
+  }
+  return object;
+}
+
+json ToJson(const NodeProxyStatus& status) {
+  json modules = json::array();
+  for (const ModuleStatus& module : status.modules) {
+    modules.push_back({{"name", module.name}, {"state", module.state}});
+  }
+  json conditions = json::array();
+  for (const Condition& condition : status.conditions)
+    conditions.push_back(ToJson(condition));
+  json object = {{"observedGeneration", status.observed_generation},
+                 {"observedRevision", status.observed_revision},
+                 {"activeMode", status.active_mode},
+                 {"kernel", {{"release", status.kernel_release}, {"modules", std::move(modules)}}},
+                 {"services", status.services},
+                 {"endpoints", status.endpoints},
+                 {"drainingMode", status.draining_mode},
+                 {"drainingConnections", status.draining_connections},
+                 {"agentVersion", status.agent_version},
+                 {"conditions", std::move(conditions)}};
+  // An empty string is no date-time.
+  if (!status.last_sync.empty()) object["lastSync"] = status.last_sync;
+  if (status.candidate) {
+    object["candidate"] = {{"revision", status.candidate->revision},
+                           {"mode", status.candidate->mode},
+                           {"passed", status.candidate->passed},
+                           {"message", status.candidate->message}};
+  }
+  return object;
+}
+
+}  // namespace pointsman::kube

@@ -1,0 +1,19 @@
+// Times as the API writes them: RFC 3339, UTC (metav1.Time has seconds, metav1.MicroTime more).
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace pointsman::kube {
+
+using TimePoint = std::chrono::sys_time<std::chrono::seconds>;
+
+// "2026-01-02T03:04:05Z".
+std::string FormatTime(TimePoint time);
+
+// Accepts fractions of a second (cut off) and offsets ("+02:00"); nullopt for anything else.
+std::optional<TimePoint> ParseTime(std::string_view text);
+
+}  // namespace pointsman::kube
