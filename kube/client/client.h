@@ -38,6 +38,11 @@ enum class WatchEventType { kAdded, kModified, kDeleted, kBookmark };
 
 enum class PatchType { kJson, kMerge, kStrategicMerge, kApply };
 
+// What a JSON slice given to a callback has behind it, see simdjson's SIMDJSON_PADDING.
+inline constexpr size_t kJsonPadding = 64;
+// etcd takes objects of 1.5 MiB by default; managed fields and escapes do not make ten of one.
+inline constexpr size_t kMaxEventBytes = 16UL * 1024 * 1024;
+
 // Every call throws ApiError when the server says no and TransportError when it cannot be asked.
 // 429 and 5xx with Retry-After are retried inside (at most 4 times, for GET also plain 5xx).
 // Thread-safe.
@@ -45,26 +50,36 @@ class Client {
  public:
   explicit Client(std::shared_ptr<Transport> transport) : transport_(std::move(transport)) {}
 
+  // The same client with another limit for the time without a byte from the server (30 s), for all
+  // but Watch.
+  Client WithTimeout(std::chrono::seconds timeout) const;
+
   Json Get(const Resource& resource, std::string_view ns, std::string_view name);
 
   // Calls `on_page` with the raw JSON of each page, in order, and returns the list's
   // resourceVersion. A "continue" token that expired (410) starts the list anew: `on_restart` tells
-  // that the pages so far are void.
+  // that the pages so far are void. At least kJsonPadding bytes can be read behind a page, as
+  // ForEachItem (list_page.h) and simdjson need. A requested `stop` ends it within a second, with a
+  // TransportError.
   std::string ListPages(const Resource& resource, std::string_view ns, const ListOptions& options,
                         const std::function<void(std::string_view page)>& on_page,
-                        const std::function<void()>& on_restart);
+                        const std::function<void()>& on_restart, std::stop_token stop = {});
   // All items as one DOM: for small lists only.
   std::vector<Json> List(const Resource& resource, std::string_view ns,
                          const ListOptions& options = {});
 
   // Calls `on_event` with the raw JSON of each event's object until the server ends the watch, the
   // callback returns false or `stop` is requested. An ERROR event is thrown as ApiError (410: list
-  // again). Bookmarks are asked for.
+  // again). Bookmarks are asked for: a server sends one about every minute, so that 90 s of silence
+  // end the watch as if the server had ended it. One event is at most kMaxEventBytes long, more is
+  // a TransportError. At least kJsonPadding bytes can be read behind an object.
   void Watch(const Resource& resource, std::string_view ns, const WatchOptions& options,
              const std::function<bool(WatchEventType, std::string_view object)>& on_event,
              std::stop_token stop);
 
-  // All return the object as the server stored it.
+  // All return the object as the server stored it. Create and Update add kind and apiVersion when
+  // the object has none; Update takes name and namespace from the object (std::invalid_argument
+  // when there is no name).
   Json Create(const Resource& resource, std::string_view ns, const Json& object);
   Json Update(const Resource& resource, const Json& object, std::string_view subresource = "");
   Json Patch(const Resource& resource, std::string_view ns, std::string_view name, PatchType type,
@@ -81,9 +96,13 @@ class Client {
   Transport& transport() { return *transport_; }
 
  private:
-  HttpResponse SendOrThrow(const HttpRequest& request, bool idempotent);
+  // Null: Transport::Send; else the whole answer by Transport::Stream, which can be stopped.
+  HttpResponse SendOrThrow(HttpRequest request, bool idempotent,
+                           const std::stop_token* stop = nullptr);
+  Json SendForObject(HttpRequest request, bool idempotent);
 
   std::shared_ptr<Transport> transport_;
+  std::chrono::seconds timeout_{30};
 };
 
 }  // namespace pointsman::kube

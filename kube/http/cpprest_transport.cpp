@@ -300,7 +300,8 @@ class CpprestTransport final : public Transport {
           const Clock::time_point deadline = exchange.last_activity + request.timeout;
           if (Clock::now() >= deadline) {
             throw TransportTimeout(Name(request) + ": no byte from the server for " +
-                                   std::to_string(request.timeout.count()) + " s");
+                                       std::to_string(request.timeout.count()) + " s",
+                                   exchange.answered);
           }
           exchange.changed.wait_until(lock, deadline);
         }

@@ -46,7 +46,13 @@ class TransportError : public std::runtime_error {
 // No byte came from the server for HttpRequest::timeout.
 class TransportTimeout : public TransportError {
  public:
-  using TransportError::TransportError;
+  TransportTimeout(const std::string& message, bool answered)
+      : TransportError(message), answered_(answered) {}
+  // Status and headers had come: a stream that is merely silent.
+  bool answered() const { return answered_; }
+
+ private:
+  bool answered_;
 };
 
 // Thread-safe.

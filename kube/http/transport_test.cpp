@@ -397,7 +397,7 @@ TEST(TransportTest, ManyThreadsShareOneTransport) {
     });
   }
   threads.clear();
-  EXPECT_LE(server.connections(), 8);
+  EXPECT_LE(server.connections(), 16);  // of 400 requests; see KeepsConnections
 }
 
 }  // namespace
