@@ -2,6 +2,7 @@
 // rules are in).
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -9,18 +10,26 @@
 
 namespace pointsman::agent {
 
-// Not thread-safe. Throws std::runtime_error with the tool's own message (and the line it names).
+// Works in the network namespace of the calling thread. Not thread-safe. Throws std::runtime_error
+// with the tool's own message (and the text of the line it names), std::system_error when the tool
+// cannot be started.
 class IptablesTool {
  public:
   // Chooses the variant as kube-proxy's iptables-wrapper does: where the kubelet's hint chain
   // (KUBE-IPTABLES-HINT, KUBE-KUBELET-CANARY) or more rules are; $POINTSMAN_IPTABLES ("legacy" or
-  // "nft") overrides. A kernel that does nat in only one of them decides by itself.
+  // "nft") overrides. A kernel that does nat in only one of them decides by itself; where nothing
+  // decides it is legacy, which is many times faster with thousands of Services.
   explicit IptablesTool(net::Family family);
 
   // `iptables-restore --noflush -w`; `input` is whole tables, each with COMMIT.
   void Restore(std::string_view input);
-  // `iptables-save -t table`, or with counters.
+  // `iptables-save -t table`.
   std::string Save(std::string_view table);
+  // The same, line by line without the newline: a big table never is in memory as a whole. The
+  // view is valid during the call; comments ("# …") are left out.
+  void SaveLines(std::string_view table, const std::function<void(std::string_view)>& on_line);
+
+  net::Family family() const { return family_; }
   // "legacy" or "nft".
   std::string_view variant() const { return variant_; }
   bool has_random_fully() const { return random_fully_; }  // MASQUERADE --random-fully

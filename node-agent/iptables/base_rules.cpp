@@ -1,0 +1,118 @@
+#include "node-agent/iptables/base_rules.h"
+
+namespace pointsman::agent {
+namespace {
+
+constexpr std::string_view kMarkChain = "POINTSMAN-MARK-MASQ";
+constexpr std::string_view kPostroutingChain = "POINTSMAN-POSTROUTING";
+constexpr std::string_view kJump =
+    "POSTROUTING -m comment --comment \"pointsman: masquerade\" -j POINTSMAN-POSTROUTING";
+
+// What is in the kernel now, in the words of iptables-save.
+struct Found {
+  bool mark_chain = false;
+  bool postrouting_chain = false;
+  std::vector<std::string> mark;         // rules, without "-A "
+  std::vector<std::string> postrouting;  // rules, without "-A "
+  std::vector<std::string> jumps;        // from POSTROUTING, without "-A "
+};
+
+Found Read(IptablesTool& tool) {
+  Found found;
+  auto is_chain = [](std::string_view line, std::string_view chain) {
+    return line.substr(1).starts_with(chain) && line.substr(1 + chain.size()).starts_with(' ');
+  };
+  tool.SaveLines("nat", [&](std::string_view line) {
+    if (line.starts_with(':')) {
+      found.mark_chain = found.mark_chain || is_chain(line, kMarkChain);
+      found.postrouting_chain = found.postrouting_chain || is_chain(line, kPostroutingChain);
+      return;
+    }
+    if (!line.starts_with("-A ")) return;
+    std::string_view rule = line.substr(3);
+    std::string_view chain = rule.substr(0, rule.find(' '));
+    if (chain == kMarkChain) {
+      found.mark.emplace_back(rule);
+    } else if (chain == kPostroutingChain) {
+      found.postrouting.emplace_back(rule);
+    } else if (chain == "POSTROUTING" &&
+               (rule.ends_with(" -j POINTSMAN-POSTROUTING") ||
+                rule.find(" -j POINTSMAN-POSTROUTING ") != std::string_view::npos)) {
+      found.jumps.emplace_back(rule);
+    }
+  });
+  return found;
+}
+
+void AppendRules(std::string& text, const std::vector<std::string>& rules) {
+  for (const std::string& rule : rules)
+    text += "-A " + rule + "\n";
+}
+
+}  // namespace
+
+BaseRules::BaseRules(IptablesTool& tool, int masquerade_bit)
+    : tool_(tool), masquerade_bit_(masquerade_bit) {
+  if (masquerade_bit < 0 || masquerade_bit > 31) {
+    throw std::invalid_argument(
+        fmt::format("masqueradeBit: {} is not within 0..31", masquerade_bit));
+  }
+}
+
+SyncResult BaseRules::Ensure() {
+  const std::string mark = fmt::format("{:#x}", 1U << masquerade_bit_);
+  // In the words of iptables-save, so that what is read back compares equal.
+  const std::vector<std::string> mark_rules = {
+      fmt::format("{} -j MARK --set-xmark {}/{}", kMarkChain, mark, mark)};
+  const std::vector<std::string> postrouting_rules = {
+      fmt::format("{} -m mark ! --mark {}/{} -j RETURN", kPostroutingChain, mark, mark),
+      // Unmarked again before it goes on: the packet may pass this hook a second time (IPsec,
+      // tunnels), where it must not be masqueraded again.
+      fmt::format("{} -j MARK --set-xmark {}/0x0", kPostroutingChain, mark),
+      fmt::format("{} -j MASQUERADE{}", kPostroutingChain,
+                  tool_.has_random_fully() ? " --random-fully" : "")};
+
+  const Found found = Read(tool_);
+  SyncResult result;
+  std::string text = "*nat\n";
+  // Chains exist before anything names them.
+  auto chain = [&](std::string_view name, bool exists, const std::vector<std::string>& is,
+                   const std::vector<std::string>& wanted) {
+    if (exists && is == wanted) return;
+    text += fmt::format(":{} - [0:0]\n", name);
+    AppendRules(text, wanted);
+    result.kernel_writes += wanted.size();
+    if (exists) result.repaired += 1;
+  };
+  chain(kMarkChain, found.mark_chain, found.mark, mark_rules);
+  chain(kPostroutingChain, found.postrouting_chain, found.postrouting, postrouting_rules);
+  if (found.jumps.size() != 1 || found.jumps[0] != kJump) {
+    for (const std::string& jump : found.jumps)
+      text += "-D " + jump + "\n";
+    text += fmt::format("-I {}\n", kJump);
+    result.kernel_writes += 1;
+    if (found.postrouting_chain) result.repaired += 1;
+  }
+  if (result.kernel_writes > 0) tool_.Restore(text + "COMMIT\n");
+  return result;
+}
+
+SyncResult BaseRules::Remove() {
+  const Found found = Read(tool_);
+  SyncResult result;
+  std::string text = "*nat\n";
+  for (const std::string& jump : found.jumps)
+    text += "-D " + jump + "\n";
+  // Emptied first, so that they can be deleted.
+  if (found.mark_chain) text += fmt::format(":{} - [0:0]\n", kMarkChain);
+  if (found.postrouting_chain) text += fmt::format(":{} - [0:0]\n", kPostroutingChain);
+  if (found.mark_chain) text += fmt::format("-X {}\n", kMarkChain);
+  if (found.postrouting_chain) text += fmt::format("-X {}\n", kPostroutingChain);
+  result.kernel_writes = found.jumps.size() + found.mark.size() + found.postrouting.size() +
+                         static_cast<uint64_t>(found.mark_chain) +
+                         static_cast<uint64_t>(found.postrouting_chain);
+  if (result.kernel_writes > 0) tool_.Restore(text + "COMMIT\n");
+  return result;
+}
+
+}  // namespace pointsman::agent

@@ -1,0 +1,207 @@
+#include "node-agent/iptables/iptables_tool.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+#include <unistd.h>
+
+#include "node-agent/iptables/child_process.h"
+#include "node-agent/iptables/nft_nat_probe.h"
+
+namespace pointsman::agent {
+namespace {
+
+// How long a tool waits for the xtables lock: longer than any other user's restore of a big table,
+// short enough for a stuck holder to be reported.
+constexpr char kLockWaitSeconds[] = "30";
+
+std::string FindProgram(const std::string& name) {
+  for (const char* directory : {"/usr/local/sbin/", "/usr/sbin/", "/sbin/", "/usr/bin/", "/bin/"}) {
+    std::string path = directory + name;
+    if (::access(path.c_str(), X_OK) == 0) return path;
+  }
+  return "";
+}
+
+std::string_view Trim(std::string_view text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
+    text.remove_suffix(1);
+  return text;
+}
+
+// iptables-restore names a line as "line 7 failed", "line: 7" or "line 7: …". 0: none.
+size_t NamedLine(std::string_view message) {
+  for (size_t at = message.find("line"); at != std::string_view::npos;
+       at = message.find("line", at + 1)) {
+    size_t digit = at + 4;
+    while (digit < message.size() && (message[digit] == ' ' || message[digit] == ':'))
+      ++digit;
+    size_t number = 0;
+    while (digit < message.size() && message[digit] >= '0' && message[digit] <= '9' &&
+           number < 100'000'000) {
+      number = number * 10 + static_cast<size_t>(message[digit++] - '0');
+    }
+    if (number > 0) return number;
+  }
+  return 0;
+}
+
+std::string_view LineOf(std::string_view input, size_t number) {
+  for (size_t line = 1; !input.empty(); ++line) {
+    size_t end = std::min(input.find('\n'), input.size());
+    if (line == number) return input.substr(0, end);
+    input.remove_prefix(std::min(end + 1, input.size()));
+  }
+  return {};
+}
+
+struct Variant {
+  std::string name;
+  std::string restore;
+  std::string save;
+  bool usable = false;
+  bool has_hint = false;
+  size_t rules = 0;
+};
+
+void Lines(const std::string& path, std::string_view table,
+           const std::function<void(std::string_view)>& on_line) {
+  std::string partial;
+  ChildExit exit = RunChild({path, "-t", std::string(table)}, {}, [&](std::string_view piece) {
+    for (;;) {
+      size_t end = piece.find('\n');
+      if (end == std::string_view::npos) break;
+      std::string_view line = piece.substr(0, end);
+      if (!partial.empty()) {
+        partial.append(line);
+        line = partial;
+      }
+      if (!line.empty() && line[0] != '#') on_line(line);
+      partial.clear();
+      piece.remove_prefix(end + 1);
+    }
+    partial.append(piece);
+  });
+  if (exit.status != 0) {
+    throw std::runtime_error(fmt::format("{} -t {} ended with status {}: {}", path, table,
+                                         exit.status, Trim(exit.error_output)));
+  }
+}
+
+// Looks whether the variant can do nat here and how many rules it holds.
+void Look(Variant& variant, net::Family family) {
+  const std::string prefix = family == net::Family::kIPv4 ? "iptables-" : "ip6tables-";
+  variant.restore = FindProgram(prefix + variant.name + "-restore");
+  variant.save = FindProgram(prefix + variant.name + "-save");
+  if (variant.restore.empty() || variant.save.empty()) return;
+  if (variant.name == "nft" && !KernelHasNftNat(family)) return;
+  auto count = [&](std::string_view line) {
+    if (line.starts_with("-A")) ++variant.rules;
+    variant.has_hint = variant.has_hint || line.starts_with(":KUBE-IPTABLES-HINT ") ||
+                       line.starts_with(":KUBE-KUBELET-CANARY ");
+  };
+  try {
+    Lines(variant.save, "nat", count);
+    Lines(variant.save, "filter", count);
+    variant.usable = true;
+    Lines(variant.save, "mangle", count);  // the kubelet's hint chain is here
+  } catch (const std::runtime_error& error) {
+    // Legacy: this kernel has no such table. Without mangle there just is no hint.
+    spdlog::debug("iptables variant {}: {}", variant.name, error.what());
+  }
+}
+
+}  // namespace
+
+IptablesTool::IptablesTool(net::Family family) : family_(family) {
+  Variant legacy{.name = "legacy"};
+  Variant nft{.name = "nft"};
+  const Variant* chosen = nullptr;
+  // Read once by the agent's first thread, before anything could change the environment.
+  const char* wish = std::getenv("POINTSMAN_IPTABLES");  // NOLINT(concurrency-mt-unsafe)
+  if (wish != nullptr && *wish != '\0') {
+    if (wish != legacy.name && wish != nft.name) {
+      throw std::invalid_argument(
+          fmt::format("POINTSMAN_IPTABLES is '{}'; it takes legacy or nft", wish));
+    }
+    Variant& wished = wish == legacy.name ? legacy : nft;
+    Look(wished, family);
+    if (wished.restore.empty() || wished.save.empty()) {
+      throw std::runtime_error(
+          fmt::format("POINTSMAN_IPTABLES={}, but its iptables-restore or iptables-save is not "
+                      "installed",
+                      wish));
+    }
+    if (!wished.usable) {
+      throw std::runtime_error(
+          fmt::format("POINTSMAN_IPTABLES={}, but this kernel does not do {} nat that way", wish,
+                      net::ToString(family)));
+    }
+    chosen = &wished;
+  } else {
+    // nft first: looking at legacy makes its tables.
+    Look(nft, family);
+    if (nft.usable && nft.has_hint) {
+      chosen = &nft;
+    } else {
+      Look(legacy, family);
+      if (legacy.usable && nft.usable) {
+        chosen = legacy.has_hint || legacy.rules >= nft.rules ? &legacy : &nft;
+      } else if (legacy.usable) {
+        chosen = &legacy;
+      } else if (nft.usable) {
+        chosen = &nft;
+      } else {
+        throw std::runtime_error(fmt::format(
+            "neither legacy nor nft iptables can do {} nat here: {}", net::ToString(family),
+            legacy.restore.empty() && nft.restore.empty()
+                ? "iptables-restore and iptables-save are not installed"
+                : "the kernel has no nat table (modules iptable_nat or nft_chain_nat)"));
+      }
+    }
+  }
+  variant_ = chosen->name;
+  restore_path_ = chosen->restore;
+  save_path_ = chosen->save;
+
+  // MASQUERADE --random-fully came with iptables 1.6.2 and kernel 3.13.
+  std::string version;
+  RunChild({restore_path_, "--version"}, {}, [&](std::string_view piece) {
+    if (version.size() < 4096) version.append(piece);
+  });
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned patch = 0;
+  size_t at = version.find(" v");
+  if (at != std::string::npos &&
+      std::sscanf(version.c_str() + at, " v%u.%u.%u", &major, &minor, &patch) == 3) {
+    random_fully_ = std::tie(major, minor, patch) >= std::make_tuple(1U, 6U, 2U);
+  }
+}
+
+void IptablesTool::Restore(std::string_view input) {
+  ChildExit exit = RunChild({restore_path_, "--noflush", "-w", kLockWaitSeconds}, input, nullptr);
+  if (exit.status == 0) return;
+  std::string message = fmt::format("{} ended with status {}: {}", restore_path_, exit.status,
+                                    Trim(exit.error_output));
+  if (std::string_view line = LineOf(input, NamedLine(exit.error_output)); !line.empty()) {
+    message += fmt::format(" [{}]", line);
+  }
+  throw std::runtime_error(message);
+}
+
+void IptablesTool::SaveLines(std::string_view table,
+                             const std::function<void(std::string_view)>& on_line) {
+  Lines(save_path_, table, on_line);
+}
+
+std::string IptablesTool::Save(std::string_view table) {
+  std::string text;
+  SaveLines(table, [&](std::string_view line) {
+    text.append(line);
+    text.push_back('\n');
+  });
+  return text;
+}
+
+}  // namespace pointsman::agent
