@@ -1,0 +1,85 @@
+#include "e2e/control-plane/schema/provider.h"
+
+#include "e2e/control-plane/schema/defaulting.h"
+#include "e2e/control-plane/schema/pruning.h"
+#include "e2e/control-plane/schema/validate.h"
+
+namespace pointsman::e2e::schema {
+namespace {
+
+void CheckDefaults(const Structural& s, const std::string& path, FieldErrors& errors) {
+  if (s.default_value) {
+    std::string at = Child(path, "default");
+    Json value = *s.default_value;
+    auto found = Validate(value, s, at);
+    errors.insert(errors.end(), found.begin(), found.end());
+    for (const auto& unknown : Prune(value, s)) {
+      errors.push_back(Invalid(at, *s.default_value, "must not have unknown field: " + unknown));
+    }
+    auto rules = CheckRules(*s.default_value, nullptr, s);
+    for (auto& error : rules) {
+      error.field = at;
+      errors.push_back(std::move(error));
+    }
+  }
+  for (const auto& [name, property] : s.properties) {
+    CheckDefaults(property, Key(Child(path, "properties"), name), errors);
+  }
+  if (s.items) CheckDefaults(*s.items, Child(path, "items"), errors);
+  if (s.additional_properties) {
+    CheckDefaults(*s.additional_properties, Child(path, "additionalProperties"), errors);
+  }
+}
+
+class CompiledSchema : public ObjectSchema {
+ public:
+  CompiledSchema(const Json& schema, int minor) {
+    FieldErrors errors;
+    root_ = ParseSchema(schema, "openAPIV3Schema", minor, errors);
+    if (errors.empty()) CompileRules(root_, "openAPIV3Schema", minor, errors);
+    if (!errors.empty()) throw std::invalid_argument(Aggregate(errors));
+  }
+
+  void applyDefaults(Json& object) const override { ApplyDefaults(object, root_); }
+
+  void prune(Json& object, std::vector<std::string>& dropped) const override {
+    auto removed = Prune(object, root_);
+    dropped.insert(dropped.end(), removed.begin(), removed.end());
+  }
+
+  std::vector<e2e::FieldError> validate(const Json& object, const Json* old) const override {
+    FieldErrors errors = Validate(object, root_);
+    // Rules read the object by its schema: they run only on what has the right types.
+    if (errors.empty()) errors = CheckRules(object, old, root_);
+    return ToRegistry(errors);
+  }
+
+ private:
+  Structural root_;  // the rules' programs point into it: it is not moved
+};
+
+}  // namespace
+
+FieldErrors CheckSchema(const Json& open_api_v3_schema, const std::string& path,
+                        int kubernetes_minor) {
+  FieldErrors errors;
+  Structural root = ParseSchema(open_api_v3_schema, path, kubernetes_minor, errors);
+  if (errors.empty()) CompileRules(root, path, kubernetes_minor, errors);
+  if (errors.empty()) CheckDefaults(root, path, errors);
+  return errors;
+}
+
+ObjectSchemaPtr CompileSchema(const Json& open_api_v3_schema, int kubernetes_minor) {
+  return std::make_shared<const CompiledSchema>(open_api_v3_schema, kubernetes_minor);
+}
+
+std::vector<e2e::FieldError> ToRegistry(const FieldErrors& errors) {
+  std::vector<e2e::FieldError> out;
+  out.reserve(errors.size());
+  for (const auto& error : errors) {
+    out.push_back({error.field, std::string(error.Reason()), error.Body()});
+  }
+  return out;
+}
+
+}  // namespace pointsman::e2e::schema
