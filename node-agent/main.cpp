@@ -13,6 +13,7 @@
 #include "node-agent/agent/agent.h"
 #include "node-agent/agent/options.h"
 #include "node-agent/agent/version.h"
+#include "node-agent/sysctl/sysctl.h"
 
 namespace pointsman::agent {
 namespace {
@@ -38,6 +39,7 @@ int Main(int argc, char** argv) {
   Options options;
   if (const auto code = ParseOptions(argc, argv, options)) return *code;
   kube::SetUpLogging(options.log_format, options.log_level);
+  SetSysctlRoot(options.proc_sys.string());
   if (options.cleanup) return RunCleanup(options);
 
   const kube::Termination termination;

@@ -241,7 +241,7 @@ class Agent::Impl {
       }
     } else if (apply_) {
       const kube::ProxySettings settings = ResolvedSettings();
-      ApplyNodeSysctls(settings, options_.proc_sys);
+      ApplyNodeSysctls(settings);
       health_.SetTimeout(2 * settings.ipvs.sync_period);
       modes_.Apply(settings, model);
       applied_ = true;

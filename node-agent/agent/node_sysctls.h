@@ -2,15 +2,13 @@
 // conntrack): sizes and timeouts that every mode needs.
 #pragma once
 
-#include <filesystem>
-
 #include "kube/pointsman/proxy_settings.h"
 
 namespace pointsman::agent {
 
 // Writes what differs; a setting of 0 leaves the kernel's value, and nf_conntrack_max is never
 // lowered (as kube-proxy). What cannot be written is logged with its name: traffic does not hang on
-// it. `proc_sys`: usually /proc/sys.
-void ApplyNodeSysctls(const kube::ProxySettings& settings, const std::filesystem::path& proc_sys);
+// it.
+void ApplyNodeSysctls(const kube::ProxySettings& settings);
 
 }  // namespace pointsman::agent

@@ -8,17 +8,24 @@
 namespace pointsman::agent {
 namespace {
 
+// Set once, before threads are started.
+std::string& Root() {
+  static std::string root = "/proc/sys";
+  return root;
+}
+
 // "net.ipv4.conf.eth0/100.x" → "/proc/sys/net/ipv4/conf/eth0.100/x"; "" for a name that would leave
 // /proc/sys.
 std::string PathOf(std::string_view name) {
-  std::string path = "/proc/sys/";
+  std::string path;
   if (name.empty() || name.front() == '.' || name.back() == '.' || name.front() == '/' ||
       name.find("..") != std::string_view::npos || name.find("//") != std::string_view::npos) {
     return "";
   }
   for (char c : name)
     path.push_back(c == '.' ? '/' : c == '/' ? '.' : c);
-  return path.find("/../") == std::string::npos ? path : "";
+  if (path.find("/../") != std::string::npos || path.starts_with("../")) return "";
+  return Root() + "/" + path;
 }
 
 class Fd {
@@ -40,6 +47,10 @@ std::string Message(std::string_view name, std::string_view action, int error) {
 }
 
 }  // namespace
+
+void SetSysctlRoot(std::string root) {
+  Root() = std::move(root);
+}
 
 std::optional<std::string> ReadSysctl(std::string_view name, std::string* error) {
   const std::string path = PathOf(name);

@@ -7,6 +7,10 @@
 
 namespace pointsman::agent {
 
+// Where they are written and read: "/proc/sys" unless set. A container's own is read-only, so the
+// node's is mounted elsewhere. Call before threads are started.
+void SetSysctlRoot(std::string root);
+
 struct SysctlResult {
   std::string name;       // as given
   std::string old_value;  // before the write; "" if it could not be read
