@@ -14,7 +14,8 @@ namespace pointsman::kube {
 
 struct Endpoint {
   net::IpAddress address;  // addresses[0]: the others are not used, as the API says
-  // conditions; absent means ready (discovery/v1 types.go), serving defaults to ready.
+  // conditions; absent: ready, serving and not terminating, as kube-proxy takes them
+  // (endpointslicecache.go).
   bool ready : 1 = true;
   bool serving : 1 = true;
   bool terminating : 1 = false;
@@ -39,6 +40,7 @@ struct EndpointSlice {
   std::string service_name;  // label kubernetes.io/service-name; "" if none
   bool headless_label = false;
   std::string service_proxy_name;
+  bool has_service_proxy_name = false;  // the label is there, be it with an empty value
   net::Family family = net::Family::kIPv4;
   bool fqdn = false;  // addressType FQDN: nothing to proxy
   std::vector<EndpointPort> ports;

@@ -23,9 +23,13 @@ struct Node {
   // Taint ToBeDeletedByClusterAutoscaler: the node leaves (KEP-3836).
   bool to_be_deleted = false;
 
+  // As Service::problems.
+  std::vector<std::string> problems;
+
   const std::string& Zone() const;  // label topology.kubernetes.io/zone, "" if none
 };
 
+// As DecodeService.
 Node DecodeNode(std::string_view json);
 
 }  // namespace pointsman::kube

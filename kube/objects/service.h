@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@ namespace pointsman::kube {
 
 enum class Protocol : uint8_t { kTcp, kUdp, kSctp };
 std::string_view ToString(Protocol protocol);  // "TCP", "UDP", "SCTP"
+std::optional<Protocol> ParseProtocol(std::string_view text);
 
 enum class ServiceType : uint8_t { kClusterIp, kNodePort, kLoadBalancer, kExternalName };
 std::string_view ToString(ServiceType type);
@@ -43,6 +45,8 @@ struct Service {
   std::vector<net::IpAddress> external_ips;
   std::vector<LoadBalancerIngress> load_balancer_ingress;
   std::vector<net::IpPrefix> load_balancer_source_ranges;
+  // The list was not empty, even if nothing in it was understood.
+  bool source_ranges_given = false;
   bool client_ip_affinity = false;
   std::chrono::seconds affinity_timeout{10800};
   TrafficPolicy external_traffic_policy = TrafficPolicy::kCluster;
@@ -51,10 +55,11 @@ struct Service {
   bool publish_not_ready_addresses = false;
   std::string traffic_distribution;  // "" or "PreferClose", "PreferSameZone", "PreferSameNode"
   std::string topology_mode;  // annotation service.kubernetes.io/topology-mode (or -aware-hints)
-  std::string service_proxy_name;    // label service.kubernetes.io/service-proxy-name
-  bool headless_label = false;       // label service.kubernetes.io/headless present
-  std::string ipvs_scheduler;        // annotation pointsman.io/ipvs-scheduler
-  std::string ipvs_scheduler_flags;  // annotation pointsman.io/ipvs-scheduler-flags
+  std::string service_proxy_name;       // label service.kubernetes.io/service-proxy-name
+  bool has_service_proxy_name = false;  // the label is there, be it with an empty value
+  bool headless_label = false;          // label service.kubernetes.io/headless present
+  std::string ipvs_scheduler;           // annotation pointsman.io/ipvs-scheduler
+  std::string ipvs_scheduler_flags;     // annotation pointsman.io/ipvs-scheduler-flags
   // Values that were not understood ("spec.externalIPs[0]: not an IP address: …"); the rest is
   // used.
   std::vector<std::string> problems;
