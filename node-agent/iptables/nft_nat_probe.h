@@ -1,4 +1,4 @@
-// Can this kernel do NAT in nf_tables?
+// What this kernel's nf_tables can do, asked by transactions that are thrown away.
 #pragma once
 
 #include "kube/net/ip_address.h"
@@ -9,5 +9,8 @@ namespace pointsman::agent {
 // nothing is changed. False when nf_tables, its nat chains or the family are missing. Throws
 // std::system_error when it may not ask (EPERM) or netlink fails.
 bool KernelHasNftNat(net::Family family);
+
+// Does it know this kind of expression in an IPv4 rule ("masq", "fib", "match")? Same errors.
+bool KernelHasNftExpression(const char* name);
 
 }  // namespace pointsman::agent

@@ -1,0 +1,35 @@
+// Which kernel modules a mode needs, as data.
+#pragma once
+
+#include <compare>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kube/pointsman/mode.h"
+#include "kube/pointsman/proxy_settings.h"
+
+namespace pointsman::agent {
+
+struct KernelVersion {
+  int major = 0;
+  int minor = 0;
+  auto operator<=>(const KernelVersion&) const = default;
+};
+
+// "6.1.0-18-amd64" → 6.1. Unreadable: 0.0.
+KernelVersion ParseKernelVersion(std::string_view release);
+
+// The oldest kernel the mode runs on; nftables: 5.13, as kube-proxy.
+KernelVersion OldestKernel(kube::Mode mode);
+
+// Beside the tables themselves (LegacyTableModules or NftTableModules), in the order to load them.
+// An ipt_… name is an alias that every kernel version resolves to what it has.
+std::vector<std::string> RequiredModules(kube::Mode mode, const kube::ProxySettings& settings,
+                                         KernelVersion version);
+// Does the mode use iptables' tables?
+bool UsesIptables(kube::Mode mode);
+std::vector<std::string> LegacyTableModules();
+std::vector<std::string> NftTableModules(KernelVersion version);
+
+}  // namespace pointsman::agent
