@@ -1,5 +1,7 @@
 #include "e2e/control-plane/schema/provider.h"
 
+#include "e2e/control-plane/openapi/document.h"
+#include "e2e/control-plane/registry/controllers.h"
 #include "e2e/control-plane/schema/defaulting.h"
 #include "e2e/control-plane/schema/pruning.h"
 #include "e2e/control-plane/schema/validate.h"
@@ -34,9 +36,13 @@ void CheckDefaults(const Structural& s, const std::string& path, FieldErrors& er
 class CompiledSchema : public ObjectSchema {
  public:
   CompiledSchema(const Json& schema, int minor) {
+    FieldErrors structure;
+    root_ = ParseSchema(schema, "openAPIV3Schema", minor, structure);
     FieldErrors errors;
-    root_ = ParseSchema(schema, "openAPIV3Schema", minor, errors);
-    if (errors.empty()) CompileRules(root_, "openAPIV3Schema", minor, errors);
+    for (auto& error : structure) {
+      if (error.field.ends_with(".pattern")) errors.push_back(std::move(error));
+    }
+    CompileRules(root_, "openAPIV3Schema", minor, errors);
     if (!errors.empty()) throw std::invalid_argument(Aggregate(errors));
   }
 
@@ -56,6 +62,31 @@ class CompiledSchema : public ObjectSchema {
 
  private:
   Structural root_;  // the rules' programs point into it: it is not moved
+};
+
+class Provider : public SchemaProvider {
+ public:
+  explicit Provider(const Emulation& emulation) : emulation_(emulation) {}
+
+  std::vector<e2e::FieldError> check(const Json& schema, const std::string& path) const override {
+    return ToRegistry(CheckSchema(schema, path, emulation_.minor));
+  }
+  ObjectSchemaPtr compile(const Json& schema) const override {
+    return CompileSchema(schema, emulation_.minor);
+  }
+  std::string openApiV2Json(const std::vector<ResourceTypePtr>& types) const override {
+    return openapi::BuildV2(types, emulation_).dump();
+  }
+  std::string openApiV2Protobuf(const std::vector<ResourceTypePtr>& types) const override {
+    return openapi::EncodeV2(openapi::BuildV2(types, emulation_));
+  }
+  std::string openApiV3Json(const std::string& group, const std::string& version,
+                            const std::vector<ResourceTypePtr>& types) const override {
+    return openapi::BuildV3(group, version, types, emulation_).dump();
+  }
+
+ private:
+  Emulation emulation_;
 };
 
 }  // namespace
@@ -83,3 +114,11 @@ std::vector<e2e::FieldError> ToRegistry(const FieldErrors& errors) {
 }
 
 }  // namespace pointsman::e2e::schema
+
+namespace pointsman::e2e {
+
+std::unique_ptr<SchemaProvider> makeSchemaProvider(const Emulation& emulation) {
+  return std::make_unique<schema::Provider>(emulation);
+}
+
+}  // namespace pointsman::e2e

@@ -15,7 +15,9 @@ namespace pointsman::e2e::schema {
 FieldErrors CheckSchema(const Json& open_api_v3_schema, const std::string& path,
                         int kubernetes_minor);
 
-// Throws std::invalid_argument naming the field when CheckSchema would find something.
+// For a schema that CheckSchema has nothing against, or one of a builtin type (which need not be
+// structural: it may, for example, say more of metadata). Throws std::invalid_argument when a
+// pattern or a rule does not compile.
 ObjectSchemaPtr CompileSchema(const Json& open_api_v3_schema, int kubernetes_minor);
 
 // In the form of the registry.
