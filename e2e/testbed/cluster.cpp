@@ -1,0 +1,438 @@
+#include "e2e/testbed/cluster.h"
+
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace pointsman::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* kUmlModules = "/usr/lib/uml/modules";
+constexpr const char* kStateFile = "state.json";
+
+std::string RandomHex(int words) {
+  std::random_device random;
+  std::string text;
+  for (int i = 0; i < words; ++i)
+    text += fmt::format("{:08x}", random());
+  return text;
+}
+
+bool Matches(std::string_view module, std::string_view pattern) {
+  if (pattern.ends_with('*')) return module.starts_with(pattern.substr(0, pattern.size() - 1));
+  return module == pattern;
+}
+
+void WriteWhole(const fs::path& path, const std::string& text) {
+  const fs::path temporary = path.string() + ".new";
+  std::ofstream file(temporary, std::ios::trunc);
+  file << text;
+  file.close();
+  if (!file) throw std::runtime_error("cannot write " + temporary.string());
+  fs::rename(temporary, path);
+}
+
+std::string ReadWhole(const fs::path& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+std::string Tail(const std::string& text, std::size_t size) {
+  return text.size() <= size ? text : "…" + text.substr(text.size() - size);
+}
+
+const Node& Find(const std::vector<Node>& nodes, std::string_view name) {
+  for (const auto& node : nodes) {
+    if (node.name() == name) return node;
+  }
+  throw std::invalid_argument("no node '" + std::string(name) + "' in this cluster");
+}
+
+}  // namespace
+
+NodeOptions ParseNode(std::string_view text) {
+  NodeOptions node;
+  const auto mark = text.find('!');
+  const std::string_view kind = text.substr(0, mark);
+  if (kind == "uml") {
+    node.kind = NodeKind::kUml;
+  } else if (kind == "uml-no-modules") {
+    node.kind = NodeKind::kUmlNoModules;
+  } else if (kind == "netns") {
+    node.kind = NodeKind::kNetns;
+  } else {
+    throw std::invalid_argument("node kind '" + std::string(kind) +
+                                "' is none of uml, uml-no-modules, netns");
+  }
+  if (mark != std::string_view::npos) {
+    if (node.kind != NodeKind::kUml)
+      throw std::invalid_argument("'" + std::string(text) +
+                                  "': only uml nodes can do without modules");
+    std::istringstream list{std::string(text.substr(mark + 1))};
+    for (std::string module; std::getline(list, module, '+');)
+      node.without_modules.push_back(module);
+  }
+  return node;
+}
+
+void Node::AddPodNetwork(const std::string& pod, const std::string& ip) const {
+  if (pod_cidr_.empty()) throw std::invalid_argument(name_ + " has no pods");
+  const std::string gateway = pod_cidr_.substr(0, pod_cidr_.rfind('.')) + ".1";
+  // Named after the last byte of the address, as that is unique on the node and interface names are
+  // short.
+  const std::string link = "pod" + ip.substr(ip.rfind('.') + 1);
+  ExecOptions options;
+  // hairpin: a pod that reaches itself by a Service comes back through the port it left by.
+  options.input = "netns add " + pod + "\nlink add " + link + " type veth peer name eth0 netns " +
+                  pod + "\nlink set " + link + " master pmbr0\nlink set " + link +
+                  " type bridge_slave hairpin on\nlink set " + link + " up\n";
+  Check({"ip", "-batch", "-"}, options);
+  options.input = "link set lo up\naddr add " + ip +
+                  "/24 dev eth0\nlink set eth0 up\nroute add default via " + gateway + "\n";
+  Check({"ip", "-n", pod, "-batch", "-"}, options);
+}
+
+void Node::RemovePodNetwork(const std::string& pod) const {
+  Check({"ip", "netns", "del", pod});
+}
+
+Cluster::Cluster(ClusterOptions options) : options_(std::move(options)), token_(RandomHex(4)) {
+  if (!options_.dir.is_absolute()) throw std::invalid_argument("dir must be an absolute path");
+  if (options_.bin_dir.empty()) {
+    const char* from_environment = getenv("POINTSMAN_BIN_DIR");
+    options_.bin_dir = from_environment != nullptr ? from_environment : POINTSMAN_BIN_DIR;
+  }
+  if (options_.nodes.size() > 200)
+    throw std::invalid_argument("at most 200 nodes fit the underlay");
+  for (std::size_t i = 0; i < options_.nodes.size(); ++i) {
+    auto& node = options_.nodes[i];
+    if (node.name.empty()) node.name = "node-" + std::to_string(i + 1);
+    auto machine = std::make_unique<Machine>();
+    machine->options = node;
+    machine->address = "192.168.50." + std::to_string(11 + i);
+    machine->pod_cidr = "10.244." + std::to_string(i + 1) + ".0/24";
+    machine->uplink = "node" + std::to_string(i + 1);
+    machines_.push_back(std::move(machine));
+  }
+  auto outside = std::make_unique<Machine>();
+  outside->options.name = "outside";
+  outside->options.kind = NodeKind::kNetns;
+  outside->address = kOutsideAddress;
+  outside->uplink = "outside";
+  machines_.push_back(std::move(outside));
+  for (auto& machine : machines_)
+    machine->dir = options_.dir / "nodes" / machine->options.name;
+}
+
+Cluster::~Cluster() {
+  try {
+    Stop();
+  } catch (const std::exception& error) {
+    spdlog::error("cluster in {}: {}", options_.dir.string(), error.what());
+  }
+}
+
+void Cluster::Start() {
+  fs::create_directories(options_.dir);
+  // A mount point of the nodes' kernels, whose root is this machine's.
+  fs::create_directories("/lib/modules");
+  sandbox_ = std::make_unique<Sandbox>(Program("pointsman-node-init").string());
+  net_ns_ = std::make_shared<UniqueFd>(fcntl(sandbox_->net_ns(), F_DUPFD_CLOEXEC, 3));
+  for (auto& machine : machines_) {
+    Node node(machine->options.name, machine->address, machine->pod_cidr,
+              NodeClient(net_ns_, machine->address, token_));
+    if (machine->options.name == "outside") {
+      outside_ = std::make_unique<Node>(std::move(node));
+    } else {
+      nodes_.push_back(std::move(node));
+    }
+  }
+  SetUpUnderlay();
+  for (auto& machine : machines_)
+    Boot(*machine);
+  for (auto& machine : machines_)
+    AwaitBoot(*machine, machine->options.name == "outside" ? outside_->client()
+                                                           : node(machine->options.name).client());
+  WriteState();
+}
+
+void Cluster::Stop() {
+  if (!sandbox_) return;
+  sandbox_->KillAll();
+  for (auto& machine : machines_)
+    machine->process.Kill();
+  sandbox_.reset();
+  net_ns_.reset();
+  nodes_.clear();
+  outside_.reset();
+  fs::remove(options_.dir / kStateFile);
+}
+
+void Cluster::RunIp(const std::string& batch) const {
+  SpawnOptions options;
+  options.argv = {"ip", "-batch", "-"};
+  options.net_ns = sandbox_->net_ns();
+  const RunResult result = Run(options, batch);
+  if (result.exit != 0)
+    throw std::runtime_error("ip failed in the cluster's network: " + result.out + batch);
+}
+
+void Cluster::SetUpUnderlay() {
+  std::string batch =
+      "link set lo up\nlink add underlay type bridge\nlink set underlay up\naddr add " +
+      std::string(kControlPlaneAddress) + "/24 dev underlay\n";
+  for (const auto& machine : machines_) {
+    if (machine->options.kind == NodeKind::kNetns) continue;
+    // Kept across reboots of the node; its kernel opens it by name.
+    batch += "tuntap add dev " + machine->uplink + " mode tap\nlink set " + machine->uplink +
+             " master underlay up\n";
+  }
+  RunIp(batch);
+}
+
+json Cluster::NodeConfig(const Machine& machine) const {
+  const bool uml = machine.options.kind != NodeKind::kNetns;
+  const bool outside = machine.pod_cidr.empty();
+  const std::string interface = uml ? "vec0" : "eth0";
+  std::string batch = "link set lo up\naddr add " + machine.address + "/24 dev " + interface +
+                      "\nlink set " + interface + " up\n";
+  if (!outside) {
+    batch += "link add pmbr0 type bridge\naddr add " +
+             machine.pod_cidr.substr(0, machine.pod_cidr.rfind('.')) +
+             ".1/24 dev pmbr0\nlink set pmbr0 up\n";
+    for (const auto& other : machines_) {
+      if (other.get() != &machine && !other->pod_cidr.empty())
+        batch += "route add " + other->pod_cidr + " via " + other->address + "\n";
+    }
+  }
+  std::string modules;
+  json before_network = json::array();
+  if (machine.options.kind == NodeKind::kUml) {
+    modules = MakeModules(machine);
+    before_network.push_back({"modprobe", "-a", "bridge", "br_netfilter", "veth"});
+  } else if (machine.options.kind == NodeKind::kNetns && fs::exists("/lib/modules")) {
+    modules = "/lib/modules";
+  }
+  std::vector<std::string> tmpfs = {"/run", "/tmp", "/var/tmp", "/var/log", "/var/lib/misc"};
+  std::vector<std::string> keep = {options_.dir.string(), options_.bin_dir.string()};
+  json config = {
+      {"kind", uml ? "uml" : "netns"},
+      {"name", machine.options.name},
+      {"address", machine.address},
+      {"interface", interface},
+      {"token", token_},
+      {"modules", modules},
+      {"tmpfs", tmpfs},
+      {"keep", keep},
+      {"beforeNetwork", before_network},
+      {"commands", json::array({{{"argv", {"ip", "-batch", "-"}}, {"stdin", batch}}})},
+  };
+  config["sysctls"] = json::object();
+  if (!outside) {
+    // As on a real node with a bridge CNI; rp_filter 2 (loose) is systemd's default.
+    config["sysctls"] = {{"net/ipv4/ip_forward", "1"},
+                         {"net/ipv4/conf/all/rp_filter", "2"},
+                         {"net/ipv4/conf/default/rp_filter", "2"},
+                         {"net/bridge/bridge-nf-call-iptables", "1"},
+                         {"net/bridge/bridge-nf-call-ip6tables", "1"}};
+  }
+  return config;
+}
+
+// The directory that the node sees as /lib/modules.
+std::string Cluster::MakeModules(const Machine& machine) const {
+  if (machine.options.without_modules.empty()) return kUmlModules;
+  const fs::path top = machine.dir / "modules";
+  if (fs::exists(top)) return top.string();
+  for (const auto& release : fs::directory_iterator(kUmlModules)) {
+    const std::string version = release.path().filename();
+    const fs::path to = machine.dir / "modules.new" / "lib" / "modules" / version;
+    fs::create_directories(to);
+    for (auto entry = fs::recursive_directory_iterator(release.path());
+         entry != fs::recursive_directory_iterator(); ++entry) {
+      const fs::path relative = fs::relative(entry->path(), release.path());
+      if (entry->is_directory()) {
+        fs::create_directories(to / relative);
+        continue;
+      }
+      std::string module = entry->path().stem();
+      std::replace(module.begin(), module.end(), '-', '_');
+      const bool hidden =
+          entry->path().extension() == ".ko" &&
+          std::any_of(machine.options.without_modules.begin(),
+                      machine.options.without_modules.end(),
+                      [&](const auto& pattern) { return Matches(module, pattern); });
+      const bool index = relative.parent_path().empty() &&
+                         !relative.string().starts_with("modules.builtin") &&
+                         relative != "modules.order";
+      if (!hidden && !index) fs::create_symlink(entry->path(), to / relative);
+    }
+    SpawnOptions depmod;
+    depmod.argv = {"depmod", "-b", (machine.dir / "modules.new").string(), version};
+    const RunResult result = Run(depmod);
+    if (result.exit != 0)
+      throw std::runtime_error("depmod for " + machine.options.name + ": " + result.out);
+  }
+  fs::rename(machine.dir / "modules.new" / "lib" / "modules", top);
+  fs::remove_all(machine.dir / "modules.new");
+  return top.string();
+}
+
+void Cluster::Boot(Machine& machine) {
+  fs::create_directories(machine.dir);
+  const fs::path config = machine.dir / "node.json";
+  WriteWhole(config, NodeConfig(machine).dump(2));
+  SpawnOptions spawn;
+  spawn.log = machine.dir / "console.log";
+  spawn.cwd = "/";
+  spawn.pid_ns = sandbox_->pid_ns();
+  spawn.mount_ns = sandbox_->mount_ns();
+  const std::string init = Program("pointsman-node-init").string();
+  if (machine.options.kind == NodeKind::kNetns) {
+    spawn.argv = {init, "namespaces"};
+    spawn.env["POINTSMAN_NODE_CONFIG"] = config;
+    machine.process = Spawn(spawn);
+    AwaitNetworkNamespace(machine);
+    RunIp("link add " + machine.uplink + " type veth peer name eth0 netns " +
+          std::to_string(machine.process.pid()) + "\nlink set " + machine.uplink +
+          " master underlay up\n");
+    return;
+  }
+  spawn.net_ns = sandbox_->net_ns();
+  spawn.argv = {"linux.uml",
+                "mem=" + std::to_string(machine.options.memory_mb) + "M",
+                "rootfstype=hostfs",
+                "root=/dev/root",
+                "rootflags=/",
+                "rw",
+                "init=" + init,
+                "con=null",
+                "con0=null,fd:1",
+                "loglevel=4",
+                "panic=1",
+                "uml_dir=/run/uml",
+                "umid=" + machine.options.name,
+                "vec0:transport=tap,ifname=" + machine.uplink + ",depth=128,gro=1",
+                "POINTSMAN_NODE_CONFIG=" + config.string()};
+  machine.process = Spawn(spawn);
+}
+
+// The node's first process makes its namespaces after it was started.
+void Cluster::AwaitNetworkNamespace(Machine& machine) const {
+  struct stat ours {};
+  struct stat its {};
+  if (stat("/proc/self/ns/net", &ours) != 0)
+    throw std::system_error(errno, std::generic_category(), "stat /proc/self/ns/net");
+  const std::string path = "/proc/" + std::to_string(machine.process.pid()) + "/ns/net";
+  const auto deadline = Clock::now() + options_.boot_timeout;
+  while (stat(path.c_str(), &its) != 0 || its.st_ino == ours.st_ino) {
+    if (machine.process.WaitFor(std::chrono::milliseconds(2)) || Clock::now() > deadline) {
+      throw std::runtime_error("node " + machine.options.name + " has no namespaces (" +
+                               machine.process.HowEnded() +
+                               "); its console: " + Console(machine.options.name));
+    }
+  }
+}
+
+void Cluster::AwaitBoot(Machine& machine, const NodeClient& client) {
+  const auto deadline = Clock::now() + options_.boot_timeout;
+  std::string last;
+  for (;;) {
+    try {
+      client.Ping();
+      return;
+    } catch (const std::system_error& error) {
+      last = error.what();  // not up yet, or never: the console says
+    }
+    const bool ended = !machine.process.Running();
+    if (ended || Clock::now() > deadline) {
+      throw std::runtime_error("node " + machine.options.name + " did not boot (" +
+                               (ended ? machine.process.HowEnded() : last) +
+                               "); its console: " + Tail(Console(machine.options.name), 4000));
+    }
+    // There is nothing to wait on before its network is up.
+    machine.process.WaitFor(std::chrono::milliseconds(20));
+  }
+}
+
+Cluster::Machine& Cluster::FindMachine(std::string_view name) {
+  for (auto& machine : machines_) {
+    if (machine->options.name == name) return *machine;
+  }
+  throw std::invalid_argument("no node '" + std::string(name) + "' in this cluster");
+}
+
+const Node& Cluster::node(std::string_view name) const {
+  return Find(nodes_, name);
+}
+
+void Cluster::KillNode(std::string_view name) {
+  FindMachine(name).process.Kill();
+}
+
+void Cluster::BootNode(std::string_view name) {
+  Machine& machine = FindMachine(name);
+  if (machine.process.Running())
+    throw std::logic_error("node " + std::string(name) + " is running");
+  Boot(machine);
+  AwaitBoot(machine, node(name).client());
+}
+
+bool Cluster::NodeRunning(std::string_view name) {
+  return FindMachine(name).process.Running();
+}
+
+std::string Cluster::Console(std::string_view name) const {
+  return ReadWhole(options_.dir / "nodes" / name / "console.log");
+}
+
+void Cluster::WriteState() const {
+  json nodes = json::array();
+  for (const auto& machine : machines_) {
+    nodes.push_back({{"name", machine->options.name},
+                     {"address", machine->address},
+                     {"podCIDR", machine->pod_cidr}});
+  }
+  WriteWhole(options_.dir / kStateFile,
+             json{{"owner", getpid()},
+                  {"ownerStart", ProcessStartTime(getpid()).value()},
+                  {"sandbox", sandbox_->pid()},
+                  {"sandboxStart", ProcessStartTime(sandbox_->pid()).value()},
+                  {"token", token_},
+                  {"nodes", nodes}}
+                 .dump(2));
+}
+
+AttachedCluster::AttachedCluster(const fs::path& dir) {
+  if (!fs::exists(dir / kStateFile)) throw std::runtime_error("no cluster in " + dir.string());
+  const json state = json::parse(ReadWhole(dir / kStateFile));
+  const pid_t sandbox = state.at("sandbox");
+  owner_ = state.at("owner");
+  if (ProcessStartTime(sandbox) != state.at("sandboxStart").get<std::uint64_t>() ||
+      ProcessStartTime(owner_) != state.at("ownerStart").get<std::uint64_t>()) {
+    throw std::runtime_error("the cluster in " + dir.string() + " has ended");
+  }
+  const std::string path = "/proc/" + std::to_string(sandbox) + "/ns/net";
+  net_ns_ = std::make_shared<UniqueFd>(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!net_ns_->valid()) throw std::system_error(errno, std::generic_category(), "open " + path);
+  for (const auto& node : state.at("nodes")) {
+    nodes_.emplace_back(node.at("name"), node.at("address"), node.at("podCIDR"),
+                        NodeClient(net_ns_, node.at("address"), state.at("token")));
+  }
+}
+
+const Node& AttachedCluster::node(std::string_view name) const {
+  return Find(nodes_, name);
+}
+
+}  // namespace pointsman::e2e

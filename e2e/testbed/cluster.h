@@ -1,0 +1,160 @@
+// A cluster of real kernels on one machine: nodes are User-Mode Linux processes or network
+// namespaces, all inside namespaces of their own that vanish with the process that made them. Root
+// is needed.
+//
+//   underlay   192.168.50.0/24   .1 control plane, .2 an outside client that is no node, .11… nodes
+//   pods       10.244.<i>.0/24   of the i-th node (1…), routed between nodes over the underlay
+//
+// The control plane and the outside client have no route to pods or Services: they reach node
+// addresses only.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "e2e/testbed/node/node_client.h"
+#include "e2e/testbed/process.h"
+
+namespace pointsman::e2e {
+
+enum class NodeKind {
+  kUml,           // a kernel of its own with loadable modules: ip_vs, ipset, …; legacy xtables
+  kUmlNoModules,  // the same kernel with nothing to load: not even iptables works there
+  kNetns,         // the machine's own kernel in namespaces
+};
+
+struct NodeOptions {
+  std::string name;  // default: node-<i>
+  NodeKind kind = NodeKind::kUml;
+  // Modules this node's kernel does not have, e.g. {"ip_vs", "ip_vs_*"}; '*' at the end matches any
+  // rest. kUml only.
+  std::vector<std::string> without_modules;
+  int memory_mb = 512;  // kUml: a bound, taken from the machine only as it is touched
+  std::string zone = "zone-a";
+};
+
+struct ClusterOptions {
+  // Logs, state and configuration; made if missing, kept afterwards. Not below /run; an absolute
+  // path.
+  std::filesystem::path dir;
+  std::vector<NodeOptions> nodes;
+  // Where pointsman-node-init and the other programs are. Default: $POINTSMAN_BIN_DIR or the
+  // build's.
+  std::filesystem::path bin_dir;
+  std::chrono::seconds boot_timeout{60};
+};
+
+// "uml", "uml-no-modules", "netns"; with "!module,…" behind uml: "uml!ip_vs*". Throws
+// std::invalid_argument.
+NodeOptions ParseNode(std::string_view text);
+
+// A node as others see it; also the outside client.
+class Node {
+ public:
+  Node(std::string name, std::string address, std::string pod_cidr, NodeClient client)
+      : name_(std::move(name)),
+        address_(std::move(address)),
+        pod_cidr_(std::move(pod_cidr)),
+        client_(std::move(client)) {}
+
+  const std::string& name() const { return name_; }
+  const std::string& address() const { return address_; }
+  const std::string& pod_cidr() const { return pod_cidr_; }  // "" for the outside client
+  const NodeClient& client() const { return client_; }
+
+  ExecResult Exec(const std::vector<std::string>& argv, const ExecOptions& options = {}) const {
+    return client_.Exec(argv, options);
+  }
+  std::string Check(const std::vector<std::string>& argv, const ExecOptions& options = {}) const {
+    return client_.Check(argv, options);
+  }
+
+  // A pod's network: a namespace `pod` on this node with eth0 at `ip` (within pod_cidr). Commands
+  // run in it with ExecOptions::netns = pod.
+  void AddPodNetwork(const std::string& pod, const std::string& ip) const;
+  void RemovePodNetwork(const std::string& pod) const;
+
+ private:
+  std::string name_;
+  std::string address_;
+  std::string pod_cidr_;
+  NodeClient client_;
+};
+
+class Cluster {
+ public:
+  static constexpr const char* kControlPlaneAddress = "192.168.50.1";
+  static constexpr const char* kOutsideAddress = "192.168.50.2";
+
+  explicit Cluster(ClusterOptions options);
+  ~Cluster();  // ends everything
+
+  // Boots all nodes at once and returns when each answers commands. Throws with the node's console
+  // when one does not.
+  void Start();
+  void Stop();
+
+  const std::vector<NodeOptions>& node_options() const { return options_.nodes; }
+  const std::filesystem::path& dir() const { return options_.dir; }
+  Sandbox& sandbox() { return *sandbox_; }
+  const Node& node(std::string_view name) const;
+  const std::vector<Node>& nodes() const { return nodes_; }
+  const Node& outside() const { return *outside_; }
+  std::filesystem::path Program(const std::string& name) const { return options_.bin_dir / name; }
+
+  // Like pulling the plug: its kernel and all of its processes end at once. BootNode starts it
+  // anew, with nothing in its kernel.
+  void KillNode(std::string_view name);
+  void BootNode(std::string_view name);
+  bool NodeRunning(std::string_view name);
+  std::string Console(std::string_view name) const;  // what its kernel and init printed
+
+ private:
+  struct Machine {
+    NodeOptions options;
+    std::string address;
+    std::string pod_cidr;
+    std::string uplink;  // its interface's name on the underlay's bridge
+    std::filesystem::path dir;
+    Process process;
+  };
+
+  void SetUpUnderlay();
+  void Boot(Machine& machine);
+  void AwaitNetworkNamespace(Machine& machine) const;
+  void AwaitBoot(Machine& machine, const NodeClient& client);
+  std::string MakeModules(const Machine& machine) const;
+  nlohmann::json NodeConfig(const Machine& machine) const;
+  Machine& FindMachine(std::string_view name);
+  void RunIp(const std::string& batch) const;
+  void WriteState() const;
+
+  ClusterOptions options_;
+  std::string token_;
+  std::shared_ptr<UniqueFd> net_ns_;
+  std::vector<std::unique_ptr<Machine>> machines_;  // the last is the outside client
+  std::vector<Node> nodes_;
+  std::unique_ptr<Node> outside_;
+  std::unique_ptr<Sandbox> sandbox_;
+};
+
+// A running cluster of another process, found by its directory.
+class AttachedCluster {
+ public:
+  // Throws std::runtime_error when none runs there.
+  explicit AttachedCluster(const std::filesystem::path& dir);
+  const Node& node(std::string_view name) const;  // also "outside"
+  const std::vector<Node>& nodes() const { return nodes_; }
+  pid_t owner() const { return owner_; }
+  int net_ns() const { return net_ns_->get(); }
+
+ private:
+  std::shared_ptr<UniqueFd> net_ns_;
+  std::vector<Node> nodes_;
+  pid_t owner_ = -1;
+};
+
+}  // namespace pointsman::e2e
