@@ -13,9 +13,9 @@ clang-format --dry-run --Werror "${sources[@]}"
 [ -f "$build_dir/compile_commands.json" ] || fail "clang-tidy reads the build's commands: run scripts/build.sh first"
 mapfile -t units < <(printf '%s\n' "${sources[@]}" | grep '\.cpp$')
 step "clang-tidy: ${#units[@]} files"
-# clang cannot read gcc's precompiled header: leave it out of the commands.
+# clang cannot read gcc's precompiled header: give it the header itself.
 tidy_dir=$(mktemp -d)
 trap 'rm -rf "$tidy_dir"' EXIT
-sed -E 's# -Winvalid-pch##; s# -fpch-preprocess##; s#/CMakeFiles/pointsman_pch.dir/cmake_pch.hxx#/CMakeFiles/pointsman_pch.dir/cmake_pch.hxx#' \
+sed -E "s# -Winvalid-pch##; s# -fpch-preprocess##; s#[^ ]*/cmake_pch\\.hxx#$root_dir/cmake/pch.h#" \
   "$build_dir/compile_commands.json" >"$tidy_dir/compile_commands.json"
 printf '%s\0' "${units[@]}" | xargs -0 -n 1 -P "$(nproc)" clang-tidy -p "$tidy_dir" --quiet
