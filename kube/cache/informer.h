@@ -5,6 +5,8 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <random>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -16,7 +18,9 @@
 
 namespace pointsman::kube {
 
-// What a reflector reports. Called on the reflector's thread, in order.
+// What a reflector reports. Called on the reflector's thread, in order. An object is valid until
+// the call returns, and kJsonPadding bytes can be read behind it (simdjson needs no copy). An
+// exception makes the reflector list again.
 class ObjectSink {
  public:
   virtual ~ObjectSink() = default;
@@ -60,6 +64,10 @@ class Reflector {
 
  private:
   void Run(std::stop_token stop);
+  std::string List(const std::string& resource_version, const std::stop_token& stop);
+  // `version`: where to begin, and how far it came.
+  void Watch(std::string& version, std::minstd_rand& random, const std::stop_token& stop);
+  void Contact();
 
   Client& client_;
   const Resource resource_;
@@ -72,15 +80,17 @@ class Reflector {
 
 // The typed cache. T is built from raw JSON by `decode` (throws on bad input: the object is logged,
 // counted and left out; the rest goes on). Objects are immutable and shared: a reader keeps what it
-// has read. Handlers run on the reflector's thread, one at a time, after the store has changed.
+// has read. Handlers run on the reflector's thread, one at a time, after the store has changed; a
+// list's deletions are reported before its additions, so that an address that went from one Service
+// to another is free when it is taken. What a handler throws is logged, and the next one runs.
 template <typename T>
 class Informer final : private ObjectSink {
  public:
   using Ptr = std::shared_ptr<const T>;
   using Decode = std::function<T(std::string_view json)>;
   using Key = std::function<std::string(const T&)>;  // "ns/name" or "name"
-  // before null: added; after null: deleted; both: updated. Objects with the same resourceVersion
-  // as before are not reported on a relist when `same` says they are the same.
+  // before null: added; after null: deleted; both: updated. Objects that `same` (may be
+  // empty) says are as before are not reported.
   using Handler = std::function<void(const Ptr& before, const Ptr& after)>;
   using Same = std::function<bool(const T&, const T&)>;
 
@@ -105,6 +115,9 @@ class Informer final : private ObjectSink {
   void OnListItem(std::string_view object) override;
   void OnListEnd(const std::string& resource_version) override;
   void OnEvent(WatchEventType type, std::string_view object) override;
+  // Key and object; nullopt when `decode` refused it.
+  std::optional<std::pair<std::string, Ptr>> TryDecode(std::string_view json);
+  void Report(const Ptr& before, const Ptr& after);
 
   const Resource resource_;
   const Decode decode_;

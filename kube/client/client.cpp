@@ -133,16 +133,22 @@ Client Client::WithTimeout(seconds timeout) const {
   return client;
 }
 
+Client Client::WithStop(std::stop_token stop) const {
+  Client client = *this;
+  client.stop_ = std::move(stop);
+  return client;
+}
+
 HttpResponse Client::SendOrThrow(HttpRequest request, bool idempotent,
-                                 const std::stop_token* stop) {
+                                 const std::stop_token& stop) {
   request.timeout = timeout_;
-  const std::stop_token token = stop != nullptr ? *stop : std::stop_token();
   const auto stopped = [&] {
     return TransportError(request.method + " " + request.target + ": stopped");
   };
   for (int attempt = 0;; ++attempt) {
     HttpResponse response;
-    if (stop == nullptr) {
+    // Stream can be stopped, Send cannot.
+    if (!stop.stop_possible()) {
       response = transport_->Send(request);
     } else {
       std::string body;
@@ -156,20 +162,20 @@ HttpResponse Client::SendOrThrow(HttpRequest request, bool idempotent,
             body += piece;
             return true;
           },
-          token);
-      if (token.stop_requested()) throw stopped();
+          stop);
+      if (stop.stop_requested()) throw stopped();
       if (response.status >= 200 && response.status < 300) response.body = std::move(body);
     }
     if (response.status >= 200 && response.status < 300) return response;
     const auto delay =
         attempt < kMaxRetries ? RetryDelay(response, idempotent, attempt) : std::nullopt;
     if (!delay) throw ErrorOf(response);
-    if (!Wait(*delay, token)) throw stopped();
+    if (!Wait(*delay, stop)) throw stopped();
   }
 }
 
 Json Client::SendForObject(HttpRequest request, bool idempotent) {
-  const HttpResponse response = SendOrThrow(request, idempotent);
+  const HttpResponse response = SendOrThrow(request, idempotent, stop_);
   return ParseObject(request, response);
 }
 
@@ -202,7 +208,7 @@ std::string Client::ListPages(const Resource& resource, std::string_view ns,
     }
     HttpResponse response;
     try {
-      response = SendOrThrow(MakeRequest("GET", path + query.text()), true, &stop);
+      response = SendOrThrow(MakeRequest("GET", path + query.text()), true, stop);
     } catch (const ApiError& e) {
       if (!e.IsExpired() || continue_token.empty()) throw;
       // The version of the first page was compacted away. What came so far cannot be joined with
@@ -318,7 +324,7 @@ bool Client::Delete(const Resource& resource, std::string_view ns, std::string_v
   if (!resource_version.empty()) options["preconditions"]["resourceVersion"] = resource_version;
   request.body = options.dump();
   try {
-    SendOrThrow(std::move(request), false);
+    SendOrThrow(std::move(request), false, stop_);
   } catch (const ApiError& e) {
     if (e.IsNotFound()) return false;
     throw;

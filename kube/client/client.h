@@ -53,6 +53,9 @@ class Client {
   // The same client with another limit for the time without a byte from the server (30 s), for all
   // but Watch.
   Client WithTimeout(std::chrono::seconds timeout) const;
+  // The same client whose calls end with a TransportError within a second of a requested `stop`.
+  // Watch and ListPages have a `stop` of their own.
+  Client WithStop(std::stop_token stop) const;
 
   Json Get(const Resource& resource, std::string_view ns, std::string_view name);
 
@@ -96,13 +99,12 @@ class Client {
   Transport& transport() { return *transport_; }
 
  private:
-  // Null: Transport::Send; else the whole answer by Transport::Stream, which can be stopped.
-  HttpResponse SendOrThrow(HttpRequest request, bool idempotent,
-                           const std::stop_token* stop = nullptr);
+  HttpResponse SendOrThrow(HttpRequest request, bool idempotent, const std::stop_token& stop);
   Json SendForObject(HttpRequest request, bool idempotent);
 
   std::shared_ptr<Transport> transport_;
   std::chrono::seconds timeout_{30};
+  std::stop_token stop_;
 };
 
 }  // namespace pointsman::kube

@@ -33,6 +33,8 @@ class EventRecorder {
   // `reason` in CamelCase, `message` a sentence a person can act on.
   void Emit(const ObjectReference& about, EventType type, const std::string& reason,
             const std::string& message);
+  // Events that nobody will see: the queue was full, the source said too much about one object
+  // (client-go's rule: 25 at once, then one in 5 minutes), or the server refused them.
   uint64_t Dropped() const;
 
  private:

@@ -354,8 +354,16 @@ class CpprestTransport final : public Transport {
                        Clock::time_point started) const {
     std::string message = Name(request) + ": " + e.what();
     const int code = e.error_code().value();
+    // cpprestsdk keeps the number of an error but not its category: 1 and 2 are Asio's "stream
+    // truncated" and "end of file", and a refused connection is made one to an unreachable host.
     constexpr int kLastErrno = 133;  // beyond are OpenSSL's codes, which have no text here
-    if (code > 0 && code <= kLastErrno) message += ": " + std::generic_category().message(code);
+    if (code == 1 || code == 2) {
+      message += ": the server closed the connection";
+    } else if (code == EHOSTUNREACH) {
+      message += ": refused or unreachable";
+    } else if (code > 0 && code <= kLastErrno) {
+      message += ": " + std::generic_category().message(code);
+    }
     if (const std::string why = tls_->FailureSince(started); !why.empty()) message += ": " + why;
     return message;
   }

@@ -26,6 +26,7 @@ class WorkQueue {
   explicit WorkQueue(Options options) : options_(options) {}
 
   void Add(const std::string& key);
+  // A key that waits already keeps the earlier of the two times. Not positive: now.
   void AddAfter(const std::string& key, std::chrono::milliseconds delay);
   // After a failure: base_delay · 2^failures, at most max_delay.
   void AddRateLimited(const std::string& key);
@@ -33,6 +34,7 @@ class WorkQueue {
   void Forget(const std::string& key);
 
   // Blocks until a key is due or the queue is shut down (nullopt). The key must be given to Done.
+  // Once shut down nothing is given out or taken in: the next start finds it all again by listing.
   std::optional<std::string> Get();
   void Done(const std::string& key);
   void ShutDown();
@@ -53,6 +55,7 @@ class WorkQueue {
   std::unordered_set<std::string> dirty_;       // queued, or added while worked on
   std::unordered_set<std::string> processing_;  // given out, not yet Done
   std::multimap<Clock::time_point, std::string> later_;
+  std::unordered_map<std::string, decltype(later_)::iterator> waiting_;  // the keys in later_
   std::unordered_map<std::string, int> failures_;
   uint64_t adds_ = 0;
   uint64_t retries_ = 0;

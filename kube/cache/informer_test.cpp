@@ -1,0 +1,319 @@
+#include "kube/cache/informer.h"
+
+#include <condition_variable>
+#include <deque>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "kube/http/test_server.h"
+
+namespace pointsman::kube {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+Json Object(const std::string& name, const std::string& version) {
+  return {{"metadata", {{"namespace", "ns"}, {"name", name}, {"resourceVersion", version}}}};
+}
+
+std::string ListOf(const std::string& version, const std::vector<Json>& items) {
+  return Json{{"metadata", {{"resourceVersion", version}}}, {"items", items}}.dump();
+}
+
+std::string Event(const std::string& type, const Json& object) {
+  return Json{{"type", type}, {"object", object}}.dump() + "\n";
+}
+
+const TestAuthority& Authority() {
+  static const TestAuthority authority("CA");
+  return authority;
+}
+
+// An API server that plays a script: what it says to the nth list and the nth watch. After the
+// last entry lists fail and watches are silent.
+class Script {
+ public:
+  explicit Script(int port = 0) {
+    TestServer::Options options;
+    options.certificate = Authority().Issue("server", "IP:127.0.0.1");
+    options.port = port;
+    server_ = std::make_unique<TestServer>(
+        options, [this](const auto& request, auto& reply) { Serve(request, reply); });
+  }
+
+  Client MakeClient() const {
+    Config config;
+    config.server = server_->url();
+    config.ca_pem = Authority().ca_pem();
+    return Client(MakeTransport(config));
+  }
+  int port() const { return server_->port(); }
+  std::vector<std::string> Lists() { return Copy(lists_); }
+  std::vector<std::string> Watches() { return Copy(watches_); }
+
+  std::deque<std::pair<int, std::string>> list_answers;  // set before the first request
+  std::deque<std::vector<std::string>> watch_events;     // "END" ends the watch
+
+ private:
+  void Serve(const TestServer::Request& request, TestServer::Reply& reply) {
+    if (!request.TargetHas("watch=true")) {
+      std::pair<int, std::string> answer{404, "no more lists in this script"};
+      {
+        const std::lock_guard lock(mutex_);
+        lists_.push_back(request.target);
+        if (!list_answers.empty()) {
+          answer = list_answers.front();
+          list_answers.pop_front();
+        }
+      }
+      reply.Json(answer.first, answer.second);
+      return;
+    }
+    std::vector<std::string> events;
+    {
+      const std::lock_guard lock(mutex_);
+      watches_.push_back(request.target);
+      if (!watch_events.empty()) {
+        events = watch_events.front();
+        watch_events.pop_front();
+      }
+    }
+    reply.Begin(200);
+    for (const std::string& event : events) {
+      if (event == "END") {
+        reply.End();
+        return;
+      }
+      reply.Chunk(event);
+    }
+    reply.WaitForPeerToLeave();
+  }
+  std::vector<std::string> Copy(const std::vector<std::string>& list) {
+    const std::lock_guard lock(mutex_);
+    return list;
+  }
+
+  std::mutex mutex_;
+  std::vector<std::string> lists_;
+  std::vector<std::string> watches_;
+  std::unique_ptr<TestServer> server_;
+};
+
+// What the handlers said, to wait for.
+class Log {
+ public:
+  void Add(const std::string& line) {
+    const std::lock_guard lock(mutex_);
+    lines_.push_back(line);
+    changed_.notify_all();
+  }
+  void Watch(JsonInformer& informer) {
+    informer.AddHandler([this](const auto& before, const auto& after) {
+      const auto text = [](const JsonInformer::Ptr& object) {
+        const Json& metadata = (*object)["metadata"];
+        return metadata["name"].get<std::string>() + metadata["resourceVersion"].get<std::string>();
+      };
+      Add((before ? "-" + text(before) : "") + (after ? "+" + text(after) : ""));
+    });
+    informer.OnSynced([this] { Add("synced"); });
+  }
+  // The lines once there are `count` of them.
+  std::vector<std::string> Wait(size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, seconds(20), [&] { return lines_.size() >= count; });
+    return lines_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> lines_;
+};
+
+ReflectorOptions Quick() {
+  ReflectorOptions options;
+  options.min_backoff = milliseconds(20);
+  options.max_backoff = milliseconds(100);
+  return options;
+}
+
+TEST(InformerTest, ListsThenWatches) {
+  Script script;
+  script.list_answers = {{200, ListOf("10", {Object("a", "1")})}};
+  script.watch_events = {{Event("ADDED", Object("b", "11")), Event("MODIFIED", Object("a", "12")),
+                          Event("DELETED", Object("b", "13"))}};
+  Client client = script.MakeClient();
+  ReflectorOptions options = Quick();
+  options.label_selector = "x=y";
+  auto informer = MakeJsonInformer(client, resources::kServices, options);
+  Log log;
+  log.Watch(*informer);
+  EXPECT_FALSE(informer->HasSynced());
+  informer->Start();
+  EXPECT_THAT(log.Wait(5), ElementsAre("+a1", "synced", "+b11", "-a1+a12", "-b11"));
+  EXPECT_TRUE(informer->HasSynced());
+  EXPECT_EQ(informer->Size(), 1U);
+  EXPECT_EQ(informer->All().size(), 1U);
+  EXPECT_EQ((*informer->Get("ns/a"))["metadata"]["resourceVersion"], "12");
+  EXPECT_EQ(informer->Get("ns/b"), nullptr);
+  EXPECT_THAT(script.Lists(),
+              ElementsAre("/api/v1/services?labelSelector=x%3Dy&limit=500&resourceVersion=0"));
+  EXPECT_THAT(script.Watches(),
+              ElementsAre(HasSubstr("labelSelector=x%3Dy&resourceVersion=10&timeoutSeconds=")));
+  EXPECT_EQ(informer->Stats().lists, 1U);
+  EXPECT_EQ(informer->Stats().watches, 1U);
+  EXPECT_EQ(informer->Stats().errors, 0U);
+}
+
+TEST(InformerTest, ListsAgainWhenTheVersionIsGone) {
+  Script script;
+  script.list_answers = {
+      {200, ListOf("10", {Object("a", "1"), Object("b", "2"), Object("c", "3")})},
+      {200, ListOf("20", {Object("a", "1"), Object("c", "13"), Object("d", "14")})}};
+  script.watch_events = {{Event("ERROR", {{"kind", "Status"}, {"code", 410}})}};
+  Client client = script.MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  Log log;
+  log.Watch(*informer);
+  informer->Start();
+  const std::vector<std::string> lines = log.Wait(8);
+  ASSERT_EQ(lines.size(), 8U);
+  EXPECT_EQ(lines[3], "synced");
+  EXPECT_EQ(lines[4], "-b2");  // deletions first
+  EXPECT_THAT((std::vector{lines[5], lines[6]}),
+              ::testing::UnorderedElementsAre("-c3+c13", "+d14"));
+  EXPECT_EQ(lines[7], "synced");
+  EXPECT_FALSE(script.Lists()[1].find("resourceVersion") != std::string::npos);
+}
+
+TEST(InformerTest, FallsBackToAConsistentListWhenTheCacheIsGone) {
+  Script script;
+  script.list_answers = {{410, R"({"kind":"Status","code":410})"},
+                         {200, ListOf("20", {Object("a", "1")})}};
+  Client client = script.MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  Log log;
+  log.Watch(*informer);
+  informer->Start();
+  EXPECT_THAT(log.Wait(2), ElementsAre("+a1", "synced"));
+  EXPECT_EQ(script.Lists()[1], "/api/v1/services?limit=500");
+}
+
+TEST(InformerTest, GoesOnFromTheLastVersionBookmarksIncluded) {
+  Script script;
+  script.list_answers = {{200, ListOf("10", {})}};
+  script.watch_events = {{Event("ADDED", Object("a", "11")), "END"},
+                         {Event("BOOKMARK", {{"metadata", {{"resourceVersion", "15"}}}}), "END"},
+                         {Event("ADDED", Object("a", "11")), Event("ADDED", Object("b", "16"))}};
+  Client client = script.MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  Log log;
+  log.Watch(*informer);
+  informer->Start();
+  // "a11" came twice: what is as before is not reported.
+  EXPECT_THAT(log.Wait(3), ElementsAre("synced", "+a11", "+b16"));
+  EXPECT_THAT(script.Watches(),
+              ElementsAre(HasSubstr("resourceVersion=10&"), HasSubstr("resourceVersion=11&"),
+                          HasSubstr("resourceVersion=15&")));
+  EXPECT_EQ(script.Lists().size(), 1U);
+}
+
+TEST(InformerTest, NeverAHotLoop) {
+  Script script;
+  script.list_answers = {{200, ListOf("10", {})}};
+  script.watch_events.assign(10'000, {"END"});
+  Client client = script.MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  informer->Start();
+  std::this_thread::sleep_for(seconds(1));  // the time in which it must not be hot
+  const size_t watches = script.Watches().size();
+  // 20, 40, 80, 100, 100 … ms, each ± a quarter.
+  EXPECT_GE(watches, 4U);
+  EXPECT_LE(watches, 16U);
+  EXPECT_GE(informer->Stats().errors, watches - 1);
+  EXPECT_THAT(informer->Stats().last_error, HasSubstr("at once"));
+}
+
+TEST(InformerTest, SurvivesARestartOfTheServer) {
+  Log log;
+  auto script = std::make_unique<Script>();
+  script->list_answers = {{200, ListOf("10", {Object("a", "1")})}};
+  Client client = script->MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  log.Watch(*informer);
+  informer->Start();
+  log.Wait(2);
+  const int port = script->port();
+  while (script->Watches().empty())
+    std::this_thread::yield();
+  script.reset();
+  while (informer->Stats().errors < 2)
+    std::this_thread::yield();  // nobody listens
+  EXPECT_EQ(informer->Size(), 1U);
+  script = std::make_unique<Script>(port);
+  // Its history is shorter than ours, as after a restore.
+  script->watch_events = {{Event("ERROR", {{"kind", "Status"}, {"code", 410}})}};
+  script->list_answers = {{200, ListOf("5", {Object("a", "4")})}};
+  const auto lines = log.Wait(4);
+  EXPECT_THAT(lines, ElementsAre("+a1", "synced", "-a1+a4", "synced"));
+}
+
+TEST(InformerTest, LeavesOutWhatCannotBeDecoded) {
+  Script script;
+  script.list_answers = {{200, ListOf("10", {Object("a", "1"), {{"metadata", Json::object()}}})}};
+  script.watch_events = {{Event("ADDED", {{"x", 1}}), Event("ADDED", Object("b", "11"))}};
+  Client client = script.MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  Log log;
+  log.Watch(*informer);
+  informer->Start();
+  EXPECT_THAT(log.Wait(3), ElementsAre("+a1", "synced", "+b11"));
+  EXPECT_EQ(informer->DecodeErrors(), 2U);
+  EXPECT_EQ(informer->Stats().errors, 0U);
+}
+
+TEST(InformerTest, AHandlerThatThrowsDoesNotEndIt) {
+  Script script;
+  script.list_answers = {{200, ListOf("10", {Object("a", "1")})}};
+  script.watch_events = {{Event("ADDED", Object("b", "11"))}};
+  Client client = script.MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  informer->AddHandler([](const auto&, const auto&) { throw std::runtime_error("mine"); });
+  Log log;
+  log.Watch(*informer);
+  informer->Start();
+  EXPECT_THAT(log.Wait(3), ElementsAre("+a1", "synced", "+b11"));
+}
+
+TEST(InformerTest, StopsAtOnceInAWatchAndInABackoff) {
+  Script script;
+  script.list_answers = {{200, ListOf("10", {})}};
+  Client client = script.MakeClient();
+  {
+    auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+    informer->Start();
+    while (script.Watches().empty())
+      std::this_thread::yield();
+    const auto start = steady_clock::now();
+    informer.reset();
+    EXPECT_LT(steady_clock::now() - start, seconds(1));
+  }
+  ReflectorOptions slow;
+  slow.min_backoff = slow.max_backoff = milliseconds(60'000);
+  auto informer = MakeJsonInformer(client, resources::kServices, slow);
+  informer->Start();
+  while (informer->Stats().errors == 0)
+    std::this_thread::yield();
+  EXPECT_THAT(informer->Stats().last_error, HasSubstr("no more lists"));
+  const auto start = steady_clock::now();
+  informer.reset();
+  EXPECT_LT(steady_clock::now() - start, seconds(1));
+}
+
+}  // namespace
+}  // namespace pointsman::kube
