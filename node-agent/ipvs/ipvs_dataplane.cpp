@@ -1,0 +1,989 @@
+#include "node-agent/ipvs/ipvs_dataplane.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+#include <linux/ip_vs.h>
+#include <linux/netfilter/ipset/ip_set.h>
+#include <netinet/in.h>
+#include <sys/utsname.h>
+#include <system_error>
+
+#include "node-agent/ipvs/sysctls.h"
+#include "node-agent/netlink/address.h"
+#include "node-agent/netlink/link.h"
+#include "node-agent/netlink/local_route.h"
+
+namespace pointsman::agent {
+
+using ipvs::FrontendKey;
+using ipvs::FrontendSource;
+using ipvs::SetEntry;
+using ipvs::SetId;
+using ipvs::Writer;
+using netlink::IpvsDestination;
+using netlink::IpvsServer;
+using std::chrono::steady_clock;
+
+namespace {
+
+constexpr uint32_t kMaxElements = 1U << 20;
+// A first sync is carried out in pieces, so that memory for requests stays small and the first
+// Services work before the last are written.
+constexpr size_t kChangesPerFlush = 8192;
+constexpr auto kUdpIdle = std::chrono::seconds(30);
+constexpr size_t kMaxDifferences = 20;
+
+std::string KernelRelease() {
+  utsname names{};
+  if (uname(&names) < 0) throw std::system_error(errno, std::generic_category(), "uname");
+  return names.release;
+}
+
+// Destinations and backends meet in this order.
+auto Order(const IpvsDestination& d) {
+  return std::tie(d.address, d.port);
+}
+
+void SortDestinations(std::vector<IpvsDestination>& destinations) {
+  std::sort(destinations.begin(), destinations.end(),
+            [](const auto& a, const auto& b) { return Order(a) < Order(b); });
+}
+
+IpvsDestination MakeDestination(const Backend& backend) {
+  IpvsDestination d;
+  d.address = backend.ip;
+  d.port = backend.port;
+  d.weight = 1;
+  d.forwarding = IP_VS_CONN_F_MASQ;
+  return d;
+}
+
+uint32_t SchedulerFlags(const std::string& text) {
+  uint32_t flags = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    const std::string_view word = std::string_view(text).substr(at, end - at);
+    if (word == "flag-1" || word == "sh-fallback" || word == "mh-fallback")
+      flags |= IP_VS_SVC_F_SCHED1;
+    else if (word == "flag-2" || word == "sh-port" || word == "mh-port")
+      flags |= IP_VS_SVC_F_SCHED2;
+    else if (word == "flag-3")
+      flags |= IP_VS_SVC_F_SCHED3;
+    at = end + 1;
+  }
+  return flags;
+}
+
+bool SameServer(const IpvsServer& a, const IpvsServer& b) {
+  return a.scheduler == b.scheduler && a.flags == b.flags &&
+         ((a.flags & IP_VS_SVC_F_PERSISTENT) == 0 || a.persistence == b.persistence);
+}
+
+bool IsIdle(const IpvsDestination& d) {
+  return d.active == 0 && d.inactive == 0;
+}
+
+Writer::When WhenToAdd(SetId id) {
+  return ipvs::IsOpenSet(id) ? Writer::When::kLate : Writer::When::kEarly;
+}
+
+// Several Service ports may claim one address and port (externalIPs are not checked by the API);
+// always the same one gets it, whatever the order of events.
+bool Wins(const ServicePortEntry& a, FrontendSource a_source, const ServicePortEntry& b,
+          FrontendSource b_source) {
+  return std::tie(a_source, a.id) < std::tie(b_source, b.id);
+}
+
+uint32_t Seconds(kube::Duration duration) {
+  // A part of a second must not become "leave as it is".
+  return static_cast<uint32_t>(std::chrono::ceil<std::chrono::seconds>(duration).count());
+}
+
+}  // namespace
+
+struct IpvsDataplane::Kernel {
+  std::unordered_map<Key, IpvsServer, ipvs::FrontendKeyHash> servers;  // not those by fwmark
+  std::vector<SetEntry> elements;                                      // sorted; ours, all families
+  std::unordered_set<net::IpAddress> routes;
+  bool Has(const SetEntry& entry) const {
+    return std::binary_search(elements.begin(), elements.end(), entry);
+  }
+};
+
+struct IpvsDataplane::Desired {
+  Frontends frontends;
+  std::unordered_multimap<Key, Claim, ipvs::FrontendKeyHash> waiting;
+  // The default/kubernetes Service first, the others by address.
+  std::vector<Key> order;
+};
+
+IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, IptablesTool& v4,
+                             IptablesTool* v6)
+    : settings_(settings), kernel_release_(KernelRelease()), route_(NETLINK_ROUTE) {
+  families_.emplace_back(net::Family::kIPv4, &v4);
+  if (v6 != nullptr) families_.emplace_back(net::Family::kIPv6, v6);
+  // An old kernel ignores the filter of a route dump; what it then answers too many is skipped.
+  static_cast<void>(route_.EnableStrictCheck());
+}
+
+bool IpvsDataplane::Excluded(const net::IpAddress& ip) const {
+  return std::any_of(settings_.ipvs.exclude_cidrs.begin(), settings_.ipvs.exclude_cidrs.end(),
+                     [&](const net::IpPrefix& cidr) { return cidr.Contains(ip); });
+}
+
+bool IpvsDataplane::IsHostAddress(const net::IpAddress& ip) const {
+  return std::binary_search(host_addresses_.begin(), host_addresses_.end(), ip);
+}
+
+bool IpvsDataplane::NodeInRanges(const ServicePortEntry& entry) const {
+  return std::any_of(
+      entry.source_ranges.begin(), entry.source_ranges.end(), [&](const net::IpPrefix& range) {
+        return std::any_of(host_addresses_.begin(), host_addresses_.end(),
+                           [&](const net::IpAddress& ip) { return range.Contains(ip); });
+      });
+}
+
+IpvsServer IpvsDataplane::MakeServer(const Key& key, const ServicePortEntry& entry) const {
+  IpvsServer server;
+  server.address = key.ip;
+  server.port = key.port;
+  server.protocol = key.protocol;
+  server.scheduler = entry.ipvs_scheduler.empty() ? settings_.ipvs.scheduler : entry.ipvs_scheduler;
+  server.flags = SchedulerFlags(entry.ipvs_scheduler_flags);
+  // These two keep a hash slot for a destination of weight 0 and would refuse its clients while it
+  // drains, if they were not told to look further.
+  if (server.scheduler == "sh" || server.scheduler == "mh") server.flags |= IP_VS_SVC_F_SCHED1;
+  if (entry.affinity_timeout.count() > 0) {
+    server.flags |= IP_VS_SVC_F_PERSISTENT;
+    server.persistence = static_cast<uint32_t>(entry.affinity_timeout.count());
+  }
+  return server;
+}
+
+IpvsDataplane::Frontend IpvsDataplane::MakeFrontend(const EntryPtr& entry, FrontendSource source,
+                                                    bool vip) {
+  Frontend frontend;
+  frontend.entry = entry;
+  frontend.source = source;
+  frontend.vip = vip;
+  return frontend;
+}
+
+std::vector<SetEntry> IpvsDataplane::Elements(const Key& key, const Frontend& frontend) const {
+  std::vector<SetEntry> elements;
+  if (frontend.lingering) {
+    SetEntry owned;
+    owned.set = SetId::kOwned;
+    owned.element.ip = key.ip;
+    owned.element.protocol = key.protocol;
+    owned.element.port = key.port;
+    elements.push_back(owned);
+    return elements;
+  }
+  ipvs::ForEachOwnElement(key, *frontend.entry, frontend.source, NodeInRanges(*frontend.entry),
+                          [&](const SetEntry& entry) { elements.push_back(entry); });
+  std::sort(elements.begin(), elements.end());
+  elements.erase(std::unique(elements.begin(), elements.end()), elements.end());
+  return elements;
+}
+
+// What the kernel holds of a frontend, from memory.
+IpvsDataplane::ServerState IpvsDataplane::Remembered(const Key& key,
+                                                     const Frontend& frontend) const {
+  ServerState state;
+  if (frontend.entry != nullptr) {
+    state.server = MakeServer(key, *frontend.entry);
+  } else {
+    state.server.address = key.ip;
+    state.server.port = key.port;
+    state.server.protocol = key.protocol;  // no scheduler: differs from any wanted server
+  }
+  if (!frontend.lingering) {
+    for (const Backend& backend : ipvs::ChoiceOf(*frontend.entry, frontend.source).backends)
+      state.destinations.push_back(MakeDestination(backend));
+  }
+  if (auto it = quiet_.find(key); it != quiet_.end()) {
+    for (const Quiet& quiet : it->second) {
+      IpvsDestination d;
+      d.address = quiet.ip;
+      d.port = quiet.port;
+      d.forwarding = IP_VS_CONN_F_MASQ;
+      state.destinations.push_back(d);
+    }
+  }
+  SortDestinations(state.destinations);
+  return state;
+}
+
+bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState* current,
+                               bool counted, const Frontend* want) {
+  static const std::vector<Backend> kNone;
+  const ServicePortEntry* entry = want != nullptr ? want->entry.get() : nullptr;
+  const std::vector<Backend>& backends =
+      want != nullptr ? ipvs::ChoiceOf(*want->entry, want->source).backends : kNone;
+  if (current == nullptr && counted) quiet_.erase(key);  // whatever there was is gone
+  if (current == nullptr && backends.empty()) return false;
+
+  IpvsServer server;
+  if (want != nullptr)
+    server = MakeServer(key, *want->entry);
+  else
+    server = current->server;
+  if (current == nullptr)
+    writer.NewServer(server, entry);
+  else if (!SameServer(server, current->server))
+    writer.SetServer(server, entry);
+
+  // New backends first: a Service never has fewer than before or after.
+  static const std::vector<IpvsDestination> kNoDestinations;
+  const std::vector<IpvsDestination>& present =
+      current != nullptr ? current->destinations : kNoDestinations;
+  std::vector<Quiet>* quiet = nullptr;
+  if (auto it = quiet_.find(key); it != quiet_.end()) quiet = &it->second;
+  auto unquiet = [&](const net::IpAddress& ip, uint16_t port) {
+    if (quiet != nullptr)
+      std::erase_if(*quiet, [&](const Quiet& q) { return q.ip == ip && q.port == port; });
+  };
+  size_t kept = backends.size();
+  std::vector<const IpvsDestination*> gone;
+  auto at = present.begin();
+  for (const Backend& backend : backends) {
+    while (at != present.end() && Order(*at) < std::tie(backend.ip, backend.port))
+      gone.push_back(&*at++);
+    const IpvsDestination wanted = MakeDestination(backend);
+    if (at == present.end() || Order(*at) != Order(wanted)) {
+      writer.NewDestination(server, wanted, entry);
+      continue;
+    }
+    if (at->weight != wanted.weight || at->forwarding != wanted.forwarding) {
+      writer.SetDestination(server, wanted, entry);
+      unquiet(wanted.address, wanted.port);
+    }
+    ++at;
+  }
+  while (at != present.end())
+    gone.push_back(&*at++);
+
+  // UDP has no end that IPVS could see, and dh does not look past a destination of weight 0.
+  const bool drains = key.protocol != IPPROTO_UDP && server.scheduler != "dh" &&
+                      settings_.drain_timeout.count() > 0;
+  const auto now = steady_clock::now();
+  for (const IpvsDestination* d : gone) {
+    if (!drains) {
+      writer.DeleteDestination(server, *d, entry);
+      unquiet(d->address, d->port);
+      continue;
+    }
+    if (quiet == nullptr) quiet = &quiet_[key];
+    auto known = std::find_if(quiet->begin(), quiet->end(), [&](const Quiet& q) {
+      return q.ip == d->address && q.port == d->port;
+    });
+    if (d->weight != 0) {
+      IpvsDestination stopped = *d;
+      stopped.weight = 0;
+      stopped.forwarding = IP_VS_CONN_F_MASQ;
+      writer.SetDestination(server, stopped, entry);
+      quieted_now_.insert(key);
+    } else if (known != quiet->end() && known->deadline <= now) {
+      writer.DeleteDestination(server, *d, entry);
+      quiet->erase(known);
+      continue;
+    } else if (counted && IsIdle(*d)) {
+      writer.DeleteDestination(server, *d, entry);
+      if (known != quiet->end()) quiet->erase(known);
+      continue;
+    }
+    ++kept;
+    if (known == quiet->end()) {
+      quiet->push_back(
+          {d->address, d->port,
+           now + std::chrono::duration_cast<steady_clock::duration>(settings_.drain_timeout)});
+    }
+  }
+  if (quiet != nullptr && quiet->empty()) quiet_.erase(key);
+  if (kept == 0) writer.DeleteServer(server, entry);
+  return kept != 0;
+}
+
+void IpvsDataplane::PlanElements(Writer& writer, const std::vector<SetEntry>& before,
+                                 const std::vector<SetEntry>& after) const {
+  std::vector<SetEntry> change;
+  std::set_difference(after.begin(), after.end(), before.begin(), before.end(),
+                      std::back_inserter(change));
+  for (const SetEntry& entry : change)
+    writer.AddElement(WhenToAdd(entry.set), entry);
+  change.clear();
+  std::set_difference(before.begin(), before.end(), after.begin(), after.end(),
+                      std::back_inserter(change));
+  // What only moves from one open set to another is never closed between.
+  const bool stays_open =
+      std::any_of(after.begin(), after.end(), [](const auto& e) { return ipvs::IsOpenSet(e.set); });
+  for (const SetEntry& entry : change) {
+    writer.DeleteElement(
+        ipvs::IsOpenSet(entry.set) && !stays_open ? Writer::When::kEarly : Writer::When::kLate,
+        entry);
+  }
+}
+
+void IpvsDataplane::CountReferences(const Key& key, const Frontend& frontend, int by) {
+  if (frontend.vip) {
+    auto& count = vips_[key.ip];
+    count = static_cast<uint32_t>(static_cast<int>(count) + by);
+  }
+  if (frontend.lingering) return;
+  for (const Backend& backend : ipvs::ChoiceOf(*frontend.entry, frontend.source).backends) {
+    if (!backend.local) continue;
+    auto& count = hairpins_[{backend.ip, backend.port, key.protocol}];
+    count = static_cast<uint32_t>(static_cast<int>(count) + by);
+  }
+}
+
+IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) const {
+  Desired desired;
+  std::unordered_set<net::Family> families;
+  for (const auto& [family, tool] : families_)
+    families.insert(family);
+  std::vector<Key> first;
+  for (const auto& [id, entry] : model.entries) {
+    if (!families.contains(id.family)) continue;
+    ipvs::ForEachFrontend(*entry, model.node, [&](const Key& key, FrontendSource source) {
+      const bool vip = source != FrontendSource::kNodePort && !IsHostAddress(key.ip);
+      auto [it, fresh] = desired.frontends.try_emplace(key, MakeFrontend(entry, source, vip));
+      if (fresh) {
+        (id.ns == "default" && id.name == "kubernetes" ? first : desired.order).push_back(key);
+        return;
+      }
+      Frontend& holder = it->second;
+      if (Wins(*entry, source, *holder.entry, holder.source)) {
+        if (holder.entry != entry) desired.waiting.emplace(key, Claim{holder.entry, holder.source});
+        holder = MakeFrontend(entry, source, vip);
+      } else if (holder.entry != entry) {
+        desired.waiting.emplace(key, Claim{entry, source});
+      }
+    });
+  }
+  std::sort(desired.order.begin(), desired.order.end());
+  desired.order.insert(desired.order.begin(), first.begin(), first.end());
+  return desired;
+}
+
+void IpvsDataplane::ReadHostAddresses() {
+  host_addresses_.clear();
+  for (const netlink::InterfaceAddress& address : netlink::InterfaceAddresses(route_)) {
+    if (address.interface_index != device_index_) host_addresses_.push_back(address.address);
+  }
+  std::sort(host_addresses_.begin(), host_addresses_.end());
+}
+
+IpvsDataplane::Kernel IpvsDataplane::ReadKernel() {
+  Kernel kernel;
+  for (IpvsServer& server : ipvs_.Servers()) {
+    if (server.fwmark != 0) continue;
+    const Key key{server.address, server.port, server.protocol};
+    kernel.servers.emplace(key, std::move(server));
+  }
+  std::vector<netlink::SetElement> elements;
+  for (const auto& [family, tool] : families_) {
+    for (const SetId id : ipvs::kAllSets) {
+      elements.clear();
+      const std::string name = ipvs::SetName(id, family);
+      const int error = ipset_.Elements(name, elements);
+      if (error == ENOENT) continue;
+      if (error != 0)
+        throw std::runtime_error("read ipset " + name + ": " + netlink::IpsetErrorText(error));
+      for (const netlink::SetElement& element : elements)
+        kernel.elements.push_back({id, element});
+    }
+    if (device_index_ != 0) {
+      for (const net::IpAddress& ip : netlink::LocalRoutes(route_, family, device_index_))
+        kernel.routes.insert(ip);
+    }
+  }
+  std::sort(kernel.elements.begin(), kernel.elements.end());
+  return kernel;
+}
+
+// Everything that does not depend on Services. False: what must be there before a VIP is bound is
+// not.
+bool IpvsDataplane::EnsureBase(SyncResult& result) {
+  ipvs::EnsureSysctls(ipvs::NeededSysctls(kernel_release_, families_.size() > 1), result);
+
+  netlink::IpvsTimeouts wanted{Seconds(settings_.ipvs.tcp_timeout),
+                               Seconds(settings_.ipvs.tcp_fin_timeout),
+                               Seconds(settings_.ipvs.udp_timeout)};
+  const netlink::IpvsTimeouts present = ipvs_.Timeouts();
+  auto differs = [](uint32_t want, uint32_t is) { return want != 0 && want != is; };
+  if (differs(wanted.tcp, present.tcp) || differs(wanted.tcp_fin, present.tcp_fin) ||
+      differs(wanted.udp, present.udp)) {
+    try {
+      ipvs_.SetTimeouts(wanted);
+      ++result.kernel_writes;
+    } catch (const std::system_error& e) {
+      result.problems.push_back({"ipvs timeouts", e.what()});
+    }
+  }
+
+  bool ready = true;
+  std::unordered_set<std::string> names;
+  for (const netlink::SetInfo& set : ipset_.List())
+    names.insert(set.name);
+  for (const auto& [family, tool] : families_) {
+    for (const SetId id : ipvs::kAllSets) {
+      const std::string name = ipvs::SetName(id, family);
+      if (names.contains(name)) continue;
+      const int error = ipset_.Create(name, ipvs::SetTypeOf(id), family, kMaxElements);
+      if (error != 0) {
+        result.problems.push_back({"ipset " + name, "create: " + netlink::IpsetErrorText(error)});
+        ready = false;
+      } else {
+        ++result.kernel_writes;
+      }
+    }
+  }
+  if (!ready) return false;
+  for (const auto& [family, tool] : families_) {
+    try {
+      const size_t written = ipvs::EnsureChains(
+          *tool, ipvs::DesiredChains(family, settings_, tool->has_random_fully()));
+      result.kernel_writes += written;
+      if (synced_) result.repaired += written;
+    } catch (const std::exception& e) {
+      result.problems.push_back(
+          {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", e.what()});
+      ready = false;
+    }
+  }
+  if (!ready) return false;
+
+  std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
+  if (!device) {
+    netlink::CreateDummy(route_, kDevice, 0);
+    ++result.kernel_writes;
+    device = netlink::FindLink(route_, kDevice);
+    if (!device)
+      throw std::system_error(ENODEV, std::generic_category(),
+                              std::string("interface ") + kDevice + " vanished at once");
+  } else if (!device->up) {
+    netlink::SetLinkUp(route_, kDevice);
+    ++result.kernel_writes;
+  }
+  device_index_ = device->index;
+  return true;
+}
+
+SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
+  SyncResult result;
+  const bool was_synced = synced_;
+  const bool ready = EnsureBase(result);
+  synced_ = false;  // until this has gone through
+  if (!ready) return result;
+  ReadHostAddresses();
+  const Kernel kernel = ReadKernel();
+  Desired desired = BuildDesired(model);
+
+  vips_.clear();
+  hairpins_.clear();
+  quieted_now_.clear();
+  Frontends lingering;
+  Writer writer(ipvs_, ipset_, route_, device_index_, result);
+  ServerState state;
+  std::vector<SetEntry> wanted;  // of all frontends
+
+  for (const Key& key : desired.order) {
+    const Frontend& frontend = desired.frontends.at(key);
+    const uint64_t planned = writer.planned();
+    const std::vector<SetEntry> elements = Elements(key, frontend);
+    const auto server = kernel.servers.find(key);
+    const ServerState* current = nullptr;
+    if (server != kernel.servers.end()) {
+      if (Excluded(key.ip) && !kernel.Has(elements.front())) {
+        writer.AddProblem(frontend.entry->id.ToString(),
+                          "virtual server " + key.ToString() +
+                              " exists, is not ours and lies in excludeCIDRs: left alone");
+        continue;
+      }
+      state.server = server->second;
+      state.destinations.clear();
+      ipvs_.Destinations(state.server, state.destinations);
+      SortDestinations(state.destinations);
+      current = &state;
+    }
+    CountReferences(key, frontend, 1);
+    if (frontend.vip && vips_[key.ip] == 1) {
+      const SetEntry vip = ipvs::VipElement(key.ip);
+      wanted.push_back(vip);
+      if (!kernel.Has(vip)) writer.AddElement(Writer::When::kEarly, vip);
+      if (!kernel.routes.contains(key.ip)) writer.Bind(key.ip);
+    }
+    for (const SetEntry& entry : elements) {
+      if (!kernel.Has(entry)) writer.AddElement(WhenToAdd(entry.set), entry);
+      wanted.push_back(entry);
+    }
+    PlanServer(writer, key, current, true, &frontend);
+    const auto before = frontends_.find(key);
+    if (was_synced && before != frontends_.end() && before->second.entry == frontend.entry)
+      result.repaired += writer.planned() - planned;
+    if (writer.pending() >= kChangesPerFlush) writer.Flush();
+  }
+
+  // Ours, and no longer wanted.
+  for (const SetEntry& entry : kernel.elements) {
+    if (entry.set != SetId::kOwned) continue;
+    const Key key{entry.element.ip, entry.element.port, entry.element.protocol};
+    if (desired.frontends.contains(key)) continue;
+    const auto server = kernel.servers.find(key);
+    if (server == kernel.servers.end()) continue;
+    state.server = server->second;
+    state.destinations.clear();
+    ipvs_.Destinations(state.server, state.destinations);
+    SortDestinations(state.destinations);
+    if (!PlanServer(writer, key, &state, true, nullptr)) continue;
+    Frontend left;
+    left.lingering = true;
+    left.vip = kernel.Has(ipvs::VipElement(key.ip)) && !IsHostAddress(key.ip);
+    CountReferences(key, left, 1);
+    if (left.vip) wanted.push_back(ipvs::VipElement(key.ip));
+    wanted.push_back(entry);
+    lingering.emplace(key, left);
+  }
+
+  for (const auto& [key, count] : hairpins_) {
+    const SetEntry entry = ipvs::HairpinElement(key.ip, key.port, key.protocol);
+    wanted.push_back(entry);
+    if (!kernel.Has(entry)) writer.AddElement(Writer::When::kEarly, entry);
+  }
+  std::sort(wanted.begin(), wanted.end());
+  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
+  for (const SetEntry& entry : kernel.elements) {
+    if (std::binary_search(wanted.begin(), wanted.end(), entry)) continue;
+    const Key key{entry.element.ip, entry.element.port, entry.element.protocol};
+    const bool open = ipvs::IsOpenSet(entry.set);
+    // One that moves to another open set is closed there only after it is open here.
+    const auto moved = desired.frontends.find(key);
+    const bool stays_open =
+        open && moved != desired.frontends.end() &&
+        !ipvs::ChoiceOf(*moved->second.entry, moved->second.source).backends.empty();
+    writer.DeleteElement(open && !stays_open ? Writer::When::kEarly : Writer::When::kLate, entry);
+  }
+  for (const net::IpAddress& ip : kernel.routes) {
+    if (!vips_.contains(ip)) writer.Unbind(ip);
+  }
+  writer.Flush();
+
+  frontends_ = std::move(desired.frontends);
+  frontends_.merge(lingering);
+  waiting_ = std::move(desired.waiting);
+  std::erase_if(quiet_, [&](const auto& item) { return !frontends_.contains(item.first); });
+  ReapIdle(writer);
+  synced_ = true;
+  return result;
+}
+
+void IpvsDataplane::ReleaseClaims(const EntryPtr& entry, const NodeNetwork& node,
+                                  Touched& touched) {
+  ipvs::ForEachFrontend(*entry, node, [&](const Key& key, FrontendSource) {
+    auto [first, last] = waiting_.equal_range(key);
+    for (auto it = first; it != last;) {
+      if (it->second.entry->id == entry->id)
+        it = waiting_.erase(it);
+      else
+        ++it;
+    }
+    const auto held = frontends_.find(key);
+    if (held == frontends_.end() || held->second.lingering || held->second.entry->id != entry->id)
+      return;
+    touched.try_emplace(key, held->second);
+    frontends_.erase(held);
+    // The next best takes it.
+    std::tie(first, last) = waiting_.equal_range(key);
+    auto best = first;
+    for (auto it = first; it != last; ++it) {
+      if (Wins(*it->second.entry, it->second.source, *best->second.entry, best->second.source))
+        best = it;
+    }
+    if (best == last) return;
+    const bool vip = best->second.source != FrontendSource::kNodePort && !IsHostAddress(key.ip);
+    frontends_.emplace(key, MakeFrontend(best->second.entry, best->second.source, vip));
+    waiting_.erase(best);
+  });
+}
+
+void IpvsDataplane::MakeClaims(const EntryPtr& entry, const NodeNetwork& node, Touched& touched) {
+  ipvs::ForEachFrontend(*entry, node, [&](const Key& key, FrontendSource source) {
+    const bool vip = source != FrontendSource::kNodePort && !IsHostAddress(key.ip);
+    const auto held = frontends_.find(key);
+    if (held == frontends_.end()) {
+      touched.try_emplace(key, std::nullopt);
+      frontends_.emplace(key, MakeFrontend(entry, source, vip));
+      return;
+    }
+    touched.try_emplace(key, held->second);
+    Frontend& holder = held->second;
+    if (holder.lingering) {
+      holder = MakeFrontend(entry, source, vip);
+    } else if (Wins(*entry, source, *holder.entry, holder.source)) {
+      if (holder.entry->id != entry->id) waiting_.emplace(key, Claim{holder.entry, holder.source});
+      holder = MakeFrontend(entry, source, vip);
+    } else if (holder.entry->id != entry->id) {
+      waiting_.emplace(key, Claim{entry, source});
+    }
+  });
+}
+
+SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delta) {
+  if (!synced_ || delta.node_changed) return FullSync(model);
+  SyncResult result;
+  synced_ = false;  // until this has gone through
+  auto ours = [&](const EntryPtr& entry) {
+    return entry != nullptr && std::any_of(families_.begin(), families_.end(), [&](const auto& f) {
+             return f.first == entry->id.family;
+           });
+  };
+  Touched touched;
+  for (const EntryChange& change : delta.changes) {
+    if (ours(change.before)) ReleaseClaims(change.before, model.node, touched);
+  }
+  for (const EntryChange& change : delta.changes) {
+    if (ours(change.after)) MakeClaims(change.after, model.node, touched);
+  }
+
+  quieted_now_.clear();
+  Writer writer(ipvs_, ipset_, route_, device_index_, result);
+  // Before and after of what frontends share, to write only what changes in the end.
+  std::unordered_map<net::IpAddress, uint32_t> vips_before;
+  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_before;
+  auto note = [&](const Key& key, const Frontend& frontend) {
+    if (frontend.vip) vips_before.try_emplace(key.ip, vips_[key.ip]);
+    if (frontend.lingering) return;
+    for (const Backend& backend : ipvs::ChoiceOf(*frontend.entry, frontend.source).backends) {
+      if (!backend.local) continue;
+      const Key hairpin{backend.ip, backend.port, key.protocol};
+      hairpins_before.try_emplace(hairpin, hairpins_[hairpin]);
+    }
+  };
+  for (const auto& [key, before] : touched) {
+    const auto found = frontends_.find(key);
+    const Frontend* after = found != frontends_.end() ? &found->second : nullptr;
+    std::vector<SetEntry> elements_before;
+    if (before) {
+      note(key, *before);
+      CountReferences(key, *before, -1);
+      elements_before = Elements(key, *before);
+    }
+    std::optional<ServerState> current;
+    if (before) current = Remembered(key, *before);
+    const bool stays = PlanServer(
+        writer, key, current && !current->destinations.empty() ? &*current : nullptr, false, after);
+    if (after == nullptr && stays) {
+      Frontend left = *before;
+      left.lingering = true;
+      after = &frontends_.emplace(key, left).first->second;
+    }
+    std::vector<SetEntry> elements_after;
+    if (after != nullptr) {
+      note(key, *after);
+      CountReferences(key, *after, 1);
+      elements_after = Elements(key, *after);
+    }
+    PlanElements(writer, elements_before, elements_after);
+  }
+  for (const auto& [ip, count] : vips_before) {
+    const auto now = vips_.find(ip);
+    if (count == 0 && now->second != 0) {
+      writer.AddElement(Writer::When::kEarly, ipvs::VipElement(ip));
+      writer.Bind(ip);
+    } else if (count != 0 && now->second == 0) {
+      writer.Unbind(ip);
+      writer.DeleteElement(Writer::When::kLate, ipvs::VipElement(ip));
+    }
+    if (now->second == 0) vips_.erase(now);
+  }
+  for (const auto& [key, count] : hairpins_before) {
+    const auto now = hairpins_.find(key);
+    const SetEntry entry = ipvs::HairpinElement(key.ip, key.port, key.protocol);
+    if (count == 0 && now->second != 0) writer.AddElement(Writer::When::kEarly, entry);
+    if (count != 0 && now->second == 0) writer.DeleteElement(Writer::When::kLate, entry);
+    if (now->second == 0) hairpins_.erase(now);
+  }
+  writer.Flush();
+  ReapIdle(writer);
+  synced_ = true;
+  return result;
+}
+
+void IpvsDataplane::ReapIdle(Writer& writer) {
+  for (const Key& key : quieted_now_) {
+    const auto found = frontends_.find(key);
+    if (found == frontends_.end()) continue;
+    const Frontend& frontend = found->second;
+    IpvsServer server;
+    server.address = key.ip;
+    server.port = key.port;
+    server.protocol = key.protocol;
+    std::vector<IpvsDestination> destinations;
+    ipvs_.Destinations(server, destinations);
+    size_t left = destinations.size();
+    for (const IpvsDestination& d : destinations) {
+      if (d.weight != 0 || !IsIdle(d)) continue;
+      const auto quiet = quiet_.find(key);
+      if (quiet == quiet_.end()) continue;
+      if (std::erase_if(quiet->second,
+                        [&](const Quiet& q) { return q.ip == d.address && q.port == d.port; }) == 0)
+        continue;
+      writer.DeleteDestination(server, d, frontend.entry.get());
+      --left;
+      if (quiet->second.empty()) quiet_.erase(quiet);
+    }
+    if (left != 0) continue;
+    writer.DeleteServer(server, frontend.entry.get());
+    if (frontend.lingering) ForgetFrontend(writer, key);
+  }
+  quieted_now_.clear();
+  writer.Flush();
+}
+
+void IpvsDataplane::ForgetFrontend(Writer& writer, const Key& key) {
+  const auto found = frontends_.find(key);
+  const Frontend frontend = found->second;
+  for (const SetEntry& entry : Elements(key, frontend))
+    writer.DeleteElement(Writer::When::kLate, entry);
+  CountReferences(key, frontend, -1);
+  if (frontend.vip && vips_[key.ip] == 0) {
+    vips_.erase(key.ip);
+    writer.Unbind(key.ip);
+    writer.DeleteElement(Writer::When::kLate, ipvs::VipElement(key.ip));
+  }
+  frontends_.erase(found);
+}
+
+VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
+  VerifyResult result;
+  auto differ = [&](std::string object, std::string message) {
+    ++result.difference_count;
+    if (result.differences.size() < kMaxDifferences)
+      result.differences.push_back({std::move(object), std::move(message)});
+  };
+  for (const auto& [family, tool] : families_) {
+    const std::vector<ipvs::Chain> chains =
+        ipvs::DesiredChains(family, settings_, tool->has_random_fully());
+    result.objects_checked += chains.size();
+    for (std::string& difference : ipvs::CheckChains(*tool, chains))
+      differ("iptables", std::move(difference));
+  }
+  const std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
+  ++result.objects_checked;
+  if (!device || !device->up) differ(kDevice, device ? "is down" : "is missing");
+  device_index_ = device ? device->index : 0;
+  ReadHostAddresses();
+  const Kernel kernel = ReadKernel();
+  const Desired desired = BuildDesired(model);
+
+  std::unordered_set<net::IpAddress> bound;
+  std::vector<SetEntry> wanted;
+  std::vector<IpvsDestination> destinations;
+  for (const Key& key : desired.order) {
+    const Frontend& frontend = desired.frontends.at(key);
+    const std::string object = frontend.entry->id.ToString();
+    for (const SetEntry& entry : Elements(key, frontend))
+      wanted.push_back(entry);
+    if (frontend.vip && bound.insert(key.ip).second) {
+      wanted.push_back(ipvs::VipElement(key.ip));
+      ++result.objects_checked;
+      if (!kernel.routes.contains(key.ip)) differ(object, key.ip.ToString() + " is not bound");
+    }
+    const std::vector<Backend>& backends =
+        ipvs::ChoiceOf(*frontend.entry, frontend.source).backends;
+    result.objects_checked += 1 + backends.size();
+    for (const Backend& backend : backends) {
+      if (backend.local)
+        wanted.push_back(ipvs::HairpinElement(backend.ip, backend.port, key.protocol));
+    }
+    const auto server = kernel.servers.find(key);
+    if (server == kernel.servers.end()) {
+      if (!backends.empty()) differ(object, "virtual server " + key.ToString() + " is missing");
+      continue;
+    }
+    if (!SameServer(server->second, MakeServer(key, *frontend.entry)) && !backends.empty()) {
+      differ(object, "virtual server " + key.ToString() + " has scheduler " +
+                         server->second.scheduler + ", flags " +
+                         std::to_string(server->second.flags) + ", persistence " +
+                         std::to_string(server->second.persistence));
+    }
+    destinations.clear();
+    ipvs_.Destinations(server->second, destinations);
+    SortDestinations(destinations);
+    auto at = destinations.begin();
+    auto surplus = [&](const IpvsDestination& d) {
+      if (d.weight == 0) return;  // draining
+      differ(object, "destination " + d.address.ToString() + ":" + std::to_string(d.port) + " of " +
+                         key.ToString() + " does not belong there");
+    };
+    for (const Backend& backend : backends) {
+      while (at != destinations.end() && Order(*at) < std::tie(backend.ip, backend.port))
+        surplus(*at++);
+      if (at == destinations.end() || Order(*at) != std::tie(backend.ip, backend.port)) {
+        differ(object, "destination " + backend.ip.ToString() + ":" + std::to_string(backend.port) +
+                           " of " + key.ToString() + " is missing");
+        continue;
+      }
+      if (at->weight != 1 || at->forwarding != IP_VS_CONN_F_MASQ) {
+        differ(object, "destination " + backend.ip.ToString() + ":" + std::to_string(backend.port) +
+                           " of " + key.ToString() + " has weight " + std::to_string(at->weight));
+      }
+      ++at;
+    }
+    while (at != destinations.end())
+      surplus(*at++);
+  }
+  std::sort(wanted.begin(), wanted.end());
+  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
+  result.objects_checked += wanted.size();
+  for (const SetEntry& entry : wanted) {
+    if (!kernel.Has(entry)) {
+      differ("ipset " + ipvs::SetName(entry.set, entry.element.ip.family()),
+             entry.element.ToString(ipvs::SetTypeOf(entry.set)) + " is missing");
+    }
+  }
+  // What lingers (a frontend that is gone but has connections) is owned, and its VIP bound.
+  std::unordered_set<net::IpAddress> lingering;
+  for (const SetEntry& entry : kernel.elements) {
+    if (entry.set != SetId::kOwned) continue;
+    const Key key{entry.element.ip, entry.element.port, entry.element.protocol};
+    if (!desired.frontends.contains(key) && kernel.servers.contains(key)) lingering.insert(key.ip);
+  }
+  for (const SetEntry& entry : kernel.elements) {
+    if (std::binary_search(wanted.begin(), wanted.end(), entry)) continue;
+    const Key key{entry.element.ip, entry.element.port, entry.element.protocol};
+    if (entry.set == SetId::kVip && lingering.contains(entry.element.ip)) continue;
+    if (entry.set == SetId::kOwned && kernel.servers.contains(key)) continue;
+    differ("ipset " + ipvs::SetName(entry.set, entry.element.ip.family()),
+           entry.element.ToString(ipvs::SetTypeOf(entry.set)) + " does not belong there");
+  }
+  for (const net::IpAddress& ip : kernel.routes) {
+    if (!bound.contains(ip) && !lingering.contains(ip))
+      differ("address " + ip.ToString(), "is bound and no Service has it");
+  }
+  return result;
+}
+
+void IpvsDataplane::ReadOwned(std::vector<Key>& owned) {
+  std::vector<netlink::SetElement> elements;
+  // Both families, whatever is configured now: an earlier process may have had another.
+  for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
+    const std::string name = ipvs::SetName(SetId::kOwned, family);
+    elements.clear();
+    const int error = ipset_.Elements(name, elements);
+    if (error != 0 && error != ENOENT)
+      throw std::runtime_error("read ipset " + name + ": " + netlink::IpsetErrorText(error));
+    for (const netlink::SetElement& e : elements)
+      owned.push_back({e.ip, e.port, e.protocol});
+  }
+}
+
+DrainStatus IpvsDataplane::Drain(const ServiceModel&) {
+  // The iptables rules of the other dataplane see a new connection before IPVS does (PREROUTING and
+  // OUTPUT come before LOCAL_IN), so nothing has to be changed for new ones to go elsewhere, and
+  // everything must stay for the old ones.
+  DrainStatus status;
+  std::vector<Key> owned;
+  ReadOwned(owned);
+  const auto now = steady_clock::now();
+  std::unordered_map<std::string, UdpActivity> seen;
+  std::vector<IpvsDestination> destinations;
+  for (const Key& key : owned) {
+    IpvsServer server;
+    server.address = key.ip;
+    server.port = key.port;
+    server.protocol = key.protocol;
+    destinations.clear();
+    ipvs_.Destinations(server, destinations);
+    for (const IpvsDestination& d : destinations) {
+      if (key.protocol != IPPROTO_UDP) {
+        status.connections += d.active;
+        continue;
+      }
+      if (d.inactive == 0) continue;
+      const std::string name =
+          key.ToString() + " " + d.address.ToString() + " " + std::to_string(d.port);
+      UdpActivity activity{d.in_packets, now};
+      if (const auto it = udp_activity_.find(name);
+          it != udp_activity_.end() && it->second.packets == d.in_packets)
+        activity.changed = it->second.changed;
+      if (now - activity.changed < kUdpIdle) status.connections += d.inactive;
+      seen.emplace(name, activity);
+    }
+  }
+  udp_activity_ = std::move(seen);
+  return status;
+}
+
+SyncResult IpvsDataplane::Remove() {
+  SyncResult result;
+  synced_ = false;
+  // The VIPs first: nothing of the node may answer on them when the filter goes.
+  try {
+    if (netlink::DeleteLink(route_, kDevice)) ++result.kernel_writes;
+  } catch (const std::system_error& e) {
+    result.problems.push_back({kDevice, e.what()});
+    return result;
+  }
+  device_index_ = 0;
+
+  std::vector<Key> owned;
+  ReadOwned(owned);
+  if (!owned.empty()) {
+    std::unordered_set<Key, ipvs::FrontendKeyHash> present;
+    for (const IpvsServer& server : ipvs_.Servers()) {
+      if (server.fwmark == 0) present.insert({server.address, server.port, server.protocol});
+    }
+    Writer writer(ipvs_, ipset_, route_, 0, result);
+    for (const Key& key : owned) {
+      if (!present.contains(key)) continue;
+      IpvsServer server;
+      server.address = key.ip;
+      server.port = key.port;
+      server.protocol = key.protocol;
+      writer.DeleteServer(server, nullptr);
+      if (writer.pending() >= kChangesPerFlush) writer.Flush();
+    }
+    writer.Flush();
+    // The record of what is ours stays until all of it is gone.
+    if (!result.ok()) return result;
+  }
+  for (const auto& [family, tool] : families_) {
+    try {
+      result.kernel_writes += ipvs::RemoveChains(*tool);
+    } catch (const std::exception& e) {
+      result.problems.push_back(
+          {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", e.what()});
+    }
+  }
+  for (const netlink::SetInfo& set : ipset_.List()) {
+    if (!set.name.starts_with("PM-IPVS-")) continue;
+    const int error = ipset_.Destroy(set.name);
+    if (error != 0 && error != ENOENT)
+      result.problems.push_back(
+          {"ipset " + set.name, "destroy: " + netlink::IpsetErrorText(error)});
+    else
+      ++result.kernel_writes;
+  }
+  frontends_.clear();
+  waiting_.clear();
+  quiet_.clear();
+  vips_.clear();
+  hairpins_.clear();
+  udp_activity_.clear();
+  return result;
+}
+
+bool IpvsDataplane::Present() {
+  if (netlink::FindLink(route_, kDevice)) return true;
+  for (const netlink::SetInfo& set : ipset_.List()) {
+    if (set.name.starts_with("PM-IPVS-")) return true;
+  }
+  return std::any_of(families_.begin(), families_.end(),
+                     [](const auto& family) { return ipvs::AnyChain(*family.second); });
+}
+
+}  // namespace pointsman::agent

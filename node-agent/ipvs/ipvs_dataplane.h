@@ -1,0 +1,134 @@
+// The ipvs dataplane: each frontend (a Service's address and port on this node) is a virtual server
+// of the kernel's IPVS.
+//
+// * VIPs are host routes of type "local" through the dummy device kube-ipvs-pm, not addresses on
+//   it: 10,000 of them cost no quadratic insertion, are never picked as a source address and do not
+//   appear where programs list the node's addresses; the kernel delivers and answers ARP the same.
+//   A VIP that is an address of the node anyway gets neither route nor filter.
+// * What is ours is recorded in the kernel (ipset PM-IPVS-OWNED-4/-6, written before the virtual
+//   server): a restarted agent and Remove touch exactly that. Other virtual servers are not
+//   touched; one that a Service needs is taken over, unless its address is in excludeCIDRs.
+// * A backend that goes keeps its TCP and SCTP connections: weight 0 until they have ended, at most
+//   drain_timeout; a frontend that goes does too. UDP flows end at once.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "kube/pointsman/proxy_settings.h"
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/iptables/iptables_tool.h"
+#include "node-agent/ipvs/frontend.h"
+#include "node-agent/ipvs/rules.h"
+#include "node-agent/ipvs/sets.h"
+#include "node-agent/ipvs/writer.h"
+#include "node-agent/netlink/ipset.h"
+#include "node-agent/netlink/ipvs.h"
+#include "node-agent/netlink/socket.h"
+
+namespace pointsman::agent {
+
+class IpvsDataplane final : public Dataplane {
+ public:
+  static constexpr const char* kDevice = "kube-ipvs-pm";
+
+  // The tools outlive this; `v6` null: IPv4 only. Opens netlink sockets only, changes nothing.
+  // Throws std::system_error, ENOENT when the kernel has no IPVS.
+  IpvsDataplane(const kube::ProxySettings& settings, IptablesTool& v4, IptablesTool* v6 = nullptr);
+
+  kube::Mode mode() const override { return kube::Mode::kIpvs; }
+  SyncResult FullSync(const ServiceModel& model) override;
+  SyncResult Sync(const ServiceModel& model, const ModelDelta& delta) override;
+  VerifyResult Verify(const ServiceModel& model) override;
+  // Counts established TCP and SCTP connections, and UDP flows of backends that got a packet within
+  // the last 30 s (IPVS does not say of a single UDP flow when it was last used).
+  DrainStatus Drain(const ServiceModel& model) override;
+  SyncResult Remove() override;
+  bool Present() override;
+
+ private:
+  // A frontend as it was last written.
+  struct Frontend {
+    EntryPtr entry;  // null: lingering, of an earlier process
+    ipvs::FrontendSource source = ipvs::FrontendSource::kClusterIp;
+    bool vip = false;        // its address is bound and filtered by us
+    bool lingering = false;  // the Service port is gone, connections are not
+  };
+  using Key = ipvs::FrontendKey;
+  using Frontends = std::unordered_map<Key, Frontend, ipvs::FrontendKeyHash>;
+  struct ServerState {
+    netlink::IpvsServer server;
+    std::vector<netlink::IpvsDestination> destinations;  // sorted by address and port
+  };
+  struct Quiet {  // a destination of weight 0
+    net::IpAddress ip;
+    uint16_t port = 0;
+    std::chrono::steady_clock::time_point deadline;
+  };
+  // A claim that lost against another Service port's for the same key.
+  struct Claim {
+    EntryPtr entry;
+    ipvs::FrontendSource source;
+  };
+  struct Kernel;   // what a full sync reads
+  struct Desired;  // what a model wants
+
+  Desired BuildDesired(const ServiceModel& model) const;
+  Kernel ReadKernel();
+  bool EnsureBase(SyncResult& result);
+  void ReadHostAddresses();
+  bool IsHostAddress(const net::IpAddress& ip) const;
+  bool NodeInRanges(const ServicePortEntry& entry) const;
+  bool Excluded(const net::IpAddress& ip) const;
+  netlink::IpvsServer MakeServer(const Key& key, const ServicePortEntry& entry) const;
+  ServerState Remembered(const Key& key, const Frontend& frontend) const;
+  static Frontend MakeFrontend(const EntryPtr& entry, ipvs::FrontendSource source, bool vip);
+
+  // Plans what turns `current` (null: no server) into what `want` (null: nothing) needs. Returns
+  // whether a server will be there. `counted`: the connection counts in `current` are real.
+  bool PlanServer(ipvs::Writer& writer, const Key& key, const ServerState* current, bool counted,
+                  const Frontend* want);
+  void PlanElements(ipvs::Writer& writer, const std::vector<ipvs::SetEntry>& before,
+                    const std::vector<ipvs::SetEntry>& after) const;
+  std::vector<ipvs::SetEntry> Elements(const Key& key, const Frontend& frontend) const;
+  // The frontends that a sync touches, as they were before it (null: there was none).
+  using Touched = std::unordered_map<Key, std::optional<Frontend>, ipvs::FrontendKeyHash>;
+  void ReleaseClaims(const EntryPtr& entry, const NodeNetwork& node, Touched& touched);
+  void MakeClaims(const EntryPtr& entry, const NodeNetwork& node, Touched& touched);
+  void CountReferences(const Key& key, const Frontend& frontend, int by);
+  // Deletes destinations of weight 0 without connections, and servers and frontends that then have
+  // no reason to be.
+  void ReapIdle(ipvs::Writer& writer);
+  void ForgetFrontend(ipvs::Writer& writer, const Key& key);
+  void ReadOwned(std::vector<Key>& owned);
+
+  const kube::ProxySettings settings_;
+  std::vector<std::pair<net::Family, IptablesTool*>> families_;
+  const std::string kernel_release_;
+  netlink::Ipvs ipvs_;
+  netlink::Ipset ipset_;
+  netlink::Socket route_;
+  int device_index_ = 0;
+
+  bool synced_ = false;
+  Frontends frontends_;
+  std::unordered_multimap<Key, Claim, ipvs::FrontendKeyHash> waiting_;
+  std::unordered_map<Key, std::vector<Quiet>, ipvs::FrontendKeyHash> quiet_;
+  std::unordered_set<Key, ipvs::FrontendKeyHash> quieted_now_;
+  std::unordered_map<net::IpAddress, uint32_t> vips_;                  // frontends on each
+  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_;  // local backends
+  std::vector<net::IpAddress> host_addresses_;                         // sorted
+
+  struct UdpActivity {
+    uint64_t packets = 0;
+    std::chrono::steady_clock::time_point changed;
+  };
+  std::unordered_map<std::string, UdpActivity> udp_activity_;  // only while draining
+};
+
+}  // namespace pointsman::agent

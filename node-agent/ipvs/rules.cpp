@@ -1,0 +1,231 @@
+#include "node-agent/ipvs/rules.h"
+
+#include <array>
+#include <set>
+
+#include <spdlog/fmt/fmt.h>
+
+#include "node-agent/ipvs/sets.h"
+
+namespace pointsman::agent::ipvs {
+namespace {
+
+constexpr std::string_view kPrefix = "POINTSMAN-IPVS-";
+constexpr std::array kTables{"filter", "mangle", "nat"};
+
+std::string Match(SetId id, net::Family family, const char* direction) {
+  return "-m set --match-set " + SetName(id, family) + " " + direction;
+}
+
+std::string NoMatch(SetId id, net::Family family, const char* direction) {
+  return "-m set ! --match-set " + SetName(id, family) + " " + direction;
+}
+
+// Matches what does not come from a pod of this cluster, as kube-proxy's localDetector; empty:
+// nothing is known about pods, nothing is masqueraded for its source.
+std::vector<std::string> NotFromPods(net::Family family, const kube::ProxySettings& settings) {
+  switch (settings.detect_local_mode) {
+    case kube::DetectLocalMode::kBridgeInterface:
+      return {"! -i " + settings.detect_local.bridge_interface};
+    case kube::DetectLocalMode::kInterfaceNamePrefix:
+      return {"! -i " + settings.detect_local.interface_name_prefix + "+"};
+    case kube::DetectLocalMode::kNone:
+    case kube::DetectLocalMode::kClusterCidr:
+    case kube::DetectLocalMode::kNodeCidr:
+      for (const net::IpPrefix& cidr : settings.cluster_cidrs) {
+        if (cidr.family() == family) return {"! -s " + cidr.ToString()};
+      }
+      return {};
+  }
+  return {};
+}
+
+struct SavedTable {
+  std::set<std::string> chains;
+  std::vector<std::string> rules;  // "-A CHAIN …" lines that name one of our chains
+};
+
+SavedTable Read(IptablesTool& tool, const std::string& table) {
+  SavedTable saved;
+  tool.SaveLines(table, [&](std::string_view line) {
+    while (line.ends_with(' '))
+      line.remove_suffix(1);
+    if (line.starts_with(':')) {
+      const std::string_view name = line.substr(1, line.find(' ') - 1);
+      if (name.starts_with(kPrefix)) saved.chains.emplace(name);
+    } else if (line.starts_with("-A ") && line.find(kPrefix) != std::string_view::npos) {
+      saved.rules.emplace_back(line);
+    }
+  });
+  return saved;
+}
+
+std::string RuleLine(const Chain& chain, const std::string& rule) {
+  return "-A " + chain.name + " " + rule;
+}
+
+std::string JumpLine(const Chain& chain) {
+  return "-A " + chain.base + " " + (chain.jump.empty() ? "" : chain.jump + " ") + "-j " +
+         chain.name;
+}
+
+// What of `chain` differs in `saved`; "" when nothing.
+std::string Difference(const SavedTable& saved, const Chain& chain) {
+  if (!saved.chains.contains(chain.name)) return "chain is missing";
+  const std::string start = "-A " + chain.name + " ";
+  size_t at = 0;
+  size_t jumps = 0;
+  for (const std::string& line : saved.rules) {
+    if (line == JumpLine(chain)) ++jumps;
+    if (!line.starts_with(start)) continue;
+    if (at >= chain.rules.size() || line != RuleLine(chain, chain.rules[at]))
+      return "unexpected rule: " + line;
+    ++at;
+  }
+  if (at != chain.rules.size()) return "rule is missing: " + RuleLine(chain, chain.rules[at]);
+  if (jumps == 0) return "jump is missing: " + JumpLine(chain);
+  return "";
+}
+
+}  // namespace
+
+std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& settings,
+                                 bool random_fully) {
+  const bool v4 = family == net::Family::kIPv4;
+  const uint32_t bit = 1U << static_cast<unsigned>(settings.iptables.masquerade_bit);
+  const std::string marked = fmt::format("-m mark --mark {0:#x}/{0:#x}", bit);
+  const std::string mark = fmt::format(" -j MARK --set-xmark {0:#x}/{0:#x}", bit);
+  const std::string reject = v4 ? " -j REJECT --reject-with icmp-port-unreachable"
+                                : " -j REJECT --reject-with icmp6-port-unreachable";
+  const std::string guarded = Match(SetId::kGuarded, family, "dst,dst") + " " +
+                              NoMatch(SetId::kSources, family, "dst,dst,src") + " -j DROP";
+  const std::string comment = R"(-m comment --comment "pointsman ipvs")";
+
+  std::vector<Chain> chains;
+  Chain input{"filter",
+              "POINTSMAN-IPVS-INPUT",
+              "INPUT",
+              comment + " -m conntrack ! --ctstate RELATED,ESTABLISHED",
+              {Match(SetId::kDrop, family, "dst,dst") + " -j DROP", guarded}};
+  for (const SetId id : {SetId::kCluster, SetId::kExternal, SetId::kLocal})
+    input.rules.push_back(Match(id, family, "dst,dst") + " -j RETURN");
+  input.rules.push_back(v4 ? "-p icmp -m icmp --icmp-type 8 -j RETURN"
+                           : "-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j RETURN");
+  // A node's own listeners on 0.0.0.0 must not answer on a VIP (kubernetes#72236); and a Service
+  // port without endpoints, on any kind of address, is refused.
+  const std::string fresh = "-m conntrack --ctstate INVALID,NEW ";
+  input.rules.push_back(fresh + Match(SetId::kVip, family, "dst") + reject);
+  input.rules.push_back(fresh + Match(SetId::kOwned, family, "dst,dst") + reject);
+  chains.push_back(std::move(input));
+
+  // Answers of backends pass FORWARD; a default policy of DROP must not stop them.
+  chains.push_back(
+      {"filter",
+       "POINTSMAN-IPVS-FORWARD",
+       "FORWARD",
+       comment,
+       {marked + " -j ACCEPT", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"}});
+
+  // IPVS takes what the node itself sends in LOCAL_OUT after NAT (priority -98), that is before
+  // table filter: source ranges must be looked at in mangle (-150).
+  chains.push_back({"mangle",
+                    "POINTSMAN-IPVS-OUTPUT",
+                    "OUTPUT",
+                    comment + " -m conntrack --ctstate NEW",
+                    {guarded}});
+
+  Chain prerouting{"nat", "POINTSMAN-IPVS-PREROUTING", "PREROUTING", comment, {}};
+  if (settings.iptables.masquerade_all) {
+    prerouting.rules.push_back(Match(SetId::kCluster, family, "dst,dst") + mark);
+  } else {
+    for (const std::string& source : NotFromPods(family, settings))
+      prerouting.rules.push_back(source + " " + Match(SetId::kCluster, family, "dst,dst") + mark);
+  }
+  prerouting.rules.push_back(Match(SetId::kExternal, family, "dst,dst") + mark);
+  chains.push_back(std::move(prerouting));
+
+  // What the node itself sends to a VIP has that VIP as its source address (it is local), which no
+  // backend elsewhere could answer.
+  chains.push_back({"nat",
+                    "POINTSMAN-IPVS-OUTPUT",
+                    "OUTPUT",
+                    comment,
+                    {Match(SetId::kOwned, family, "dst,dst") + mark}});
+
+  // A pod that reaches itself through its Service would see its own address as the client's and
+  // answer past us.
+  chains.push_back({"nat",
+                    "POINTSMAN-IPVS-POSTROUTING",
+                    "POSTROUTING",
+                    comment,
+                    {Match(SetId::kHairpin, family, "dst,dst,src") + " -j MASQUERADE" +
+                     (random_fully ? " --random-fully" : "")}});
+  return chains;
+}
+
+size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains) {
+  size_t written = 0;
+  for (const char* table : kTables) {
+    const SavedTable saved = Read(tool, table);
+    std::string declarations;
+    std::string rules;
+    for (const Chain& chain : chains) {
+      if (chain.table != table || Difference(saved, chain).empty()) continue;
+      declarations += ":" + chain.name + " - [0:0]\n";  // makes the chain, or empties it
+      for (const std::string& rule : chain.rules)
+        rules += RuleLine(chain, rule) + "\n";
+      written += chain.rules.size();
+      const bool jump =
+          std::find(saved.rules.begin(), saved.rules.end(), JumpLine(chain)) != saved.rules.end();
+      if (!jump) {
+        rules += "-I" + JumpLine(chain).substr(2) + "\n";
+        ++written;
+      }
+    }
+    if (!declarations.empty())
+      tool.Restore("*" + std::string(table) + "\n" + declarations + rules + "COMMIT\n");
+  }
+  return written;
+}
+
+std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain>& chains) {
+  std::vector<std::string> differences;
+  for (const char* table : kTables) {
+    const SavedTable saved = Read(tool, table);
+    for (const Chain& chain : chains) {
+      if (chain.table != table) continue;
+      const std::string difference = Difference(saved, chain);
+      if (!difference.empty())
+        differences.push_back(std::string(table) + " " + chain.name + ": " + difference);
+    }
+  }
+  return differences;
+}
+
+size_t RemoveChains(IptablesTool& tool) {
+  size_t removed = 0;
+  for (const char* table : kTables) {
+    const SavedTable saved = Read(tool, table);
+    if (saved.chains.empty()) continue;
+    std::string text = "*" + std::string(table) + "\n";
+    for (const std::string& chain : saved.chains)
+      text += ":" + chain + " - [0:0]\n";
+    for (const std::string& line : saved.rules) {
+      if (!line.starts_with("-A " + std::string(kPrefix))) text += "-D" + line.substr(2) + "\n";
+    }
+    for (const std::string& chain : saved.chains)
+      text += "-X " + chain + "\n";
+    tool.Restore(text + "COMMIT\n");
+    removed += saved.chains.size();
+  }
+  return removed;
+}
+
+bool AnyChain(IptablesTool& tool) {
+  for (const char* table : kTables) {
+    if (!Read(tool, table).chains.empty()) return true;
+  }
+  return false;
+}
+
+}  // namespace pointsman::agent::ipvs

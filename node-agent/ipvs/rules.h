@@ -1,0 +1,36 @@
+// The iptables rules of ipvs mode. They never change with the Services: what is dynamic is in
+// ipsets, so iptables-restore runs only when the rules are not there or were damaged.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kube/pointsman/proxy_settings.h"
+#include "node-agent/iptables/iptables_tool.h"
+
+namespace pointsman::agent::ipvs {
+
+// One chain of ours with the base chain that jumps to it.
+struct Chain {
+  std::string table;
+  std::string name;
+  std::string base;                // "INPUT"
+  std::string jump;                // arguments of the jump rule, as iptables-save prints them
+  std::vector<std::string> rules;  // arguments after "-A <name>", as iptables-save prints them
+};
+
+// Pure. `random_fully`: MASQUERADE knows --random-fully.
+std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& settings,
+                                 bool random_fully);
+
+// Compares with what iptables-save says and rewrites tables that differ. Returns how many rules
+// were written. Throws what IptablesTool throws.
+size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains);
+// Differences in words, none: all is as it should be.
+std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain>& chains);
+// Removes every chain that is called POINTSMAN-IPVS-… and the jumps to it, also those of another
+// version. Returns the number of chains removed.
+size_t RemoveChains(IptablesTool& tool);
+bool AnyChain(IptablesTool& tool);
+
+}  // namespace pointsman::agent::ipvs

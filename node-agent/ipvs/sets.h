@@ -1,0 +1,52 @@
+// The ipsets of ipvs mode. The iptables rules that use them are static (rules.h); what changes with
+// the Services are the elements.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "node-agent/ipvs/frontend.h"
+#include "node-agent/netlink/ipset.h"
+
+namespace pointsman::agent::ipvs {
+
+enum class SetId : uint8_t {
+  kOwned,     // every frontend of ours: the record of which virtual servers are ours
+  kVip,       // the addresses on our dummy device: nothing but Service ports may answer on them
+  kCluster,   // frontends that are open: ClusterIP …
+  kExternal,  // … external traffic that may go to any node (masqueraded)
+  kLocal,     // … external traffic to this node's backends only (source address kept)
+  kDrop,      // a Local policy without a local backend
+  kGuarded,   // loadBalancerSourceRanges apply
+  kSources,   // … and these may
+  kHairpin,   // local backend, port, itself
+};
+inline constexpr std::array kAllSets{SetId::kOwned,    SetId::kVip,     SetId::kCluster,
+                                     SetId::kExternal, SetId::kLocal,   SetId::kDrop,
+                                     SetId::kGuarded,  SetId::kSources, SetId::kHairpin};
+
+std::string SetName(SetId id, net::Family family);  // "PM-IPVS-CLUSTER-4"
+netlink::SetType SetTypeOf(SetId id);
+// Being in one of these lets new connections in.
+constexpr bool IsOpenSet(SetId id) {
+  return id == SetId::kCluster || id == SetId::kExternal || id == SetId::kLocal;
+}
+
+struct SetEntry {
+  SetId set = SetId::kOwned;
+  netlink::SetElement element;
+  auto operator<=>(const SetEntry&) const = default;
+};
+
+// The elements that belong to one frontend alone; kVip and kHairpin are shared and counted by the
+// caller. `node_in_ranges`: one of the node's addresses is in the source ranges; then the node
+// itself may connect, and what it sends to an address of its own has that address as its source.
+void ForEachOwnElement(const FrontendKey& key, const ServicePortEntry& entry, FrontendSource source,
+                       bool node_in_ranges, const std::function<void(const SetEntry&)>& each);
+
+SetEntry VipElement(const net::IpAddress& ip);
+SetEntry HairpinElement(const net::IpAddress& ip, uint16_t port, uint8_t protocol);
+
+}  // namespace pointsman::agent::ipvs

@@ -1,0 +1,306 @@
+#include "node-agent/ipvs/testing/test_network.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <netinet/in.h>
+#include <stdexcept>
+#include <sys/socket.h>
+#include <system_error>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "node-agent/iptables/child_process.h"
+
+namespace pointsman::agent::testing {
+namespace {
+
+[[noreturn]] void Throw(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+struct Address {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+  int family() const { return storage.ss_family; }
+};
+
+Address MakeAddress(const std::string& ip, uint16_t port) {
+  Address address;
+  auto* v4 = reinterpret_cast<sockaddr_in*>(&address.storage);
+  auto* v6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
+  if (inet_pton(AF_INET, ip.c_str(), &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+    address.size = sizeof *v4;
+  } else if (inet_pton(AF_INET6, ip.c_str(), &v6->sin6_addr) == 1) {
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(port);
+    address.size = sizeof *v6;
+  } else {
+    throw std::invalid_argument("not an address: " + ip);
+  }
+  return address;
+}
+
+std::string Text(const sockaddr_storage& storage) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  const void* bytes =
+      storage.ss_family == AF_INET
+          ? static_cast<const void*>(&reinterpret_cast<const sockaddr_in&>(storage).sin_addr)
+          : &reinterpret_cast<const sockaddr_in6&>(storage).sin6_addr;
+  return inet_ntop(storage.ss_family, bytes, text.data(), text.size());
+}
+
+bool WaitFor(int fd, short events, std::chrono::milliseconds timeout) {
+  pollfd item{fd, events, 0};
+  return poll(&item, 1, static_cast<int>(timeout.count())) == 1;
+}
+
+Answer Parse(const char* data, ssize_t size) {
+  Answer answer;
+  const std::string text(data, static_cast<size_t>(size));
+  const size_t blank = text.find(' ');
+  answer.host = text.substr(0, blank);
+  if (blank != std::string::npos)
+    answer.source = text.substr(blank + 1, text.find('\n') - blank - 1);
+  return answer;
+}
+
+}  // namespace
+
+int TryTool(const std::vector<std::string>& argv, std::string* output) {
+  std::vector<std::string> full = argv;
+  for (const char* folder : {"/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"}) {
+    if (access((folder + argv[0]).c_str(), X_OK) == 0) {
+      full[0] = folder + argv[0];
+      break;
+    }
+  }
+  std::string text;
+  const ChildExit exit = RunChild(full, "", [&](std::string_view piece) { text += piece; });
+  if (output != nullptr) *output = text + exit.error_output;
+  return exit.status;
+}
+
+std::string RunTool(const std::vector<std::string>& argv) {
+  std::string output;
+  const int status = TryTool(argv, &output);
+  if (status == 0) return output;
+  std::string command;
+  for (const std::string& word : argv)
+    command += word + " ";
+  throw std::runtime_error(command + "failed (" + std::to_string(status) + "): " + output);
+}
+
+TestNetwork::TestNetwork() {
+  if (pipe2(wake_, O_CLOEXEC | O_NONBLOCK) < 0) Throw("pipe2");
+  thread_ = std::thread([this] { Loop(); });
+}
+
+TestNetwork::~TestNetwork() {
+  stop_ = true;
+  static_cast<void>(write(wake_[1], "x", 1));
+  thread_.join();
+  for (const Server& server : servers_)
+    close(server.fd);
+  close(wake_[0]);
+  close(wake_[1]);
+  for (const std::string& host : hosts_)
+    TryTool({"ip", "netns", "del", host});
+}
+
+void TestNetwork::AddHost(const std::string& name, const std::string& ip,
+                          const std::string& gateway) {
+  RunTool({"ip", "netns", "add", name});
+  hosts_.push_back(name);
+  const bool v6 = ip.find(':') != std::string::npos;
+  const std::string node_side = "v" + name;
+  const std::string length = v6 ? "/128" : "/32";
+  RunTool({"ip", "link", "add", node_side, "type", "veth", "peer", "name", "eth0", "netns", name});
+  if (v6) {
+    RunTool({"ip", "-6", "addr", "add", gateway + length, "dev", node_side, "nodad"});
+    RunTool({"ip", "-n", name, "-6", "addr", "add", ip + length, "dev", "eth0", "nodad"});
+  } else {
+    RunTool({"ip", "addr", "add", gateway + length, "dev", node_side});
+    RunTool({"ip", "-n", name, "addr", "add", ip + length, "dev", "eth0"});
+  }
+  RunTool({"ip", "link", "set", node_side, "up"});
+  RunTool({"ip", "-n", name, "link", "set", "lo", "up"});
+  RunTool({"ip", "-n", name, "link", "set", "eth0", "up"});
+  const char* family = v6 ? "-6" : "-4";
+  RunTool({"ip", family, "route", "add", ip + length, "dev", node_side});
+  RunTool({"ip", "-n", name, family, "route", "add", gateway + length, "dev", "eth0"});
+  RunTool({"ip", "-n", name, family, "route", "add", "default", "via", gateway, "dev", "eth0"});
+}
+
+int TestNetwork::Socket(const std::string& host, int family, int type) {
+  int fd = -1;
+  int error = 0;
+  // A socket belongs to the namespace that its maker is in; a thread of its own enters it.
+  std::thread([&] {
+    if (!host.empty()) {
+      const int ns = open(("/run/netns/" + host).c_str(), O_RDONLY | O_CLOEXEC);
+      if (ns < 0 || setns(ns, CLONE_NEWNET) < 0) {
+        error = errno;
+        return;
+      }
+      close(ns);
+    }
+    fd = socket(family, type | SOCK_CLOEXEC, 0);
+    if (fd < 0) error = errno;
+  }).join();
+  if (fd < 0) throw std::system_error(error, std::generic_category(), "socket in " + host);
+  return fd;
+}
+
+void TestNetwork::Serve(const std::string& host, const std::string& ip, uint16_t port) {
+  const Address address = MakeAddress(ip, port);
+  for (const bool stream : {true, false}) {
+    const int fd =
+        Socket(host, address.family(), (stream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK);
+    const int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, address.get(), address.size) < 0) Throw("bind " + host + " " + ip);
+    if (stream && listen(fd, 128) < 0) Throw("listen");
+    const std::lock_guard lock(mutex_);
+    servers_.push_back({host, fd, stream, stream});
+  }
+  static_cast<void>(write(wake_[1], "x", 1));
+}
+
+void TestNetwork::StopServing(const std::string& host) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(servers_, [&](const Server& server) {
+    if (server.host != host) return false;
+    close(server.fd);
+    return true;
+  });
+  static_cast<void>(write(wake_[1], "x", 1));
+}
+
+void TestNetwork::Loop() {
+  std::array<char, 4096> buffer{};
+  while (!stop_) {
+    std::vector<pollfd> items{{wake_[0], POLLIN, 0}};
+    {
+      const std::lock_guard lock(mutex_);
+      for (const Server& server : servers_)
+        items.push_back({server.fd, POLLIN, 0});
+    }
+    if (poll(items.data(), items.size(), -1) < 0 && errno != EINTR) return;
+    const std::lock_guard lock(mutex_);
+    for (const pollfd& item : items) {
+      if (item.revents == 0) continue;
+      if (item.fd == wake_[0]) {
+        static_cast<void>(read(wake_[0], buffer.data(), buffer.size()));
+        continue;
+      }
+      const auto found = std::find_if(servers_.begin(), servers_.end(),
+                                      [&](const Server& s) { return s.fd == item.fd; });
+      if (found == servers_.end()) continue;  // closed meanwhile
+      const Server server = *found;
+      sockaddr_storage peer{};
+      socklen_t length = sizeof peer;
+      auto* peer_address = reinterpret_cast<sockaddr*>(&peer);
+      if (server.listening) {
+        const int fd = accept4(server.fd, peer_address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) servers_.push_back({server.host, fd, true, false});
+        continue;
+      }
+      const ssize_t size =
+          recvfrom(server.fd, buffer.data(), buffer.size(), 0, peer_address, &length);
+      if (size < 0 && errno == EAGAIN) continue;
+      if (server.stream && size <= 0) {
+        close(server.fd);
+        servers_.erase(found);
+        continue;
+      }
+      if (size < 0) continue;
+      if (server.stream) {
+        length = sizeof peer;
+        if (getpeername(server.fd, peer_address, &length) < 0) continue;
+      }
+      const std::string answer = server.host + " " + Text(peer) + "\n";
+      sendto(server.fd, answer.data(), answer.size(), MSG_NOSIGNAL,
+             server.stream ? nullptr : peer_address, server.stream ? 0 : length);
+    }
+  }
+}
+
+Stream::Stream(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
+               std::chrono::milliseconds timeout)
+    : timeout_(timeout) {
+  const Address address = MakeAddress(ip, port);
+  fd_ = network.Socket(host, address.family(), SOCK_STREAM | SOCK_NONBLOCK);
+  if (connect(fd_, address.get(), address.size) == 0) return;
+  if (errno != EINPROGRESS) {
+    error_ = errno;
+    return;
+  }
+  if (!WaitFor(fd_, POLLOUT, timeout_)) {
+    error_ = ETIMEDOUT;
+    return;
+  }
+  socklen_t length = sizeof error_;
+  getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error_, &length);
+}
+
+Stream::~Stream() {
+  if (fd_ >= 0) close(fd_);
+}
+
+Answer Stream::Ask() {
+  Answer answer;
+  answer.error = error_;
+  if (error_ != 0) return answer;
+  std::array<char, 256> buffer{};
+  if (send(fd_, "hi\n", 3, MSG_NOSIGNAL) < 0) {
+    answer.error = errno;
+    return answer;
+  }
+  if (!WaitFor(fd_, POLLIN, timeout_)) {
+    answer.error = ETIMEDOUT;
+    return answer;
+  }
+  const ssize_t size = recv(fd_, buffer.data(), buffer.size(), 0);
+  if (size > 0) return Parse(buffer.data(), size);
+  answer.error = size < 0 ? errno : EPIPE;
+  return answer;
+}
+
+Answer AskTcp(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port) {
+  Stream stream(network, host, ip, port);
+  return stream.Ask();
+}
+
+Answer AskUdp(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
+              uint16_t source_port) {
+  const Address address = MakeAddress(ip, port);
+  const int fd = network.Socket(host, address.family(), SOCK_DGRAM);
+  Answer answer;
+  std::array<char, 256> buffer{};
+  const Address source = MakeAddress(address.family() == AF_INET ? "0.0.0.0" : "::", source_port);
+  if ((source_port != 0 && bind(fd, source.get(), source.size) < 0) ||
+      connect(fd, address.get(), address.size) < 0 || send(fd, "hi\n", 3, 0) < 0) {
+    answer.error = errno;
+  } else if (!WaitFor(fd, POLLIN, std::chrono::milliseconds(1000))) {
+    answer.error = ETIMEDOUT;
+  } else {
+    const ssize_t size = recv(fd, buffer.data(), buffer.size(), 0);
+    if (size > 0)
+      answer = Parse(buffer.data(), size);
+    else
+      answer.error = errno;
+  }
+  close(fd);
+  return answer;
+}
+
+}  // namespace pointsman::agent::testing

@@ -1,0 +1,88 @@
+// A small real network for tests: network namespaces as pods and as machines outside, joined to
+// this kernel (the node) by veth pairs, with TCP and UDP servers and clients in them.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace pointsman::agent::testing {
+
+// Runs a program found in the usual folders; throws std::runtime_error with its output when it
+// fails.
+std::string RunTool(const std::vector<std::string>& argv);
+// Its exit status instead.
+int TryTool(const std::vector<std::string>& argv, std::string* output = nullptr);
+
+class TestNetwork {
+ public:
+  TestNetwork();
+  ~TestNetwork();
+  TestNetwork(const TestNetwork&) = delete;
+  TestNetwork& operator=(const TestNetwork&) = delete;
+
+  // A namespace with one interface that has `ip` and a default route to the node, which has
+  // `gateway` on its side. IPv4 and IPv6.
+  void AddHost(const std::string& name, const std::string& ip, const std::string& gateway);
+
+  // A socket of namespace `host`; "" is the node.
+  int Socket(const std::string& host, int family, int type);
+
+  // A TCP and a UDP server that answer each piece of data with "<host> <client address>\n"; a TCP
+  // connection stays open until the client closes it. `ip` may be 0.0.0.0.
+  void Serve(const std::string& host, const std::string& ip, uint16_t port);
+  void StopServing(const std::string& host);
+
+ private:
+  struct Server {
+    std::string host;
+    int fd = -1;
+    bool stream = false;
+    bool listening = false;
+  };
+  void Loop();
+  std::vector<std::string> hosts_;
+  std::mutex mutex_;
+  std::vector<Server> servers_;
+  int wake_[2] = {-1, -1};
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+struct Answer {
+  std::string host;    // who answered; empty: nobody
+  std::string source;  // the client address it saw
+  int error = 0;       // errno: ECONNREFUSED, ETIMEDOUT, …
+  bool ok() const { return error == 0; }
+};
+
+// A TCP connection that stays open.
+class Stream {
+ public:
+  Stream(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
+         std::chrono::milliseconds timeout = std::chrono::milliseconds(1500));
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  bool connected() const { return error_ == 0; }
+  Answer Ask();  // sends a line and waits for the answer
+
+ private:
+  int fd_ = -1;
+  int error_ = 0;
+  std::chrono::milliseconds timeout_;
+};
+
+Answer AskTcp(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port);
+// One UDP datagram and its answer; from `source_port` when not 0.
+Answer AskUdp(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
+              uint16_t source_port = 0);
+
+}  // namespace pointsman::agent::testing
