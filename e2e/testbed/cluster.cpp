@@ -3,9 +3,9 @@
 #include <fstream>
 #include <random>
 #include <sstream>
+#include <sys/stat.h>
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 namespace pointsman::e2e {
@@ -45,6 +45,11 @@ std::string ReadWhole(const fs::path& path) {
   std::stringstream text;
   text << file.rdbuf();
   return text.str();
+}
+
+// The same over reboots, as with a real network card: neighbours remember it.
+std::string MacAddress(const std::string& address) {
+  return fmt::format("02:00:c0:a8:32:{:02x}", std::stoi(address.substr(address.rfind('.') + 1)));
 }
 
 std::string Tail(const std::string& text, std::size_t size) {
@@ -303,9 +308,9 @@ void Cluster::Boot(Machine& machine) {
     spawn.env["POINTSMAN_NODE_CONFIG"] = config;
     machine.process = Spawn(spawn);
     AwaitNetworkNamespace(machine);
-    RunIp("link add " + machine.uplink + " type veth peer name eth0 netns " +
-          std::to_string(machine.process.pid()) + "\nlink set " + machine.uplink +
-          " master underlay up\n");
+    RunIp("link add " + machine.uplink + " type veth peer name eth0 address " +
+          MacAddress(machine.address) + " netns " + std::to_string(machine.process.pid()) +
+          "\nlink set " + machine.uplink + " master underlay up\n");
     return;
   }
   spawn.net_ns = sandbox_->net_ns();
@@ -322,7 +327,8 @@ void Cluster::Boot(Machine& machine) {
                 "panic=1",
                 "uml_dir=/run/uml",
                 "umid=" + machine.options.name,
-                "vec0:transport=tap,ifname=" + machine.uplink + ",depth=128,gro=1",
+                "vec0:transport=tap,ifname=" + machine.uplink +
+                    ",depth=128,gro=1,mac=" + MacAddress(machine.address),
                 "POINTSMAN_NODE_CONFIG=" + config.string()};
   machine.process = Spawn(spawn);
 }
