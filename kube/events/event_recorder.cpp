@@ -140,7 +140,6 @@ class EventRecorder::Impl {
     for (;;) {
       changed_.wait(lock, [&] { return closing_ || !queue_.empty(); });
       if (queue_.empty() || abort_.stop_requested()) break;
-      // It stays in the queue's count until it is sent.
       const Occurrence occurrence = std::move(queue_.front());
       queue_.pop_front();
       lock.unlock();

@@ -1,0 +1,169 @@
+#include "kube/events/event_recorder.h"
+
+#include <condition_variable>
+#include <mutex>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "kube/events/lru_map.h"
+#include "kube/http/test_server.h"
+
+namespace pointsman::kube {
+namespace {
+
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+using ::testing::MatchesRegex;
+using ::testing::StartsWith;
+
+class EventRecorderTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    TestServer::Options options;
+    options.certificate = authority_.Issue("server", "IP:127.0.0.1");
+    server_ = std::make_unique<TestServer>(options, [this](const auto& request, auto& reply) {
+      int status = 0;
+      {
+        const std::lock_guard lock(mutex_);
+        requests_.push_back(request);
+        status = request.method == "PATCH" ? patch_status_ : post_status_;
+        changed_.notify_all();
+      }
+      if (status == 0) {
+        reply.WaitForPeerToLeave();
+      } else {
+        reply.Json(status, "{}");
+      }
+    });
+    Config config;
+    config.server = server_->url();
+    config.ca_pem = authority_.ca_pem();
+    client_ = std::make_unique<Client>(MakeTransport(config));
+  }
+  std::vector<TestServer::Request> Wait(size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, seconds(20), [&] { return requests_.size() >= count; });
+    return requests_;
+  }
+
+  const TestAuthority authority_{"CA"};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<TestServer::Request> requests_;
+  int post_status_ = 201;  // 0: never answers
+  int patch_status_ = 200;
+  std::unique_ptr<TestServer> server_;
+  std::unique_ptr<Client> client_;
+  const ObjectReference about_ = ReferenceTo({{"apiVersion", "pointsman.io/v1alpha1"},
+                                              {"kind", "NodeProxy"},
+                                              {"metadata", {{"name", "node-1"}, {"uid", "u1"}}}});
+};
+
+TEST_F(EventRecorderTest, WritesAnEvent) {
+  EventRecorder recorder(*client_, "pointsman-agent", "node-1");
+  recorder.Emit(about_, EventType::kWarning, "ModuleMissing", "ip_vs is missing");
+  const auto requests = Wait(1);
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(requests[0].method, "POST");
+  EXPECT_EQ(requests[0].target, "/api/v1/namespaces/default/events");
+  const Json event = Json::parse(requests[0].body);
+  EXPECT_THAT(event["metadata"]["name"].get<std::string>(), MatchesRegex("node-1\\.[0-9a-f]+"));
+  EXPECT_EQ(event["kind"], "Event");
+  EXPECT_EQ(event["metadata"]["namespace"], "default");
+  EXPECT_EQ(event["involvedObject"], (Json{{"apiVersion", "pointsman.io/v1alpha1"},
+                                           {"kind", "NodeProxy"},
+                                           {"name", "node-1"},
+                                           {"uid", "u1"}}));
+  EXPECT_EQ(event["type"], "Warning");
+  EXPECT_EQ(event["reason"], "ModuleMissing");
+  EXPECT_EQ(event["message"], "ip_vs is missing");
+  EXPECT_EQ(event["source"], (Json{{"component", "pointsman-agent"}, {"host", "node-1"}}));
+  EXPECT_EQ(event["reportingComponent"], "pointsman-agent");
+  EXPECT_EQ(event["count"], 1);
+  EXPECT_EQ(event["firstTimestamp"], event["lastTimestamp"]);
+  EXPECT_THAT(event["firstTimestamp"].get<std::string>(), MatchesRegex("....-..-..T..:..:..Z"));
+}
+
+TEST_F(EventRecorderTest, CountsRepeats) {
+  EventRecorder recorder(*client_, "c", "");
+  for (int i = 0; i < 3; ++i)
+    recorder.Emit(about_, EventType::kNormal, "R", "same");
+  recorder.Emit(about_, EventType::kNormal, "R", "other");
+  const auto requests = Wait(4);
+  ASSERT_EQ(requests.size(), 4U);
+  const std::string name = Json::parse(requests[0].body)["metadata"]["name"];
+  EXPECT_THAT(requests[2].target, StartsWith("/api/v1/namespaces/default/events/" + name));
+  EXPECT_EQ(requests[2].method, "PATCH");
+  EXPECT_EQ(Json::parse(requests[2].body)["count"], 3);
+  EXPECT_EQ(requests[3].method, "POST");
+}
+
+TEST_F(EventRecorderTest, WritesAnewWhatHasExpired) {
+  patch_status_ = 404;
+  EventRecorder recorder(*client_, "c", "");
+  recorder.Emit(about_, EventType::kNormal, "R", "same");
+  recorder.Emit(about_, EventType::kNormal, "R", "same");
+  const auto requests = Wait(3);
+  ASSERT_EQ(requests.size(), 3U);
+  EXPECT_EQ(requests[1].method, "PATCH");
+  EXPECT_EQ(requests[2].method, "POST");
+  EXPECT_EQ(Json::parse(requests[2].body)["count"], 1);
+}
+
+TEST_F(EventRecorderTest, CutsOffASourceThatFloods) {
+  ObjectReference quiet = about_;
+  quiet.name = "node-2";
+  {
+    EventRecorder recorder(*client_, "c", "");
+    for (int i = 0; i < 1000; ++i) {
+      recorder.Emit(about_, EventType::kNormal, "R", "message " + std::to_string(i));
+    }
+    recorder.Emit(quiet, EventType::kNormal, "R", "mine");
+    EXPECT_EQ(recorder.Dropped(), 975U);
+    Wait(26);
+  }
+  EXPECT_EQ(requests_.size(), 26U);
+  EXPECT_EQ(Json::parse(requests_.back().body)["message"], "mine");
+}
+
+TEST_F(EventRecorderTest, CountsWhatTheServerRefuses) {
+  post_status_ = 403;
+  EventRecorder recorder(*client_, "c", "");
+  recorder.Emit(about_, EventType::kNormal, "R", "m");
+  Wait(1);
+  const auto deadline = steady_clock::now() + seconds(10);
+  while (recorder.Dropped() == 0 && steady_clock::now() < deadline)
+    std::this_thread::yield();
+  EXPECT_EQ(recorder.Dropped(), 1U);
+}
+
+TEST_F(EventRecorderTest, NeverBlocksAndEndsInTimeWhenTheServerHangs) {
+  post_status_ = 0;
+  auto recorder = std::make_unique<EventRecorder>(*client_, "c", "");
+  const auto start = steady_clock::now();
+  for (int i = 0; i < 3000; ++i) {
+    ObjectReference about = about_;
+    about.name = "node-" + std::to_string(i);
+    recorder->Emit(about, EventType::kNormal, "R", "m");
+  }
+  EXPECT_LT(steady_clock::now() - start, seconds(1));
+  EXPECT_GE(recorder->Dropped(), 1999U);
+  const auto end = steady_clock::now();
+  recorder.reset();
+  EXPECT_LT(steady_clock::now() - end, seconds(3));
+}
+
+TEST(LruMapTest, ForgetsWhatWasUsedLongestAgo) {
+  LruMap<int, int> map(2);
+  map[1] = 10;
+  map[2] = 20;
+  EXPECT_EQ(map[1], 10);
+  map[3] = 30;
+  EXPECT_EQ(map.size(), 2U);
+  EXPECT_EQ(map[1], 10);
+  EXPECT_EQ(map[2], 0);
+}
+
+}  // namespace
+}  // namespace pointsman::kube

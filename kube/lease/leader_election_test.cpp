@@ -1,0 +1,255 @@
+#include "kube/lease/leader_election.h"
+
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "kube/http/test_server.h"
+
+namespace pointsman::kube {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+using ::testing::MatchesRegex;
+
+// Keeps one Lease as the API server does: a stale resourceVersion is a conflict.
+class LeaseServer {
+ public:
+  LeaseServer() {
+    TestServer::Options options;
+    options.certificate = authority_.Issue("server", "IP:127.0.0.1");
+    server_ = std::make_unique<TestServer>(
+        options, [this](const auto& request, auto& reply) { Serve(request, reply); });
+  }
+  Client MakeClient() const {
+    Config config;
+    config.server = server_->url();
+    config.ca_pem = authority_.ca_pem();
+    return Client(MakeTransport(config));
+  }
+  Json Spec() {
+    const std::lock_guard lock(mutex_);
+    return lease_.is_null() ? Json() : lease_["spec"];
+  }
+  void SetSpec(const Json& spec) {
+    const std::lock_guard lock(mutex_);
+    lease_ = {{"metadata", {{"name", "op"}, {"namespace", "ns"}}}, {"spec", spec}};
+    Stamp();
+  }
+
+  enum class Mode { kServe, kFail, kHang };
+  std::atomic<Mode> mode{Mode::kServe};
+
+ private:
+  void Stamp() { lease_["metadata"]["resourceVersion"] = std::to_string(++version_); }
+  void Serve(const TestServer::Request& request, TestServer::Reply& reply) {
+    if (mode == Mode::kHang) {
+      reply.WaitForPeerToLeave();
+      return;
+    }
+    std::string body;
+    int status = 200;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto fail = [&](int code, const char* reason) {
+        status = code;
+        body = Json{{"kind", "Status"}, {"code", code}, {"reason", reason}}.dump();
+      };
+      if (mode == Mode::kFail) {
+        fail(403, "Forbidden");
+      } else if (request.method == "POST") {
+        if (lease_.is_null()) {
+          lease_ = Json::parse(request.body);
+          Stamp();
+        } else {
+          fail(409, "AlreadyExists");
+        }
+      } else if (lease_.is_null()) {
+        fail(404, "NotFound");
+      } else if (request.method == "PUT") {
+        Json lease = Json::parse(request.body);
+        if (lease["metadata"]["resourceVersion"] == lease_["metadata"]["resourceVersion"]) {
+          lease_ = std::move(lease);
+          Stamp();
+        } else {
+          fail(409, "Conflict");
+        }
+      }
+      if (body.empty()) body = lease_.dump();
+    }
+    reply.Json(status, body);
+  }
+
+  const TestAuthority authority_{"CA"};
+  std::mutex mutex_;
+  Json lease_;
+  int version_ = 0;
+  std::unique_ptr<TestServer> server_;
+};
+
+LeaderElectionOptions Options(const std::string& identity) {
+  LeaderElectionOptions options;
+  options.ns = "ns";
+  options.name = "op";
+  options.identity = identity;
+  options.lease_duration = milliseconds(2000);
+  options.renew_deadline = milliseconds(1000);
+  options.retry_period = milliseconds(100);
+  return options;
+}
+
+// One candidate on a thread of its own.
+class Candidate {
+ public:
+  Candidate(const LeaseServer& server, const LeaderElectionOptions& options)
+      : client_(server.MakeClient()), result_(std::async(std::launch::async, [this, options] {
+          return RunWithLeaderElection(
+              client_, options,
+              [this](std::stop_token stop) {
+                began_.set_value(steady_clock::now());
+                std::mutex mutex;
+                std::condition_variable_any never;
+                std::unique_lock lock(mutex);
+                never.wait(lock, stop, [] { return false; });
+                ended_at_ = steady_clock::now();
+              },
+              stop_.get_token());
+        })) {}
+  ~Candidate() { stop_.request_stop(); }
+
+  steady_clock::time_point WaitUntilLeading() { return began_future_.get(); }
+  bool LeadsWithin(milliseconds time) {
+    return began_future_.wait_for(time) == std::future_status::ready;
+  }
+  bool Stop() {
+    stop_.request_stop();
+    return result_.get();
+  }
+  bool Result() { return result_.get(); }
+  steady_clock::time_point ended_at() const { return ended_at_; }
+
+ private:
+  Client client_;
+  std::stop_source stop_;
+  std::promise<steady_clock::time_point> began_;
+  std::shared_future<steady_clock::time_point> began_future_ = began_.get_future().share();
+  steady_clock::time_point ended_at_{};
+  std::future<bool> result_;
+};
+
+TEST(LeaderElectionTest, MakesTheLeaseRenewsAndReleasesIt) {
+  LeaseServer server;
+  Candidate one(server, Options("one"));
+  one.WaitUntilLeading();
+  const Json first = server.Spec();
+  EXPECT_EQ(first["holderIdentity"], "one");
+  EXPECT_EQ(first["leaseDurationSeconds"], 2);
+  EXPECT_EQ(first["leaseTransitions"], 0);
+  EXPECT_THAT(first["renewTime"].get<std::string>(), MatchesRegex("....-..-..T..:..:..\\.......Z"));
+  const auto deadline = steady_clock::now() + seconds(10);
+  while (server.Spec()["renewTime"] == first["renewTime"] && steady_clock::now() < deadline) {
+    std::this_thread::yield();
+  }
+  EXPECT_NE(server.Spec()["renewTime"], first["renewTime"]);
+  EXPECT_EQ(server.Spec()["acquireTime"], first["acquireTime"]);
+  EXPECT_TRUE(one.Stop());
+  EXPECT_EQ(server.Spec()["holderIdentity"], "");
+
+  Candidate two(server, Options("two"));
+  EXPECT_TRUE(two.LeadsWithin(milliseconds(1500)));  // it need not wait for the duration
+  EXPECT_EQ(server.Spec()["leaseTransitions"], 1);
+  EXPECT_TRUE(two.Stop());
+}
+
+TEST(LeaderElectionTest, OneLeadsAndTheOtherWaits) {
+  LeaseServer server;
+  Candidate one(server, Options("one"));
+  one.WaitUntilLeading();
+  Candidate two(server, Options("two"));
+  EXPECT_FALSE(two.LeadsWithin(milliseconds(3000)));  // longer than the duration: it is renewed
+  EXPECT_TRUE(one.Stop());
+  EXPECT_TRUE(two.LeadsWithin(seconds(10)));
+  EXPECT_EQ(server.Spec()["holderIdentity"], "two");
+}
+
+TEST(LeaderElectionTest, TakesOverADeadHoldersLeaseByItsOwnClock) {
+  LeaseServer server;
+  // The holder's clock is years ahead; that must not matter.
+  server.SetSpec({{"holderIdentity", "dead"},
+                  {"leaseDurationSeconds", 1},
+                  {"renewTime", "2099-01-01T00:00:00.000000Z"},
+                  {"leaseTransitions", 4}});
+  const auto start = steady_clock::now();
+  Candidate two(server, Options("two"));
+  EXPECT_GE(two.WaitUntilLeading() - start, seconds(1));
+  EXPECT_EQ(server.Spec()["leaseTransitions"], 5);
+}
+
+TEST(LeaderElectionTest, TakesALeaseWithNullFields) {
+  LeaseServer server;
+  server.SetSpec({{"holderIdentity", nullptr}, {"renewTime", nullptr}});
+  Candidate one(server, Options("one"));
+  EXPECT_TRUE(one.LeadsWithin(seconds(10)));
+}
+
+TEST(LeaderElectionTest, StopsLeadingWhenItCannotRenew) {
+  for (const auto mode : {LeaseServer::Mode::kFail, LeaseServer::Mode::kHang}) {
+    LeaseServer server;
+    Candidate one(server, Options("one"));
+    one.WaitUntilLeading();
+    const auto start = steady_clock::now();
+    server.mode = mode;
+    EXPECT_FALSE(one.Result());
+    // At the renew deadline, which is before another may take the lease.
+    EXPECT_LT(one.ended_at() - start, milliseconds(1900));
+    EXPECT_GE(one.ended_at() - start, milliseconds(700));
+    EXPECT_EQ(server.Spec()["holderIdentity"], "one");
+  }
+}
+
+TEST(LeaderElectionTest, StopsLeadingWhenAnotherHoldsIt) {
+  LeaseServer server;
+  Candidate one(server, Options("one"));
+  one.WaitUntilLeading();
+  server.SetSpec({{"holderIdentity", "thief"}, {"leaseDurationSeconds", 60}});
+  EXPECT_FALSE(one.Result());
+  EXPECT_EQ(server.Spec()["holderIdentity"], "thief");
+}
+
+TEST(LeaderElectionTest, StopEndsAWaitingCandidateAtOnce) {
+  LeaseServer server;
+  server.mode = LeaseServer::Mode::kHang;
+  Candidate one(server, Options("one"));
+  EXPECT_FALSE(one.LeadsWithin(milliseconds(200)));
+  const auto start = steady_clock::now();
+  EXPECT_TRUE(one.Stop());
+  EXPECT_LT(steady_clock::now() - start, seconds(1));
+}
+
+TEST(LeaderElectionTest, ThrowsOnWhatLeadThrowsAndReleases) {
+  LeaseServer server;
+  Client client = server.MakeClient();
+  EXPECT_THROW(
+      RunWithLeaderElection(client, Options("one"),
+                            [](const std::stop_token&) { throw std::out_of_range("mine"); }, {}),
+      std::out_of_range);
+  EXPECT_EQ(server.Spec()["holderIdentity"], "");
+}
+
+TEST(LeaderElectionTest, RefusesOptionsThatCannotWork) {
+  LeaseServer server;
+  Client client = server.MakeClient();
+  LeaderElectionOptions options = Options("one");
+  options.renew_deadline = options.lease_duration;
+  const auto lead = [](const std::stop_token&) {};
+  EXPECT_THROW(RunWithLeaderElection(client, options, lead, {}), std::invalid_argument);
+  EXPECT_THROW(RunWithLeaderElection(client, Options(""), lead, {}), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace pointsman::kube
