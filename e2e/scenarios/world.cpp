@@ -1,0 +1,489 @@
+#include "e2e/scenarios/world.h"
+
+#include <arpa/inet.h>
+#include <fstream>
+#include <netinet/in.h>
+#include <sstream>
+#include <sys/socket.h>
+#include <thread>
+
+#include <signal.h>
+#include <unistd.h>
+
+namespace pointsman::e2e {
+namespace {
+
+using kube::Json;
+namespace resources = kube::resources;
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr char kNamespace[] = "pointsman-system";
+
+// A port of 127.0.0.1 that is free now.
+uint16_t FreePort() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    throw std::system_error(errno, std::generic_category(), "a free port of 127.0.0.1");
+  }
+  close(fd);
+  return ntohs(address.sin_port);
+}
+
+std::string ReadFile(const fs::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// The last lines of a log, for a failure's text.
+std::string Tail(const fs::path& path, size_t bytes = 3000) {
+  const std::string text = ReadFile(path);
+  return text.size() <= bytes ? text : "…" + text.substr(text.size() - bytes);
+}
+
+std::string KubectlPath() {
+  // Read by the single-threaded part of a test.
+  const char* path = std::getenv("POINTSMAN_KUBECTL");  // NOLINT(concurrency-mt-unsafe)
+  return path != nullptr && *path != '\0' ? path : "kubectl";
+}
+
+int64_t Number(const Json& object, const char* name) {
+  return object.is_object() && object.contains(name) ? object.at(name).get<int64_t>() : 0;
+}
+
+Json ServiceObject(const World::ServiceSpec& spec) {
+  Json ports = Json::array();
+  for (const char* protocol : {"TCP", "UDP"}) {
+    Json port = {{"name", protocol == std::string("TCP") ? "tcp" : "udp"},
+                 {"protocol", protocol},
+                 {"port", spec.port},
+                 {"targetPort", spec.target_port}};
+    if (spec.node_port != 0) port["nodePort"] = spec.node_port;
+    ports.push_back(std::move(port));
+  }
+  Json object = {
+      {"apiVersion", "v1"},
+      {"kind", "Service"},
+      {"metadata", {{"name", spec.name}, {"namespace", "default"}}},
+      {"spec",
+       {{"type", spec.node_port != 0 ? "NodePort" : "ClusterIP"}, {"ports", std::move(ports)}}}};
+  if (!spec.cluster_ip.empty()) object["spec"]["clusterIP"] = spec.cluster_ip;
+  return object;
+}
+
+Json SliceObject(const World::ServiceSpec& spec, const kube::Resource& resource) {
+  Json endpoints = Json::array();
+  for (const std::string& address : spec.endpoints) {
+    Json endpoint = {{"addresses", {address}}, {"conditions", {{"ready", true}}}};
+    const auto node = spec.endpoint_nodes.find(address);
+    if (node != spec.endpoint_nodes.end()) {
+      if (resource.version == "v1") {
+        endpoint["nodeName"] = node->second;
+      } else {
+        endpoint["topology"] = {{"kubernetes.io/hostname", node->second}};
+      }
+    }
+    endpoints.push_back(std::move(endpoint));
+  }
+  return {{"apiVersion", resource.ApiVersion()},
+          {"kind", "EndpointSlice"},
+          {"metadata",
+           {{"name", spec.name + "-1"},
+            {"namespace", "default"},
+            {"labels",
+             {{"kubernetes.io/service-name", spec.name},
+              {"endpointslice.kubernetes.io/managed-by", "pointsman-e2e"}}}}},
+          {"addressType", "IPv4"},
+          {"endpoints", std::move(endpoints)},
+          {"ports",
+           {{{"name", "tcp"}, {"protocol", "TCP"}, {"port", spec.target_port}},
+            {{"name", "udp"}, {"protocol", "UDP"}, {"port", spec.target_port}}}}};
+}
+
+}  // namespace
+
+std::string MissingForACluster() {
+  if (geteuid() != 0) return "needs root";
+  if (access("/usr/bin/linux.uml", X_OK) != 0) {
+    return "needs linux.uml (Debian package user-mode-linux)";
+  }
+  if (access("/dev/net/tun", R_OK) != 0) return "needs /dev/net/tun";
+  return "";
+}
+
+int64_t LoadReport::Attempts() const {
+  return Number(json.value("tcp", Json()), "attempts") +
+         Number(json.value("udp", Json()), "attempts");
+}
+int64_t LoadReport::Failed() const {
+  return Number(json.value("tcp", Json()), "failed") + Number(json.value("udp", Json()), "failed");
+}
+int64_t LoadReport::BrokenStreams() const {
+  return Number(json.value("streams", Json()), "broken");
+}
+int64_t LoadReport::Streams() const {
+  return Number(json.value("streams", Json()), "opened");
+}
+std::string LoadReport::Summary() const {
+  return fmt::format("{} new connections, {} failed; {} streams, {} broken", Attempts(), Failed(),
+                     Streams(), BrokenStreams());
+}
+
+World::World(WorldOptions options) : options_(std::move(options)) {}
+
+World::~World() {
+  // First what is in the sandbox's process namespace, or the sandbox cannot end.
+  operator_.Kill();
+  control_plane_.Kill();
+}
+
+void World::Start() {
+  fs::create_directories(options_.dir);
+  ClusterOptions cluster;
+  cluster.dir = options_.dir;
+  cluster.nodes = options_.nodes;
+  cluster_ = std::make_unique<Cluster>(std::move(cluster));
+  cluster_->Start();
+
+  port_ = FreePort();
+  host_url_ = fmt::format("https://127.0.0.1:{}", port_);
+  cluster_url_ = fmt::format("https://{}:6443", Cluster::kControlPlaneAddress);
+  StartControlPlane();
+  kubeconfig_ = MintKubeconfig("admin", {"system:masters"}, host_url_, "kubeconfig");
+  api_ = std::make_shared<kube::Client>(
+      std::shared_ptr<kube::Transport>(kube::MakeTransport(kube::LoadKubeconfig(kubeconfig_))));
+
+  const fs::path source = options_.source_dir;
+  MustKubectl({"apply", "-f", source / "manifests/base/namespace.yaml"});
+  MustKubectl({"apply", "-f", source / "crds/pointsman.io_proxyconfigurations.yaml", "-f",
+               source / "crds/pointsman.io_nodeproxies.yaml"});
+  MustKubectl({"wait", "--for=condition=Established", "--timeout=30s", "crd",
+               "proxyconfigurations.pointsman.io", "nodeproxies.pointsman.io"});
+  MustKubectl({"apply", "-n", kNamespace, "-f", source / "manifests/base/service-accounts.yaml",
+               "-f", source / "manifests/base/rbac-operator.yaml", "-f",
+               source / "manifests/base/rbac-node-agent.yaml"});
+  // The programs are who their service accounts are: their RBAC is what is enforced.
+  const std::string accounts = std::string("system:serviceaccounts:") + kNamespace;
+  MintKubeconfig(std::string("system:serviceaccount:") + kNamespace + ":pointsman-operator",
+                 {"system:serviceaccounts", accounts, "system:authenticated"}, host_url_,
+                 "operator.kubeconfig");
+  MintKubeconfig(std::string("system:serviceaccount:") + kNamespace + ":pointsman-node-agent",
+                 {"system:serviceaccounts", accounts, "system:authenticated"}, cluster_url_,
+                 "agent.kubeconfig");
+  for (const Node& node : cluster_->nodes()) {
+    Json object = {
+        {"apiVersion", "v1"},
+        {"kind", "Node"},
+        {"metadata",
+         {{"name", node.name()},
+          {"labels", {{"kubernetes.io/hostname", node.name()}, {"kubernetes.io/os", "linux"}}}}},
+        {"spec", {{"podCIDR", node.pod_cidr()}, {"podCIDRs", {node.pod_cidr()}}}}};
+    api_->Create(resources::kNodes, "", object);
+    const Json status = {{"addresses",
+                          {{{"type", "InternalIP"}, {"address", node.address()}},
+                           {{"type", "Hostname"}, {"address", node.name()}}}},
+                         {"conditions",
+                          {{{"type", "Ready"},
+                            {"status", "True"},
+                            {"reason", "KubeletReady"},
+                            {"message", "the test node answers"},
+                            {"lastHeartbeatTime", "2026-01-01T00:00:00Z"},
+                            {"lastTransitionTime", "2026-01-01T00:00:00Z"}}}}};
+    api_->Patch(resources::kNodes, "", node.name(), kube::PatchType::kMerge, {{"status", status}},
+                "status");
+  }
+}
+
+std::string World::MintKubeconfig(const std::string& user, const std::vector<std::string>& groups,
+                                  const std::string& server, const std::string& file) {
+  const fs::path out = options_.dir / file;
+  SpawnOptions mint;
+  mint.argv = {cluster_->Program("pointsman-control-plane"),
+               "kubeconfig",
+               "--pki-dir",
+               options_.dir / "pki",
+               "--user",
+               user,
+               "--server",
+               server,
+               "--out",
+               out};
+  for (const std::string& group : groups) {
+    mint.argv.emplace_back("--group");
+    mint.argv.push_back(group);
+  }
+  const RunResult result = Run(mint);
+  if (result.exit != 0) throw std::runtime_error("minting " + file + ": " + result.out);
+  return out;
+}
+
+Process World::SpawnProgram(const std::vector<std::string>& argv, const std::string& log) {
+  SpawnOptions spawn;
+  spawn.argv = argv;
+  spawn.log = options_.dir / log;
+  // In the sandbox's process namespace it ends with the sandbox, whatever happens to us.
+  spawn.pid_ns = cluster_->sandbox().pid_ns();
+  return Spawn(spawn);
+}
+
+void World::StartControlPlane() {
+  const fs::path ready = options_.dir / "control-plane.ready";
+  fs::remove(ready);
+  control_plane_ =
+      SpawnProgram({cluster_->Program("pointsman-control-plane"), "--data-dir",
+                    options_.dir / "api-data", "--pki-dir", options_.dir / "pki", "--listen",
+                    fmt::format("127.0.0.1:{}", port_), "--listen",
+                    fmt::format("{}@{}:6443", cluster_->sandbox().NetworkNamespacePath(),
+                                Cluster::kControlPlaneAddress),
+                    "--san", "127.0.0.1", "--san", Cluster::kControlPlaneAddress,
+                    "--emulate-version", options_.kubernetes_version, "--ready-file", ready},
+                   "control-plane.log");
+  Await(
+      "the control plane serves", [&] { return fs::exists(ready) || !control_plane_.Running(); },
+      std::chrono::seconds(20), [&] { return Tail(options_.dir / "control-plane.log"); });
+  if (!control_plane_.Running()) {
+    throw std::runtime_error("the control plane ended: " + control_plane_.HowEnded() + "\n" +
+                             Tail(options_.dir / "control-plane.log"));
+  }
+}
+
+void World::KillControlPlane() {
+  control_plane_.Kill();
+}
+
+void World::StartOperator() {
+  operator_ = SpawnProgram(
+      {cluster_->Program("pointsman-operator"), "--kubeconfig",
+       options_.dir / "operator.kubeconfig", "--namespace", kNamespace, "--leader-elect=false",
+       "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0"},
+      "operator.log");
+}
+
+void World::KillOperator() {
+  operator_.Kill();
+}
+
+void World::StartAgent(const std::string& name) {
+  const Node& node = cluster_->node(name);
+  agents_[name] = node.client().Start(
+      {cluster_->Program("pointsman-node-agent"), "--kubeconfig", options_.dir / "agent.kubeconfig",
+       "--node-name", name, "--metrics-bind-address", "0.0.0.0:10249"},
+      options_.dir / (name + "-agent.log"));
+}
+
+void World::StartAgents() {
+  for (const Node& node : cluster_->nodes())
+    StartAgent(node.name());
+}
+
+void World::KillAgent(const std::string& name, int signal) {
+  const NodeClient& client = cluster_->node(name).client();
+  const pid_t pid = agents_.at(name);
+  client.Signal(pid, signal);
+  Await(
+      "the agent of " + name + " ends", [&] { return !client.Status(pid).running; },
+      std::chrono::seconds(15));
+}
+
+std::string World::AddClientPod(const std::string& name, const std::string& pod) {
+  const Node& node = cluster_->node(name);
+  int& next = next_pod_.try_emplace(name, 10).first->second;
+  // "10.244.1.0/24" → "10.244.1.10"
+  const std::string cidr = node.pod_cidr();
+  const std::string ip = cidr.substr(0, cidr.rfind('.') + 1) + std::to_string(next++);
+  node.AddPodNetwork(pod, ip);
+  return ip;
+}
+
+std::string World::AddServerPod(const std::string& name, const std::string& pod,
+                                const std::vector<uint16_t>& ports) {
+  const std::string ip = AddClientPod(name, pod);
+  const Node& node = cluster_->node(name);
+  for (const uint16_t port : ports) {
+    pod_processes_[name + "/" + pod].push_back(
+        node.client().Start({cluster_->Program("pointsman-traffic"), "serve", "--name", pod,
+                             "--tcp", std::to_string(port), "--udp", std::to_string(port)},
+                            options_.dir / (name + "-" + pod + ".log"), {.netns = pod}));
+  }
+  for (const uint16_t port : ports) {
+    Await(
+        fmt::format("pod {} answers on port {}", pod, port),
+        [&] {
+          return node
+              .Exec({cluster_->Program("pointsman-traffic"), "connect",
+                     fmt::format("{}:{}", ip, port), "--timeout", "1s"},
+                    {.netns = pod})
+              .ok();
+        },
+        std::chrono::seconds(20));
+  }
+  return ip;
+}
+
+void World::RemovePod(const std::string& name, const std::string& pod) {
+  const Node& node = cluster_->node(name);
+  for (const pid_t pid : pod_processes_[name + "/" + pod])
+    node.client().Signal(pid, SIGKILL);
+  pod_processes_.erase(name + "/" + pod);
+  node.RemovePodNetwork(pod);
+}
+
+void World::CreateServices(const std::vector<ServiceSpec>& services) {
+  const bool v1 = options_.kubernetes_version != "1.20";
+  const kube::Resource& slices =
+      v1 ? resources::kEndpointSlices : resources::kEndpointSlicesV1Beta1;
+  for (const ServiceSpec& service : services) {
+    api_->Create(resources::kServices, "default", ServiceObject(service));
+    api_->Create(slices, "default", SliceObject(service, slices));
+  }
+}
+
+void World::SetEndpoints(const ServiceSpec& service) {
+  const bool v1 = options_.kubernetes_version != "1.20";
+  const kube::Resource& slices =
+      v1 ? resources::kEndpointSlices : resources::kEndpointSlicesV1Beta1;
+  api_->Patch(slices, "default", service.name + "-1", kube::PatchType::kMerge,
+              {{"endpoints", SliceObject(service, slices).at("endpoints")}});
+}
+
+World::Load World::StartLoad(const Node& node, const std::string& netns,
+                             const std::vector<std::string>& targets, int new_per_second,
+                             const std::string& protocol, int streams) {
+  const std::string stem = options_.dir / fmt::format("load-{}", ++loads_);
+  std::string joined;
+  for (const std::string& target : targets)
+    joined += (joined.empty() ? "" : ",") + target;
+  Load load{node.name(), -1, stem + ".json", stem + ".log"};
+  load.pid = node.client().Start(
+      {cluster_->Program("pointsman-traffic"), "load", "--targets", joined, "--new-per-second",
+       std::to_string(new_per_second), "--protocol", protocol, "--streams", std::to_string(streams),
+       "--stream-interval", "100ms", "--timeout", "3s", "--report", load.report_path, "--progress"},
+      load.log_path, {.netns = netns});
+  return load;
+}
+
+LoadReport World::StopLoad(const Load& load) {
+  const NodeClient& client = load.node == cluster_->outside().name()
+                                 ? cluster_->outside().client()
+                                 : cluster_->node(load.node).client();
+  client.Signal(load.pid, SIGTERM);
+  Await(
+      "the load ends", [&] { return !client.Status(load.pid).running; }, std::chrono::seconds(20),
+      [&] { return Tail(load.log_path); });
+  const std::string text = ReadFile(load.report_path);
+  if (text.empty()) throw std::runtime_error("the load left no report:\n" + Tail(load.log_path));
+  return {Json::parse(text)};
+}
+
+void World::AwaitLoadRunning(const Load& load) {
+  Await(
+      "the load runs",
+      [&] {
+        std::istringstream lines(ReadFile(load.log_path));
+        int count = 0;
+        for (std::string line; std::getline(lines, line);)
+          ++count;
+        return count >= 3;
+      },
+      std::chrono::seconds(20), [&] { return Tail(load.log_path); });
+}
+
+RunResult World::Kubectl(std::vector<std::string> args, const std::string& input) {
+  SpawnOptions options;
+  options.argv = {KubectlPath(), "--kubeconfig", kubeconfig_, "--cache-dir",
+                  options_.dir / "kubectl-cache"};
+  options.argv.insert(options.argv.end(), args.begin(), args.end());
+  return Run(std::move(options), input);
+}
+
+std::string World::MustKubectl(std::vector<std::string> args, const std::string& input) {
+  std::string command = "kubectl";
+  for (const std::string& arg : args)
+    command += " " + arg;
+  const RunResult result = Kubectl(std::move(args), input);
+  if (result.exit != 0) {
+    throw std::runtime_error(
+        fmt::format("{}: exit status {}\n{}", command, result.exit, result.out));
+  }
+  return result.out;
+}
+
+void World::Apply(const std::string& yaml) {
+  MustKubectl({"apply", "-f", "-"}, yaml);
+}
+
+void World::Await(const std::string& what, const std::function<bool()>& holds,
+                  std::chrono::seconds timeout, const std::function<std::string()>& last) {
+  const auto deadline = Clock::now() + timeout;
+  while (!holds()) {
+    if (Clock::now() >= deadline) {
+      throw std::runtime_error(fmt::format("after {} s still not: {}{}", timeout.count(), what,
+                                           last ? "\n" + last() : std::string()));
+    }
+    // What is waited for has no notice to wait on.
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+Json World::NodeProxy(const std::string& node) {
+  try {
+    return api_->Get(resources::kNodeProxies, "", node);
+  } catch (const kube::ApiError& error) {
+    if (error.IsNotFound()) return nullptr;
+    throw;
+  }
+}
+
+Json World::ProxyConfiguration(const std::string& name) {
+  return api_->Get(resources::kProxyConfigurations, "", name);
+}
+
+void World::AwaitRollout(const std::string& name, std::chrono::seconds timeout) {
+  const auto get = [&]() -> Json {
+    try {
+      return ProxyConfiguration(name);
+    } catch (const kube::TransportError&) {  // scenarios kill the control plane
+      return nullptr;
+    }
+  };
+  Await(
+      "ProxyConfiguration " + name + " is rolled out",
+      [&] {
+        const Json object = get();
+        if (!object.is_object() || !object.contains("status")) return false;
+        const Json& status = object.at("status");
+        return Number(status, "observedGeneration") ==
+                   Number(object.at("metadata"), "generation") &&
+               status.value("phase", "") == "Complete";
+      },
+      timeout,
+      [&] {
+        std::string text = get().dump(1) + "\n";
+        for (const Node& node : cluster_->nodes()) {
+          text += node.name() + " agent:\n" +
+                  Tail(options_.dir / (node.name() + "-agent.log"), 1500) + "\n";
+        }
+        return text + "operator:\n" + Tail(options_.dir / "operator.log", 2000);
+      });
+}
+
+void World::AwaitMode(const std::string& node, const std::string& mode,
+                      std::chrono::seconds timeout) {
+  Await(
+      fmt::format("{} serves in mode {} and drains nothing", node, mode),
+      [&] {
+        const Json proxy = NodeProxy(node);
+        if (!proxy.is_object() || !proxy.contains("status")) return false;
+        const Json& status = proxy.at("status");
+        return status.value("activeMode", "") == mode && status.value("drainingMode", "").empty();
+      },
+      timeout,
+      [&] { return NodeProxy(node).dump(1) + "\n" + Tail(options_.dir / (node + "-agent.log")); });
+}
+
+}  // namespace pointsman::e2e

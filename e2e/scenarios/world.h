@@ -1,0 +1,130 @@
+// A whole cluster for a scenario: nodes that are kernels of their own, the local control plane, the
+// operator and the agents as real processes, pods with real servers, and load that counts failures.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "e2e/testbed/cluster.h"
+#include "e2e/testbed/process.h"
+#include "kube/client/client.h"
+
+namespace pointsman::e2e {
+
+// What the machine lacks for such a cluster; "": nothing.
+std::string MissingForACluster();
+
+struct WorldOptions {
+  std::filesystem::path dir;  // logs and state; kept afterwards
+  std::vector<NodeOptions> nodes;
+  std::string kubernetes_version = "1.35";  // what the control plane emulates
+  std::filesystem::path source_dir;         // of crds/ and manifests/
+};
+
+// The report of `pointsman-traffic load`.
+struct LoadReport {
+  kube::Json json;
+  int64_t Attempts() const;  // new connections, TCP and UDP
+  int64_t Failed() const;    // of these
+  int64_t BrokenStreams() const;
+  int64_t Streams() const;
+  std::string Summary() const;  // one line for a person
+};
+
+// Not thread-safe.
+class World {
+ public:
+  explicit World(WorldOptions options);
+  ~World();
+
+  // Boots nodes and control plane, applies CRDs and RBAC, registers the Nodes.
+  void Start();
+
+  Cluster& cluster() { return *cluster_; }
+  kube::Client& api() { return *api_; }
+  const std::filesystem::path& kubeconfig() const { return kubeconfig_; }
+
+  // Real kubectl against the control plane.
+  RunResult Kubectl(std::vector<std::string> args, const std::string& input = "");
+  // The same, and it must succeed: throws with what it printed. Returns what it printed.
+  std::string MustKubectl(std::vector<std::string> args, const std::string& input = "");
+  void Apply(const std::string& yaml);  // kubectl apply -f -
+
+  void StartControlPlane();
+  void KillControlPlane();  // -9
+  void StartOperator();
+  void KillOperator();  // -9
+  void StartAgent(const std::string& node);
+  void StartAgents();
+  void KillAgent(const std::string& node, int signal);
+
+  // A pod with servers: TCP on each of `ports` and UDP on the same. Returns its address.
+  std::string AddServerPod(const std::string& node, const std::string& pod,
+                           const std::vector<uint16_t>& ports);
+  // A pod to send from. Returns its address.
+  std::string AddClientPod(const std::string& node, const std::string& pod);
+  void RemovePod(const std::string& node, const std::string& pod);
+
+  struct ServiceSpec {
+    std::string name;
+    std::string cluster_ip;
+    uint16_t port = 80;
+    uint16_t node_port = 0;  // 0: type ClusterIP
+    uint16_t target_port = 0;
+    std::vector<std::string> endpoints;                 // pod addresses
+    std::map<std::string, std::string> endpoint_nodes;  // address -> node
+  };
+  // Services (TCP and UDP on the same port) with their EndpointSlices.
+  void CreateServices(const std::vector<ServiceSpec>& services);
+  void SetEndpoints(const ServiceSpec& service);  // replaces the slice's endpoints
+
+  // Load from a node ("" netns) or from a pod on it, until StopLoad.
+  struct Load {
+    std::string node;
+    pid_t pid = -1;
+    std::string report_path;
+    std::string log_path;
+  };
+  Load StartLoad(const Node& node, const std::string& netns,
+                 const std::vector<std::string>& targets, int new_per_second,
+                 const std::string& protocol, int streams);
+  LoadReport StopLoad(const Load& load);
+  // Waits until the load has opened its streams and some connections without a failure.
+  void AwaitLoadRunning(const Load& load);
+
+  // Waits for a condition; when the deadline passes throws with `what` and what `last` says.
+  void Await(const std::string& what, const std::function<bool()>& holds,
+             std::chrono::seconds timeout, const std::function<std::string()>& last = {});
+  kube::Json NodeProxy(const std::string& node);  // null when there is none
+  kube::Json ProxyConfiguration(const std::string& name);
+  // Waits until the ProxyConfiguration's rollout of its newest generation is complete.
+  void AwaitRollout(const std::string& name, std::chrono::seconds timeout);
+  // Waits until that node's NodeProxy says it serves in `mode` and drains nothing.
+  void AwaitMode(const std::string& node, const std::string& mode, std::chrono::seconds timeout);
+
+ private:
+  std::string MintKubeconfig(const std::string& user, const std::vector<std::string>& groups,
+                             const std::string& server, const std::string& file);
+  Process SpawnProgram(const std::vector<std::string>& argv, const std::string& log);
+
+  WorldOptions options_;
+  std::unique_ptr<Cluster> cluster_;
+  std::filesystem::path kubeconfig_;
+  std::string host_url_;
+  std::string cluster_url_;
+  uint16_t port_ = 0;
+  std::shared_ptr<kube::Client> api_;
+  Process control_plane_;
+  Process operator_;
+  std::map<std::string, pid_t> agents_;
+  std::map<std::string, int> next_pod_;  // per node: the last part of the next pod's address
+  std::map<std::string, std::vector<pid_t>> pod_processes_;
+  int loads_ = 0;
+};
+
+}  // namespace pointsman::e2e
