@@ -117,17 +117,18 @@ std::string MissingForACluster() {
 }
 
 int64_t LoadReport::Attempts() const {
-  return Number(json.value("tcp", Json()), "attempts") +
-         Number(json.value("udp", Json()), "attempts");
+  const Json& connections = json.at("connections");
+  return Number(connections.at("tcp"), "started") + Number(connections.at("udp"), "started");
 }
 int64_t LoadReport::Failed() const {
-  return Number(json.value("tcp", Json()), "failed") + Number(json.value("udp", Json()), "failed");
+  const Json& connections = json.at("connections");
+  return Number(connections.at("tcp"), "failed") + Number(connections.at("udp"), "failed");
 }
 int64_t LoadReport::BrokenStreams() const {
-  return Number(json.value("streams", Json()), "broken");
+  return Number(json.at("streams"), "broken");
 }
 int64_t LoadReport::Streams() const {
-  return Number(json.value("streams", Json()), "opened");
+  return Number(json.at("streams"), "opened");
 }
 std::string LoadReport::Summary() const {
   return fmt::format("{} new connections, {} failed; {} streams, {} broken", Attempts(), Failed(),

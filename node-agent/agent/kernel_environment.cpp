@@ -61,6 +61,19 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
   throw std::logic_error(fmt::format("there is no {} dataplane", kube::ToString(mode)));
 }
 
+std::unique_ptr<Dataplane> KernelEnvironment::FindInKernel(kube::Mode mode,
+                                                           const kube::ProxySettings& settings) {
+  if (!Supports(mode)) return nullptr;
+  try {
+    auto dataplane = MakeDataplane(mode, settings);
+    if (dataplane->Present()) return dataplane;
+  } catch (const std::system_error& error) {
+    // A kernel without the mechanism has nothing of ours in it.
+    if (error.code() != std::errc::no_such_file_or_directory) throw;
+  }
+  return nullptr;
+}
+
 PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxySettings& settings,
                                              bool load) {
   return RunPreflight(mode, settings, load, modules_root_);

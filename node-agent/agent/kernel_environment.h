@@ -22,6 +22,8 @@ class KernelEnvironment final : public ModeEnvironment {
   bool Supports(kube::Mode mode) const override;
   std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode,
                                            const kube::ProxySettings& settings) override;
+  std::unique_ptr<Dataplane> FindInKernel(kube::Mode mode,
+                                          const kube::ProxySettings& settings) override;
   PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings& settings,
                             bool load) override;
   SyncResult EnsureBase(const kube::ProxySettings& settings) override;

@@ -61,9 +61,8 @@ std::optional<ModeController::Chosen> ModeController::Choose(const kube::ProxySe
 void ModeController::AdoptWhatIsThere(const kube::ProxySettings& settings) {
   adopted_ = true;
   for (const kube::Mode mode : kAllModes) {
-    if (!environment_.Supports(mode)) continue;
-    auto dataplane = environment_.MakeDataplane(mode, settings);
-    if (!dataplane->Present()) continue;
+    auto dataplane = environment_.FindInKernel(mode, settings);
+    if (dataplane == nullptr) continue;
     spdlog::info("found {} rules of an earlier run in the kernel", kube::ToString(mode));
     if (active_ == nullptr) {
       active_ = std::move(dataplane);
@@ -328,9 +327,8 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
     problems.insert(problems.end(), result.problems.begin(), result.problems.end());
   };
   for (const kube::Mode mode : kAllModes) {
-    if (!environment_.Supports(mode)) continue;
-    const auto dataplane = environment_.MakeDataplane(mode, settings);
-    if (dataplane->Present()) add(dataplane->Remove());
+    const auto dataplane = environment_.FindInKernel(mode, settings);
+    if (dataplane != nullptr) add(dataplane->Remove());
   }
   add(environment_.RemoveBase(settings));
   if (problems.empty()) {

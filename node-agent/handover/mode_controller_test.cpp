@@ -75,6 +75,9 @@ class Environment final : public ModeEnvironment {
   std::unique_ptr<Dataplane> MakeDataplane(Mode mode, const kube::ProxySettings&) override {
     return std::make_unique<RecordedDataplane>(mode, world_);
   }
+  std::unique_ptr<Dataplane> FindInKernel(Mode mode, const kube::ProxySettings& settings) override {
+    return world_.in_kernel.contains(mode) ? MakeDataplane(mode, settings) : nullptr;
+  }
   PreflightResult Preflight(Mode mode, const kube::ProxySettings&, bool) override {
     if (world_.cannot_run.contains(mode)) {
       return {.passed = false, .reason = "ModuleMissing", .message = "no module"};

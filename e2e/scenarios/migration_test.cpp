@@ -1,0 +1,204 @@
+// The main job: a running cluster moves from iptables to ipvs and back by `kubectl apply`, under
+// load, and no connection is lost.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "e2e/scenarios/world.h"
+
+namespace pointsman::e2e {
+namespace {
+
+using std::chrono_literals::operator""s;
+
+constexpr int kServices = 200;
+constexpr int kEndpointsEach = 5;
+constexpr uint16_t kTargetPort = 8080;
+
+std::string Configuration(const std::string& mode) {
+  return R"(
+apiVersion: pointsman.io/v1alpha1
+kind: ProxyConfiguration
+metadata:
+  name: cluster
+spec:
+  mode: )" +
+         mode + R"(
+  clusterCIDR: 10.244.0.0/16
+  rollout:
+    canary: {nodes: 0}
+    minReady: 0s
+  handover:
+    drainTimeout: 3s
+)";
+}
+
+class MigrationTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string missing = MissingForACluster(); !missing.empty()) {
+      GTEST_SKIP() << missing;
+    }
+  }
+
+  // Boots, starts everything in iptables mode with Services in place.
+  void Start(const std::vector<std::string>& nodes) {
+    WorldOptions options;
+    options.dir = std::filesystem::temp_directory_path() /
+                  fmt::format("pointsman-{}-{}", getpid(),
+                              testing::UnitTest::GetInstance()->current_test_info()->name());
+    options.source_dir = POINTSMAN_SOURCE_DIR;
+    for (const std::string& node : nodes)
+      options.nodes.push_back(ParseNode(node));
+    world_ = std::make_unique<World>(options);
+    world_->Start();
+    world_->StartOperator();
+    world_->StartAgents();
+    std::vector<std::string> addresses;
+    for (const Node& node : world_->cluster().nodes()) {
+      for (int i = 0; i < 2; ++i) {
+        const std::string ip = world_->AddServerPod(
+            node.name(), fmt::format("{}-server-{}", node.name(), i), {kTargetPort});
+        addresses.push_back(ip);
+        endpoint_nodes_[ip] = node.name();
+      }
+    }
+    for (int i = 0; i < kServices; ++i) {
+      World::ServiceSpec service;
+      service.name = fmt::format("web-{}", i);
+      service.cluster_ip = fmt::format("10.96.{}.{}", 1 + i / 200, 1 + i % 200);
+      service.port = 80;
+      service.target_port = kTargetPort;
+      if (i < 5) service.node_port = static_cast<uint16_t>(30080 + i);
+      for (int j = 0; j < kEndpointsEach; ++j) {
+        service.endpoints.push_back(addresses[static_cast<size_t>(i + j) % addresses.size()]);
+      }
+      service.endpoint_nodes = endpoint_nodes_;
+      services_.push_back(service);
+      targets_.push_back(fmt::format("{}:{}", service.cluster_ip, service.port));
+    }
+    world_->CreateServices(services_);
+    world_->Apply(Configuration("iptables"));
+    world_->AwaitRollout("cluster", 60s);
+  }
+
+  void TearDown() override {
+    if (world_ == nullptr) return;
+    const auto dir = world_->cluster().dir();
+    world_.reset();
+    if (!HasFailure()) std::filesystem::remove_all(dir);
+  }
+
+  void ExpectClean(const LoadReport& report, const std::string& who) {
+    EXPECT_EQ(report.Failed(), 0) << who << ": " << report.json.dump(1);
+    EXPECT_EQ(report.BrokenStreams(), 0) << who << ": " << report.json.dump(1);
+    EXPECT_GT(report.Attempts(), 0) << who;
+    std::printf("%s: %s\n", who.c_str(), report.Summary().c_str());
+  }
+
+  std::unique_ptr<World> world_;
+  std::map<std::string, std::string> endpoint_nodes_;
+  std::vector<World::ServiceSpec> services_;
+  std::vector<std::string> targets_;
+};
+
+TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
+  Start({"uml", "uml", "uml"});
+  const Node& first = world_->cluster().node("node-1");
+  const Node& second = world_->cluster().node("node-2");
+  world_->AddClientPod("node-1", "client");
+  std::vector<std::string> node_ports;
+  for (int i = 0; i < 5; ++i) {
+    node_ports.push_back(fmt::format("{}:{}", second.address(), 30080 + i));
+  }
+  // Together more than 100 new connections a second and more than 20 streams.
+  const World::Load pod = world_->StartLoad(first, "client", targets_, 60, "both", 20);
+  const World::Load node = world_->StartLoad(second, "", targets_, 30, "both", 10);
+  const World::Load outside =
+      world_->StartLoad(world_->cluster().outside(), "", node_ports, 20, "both", 10);
+  for (const auto& load : {pod, node, outside})
+    world_->AwaitLoadRunning(load);
+
+  world_->Apply(Configuration("ipvs"));
+  world_->AwaitRollout("cluster", 90s);
+  for (const Node& each : world_->cluster().nodes()) {
+    world_->AwaitMode(each.name(), "ipvs", 30s);
+    const std::string rules = each.Check({"iptables-save"});
+    EXPECT_EQ(rules.find("POINTSMAN-IPT-"), std::string::npos) << rules.substr(0, 2000);
+    EXPECT_NE(each.Check({"ipvsadm", "-Ln"}).find("10.96.1.1:80"), std::string::npos);
+  }
+  world_->Apply(Configuration("iptables"));
+  world_->AwaitRollout("cluster", 90s);
+  for (const Node& each : world_->cluster().nodes()) {
+    world_->AwaitMode(each.name(), "iptables", 30s);
+    EXPECT_EQ(each.Check({"ipvsadm", "-Ln"}).find("10.96."), std::string::npos);
+  }
+  ExpectClean(world_->StopLoad(pod), "pod on node-1 to ClusterIPs");
+  ExpectClean(world_->StopLoad(node), "node-2 to ClusterIPs");
+  ExpectClean(world_->StopLoad(outside), "outside client to node ports");
+}
+
+TEST_F(MigrationTest, ANodeWithoutIpvsRunsIptablesAndSaysWhy) {
+  Start({"uml", "uml!ip_vs*", "netns"});
+  world_->AddClientPod("node-2", "client");
+  const World::Load load =
+      world_->StartLoad(world_->cluster().node("node-2"), "client", targets_, 30, "both", 5);
+  world_->AwaitLoadRunning(load);
+  world_->Apply(Configuration("ipvs"));
+  world_->AwaitRollout("cluster", 90s);
+  world_->AwaitMode("node-1", "ipvs", 30s);
+  for (const char* name : {"node-2", "node-3"}) {
+    world_->AwaitMode(name, "iptables", 30s);
+    const std::string text = world_->MustKubectl({"describe", "npx", name});
+    EXPECT_NE(text.find("ip_vs"), std::string::npos) << text;
+    EXPECT_NE(text.find("Fallback"), std::string::npos) << text;
+  }
+  const std::string text = world_->MustKubectl({"describe", "pxc", "cluster"});
+  EXPECT_NE(text.find("node-2"), std::string::npos) << text;
+  EXPECT_NE(text.find("node-3"), std::string::npos) << text;
+  EXPECT_NE(text.find("ip_vs"), std::string::npos) << text;
+  ExpectClean(world_->StopLoad(load), "pod on node-2, which has no ip_vs");
+}
+
+TEST_F(MigrationTest, KillingAnythingInTheMiddleLosesNothingAndConverges) {
+  Start({"uml", "uml"});
+  world_->AddClientPod("node-1", "client");
+  const World::Load load =
+      world_->StartLoad(world_->cluster().node("node-1"), "client", targets_, 50, "both", 10);
+  world_->AwaitLoadRunning(load);
+  const auto when_any_node_runs = [&](const char* mode) {
+    world_->Await(
+        fmt::format("a node runs {}", mode),
+        [&] {
+          for (const Node& node : world_->cluster().nodes()) {
+            const auto proxy = world_->NodeProxy(node.name());
+            if (proxy.value("/status/activeMode"_json_pointer, "") == mode) return true;
+          }
+          return false;
+        },
+        60s);
+  };
+
+  world_->Apply(Configuration("ipvs"));
+  when_any_node_runs("ipvs");
+  world_->KillOperator();
+  world_->KillAgent("node-1", SIGKILL);
+  world_->StartAgent("node-1");
+  world_->StartOperator();
+  world_->AwaitRollout("cluster", 120s);
+
+  world_->Apply(Configuration("iptables"));
+  when_any_node_runs("iptables");
+  world_->KillControlPlane();
+  world_->KillAgent("node-2", SIGKILL);
+  world_->StartControlPlane();
+  world_->StartAgent("node-2");
+  world_->AwaitRollout("cluster", 120s);
+  for (const Node& node : world_->cluster().nodes()) {
+    world_->AwaitMode(node.name(), "iptables", 60s);
+  }
+  ExpectClean(world_->StopLoad(load), "pod on node-1");
+}
+
+}  // namespace
+}  // namespace pointsman::e2e
