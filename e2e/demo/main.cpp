@@ -1,0 +1,316 @@
+// pointsman-demo: shows the main job to a person: a cluster of three kernels moves from iptables to
+// ipvs by `kubectl apply` while traffic flows, and nothing is lost.
+
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <sys/signalfd.h>
+
+#include <CLI/CLI.hpp>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "e2e/scenarios/world.h"
+
+namespace pointsman::e2e {
+namespace {
+
+using kube::Json;
+using std::chrono_literals::operator""s;
+
+constexpr int kServices = 20;
+constexpr uint16_t kTargetPort = 8080;
+
+class Interrupted : public std::runtime_error {
+ public:
+  Interrupted() : std::runtime_error("interrupted") {}
+};
+
+// Ctrl-C and SIGTERM, looked for between steps and while waiting, so that everything the demo made
+// is taken down in order.
+class Signals {
+ public:
+  Signals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGINT);
+    sigaddset(&set_, SIGTERM);
+    sigaddset(&set_, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    fd_ = signalfd(-1, &set_, SFD_CLOEXEC);
+    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
+  }
+  ~Signals() { close(fd_); }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+
+  // True: one came within the time (negative: however long it takes).
+  bool Wait(std::chrono::milliseconds time) const {
+    pollfd one{fd_, POLLIN, 0};
+    return poll(&one, 1, static_cast<int>(time.count())) > 0;
+  }
+  void Check() const {
+    if (Wait(std::chrono::milliseconds(0))) throw Interrupted();
+  }
+
+ private:
+  sigset_t set_{};
+  int fd_ = -1;
+};
+
+class Demo {
+ public:
+  Demo(WorldOptions options, const Signals& signals)
+      : world_(std::move(options)), signals_(signals) {}
+
+  // Returns whether nothing was lost.
+  bool Run();
+  void Keep();
+
+ private:
+  void Title(const std::string& text) {
+    signals_.Check();
+    std::printf("\n\033[1m==> %s\033[0m\n", text.c_str());
+    std::fflush(stdout);
+  }
+  void Show(const std::vector<std::string>& kubectl) {
+    std::printf("\033[2m$ kubectl");
+    for (const std::string& word : kubectl)
+      std::printf(" %s", word.c_str());
+    std::printf("\033[0m\n%s", world_.MustKubectl(kubectl).c_str());
+    std::fflush(stdout);
+  }
+  // The first lines of a command's output on a node.
+  void ShowOnNode(const std::string& node, const std::vector<std::string>& argv, size_t lines) {
+    std::printf("\033[2m%s$", node.c_str());
+    for (const std::string& word : argv)
+      std::printf(" %s", word.c_str());
+    std::printf("\033[0m\n");
+    std::istringstream text(world_.cluster().node(node).Check(argv));
+    std::string line;
+    for (size_t i = 0; i < lines && std::getline(text, line); ++i) {
+      std::printf("  %s\n", line.c_str());
+    }
+    size_t rest = 0;
+    while (std::getline(text, line))
+      ++rest;
+    if (rest > 0) std::printf("  … and %zu more lines\n", rest);
+  }
+  void Apply(const std::string& mode);
+  void WatchRollout();
+  std::string TrafficLine();
+
+  World world_;
+  const Signals& signals_;
+  std::vector<World::Load> loads_;
+};
+
+void Demo::Apply(const std::string& mode) {
+  const std::string yaml = R"(apiVersion: pointsman.io/v1alpha1
+kind: ProxyConfiguration
+metadata:
+  name: cluster
+spec:
+  mode: )" + mode + R"(
+  clusterCIDR: 10.244.0.0/16
+  rollout:
+    canary: {nodes: 0}
+    minReady: 3s
+  handover:
+    drainTimeout: 10s
+)";
+  std::printf("\033[2m$ kubectl apply -f - <<END\033[0m\n%s\033[2mEND\033[0m\n", yaml.c_str());
+  std::printf("%s", world_.MustKubectl({"apply", "-f", "-"}, yaml).c_str());
+  std::fflush(stdout);
+}
+
+// The newest line of each load's progress.
+std::string Demo::TrafficLine() {
+  int64_t succeeded = 0, failed = 0, streams = 0, broken = 0;
+  for (const World::Load& load : loads_) {
+    std::ifstream log(load.log_path);
+    std::string line, last;
+    while (std::getline(log, line)) {
+      if (!line.empty() && line.front() == '{' && line.back() == '}') last = line;
+    }
+    if (last.empty()) continue;
+    const Json progress = Json::parse(last);
+    succeeded += progress.value("succeeded", int64_t{0});
+    failed += progress.value("failed", int64_t{0});
+    streams += progress.value("streams", int64_t{0});
+    broken += progress.value("brokenStreams", int64_t{0});
+  }
+  return fmt::format("{} new connections made, {} failed; {} streams open, {} broken", succeeded,
+                     failed, streams, broken);
+}
+
+// One line whenever a node or the rollout's phase changes.
+void Demo::WatchRollout() {
+  std::string shown;
+  const auto started = std::chrono::steady_clock::now();
+  while (true) {
+    const Json pxc = world_.ProxyConfiguration("cluster");
+    const Json status = pxc.value("status", Json::object());
+    std::string line = fmt::format("{:<12}", status.value("phase", "Pending"));
+    for (const Node& node : world_.cluster().nodes()) {
+      const Json proxy = world_.NodeProxy(node.name());
+      const Json of = proxy.is_object() ? proxy.value("status", Json::object()) : Json::object();
+      std::string state = of.value("activeMode", "");
+      if (state.empty()) state = "-";
+      if (const std::string draining = of.value("drainingMode", ""); !draining.empty()) {
+        state +=
+            fmt::format(" ({} drains {})", draining, of.value("drainingConnections", int64_t{0}));
+      }
+      line += fmt::format("  {}: {:<26}", node.name(), state);
+    }
+    if (line != shown) {
+      shown = line;
+      const auto seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - started);
+      std::printf("  %5.1f s  %s\n", seconds.count(), line.c_str());
+      std::fflush(stdout);
+    }
+    const bool drains = line.find("drains") != std::string::npos;
+    if (status.value("phase", "") == "Complete" && !drains &&
+        status.value("observedGeneration", int64_t{0}) ==
+            pxc.at("metadata").value("generation", int64_t{0})) {
+      break;
+    }
+    if (std::chrono::steady_clock::now() - started > 120s) {
+      throw std::runtime_error("the rollout did not end within 120 s; kubectl describe pxc:\n" +
+                               world_.MustKubectl({"describe", "pxc,npx"}));
+    }
+    if (signals_.Wait(std::chrono::milliseconds(200))) throw Interrupted();
+  }
+  if (!loads_.empty()) std::printf("  traffic: %s\n", TrafficLine().c_str());
+}
+
+bool Demo::Run() {
+  Title("Booting three nodes (each a Linux kernel of its own) and a Kubernetes API server");
+  world_.Start();
+  Show({"get", "nodes", "-o", "wide"});
+  for (const Node& node : world_.cluster().nodes()) {
+    std::printf("  %s: kernel %s", node.name().c_str(), node.Check({"uname", "-r"}).c_str());
+  }
+
+  Title("Starting the operator, and an agent on each node");
+  world_.StartOperator();
+  world_.StartAgents();
+  Apply("iptables");
+  WatchRollout();
+
+  Title(fmt::format("Making {} Services, each with 6 endpoints on three nodes", kServices));
+  std::vector<std::string> addresses;
+  std::map<std::string, std::string> on_node;
+  for (const Node& node : world_.cluster().nodes()) {
+    for (int i = 0; i < 2; ++i) {
+      addresses.push_back(world_.AddServerPod(node.name(), fmt::format("{}-web-{}", node.name(), i),
+                                              {kTargetPort}));
+      on_node[addresses.back()] = node.name();
+    }
+    signals_.Check();
+  }
+  std::vector<World::ServiceSpec> services;
+  std::vector<std::string> targets, node_ports;
+  for (int i = 0; i < kServices; ++i) {
+    World::ServiceSpec service;
+    service.name = fmt::format("web-{}", i);
+    service.cluster_ip = fmt::format("10.96.1.{}", 10 + i);
+    service.target_port = kTargetPort;
+    service.endpoints = addresses;
+    service.endpoint_nodes = on_node;
+    if (i == 0) service.node_port = 30080;
+    services.push_back(service);
+    targets.push_back(fmt::format("{}:{}", service.cluster_ip, service.port));
+  }
+  node_ports.push_back(world_.cluster().node("node-2").address() + ":30080");
+  world_.CreateServices(services);
+  Show({"get", "services", "web-0", "web-1"});
+
+  Title("Starting traffic: from a pod and from a node to Services, from outside to a node port");
+  world_.AddClientPod("node-1", "client");
+  loads_.push_back(
+      world_.StartLoad(world_.cluster().node("node-1"), "client", targets, 60, "both", 10));
+  loads_.push_back(world_.StartLoad(world_.cluster().node("node-3"), "", targets, 30, "both", 5));
+  loads_.push_back(world_.StartLoad(world_.cluster().outside(), "", node_ports, 20, "both", 5));
+  for (const World::Load& load : loads_)
+    world_.AwaitLoadRunning(load);
+  std::printf("  traffic: %s\n", TrafficLine().c_str());
+  ShowOnNode("node-1", {"iptables-save", "-t", "nat"}, 14);
+
+  Title("The move: one `kubectl apply`");
+  Apply("ipvs");
+  WatchRollout();
+
+  Title("After it");
+  Show({"get", "pxc,npx"});
+  std::printf("\n");
+  Show({"get", "pxc", "cluster", "-o",
+        "jsonpath={range .status.conditions[*]}{.type}={.status}  {.reason}: "
+        "{.message}{\"\\n\"}{end}"});
+  std::printf("\n");
+  ShowOnNode("node-1", {"ipvsadm", "-Ln"}, 12);
+
+  Title("The traffic's own account");
+  bool clean = true;
+  const char* const who[] = {"pod on node-1 to Services", "node-3 to Services",
+                             "outside client to a node port"};
+  for (size_t i = 0; i < loads_.size(); ++i) {
+    const LoadReport report = world_.StopLoad(loads_[i]);
+    std::printf("  %-30s %s\n", who[i], report.Summary().c_str());
+    if (report.Failed() != 0 || report.BrokenStreams() != 0) {
+      clean = false;
+      std::printf("%s\n", report.json.at("firstFailures").dump(1).c_str());
+    }
+  }
+  loads_.clear();
+  std::printf(clean ? "\n\033[1mNo connection failed and no stream broke.\033[0m\n"
+                    : "\n\033[31;1mConnections were lost.\033[0m\n");
+  return clean;
+}
+
+void Demo::Keep() {
+  std::printf(
+      "\nThe cluster stays until Ctrl-C. In another terminal:\n\n"
+      "  export KUBECONFIG=%s\n"
+      "  kubectl get pxc,npx\n\n",
+      world_.kubeconfig().c_str());
+  std::fflush(stdout);
+  signals_.Wait(std::chrono::milliseconds(-1));
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Moves a small cluster of real kernels from iptables to ipvs under traffic.");
+  bool keep = false;
+  WorldOptions options;
+  app.add_flag("--keep", keep, "leave the cluster running until Ctrl-C");
+  app.add_option("--dir", options.dir, "where logs and state go")->required();
+  app.add_option("--source-dir", options.source_dir, "where crds/ and manifests/ are")->required();
+  CLI11_PARSE(app, argc, argv);
+  if (const std::string missing = MissingForACluster(); !missing.empty()) {
+    std::fprintf(stderr, "error: %s\n", missing.c_str());
+    return 1;
+  }
+  const Signals signals;
+  for (int i = 0; i < 3; ++i)
+    options.nodes.push_back(ParseNode("uml"));
+  try {
+    Demo demo(std::move(options), signals);
+    const bool clean = demo.Run();
+    if (keep) demo.Keep();
+    return clean ? 0 : 1;
+  } catch (const Interrupted&) {
+    std::printf("\ninterrupted: the cluster is taken down\n");
+    return 130;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "\n\033[31merror:\033[0m %s\n", error.what());
+    return 1;
+  }
+}
+
+}  // namespace
+}  // namespace pointsman::e2e
+
+int main(int argc, char** argv) {
+  return pointsman::e2e::Main(argc, argv);
+}
