@@ -1,0 +1,274 @@
+#include "operator/plan/fake_world.h"
+
+#include <algorithm>
+
+#include "kube/pointsman/settings_json.h"
+
+namespace pointsman::op {
+
+using kube::ConditionStatus;
+using kube::NodeProxy;
+using kube::ProxyConfiguration;
+
+FakeWorld::FakeWorld() : now(std::chrono::sys_days(std::chrono::year(2026) / 1 / 2)) {}
+
+void FakeWorld::AddNode(const std::string& name, std::map<std::string, std::string> labels) {
+  kube::Node node;
+  node.name = name;
+  node.uid = "node-" + std::to_string(++serial_);
+  node.labels = std::move(labels);
+  node.ready = true;
+  nodes[name] = std::make_shared<kube::Node>(std::move(node));
+  agents.try_emplace(name);
+}
+
+void FakeWorld::RemoveNode(const std::string& name) {
+  nodes.erase(name);
+  agents.erase(name);
+  proxies.erase(name);
+}
+
+void FakeWorld::SetReady(const std::string& name, bool ready) {
+  auto node = std::make_shared<kube::Node>(*nodes.at(name));
+  node->ready = ready;
+  nodes[name] = std::move(node);
+}
+
+void FakeWorld::SetLabels(const std::string& name, std::map<std::string, std::string> labels) {
+  auto node = std::make_shared<kube::Node>(*nodes.at(name));
+  node->labels = std::move(labels);
+  nodes[name] = std::move(node);
+}
+
+void FakeWorld::Apply(const std::string& name, const std::string& spec_text) {
+  nlohmann::json spec = {{"mode", "ipvs"}};
+  spec.merge_patch(nlohmann::json::parse(spec_text));
+  const ProxyConfiguration parsed =
+      kube::ProxyConfigurationFromJson({{"metadata", {{"name", name}}}, {"spec", spec}});
+  auto& stored = configurations[name];
+  auto next = stored ? std::make_shared<ProxyConfiguration>(*stored)
+                     : std::make_shared<ProxyConfiguration>(parsed);
+  if (!stored) {
+    next->uid = "uid-" + std::to_string(++serial_);
+    next->created = now;
+  }
+  next->spec = parsed.spec;
+  next->errors = parsed.errors;
+  ++next->generation;
+  stored = std::move(next);
+}
+
+void FakeWorld::Delete(const std::string& name) {
+  auto next = std::make_shared<ProxyConfiguration>(*configurations.at(name));
+  next->deleting = true;
+  if (next->finalizers.empty()) {
+    configurations.erase(name);
+  } else {
+    configurations[name] = std::move(next);
+  }
+}
+
+Plan FakeWorld::MakePlan() const {
+  PlanInput input;
+  for (const auto& [name, configuration] : configurations) {
+    input.configurations.push_back(configuration);
+  }
+  for (const auto& [name, node] : nodes)
+    input.nodes.push_back(node);
+  for (const auto& [name, proxy] : proxies)
+    input.node_proxies.push_back(proxy);
+  for (const auto& [name, revision] : revisions)
+    input.revisions.push_back(revision);
+  input.now = now;
+  return op::MakePlan(input);
+}
+
+bool FakeWorld::Write(size_t& writes, const std::function<void()>& write) {
+  if (writes == 0) return false;
+  --writes;
+  write();
+  if (after_write) after_write();
+  return true;
+}
+
+void FakeWorld::Change(const NodeProxyChange& change) {
+  if (change.kind == NodeProxyChange::Kind::kDelete) {
+    proxies.erase(change.name);
+    return;
+  }
+  NodeProxy proxy;
+  if (change.kind == NodeProxyChange::Kind::kCreate) {
+    if (proxies.contains(change.name)) throw std::logic_error(change.name + " exists");
+    proxy.name = change.name;
+    proxy.uid = "npx-" + std::to_string(++serial_);
+    proxy.node_uid = change.node_uid;
+  } else {
+    proxy = *proxies.at(change.name);
+  }
+  if (!(proxy.spec == change.spec)) ++proxy.generation;
+  proxy.spec = change.spec;
+  if (!change.updated_at.empty()) proxy.updated_at = change.updated_at;
+  if (!change.asked_at.empty()) proxy.asked_at = change.asked_at;
+  proxies[change.name] = std::make_shared<NodeProxy>(std::move(proxy));
+}
+
+void FakeWorld::Perform(const Plan& plan, size_t writes) {
+  for (const ConfigurationPlan& part : plan.configurations) {
+    const std::string& name = part.configuration->name;
+    if (part.add_finalizer) {
+      Write(writes, [&] {
+        auto next = std::make_shared<ProxyConfiguration>(*configurations.at(name));
+        next->finalizers.emplace_back(kube::kFinalizer);
+        configurations[name] = std::move(next);
+      });
+    }
+    if (part.create_revision) {
+      Write(writes, [&] { revisions[part.create_revision->name] = *part.create_revision; });
+    }
+    for (const NodeProxyChange& change : part.changes) {
+      if (Write(writes, [&] { Change(change); }) && change.event) events.push_back(*change.event);
+    }
+    if (!(part.status == configurations.at(name)->status)) {
+      const bool written = Write(writes, [&] {
+        auto next = std::make_shared<ProxyConfiguration>(*configurations.at(name));
+        next->status = part.status;
+        configurations[name] = std::move(next);
+      });
+      if (written) events.insert(events.end(), part.events.begin(), part.events.end());
+    }
+    for (const std::string& old : part.delete_revisions) {
+      Write(writes, [&] { revisions.erase(old); });
+    }
+    if (part.remove_finalizer) {
+      Write(writes, [&] { configurations.erase(name); });
+    }
+  }
+  for (const NodeProxyChange& change : plan.orphans) {
+    Write(writes, [&] { Change(change); });
+  }
+}
+
+void FakeWorld::StepAgent(const std::string& name) {
+  const auto stored = proxies.find(name);
+  const auto node = nodes.find(name);
+  if (stored == proxies.end() || node == nodes.end() || !node->second->ready) return;
+  const FakeAgent& agent = agents.at(name);
+  if (!agent.alive) return;
+  auto proxy = std::make_shared<NodeProxy>(*stored->second);
+  kube::NodeProxyStatus& status = proxy->status;
+  const kube::NodeProxySpec& spec = proxy->spec;
+  const std::string time = kube::FormatTime(now);
+  const auto set = [&](const char* type, bool value, const char* reason, std::string message) {
+    kube::SetCondition(status.conditions,
+                       {type, value ? ConditionStatus::kTrue : ConditionStatus::kFalse, reason,
+                        std::move(message), "", proxy->generation},
+                       time);
+  };
+  const auto pick = [&](kube::Mode mode, const std::vector<kube::Mode>& fallbacks) -> std::string {
+    std::vector<kube::Mode> modes{mode};
+    modes.insert(modes.end(), fallbacks.begin(), fallbacks.end());
+    for (const kube::Mode wanted : modes) {
+      if (agent.can_run.contains(wanted)) return std::string(kube::ToString(wanted));
+    }
+    return "";
+  };
+  status.observed_generation = proxy->generation;
+  if (spec.candidate) {
+    const bool passed = agent.can_run.contains(spec.candidate->mode);
+    status.candidate = kube::CandidateStatus{
+        spec.candidate->revision, pick(spec.candidate->mode, spec.candidate->fallback_modes),
+        passed, passed ? "" : "no module for " + std::string(kube::ToString(spec.candidate->mode))};
+  } else {
+    status.candidate.reset();
+  }
+  if (spec.removed) {
+    status.active_mode.clear();
+    status.observed_revision = spec.revision;
+    set("Ready", false, "Removed", "removed");
+  } else if (spec.revision > 0 && agent.fails.contains(spec.revision)) {
+    set("Degraded", true, "HandoverReverted", "a probe failed");
+  } else if (spec.revision > 0) {
+    const std::string mode = pick(spec.settings.mode, spec.settings.fallback_modes);
+    const bool asked = mode == kube::ToString(spec.settings.mode);
+    status.active_mode = mode;
+    if (!mode.empty()) status.observed_revision = spec.revision;
+    set("PreflightPassed", asked, asked ? "PreflightPassed" : "ModuleMissing",
+        asked ? "" : "no module for " + std::string(kube::ToString(spec.settings.mode)));
+    set("Ready", !mode.empty(), mode.empty() ? "NotSynced" : "Serving", mode);
+    set("Degraded", !asked, asked ? "AsAsked" : mode.empty() ? "NoModeCanRun" : "Fallback", "");
+  }
+  stored->second = std::move(proxy);
+}
+
+void FakeWorld::StepAgents() {
+  for (const auto& [name, agent] : agents)
+    StepAgent(name);
+}
+
+int FakeWorld::Settle(const std::function<void()>& after_each_write) {
+  const auto saved = after_write;
+  if (after_each_write) after_write = after_each_write;
+  constexpr int kMostRounds = 5000;
+  for (int round = 0; round < kMostRounds; ++round) {
+    const auto configurations_before = configurations;
+    const auto proxies_before = proxies;
+    const auto revisions_before = revisions;
+    const Plan plan = MakePlan();
+    Perform(plan);
+    const bool quiet = configurations == configurations_before && proxies == proxies_before &&
+                       revisions == revisions_before;
+    const auto after_plan = proxies;
+    std::map<std::string, kube::NodeProxyStatus> statuses;
+    for (const auto& [name, proxy] : proxies)
+      statuses[name] = proxy->status;
+    StepAgents();
+    bool agents_quiet = true;
+    for (const auto& [name, proxy] : proxies) {
+      agents_quiet = agents_quiet && proxy->status == statuses[name];
+    }
+    if (!quiet || !agents_quiet) continue;
+    if (!plan.wake_up) {
+      after_write = saved;
+      return round;
+    }
+    if (*plan.wake_up <= now) throw std::runtime_error("wakes up in the past: a hot loop");
+    now = *plan.wake_up;
+  }
+  throw std::runtime_error("does not come to rest");
+}
+
+const ProxyConfiguration& FakeWorld::Configuration(const std::string& name) const {
+  return *configurations.at(name);
+}
+
+const NodeProxy* FakeWorld::Proxy(const std::string& name) const {
+  const auto found = proxies.find(name);
+  return found == proxies.end() ? nullptr : found->second.get();
+}
+
+const kube::Condition& FakeWorld::ConditionOf(const std::string& configuration,
+                                              const std::string& type) const {
+  const kube::Condition* condition =
+      FindCondition(configurations.at(configuration)->status.conditions, type);
+  if (condition == nullptr) throw std::out_of_range(configuration + " has no condition " + type);
+  return *condition;
+}
+
+size_t FakeWorld::InTransition() const {
+  size_t count = 0;
+  for (const auto& [name, proxy] : proxies) {
+    const bool changing =
+        proxy->spec.removed
+            ? !proxy->status.active_mode.empty()
+            : proxy->spec.revision > 0 && proxy->status.observed_revision != proxy->spec.revision;
+    if (changing) ++count;
+  }
+  return count;
+}
+
+bool FakeWorld::HasEvent(const std::string& reason) const {
+  return std::any_of(events.begin(), events.end(),
+                     [&](const PlannedEvent& event) { return event.reason == reason; });
+}
+
+}  // namespace pointsman::op

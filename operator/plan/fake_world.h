@@ -1,0 +1,67 @@
+// An API server's objects and node agents in memory, for tests of the planning.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "operator/plan/plan.h"
+
+namespace pointsman::op {
+
+struct FakeAgent {
+  bool alive = true;
+  std::set<kube::Mode> can_run{kube::Mode::kIptables, kube::Mode::kIpvs};
+  // Revisions whose handover this agent takes back.
+  std::set<int64_t> fails;
+};
+
+class FakeWorld {
+ public:
+  FakeWorld();
+
+  void AddNode(const std::string& name, std::map<std::string, std::string> labels = {});
+  void RemoveNode(const std::string& name);  // and, as the garbage collector does, its NodeProxy
+  void SetReady(const std::string& name, bool ready);
+  void SetLabels(const std::string& name, std::map<std::string, std::string> labels);
+
+  // `spec`: JSON of a ProxyConfiguration's spec, merged into {"mode": "ipvs"}.
+  void Apply(const std::string& name, const std::string& spec = "{}");
+  void Delete(
+      const std::string& name);  // sets the deletionTimestamp; gone when no finalizer is left
+
+  Plan MakePlan() const;
+  // Performs everything of the plan, or only the first `writes` writes: the operator was killed.
+  void Perform(const Plan& plan, size_t writes = SIZE_MAX);
+  // The agent of that node reads its NodeProxy and does what it says: one step.
+  void StepAgent(const std::string& name);
+  void StepAgents();
+  void Advance(std::chrono::seconds time) { now += time; }
+  // Plans, performs and lets agents work until nothing changes at all, also not by waiting.
+  // Returns the number of rounds; throws std::runtime_error when it does not come to rest.
+  int Settle(const std::function<void()>& after_each_write = {});
+
+  const kube::ProxyConfiguration& Configuration(const std::string& name) const;
+  const kube::NodeProxy* Proxy(const std::string& name) const;
+  const kube::Condition& ConditionOf(const std::string& configuration,
+                                     const std::string& type) const;
+  // Nodes that were asked to change and are not there yet.
+  size_t InTransition() const;
+  bool HasEvent(const std::string& reason) const;
+
+  kube::TimePoint now;
+  std::map<std::string, std::shared_ptr<const kube::Node>> nodes;
+  std::map<std::string, FakeAgent> agents;
+  std::map<std::string, std::shared_ptr<const kube::ProxyConfiguration>> configurations;
+  std::map<std::string, std::shared_ptr<const kube::NodeProxy>> proxies;
+  std::map<std::string, Revision> revisions;
+  std::vector<PlannedEvent> events;
+  std::function<void()> after_write;
+
+ private:
+  bool Write(size_t& writes, const std::function<void()>& write);
+  void Change(const NodeProxyChange& change);
+
+  int serial_ = 0;
+};
+
+}  // namespace pointsman::op

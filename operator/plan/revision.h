@@ -1,0 +1,37 @@
+// A revision: the rendered settings of a ProxyConfiguration at one time, kept as a
+// ControllerRevision (apps/v1) in the operator's namespace so that a rollback has something to go
+// back to.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "kube/pointsman/proxy_configuration.h"
+#include "kube/pointsman/proxy_settings.h"
+
+namespace pointsman::op {
+
+inline constexpr const char* kConfigurationLabel = "pointsman.io/configuration";
+
+struct Revision {
+  std::string name;  // of the ControllerRevision
+  std::string
+      configuration;      // of the ProxyConfiguration, and its uid: a configuration that is made
+  std::string owner_uid;  // anew under an old name has none of the old one's revisions
+  int64_t number = 0;     // unique in the cluster, greater than all before it
+  kube::ProxySettings settings;
+  bool operator==(const Revision&) const = default;
+};
+
+// The same settings of the same configuration always give the same name: creating it twice is
+// refused by the API server, whatever a cache said.
+Revision MakeRevision(const kube::ProxyConfiguration& configuration,
+                      const kube::ProxySettings& settings, int64_t number);
+
+nlohmann::json ToJson(const Revision& revision, const std::string& ns);
+// Throws std::invalid_argument that names the field.
+Revision RevisionFromJson(const nlohmann::json& object);
+
+}  // namespace pointsman::op

@@ -1,0 +1,52 @@
+// The rollout of one ProxyConfiguration: where it stands, and its next steps.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "operator/plan/node_view.h"
+
+namespace pointsman::op {
+
+// Only moved, for it points into itself.
+struct RolloutState {
+  RolloutState() = default;
+  RolloutState(RolloutState&&) = default;
+  RolloutState& operator=(RolloutState&&) = default;
+
+  Revision target;              // what the nodes should run now
+  int64_t update_revision = 0;  // what the specification says; another one after a rollback
+  bool rolled_back = false;     // target is not what the specification says
+  bool roll_back_now = false;   // decided in this pass: to be written down before anything moves
+  int64_t max_unavailable = 1;
+  bool paused = false;
+  bool preflight_done = false;  // every agent that can answer has, or the rollout has begun
+  bool canary_done = true;
+  bool complete = false;
+  std::vector<NodeView> nodes;
+  std::vector<GovernedNode> leaving;
+  size_t pending = 0;   // nodes not yet asked to run the target
+  size_t canaries = 0;  // wanted
+  size_t starting = 0;  // asked in this pass
+  std::vector<const NodeView*> failed;
+  std::vector<const NodeView*> waiting;    // for their agent's answer
+  std::vector<const NodeView*> agentless;  // that did not answer in time
+};
+
+// Fills the state from the nodes' views; pure.
+RolloutState Judge(const Group& group, const Revision& spec_revision,
+                   const std::vector<Revision>& revisions, kube::TimePoint now);
+
+// The next changes of NodeProxies, within maxUnavailable. Counts state.starting.
+std::vector<NodeProxyChange> NextChanges(RolloutState& state,
+                                         const kube::ProxyConfiguration& configuration,
+                                         kube::TimePoint now,
+                                         std::optional<kube::TimePoint>& wake_up);
+
+// Takes the rules off nodes that no configuration wants, at most `budget` at a time.
+std::vector<NodeProxyChange> NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget,
+                                          std::chrono::seconds deadline, kube::TimePoint now,
+                                          std::optional<kube::TimePoint>& wake_up);
+
+}  // namespace pointsman::op

@@ -1,0 +1,418 @@
+#include "operator/plan/status.h"
+
+#include "operator/plan/node_list.h"
+
+namespace pointsman::op {
+namespace {
+
+using kube::Condition;
+using kube::ConditionStatus;
+using kube::ProxyConfiguration;
+using kube::ProxyConfigurationStatus;
+using kube::TimePoint;
+
+constexpr ConditionStatus kTrue = ConditionStatus::kTrue;
+constexpr ConditionStatus kFalse = ConditionStatus::kFalse;
+constexpr ConditionStatus kUnknown = ConditionStatus::kUnknown;
+
+// The status being written: conditions keep their transition times.
+class Writer {
+ public:
+  Writer(const ProxyConfiguration& configuration, TimePoint now)
+      : status(configuration.status),
+        generation_(configuration.generation),
+        now_(kube::FormatTime(now)) {
+    status.observed_generation = generation_;
+  }
+  void Set(const char* type, ConditionStatus value, const char* reason,
+           const std::string& message) {
+    kube::SetCondition(status.conditions, {type, value, reason, message, "", generation_}, now_);
+  }
+  ProxyConfigurationStatus status;
+
+ private:
+  const int64_t generation_;
+  const std::string now_;
+};
+
+std::vector<std::string> Names(const std::vector<const NodeView*>& views) {
+  std::vector<std::string> names;
+  names.reserve(views.size());
+  for (const NodeView* view : views)
+    names.push_back(view->name());
+  return names;
+}
+
+// "n3: kernel 6.18 has no ip_vs (runs iptables)", at most ten nodes.
+std::string WithReasons(const std::vector<const NodeView*>& views,
+                        const std::function<std::string(const NodeView&)>& reason) {
+  std::vector<std::string> lines;
+  lines.reserve(views.size());
+  for (const NodeView* view : views) {
+    lines.push_back(view->name() + " (" + Shorten(reason(*view)) + ")");
+  }
+  return NodeList(lines);
+}
+
+std::string ModeName(const RolloutState& state) {
+  return std::string(kube::ToString(state.target.settings.mode));
+}
+
+std::string RevisionName(int64_t number) {
+  return "revision " + std::to_string(number);
+}
+
+void CountNodes(const RolloutState& state, ProxyConfigurationStatus& status) {
+  status.nodes = {};
+  status.modes.clear();
+  for (const NodeView& view : state.nodes) {
+    ++status.nodes.desired;
+    if (view.applied) ++status.nodes.updated;
+    if (view.serving) ++status.nodes.ready;
+    if (view.fallback) ++status.nodes.fallback;
+    const bool cannot_run_any = view.answered && !view.can_run;
+    if (view.degraded || !view.failure.empty() || cannot_run_any) ++status.nodes.degraded;
+    if (!view.running_mode.empty()) ++status.modes[view.running_mode];
+  }
+}
+
+void SetAccepted(const Group& group, Writer& writer) {
+  if (group.rejected_reason.empty()) {
+    writer.Set("Accepted", kTrue, "Valid", "the specification is valid and acted on");
+  } else {
+    writer.Set("Accepted", kFalse, group.rejected_reason.c_str(),
+               group.rejected_message +
+                   ". Nodes that this ProxyConfiguration governs stay as "
+                   "they are.");
+  }
+}
+
+void SetPreflight(const RolloutState& state, Writer& writer) {
+  std::vector<const NodeView*> cannot;
+  for (const NodeView& view : state.nodes) {
+    if (!view.cannot_run.empty()) cannot.push_back(&view);
+  }
+  const std::string mode = ModeName(state);
+  std::string known;
+  if (!cannot.empty()) {
+    known = NodeCount(cannot.size()) + " of " + std::to_string(state.nodes.size()) +
+            " cannot run " + mode + ": " + WithReasons(cannot, [](const NodeView& view) {
+              const std::string runs = view.at_target  ? view.running_mode
+                                       : view.answered ? view.governed.proxy->status.candidate->mode
+                                                       : std::string();
+              return view.cannot_run + (view.at_target ? "; runs " : "; would run ") +
+                     (runs.empty() ? "no mode at all" : runs);
+            });
+  }
+  const std::string more = known.empty() ? "" : "; " + known;
+  if (!state.waiting.empty()) {
+    writer.Set("PreflightPassed", kUnknown, "WaitingForAgents",
+               "waiting for the node agent of " + NodeList(Names(state.waiting)) +
+                   " to say whether it can run " + mode + more);
+  } else if (!cannot.empty()) {
+    writer.Set("PreflightPassed", kFalse, "NodesCannotRunMode", known);
+  } else if (!state.agentless.empty()) {
+    writer.Set("PreflightPassed", kUnknown, "AgentsMissing",
+               "no answer from the node agent of " + NodeList(Names(state.agentless)) +
+                   ": does its pod run there?");
+  } else {
+    writer.Set("PreflightPassed", kTrue, "NodesCanRunMode",
+               "every node that can be reached can run " + mode);
+  }
+}
+
+struct Outlook {
+  const char* phase;
+  ConditionStatus progressing;
+  const char* reason;
+  std::string message;
+};
+
+Outlook Look(const RolloutState& state) {
+  const int64_t total = static_cast<int64_t>(state.nodes.size());
+  int64_t available = 0;
+  std::vector<const NodeView*> moving;
+  std::vector<const NodeView*> unable;
+  for (const NodeView& view : state.nodes) {
+    if (view.available) ++available;
+    if (view.at_target && view.in_transition && view.failure.empty()) moving.push_back(&view);
+    if (view.answered && !view.can_run) unable.push_back(&view);
+  }
+  const std::string so_far = std::to_string(available) + " of " + NodeCount(state.nodes.size()) +
+                             " ready at " + RevisionName(state.target.number) + " (" +
+                             ModeName(state) + ")";
+  const std::string now_changing =
+      moving.empty() ? so_far : so_far + "; changing: " + NodeList(Names(moving));
+  if (total == 0 && state.leaving.empty()) {
+    return {phase::kPending, kFalse, "NoNodes", "there is no node to act on"};
+  }
+  if (state.roll_back_now) {
+    return {phase::kRollingBack, kTrue, "RollingBack", "going back to the last good revision"};
+  }
+  if (state.rolled_back) {
+    if (state.complete) return {phase::kRolledBack, kFalse, "RolledBack", so_far};
+    return {phase::kRollingBack, kTrue, "RollingBack", now_changing};
+  }
+  if (state.complete && state.leaving.empty()) {
+    return {phase::kComplete, kFalse, "RolloutComplete", so_far};
+  }
+  if (!state.failed.empty()) {
+    return {phase::kDegraded, kFalse, "RolloutStopped",
+            so_far + "; stopped: a node failed, see condition Degraded"};
+  }
+  if (state.paused) {
+    return {phase::kPaused, kFalse, "Paused", now_changing + "; spec.rollout.paused is set"};
+  }
+  if (!state.preflight_done) {
+    return {phase::kPreflight, kTrue, "Preflight",
+            "waiting for " + NodeCount(state.waiting.size()) + " to answer the preflight for " +
+                ModeName(state) + " before any node is changed"};
+  }
+  if (!state.canary_done) {
+    const std::string soaking = moving.empty() && state.starting == 0 ? "; the canaries soak" : "";
+    return {phase::kCanary, kTrue, "Canary",
+            NodeCount(state.canaries) + " first; " + now_changing + soaking};
+  }
+  const bool going_on =
+      !moving.empty() || !state.waiting.empty() || state.starting > 0 || !state.leaving.empty();
+  if (!going_on && (!unable.empty() || !state.agentless.empty())) {
+    return {phase::kDegraded, kFalse, "NodesLeftOut",
+            so_far + "; left out: " + NodeList(Names(!unable.empty() ? unable : state.agentless))};
+  }
+  return {phase::kRollingOut, kTrue, "RollingOut", now_changing};
+}
+
+void SetDegraded(const RolloutState& state, Writer& writer) {
+  std::vector<const NodeView*> down;
+  std::vector<const NodeView*> unable;
+  std::vector<const NodeView*> unreachable;
+  std::vector<const NodeView*> troubled;
+  for (const NodeView& view : state.nodes) {
+    if (!view.reachable) {
+      unreachable.push_back(&view);
+    } else if (view.answered && !view.can_run) {
+      unable.push_back(&view);
+    } else if (view.down && view.applied) {
+      down.push_back(&view);
+    } else if (view.degraded) {
+      troubled.push_back(&view);
+    }
+  }
+  const auto said = [](const NodeView& view, const char* type) {
+    const Condition* condition = FindCondition(view.governed.proxy->status.conditions, type);
+    return condition == nullptr ? std::string("no reason given") : condition->message;
+  };
+  if (!state.failed.empty()) {
+    writer.Set("Degraded", kTrue, "NodeFailed",
+               RevisionName(state.target.number) + " failed on " +
+                   WithReasons(state.failed, [](const NodeView& view) { return view.failure; }));
+  } else if (!unable.empty()) {
+    writer.Set("Degraded", kTrue, "NoModeCanRun",
+               "left as they are, for neither " + ModeName(state) +
+                   " nor a fallback mode can run there: " +
+                   WithReasons(unable, [](const NodeView& view) { return view.cannot_run; }));
+  } else if (!state.agentless.empty()) {
+    writer.Set("Degraded", kTrue, "AgentsMissing",
+               "no answer from the node agent of " + NodeList(Names(state.agentless)) +
+                   ": does its pod run there? These nodes are left as they are until it answers.");
+  } else if (!down.empty()) {
+    writer.Set("Degraded", kTrue, "NodesNotReady",
+               WithReasons(down, [&](const NodeView& view) { return said(view, "Ready"); }));
+  } else if (!troubled.empty()) {
+    writer.Set("Degraded", kTrue, "NodesDegraded",
+               WithReasons(troubled, [&](const NodeView& view) { return said(view, "Degraded"); }));
+  } else if (!unreachable.empty()) {
+    writer.Set("Degraded", kTrue, "NodesUnreachable",
+               "NotReady: " + NodeList(Names(unreachable)) +
+                   ". What is not updated there will be when they come back.");
+  } else {
+    writer.Set("Degraded", kFalse, "AsExpected", "no node has a problem");
+  }
+}
+
+void SetAvailable(const Group& group, const RolloutState& state, Writer& writer) {
+  std::string lost;
+  int64_t lost_nodes = 0;
+  for (const auto& [winner, count] : group.lost_to) {
+    if (!lost.empty()) lost += ", ";
+    lost += winner + " (" + NodeCount(static_cast<size_t>(count)) + ")";
+    lost_nodes += count;
+  }
+  const std::string also = lost.empty() ? ""
+                                        : "; " + std::to_string(lost_nodes) + " of " +
+                                              NodeCount(static_cast<size_t>(group.selected)) +
+                                              " selected are governed by " + lost +
+                                              ", which has a higher priority or "
+                                              "is older";
+  if (state.nodes.empty()) {
+    if (group.selected == 0) {
+      writer.Set("Available", kFalse, "NoNodesSelected", "no node matches spec.nodeSelector");
+    } else {
+      writer.Set("Available", kFalse, "Superseded",
+                 "all " + NodeCount(static_cast<size_t>(group.selected)) +
+                     " selected are governed by " + lost +
+                     ", which has a higher priority or is older");
+    }
+    return;
+  }
+  int64_t available = 0;
+  for (const NodeView& view : state.nodes)
+    available += view.available ? 1 : 0;
+  const std::string count = std::to_string(available) + " of " + NodeCount(state.nodes.size()) +
+                            " ready at " + RevisionName(state.target.number);
+  if (state.complete && !state.rolled_back) {
+    writer.Set("Available", kTrue, "NodesUpdated", count + also);
+  } else if (state.rolled_back) {
+    writer.Set("Available", kFalse, "RolledBack",
+               RevisionName(state.update_revision) + " was taken back; " + count + also);
+  } else {
+    writer.Set("Available", kFalse, "NodesNotUpdated", count + also);
+  }
+}
+
+void SetRolledBack(const RolloutState& state, const ProxyConfiguration& configuration,
+                   Writer& writer) {
+  const int64_t last_good = configuration.status.current_revision;
+  if (state.roll_back_now) {
+    writer.Set("RolledBack", kTrue, "NodeFailed",
+               RevisionName(state.update_revision) + " failed on " +
+                   WithReasons(state.failed, [](const NodeView& view) { return view.failure; }) +
+                   "; all nodes go back to " + RevisionName(last_good) +
+                   ". Edit the specification to try again.");
+    return;
+  }
+  if (state.rolled_back) {
+    // The decision's own words stay.
+    const Condition* decision = FindCondition(configuration.status.conditions, "RolledBack");
+    writer.Set("RolledBack", kTrue, decision->reason.c_str(), decision->message);
+    return;
+  }
+  const bool wanted = configuration.spec.rollout.on_failure == kube::OnFailure::kRollback;
+  if (wanted && !state.failed.empty() && last_good != state.update_revision) {
+    writer.Set("RolledBack", kFalse, "NoEarlierRevision",
+               "there is no earlier revision that ran on all nodes, so there is nothing to go back "
+               "to: the rollout stopped instead");
+  } else {
+    writer.Set("RolledBack", kFalse, "NotRolledBack", "the nodes follow the specification");
+  }
+}
+
+}  // namespace
+
+ProxyConfigurationStatus StatusOf(const Group& group, const RolloutState& state, TimePoint now) {
+  const ProxyConfiguration& configuration = *group.configuration;
+  Writer writer(configuration, now);
+  ProxyConfigurationStatus& status = writer.status;
+  status.update_revision = state.update_revision;
+  if (state.complete && !state.rolled_back) status.current_revision = state.update_revision;
+  CountNodes(state, status);
+  const Outlook outlook = Look(state);
+  status.phase = outlook.phase;
+  SetAccepted(group, writer);
+  SetPreflight(state, writer);
+  writer.Set("Progressing", outlook.progressing, outlook.reason, outlook.message);
+  SetAvailable(group, state, writer);
+  SetDegraded(state, writer);
+  if (state.paused) {
+    writer.Set("Paused", kTrue, "PausedByUser",
+               "spec.rollout.paused is set: no further node is changed");
+  } else {
+    writer.Set("Paused", kFalse, "NotPaused", "spec.rollout.paused is not set");
+  }
+  SetRolledBack(state, configuration, writer);
+  return std::move(writer.status);
+}
+
+ProxyConfigurationStatus RejectedStatus(const Group& group, TimePoint now) {
+  Writer writer(*group.configuration, now);
+  ProxyConfigurationStatus& status = writer.status;
+  status.phase = phase::kRejected;
+  status.nodes.desired = static_cast<int64_t>(group.nodes.size());
+  status.nodes.ready = 0;
+  status.modes.clear();
+  for (const GovernedNode& node : group.nodes) {
+    if (!node.proxy) continue;
+    if (kube::IsTrue(node.proxy->status.conditions, "Ready")) ++status.nodes.ready;
+    if (!node.proxy->status.active_mode.empty()) ++status.modes[node.proxy->status.active_mode];
+  }
+  SetAccepted(group, writer);
+  writer.Set("Progressing", kFalse, group.rejected_reason.c_str(),
+             "the specification is not acted on, see condition Accepted");
+  if (group.nodes.empty()) {
+    writer.Set("Available", kFalse, group.rejected_reason.c_str(),
+               "the specification is not acted on, see condition Accepted");
+  }
+  return std::move(writer.status);
+}
+
+ProxyConfigurationStatus PendingStatus(const Group& group, TimePoint now) {
+  Writer writer(*group.configuration, now);
+  writer.status.phase = phase::kPending;
+  SetAccepted(group, writer);
+  writer.Set("Progressing", kTrue, "Starting", "the revision is being written down");
+  return std::move(writer.status);
+}
+
+ProxyConfigurationStatus RemovingStatus(const Group& group, size_t left, TimePoint now) {
+  Writer writer(*group.configuration, now);
+  writer.status.phase = phase::kRemoving;
+  writer.status.nodes = {};
+  writer.status.nodes.desired = static_cast<int64_t>(left);
+  writer.status.modes.clear();
+  writer.Set("Progressing", kTrue, "Removing",
+             "being deleted; rules are still to be taken off " + NodeCount(left));
+  writer.Set("Available", kFalse, "Removing", "being deleted");
+  return std::move(writer.status);
+}
+
+std::vector<PlannedEvent> EventsOf(const ProxyConfiguration& configuration,
+                                   const ProxyConfigurationStatus& next) {
+  std::vector<PlannedEvent> events;
+  const ProxyConfigurationStatus& before = configuration.status;
+  // Whether that condition has turned to that status and reason, or tells it of a new generation.
+  const auto turned = [&](const char* type, ConditionStatus value) -> const Condition* {
+    const Condition* now = FindCondition(next.conditions, type);
+    if (now == nullptr || now->status != value) return nullptr;
+    const Condition* then = FindCondition(before.conditions, type);
+    const bool same = then != nullptr && then->status == value && then->reason == now->reason;
+    return same ? nullptr : now;
+  };
+  if (const Condition* condition = turned("Accepted", kFalse)) {
+    events.push_back({true, condition->reason, condition->message});
+  }
+  if (next.update_revision != before.update_revision && next.update_revision != 0) {
+    events.push_back({false, "RolloutStarted",
+                      RevisionName(next.update_revision) + " (" +
+                          std::string(kube::ToString(configuration.spec.settings.mode)) + ") to " +
+                          NodeCount(static_cast<size_t>(next.nodes.desired))});
+  }
+  if (const Condition* condition = turned("PreflightPassed", kFalse)) {
+    events.push_back({true, "PreflightFailed", condition->message});
+  }
+  if (const Condition* condition = turned("Available", kFalse)) {
+    if (condition->reason == "Superseded" || condition->reason == "NoNodesSelected") {
+      events.push_back({true, condition->reason, condition->message});
+    }
+  }
+  if (const Condition* condition = turned("Degraded", kTrue)) {
+    events.push_back({true, condition->reason, condition->message});
+  }
+  if (const Condition* condition = turned("RolledBack", kTrue)) {
+    events.push_back({true, "RollingBack", condition->message});
+  }
+  if (const Condition* condition = turned("Paused", kTrue)) {
+    events.push_back({false, "Paused", condition->message});
+  }
+  const bool new_phase = next.phase != before.phase;
+  const bool new_revision = next.current_revision != before.current_revision;
+  const Condition* progress = FindCondition(next.conditions, "Progressing");
+  if (next.phase == phase::kComplete && (new_phase || new_revision) && progress != nullptr) {
+    events.push_back({false, "RolloutComplete", progress->message});
+  }
+  if (next.phase == phase::kRolledBack && new_phase && progress != nullptr) {
+    events.push_back({true, "RolledBack", progress->message});
+  }
+  return events;
+}
+
+}  // namespace pointsman::op
