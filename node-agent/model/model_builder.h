@@ -4,8 +4,8 @@
 
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include "kube/objects/endpoint_slice.h"
 #include "kube/objects/node.h"
@@ -14,6 +14,19 @@
 
 namespace pointsman::agent {
 
+// Something in an object that is not done as it was written.
+struct ModelProblem {
+  std::string kind;  // "Service" or "EndpointSlice"
+  std::string key;   // "ns/name"
+  std::string message;
+  auto operator<=>(const ModelProblem&) const = default;
+};
+
+// Which Services are proxied and how follows kube-proxy (pkg/proxy/serviceport.go, endpoints.go,
+// topology.go). Where two Services want the same address, port and protocol, one of them gets it:
+// a cluster IP or node port goes before a load balancer's IP, that before an external IP, and
+// between equals the first by "ns/name"; the other is a problem.
+//
 // Not thread-safe: the agent's sync thread owns it.
 class ModelBuilder {
  public:
@@ -22,12 +35,16 @@ class ModelBuilder {
   explicit ModelBuilder(std::string node_name, std::string service_proxy_name = "");
   ~ModelBuilder();
 
-  // null `service`/`slice`: deleted. Keys are "ns/name".
+  // null `service`/`slice`: deleted. Keys are "ns/name", the object's own; another key throws
+  // std::invalid_argument.
   void SetService(const std::string& key, std::shared_ptr<const kube::Service> service);
   void SetEndpointSlice(const std::string& key, std::shared_ptr<const kube::EndpointSlice> slice);
   // This node's own object: its zone decides topology. null: not known (yet).
   void SetNode(std::shared_ptr<const kube::Node> node);
   void SetNodeNetwork(NodeNetwork network);
+  // Addresses that no Service may have as an external IP or a load balancer's IP: those of nodes
+  // and of API servers.
+  void SetProtectedAddresses(std::unordered_set<net::IpAddress> addresses);
 
   bool HasChanges() const;
   // Resolves what changed since the last call and returns the difference. The cost is in proportion
@@ -35,6 +52,8 @@ class ModelBuilder {
   ModelDelta Update();
   // Valid after Update; the reference stays valid, the content changes with the next Update.
   const ServiceModel& model() const;
+  // What the last Update left out, and what the decoders did; sorted. Empty in a sound cluster.
+  std::vector<ModelProblem> problems() const;
 
  private:
   class Impl;

@@ -51,10 +51,11 @@ struct ServicePortEntry {
   net::IpAddress cluster_ip;
   uint16_t port = 0;  // of cluster_ip, external_ips and load_balancer_ips
   uint16_t node_port = 0;
-  std::vector<net::IpAddress> external_ips;       // of this family, sorted
+  // Of this family, sorted; no address is in both or is cluster_ip.
+  std::vector<net::IpAddress> external_ips;
   std::vector<net::IpAddress> load_balancer_ips;  // ipMode VIP only, sorted
-  // Empty: everyone. Applies to load_balancer_ips. Both families' ranges were given but none of
-  // this family: nobody (source_ranges_deny_all).
+  // Who may come to load_balancer_ips; sorted, none inside another. Empty: everyone, unless
+  // source_ranges_deny_all: ranges were given but none of this family.
   std::vector<net::IpPrefix> source_ranges;
   bool source_ranges_deny_all = false;
   // Seconds of ClientIP affinity; 0: none.
@@ -62,6 +63,7 @@ struct ServicePortEntry {
   // Traffic to cluster_ip (internalTrafficPolicy, topology).
   BackendChoice internal;
   // Traffic to external_ips, load_balancer_ips and node_port from outside (externalTrafficPolicy).
+  // Left empty when there is none of these.
   BackendChoice external;
   // externalTrafficPolicy: Local. Outside traffic keeps its source address (no masquerade); pods
   // and the node itself reach the external addresses too, through `external_from_node`.
@@ -100,7 +102,8 @@ struct ServiceModel {
   size_t endpoint_count = 0;  // backends over all entries, each once an entry
 };
 
-// From one version of the model to the next.
+// From one version of the model to the next: first the entries that went, then those that changed,
+// then those that came. An address can pass from an entry of one kind to one of another.
 struct EntryChange {
   EntryPtr before;  // null: added
   EntryPtr after;   // null: removed

@@ -1,0 +1,734 @@
+#include "node-agent/model/model_builder.h"
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+#include <gmock/gmock.h>
+
+namespace pointsman::agent {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+using Family = net::Family;
+using WhenEmpty = BackendChoice::WhenEmpty;
+
+net::IpAddress Ip(const std::string& text) {
+  return net::IpAddress::Parse(text).value();
+}
+net::IpPrefix Cidr(const std::string& text) {
+  return net::IpPrefix::Parse(text).value();
+}
+
+// "ns/web" with 10.96.0.1:80 -> http.
+kube::Service Web() {
+  kube::Service service;
+  service.ns = "ns";
+  service.name = "web";
+  service.cluster_ips = {Ip("10.96.0.1")};
+  service.ports.push_back({"http", Protocol::kTcp, 80, 0});
+  return service;
+}
+
+struct EndpointWords {
+  std::string ip;
+  std::string node = "n2";
+  bool ready = true;
+  bool serving = true;
+  bool terminating = false;
+};
+
+kube::EndpointSlice Slice(const std::string& name, const std::vector<EndpointWords>& endpoints,
+                          const std::string& service = "web") {
+  kube::EndpointSlice slice;
+  slice.ns = "ns";
+  slice.name = name;
+  slice.service_name = service;
+  slice.ports.push_back({"http", Protocol::kTcp, 8080});
+  for (const EndpointWords& words : endpoints) {
+    kube::Endpoint& endpoint = slice.endpoints.emplace_back();
+    endpoint.address = Ip(words.ip);
+    slice.family = endpoint.address.family();
+    slice.strings.push_back(words.node);
+    endpoint.node_name = static_cast<uint16_t>(slice.strings.size() - 1);
+    endpoint.ready = words.ready;
+    endpoint.serving = words.serving;
+    endpoint.terminating = words.terminating;
+  }
+  return slice;
+}
+
+class ModelBuilderTest : public testing::Test {
+ protected:
+  void Set(const kube::Service& service) {
+    builder_.SetService(service.Key(), std::make_shared<const kube::Service>(service));
+  }
+  void Set(const kube::EndpointSlice& slice) {
+    builder_.SetEndpointSlice(slice.Key(), std::make_shared<const kube::EndpointSlice>(slice));
+  }
+  // The only entry after an update.
+  const ServicePortEntry& Entry() {
+    builder_.Update();
+    EXPECT_EQ(builder_.model().entries.size(), 1u);
+    return *builder_.model().entries.begin()->second;
+  }
+  EntryPtr Find(const std::string& id) {
+    for (const auto& [key, entry] : builder_.model().entries) {
+      if (key.ToString() == id) return entry;
+    }
+    return nullptr;
+  }
+  std::vector<std::string> Problems() {
+    std::vector<std::string> texts;
+    for (const ModelProblem& problem : builder_.problems())
+      texts.push_back(problem.kind + " " + problem.key + ": " + problem.message);
+    return texts;
+  }
+
+  ModelBuilder builder_{"n1"};
+};
+
+std::vector<std::string> Ips(const BackendChoice& choice) {
+  std::vector<std::string> ips;
+  for (const Backend& backend : choice.backends)
+    ips.push_back(backend.ip.ToString());
+  return ips;
+}
+
+TEST_F(ModelBuilderTest, AClusterIp) {
+  Set(Slice("web-b", {{"10.1.0.2", "n1"}}));
+  Set(Web());
+  Set(Slice("web-a", {{"10.1.0.3"}, {"10.1.0.1"}}));
+  EXPECT_TRUE(builder_.HasChanges());
+  const ServicePortEntry& entry = Entry();
+  EXPECT_FALSE(builder_.HasChanges());
+  EXPECT_EQ(entry.id.ToString(), "ns/web:http/TCP/IPv4");
+  EXPECT_EQ(entry.cluster_ip, Ip("10.96.0.1"));
+  EXPECT_EQ(entry.port, 80);
+  EXPECT_THAT(entry.internal.backends,
+              ElementsAre(Backend{Ip("10.1.0.1"), 8080, false}, Backend{Ip("10.1.0.2"), 8080, true},
+                          Backend{Ip("10.1.0.3"), 8080, false}));
+  EXPECT_THAT(entry.external.backends, IsEmpty());  // nothing external leads here
+  EXPECT_EQ(builder_.model().service_count, 1u);
+  EXPECT_EQ(builder_.model().endpoint_count, 3u);
+  EXPECT_THAT(Problems(), IsEmpty());
+}
+
+TEST_F(ModelBuilderTest, WhichServicesAreOurs) {
+  // pkg/proxy/util ShouldSkipService; cmd/kube-proxy's label selector.
+  kube::Service external_name = Web();
+  external_name.type = kube::ServiceType::kExternalName;
+  kube::Service headless = Web();
+  headless.headless = true;
+  headless.cluster_ips.clear();
+  kube::Service other_proxy = Web();
+  other_proxy.has_service_proxy_name = true;
+  other_proxy.service_proxy_name = "other";
+  kube::Service empty_proxy_name = Web();
+  empty_proxy_name.has_service_proxy_name = true;
+  kube::Service headless_label = Web();
+  headless_label.headless_label = true;
+  kube::Service not_allocated = Web();
+  not_allocated.cluster_ips.clear();
+  Set(Slice("web-a", {{"10.1.0.1"}}));
+  for (const kube::Service& service :
+       {external_name, headless, other_proxy, empty_proxy_name, headless_label, not_allocated}) {
+    Set(Web());
+    builder_.Update();
+    EXPECT_EQ(builder_.model().service_count, 1u);
+    Set(service);
+    const ModelDelta delta = builder_.Update();
+    ASSERT_THAT(delta.changes, SizeIs(1));
+    EXPECT_TRUE(delta.changes[0].before && !delta.changes[0].after);
+    EXPECT_EQ(builder_.model().service_count, 0u);
+    EXPECT_EQ(builder_.model().endpoint_count, 0u);
+    EXPECT_THAT(builder_.model().entries, IsEmpty());
+  }
+}
+
+TEST(ModelBuilder, AProxyOfAnotherNameTakesItsServicesOnly) {
+  ModelBuilder builder("n1", "other");
+  kube::Service service = Web();
+  builder.SetService("ns/web", std::make_shared<const kube::Service>(service));
+  EXPECT_TRUE(builder.Update().empty());
+  service.has_service_proxy_name = true;
+  service.service_proxy_name = "other";
+  builder.SetService("ns/web", std::make_shared<const kube::Service>(service));
+  EXPECT_THAT(builder.Update().changes, SizeIs(1));
+}
+
+TEST_F(ModelBuilderTest, SlicesThatAreNotOursDoNotCount) {
+  Set(Web());
+  kube::EndpointSlice labelled = Slice("a", {{"10.1.0.1"}});
+  labelled.has_service_proxy_name = true;
+  Set(labelled);
+  kube::EndpointSlice headless = Slice("b", {{"10.1.0.2"}});
+  headless.headless_label = true;
+  Set(headless);
+  kube::EndpointSlice orphan = Slice("c", {{"10.1.0.3"}}, "");
+  Set(orphan);
+  EXPECT_THAT(Ips(Entry().internal), IsEmpty());
+  labelled.has_service_proxy_name = false;
+  Set(labelled);
+  EXPECT_THAT(Ips(Entry().internal), ElementsAre("10.1.0.1"));
+}
+
+TEST_F(ModelBuilderTest, ASliceCanGoToAnotherService) {
+  kube::Service api = Web();
+  api.name = "api";
+  api.cluster_ips = {Ip("10.96.0.2")};
+  Set(Web());
+  Set(api);
+  Set(Slice("a", {{"10.1.0.1"}}, "web"));
+  builder_.Update();
+  Set(Slice("a", {{"10.1.0.1"}}, "api"));
+  EXPECT_THAT(builder_.Update().changes, SizeIs(2));
+  EXPECT_THAT(Find("ns/web:http/TCP/IPv4")->internal.backends, IsEmpty());
+  EXPECT_THAT(Find("ns/api:http/TCP/IPv4")->internal.backends, SizeIs(1));
+  builder_.SetEndpointSlice("ns/a", nullptr);
+  builder_.SetEndpointSlice("ns/never-there", nullptr);
+  builder_.Update();
+  EXPECT_THAT(Find("ns/api:http/TCP/IPv4")->internal.backends, IsEmpty());
+}
+
+TEST_F(ModelBuilderTest, NoEndpointsAnywhereIsRejected) {
+  // pkg/proxy/iptables: "has no endpoints" REJECT, for each kind of address.
+  kube::Service service = Web();
+  service.type = kube::ServiceType::kLoadBalancer;
+  service.ports[0].node_port = 30080;
+  service.external_traffic_policy = kube::TrafficPolicy::kLocal;
+  service.internal_traffic_policy = kube::TrafficPolicy::kLocal;
+  Set(service);
+  Set(Slice("a", {{"10.1.0.1", "n2", false}}));  // not ready
+  const ServicePortEntry& entry = Entry();
+  EXPECT_EQ(entry.internal.when_empty, WhenEmpty::kReject);
+  EXPECT_EQ(entry.external.when_empty, WhenEmpty::kReject);
+  EXPECT_EQ(entry.external_from_node.when_empty, WhenEmpty::kReject);
+}
+
+TEST_F(ModelBuilderTest, NoLocalEndpointUnderLocalIsDropped) {
+  // pkg/proxy/iptables: "has no local endpoints" DROP; pods and the node itself reach the external
+  // addresses nevertheless.
+  kube::Service service = Web();
+  service.type = kube::ServiceType::kNodePort;
+  service.ports[0].node_port = 30080;
+  service.external_traffic_policy = kube::TrafficPolicy::kLocal;
+  Set(service);
+  Set(Slice("a", {{"10.1.0.1", "n2"}}));
+  {
+    const ServicePortEntry& entry = Entry();
+    EXPECT_TRUE(entry.external_local);
+    EXPECT_THAT(Ips(entry.internal), ElementsAre("10.1.0.1"));
+    EXPECT_THAT(Ips(entry.external), IsEmpty());
+    EXPECT_EQ(entry.external.when_empty, WhenEmpty::kDrop);
+    EXPECT_THAT(Ips(entry.external_from_node), ElementsAre("10.1.0.1"));
+  }
+  service.internal_traffic_policy = kube::TrafficPolicy::kLocal;
+  Set(service);
+  EXPECT_EQ(Entry().internal.when_empty, WhenEmpty::kDrop);
+  Set(Slice("b", {{"10.1.0.9", "n1"}}));
+  {
+    const ServicePortEntry& entry = Entry();
+    EXPECT_THAT(Ips(entry.internal), ElementsAre("10.1.0.9"));
+    EXPECT_THAT(Ips(entry.external), ElementsAre("10.1.0.9"));
+    EXPECT_THAT(Ips(entry.external_from_node), ElementsAre("10.1.0.1", "10.1.0.9"));
+    EXPECT_EQ(builder_.model().endpoint_count, 2u);
+  }
+}
+
+TEST_F(ModelBuilderTest, ExternalPolicyNeedsSomethingExternal) {
+  // pkg/api/v1/service/util.go ExternalPolicyLocal.
+  kube::Service service = Web();
+  service.external_traffic_policy = kube::TrafficPolicy::kLocal;
+  Set(service);
+  Set(Slice("a", {{"10.1.0.1"}}));
+  EXPECT_FALSE(Entry().external_local);
+  service.external_ips = {Ip("192.0.2.1")};
+  Set(service);
+  EXPECT_TRUE(Entry().external_local);
+}
+
+TEST_F(ModelBuilderTest, TerminatingEndpointsDrain) {
+  // KEP-1669 and design: what it has, it keeps.
+  Set(Web());
+  Set(Slice("a", {{"10.1.0.1"},
+                  {"10.1.0.2", "n2", false, true, true},
+                  {"10.1.0.3", "n2", false, false, true}}));
+  EXPECT_THAT(Ips(Entry().internal), ElementsAre("10.1.0.1"));
+  EXPECT_THAT(Entry().draining, ElementsAre(Backend{Ip("10.1.0.2"), 8080, false},
+                                            Backend{Ip("10.1.0.3"), 8080, false}));
+  Set(Slice("a", {{"10.1.0.2", "n2", false, true, true}, {"10.1.0.3", "n2", false, false, true}}));
+  EXPECT_THAT(Ips(Entry().internal), ElementsAre("10.1.0.2"));
+  EXPECT_THAT(Entry().draining, ElementsAre(Backend{Ip("10.1.0.3"), 8080, false}));
+  // An address that is no longer in any slice is just gone.
+  Set(Slice("a", {}));
+  EXPECT_THAT(Entry().draining, IsEmpty());
+}
+
+TEST_F(ModelBuilderTest, ALoadBalancer) {
+  kube::Service service = Web();
+  service.type = kube::ServiceType::kLoadBalancer;
+  service.cluster_ips = {Ip("10.96.0.1"), Ip("fd00::1")};
+  service.ports[0].node_port = 30080;
+  service.external_ips = {Ip("192.0.2.9"), Ip("192.0.2.1"), Ip("2001:db8::1"),
+                          Ip("192.0.2.1"), Ip("10.96.0.1"), Ip("203.0.113.1")};
+  service.load_balancer_ingress = {{Ip("203.0.113.1"), false},
+                                   {Ip("203.0.113.2"), true},  // KEP-1860 ipMode: Proxy
+                                   {Ip("2001:db8::99"), false}};
+  service.load_balancer_source_ranges = {Cidr("198.51.100.0/24"), Cidr("198.51.100.128/25"),
+                                         Cidr("10.0.0.0/8")};
+  service.source_ranges_given = true;
+  service.client_ip_affinity = true;
+  service.affinity_timeout = std::chrono::seconds(600);
+  service.external_traffic_policy = kube::TrafficPolicy::kLocal;
+  service.health_check_node_port = 32000;
+  service.ipvs_scheduler = "lc";
+  service.ipvs_scheduler_flags = "x";
+  Set(service);
+  Set(Slice("a", {{"10.1.0.1", "n1"}, {"10.1.0.2", "n2"}, {"10.1.0.3", "n1"}}));
+  Set(Slice("b", {{"fd00:1::1", "n2"}}));
+  builder_.Update();
+  ASSERT_THAT(builder_.model().entries, SizeIs(2));
+  EXPECT_THAT(Problems(), IsEmpty());
+  const EntryPtr v4 = Find("ns/web:http/TCP/IPv4");
+  const EntryPtr v6 = Find("ns/web:http/TCP/IPv6");
+  ASSERT_TRUE(v4 && v6);
+  EXPECT_EQ(v4->node_port, 30080);
+  EXPECT_THAT(v4->external_ips, ElementsAre(Ip("192.0.2.1"), Ip("192.0.2.9")));
+  EXPECT_THAT(v4->load_balancer_ips, ElementsAre(Ip("203.0.113.1")));
+  EXPECT_THAT(v4->source_ranges, ElementsAre(Cidr("10.0.0.0/8"), Cidr("198.51.100.0/24")));
+  EXPECT_FALSE(v4->source_ranges_deny_all);
+  EXPECT_EQ(v4->affinity_timeout, std::chrono::seconds(600));
+  EXPECT_TRUE(v4->external_local);
+  EXPECT_EQ(v4->health_check_node_port, 32000);
+  EXPECT_EQ(v4->local_ready_endpoints, 2);
+  EXPECT_EQ(v4->ipvs_scheduler, "lc");
+  EXPECT_EQ(v4->ipvs_scheduler_flags, "x");
+  EXPECT_EQ(v6->cluster_ip, Ip("fd00::1"));
+  EXPECT_THAT(v6->external_ips, ElementsAre(Ip("2001:db8::1")));
+  EXPECT_THAT(v6->load_balancer_ips, ElementsAre(Ip("2001:db8::99")));
+  EXPECT_THAT(v6->source_ranges, IsEmpty());
+  EXPECT_TRUE(v6->source_ranges_deny_all);
+  EXPECT_THAT(Ips(v6->internal), ElementsAre("fd00:1::1"));
+  EXPECT_EQ(v6->external.when_empty, WhenEmpty::kDrop);
+  EXPECT_EQ(v6->local_ready_endpoints, 0);
+  EXPECT_EQ(builder_.model().service_count, 1u);
+  EXPECT_EQ(builder_.model().endpoint_count, 4u);
+}
+
+TEST_F(ModelBuilderTest, HealthCheckPortOnlyForLocalLoadBalancers) {
+  // pkg/api/v1/service/util.go NeedsHealthCheck.
+  kube::Service service = Web();
+  service.ports[0].node_port = 30080;
+  service.health_check_node_port = 32000;
+  service.type = kube::ServiceType::kNodePort;
+  service.external_traffic_policy = kube::TrafficPolicy::kLocal;
+  Set(service);
+  Set(Slice("a", {{"10.1.0.1", "n1"}}));
+  EXPECT_EQ(Entry().health_check_node_port, 0);
+  EXPECT_EQ(Entry().local_ready_endpoints, 0);
+  service.type = kube::ServiceType::kLoadBalancer;
+  service.external_traffic_policy = kube::TrafficPolicy::kCluster;
+  Set(service);
+  EXPECT_EQ(Entry().health_check_node_port, 0);
+}
+
+TEST_F(ModelBuilderTest, RangesThatWereNotUnderstoodDoNotOpenTheService) {
+  kube::Service service = Web();
+  service.load_balancer_ingress = {{Ip("203.0.113.1"), false}};
+  service.source_ranges_given = true;
+  service.problems = {"spec.loadBalancerSourceRanges[0]: not a CIDR"};
+  Set(service);
+  EXPECT_TRUE(Entry().source_ranges_deny_all);
+  EXPECT_THAT(Problems(),
+              ElementsAre("Service ns/web: spec.loadBalancerSourceRanges[0]: not a CIDR"));
+}
+
+TEST_F(ModelBuilderTest, OnePortForTcpAndUdp) {
+  kube::Service service = Web();
+  service.ports = {{"dns", Protocol::kUdp, 53, 0}, {"dns-tcp", Protocol::kTcp, 53, 0}};
+  Set(service);
+  kube::EndpointSlice slice = Slice("a", {{"10.1.0.1"}});
+  slice.ports = {{"dns", Protocol::kUdp, 5353}, {"dns-tcp", Protocol::kTcp, 5354}};
+  Set(slice);
+  builder_.Update();
+  EXPECT_EQ(Find("ns/web:dns/UDP/IPv4")->internal.backends.at(0).port, 5353);
+  EXPECT_EQ(Find("ns/web:dns-tcp/TCP/IPv4")->internal.backends.at(0).port, 5354);
+  EXPECT_EQ(builder_.model().service_count, 1u);
+}
+
+TEST_F(ModelBuilderTest, TheNodesZoneDecidesTopology) {
+  kube::EndpointSlice slice = Slice("a", {{"10.1.0.1"}, {"10.1.0.2"}});
+  slice.hint_sets = {{}, {"z1"}, {"z2"}};
+  slice.endpoints[0].zone_hints = 1;
+  slice.endpoints[1].zone_hints = 2;
+  kube::Service local = Web();
+  local.ports[0].node_port = 30080;
+  Set(local);
+  Set(slice);
+  EXPECT_THAT(Ips(Entry().internal), SizeIs(2));  // zone not known
+  auto node = std::make_shared<kube::Node>();
+  node->name = "n1";
+  node->labels["topology.kubernetes.io/zone"] = "z2";
+  builder_.SetNode(node);
+  EXPECT_THAT(Ips(Entry().internal), ElementsAre("10.1.0.2"));
+  EXPECT_THAT(Ips(Entry().external), ElementsAre("10.1.0.2"));
+  builder_.SetNode(node);
+  EXPECT_FALSE(builder_.HasChanges());
+  builder_.SetNode(nullptr);
+  EXPECT_THAT(Ips(Entry().internal), SizeIs(2));
+}
+
+TEST_F(ModelBuilderTest, AnUpdateThatChangesNothingIsNoChange) {
+  Set(Web());
+  Set(Slice("a", {{"10.1.0.1"}}));
+  const EntryPtr before = builder_.Update().changes.at(0).after;
+  kube::Service service = Web();
+  service.resource_version = "2";
+  Set(service);
+  Set(Slice("a", {}));
+  Set(Slice("a", {{"10.1.0.1"}}));
+  EXPECT_TRUE(builder_.HasChanges());
+  EXPECT_TRUE(builder_.Update().empty());
+  EXPECT_EQ(Find("ns/web:http/TCP/IPv4"), before);  // the same object
+}
+
+TEST_F(ModelBuilderTest, TheNodeNetwork) {
+  NodeNetwork network;
+  network.node_name = "n1";
+  network.node_port_addresses = {Ip("192.0.2.1")};
+  builder_.SetNodeNetwork(network);
+  EXPECT_TRUE(builder_.HasChanges());
+  EXPECT_TRUE(builder_.Update().node_changed);
+  EXPECT_EQ(builder_.model().node, network);
+  builder_.SetNodeNetwork(network);
+  EXPECT_FALSE(builder_.HasChanges());
+  EXPECT_TRUE(builder_.Update().empty());
+}
+
+TEST_F(ModelBuilderTest, OneOfTwoServicesGetsAnAddress) {
+  kube::Service thief = Web();
+  thief.name = "a-thief";
+  thief.cluster_ips = {Ip("10.96.0.66")};
+  thief.external_ips = {Ip("10.96.0.1"), Ip("192.0.2.1")};  // CVE-2020-8554
+  thief.ports[0].node_port = 30080;
+  kube::Service web = Web();
+  web.external_ips = {Ip("192.0.2.1")};
+  web.ports[0].node_port = 30080;
+  Set(web);
+  Set(thief);
+  builder_.Update();
+  EXPECT_EQ(Find("ns/web:http/TCP/IPv4")->cluster_ip, Ip("10.96.0.1"));
+  EXPECT_THAT(Find("ns/web:http/TCP/IPv4")->external_ips, IsEmpty());
+  EXPECT_EQ(Find("ns/web:http/TCP/IPv4")->node_port, 0);
+  EXPECT_THAT(Find("ns/a-thief:http/TCP/IPv4")->external_ips, ElementsAre(Ip("192.0.2.1")));
+  EXPECT_EQ(Find("ns/a-thief:http/TCP/IPv4")->node_port, 30080);
+  EXPECT_THAT(Problems(), ElementsAre("Service ns/a-thief: external IP 10.96.0.1:80/TCP already "
+                                      "leads to Service ns/web and is left out",
+                                      "Service ns/web: external IP 192.0.2.1:80/TCP already leads "
+                                      "to Service ns/a-thief and is left out",
+                                      "Service ns/web: node port 30080/TCP already leads to "
+                                      "Service ns/a-thief and is left out"));
+  // When the winner goes, the other one gets it, though it was not touched.
+  builder_.SetService("ns/a-thief", nullptr);
+  EXPECT_THAT(builder_.Update().changes, SizeIs(2));
+  EXPECT_THAT(Find("ns/web:http/TCP/IPv4")->external_ips, ElementsAre(Ip("192.0.2.1")));
+  EXPECT_EQ(Find("ns/web:http/TCP/IPv4")->node_port, 30080);
+  EXPECT_THAT(Problems(), IsEmpty());
+}
+
+TEST_F(ModelBuilderTest, AClusterIpGoesFromOneServiceToTheNext) {
+  // The API server gives a freed cluster IP to the next Service at once.
+  Set(Web());
+  builder_.Update();
+  kube::Service next = Web();
+  next.name = "next";
+  Set(next);
+  EXPECT_TRUE(Find("ns/web:http/TCP/IPv4"));
+  builder_.SetService("ns/web", nullptr);
+  const ModelDelta delta = builder_.Update();
+  ASSERT_THAT(delta.changes, SizeIs(2));
+  EXPECT_FALSE(delta.changes[0].after);  // what goes comes first
+  EXPECT_FALSE(delta.changes[1].before);
+  EXPECT_TRUE(Find("ns/next:http/TCP/IPv4"));
+}
+
+TEST_F(ModelBuilderTest, AddressesOfNodesAndOfTheApiServerAreRefused) {
+  // kubernetes#66966, #75290, #104679.
+  kube::Service service = Web();
+  service.external_ips = {Ip("192.168.0.1"), Ip("127.0.0.1"), Ip("0.0.0.0"), Ip("192.0.2.1")};
+  service.load_balancer_ingress = {{Ip("192.168.0.2"), false}, {Ip("224.0.0.1"), false}};
+  Set(service);
+  EXPECT_THAT(Entry().external_ips, ElementsAre(Ip("192.0.2.1"), Ip("192.168.0.1")));
+  builder_.SetProtectedAddresses({Ip("192.168.0.1"), Ip("192.168.0.2"), Ip("10.96.0.1")});
+  EXPECT_THAT(Entry().external_ips, ElementsAre(Ip("192.0.2.1")));
+  EXPECT_THAT(Entry().load_balancer_ips, IsEmpty());
+  EXPECT_THAT(
+      Problems(),
+      ElementsAre(HasSubstr("external IP 0.0.0.0 is the unspecified address"),
+                  HasSubstr("external IP 127.0.0.1 is a loopback address"),
+                  HasSubstr("external IP 192.168.0.1 is the address of a node or of the API"),
+                  HasSubstr("load balancer IP 192.168.0.2 is the address of a node"),
+                  HasSubstr("load balancer IP 224.0.0.1 is a multicast address")));
+  builder_.SetProtectedAddresses({});
+  EXPECT_THAT(Entry().load_balancer_ips, ElementsAre(Ip("192.168.0.2")));
+}
+
+TEST_F(ModelBuilderTest, PortsThatAreThereTwice) {
+  kube::Service service = Web();
+  service.ports.push_back({"http", Protocol::kTcp, 81, 0});
+  service.ports.push_back({"again", Protocol::kTcp, 80, 0});
+  Set(service);
+  EXPECT_EQ(Entry().port, 80);
+  EXPECT_THAT(Problems(), ElementsAre(HasSubstr("spec.ports: 80/TCP has the number or the name"),
+                                      HasSubstr("spec.ports: 81/TCP")));
+}
+
+TEST_F(ModelBuilderTest, ANodePortThatIsThereTwice) {
+  kube::Service service = Web();
+  service.ports[0].node_port = 30080;
+  service.ports.push_back({"more", Protocol::kTcp, 81, 30080});
+  Set(service);
+  builder_.Update();
+  EXPECT_EQ(Find("ns/web:http/TCP/IPv4")->node_port, 30080);
+  EXPECT_EQ(Find("ns/web:more/TCP/IPv4")->node_port, 0);
+  EXPECT_THAT(Problems(), ElementsAre(HasSubstr("spec.ports: node port 30080/TCP")));
+}
+
+TEST_F(ModelBuilderTest, AKeyThatIsNotTheObjectsIsABug) {
+  EXPECT_THROW(builder_.SetService("x/y", std::make_shared<const kube::Service>(Web())),
+               std::invalid_argument);
+  EXPECT_THROW(
+      builder_.SetEndpointSlice("x/y", std::make_shared<const kube::EndpointSlice>(Slice("a", {}))),
+      std::invalid_argument);
+}
+
+// --- incremental = from scratch ---------------------------------------------------------------
+
+// Few names and few addresses, so that objects meet.
+class RandomCluster {
+ public:
+  explicit RandomCluster(uint32_t seed) : random_(seed) {}
+
+  unsigned Below(unsigned limit) { return static_cast<unsigned>(random_() % limit); }
+  bool Chance(unsigned percent) { return Below(100) < percent; }
+
+  std::shared_ptr<const kube::Service> NextService(const std::string& ns, const std::string& name) {
+    auto service = std::make_shared<kube::Service>();
+    service->ns = ns;
+    service->name = name;
+    service->type = static_cast<kube::ServiceType>(Below(10) == 0 ? 3 : Below(3));
+    if (Chance(90)) service->cluster_ips.push_back(Ip("10.96.0." + std::to_string(Below(6))));
+    if (Chance(40)) service->cluster_ips.push_back(Ip("fd00::" + std::to_string(1 + Below(4))));
+    service->headless = Chance(5);
+    for (unsigned i = Below(4); i > 0; --i) {
+      service->ports.push_back({Chance(20) ? "" : "p" + std::to_string(Below(3)),
+                                static_cast<Protocol>(Below(3)), Port(80),
+                                static_cast<uint16_t>(Chance(50) ? Port(30000) : 0)});
+    }
+    for (unsigned i = Below(3); i > 0; --i)
+      service->external_ips.push_back(External());
+    for (unsigned i = Below(3); i > 0; --i) {
+      service->load_balancer_ingress.push_back({External(), Chance(20)});
+    }
+    if (Chance(20)) {
+      service->source_ranges_given = true;
+      if (Chance(80)) service->load_balancer_source_ranges.push_back(Cidr("10.0.0.0/8"));
+    }
+    service->client_ip_affinity = Chance(20);
+    service->external_traffic_policy = static_cast<kube::TrafficPolicy>(Below(2));
+    service->internal_traffic_policy = static_cast<kube::TrafficPolicy>(Below(2));
+    service->health_check_node_port = static_cast<uint16_t>(Chance(50) ? 32000 : 0);
+    service->has_service_proxy_name = Chance(5);
+    service->headless_label = Chance(5);
+    if (Chance(10)) service->problems.push_back("spec.x: odd");
+    return service;
+  }
+
+  std::shared_ptr<const kube::EndpointSlice> NextSlice(const std::string& ns,
+                                                       const std::string& name,
+                                                       const std::string& service) {
+    auto slice = std::make_shared<kube::EndpointSlice>();
+    slice->ns = ns;
+    slice->name = name;
+    slice->service_name = service;
+    slice->headless_label = Chance(3);
+    slice->has_service_proxy_name = Chance(3);
+    slice->fqdn = Chance(3);
+    slice->family = Chance(30) ? Family::kIPv6 : Family::kIPv4;
+    slice->strings = {"", "n1", "n2"};
+    slice->hint_sets = {{}, {"z1"}, {"z1", "z2"}, {"n1"}, {"n2"}};
+    for (unsigned i = Below(4); i > 0; --i) {
+      slice->ports.push_back({Chance(20) ? "" : "p" + std::to_string(Below(3)),
+                              static_cast<Protocol>(Below(3)),
+                              static_cast<uint16_t>(Chance(5) ? 0 : Port(8080))});
+    }
+    const bool hints = Chance(40);
+    for (unsigned i = Below(6); i > 0; --i) {
+      kube::Endpoint& endpoint = slice->endpoints.emplace_back();
+      endpoint.address = Ip((slice->family == Family::kIPv4 ? "10.1.0." : "fd00:1::") +
+                            std::to_string(1 + Below(8)));
+      endpoint.node_name = static_cast<uint16_t>(Below(3));
+      endpoint.ready = Chance(60);
+      endpoint.serving = Chance(70);
+      endpoint.terminating = Chance(40);
+      if (hints && Chance(90)) endpoint.zone_hints = static_cast<uint16_t>(1 + Below(2));
+      if (hints && Chance(60)) endpoint.node_hints = static_cast<uint16_t>(3 + Below(2));
+    }
+    if (Chance(5)) slice->problems.push_back("endpoints: odd");
+    return slice;
+  }
+
+  uint16_t Port(unsigned base) { return static_cast<uint16_t>(base + Below(3)); }
+  net::IpAddress External() {
+    static const char* const kPool[] = {"192.0.2.1",   "192.0.2.2", "10.96.0.1",
+                                        "2001:db8::1", "fd00::1",   "127.0.0.1"};
+    return Ip(kPool[Below(6)]);
+  }
+
+  std::mt19937 random_;
+};
+
+using Snapshot = std::map<ServicePortId, EntryPtr>;
+
+Snapshot Of(const ServiceModel& model) {
+  return {model.entries.begin(), model.entries.end()};
+}
+
+bool SameValues(const Snapshot& a, const Snapshot& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& left, const auto& right) {
+                      return left.first == right.first && *left.second == *right.second;
+                    });
+}
+
+class Incremental : public testing::TestWithParam<uint32_t> {};
+
+TEST_P(Incremental, IsTheSameAsFromScratch) {
+  RandomCluster cluster(GetParam());
+  ModelBuilder builder("n1");
+  std::map<std::string, std::shared_ptr<const kube::Service>> services;
+  std::map<std::string, std::shared_ptr<const kube::EndpointSlice>> slices;
+  std::shared_ptr<kube::Node> node;
+  NodeNetwork network{"n1", {}, true};
+  std::unordered_set<net::IpAddress> protected_addresses;
+  Snapshot before;
+
+  for (int step = 0; step < 400; ++step) {
+    for (unsigned events = 1 + cluster.Below(4); events > 0; --events) {
+      const std::string ns = cluster.Chance(50) ? "a" : "b";
+      const std::string service = "s" + std::to_string(cluster.Below(3));
+      switch (cluster.Below(12)) {
+        case 0: {
+          node = cluster.Chance(20) ? nullptr : std::make_shared<kube::Node>();
+          if (node && cluster.Chance(80)) {
+            node->labels["topology.kubernetes.io/zone"] = cluster.Chance(50) ? "z1" : "z2";
+          }
+          builder.SetNode(node);
+          break;
+        }
+        case 1:
+          network.localhost_node_ports = cluster.Chance(50);
+          builder.SetNodeNetwork(network);
+          break;
+        case 2:
+          protected_addresses.clear();
+          if (cluster.Chance(60)) protected_addresses.insert(cluster.External());
+          builder.SetProtectedAddresses(protected_addresses);
+          break;
+        case 3:
+        case 4:
+        case 5:
+        case 6: {
+          const std::string key = ns + "/" + service;
+          services[key] = cluster.Chance(25) ? nullptr : cluster.NextService(ns, service);
+          builder.SetService(key, services[key]);
+          break;
+        }
+        default: {
+          const std::string name = "e" + std::to_string(cluster.Below(6));
+          const std::string key = ns + "/" + name;
+          slices[key] = cluster.Chance(25)
+                            ? nullptr
+                            : cluster.NextSlice(ns, name, cluster.Chance(95) ? service : "");
+          builder.SetEndpointSlice(key, slices[key]);
+          break;
+        }
+      }
+    }
+    if (cluster.Chance(30)) continue;  // several events in one update
+
+    const ModelDelta delta = builder.Update();
+    const Snapshot now = Of(builder.model());
+
+    // The same objects in another order.
+    ModelBuilder scratch("n1");
+    std::vector<std::function<void()>> feed;
+    for (const auto& entry : services)
+      feed.emplace_back([&scratch, &entry] { scratch.SetService(entry.first, entry.second); });
+    for (const auto& entry : slices)
+      feed.emplace_back(
+          [&scratch, &entry] { scratch.SetEndpointSlice(entry.first, entry.second); });
+    feed.emplace_back([&] { scratch.SetNode(node); });
+    feed.emplace_back([&] { scratch.SetNodeNetwork(network); });
+    feed.emplace_back([&] { scratch.SetProtectedAddresses(protected_addresses); });
+    std::shuffle(feed.begin(), feed.end(), cluster.random_);
+    for (const auto& event : feed)
+      event();
+    scratch.Update();
+    ASSERT_TRUE(SameValues(now, Of(scratch.model()))) << "step " << step;
+    ASSERT_EQ(builder.problems(), scratch.problems()) << "step " << step;
+    ASSERT_EQ(builder.model().service_count, scratch.model().service_count);
+    ASSERT_EQ(builder.model().endpoint_count, scratch.model().endpoint_count);
+    ASSERT_EQ(builder.model().node, scratch.model().node);
+    ASSERT_FALSE(builder.HasChanges());
+
+    // The delta leads from the model before to this one, and says nothing that is no change.
+    for (const EntryChange& change : delta.changes) {
+      ASSERT_TRUE(change.before || change.after);
+      if (change.before) {
+        const auto found = before.find(change.before->id);
+        ASSERT_TRUE(found != before.end() && found->second == change.before);
+        before.erase(found);
+      }
+      if (change.after) {
+        ASSERT_FALSE(change.before && *change.before == *change.after);
+        ASSERT_TRUE(before.emplace(change.after->id, change.after).second);
+      }
+    }
+    ASSERT_TRUE(before == now) << "step " << step;  // also the same objects
+
+    // No address leads to two entries, every list is as the header says.
+    std::map<std::tuple<net::IpAddress, uint16_t, Protocol>, std::string> owners;
+    for (const auto& [id, entry] : now) {
+      const auto own = [&](const net::IpAddress& ip, uint16_t port) {
+        ASSERT_TRUE(owners.emplace(std::tuple(ip, port, id.protocol), id.ToString()).second)
+            << id.ToString() << " " << ip.ToString() << " " << port;
+      };
+      own(entry->cluster_ip, entry->port);
+      for (const net::IpAddress& ip : entry->external_ips)
+        own(ip, entry->port);
+      for (const net::IpAddress& ip : entry->load_balancer_ips)
+        own(ip, entry->port);
+      if (entry->node_port != 0) {
+        own(Ip(id.family == Family::kIPv4 ? "0.0.0.0" : "::"), entry->node_port);
+      }
+      for (const auto* backends : {&entry->internal.backends, &entry->external.backends,
+                                   &entry->external_from_node.backends, &entry->draining}) {
+        ASSERT_TRUE(std::is_sorted(backends->begin(), backends->end()));
+        ASSERT_TRUE(std::adjacent_find(backends->begin(), backends->end()) == backends->end());
+        for (const Backend& backend : *backends)
+          ASSERT_EQ(backend.ip.family(), id.family);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Incremental, testing::Range(1U, 17U));
+
+}  // namespace
+}  // namespace pointsman::agent
