@@ -409,9 +409,11 @@ IpvsDataplane::Kernel IpvsDataplane::ReadKernel() {
 bool IpvsDataplane::EnsureBase(SyncResult& result) {
   ipvs::EnsureSysctls(ipvs::NeededSysctls(kernel_release_, families_.size() > 1), result);
 
-  netlink::IpvsTimeouts wanted{Seconds(settings_.ipvs.tcp_timeout),
-                               Seconds(settings_.ipvs.tcp_fin_timeout),
-                               Seconds(settings_.ipvs.udp_timeout)};
+  if (settings_.ipvs.strict_arp) strict_arp_.Ensure(route_, result);
+
+  const netlink::IpvsTimeouts wanted{Seconds(settings_.ipvs.tcp_timeout),
+                                     Seconds(settings_.ipvs.tcp_fin_timeout),
+                                     Seconds(settings_.ipvs.udp_timeout)};
   const netlink::IpvsTimeouts present = ipvs_.Timeouts();
   auto differs = [](uint32_t want, uint32_t is) { return want != 0 && want != is; };
   if (differs(wanted.tcp, present.tcp) || differs(wanted.tcp_fin, present.tcp_fin) ||
@@ -959,6 +961,7 @@ SyncResult IpvsDataplane::Remove() {
           {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", e.what()});
     }
   }
+  if (settings_.ipvs.strict_arp) strict_arp_.Restore(route_, result);
   for (const netlink::SetInfo& set : ipset_.List()) {
     if (!set.name.starts_with("PM-IPVS-")) continue;
     const int error = ipset_.Destroy(set.name);

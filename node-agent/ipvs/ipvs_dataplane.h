@@ -26,6 +26,7 @@
 #include "node-agent/ipvs/frontend.h"
 #include "node-agent/ipvs/rules.h"
 #include "node-agent/ipvs/sets.h"
+#include "node-agent/ipvs/strict_arp.h"
 #include "node-agent/ipvs/writer.h"
 #include "node-agent/netlink/ipset.h"
 #include "node-agent/netlink/ipvs.h"
@@ -113,6 +114,7 @@ class IpvsDataplane final : public Dataplane {
   netlink::Ipvs ipvs_;
   netlink::Ipset ipset_;
   netlink::Socket route_;
+  ipvs::StrictArp strict_arp_;
   int device_index_ = 0;
 
   bool synced_ = false;

@@ -11,6 +11,7 @@
 #include "node-agent/ipvs/testing/model_maker.h"
 #include "node-agent/ipvs/testing/test_network.h"
 #include "node-agent/netlink/ipvs.h"
+#include "node-agent/sysctl/sysctl.h"
 
 namespace pointsman::agent {
 namespace {
@@ -466,6 +467,27 @@ TEST_F(IpvsDataplaneTest, ADnatedConnectionGoesOnWhenTheVipBecomesLocal) {
   EXPECT_EQ(old.Ask().host, "pod-a");
   RunTool({"iptables-legacy", "-t", "nat", "-D", "PREROUTING", "-p", "tcp", "-d", kVip, "--dport",
            "80", "-j", "DNAT", "--to-destination", "10.244.0.2:8080"});
+}
+
+TEST_F(IpvsDataplaneTest, StrictArpAndTimeoutsAreSetAndStrictArpIsUndone) {
+  RunTool({"ip", "addr", "add", "192.168.51.1/24", "dev", "vclient"});
+  settings_.ipvs.strict_arp = true;
+  settings_.ipvs.tcp_timeout = std::chrono::seconds(901);
+  settings_.ipvs.udp_timeout = std::chrono::seconds(302);
+  Start();
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  auto read = [](const char* name) { return ReadSysctl(name).value_or("none"); };
+  EXPECT_EQ(read("net.ipv4.conf.vclient.arp_ignore"), "1");
+  EXPECT_EQ(read("net.ipv4.conf.vclient.arp_announce"), "2");
+  EXPECT_EQ(read("net.ipv4.conf.vpod-a.arp_ignore"), "0") << "not what pods hang on";
+  EXPECT_EQ(read("net.ipv4.conf.all.arp_ignore"), "0");
+  EXPECT_EQ(read("net.ipv4.vs.conntrack"), "1");
+  EXPECT_EQ(read("net.ipv4.vs.conn_reuse_mode"), "1");
+  EXPECT_THAT(RunTool({"ipvsadm", "-L", "--timeout"}), ::testing::HasSubstr("901 120 302"));
+  EXPECT_SYNCED(dataplane_->Remove());
+  EXPECT_EQ(read("net.ipv4.conf.vclient.arp_ignore"), "0");
+  EXPECT_EQ(read("net.ipv4.conf.vclient.arp_announce"), "0");
+  RunTool({"ip", "addr", "del", "192.168.51.1/24", "dev", "vclient"});
 }
 
 TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {

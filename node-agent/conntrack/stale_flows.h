@@ -1,0 +1,39 @@
+// Conntrack entries that would send packets where nothing answers any more. A rule change does not
+// touch them: each new datagram of the same flow renews the entry, so a UDP client that keeps its
+// port (a resolver) talks to a dead pod for as long as it talks (kubernetes#19029, #48370; what
+// kube-proxy's conntrack cleanup is for). TCP needs none of this: a dead peer ends the connection.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/model/service_model.h"
+#include "node-agent/netlink/conntrack.h"
+
+namespace pointsman::agent {
+
+// Works for every mode: whatever chose the backend, the reply direction of the entry names it.
+// Not thread-safe. Everything throws std::system_error when the kernel cannot be asked.
+class StaleFlows {
+ public:
+  struct Result {
+    SyncResult sync;         // problems; kernel_writes: entries deleted
+    uint64_t looked_at = 0;  // entries read; 0: nothing had to be looked for
+  };
+
+  // To be called after the dataplane has written `delta`. Deletes UDP and SCTP entries
+  //  * to a frontend (any of its addresses, or its node port) whose backend is no longer one of it,
+  //  * to a frontend that got its first backend, and that go elsewhere (they were made before it).
+  // At most one dump a family and protocol, and none when the delta took no backend away and gave
+  // no frontend its first one.
+  Result Clean(const ServiceModel& model, const ModelDelta& delta);
+
+  // The same for everything in the model, without a delta: after a start, and with a full sync.
+  Result CleanAll(const ServiceModel& model);
+
+ private:
+  netlink::Conntrack conntrack_;
+};
+
+}  // namespace pointsman::agent
