@@ -16,6 +16,11 @@ struct ControllerOptions {
   std::string serviceCidr = "10.96.0.0/16";  ///< comma-separated pair for dual stack
   int nodePortFirst = 30000;
   int nodePortLast = 32767;
+  std::string advertiseAddress;  ///< endpoint of default/kubernetes; empty: it has none
+  int advertisePort = 6443;
+  /// A node whose Lease is not renewed for so long becomes NotReady.
+  std::chrono::milliseconds nodeMonitorGracePeriod{40'000};
+  std::chrono::milliseconds eventTtl{3'600'000};
 };
 
 /// Sets the hooks of the services type (allocate, abandon, afterWrite) before it is registered, so
