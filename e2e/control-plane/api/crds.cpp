@@ -1,0 +1,283 @@
+#include "e2e/control-plane/api/crds.h"
+
+#include "e2e/control-plane/api/render.h"
+#include "e2e/control-plane/registry/builtin_types.h"
+#include "e2e/control-plane/registry/json_path.h"
+
+namespace pointsman::e2e {
+namespace {
+
+constexpr const char* kCrds = "apiextensions.k8s.io/customresourcedefinitions";
+
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+void setCondition(Json& status, const char* type, const char* value, const char* reason,
+                  const std::string& message) {
+  if (!status.contains("conditions") || !status["conditions"].is_array()) {
+    status["conditions"] = Json::array();
+  }
+  for (Json& c : status["conditions"]) {
+    if (c.value("type", "") != type) continue;
+    if (c.value("status", "") != value) {
+      c["lastTransitionTime"] = formatTime(std::chrono::system_clock::now());
+    }
+    c["status"] = value;
+    c["reason"] = reason;
+    c["message"] = message;
+    return;
+  }
+  status["conditions"].push_back(
+      {{"type", type},
+       {"status", value},
+       {"reason", reason},
+       {"message", message},
+       {"lastTransitionTime", formatTime(std::chrono::system_clock::now())}});
+}
+
+std::vector<std::string> strings(const Json& object, std::initializer_list<const char*> path) {
+  std::vector<std::string> list;
+  if (const Json* value = at(object, path); value != nullptr && value->is_array()) {
+    for (const Json& item : *value) {
+      if (item.is_string()) list.push_back(item);
+    }
+  }
+  return list;
+}
+
+}  // namespace
+
+void CustomResources::applyDefaults(Json& crd) {
+  if (!crd.contains("spec") || !crd["spec"].is_object()) return;
+  Json& spec = crd["spec"];
+  if (spec.contains("names") && spec["names"].is_object()) {
+    Json& names = spec["names"];
+    const std::string kind = names.value("kind", "");
+    if (names.value("singular", "").empty()) names["singular"] = lower(kind);
+    if (names.value("listKind", "").empty() && !kind.empty()) names["listKind"] = kind + "List";
+  }
+  if (!spec.contains("conversion")) spec["conversion"] = {{"strategy", "None"}};
+  if (spec.contains("versions") && spec["versions"].is_array()) {
+    for (Json& version : spec["versions"]) {
+      if (!version.is_object() || !version.contains("additionalPrinterColumns")) continue;
+      if (!version["additionalPrinterColumns"].is_array()) continue;
+      for (Json& column : version["additionalPrinterColumns"]) {
+        if (column.is_object() && column.value("priority", 0) == 0) column.erase("priority");
+      }
+    }
+  }
+}
+
+std::vector<FieldError> CustomResources::validate(const Json& crd, const Json* old) const {
+  std::vector<FieldError> errors;
+  const auto need = [&](const char* field, const std::string& value) {
+    if (value.empty()) errors.push_back({field, "FieldValueRequired", "Required value"});
+  };
+  const auto bad = [&](const std::string& field, const Json& value, const std::string& why) {
+    errors.push_back({field, "FieldValueInvalid", "Invalid value: " + value.dump() + ": " + why});
+  };
+  const Json& spec = crd.contains("spec") ? crd["spec"] : crd;
+  const std::string group = stringAt(spec, {"group"});
+  const std::string plural = stringAt(spec, {"names", "plural"});
+  const std::string kind = stringAt(spec, {"names", "kind"});
+  const std::string scope = stringAt(spec, {"scope"});
+  need("spec.group", group);
+  need("spec.names.plural", plural);
+  need("spec.names.kind", kind);
+  if (!group.empty()) {
+    if (const auto why = checkDns1123Subdomain(group); !why.empty()) bad("spec.group", group, why);
+    if (group.find('.') == std::string::npos) {
+      bad("spec.group", group, "should be a domain with at least one dot");
+    }
+  }
+  const std::string name = stringAt(crd, {"metadata", "name"});
+  if (name != plural + "." + group) {
+    bad("metadata.name", name, "must be spec.names.plural+\".\"+spec.group");
+  }
+  if (scope != "Cluster" && scope != "Namespaced") {
+    errors.push_back({"spec.scope", scope.empty() ? "FieldValueRequired" : "FieldValueNotSupported",
+                      scope.empty() ? "Required value"
+                                    : "Unsupported value: \"" + scope +
+                                          "\": supported values: \"Cluster\", \"Namespaced\""});
+  }
+  const std::string conversion = stringAt(spec, {"conversion", "strategy"});
+  if (conversion == "Webhook") {
+    errors.push_back({"spec.conversion.strategy", "FieldValueForbidden",
+                      "Forbidden: this server converts without webhooks only"});
+  } else if (conversion != "None") {
+    errors.push_back(
+        {"spec.conversion.strategy", "FieldValueNotSupported",
+         "Unsupported value: \"" + conversion + "\": supported values: \"None\", \"Webhook\""});
+  }
+  const Json* versions = at(spec, {"versions"});
+  if (versions == nullptr || !versions->is_array() || versions->empty()) {
+    errors.push_back(
+        {"spec.versions", "FieldValueInvalid",
+         "Invalid value: []: must have exactly one version marked as storage version"});
+    return errors;
+  }
+  std::set<std::string> seen;
+  int storage = 0;
+  for (std::size_t i = 0; i < versions->size(); ++i) {
+    const Json& version = (*versions)[i];
+    const std::string path = "spec.versions[" + std::to_string(i) + "]";
+    const std::string versionName = stringAt(version, {"name"});
+    if (const auto why = checkDns1035Label(versionName); !why.empty()) {
+      bad(path + ".name", versionName, why);
+    }
+    if (!seen.insert(versionName).second) {
+      bad("spec.versions", versionName, "must contain unique version names");
+    }
+    if (version.value("storage", false)) ++storage;
+    const Json* schema = at(version, {"schema", "openAPIV3Schema"});
+    if (schema == nullptr) {
+      errors.push_back({path + ".schema.openAPIV3Schema", "FieldValueRequired",
+                        "Required value: schemas are required"});
+    } else {
+      for (FieldError& e : schemas_.check(*schema, path + ".schema.openAPIV3Schema")) {
+        errors.push_back(std::move(e));
+      }
+    }
+    if (const Json* columns = at(version, {"additionalPrinterColumns"});
+        columns != nullptr && columns->is_array()) {
+      static const std::set<std::string> types = {"integer", "number", "string", "boolean", "date"};
+      for (std::size_t j = 0; j < columns->size(); ++j) {
+        const Json& column = (*columns)[j];
+        const std::string where = path + ".additionalPrinterColumns[" + std::to_string(j) + "]";
+        if (stringAt(column, {"name"}).empty()) {
+          errors.push_back({where + ".name", "FieldValueRequired", "Required value"});
+        }
+        if (!types.contains(stringAt(column, {"type"}))) {
+          bad(where + ".type", stringAt(column, {"type"}),
+              "must be one of boolean,date,integer,number,string");
+        }
+        const std::string jsonPath = stringAt(column, {"jsonPath"});
+        if (jsonPath.empty()) {
+          errors.push_back({where + ".jsonPath", "FieldValueRequired", "Required value"});
+        } else {
+          try {
+            const JsonPath parsed(jsonPath);
+          } catch (const std::invalid_argument& e) {
+            bad(where + ".jsonPath", jsonPath, e.what());
+          }
+        }
+      }
+    }
+  }
+  if (storage != 1) {
+    errors.push_back({"spec.versions", "FieldValueInvalid",
+                      "Invalid value: " + versions->dump() +
+                          ": must have exactly one version marked as storage version"});
+  }
+  if (old != nullptr) {
+    for (const char* field : {"group", "scope"}) {
+      if (stringAt(*old, {"spec", field}) != stringAt(spec, {field})) {
+        bad(std::string("spec.") + field, stringAt(spec, {field}), "field is immutable");
+      }
+    }
+    for (const std::string& stored : strings(*old, {"status", "storedVersions"})) {
+      if (!seen.contains(stored)) {
+        bad("status.storedVersions", stored, "must appear in spec.versions");
+      }
+    }
+  }
+  return errors;
+}
+
+void CustomResources::serve(const Json& crd) {
+  const std::lock_guard lock(mutex_);
+  const Json& spec = crd["spec"];
+  const std::string group = spec.value("group", "");
+  const Json& names = spec["names"];
+  const std::string plural = names.value("plural", "");
+  std::string clash;
+  for (const ResourceTypePtr& type : *registry_.types()) {
+    if (type->group == group && type->plural != plural && type->kind == names.value("kind", "")) {
+      clash = type->kind;
+    }
+  }
+  std::string storageVersion;
+  for (const Json& version : spec["versions"]) {
+    if (version.value("storage", false)) storageVersion = version.value("name", "");
+  }
+  std::set<std::string> served;
+  if (clash.empty()) {
+    for (const Json& version : spec["versions"]) {
+      if (!version.value("served", false)) continue;
+      ResourceType type;
+      type.group = group;
+      type.version = version.value("name", "");
+      type.storageVersion = storageVersion;
+      type.plural = plural;
+      type.singular = names.value("singular", "");
+      type.kind = names.value("kind", "");
+      type.listKind = names.value("listKind", "");
+      type.shortNames = strings(names, {"shortNames"});
+      type.categories = strings(names, {"categories"});
+      type.namespaced = spec.value("scope", "") == "Namespaced";
+      type.hasStatus = at(version, {"subresources", "status"}) != nullptr;
+      type.custom = true;
+      type.generations = true;
+      if (const Json* schema = at(version, {"schema", "openAPIV3Schema"})) {
+        type.openApiSchema = *schema;
+        type.schema = schemas_.compile(*schema);
+      }
+      setCustomColumns(type, version.value("additionalPrinterColumns", Json()));
+      served.insert(type.version);
+      registry_.add(std::move(type));
+    }
+  }
+  for (const ResourceTypePtr& type : *registry_.types()) {
+    if (type->custom && type->group == group && type->plural == plural &&
+        !served.contains(type->version)) {
+      registry_.remove(type->group, type->version, type->plural);
+    }
+  }
+  store_.modify(kCrds, "", crd["metadata"].value("name", ""), [&](Json& object) {
+    Json& status = object["status"];
+    if (status.is_null()) status = Json::object();
+    if (clash.empty()) {
+      setCondition(status, "NamesAccepted", "True", "NoConflicts", "no conflicts found");
+      setCondition(status, "Established", "True", "InitialNamesAccepted",
+                   "the initial names have been accepted");
+      status["acceptedNames"] = names;
+    } else {
+      setCondition(status, "NamesAccepted", "False", "KindConflict",
+                   "\"" + clash + "\" is already in use");
+      setCondition(status, "Established", "False", "NotAccepted", "not all names are accepted");
+      if (!status.contains("acceptedNames")) {
+        status["acceptedNames"] = {{"plural", ""}, {"kind", ""}};
+      }
+    }
+    std::vector<std::string> stored = strings(status, {"storedVersions"});
+    if (std::find(stored.begin(), stored.end(), storageVersion) == stored.end()) {
+      stored.push_back(storageVersion);
+    }
+    status["storedVersions"] = stored;
+    return true;
+  });
+}
+
+void CustomResources::withdraw(const Json& crd) {
+  const std::lock_guard lock(mutex_);
+  const std::string group = crd["spec"].value("group", "");
+  const std::string plural = crd["spec"]["names"].value("plural", "");
+  const ResourceName name = group + "/" + plural;
+  for (const ResourceTypePtr& type : *registry_.types()) {
+    if (type->custom && type->group == group && type->plural == plural) {
+      registry_.remove(group, type->version, plural);
+    }
+  }
+  for (const ObjectPtr& object : store_.list(name).objects) {
+    try {
+      store_.remove(name, object->ns, object->name);
+    } catch (const StatusError& e) {
+      if (e.code() != 404) throw;  // somebody else removed it
+    }
+  }
+}
+
+}  // namespace pointsman::e2e

@@ -1,0 +1,30 @@
+#pragma once
+
+#include "e2e/control-plane/registry/resource_type.h"
+
+namespace pointsman::e2e {
+
+/// Serves custom resources: checks CustomResourceDefinitions, and keeps the registry and their
+/// status in step with them. Thread-safe.
+class CustomResources {
+ public:
+  CustomResources(Registry& registry, Store& store, const SchemaProvider& schemas,
+                  const Emulation& emulation)
+      : registry_(registry), store_(store), schemas_(schemas), emulation_(emulation) {}
+
+  static void applyDefaults(Json& crd);
+  std::vector<FieldError> validate(const Json& crd, const Json* old) const;
+  /// After a definition was written or found in the store: serves it and writes its status.
+  void serve(const Json& crd);
+  /// After it was removed: its objects go as well.
+  void withdraw(const Json& crd);
+
+ private:
+  Registry& registry_;
+  Store& store_;
+  const SchemaProvider& schemas_;
+  const Emulation& emulation_;
+  std::mutex mutex_;
+};
+
+}  // namespace pointsman::e2e

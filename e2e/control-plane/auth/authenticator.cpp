@@ -1,0 +1,173 @@
+#include "e2e/control-plane/auth/authenticator.h"
+
+#include <cstring>
+#include <fstream>
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+namespace pointsman::e2e {
+namespace {
+
+constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+std::string sign(const std::string& secret, std::string_view text) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  if (HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
+           reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest,
+           &size) == nullptr) {
+    throw std::runtime_error("HMAC failed");
+  }
+  return base64UrlEncode({reinterpret_cast<char*>(digest), size});
+}
+
+std::int64_t nowSeconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+std::vector<std::string> parseCsv(const std::string& line) {
+  std::vector<std::string> cells(1);
+  bool quoted = false;
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (c == '"') {
+      if (quoted && i + 1 < line.size() && line[i + 1] == '"') {
+        cells.back() += '"';
+        ++i;
+      } else {
+        quoted = !quoted;
+      }
+    } else if (c == ',' && !quoted) {
+      cells.emplace_back();
+    } else if (c != '\r') {
+      cells.back() += c;
+    }
+  }
+  return cells;
+}
+
+}  // namespace
+
+std::string base64UrlEncode(std::string_view in) {
+  std::string out;
+  for (std::size_t i = 0; i < in.size(); i += 3) {
+    std::uint32_t n = static_cast<std::uint32_t>(static_cast<unsigned char>(in[i])) << 16;
+    if (i + 1 < in.size())
+      n |= static_cast<std::uint32_t>(static_cast<unsigned char>(in[i + 1])) << 8;
+    if (i + 2 < in.size()) n |= static_cast<unsigned char>(in[i + 2]);
+    out += kAlphabet[n >> 18];
+    out += kAlphabet[(n >> 12) & 63];
+    if (i + 1 < in.size()) out += kAlphabet[(n >> 6) & 63];
+    if (i + 2 < in.size()) out += kAlphabet[n & 63];
+  }
+  return out;
+}
+
+std::optional<std::string> base64UrlDecode(std::string_view text) {
+  std::string out;
+  std::uint32_t bits = 0;
+  int count = 0;
+  for (const char c : text) {
+    const char* found = c == 0 ? nullptr : std::strchr(kAlphabet, c);
+    if (found == nullptr) return std::nullopt;
+    bits = (bits << 6) | static_cast<std::uint32_t>(found - kAlphabet);
+    count += 6;
+    if (count >= 8) {
+      count -= 8;
+      out.push_back(static_cast<char>((bits >> count) & 0xff));
+    }
+  }
+  return out;
+}
+
+Authenticator::Authenticator(const Store& store, std::string secret,
+                             const std::filesystem::path& tokenFile)
+    : store_(store), secret_(std::move(secret)) {
+  if (tokenFile.empty()) return;
+  std::ifstream in(tokenFile);
+  if (!in) throw std::system_error(errno, std::generic_category(), "open " + tokenFile.string());
+  std::string line;
+  for (int number = 1; std::getline(in, line); ++number) {
+    if (line.empty()) continue;
+    const std::vector<std::string> cells = parseCsv(line);
+    if (cells.size() < 3 || cells[0].empty() || cells[1].empty()) {
+      throw std::runtime_error(tokenFile.string() + ":" + std::to_string(number) +
+                               ": token, user name and uid are needed");
+    }
+    UserInfo user{cells[1], cells[2], {}};
+    if (cells.size() > 3 && !cells[3].empty()) user.groups = parseCsv(cells[3]);
+    tokens_[cells[0]] = std::move(user);
+  }
+}
+
+std::optional<UserInfo> Authenticator::authenticate(const HttpRequest& request) const {
+  UserInfo user;
+  const std::string authorization = request.header("Authorization");
+  if (!request.certificateUser.empty()) {
+    user.name = request.certificateUser;
+    user.groups = request.certificateGroups;
+  } else if (!authorization.empty()) {
+    if (!authorization.starts_with("Bearer ")) return std::nullopt;
+    const std::string token = authorization.substr(7);
+    if (const auto found = tokens_.find(token); found != tokens_.end()) {
+      user = found->second;
+    } else if (auto account = serviceAccount(token)) {
+      user = std::move(*account);
+    } else {
+      return std::nullopt;
+    }
+  } else {
+    return UserInfo{"system:anonymous", "", {"system:unauthenticated"}};
+  }
+  if (!user.inGroup("system:authenticated")) user.groups.emplace_back("system:authenticated");
+  return user;
+}
+
+std::string Authenticator::mintServiceAccountToken(const std::string& ns, const std::string& name,
+                                                   const std::string& uid,
+                                                   std::chrono::seconds lifetime) const {
+  const Json claims = {
+      {"iss", "https://kubernetes.default.svc.cluster.local"},
+      {"aud", {"https://kubernetes.default.svc.cluster.local"}},
+      {"sub", "system:serviceaccount:" + ns + ":" + name},
+      {"iat", nowSeconds()},
+      {"nbf", nowSeconds()},
+      {"exp", nowSeconds() + lifetime.count()},
+      {"kubernetes.io", {{"namespace", ns}, {"serviceaccount", {{"name", name}, {"uid", uid}}}}}};
+  const std::string text =
+      base64UrlEncode(R"({"alg":"HS256","typ":"JWT"})") + "." + base64UrlEncode(claims.dump());
+  return text + "." + sign(secret_, text);
+}
+
+std::optional<UserInfo> Authenticator::serviceAccount(std::string_view token) const {
+  const auto dot = token.rfind('.');
+  if (dot == std::string_view::npos) return std::nullopt;
+  const std::string signature = sign(secret_, token.substr(0, dot));
+  const std::string_view given = token.substr(dot + 1);
+  if (signature.size() != given.size() ||
+      CRYPTO_memcmp(signature.data(), given.data(), given.size()) != 0) {
+    return std::nullopt;
+  }
+  const std::string_view signedPart = token.substr(0, dot);
+  const auto first = signedPart.find('.');
+  const auto text = base64UrlDecode(signedPart.substr(first + 1));
+  if (first == std::string_view::npos || !text) return std::nullopt;
+  const Json claims = Json::parse(*text, nullptr, false);
+  if (!claims.is_object() || claims.value("exp", std::int64_t{0}) < nowSeconds()) {
+    return std::nullopt;
+  }
+  const Json& account = claims["kubernetes.io"];
+  const std::string ns = account["namespace"];
+  const std::string name = account["serviceaccount"]["name"];
+  const ObjectPtr stored = store_.get("serviceaccounts", ns, name);
+  if (!stored || stored->uid != account["serviceaccount"]["uid"]) return std::nullopt;
+  return UserInfo{"system:serviceaccount:" + ns + ":" + name,
+                  stored->uid,
+                  {"system:serviceaccounts", "system:serviceaccounts:" + ns}};
+}
+
+}  // namespace pointsman::e2e

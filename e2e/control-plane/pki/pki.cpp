@@ -1,0 +1,246 @@
+#include "e2e/control-plane/pki/pki.h"
+
+#include <arpa/inet.h>
+#include <fstream>
+#include <sstream>
+
+#include <fcntl.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+#include <unistd.h>
+
+namespace pointsman::e2e {
+namespace {
+
+template <typename T, void (*F)(T*)>
+struct Free {
+  void operator()(T* p) const { F(p); }
+};
+using Key = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY, EVP_PKEY_free>>;
+using Certificate = std::unique_ptr<X509, Free<X509, X509_free>>;
+
+[[noreturn]] void fail(const std::string& what) {
+  char text[256] = "no reason given";
+  if (const unsigned long code = ERR_get_error()) ERR_error_string_n(code, text, sizeof(text));
+  throw std::runtime_error(what + ": " + text);
+}
+
+std::string readFile(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw std::system_error(errno, std::generic_category(), "open " + file.string());
+  std::stringstream content;
+  content << in.rdbuf();
+  return content.str();
+}
+
+std::string drain(BIO* bio) {
+  char* data = nullptr;
+  const long size = BIO_get_mem_data(bio, &data);
+  std::string text(data, static_cast<std::size_t>(size));
+  BIO_free(bio);
+  return text;
+}
+
+std::string toPem(X509* certificate) {
+  BIO* bio = BIO_new(BIO_s_mem());
+  if (PEM_write_bio_X509(bio, certificate) != 1) fail("PEM_write_bio_X509");
+  return drain(bio);
+}
+
+std::string toPem(EVP_PKEY* key) {
+  BIO* bio = BIO_new(BIO_s_mem());
+  if (PEM_write_bio_PKCS8PrivateKey(bio, key, nullptr, nullptr, 0, nullptr, nullptr) != 1) {
+    fail("PEM_write_bio_PKCS8PrivateKey");
+  }
+  return drain(bio);
+}
+
+void extend(X509* certificate, X509* issuer, int nid, const std::string& value) {
+  X509V3_CTX context;
+  X509V3_set_ctx_nodb(&context);
+  X509V3_set_ctx(&context, issuer, certificate, nullptr, nullptr, 0);
+  X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str());
+  if (extension == nullptr) fail("certificate extension '" + value + "'");
+  X509_add_ext(certificate, extension, -1);
+  X509_EXTENSION_free(extension);
+}
+
+struct Request {
+  std::string commonName;
+  std::vector<std::string> organizations;
+  std::vector<std::string> altNames;
+  enum { kCa, kServer, kClient } use = kClient;
+};
+
+Certificate issue(const Request& request, EVP_PKEY* key, X509* issuer, EVP_PKEY* issuerKey) {
+  Certificate certificate(X509_new());
+  X509* x = certificate.get();
+  X509_set_version(x, 2);
+  unsigned char serial[16];
+  if (RAND_bytes(serial, sizeof(serial)) != 1) fail("RAND_bytes");
+  serial[0] &= 0x7f;
+  BIGNUM* number = BN_bin2bn(serial, sizeof(serial), nullptr);
+  BN_to_ASN1_INTEGER(number, X509_get_serialNumber(x));
+  BN_free(number);
+  // An hour back, for the clocks of test machines.
+  X509_gmtime_adj(X509_getm_notBefore(x), -3600);
+  X509_gmtime_adj(X509_getm_notAfter(x), 10L * 365 * 24 * 3600);
+  X509_set_pubkey(x, key);
+  X509_NAME* name = X509_get_subject_name(x);
+  const auto addEntry = [&](int nid, const std::string& value) {
+    if (X509_NAME_add_entry_by_NID(name, nid, MBSTRING_UTF8,
+                                   reinterpret_cast<const unsigned char*>(value.data()),
+                                   static_cast<int>(value.size()), -1, 0) != 1) {
+      fail("certificate subject '" + value + "'");
+    }
+  };
+  for (const std::string& organization : request.organizations) {
+    addEntry(NID_organizationName, organization);
+  }
+  addEntry(NID_commonName, request.commonName);
+  X509_set_issuer_name(x, X509_get_subject_name(issuer != nullptr ? issuer : x));
+  X509* signer = issuer != nullptr ? issuer : x;
+  if (request.use == Request::kCa) {
+    extend(x, signer, NID_basic_constraints, "critical,CA:TRUE");
+    extend(x, signer, NID_key_usage, "critical,digitalSignature,keyCertSign");
+  } else {
+    extend(x, signer, NID_basic_constraints, "critical,CA:FALSE");
+    extend(x, signer, NID_key_usage, "critical,digitalSignature");
+    extend(x, signer, NID_ext_key_usage,
+           request.use == Request::kServer ? "serverAuth" : "clientAuth");
+  }
+  extend(x, signer, NID_subject_key_identifier, "hash");
+  if (issuer != nullptr) extend(x, signer, NID_authority_key_identifier, "keyid:always");
+  if (!request.altNames.empty()) {
+    std::string list;
+    for (const std::string& alt : request.altNames) {
+      if (alt.find_first_of(",\n") != std::string::npos) {
+        throw std::invalid_argument("--san: '" + alt + "' is neither a name nor an address");
+      }
+      unsigned char ignored[16];
+      const bool address = inet_pton(AF_INET, alt.c_str(), ignored) == 1 ||
+                           inet_pton(AF_INET6, alt.c_str(), ignored) == 1;
+      if (!list.empty()) list += ",";
+      list += (address ? "IP:" : "DNS:") + alt;
+    }
+    extend(x, signer, NID_subject_alt_name, list);
+  }
+  if (X509_sign(x, issuerKey, EVP_sha256()) == 0) fail("X509_sign");
+  return certificate;
+}
+
+Key newKey() {
+  Key key(EVP_EC_gen("P-256"));
+  if (!key) fail("EVP_EC_gen");
+  return key;
+}
+
+std::pair<Certificate, Key> load(const std::filesystem::path& certificate,
+                                 const std::filesystem::path& key) {
+  const std::string certificatePem = readFile(certificate);
+  const std::string keyPem = readFile(key);
+  BIO* bio = BIO_new_mem_buf(certificatePem.data(), static_cast<int>(certificatePem.size()));
+  Certificate x(PEM_read_bio_X509(bio, nullptr, nullptr, nullptr));
+  BIO_free(bio);
+  if (!x) fail(certificate.string());
+  bio = BIO_new_mem_buf(keyPem.data(), static_cast<int>(keyPem.size()));
+  Key k(PEM_read_bio_PrivateKey(bio, nullptr, nullptr, nullptr));
+  BIO_free(bio);
+  if (!k) fail(key.string());
+  return {std::move(x), std::move(k)};
+}
+
+std::string base64(const std::string& data) {
+  std::string out((data.size() + 2) / 3 * 4 + 1, '\0');
+  const int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
+                                reinterpret_cast<const unsigned char*>(data.data()),
+                                static_cast<int>(data.size()));
+  out.resize(static_cast<std::size_t>(n));
+  return out;
+}
+
+}  // namespace
+
+void Pki::writePrivate(const std::filesystem::path& file, const std::string& content) {
+  std::filesystem::path fresh = file;
+  fresh += ".new";
+  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) throw std::system_error(errno, std::generic_category(), "open " + fresh.string());
+  const ssize_t n = ::write(fd, content.data(), content.size());
+  const int error = errno;
+  ::close(fd);
+  if (n != static_cast<ssize_t>(content.size())) {
+    throw std::system_error(error, std::generic_category(), "write " + fresh.string());
+  }
+  std::filesystem::rename(fresh, file);
+}
+
+Pki::Pki(std::filesystem::path directory) : directory_(std::move(directory)) {
+  std::filesystem::create_directories(directory_);
+  if (std::filesystem::exists(caCertificate()) && std::filesystem::exists(directory_ / "ca.key")) {
+    return;
+  }
+  const Key key = newKey();
+  Request request;
+  request.commonName = "pointsman-control-plane-ca";
+  request.use = Request::kCa;
+  const Certificate certificate = issue(request, key.get(), nullptr, key.get());
+  writePrivate(directory_ / "ca.key", toPem(key.get()));
+  writePrivate(caCertificate(), toPem(certificate.get()));
+}
+
+void Pki::issueServer(const std::vector<std::string>& subjectAltNames) const {
+  const auto [ca, caKey] = load(caCertificate(), directory_ / "ca.key");
+  const Key key = newKey();
+  Request request;
+  request.commonName = "kube-apiserver";
+  request.use = Request::kServer;
+  request.altNames = subjectAltNames;
+  const Certificate certificate = issue(request, key.get(), ca.get(), caKey.get());
+  writePrivate(serverKey(), toPem(key.get()));
+  writePrivate(serverCertificate(), toPem(certificate.get()));
+}
+
+std::string Pki::clientKubeconfig(const std::string& server, const std::string& user,
+                                  const std::vector<std::string>& groups) const {
+  const auto [ca, caKey] = load(caCertificate(), directory_ / "ca.key");
+  const Key key = newKey();
+  Request request;
+  request.commonName = user;
+  request.organizations = groups;
+  const Certificate certificate = issue(request, key.get(), ca.get(), caKey.get());
+  const nlohmann::json config = {
+      {"apiVersion", "v1"},
+      {"kind", "Config"},
+      {"preferences", nlohmann::json::object()},
+      {"clusters",
+       {{{"name", "pointsman"},
+         {"cluster",
+          {{"server", server},
+           {"certificate-authority-data", base64(readFile(caCertificate()))}}}}}},
+      {"users",
+       {{{"name", user},
+         {"user",
+          {{"client-certificate-data", base64(toPem(certificate.get()))},
+           {"client-key-data", base64(toPem(key.get()))}}}}}},
+      {"contexts",
+       {{{"name", "pointsman"}, {"context", {{"cluster", "pointsman"}, {"user", user}}}}}},
+      {"current-context", "pointsman"}};
+  return config.dump(2) + "\n";  // JSON is YAML
+}
+
+std::string Pki::tokenSecret() const {
+  const std::filesystem::path file = directory_ / "token.key";
+  if (!std::filesystem::exists(file)) {
+    unsigned char bytes[32];
+    if (RAND_bytes(bytes, sizeof(bytes)) != 1) fail("RAND_bytes");
+    writePrivate(file, base64(std::string(reinterpret_cast<char*>(bytes), sizeof(bytes))));
+  }
+  return readFile(file);
+}
+
+}  // namespace pointsman::e2e

@@ -1,0 +1,262 @@
+#include "e2e/control-plane/registry/json_path.h"
+
+#include <charconv>
+#include <ctime>
+
+namespace pointsman::e2e {
+namespace {
+
+[[noreturn]] void fail(std::string_view path, const char* why) {
+  throw std::invalid_argument("JSONPath '" + std::string(path) + "': " + why);
+}
+
+std::string quoted(std::string_view path, std::string_view text) {
+  if (text.size() < 2 || (text.front() != '\'' && text.front() != '"') ||
+      text.back() != text.front()) {
+    fail(path, "a quoted name was expected");
+  }
+  return std::string(text.substr(1, text.size() - 2));
+}
+
+bool isNameEnd(char c) {
+  return c == '.' || c == '[' || c == '=' || c == '!' || c == '<' || c == '>' || c == ' ';
+}
+
+std::vector<std::string> dotted(std::string_view path, std::string_view text) {
+  std::vector<std::string> names;
+  while (!text.empty()) {
+    if (text.front() != '.') fail(path, "a filter names fields as @.a.b");
+    text.remove_prefix(1);
+    std::size_t n = 0;
+    while (n < text.size() && !isNameEnd(text[n]))
+      ++n;
+    names.emplace_back(text.substr(0, n));
+    text.remove_prefix(n);
+  }
+  return names;
+}
+
+}  // namespace
+
+JsonPath::JsonPath(std::string_view path) {
+  std::string_view rest = path;
+  if (rest.starts_with('{') && rest.ends_with('}')) rest = rest.substr(1, rest.size() - 2);
+  if (rest.starts_with('$')) rest.remove_prefix(1);
+  while (!rest.empty()) {
+    Step step;
+    if (rest.front() == '.') {
+      rest.remove_prefix(1);
+      if (rest.empty()) break;  // "." alone is the object itself
+      if (rest.front() == '[') continue;
+      while (!rest.empty() && rest.front() != '.' && rest.front() != '[') {
+        if (rest.front() == '\\' && rest.size() > 1) rest.remove_prefix(1);
+        step.name.push_back(rest.front());
+        rest.remove_prefix(1);
+      }
+      if (step.name.empty()) fail(path, "recursive descent is not supported");
+      if (step.name == "*") step.kind = Step::kAll;
+    } else if (rest.front() == '[') {
+      std::size_t end = 1;
+      char quote = 0;
+      for (; end < rest.size(); ++end) {
+        if (quote != 0) {
+          if (rest[end] == quote) quote = 0;
+        } else if (rest[end] == '\'' || rest[end] == '"') {
+          quote = rest[end];
+        } else if (rest[end] == ']') {
+          break;
+        }
+      }
+      if (end >= rest.size()) fail(path, "unterminated array");
+      std::string_view inner = rest.substr(1, end - 1);
+      rest.remove_prefix(end + 1);
+      if (inner == "*") {
+        step.kind = Step::kAll;
+      } else if (inner.starts_with("?(") && inner.ends_with(")")) {
+        step.kind = Step::kFilter;
+        inner = inner.substr(2, inner.size() - 3);
+        if (!inner.starts_with("@")) fail(path, "a filter begins with @");
+        inner.remove_prefix(1);
+        for (const std::string_view op : {"==", "!="}) {
+          const auto pos = inner.find(op);
+          if (pos == std::string_view::npos) continue;
+          std::string_view left = inner.substr(0, pos);
+          std::string_view right = inner.substr(pos + 2);
+          while (left.ends_with(' '))
+            left.remove_suffix(1);
+          while (right.starts_with(' '))
+            right.remove_prefix(1);
+          while (right.ends_with(' '))
+            right.remove_suffix(1);
+          step.op = op;
+          step.filterPath = dotted(path, left);
+          if (right.starts_with('\'') || right.starts_with('"')) {
+            step.value = quoted(path, right);
+          } else {
+            step.value = Json::parse(right, nullptr, false);
+            if (step.value.is_discarded()) fail(path, "the filter's value is malformed");
+          }
+          break;
+        }
+        if (step.op.empty()) fail(path, "a filter compares with == or !=");
+      } else if (inner.starts_with('\'') || inner.starts_with('"')) {
+        step.name = quoted(path, inner);
+      } else {
+        step.kind = Step::kIndex;
+        const auto [stop, error] =
+            std::from_chars(inner.data(), inner.data() + inner.size(), step.index);
+        if (error != std::errc() || stop != inner.data() + inner.size()) {
+          fail(path, "the index is not a number");
+        }
+      }
+    } else {
+      fail(path, "it must begin with a dot");
+    }
+    steps_.push_back(std::move(step));
+  }
+}
+
+std::vector<const Json*> JsonPath::find(const Json& root) const {
+  std::vector<const Json*> found{&root};
+  for (const Step& step : steps_) {
+    std::vector<const Json*> next;
+    for (const Json* value : found) {
+      switch (step.kind) {
+        case Step::kField:
+          if (value->is_object()) {
+            const auto member = value->find(step.name);
+            if (member != value->end()) next.push_back(&*member);
+          }
+          break;
+        case Step::kIndex:
+          if (value->is_array()) {
+            const int size = static_cast<int>(value->size());
+            const int index = step.index < 0 ? size + step.index : step.index;
+            if (index >= 0 && index < size)
+              next.push_back(&(*value)[static_cast<std::size_t>(index)]);
+          }
+          break;
+        case Step::kAll:
+          if (value->is_structured()) {
+            for (const Json& member : *value)
+              next.push_back(&member);
+          }
+          break;
+        case Step::kFilter:
+          if (!value->is_array()) break;
+          for (const Json& member : *value) {
+            const Json* probe = &member;
+            for (const std::string& name : step.filterPath) {
+              if (probe == nullptr || !probe->is_object() || !probe->contains(name)) {
+                probe = nullptr;
+                break;
+              }
+              probe = &(*probe)[name];
+            }
+            if (probe != nullptr && (*probe == step.value) == (step.op == "==")) {
+              next.push_back(&member);
+            }
+          }
+          break;
+      }
+    }
+    found = std::move(next);
+  }
+  return found;
+}
+
+std::string humanDuration(std::chrono::seconds age) {
+  // The thresholds of k8s.io/apimachinery/pkg/util/duration.HumanDuration.
+  const std::int64_t s = age.count();
+  const auto pair = [](std::int64_t a, char unitA, std::int64_t b, char unitB) {
+    std::string text = std::to_string(a) + unitA;
+    if (b != 0) text += std::to_string(b) + unitB;
+    return text;
+  };
+  if (s < -1) return "<invalid>";
+  if (s < 0) return "0s";
+  if (s < 120) return std::to_string(s) + "s";
+  const std::int64_t m = s / 60;
+  if (m < 10) return pair(m, 'm', s % 60, 's');
+  if (m < 180) return std::to_string(m) + "m";
+  const std::int64_t h = s / 3600;
+  if (h < 8) return pair(h, 'h', m % 60, 'm');
+  if (h < 48) return std::to_string(h) + "h";
+  const std::int64_t d = h / 24;
+  if (h < 24 * 8) return pair(d, 'd', h % 24, 'h');
+  if (h < 24 * 365 * 2) return std::to_string(d) + "d";
+  if (h < 24 * 365 * 8) return pair(d / 365, 'y', d % 365, 'd');
+  return std::to_string(d / 365) + "y";
+}
+
+std::optional<std::chrono::system_clock::time_point> parseTime(std::string_view text) {
+  const std::string copy(text);
+  std::tm tm{};
+  const char* rest = strptime(copy.c_str(), "%Y-%m-%dT%H:%M:%S", &tm);
+  if (rest == nullptr) return std::nullopt;
+  std::chrono::system_clock::time_point time = std::chrono::system_clock::from_time_t(timegm(&tm));
+  if (*rest == '.') {
+    ++rest;
+    std::int64_t scale = 100000000;
+    std::int64_t nanos = 0;
+    while (*rest >= '0' && *rest <= '9') {
+      nanos += (*rest++ - '0') * scale;
+      scale /= 10;
+    }
+    time += std::chrono::duration_cast<std::chrono::system_clock::duration>(
+        std::chrono::nanoseconds(nanos));
+  }
+  if (*rest == 'Z' || *rest == 'z') return rest[1] == 0 ? std::optional(time) : std::nullopt;
+  int hours = 0;
+  int minutes = 0;
+  char sign = 0;
+  int used = 0;
+  if (sscanf(rest, "%c%2d:%2d%n", &sign, &hours, &minutes, &used) != 3 || rest[used] != 0 ||
+      (sign != '+' && sign != '-')) {
+    return std::nullopt;
+  }
+  const auto offset = std::chrono::minutes(hours * 60 + minutes);
+  return sign == '+' ? time - offset : time + offset;
+}
+
+std::string ageOf(const Json& object, const char* field,
+                  std::chrono::system_clock::time_point now) {
+  const auto found = object.find(field);
+  if (found == object.end() || !found->is_string()) return "<unknown>";
+  const auto time = parseTime(found->get<std::string>());
+  if (!time) return "<unknown>";
+  return humanDuration(std::chrono::duration_cast<std::chrono::seconds>(now - *time));
+}
+
+std::string formatTime(std::chrono::system_clock::time_point time) {
+  const std::time_t t = std::chrono::system_clock::to_time_t(time);
+  std::tm tm{};
+  gmtime_r(&t, &tm);
+  char text[32];
+  const std::size_t n = std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+  return {text, n};
+}
+
+const Json* at(const Json& object, std::initializer_list<const char*> path) {
+  const Json* value = &object;
+  for (const char* name : path) {
+    if (!value->is_object()) return nullptr;
+    const auto found = value->find(name);
+    if (found == value->end()) return nullptr;
+    value = &*found;
+  }
+  return value;
+}
+
+std::string stringAt(const Json& object, std::initializer_list<const char*> path) {
+  const Json* value = at(object, path);
+  return value != nullptr && value->is_string() ? value->get<std::string>() : std::string();
+}
+
+std::int64_t intAt(const Json& object, std::initializer_list<const char*> path,
+                   std::int64_t otherwise) {
+  const Json* value = at(object, path);
+  return value != nullptr && value->is_number_integer() ? value->get<std::int64_t>() : otherwise;
+}
+
+}  // namespace pointsman::e2e
