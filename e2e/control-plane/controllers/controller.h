@@ -58,7 +58,6 @@ ObjectKey SplitKey(const std::string& key);
 std::unique_ptr<Controller> MakeEndpointSliceController(Store& store, const Emulation& emulation);
 std::unique_ptr<Controller> MakeDaemonSetController(Store& store, Registry& registry);
 std::unique_ptr<Controller> MakeGarbageCollector(Store& store, Registry& registry);
-std::unique_ptr<Controller> MakeNamespaceController(Store& store, Registry& registry);
 std::unique_ptr<Controller> MakeNodeLifecycleController(Store& store,
                                                         std::chrono::milliseconds grace);
 std::unique_ptr<Controller> MakeEventExpiry(Store& store, std::chrono::milliseconds ttl);

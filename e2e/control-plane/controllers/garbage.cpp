@@ -1,5 +1,5 @@
-// What goes when something else goes: dependents of deleted owners, and the contents of deleted
-// namespaces.
+// Deletion of dependents when their owners go, and the finalizers of foreground and orphaning
+// deletion.
 #include "e2e/control-plane/controllers/controller.h"
 #include "e2e/control-plane/registry/deletion.h"
 
@@ -166,73 +166,10 @@ class GarbageCollector : public Controller {
   std::unordered_map<std::string, std::set<std::string>> owners_;      // uids, by dependent
 };
 
-class NamespaceController : public Controller {
- public:
-  NamespaceController(Store& store, Registry& registry)
-      : Controller("namespace"), store_(store), registry_(registry) {}
-
-  bool Watches(const ResourceName& resource) const override {
-    (void)resource;
-    return true;  // the last object that goes lets its namespace go
-  }
-
-  void OnEvent(const ResourceName& resource, const ObjectPtr& previous,
-               const ObjectPtr& now) override {
-    if (resource == "namespaces") {
-      if (now && now->json.find("\"deletionTimestamp\"") != std::string::npos) {
-        terminating_.insert(now->name);
-        Enqueue(now->name);
-      } else if (!now) {
-        terminating_.erase(previous->name);
-      }
-      return;
-    }
-    const std::string& ns = now ? now->ns : previous->ns;
-    if (terminating_.contains(ns)) Enqueue(ns);
-  }
-
-  void Sync(const std::string& name) override {
-    ObjectPtr stored = store_.get("namespaces", "", name);
-    if (!stored) return;
-    bool left = false;
-    std::set<ResourceName> seen;
-    for (const auto& type : *registry_.types()) {
-      ResourceName resource = type->storeName();
-      if (!type->namespaced || !seen.insert(resource).second) continue;
-      for (const auto& object : store_.list(resource, name).objects) {
-        DeleteOptions options;
-        options.gracePeriodSeconds = 0;  // no kubelet will confirm that its pods ended
-        if (object->json.find("\"deletionTimestamp\"") == std::string::npos || resource == "pods") {
-          Delete(store_, {type, name, object->name}, options);
-        }
-        left = left || store_.get(resource, name, object->name);
-      }
-    }
-    if (left) return;
-    ObjectPtr freed = store_.modify("namespaces", "", name, [](Json& object) {
-      if (!object["metadata"].contains("deletionTimestamp")) return false;
-      bool had = !object["spec"].value("finalizers", Json::array()).empty();
-      object["spec"].erase("finalizers");
-      return had;
-    });
-    ResourceTypePtr type = registry_.find("", "v1", "namespaces");
-    if (freed && type) removeIfFinalized(store_, *type, freed);
-  }
-
- private:
-  Store& store_;
-  Registry& registry_;
-  std::set<std::string> terminating_;
-};
-
 }  // namespace
 
 std::unique_ptr<Controller> MakeGarbageCollector(Store& store, Registry& registry) {
   return std::make_unique<GarbageCollector>(store, registry);
-}
-
-std::unique_ptr<Controller> MakeNamespaceController(Store& store, Registry& registry) {
-  return std::make_unique<NamespaceController>(store, registry);
 }
 
 }  // namespace pointsman::e2e

@@ -20,7 +20,6 @@ class Manager : public Controllers {
     controllers_.push_back(MakeEndpointSliceController(store, emulation));
     controllers_.push_back(MakeDaemonSetController(store, registry));
     controllers_.push_back(MakeGarbageCollector(store, registry));
-    controllers_.push_back(MakeNamespaceController(store, registry));
     controllers_.push_back(MakeNodeLifecycleController(store, options.nodeMonitorGracePeriod));
     controllers_.push_back(MakeEventExpiry(store, options.eventTtl));
     EnsureKubernetesService(store, emulation, options);

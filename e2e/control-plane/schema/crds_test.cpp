@@ -1,0 +1,71 @@
+// The repository's own CRDs, held to what a real API server demands of a schema.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <yaml-cpp/yaml.h>
+
+#include "e2e/control-plane/schema/provider.h"
+
+namespace pointsman::e2e::schema {
+namespace {
+
+Json ToJson(const YAML::Node& node) {
+  if (node.IsMap()) {
+    Json object = Json::object();
+    for (const auto& pair : node)
+      object[pair.first.as<std::string>()] = ToJson(pair.second);
+    return object;
+  }
+  if (node.IsSequence()) {
+    Json array = Json::array();
+    for (const auto& item : node)
+      array.push_back(ToJson(item));
+    return array;
+  }
+  if (node.IsNull()) return nullptr;
+  std::string text = node.as<std::string>();
+  if (node.Tag() == "!") return text;  // quoted
+  Json value = Json::parse(text, nullptr, false);
+  return value.is_discarded() || value.is_structured() ? Json(text) : value;
+}
+
+Json SchemaOf(const std::string& file) {
+  Json crd = ToJson(YAML::LoadFile(std::string(POINTSMAN_CRDS) + "/" + file));
+  return crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+}
+
+class Crds : public testing::TestWithParam<const char*> {};
+
+TEST_P(Crds, AreAcceptedByEveryVersion) {
+  for (int minor : {20, 25, 30, 35}) {
+    auto errors = CheckSchema(SchemaOf(GetParam()), "schema", minor);
+    EXPECT_TRUE(errors.empty()) << "1." << minor << ": " << Aggregate(errors);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, Crds,
+                         testing::Values("pointsman.io_proxyconfigurations.yaml",
+                                         "pointsman.io_nodeproxies.yaml"));
+
+TEST(ProxyConfiguration, ABadOneIsRefusedWithTheFieldNamed) {
+  auto schema = CompileSchema(SchemaOf("pointsman.io_proxyconfigurations.yaml"), 35);
+  auto refused = [&schema](const char* spec) {
+    Json object = {{"metadata", {{"name", "x"}}}, {"spec", Json::parse(spec)}};
+    schema->applyDefaults(object);
+    std::string text;
+    for (const auto& e : schema->validate(object, nullptr))
+      text += e.field + ": " + e.message + "\n";
+    return text;
+  };
+  EXPECT_EQ(refused(R"({"mode":"ipvs"})"), "");
+  EXPECT_THAT(refused(R"({"mode":"foo"})"),
+              testing::HasSubstr(R"(spec.mode: Unsupported value: "foo": supported values: )"));
+  EXPECT_THAT(refused(R"({"mode":"ipvs","ipvs":{"scheduler":"nope"}})"),
+              testing::HasSubstr("spec.ipvs.scheduler: "));
+  EXPECT_THAT(refused(R"({"mode":"ipvs","ipvs":{"tcpTimeout":"-1s"}})"),
+              testing::HasSubstr("spec.ipvs.tcpTimeout: "));
+  EXPECT_THAT(refused(R"({"mode":"ipvs","ipvs":{"excludeCIDRs":["10.0.0.0"]}})"),
+              testing::HasSubstr("spec.ipvs.excludeCIDRs[0]: "));
+}
+
+}  // namespace
+}  // namespace pointsman::e2e::schema
