@@ -1,0 +1,413 @@
+#include "operator/runtime/controller.h"
+
+#include "kube/cache/informer.h"
+#include "kube/events/event_recorder.h"
+#include "kube/objects/node.h"
+#include "kube/pointsman/node_proxy.h"
+#include "kube/queue/work_queue.h"
+#include "operator/plan/plan.h"
+#include "operator/runtime/newer_objects.h"
+
+namespace pointsman::op {
+namespace {
+
+using kube::Json;
+using kube::NodeProxy;
+using kube::ProxyConfiguration;
+
+const kube::Resource kControllerRevisions{"apps", "v1", "controllerrevisions", "ControllerRevision",
+                                          true};
+
+// All is planned together: which configuration governs a node depends on all of them.
+constexpr const char* kPass = "pass";
+// Changes that come together are planned together: 5,000 agents report within seconds.
+constexpr std::chrono::milliseconds kGather{50};
+// So that status and metrics follow also while thousands of NodeProxies are written.
+constexpr size_t kMostWritesAPass = 200;
+
+struct StoredRevision {
+  std::string name;
+  std::string uid;
+  std::string resource_version;
+  Revision revision;
+};
+
+StoredRevision StoredRevisionFromJson(const Json& object) {
+  StoredRevision stored;
+  stored.revision = RevisionFromJson(object);
+  const Json& metadata = object.at("metadata");
+  stored.name = stored.revision.name;
+  stored.uid = metadata.value("uid", "");
+  stored.resource_version = metadata.value("resourceVersion", "");
+  return stored;
+}
+
+template <typename T>
+std::string NameOf(const T& object) {
+  return object.name;
+}
+
+template <typename T>
+bool SameVersion(const T& a, const T& b) {
+  return a.uid == b.uid && a.resource_version == b.resource_version;
+}
+
+// What of a Node matters to the planning: kubelets report on their Node every few minutes.
+bool SameNode(const kube::Node& a, const kube::Node& b) {
+  return a.uid == b.uid && a.labels == b.labels && a.ready == b.ready && a.deleting == b.deleting;
+}
+
+kube::ObjectReference ReferenceTo(const ProxyConfiguration& configuration) {
+  return {kube::resources::kProxyConfigurations.ApiVersion(), "ProxyConfiguration", "",
+          configuration.name, configuration.uid};
+}
+
+}  // namespace
+
+class Controller::Impl {
+ public:
+  Impl(kube::Client& client, std::string ns, Metrics& metrics)
+      : client_(client),
+        ns_(std::move(ns)),
+        metrics_(metrics),
+        recorder_(client, "pointsman-operator", ""),
+        configurations_(
+            client, kube::resources::kProxyConfigurations, {},
+            [](std::string_view text) {
+              return kube::ProxyConfigurationFromJson(Json::parse(text));
+            },
+            NameOf<ProxyConfiguration>, SameVersion<ProxyConfiguration>),
+        proxies_(
+            client, kube::resources::kNodeProxies, {},
+            [](std::string_view text) { return kube::NodeProxyFromJson(Json::parse(text)); },
+            NameOf<NodeProxy>, SameVersion<NodeProxy>),
+        nodes_(client, kube::resources::kNodes, {}, kube::DecodeNode, NameOf<kube::Node>, SameNode),
+        revisions_(
+            client, kControllerRevisions, {.ns = ns_, .label_selector = kConfigurationLabel},
+            [](std::string_view text) { return StoredRevisionFromJson(Json::parse(text)); },
+            NameOf<StoredRevision>, SameVersion<StoredRevision>) {
+    configurations_.AddHandler([this](const auto&, const auto&) { Gather(); });
+    nodes_.AddHandler([this](const auto& before, const auto& after) {
+      if (before && after && SameNode(*before, *after)) return;
+      Gather();
+    });
+    proxies_.AddHandler([this](const auto& before, const auto& after) {
+      if (before && after) TellOf(*before, *after);
+      Gather();
+    });
+    revisions_.AddHandler([this](const auto&, const auto&) { Gather(); });
+    configurations_.OnSynced([this] { Gather(); });
+    nodes_.OnSynced([this] { Gather(); });
+    proxies_.OnSynced([this] { Gather(); });
+    revisions_.OnSynced([this] { Gather(); });
+  }
+
+  void Start() {
+    configurations_.Start();
+    nodes_.Start();
+    proxies_.Start();
+    revisions_.Start();
+  }
+
+  bool HasSynced() const {
+    return configurations_.HasSynced() && nodes_.HasSynced() && proxies_.HasSynced() &&
+           revisions_.HasSynced();
+  }
+
+  void Lead(std::stop_token stop) {
+    newer_proxies_.Clear();
+    newer_revisions_.Clear();
+    newer_configurations_.Clear();
+    // The leader before may have written what this process' caches have not seen: one look past
+    // every cache.
+    for (const Json& object : client_.List(kube::resources::kNodeProxies, "")) {
+      newer_proxies_.Wrote(kube::NodeProxyFromJson(object));
+    }
+    for (const Json& object :
+         client_.List(kControllerRevisions, ns_, {.label_selector = kConfigurationLabel})) {
+      newer_revisions_.Wrote(StoredRevisionFromJson(object));
+    }
+    const auto queue = std::make_shared<kube::WorkQueue>();
+    SetQueue(queue);
+    metrics_.SetLeader(true);
+    const std::stop_callback on_stop(stop, [&] { queue->ShutDown(); });
+    spdlog::info("leading");
+    queue->Add(kPass);
+    while (const auto key = queue->Get()) {
+      gathering_ = false;
+      const bool done = Pass(*queue);
+      if (done) {
+        queue->Forget(*key);
+      } else {
+        queue->AddRateLimited(*key);
+      }
+      queue->Done(*key);
+    }
+    metrics_.SetLeader(false);
+    SetQueue(nullptr);
+    spdlog::info("no longer leading");
+  }
+
+  void UpdateQueueMetrics() const {
+    if (const auto queue = Queue()) {
+      metrics_.SetQueue(queue->Depth(), queue->Adds(), queue->Retries());
+    }
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::shared_ptr<kube::WorkQueue> Queue() const {
+    const std::lock_guard lock(queue_mutex_);
+    return queue_;
+  }
+  void SetQueue(std::shared_ptr<kube::WorkQueue> queue) {
+    const std::lock_guard lock(queue_mutex_);
+    queue_ = std::move(queue);
+    gathering_ = false;
+  }
+
+  // A pass soon; many calls, one pass.
+  void Gather() {
+    const auto queue = Queue();
+    if (queue && !gathering_.exchange(true)) queue->AddAfter(kPass, kGather);
+  }
+
+  // What a node's agent has reached, told on the configuration.
+  void TellOf(const NodeProxy& before, const NodeProxy& after) {
+    if (!Queue()) return;  // only the leader tells
+    const auto& status = after.status;
+    const bool arrived = after.spec.revision > 0 && !after.spec.removed &&
+                         status.observed_revision == after.spec.revision &&
+                         (before.status.observed_revision != status.observed_revision ||
+                          before.status.active_mode != status.active_mode);
+    const auto configuration = configurations_.Get(after.spec.configuration);
+    if (!arrived || !configuration || status.active_mode.empty()) return;
+    const auto asked = kube::ToString(after.spec.settings.mode);
+    if (status.active_mode == asked) {
+      recorder_.Emit(ReferenceTo(*configuration), kube::EventType::kNormal, "NodeUpdated",
+                     fmt::format("node {} runs {} at revision {}", after.name, status.active_mode,
+                                 status.observed_revision));
+      return;
+    }
+    const kube::Condition* preflight = FindCondition(status.conditions, "PreflightPassed");
+    recorder_.Emit(
+        ReferenceTo(*configuration), kube::EventType::kWarning, "NodeFallback",
+        fmt::format("node {} runs {} instead of {}: {}", after.name, status.active_mode, asked,
+                    preflight != nullptr ? preflight->message : "no reason given"));
+  }
+
+  // Returns false when something failed and has to be tried again.
+  bool Pass(kube::WorkQueue& queue) {
+    if (!HasSynced()) return true;  // OnSynced brings the next one
+    const auto started = Clock::now();
+    PlanInput input;
+    input.configurations = newer_configurations_.Merge(configurations_.All());
+    input.nodes = nodes_.All();
+    input.node_proxies = newer_proxies_.Merge(proxies_.All());
+    for (const auto& stored : newer_revisions_.Merge(revisions_.All())) {
+      input.revisions.push_back(stored->revision);
+    }
+    input.now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    const Plan plan = MakePlan(input);
+
+    bool failed = false;
+    size_t writes = 0;
+    std::map<std::string, kube::ProxyConfigurationStatus> statuses;
+    for (const ConfigurationPlan& part : plan.configurations) {
+      if (!(part.configuration->deleting && part.remove_finalizer)) {
+        statuses[part.configuration->name] = part.status;
+      }
+      failed |=
+          !Try("ProxyConfiguration " + part.configuration->name, [&] { Perform(part, writes); });
+    }
+    for (const NodeProxyChange& change : plan.orphans) {
+      if (++writes > kMostWritesAPass) break;
+      failed |= !Try("NodeProxy " + change.name, [&] { Change(change); });
+    }
+    metrics_.SetConfigurations(std::move(statuses));
+    metrics_.Reconciled(Clock::now() - started, failed);
+    if (writes >= kMostWritesAPass) queue.Add(kPass);
+    if (plan.wake_up) WakeUp(queue, *plan.wake_up, input.now);
+    return !failed;
+  }
+
+  // Something is due at that time; a timer that is set for no later than that will do.
+  void WakeUp(kube::WorkQueue& queue, kube::TimePoint when, kube::TimePoint now) {
+    // At least until the next full second: the API's times have no finer grain.
+    const auto delay = std::max(when - now, std::chrono::seconds(1));
+    const auto due = Clock::now() + delay;
+    if (wake_up_ > Clock::now() && wake_up_ <= due) return;
+    wake_up_ = due;
+    queue.AddAfter(kPass, delay);
+  }
+
+  bool Try(const std::string& what, const std::function<void()>& action) {
+    try {
+      action();
+      return true;
+    } catch (const kube::ApiError& error) {
+      // Somebody else wrote first, mostly an agent its status: the next pass sees it.
+      if (error.IsConflict() || error.IsAlreadyExists() || error.IsNotFound()) {
+        spdlog::debug("{}: {}", what, error.what());
+      } else {
+        spdlog::warn("{}: {} ({})", what, error.what(), error.code());
+      }
+    } catch (const kube::TransportError& error) {
+      spdlog::warn("{}: {}", what, error.what());
+    } catch (const std::exception& error) {
+      spdlog::error("{}: {}", what, error.what());
+    }
+    return false;
+  }
+
+  // The order is such that being killed after any write loses nothing.
+  void Perform(const ConfigurationPlan& part, size_t& writes) {
+    const ProxyConfiguration& configuration = *part.configuration;
+    const kube::ObjectReference about = ReferenceTo(configuration);
+    std::string version = configuration.resource_version;
+    if (part.add_finalizer) {
+      std::vector<std::string> finalizers = configuration.finalizers;
+      finalizers.emplace_back(kube::kFinalizer);
+      version = PatchConfiguration(configuration, version, {{"finalizers", finalizers}}, nullptr);
+    }
+    if (part.create_revision) {
+      newer_revisions_.Wrote(StoredRevisionFromJson(
+          client_.Create(kControllerRevisions, ns_, ToJson(*part.create_revision, ns_))));
+      Gather();
+    }
+    bool failed = false;
+    for (const NodeProxyChange& change : part.changes) {
+      if (++writes > kMostWritesAPass) break;
+      const bool done = Try("NodeProxy " + change.name, [&] { Change(change); });
+      failed |= !done;
+      if (done && change.event) Tell(about, *change.event);
+    }
+    if (!(part.status == configuration.status)) {
+      version = PatchConfiguration(configuration, version, nullptr,
+                                   StatusPatch(configuration.status, part.status));
+      for (const PlannedEvent& event : part.events)
+        Tell(about, event);
+    }
+    for (const std::string& name : part.delete_revisions) {
+      client_.Delete(kControllerRevisions, ns_, name);
+    }
+    if (part.remove_finalizer) {
+      std::vector<std::string> finalizers = configuration.finalizers;
+      std::erase(finalizers, kube::kFinalizer);
+      PatchConfiguration(configuration, version, {{"finalizers", finalizers}}, nullptr);
+      spdlog::info("ProxyConfiguration {}: its rules are gone, its finalizer too",
+                   configuration.name);
+    }
+    if (failed) throw std::runtime_error("not all NodeProxies could be written");
+  }
+
+  // A merge patch that leaves of the old status nothing but what the new one says.
+  static Json StatusPatch(const kube::ProxyConfigurationStatus& before,
+                          const kube::ProxyConfigurationStatus& after) {
+    Json patch = ToJson(after);
+    for (const auto& [mode, count] : before.modes) {
+      if (!after.modes.contains(mode)) patch["modes"][mode] = nullptr;
+    }
+    return patch;
+  }
+
+  // Returns the new resourceVersion.
+  std::string PatchConfiguration(const ProxyConfiguration& configuration,
+                                 const std::string& version, Json metadata, const Json& status) {
+    Json patch = {{"metadata", metadata.is_null() ? Json::object() : std::move(metadata)}};
+    patch["metadata"]["resourceVersion"] = version;
+    if (!status.is_null()) patch["status"] = status;
+    const Json answer =
+        client_.Patch(kube::resources::kProxyConfigurations, "", configuration.name,
+                      kube::PatchType::kMerge, patch, status.is_null() ? "" : "status");
+    ProxyConfiguration written = kube::ProxyConfigurationFromJson(answer);
+    std::string now = written.resource_version;
+    const bool gone = written.deleting && written.finalizers.empty();
+    if (gone) {
+      newer_configurations_.Deleted(written);
+    } else {
+      newer_configurations_.Wrote(std::move(written));
+    }
+    return now;
+  }
+
+  void Change(const NodeProxyChange& change) {
+    const kube::Resource& resource = kube::resources::kNodeProxies;
+    if (change.kind == NodeProxyChange::Kind::kDelete) {
+      client_.Delete(resource, "", change.name, change.uid);
+      NodeProxy gone;
+      gone.name = change.name;
+      gone.uid = change.uid;
+      newer_proxies_.Deleted(gone);
+      return;
+    }
+    Json metadata = {{"annotations", Json::object()}};
+    if (!change.updated_at.empty()) {
+      metadata["annotations"][kube::kUpdatedAtAnnotation] = change.updated_at;
+    }
+    if (!change.asked_at.empty()) {
+      metadata["annotations"][kube::kAskedAtAnnotation] = change.asked_at;
+    }
+    Json object = {{"metadata", std::move(metadata)}, {"spec", ToJson(change.spec)}};
+    if (change.kind == NodeProxyChange::Kind::kCreate) {
+      object["apiVersion"] = resource.ApiVersion();
+      object["kind"] = resource.kind;
+      object["metadata"]["name"] = change.name;
+      // The garbage collector takes it away with its Node.
+      object["metadata"]["ownerReferences"] = {{{"apiVersion", "v1"},
+                                                {"kind", "Node"},
+                                                {"name", change.name},
+                                                {"uid", change.node_uid}}};
+      newer_proxies_.Wrote(kube::NodeProxyFromJson(client_.Create(resource, "", object)));
+      return;
+    }
+    object["metadata"]["uid"] = change.uid;
+    object["metadata"]["resourceVersion"] = change.resource_version;
+    if (!change.spec.candidate) object["spec"]["candidate"] = nullptr;
+    newer_proxies_.Wrote(kube::NodeProxyFromJson(
+        client_.Patch(resource, "", change.name, kube::PatchType::kMerge, object)));
+  }
+
+  void Tell(const kube::ObjectReference& about, const PlannedEvent& event) {
+    spdlog::info("ProxyConfiguration {}: {}: {}", about.name, event.reason, event.message);
+    recorder_.Emit(about, event.warning ? kube::EventType::kWarning : kube::EventType::kNormal,
+                   event.reason, event.message);
+  }
+
+  kube::Client& client_;
+  const std::string ns_;
+  Metrics& metrics_;
+  kube::EventRecorder recorder_;
+  mutable std::mutex queue_mutex_;
+  std::shared_ptr<kube::WorkQueue> queue_;  // null: not leading
+  std::atomic<bool> gathering_{false};
+  // The worker's own:
+  NewerObjects<ProxyConfiguration> newer_configurations_;
+  NewerObjects<NodeProxy> newer_proxies_;
+  NewerObjects<StoredRevision> newer_revisions_;
+  Clock::time_point wake_up_{};
+  // Last: their threads use all of the above.
+  kube::Informer<ProxyConfiguration> configurations_;
+  kube::Informer<NodeProxy> proxies_;
+  kube::Informer<kube::Node> nodes_;
+  kube::Informer<StoredRevision> revisions_;
+};
+
+Controller::Controller(kube::Client& client, std::string ns, Metrics& metrics)
+    : impl_(std::make_unique<Impl>(client, std::move(ns), metrics)) {}
+Controller::~Controller() = default;
+void Controller::Start() {
+  impl_->Start();
+}
+bool Controller::HasSynced() const {
+  return impl_->HasSynced();
+}
+void Controller::Lead(std::stop_token stop) {
+  impl_->Lead(std::move(stop));
+}
+void Controller::UpdateQueueMetrics() const {
+  impl_->UpdateQueueMetrics();
+}
+
+}  // namespace pointsman::op

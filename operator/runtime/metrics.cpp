@@ -1,0 +1,107 @@
+#include "operator/runtime/metrics.h"
+
+#include <prometheus/text_serializer.h>
+
+namespace pointsman::op {
+namespace {
+
+prometheus::Counter& MakeCounter(prometheus::Registry& registry, const char* name,
+                                 const char* help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
+}
+
+prometheus::Gauge& MakeGauge(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+}
+
+prometheus::MetricFamily GaugeFamily(const char* name, const char* help) {
+  return {name, help, prometheus::MetricType::Gauge, {}};
+}
+
+void AddTo(prometheus::MetricFamily& family, std::vector<prometheus::ClientMetric::Label> labels,
+           double value) {
+  prometheus::ClientMetric metric;
+  metric.label = std::move(labels);
+  metric.gauge.value = value;
+  family.metric.push_back(std::move(metric));
+}
+
+}  // namespace
+
+Metrics::Metrics()
+    : reconciles_(MakeCounter(registry_, "pointsman_operator_reconciles_total",
+                              "Passes over all ProxyConfigurations and nodes.")),
+      reconcile_errors_(MakeCounter(registry_, "pointsman_operator_reconcile_errors_total",
+                                    "Passes in which a write failed; they are repeated.")),
+      reconcile_seconds_(
+          prometheus::BuildHistogram()
+              .Name("pointsman_operator_reconcile_duration_seconds")
+              .Help("Time of a pass, with its writes.")
+              .Register(registry_)
+              .Add({}, prometheus::Histogram::BucketBoundaries{0.001, 0.005, 0.02, 0.1, 0.5, 2, 10,
+                                                               60})),
+      leader_(MakeGauge(registry_, "pointsman_operator_leader",
+                        "1 on the replica that acts, 0 on those that stand by.")),
+      queue_depth_(
+          MakeGauge(registry_, "pointsman_operator_workqueue_depth", "Passes that are due.")),
+      queue_adds_(MakeGauge(registry_, "pointsman_operator_workqueue_adds",
+                            "Passes that were queued since this replica leads.")),
+      queue_retries_(MakeGauge(registry_, "pointsman_operator_workqueue_retries",
+                               "Passes that were queued after a failure.")) {}
+
+void Metrics::Reconciled(std::chrono::duration<double> took, bool failed) {
+  reconciles_.Increment();
+  if (failed) reconcile_errors_.Increment();
+  reconcile_seconds_.Observe(took.count());
+}
+
+void Metrics::SetQueue(size_t depth, uint64_t adds, uint64_t retries) {
+  queue_depth_.Set(static_cast<double>(depth));
+  queue_adds_.Set(static_cast<double>(adds));
+  queue_retries_.Set(static_cast<double>(retries));
+}
+
+void Metrics::SetConfigurations(std::map<std::string, kube::ProxyConfigurationStatus> statuses) {
+  const std::lock_guard lock(mutex_);
+  statuses_ = std::move(statuses);
+}
+
+std::string Metrics::Render() const {
+  std::vector<prometheus::MetricFamily> families = registry_.Collect();
+  prometheus::MetricFamily nodes = GaugeFamily(
+      "pointsman_operator_nodes", "Nodes of a ProxyConfiguration, by what holds for them.");
+  prometheus::MetricFamily modes = GaugeFamily("pointsman_operator_node_modes",
+                                               "Nodes of a ProxyConfiguration, by running mode.");
+  prometheus::MetricFamily phases = GaugeFamily("pointsman_operator_rollout_phase",
+                                                "1 for the phase a ProxyConfiguration is in.");
+  prometheus::MetricFamily progress =
+      GaugeFamily("pointsman_operator_rollout_progress_ratio",
+                  "Nodes that run the update revision, of all nodes of a ProxyConfiguration.");
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [name, status] : statuses_) {
+      const auto count = [&, &configuration = name](const char* state, int64_t value) {
+        AddTo(nodes, {{"configuration", configuration}, {"state", state}},
+              static_cast<double>(value));
+      };
+      count("desired", status.nodes.desired);
+      count("updated", status.nodes.updated);
+      count("ready", status.nodes.ready);
+      count("fallback", status.nodes.fallback);
+      count("degraded", status.nodes.degraded);
+      for (const auto& [mode, value] : status.modes) {
+        AddTo(modes, {{"configuration", name}, {"mode", mode}}, static_cast<double>(value));
+      }
+      AddTo(phases, {{"configuration", name}, {"phase", status.phase}}, 1);
+      const double desired = static_cast<double>(status.nodes.desired);
+      AddTo(progress, {{"configuration", name}},
+            desired > 0 ? static_cast<double>(status.nodes.updated) / desired : 1);
+    }
+  }
+  for (prometheus::MetricFamily* family : {&nodes, &modes, &phases, &progress}) {
+    families.push_back(std::move(*family));
+  }
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace pointsman::op

@@ -1,0 +1,44 @@
+// The operator's metrics, in Prometheus' text form.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include "kube/pointsman/proxy_configuration.h"
+
+namespace pointsman::op {
+
+// Thread-safe.
+class Metrics {
+ public:
+  Metrics();
+
+  void Reconciled(std::chrono::duration<double> took, bool failed);
+  void SetLeader(bool leader) { leader_.Set(leader ? 1 : 0); }
+  void SetQueue(size_t depth, uint64_t adds, uint64_t retries);
+  // What is shown of the ProxyConfigurations from now on, by name.
+  void SetConfigurations(std::map<std::string, kube::ProxyConfigurationStatus> statuses);
+
+  std::string Render() const;
+
+ private:
+  prometheus::Registry registry_;
+  prometheus::Counter& reconciles_;
+  prometheus::Counter& reconcile_errors_;
+  prometheus::Histogram& reconcile_seconds_;
+  prometheus::Gauge& leader_;
+  prometheus::Gauge& queue_depth_;
+  prometheus::Gauge& queue_adds_;
+  prometheus::Gauge& queue_retries_;
+  mutable std::mutex mutex_;
+  std::map<std::string, kube::ProxyConfigurationStatus> statuses_;
+};
+
+}  // namespace pointsman::op
