@@ -1,0 +1,541 @@
+#include "node-agent/config/kube_proxy_configuration.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <system_error>
+
+#include "kube/pointsman/duration.h"
+#include "kube/pointsman/limits.h"
+#include "kube/pointsman/object_reader.h"
+#include "kube/pointsman/settings_json.h"
+#include "node-agent/config/yaml_json.h"
+
+namespace pointsman::agent {
+namespace {
+
+using kube::Duration;
+using kube::FieldError;
+using kube::ObjectReader;
+
+constexpr size_t kMaxFile = size_t{1} << 20;
+constexpr size_t kMaxText = 4096;
+constexpr size_t kMaxErrors = 100;
+constexpr int64_t kMaxInt32 = INT32_MAX;
+// kube-proxy has no upper bounds for its periods; these are the kernel's (limits.h).
+constexpr Duration kMaxTime = kube::limits::kMaxKernelTimeout;
+// kube-proxy treats a period of 0 as one that is not set.
+constexpr Duration kDefaultSyncPeriod = std::chrono::seconds(30);
+constexpr Duration kDefaultMinSyncPeriod = std::chrono::seconds(1);
+
+// "10.0.0.1:80", "[::1]:80" -> address and port text; nullopt when it is not of that form.
+std::optional<std::pair<std::string, std::string>> SplitHostPort(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string::npos) return std::nullopt;
+  std::string host = text.substr(0, colon);
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  } else if (host.find(':') != std::string::npos) {
+    return std::nullopt;
+  }
+  return std::pair(host, text.substr(colon + 1));
+}
+
+std::optional<int> ParsePort(std::string_view text) {
+  int port = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  if (error != std::errc() || end != text.data() + text.size() || port < 1 || port > 65535) {
+    return std::nullopt;
+  }
+  return port;
+}
+
+class Loader {
+ public:
+  Loader(const YamlDocument& document, std::vector<FieldError>& errors)
+      : errors_(errors), root_(&document.value, "", errors) {}
+
+  KubeProxyConfiguration Load() {
+    ReadType();
+    ReadMode();
+    ReadIptables();
+    ReadNftables();
+    ReadIpvs();
+    ReadConntrack();
+    ReadUserspace();
+    ReadDetectLocal();
+    ReadAddresses();
+    ReadNodePortAddresses();
+    ReadClientConnection();
+    ReadLogging();
+    ReadRest();
+    ReadWindows();
+    root_.RejectUnknown();
+    return std::move(result_);
+  }
+
+ private:
+  kube::ProxySettings& settings() { return result_.settings; }
+
+  // The word "" counts as not set, as everywhere in this API.
+  static std::string Text(ObjectReader& reader, const char* name) {
+    std::string text;
+    reader.String(name, kMaxText, text);
+    return text;
+  }
+
+  void ReadType() {
+    const auto expect = [this](const char* name, const std::string& want) {
+      const std::string text = Text(root_, name);
+      if (text != want) root_.Error(name, "must be " + want + ", is " + ObjectReader::Quote(text));
+    };
+    expect("apiVersion", "kubeproxy.config.k8s.io/v1alpha1");
+    expect("kind", "KubeProxyConfiguration");
+  }
+
+  void ReadMode() {
+    const std::string text = Text(root_, "mode");
+    if (text.empty()) return;  // iptables
+    if (const auto mode = kube::ParseMode(text)) {
+      settings().mode = *mode;
+    } else {
+      root_.Error("mode",
+                  ObjectReader::Quote(text) + " is not one of iptables, ipvs, nftables, userspace");
+    }
+  }
+
+  void ReadPeriods(ObjectReader& reader, Duration default_min, Duration& period, Duration& min) {
+    period = min = Duration::zero();
+    reader.Time("syncPeriod", Duration::zero(), kMaxTime, period);
+    reader.Time("minSyncPeriod", Duration::zero(), kMaxTime, min);
+    if (period == Duration::zero()) period = kDefaultSyncPeriod;
+    if (min == Duration::zero()) min = default_min;
+    if (min > period) {
+      reader.Error("minSyncPeriod", "must not be longer than syncPeriod (" +
+                                        kube::FormatDuration(period) + "), is " +
+                                        kube::FormatDuration(min));
+    }
+  }
+
+  void ReadIptables() {
+    ObjectReader reader = root_.Object("iptables");
+    kube::IptablesSettings& iptables = settings().iptables;
+    reader.Int("masqueradeBit", 0, kube::limits::kMaxMasqueradeBit, iptables.masquerade_bit);
+    reader.Bool("masqueradeAll", iptables.masquerade_all);
+    reader.Bool("localhostNodePorts", iptables.localhost_node_ports);
+    RefuseTrue(reader, "snatNodeInternalIP", "is not supported");
+    ReadPeriods(reader, kDefaultMinSyncPeriod, iptables.sync_period, iptables.min_sync_period);
+    reader.RejectUnknown();
+  }
+
+  void ReadNftables() {
+    ObjectReader reader = root_.Object("nftables");
+    kube::IptablesSettings& nftables = settings().nftables;
+    reader.Int("masqueradeBit", 0, kube::limits::kMaxMasqueradeBit, nftables.masquerade_bit);
+    reader.Bool("masqueradeAll", nftables.masquerade_all);
+    ReadPeriods(reader, kDefaultMinSyncPeriod, nftables.sync_period, nftables.min_sync_period);
+    reader.RejectUnknown();
+  }
+
+  void ReadIpvs() {
+    // Validated in ipvs mode only, as in kube-proxy: a left-over block does no harm in another.
+    std::vector<FieldError> errors;
+    const nlohmann::json* const raw = root_.Raw("ipvs");
+    ObjectReader reader(raw, "ipvs", errors);
+    kube::IpvsSettings ipvs;
+    const std::string scheduler = Text(reader, "scheduler");
+    const auto& known = kube::limits::kIpvsSchedulers;
+    if (std::find(known.begin(), known.end(), scheduler) != known.end()) {
+      ipvs.scheduler = scheduler;
+    } else if (!scheduler.empty()) {
+      reader.Error("scheduler", ObjectReader::Quote(scheduler) + " is not one of " +
+                                    std::string(kube::limits::kIpvsSchedulerWords));
+    }
+    reader.Strings("excludeCIDRs", kube::limits::kMaxExcludeCidrs,
+                   [&](const std::string& text, const std::string& path) {
+                     if (const auto cidr = net::IpPrefix::Parse(text)) {
+                       ipvs.exclude_cidrs.push_back(*cidr);
+                     } else {
+                       reader.ErrorAt(path, ObjectReader::Quote(text) + " is not a CIDR");
+                     }
+                   });
+    reader.Bool("strictARP", ipvs.strict_arp);
+    ReadPeriods(reader, Duration::zero(), ipvs.sync_period, ipvs.min_sync_period);
+    reader.Time("tcpTimeout", Duration::zero(), kMaxTime, ipvs.tcp_timeout);
+    reader.Time("tcpFinTimeout", Duration::zero(), kMaxTime, ipvs.tcp_fin_timeout);
+    reader.Time("udpTimeout", Duration::zero(), kMaxTime, ipvs.udp_timeout);
+    if (settings().mode == kube::Mode::kIpvs || errors.empty()) {
+      errors_.insert(errors_.end(), errors.begin(), errors.end());
+      settings().ipvs = std::move(ipvs);
+    } else {
+      for (const FieldError& error : errors) {
+        result_.notes.push_back(error.path + ": " + error.message +
+                                "; the block is not used in this mode");
+      }
+    }
+    ObjectReader strict(raw, "ipvs", errors_);
+    for (const char* name : {"scheduler", "excludeCIDRs", "strictARP", "syncPeriod",
+                             "minSyncPeriod", "tcpTimeout", "tcpFinTimeout", "udpTimeout"}) {
+      strict.Raw(name);
+    }
+    strict.RejectUnknown();
+  }
+
+  void ReadConntrack() {
+    ObjectReader reader = root_.Object("conntrack");
+    kube::ConntrackSettings& conntrack = settings().conntrack;
+    reader.Int("maxPerCore", 0, kMaxInt32, conntrack.max_per_core);
+    reader.Int("min", 0, kMaxInt32, conntrack.min);
+    // These two are pointers: an explicit 0 leaves the kernel's value.
+    reader.Time("tcpEstablishedTimeout", Duration::zero(), kMaxTime,
+                conntrack.tcp_established_timeout);
+    reader.Time("tcpCloseWaitTimeout", Duration::zero(), kMaxTime,
+                conntrack.tcp_close_wait_timeout);
+    reader.Bool("tcpBeLiberal", conntrack.tcp_be_liberal);
+    reader.Time("udpTimeout", Duration::zero(), kMaxTime, conntrack.udp_timeout);
+    reader.Time("udpStreamTimeout", Duration::zero(), kMaxTime, conntrack.udp_stream_timeout);
+    int64_t max = 0;  // until 1.15, the limit as such
+    reader.Int("max", 0, kMaxInt32, max);
+    if (max != 0) reader.Error("max", "is no longer there; use maxPerCore and min");
+    reader.RejectUnknown();
+  }
+
+  void ReadUserspace() {
+    kube::UserspaceSettings& userspace = settings().userspace;
+    Duration timeout{0};  // a field until 1.28
+    root_.Time("udpIdleTimeout", Duration::zero(), kube::limits::kMaxUdpIdleTimeout, timeout);
+    if (timeout != Duration::zero()) userspace.udp_idle_timeout = timeout;
+    const std::string range = Text(root_, "portRange");
+    if (range.empty()) return;
+    if (const auto parsed = ParsePortRange(range)) {
+      userspace.port_range = *parsed;
+    } else {
+      root_.Error("portRange", ObjectReader::Quote(range) +
+                                   " is not a range of ports (expected something like 300-2000)");
+    }
+  }
+
+  // "300-2000", "300+100" or "300" (k8s.io/apimachinery/pkg/util/net ParsePortRange) as "300-2000";
+  // 0-0 is no range.
+  static std::optional<std::string> ParsePortRange(const std::string& text) {
+    if (text == "0" || text == "0-0") return "";
+    const size_t mark = text.find_first_of("-+");
+    const auto first = ParsePort(std::string_view(text).substr(0, mark));
+    if (!first) return std::nullopt;
+    int last = *first;
+    if (mark != std::string::npos) {
+      const auto second = ParsePort(std::string_view(text).substr(mark + 1));
+      if (!second) return std::nullopt;
+      last = text[mark] == '-' ? *second : std::min(65535, *first + *second);
+    }
+    if (last < *first) return std::nullopt;
+    return std::to_string(*first) + "-" + std::to_string(last);
+  }
+
+  void ReadDetectLocal() {
+    const std::string mode = Text(root_, "detectLocalMode");
+    const auto parsed = kube::ParseDetectLocalMode(mode);
+    if (parsed) {
+      settings().detect_local_mode = *parsed;
+    } else {
+      root_.Error("detectLocalMode",
+                  ObjectReader::Quote(mode) +
+                      " is not one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix");
+    }
+    ObjectReader reader = root_.Object("detectLocal");
+    kube::DetectLocal& local = settings().detect_local;
+    local.bridge_interface = Text(reader, "bridgeInterface");
+    local.interface_name_prefix = Text(reader, "interfaceNamePrefix");
+    reader.RejectUnknown();
+    const auto check = [&](const char* name, const std::string& text) {
+      if (text.empty()) {
+        reader.Error(name, "is needed when detectLocalMode is " + mode);
+      } else if (text.size() > kube::limits::kMaxInterfaceName ||
+                 text.find_first_of("/ \t\n:") != std::string::npos) {
+        reader.Error(name, ObjectReader::Quote(text) +
+                               " is not an interface name (at most 15 "
+                               "characters, no slash, colon or blank)");
+      }
+    };
+    if (parsed == kube::DetectLocalMode::kBridgeInterface) {
+      check("bridgeInterface", local.bridge_interface);
+    }
+    if (parsed == kube::DetectLocalMode::kInterfaceNamePrefix) {
+      check("interfaceNamePrefix", local.interface_name_prefix);
+    }
+    ReadClusterCidr();
+    if (parsed == kube::DetectLocalMode::kClusterCidr && settings().cluster_cidrs.empty()) {
+      // kube-proxy says so in its log and goes on without.
+      settings().detect_local_mode = kube::DetectLocalMode::kNone;
+      result_.notes.emplace_back(
+          "clusterCIDR: not set, so no traffic is told apart as coming from outside the cluster");
+    }
+  }
+
+  void ReadClusterCidr() {
+    const std::string text = Text(root_, "clusterCIDR");
+    std::vector<net::IpPrefix>& cidrs = settings().cluster_cidrs;
+    std::istringstream parts(text);
+    for (std::string part; std::getline(parts, part, ',');) {
+      const auto cidr = net::IpPrefix::Parse(part);
+      if (!cidr) {
+        root_.Error("clusterCIDR", ObjectReader::Quote(part) +
+                                       " is not a CIDR (expected something like 10.100.0.0/16)");
+        return;
+      }
+      cidrs.push_back(*cidr);
+    }
+    if (text.ends_with(',') || cidrs.size() > 2 ||
+        (cidrs.size() == 2 && cidrs[0].family() == cidrs[1].family())) {
+      root_.Error("clusterCIDR",
+                  "may have one IPv4 and one IPv6 CIDR, is " + ObjectReader::Quote(text));
+    }
+  }
+
+  void ReadAddresses() {
+    bool v6 = false;
+    const std::string bind = Text(root_, "bindAddress");
+    if (!bind.empty()) {
+      if (const auto address = net::IpAddress::Parse(bind)) {
+        v6 = !address->is_v4();
+        if (!address->IsUnspecified()) result_.node_ip_override = *address;
+      } else {
+        root_.Error("bindAddress", ObjectReader::Quote(bind) + " is not an IP address");
+      }
+    }
+    result_.healthz_bind_address =
+        BindAddress("healthzBindAddress", v6 ? "[::]" : "0.0.0.0", 10256);
+    result_.metrics_bind_address =
+        BindAddress("metricsBindAddress", v6 ? "[::1]" : "127.0.0.1", 10249);
+    root_.Bool("bindAddressHardFail", result_.bind_address_hard_fail);
+  }
+
+  std::string BindAddress(const char* name, const std::string& default_host, int default_port) {
+    std::string text = Text(root_, name);
+    if (text.empty()) return default_host + ":" + std::to_string(default_port);
+    if (const auto address = net::IpAddress::Parse(text)) {
+      text = (address->is_v4() ? text : "[" + text + "]") + ":" + std::to_string(default_port);
+    }
+    const auto parts = SplitHostPort(text);
+    if (!parts) {
+      root_.Error(name, ObjectReader::Quote(text) + " is not address:port");
+    } else if (!net::IpAddress::Parse(parts->first)) {
+      root_.Error(name, ObjectReader::Quote(parts->first) + " is not an IP address");
+    } else if (!ParsePort(parts->second)) {
+      root_.Error(name, ObjectReader::Quote(parts->second) + " is not a port");
+    }
+    return text;
+  }
+
+  void ReadNodePortAddresses() {
+    std::vector<net::IpPrefix>& cidrs = settings().node_port_addresses;
+    bool primary = false;
+    size_t items = 0;
+    const auto add = [&cidrs](std::initializer_list<const char*> texts) {
+      for (const char* text : texts)
+        cidrs.push_back(net::IpPrefix::Parse(text).value());
+    };
+    root_.Strings("nodePortAddresses", kube::limits::kMaxNodePortAddresses,
+                  [&](const std::string& text, const std::string& path) {
+                    ++items;
+                    const auto cidr = net::IpPrefix::Parse(text);
+                    if (cidr) {
+                      cidrs.push_back(*cidr);
+                    } else if (text == "primary") {
+                      primary = true;
+                    } else if (text == "localhost") {
+                      add({"127.0.0.0/8", "::1/128"});
+                    } else if (text == "all") {
+                      add({"0.0.0.0/0", "::/0"});
+                    } else {
+                      root_.ErrorAt(path, ObjectReader::Quote(text) +
+                                              " is neither a CIDR nor primary, localhost or all");
+                    }
+                  });
+    if (primary && items > 1) {
+      root_.Error("nodePortAddresses", "\"primary\" together with others is not supported");
+    }
+    if (items == 0 && settings().mode == kube::Mode::kNftables) primary = true;
+    if (primary && result_.node_ip_override) {
+      const net::IpAddress& ip = *result_.node_ip_override;
+      cidrs = {net::IpPrefix(ip, static_cast<uint8_t>(ip.size() * 8))};
+      primary = false;
+    }
+    settings().node_port_primary = primary;
+  }
+
+  void ReadClientConnection() {
+    ObjectReader reader = root_.Object("clientConnection");
+    result_.kubeconfig = Text(reader, "kubeconfig");
+    // What the API server is asked for is ours to say: JSON.
+    Text(reader, "acceptContentTypes");
+    Text(reader, "contentType");
+    if (const nlohmann::json* qps = reader.Raw("qps")) {
+      if (!qps->is_number()) {
+        reader.Error("qps", std::string("must be a number, is a ") + qps->type_name());
+      } else if (qps->get<double>() != 0) {
+        result_.qps = qps->get<double>();
+      }
+    }
+    int burst = 0;
+    reader.Int("burst", 0, kMaxInt32, burst);
+    if (burst != 0) result_.burst = burst;
+    reader.RejectUnknown();
+  }
+
+  void ReadLogging() {
+    ObjectReader reader = root_.Object("logging");
+    const std::string format = Text(reader, "format");
+    if (format == "json") result_.log_format = format;
+    if (!format.empty() && format != "text" && format != "json") {
+      reader.Error("format", ObjectReader::Quote(format) + " is not one of text, json");
+    }
+    reader.Int("verbosity", 0, kMaxInt32, result_.log_verbosity);
+    // Nothing is held back, so there is nothing to flush.
+    if (const nlohmann::json* flush = reader.Raw("flushFrequency")) {
+      const bool text = flush->is_string();
+      if (!flush->is_number_integer() &&
+          !(text && kube::ParseDuration(flush->get_ref<const std::string&>()))) {
+        reader.Error("flushFrequency", "is not a duration");
+      }
+    }
+    RefuseTrue(reader, "sanitization", "is not supported");  // until 1.23
+    if (const nlohmann::json* vmodule = reader.Raw("vmodule")) {
+      if (!vmodule->is_array()) {
+        reader.Error("vmodule", std::string("must be a list, is a ") + vmodule->type_name());
+      } else if (!vmodule->empty()) {
+        reader.Error("vmodule", "is not supported: it names source files of kube-proxy");
+      }
+    }
+    ReadLoggingOptions(reader.Object("options"));
+    reader.RejectUnknown();
+  }
+
+  void ReadLoggingOptions(ObjectReader options) {
+    for (const char* format : {"text", "json"}) {
+      ObjectReader reader = options.Object(format);
+      RefuseTrue(reader, "splitStream", "is not supported");
+      if (const nlohmann::json* size = reader.Raw("infoBufferSize")) {
+        const bool none =
+            (size->is_string() && *size == "0") || (size->is_number_integer() && *size == 0);
+        if (!none) reader.Error("infoBufferSize", "is not supported");
+      }
+      reader.RejectUnknown();
+    }
+    options.RejectUnknown();
+  }
+
+  void ReadRest() {
+    result_.hostname_override = Text(root_, "hostnameOverride");
+    RefuseTrue(root_, "enableProfiling", "is not supported: there is no Go profiler here");
+    const std::string hidden = Text(root_, "showHiddenMetricsForVersion");
+    if (!hidden.empty()) {
+      const auto is_digits = [](std::string_view text) {
+        return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+      };
+      const size_t dot = hidden.find('.');
+      if (dot == std::string::npos || !is_digits(std::string_view(hidden).substr(0, dot)) ||
+          !is_digits(std::string_view(hidden).substr(dot + 1))) {
+        root_.Error("showHiddenMetricsForVersion",
+                    ObjectReader::Quote(hidden) + " is not a version (expected like 1.16)");
+      } else {
+        result_.notes.emplace_back("showHiddenMetricsForVersion: no metric is hidden here");
+      }
+    }
+    if (root_.Has("oomScoreAdj")) {
+      int score = 0;
+      root_.Int("oomScoreAdj", -1000, 1000, score);
+      result_.oom_score_adj = score;
+    } else {
+      root_.Raw("oomScoreAdj");
+    }
+    Duration period{0};
+    root_.Time("configSyncPeriod", Duration::zero(), kMaxTime, period);
+    if (period != Duration::zero()) result_.config_sync_period = period;
+    const std::string container = Text(root_, "resourceContainer");  // until 1.15
+    if (!container.empty()) root_.Error("resourceContainer", "is no longer there");
+    if (const nlohmann::json* gates = root_.Raw("featureGates")) {
+      if (!gates->is_object()) {
+        root_.Error("featureGates", std::string("must be an object, is a ") + gates->type_name());
+        return;
+      }
+      ObjectReader reader = root_.Object("featureGates");
+      for (const auto& [name, value] : gates->items()) {
+        bool on = false;
+        reader.Bool(name.c_str(), on);
+        result_.notes.push_back("featureGates." + name +
+                                ": kube-proxy's features are not switched here");
+      }
+    }
+  }
+
+  void ReadWindows() {
+    RefuseTrue(root_, "windowsRunAsService", "is for Windows only");
+    // A dump of the defaults has the block with zero values.
+    ObjectReader reader = root_.Object("winkernel");
+    for (const char* name : {"networkName", "sourceVip", "rootHnsEndpointName"}) {
+      if (!Text(reader, name).empty()) reader.Error(name, "is for Windows only");
+    }
+    for (const char* name : {"enableDSR", "forwardHealthCheckVip", "forwardHealthCheckVIP"}) {
+      RefuseTrue(reader, name, "is for Windows only");
+    }
+    reader.RejectUnknown();
+  }
+
+  static void RefuseTrue(ObjectReader& reader, const char* name, const std::string& why) {
+    bool flag = false;
+    reader.Bool(name, flag);
+    if (flag) reader.Error(name, why);
+  }
+
+  std::vector<FieldError>& errors_;
+  ObjectReader root_;
+  KubeProxyConfiguration result_;
+};
+
+}  // namespace
+
+KubeProxyConfiguration ParseKubeProxyConfiguration(std::string_view text, const std::string& name) {
+  YamlDocument document;
+  try {
+    document = ParseYaml(std::string(text));
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(name + ": " + error.what());
+  }
+  if (!document.value.is_object()) {
+    throw std::invalid_argument(name + ": not a KubeProxyConfiguration: no YAML object");
+  }
+  std::vector<FieldError> errors;
+  KubeProxyConfiguration configuration = Loader(document, errors).Load();
+  for (const auto& [path, line] : document.duplicates) {
+    errors.push_back({path, "is there twice, again on line " + std::to_string(line)});
+  }
+  if (errors.empty()) return configuration;
+  for (FieldError& error : errors) {
+    const int line = document.LineOf(error.path);
+    if (line > 0) error.path = "line " + std::to_string(line) + ": " + error.path;
+  }
+  throw std::invalid_argument(name + ": " + kube::Summarize(errors, kMaxErrors));
+}
+
+KubeProxyConfiguration LoadKubeProxyConfiguration(const std::filesystem::path& file) {
+  errno = 0;
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream) {
+    throw std::system_error(errno != 0 ? errno : EIO, std::generic_category(),
+                            "open " + file.string());
+  }
+  std::string text(kMaxFile + 1, '\0');
+  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (stream.bad()) throw std::system_error(EIO, std::generic_category(), "read " + file.string());
+  if (stream.gcount() > static_cast<std::streamsize>(kMaxFile)) {
+    throw std::invalid_argument(file.string() + ": has more than 1 MiB");
+  }
+  text.resize(static_cast<size_t>(stream.gcount()));
+  return ParseKubeProxyConfiguration(text, file.string());
+}
+
+}  // namespace pointsman::agent

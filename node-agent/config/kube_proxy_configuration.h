@@ -1,0 +1,57 @@
+// A KubeProxyConfiguration file (kubeproxy.config.k8s.io/v1alpha1), for running as a drop-in for
+// kube-proxy.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kube/net/ip_address.h"
+#include "kube/pointsman/proxy_settings.h"
+
+namespace pointsman::agent {
+
+struct KubeProxyConfiguration {
+  kube::ProxySettings settings;
+
+  // What concerns the process and not the kernel's rules.
+  std::string hostname_override;  // "": not set
+  // bindAddress, if it is not 0.0.0.0 or ::: the node's primary address. (Nothing is bound to it,
+  // neither here nor in kube-proxy.)
+  std::optional<net::IpAddress> node_ip_override;
+  // "address:port", "[address]:port".
+  std::string healthz_bind_address = "0.0.0.0:10256";
+  std::string metrics_bind_address = "127.0.0.1:10249";
+  bool bind_address_hard_fail = false;      // a port that cannot be bound ends the process
+  std::optional<int> oom_score_adj = -999;  // -1000..1000
+  std::string kubeconfig;                   // clientConnection.kubeconfig; "": in-cluster
+  double qps = 5;                           // to the API server; negative: no limit
+  int burst = 10;
+  kube::Duration config_sync_period = std::chrono::minutes(15);
+  std::string log_format = "text";  // text | json
+  int log_verbosity = 0;            // klog's -v
+
+  // Fields that were read and change nothing here, each with the reason: for the log.
+  std::vector<std::string> notes;
+};
+
+// Everything that Linux kube-proxy knows (v1.20 to v1.36) is read with its defaults and validated
+// as kube-proxy does (pkg/proxy/apis/config/v1alpha1/defaults.go, validation/validation.go); the
+// ipvs block only in ipvs mode, as there. Beyond kube-proxy: mode userspace, the ipvs schedulers
+// mh, fo, ovf and twos. What cannot be done is refused: unknown fields, other API versions,
+// enableProfiling, iptables.snatNodeInternalIP, "primary" mixed with CIDRs in nodePortAddresses,
+// logging.vmodule, and all of Windows.
+//
+// In nftables mode nodePortAddresses that are not set mean "primary", as there.
+//
+// Throws std::invalid_argument with every error, each with field and line:
+// "<file>: line 7: ipvs.scheduler: \"fast\" is not one of rr, …"; std::system_error when the file
+// cannot be read.
+KubeProxyConfiguration LoadKubeProxyConfiguration(const std::filesystem::path& file);
+
+// The same for text; `name` stands for the file in messages.
+KubeProxyConfiguration ParseKubeProxyConfiguration(std::string_view text, const std::string& name);
+
+}  // namespace pointsman::agent
