@@ -134,8 +134,7 @@ int main(int argc, char** argv) {
   app.add_option("--changes", changes, "Single changes to time")->check(CLI::Range(1, 1000000));
   CLI11_PARSE(app, argc, argv);
   try {
-    for (const uint32_t number : services)
-      Measure(number, endpoints, changes);
+    Measure(services, endpoints, changes);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "ipvs_bench: %s\n", e.what());
     return 1;
