@@ -106,7 +106,7 @@ void Pipe(Fd& read_end, Fd& write_end) {
 
 }  // namespace
 
-ChildExit RunChild(const std::vector<std::string>& argv, std::string_view input,
+ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::string_view> input,
                    const std::function<void(std::string_view)>& on_output) {
   // stdin is a socket and not a pipe: MSG_NOSIGNAL then spares us a SIGPIPE when the child ends
   // without having read everything.
@@ -145,7 +145,15 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::string_view input,
   child_in.Reset();
   child_out.Reset();
   child_err.Reset();
-  if (input.empty()) in.Reset();
+  std::string_view piece;
+  auto next_piece = [&] {
+    while (piece.empty() && !input.empty()) {
+      piece = input.front();
+      input = input.subspan(1);
+    }
+    if (piece.empty()) in.Reset();
+  };
+  next_piece();
 
   ChildExit result;
   std::vector<char> buffer(256 * 1024);
@@ -175,11 +183,11 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::string_view input,
       }
     }
     if (fds[2].revents != 0) {
-      ssize_t count = ::send(in.get(), input.data(), std::min<size_t>(input.size(), 1 << 20),
+      ssize_t count = ::send(in.get(), piece.data(), std::min<size_t>(piece.size(), 1 << 20),
                              MSG_NOSIGNAL | MSG_DONTWAIT);
       if (count >= 0) {
-        input.remove_prefix(static_cast<size_t>(count));
-        if (input.empty()) in.Reset();
+        piece.remove_prefix(static_cast<size_t>(count));
+        next_piece();
       } else if (errno == EPIPE || errno == ECONNRESET) {
         in.Reset();  // it ended early; its exit status and stderr say why
       } else if (errno != EINTR && errno != EAGAIN) {

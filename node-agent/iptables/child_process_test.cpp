@@ -10,8 +10,10 @@ TEST(ChildProcess, PassesMoreThanAPipeHoldsBothWays) {
   std::string input(5'000'000, 'x');
   for (size_t i = 0; i < input.size(); i += 97)
     input[i] = static_cast<char>('a' + i % 26);
+  const std::string_view pieces[] = {"", std::string_view(input).substr(0, 3'000'000), "",
+                                     std::string_view(input).substr(3'000'000)};
   std::string output;
-  ChildExit exit = RunChild({"/bin/cat"}, input, [&](std::string_view piece) { output += piece; });
+  ChildExit exit = RunChild({"/bin/cat"}, pieces, [&](std::string_view piece) { output += piece; });
   EXPECT_EQ(exit.status, 0);
   EXPECT_TRUE(output == input);
 }
@@ -23,7 +25,9 @@ TEST(ChildProcess, ReportsStatusAndErrorOutput) {
 }
 
 TEST(ChildProcess, ChildThatDoesNotReadItsInputIsNoProblem) {
-  ChildExit exit = RunChild({"/bin/true"}, std::string(5'000'000, 'x'), nullptr);
+  const std::string input(5'000'000, 'x');
+  const std::string_view pieces[] = {input};
+  ChildExit exit = RunChild({"/bin/true"}, pieces, nullptr);
   EXPECT_EQ(exit.status, 0);
 }
 

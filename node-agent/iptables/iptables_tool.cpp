@@ -46,11 +46,15 @@ size_t NamedLine(std::string_view message) {
   return 0;
 }
 
-std::string_view LineOf(std::string_view input, size_t number) {
-  for (size_t line = 1; !input.empty(); ++line) {
-    size_t end = std::min(input.find('\n'), input.size());
-    if (line == number) return input.substr(0, end);
-    input.remove_prefix(std::min(end + 1, input.size()));
+// Pieces end with whole lines.
+std::string_view LineOf(std::span<const std::string_view> pieces, size_t number) {
+  size_t line = 0;
+  for (std::string_view piece : pieces) {
+    while (!piece.empty()) {
+      const size_t end = std::min(piece.find('\n'), piece.size());
+      if (++line == number) return piece.substr(0, end);
+      piece.remove_prefix(std::min(end + 1, piece.size()));
+    }
   }
   return {};
 }
@@ -180,11 +184,15 @@ IptablesTool::IptablesTool(net::Family family) : family_(family) {
 }
 
 void IptablesTool::Restore(std::string_view input) {
-  ChildExit exit = RunChild({restore_path_, "--noflush", "-w", kLockWaitSeconds}, input, nullptr);
+  Restore(std::span<const std::string_view>(&input, 1));
+}
+
+void IptablesTool::Restore(std::span<const std::string_view> pieces) {
+  ChildExit exit = RunChild({restore_path_, "--noflush", "-w", kLockWaitSeconds}, pieces, nullptr);
   if (exit.status == 0) return;
   std::string message = fmt::format("{} ended with status {}: {}", restore_path_, exit.status,
                                     Trim(exit.error_output));
-  if (std::string_view line = LineOf(input, NamedLine(exit.error_output)); !line.empty()) {
+  if (std::string_view line = LineOf(pieces, NamedLine(exit.error_output)); !line.empty()) {
     message += fmt::format(" [{}]", line);
   }
   throw std::runtime_error(message);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,8 @@ class IptablesTool {
 
   // `iptables-restore --noflush -w`; `input` is whole tables, each with COMMIT.
   void Restore(std::string_view input);
+  // The same; the input is the pieces, one after the other.
+  void Restore(std::span<const std::string_view> pieces);
   // `iptables-save -t table`.
   std::string Save(std::string_view table);
   // The same, line by line without the newline: a big table never is in memory as a whole. The

@@ -1,0 +1,29 @@
+// Names of iptables mode's chains (at most 28 characters) and the hashes in them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "kube/net/ip_address.h"
+#include "kube/objects/service.h"
+#include "node-agent/model/service_model.h"
+
+namespace pointsman::agent {
+
+inline constexpr std::string_view kChainPrefix = "POINTSMAN-IPT-";
+
+// 60 bits of SHA-256, so that nobody can name a Service so that it takes another one's chains.
+uint64_t NameHash(std::string_view text);
+uint64_t ServiceHash(const ServicePortId& id);
+// 12 characters of a-z2-7 in upper case.
+std::string HashText(uint64_t hash);
+
+// `kind`: S cluster traffic, E traffic from outside, X such traffic from this node and its pods
+// under a Local policy, F source ranges.
+std::string ServiceChain(char kind, uint64_t service);
+
+// "tcp", "udp", "sctp".
+std::string_view ProtocolName(kube::Protocol protocol);
+
+}  // namespace pointsman::agent

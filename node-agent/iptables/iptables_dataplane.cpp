@@ -1,0 +1,83 @@
+#include "node-agent/iptables/iptables_dataplane.h"
+
+#include "node-agent/iptables/iptables_family.h"
+
+namespace pointsman::agent {
+namespace {
+
+void Add(SyncResult& sum, SyncResult part) {
+  std::move(part.problems.begin(), part.problems.end(), std::back_inserter(sum.problems));
+  sum.kernel_writes += part.kernel_writes;
+  sum.repaired += part.repaired;
+}
+
+// What one family's tables refuse is no reason to leave the other's alone.
+template <typename Call>
+SyncResult ForEachFamily(const std::vector<std::unique_ptr<IptablesFamily>>& families,
+                         const Call& call) {
+  SyncResult sum;
+  for (const std::unique_ptr<IptablesFamily>& family : families) {
+    try {
+      Add(sum, call(*family));
+    } catch (const std::runtime_error& error) {
+      sum.problems.push_back(
+          {fmt::format("iptables rules of {}", net::ToString(family->family())), error.what()});
+    }
+  }
+  return sum;
+}
+
+}  // namespace
+
+IptablesDataplane::IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool) {
+  families_.push_back(std::make_unique<IptablesFamily>(settings, tool));
+}
+
+IptablesDataplane::IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool_v4,
+                                     IptablesTool& tool_v6)
+    : IptablesDataplane(settings, tool_v4) {
+  families_.push_back(std::make_unique<IptablesFamily>(settings, tool_v6));
+}
+
+IptablesDataplane::~IptablesDataplane() = default;
+
+SyncResult IptablesDataplane::FullSync(const ServiceModel& model) {
+  return ForEachFamily(families_, [&](IptablesFamily& family) { return family.FullSync(model); });
+}
+
+SyncResult IptablesDataplane::Sync(const ServiceModel& model, const ModelDelta& delta) {
+  return ForEachFamily(families_,
+                       [&](IptablesFamily& family) { return family.Sync(model, delta); });
+}
+
+VerifyResult IptablesDataplane::Verify(const ServiceModel& model) {
+  VerifyResult sum;
+  for (const std::unique_ptr<IptablesFamily>& family : families_) {
+    VerifyResult part = family->Verify(model);
+    std::move(part.differences.begin(), part.differences.end(),
+              std::back_inserter(sum.differences));
+    sum.difference_count += part.difference_count;
+    sum.objects_checked += part.objects_checked;
+  }
+  if (sum.differences.size() > 20) sum.differences.resize(20);
+  return sum;
+}
+
+DrainStatus IptablesDataplane::Drain(const ServiceModel& model) {
+  DrainStatus sum;
+  for (const std::unique_ptr<IptablesFamily>& family : families_) {
+    sum.connections += family->Drain(model).connections;
+  }
+  return sum;
+}
+
+SyncResult IptablesDataplane::Remove() {
+  return ForEachFamily(families_, [](IptablesFamily& family) { return family.Remove(); });
+}
+
+bool IptablesDataplane::Present() {
+  return std::any_of(families_.begin(), families_.end(),
+                     [](const auto& family) { return family->Present(); });
+}
+
+}  // namespace pointsman::agent

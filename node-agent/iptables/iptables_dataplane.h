@@ -1,0 +1,45 @@
+// iptables mode: DNAT rules that conntrack applies to a connection's first packet.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kube/pointsman/proxy_settings.h"
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/iptables/iptables_tool.h"
+
+namespace pointsman::agent {
+
+class IptablesFamily;
+
+// The rules differ from kube-proxy's where that makes them fewer: no chain an endpoint, one hairpin
+// rule for all, and a tree of chains that finds a Service's address in few steps (dispatch_tree.h).
+// A change writes only the chains that it touches. With detectLocalMode NodeCIDR,
+// settings.cluster_cidrs are this node's pod CIDRs.
+//
+// A failed write is a problem in the result, and the next Sync is a full one. route_localnet is
+// set for node ports on 127.0.0.1 and taken back when this mode is removed, if it was not set
+// before.
+class IptablesDataplane final : public Dataplane {
+ public:
+  // The tools outlive this. Throws std::invalid_argument that names the field.
+  IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool);
+  IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool_v4,
+                    IptablesTool& tool_v6);
+  ~IptablesDataplane() override;
+
+  kube::Mode mode() const override { return kube::Mode::kIptables; }
+  SyncResult FullSync(const ServiceModel& model) override;
+  SyncResult Sync(const ServiceModel& model, const ModelDelta& delta) override;
+  VerifyResult Verify(const ServiceModel& model) override;
+  // Takes the jumps for new connections away. Counts the connections that conntrack sends on by
+  // DNAT from a Service's address or node port; also those that a kube-proxy beside us made.
+  DrainStatus Drain(const ServiceModel& model) override;
+  SyncResult Remove() override;
+  bool Present() override;
+
+ private:
+  std::vector<std::unique_ptr<IptablesFamily>> families_;
+};
+
+}  // namespace pointsman::agent

@@ -1,0 +1,649 @@
+#include "node-agent/iptables/iptables_family.h"
+
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <netinet/in.h>
+
+#include "node-agent/iptables/base_rules.h"
+#include "node-agent/iptables/chain_names.h"
+#include "node-agent/netlink/conntrack.h"
+#include "node-agent/sysctl/sysctl.h"
+
+namespace pointsman::agent {
+namespace {
+
+constexpr std::string_view kServices = "POINTSMAN-IPT-SERVICES";
+constexpr std::string_view kNodePorts = "POINTSMAN-IPT-NODEPORTS";
+constexpr std::string_view kHairpin = "POINTSMAN-IPT-HAIRPIN";
+constexpr std::string_view kReject = "POINTSMAN-IPT-REJECT";
+constexpr std::string_view kRejectPorts = "POINTSMAN-IPT-REJECT-NP";
+constexpr std::string_view kForward = "POINTSMAN-IPT-FORWARD";
+constexpr std::string_view kGuard = "POINTSMAN-IPT-GUARD";
+constexpr std::string_view kHealth = "POINTSMAN-IPT-HEALTH";
+constexpr char kRouteLocalnet[] = "net.ipv4.conf.all.route_localnet";
+
+constexpr size_t kMaxDifferences = 20;
+
+using Text = std::back_insert_iterator<std::string>;
+
+// Whose rules may stand before our jumps: Calico's agent puts its own back to the top, and they
+// decide nothing about Services' addresses.
+bool MayPrecede(std::string_view rule) {
+  const size_t at = rule.rfind("-j ");
+  if (at == std::string_view::npos) return false;
+  const std::string_view target = rule.substr(at + 3);
+  return target.starts_with("cali-") || target.starts_with("POINTSMAN-");
+}
+
+// Packets whose source became their own destination: an endpoint that reached itself. Classic BPF
+// over the IP header: ld [12]; tax; ld [16]; jeq x, accept.
+constexpr std::string_view kSourceIsDestination4 =
+    "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 65535,6 0 0 0";
+// The same for the four words of an IPv6 address: 8/24, 12/28, 16/32, 20/36.
+constexpr std::string_view kSourceIsDestination6 =
+    "18,32 0 0 8,7 0 0 0,32 0 0 24,29 0 13 0,32 0 0 12,7 0 0 0,32 0 0 28,29 0 9 0,"
+    "32 0 0 16,7 0 0 0,32 0 0 32,29 0 5 0,32 0 0 20,7 0 0 0,32 0 0 36,29 0 1 0,"
+    "6 0 0 65535,6 0 0 0";
+
+}  // namespace
+
+struct IptablesFamily::Table {
+  std::string_view name;
+  std::vector<Jump> jumps;  // in the order that they have in a builtin chain
+
+  static const Table& Nat() {
+    static const Table table{
+        "nat",
+        {{"PREROUTING", R"(-m comment --comment "pointsman: services" -j POINTSMAN-IPT-SERVICES)",
+          true},
+         {"OUTPUT", R"(-m comment --comment "pointsman: services" -j POINTSMAN-IPT-SERVICES)",
+          true},
+         {"POSTROUTING", R"(-m comment --comment "pointsman: hairpin" -j POINTSMAN-IPT-HAIRPIN)",
+          false}}};
+    return table;
+  }
+  static const Table& Filter() {
+    static constexpr std::string_view kNew =
+        R"(-m conntrack --ctstate NEW -m comment --comment "pointsman: no endpoints" )"
+        R"(-j POINTSMAN-IPT-REJECT)";
+    static constexpr std::string_view kGuardJump =
+        R"(-m comment --comment "pointsman: guard" -j POINTSMAN-IPT-GUARD)";
+    static const Table table{
+        "filter",
+        {{"INPUT", kNew, true},
+         {"INPUT", kGuardJump, false},
+         {"INPUT", R"(-m comment --comment "pointsman: health" -j POINTSMAN-IPT-HEALTH)", false},
+         {"FORWARD", kNew, true},
+         {"FORWARD", R"(-m comment --comment "pointsman: forward" -j POINTSMAN-IPT-FORWARD)",
+          false},
+         {"OUTPUT", kNew, true},
+         {"OUTPUT", kGuardJump, false}}};
+    return table;
+  }
+};
+
+struct IptablesFamily::Change {
+  enum class Kind { kMissing, kDifferent, kUnknown, kJumps } kind;
+  std::string_view table;
+  std::string_view object;  // chain
+};
+
+// Chains are named before the rules that jump to them and deleted after.
+class IptablesFamily::Writer {
+ public:
+  explicit Writer(std::string_view table) : declarations_(fmt::format("*{}\n", table)) {}
+
+  void Write(std::string_view chain, std::string_view rules) {
+    fmt::format_to(Text(declarations_), ":{} - [0:0]\n", chain);
+    rules_ += rules;
+    ++chains_;
+    rule_count_ += static_cast<uint64_t>(std::count(rules.begin(), rules.end(), '\n'));
+  }
+  // Emptied first: the kernel refuses to delete a chain with rules.
+  void Delete(std::string_view chain) {
+    fmt::format_to(Text(declarations_), ":{} - [0:0]\n", chain);
+    fmt::format_to(Text(deletions_), "-X {}\n", chain);
+    ++chains_;
+  }
+  void Unjump(std::string_view builtin, std::string_view rule) {
+    fmt::format_to(Text(unjumps_), "-D {} {}\n", builtin, rule);
+    ++rule_count_;
+  }
+  void JumpFirst(std::string_view builtin, std::string_view rule) {
+    fmt::format_to(Text(rules_), "-I {} {}\n", builtin, rule);
+    ++rule_count_;
+  }
+  bool empty() const { return chains_ == 0 && rule_count_ == 0; }
+  uint64_t writes() const { return chains_ + rule_count_; }
+  std::array<std::string_view, 5> parts() const {
+    return {declarations_, unjumps_, rules_, deletions_, "COMMIT\n"};
+  }
+
+ private:
+  std::string declarations_;
+  std::string unjumps_;
+  std::string rules_;
+  std::string deletions_;
+  uint64_t chains_ = 0;
+  uint64_t rule_count_ = 0;
+};
+
+IptablesFamily::IptablesFamily(const kube::ProxySettings& settings, IptablesTool& tool)
+    : settings_(settings),
+      rules_(settings, tool.family()),
+      tool_(tool),
+      nat_addresses_(tool.family(), DispatchTree::Kind::kAddresses, std::string(kServices)),
+      nat_ports_(tool.family(), DispatchTree::Kind::kNodePorts, std::string(kNodePorts)),
+      filter_addresses_(tool.family(), DispatchTree::Kind::kAddresses, std::string(kReject)),
+      filter_ports_(tool.family(), DispatchTree::Kind::kNodePorts, std::string(kRejectPorts)) {}
+
+DispatchTree& IptablesFamily::Tree(DispatchTable table) {
+  switch (table) {
+    case DispatchTable::kNatAddress:
+      return nat_addresses_;
+    case DispatchTable::kNatPort:
+      return nat_ports_;
+    case DispatchTable::kFilterAddress:
+      return filter_addresses_;
+    case DispatchTable::kFilterPort:
+      break;
+  }
+  return filter_ports_;
+}
+
+void IptablesFamily::Set(const Dispatch& dispatch) {
+  Tree(dispatch.table).Set(dispatch.key, dispatch.action);
+}
+
+void IptablesFamily::Erase(const Dispatch& dispatch) {
+  Tree(dispatch.table).Erase(dispatch.key);
+}
+
+void IptablesFamily::CountHealthPort(const ServicePortEntry& entry, int by) {
+  if (entry.health_check_node_port == 0) return;
+  int& count = health_ports_[entry.health_check_node_port];
+  count += by;
+  if (count <= 0) health_ports_.erase(entry.health_check_node_port);
+}
+
+void IptablesFamily::Rebuild(const ServiceModel& model) {
+  for (DispatchTree* tree : {&nat_addresses_, &nat_ports_, &filter_addresses_, &filter_ports_}) {
+    tree->Clear();
+  }
+  health_ports_.clear();
+  for (const auto& [id, entry] : model.entries) {
+    if (id.family != family()) continue;
+    for (const Dispatch& dispatch : DispatchesOf(*entry))
+      Set(dispatch);
+    CountHealthPort(*entry, 1);
+  }
+  for (DispatchTree* tree : {&nat_addresses_, &nat_ports_, &filter_addresses_, &filter_ports_}) {
+    tree->TakeChanges();
+  }
+  guard_ = WantsRouteLocalnet(model.node);
+}
+
+bool IptablesFamily::WantsRouteLocalnet(const NodeNetwork& node) const {
+  if (family() != net::Family::kIPv4 || !node.localhost_node_ports) return false;
+  if (settings_.node_port_addresses.empty() && !settings_.node_port_primary) return true;
+  return std::any_of(
+      node.node_port_addresses.begin(), node.node_port_addresses.end(),
+      [](const net::IpAddress& address) { return address.is_v4() && address.IsLoopback(); });
+}
+
+void IptablesFamily::RenderEntrance(const DispatchTree& addresses, const DispatchTree& ports,
+                                    const NodeNetwork& node, std::string& text) const {
+  addresses.RenderTop(text);
+  if (ports.empty()) return;
+  if (settings_.node_port_addresses.empty() && !settings_.node_port_primary) {
+    // Every address of the node, also those that come later.
+    const char* not_loopback = "";
+    if (!node.localhost_node_ports) {
+      not_loopback = family() == net::Family::kIPv4 ? "! -d 127.0.0.0/8 " : "! -d ::1/128 ";
+    }
+    fmt::format_to(Text(text), "-A {} {}-m addrtype --dst-type LOCAL -j {}\n", addresses.top(),
+                   not_loopback, ports.top());
+    return;
+  }
+  for (const net::IpAddress& address : node.node_port_addresses) {
+    if (address.family() != family() || (address.IsLoopback() && !node.localhost_node_ports)) {
+      continue;
+    }
+    fmt::format_to(Text(text), "-A {} -d {}/{} -j {}\n", addresses.top(), address.ToString(),
+                   address.size() * 8, ports.top());
+  }
+}
+
+void IptablesFamily::RenderHairpin(std::string& text) const {
+  // One rule instead of one an endpoint. Not on lo: there the node talks to itself, which works as
+  // it is.
+  fmt::format_to(Text(text),
+                 "-A {} ! -o lo -m conntrack --ctstate DNAT -m bpf --bytecode \"{}\" -j "
+                 "MASQUERADE{}\n",
+                 kHairpin,
+                 family() == net::Family::kIPv4 ? kSourceIsDestination4 : kSourceIsDestination6,
+                 tool_.has_random_fully() ? " --random-fully" : "");
+}
+
+void IptablesFamily::RenderForward(std::string& text) const {
+  const std::string mark = fmt::format("{:#x}", 1U << settings_.iptables.masquerade_bit);
+  if (!settings_.conntrack.tcp_be_liberal) {
+    // A packet that conntrack finds invalid would go out without its NAT undone, and the client
+    // would reset the connection (kubernetes#74839).
+    fmt::format_to(Text(text), "-A {} -m conntrack --ctstate INVALID -j DROP\n", kForward);
+  }
+  fmt::format_to(Text(text), "-A {} -m mark --mark {}/{} -j ACCEPT\n", kForward, mark, mark);
+  fmt::format_to(Text(text), "-A {} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n",
+                 kForward);
+}
+
+void IptablesFamily::RenderGuard(std::string& text) const {
+  if (!guard_) return;
+  // route_localnet lets packets for 127.0.0.0/8 come in from outside: only those that a node port's
+  // DNAT has turned around may (CVE-2020-8558).
+  fmt::format_to(
+      Text(text),
+      "-A {} ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment {} -m conntrack ! "
+      "--ctstate RELATED,ESTABLISHED,DNAT -j DROP\n",
+      kGuard, owns_route_localnet_ ? kOwnsRouteLocalnet : "\"pointsman: guard of route_localnet\"");
+}
+
+void IptablesFamily::RenderHealth(std::string& text) const {
+  for (const auto& [port, count] : health_ports_) {
+    fmt::format_to(Text(text), "-A {} -p tcp -m tcp --dport {} -j ACCEPT\n", kHealth, port);
+  }
+}
+
+void IptablesFamily::ForEachNatChain(const ServiceModel& model, const EachChain& each) const {
+  std::string text;
+  auto emit = [&](std::string_view name) {
+    each(name, text);
+    text.clear();
+  };
+  RenderEntrance(nat_addresses_, nat_ports_, model.node, text);
+  emit(kServices);
+  nat_ports_.RenderTop(text);
+  emit(kNodePorts);
+  RenderHairpin(text);
+  emit(kHairpin);
+  for (const DispatchTree* tree : {&nat_addresses_, &nat_ports_}) {
+    tree->ForEachChain([&](const net::IpPrefix& prefix) {
+      tree->Render(prefix, text);
+      emit(tree->ChainOf(prefix));
+    });
+  }
+  for (const auto& [id, entry] : model.entries) {
+    if (id.family != family()) continue;
+    ForEachServiceChain(*entry, rules_, model.node.node_port_addresses, each);
+  }
+}
+
+void IptablesFamily::ForEachFilterChain(const ServiceModel& model, const EachChain& each) const {
+  std::string text;
+  auto emit = [&](std::string_view name) {
+    each(name, text);
+    text.clear();
+  };
+  RenderEntrance(filter_addresses_, filter_ports_, model.node, text);
+  emit(kReject);
+  filter_ports_.RenderTop(text);
+  emit(kRejectPorts);
+  RenderForward(text);
+  emit(kForward);
+  RenderGuard(text);
+  emit(kGuard);
+  RenderHealth(text);
+  emit(kHealth);
+  for (const DispatchTree* tree : {&filter_addresses_, &filter_ports_}) {
+    tree->ForEachChain([&](const net::IpPrefix& prefix) {
+      tree->Render(prefix, text);
+      emit(tree->ChainOf(prefix));
+    });
+  }
+}
+
+void IptablesFamily::Compare(const Table& table, const KernelRules& kernel,
+                             const ServiceModel& model, Writer& writer,
+                             const std::function<void(const Change&)>& on_change) const {
+  std::unordered_set<std::string> wanted;
+  wanted.reserve(kernel.chains.size());
+  auto compare = [&](std::string_view name, std::string_view text) {
+    std::string key(name);
+    auto found = kernel.chains.find(key);
+    RuleHash hash;
+    hash.AddText(text);
+    if (found == kernel.chains.end()) {
+      on_change({Change::Kind::kMissing, table.name, name});
+      writer.Write(name, text);
+    } else if (found->second != hash) {
+      on_change({Change::Kind::kDifferent, table.name, name});
+      writer.Write(name, text);
+    }
+    wanted.insert(std::move(key));
+  };
+  if (table.name == "nat") {
+    ForEachNatChain(model, compare);
+  } else {
+    ForEachFilterChain(model, compare);
+  }
+  for (const auto& [name, hash] : kernel.chains) {
+    if (wanted.contains(name)) continue;
+    on_change({Change::Kind::kUnknown, table.name, name});
+    writer.Delete(name);
+  }
+
+  std::vector<std::string_view> builtins;
+  for (const Jump& jump : table.jumps) {
+    if (std::find(builtins.begin(), builtins.end(), jump.builtin) == builtins.end()) {
+      builtins.push_back(jump.builtin);
+    }
+  }
+  for (std::string_view builtin : builtins) {
+    std::vector<std::string_view> expected;
+    for (const Jump& jump : table.jumps) {
+      if (jump.builtin == builtin) expected.push_back(jump.rule);
+    }
+    std::vector<std::string_view> ours;
+    bool in_place = true;
+    if (auto rules = kernel.builtin.find(std::string(builtin)); rules != kernel.builtin.end()) {
+      for (const std::string& rule : rules->second) {
+        if (IsOurJump(rule)) {
+          ours.push_back(rule);
+        } else {
+          in_place = in_place && MayPrecede(rule);
+        }
+      }
+    }
+    if (in_place && ours == expected) continue;
+    on_change({ours.empty() ? Change::Kind::kMissing : Change::Kind::kJumps, table.name, builtin});
+    for (std::string_view rule : ours)
+      writer.Unjump(builtin, rule);
+    for (auto rule = expected.rbegin(); rule != expected.rend(); ++rule) {
+      writer.JumpFirst(builtin, *rule);
+    }
+  }
+}
+
+uint64_t IptablesFamily::Restore(const Writer& nat, const Writer& filter) {
+  std::vector<std::string_view> parts;
+  // nat first: a Service that gets its first endpoint is reachable before its REJECT goes, and what
+  // nat has sent on does not meet a REJECT.
+  for (const Writer* writer : {&nat, &filter}) {
+    if (writer->empty()) continue;
+    for (std::string_view part : writer->parts())
+      parts.push_back(part);
+  }
+  if (parts.empty()) return 0;
+  tool_.Restore(std::span<const std::string_view>(parts));
+  return nat.writes() + filter.writes();
+}
+
+SyncResult IptablesFamily::FullSync(const ServiceModel& model) {
+  const bool had_synced = synced_;
+  synced_ = false;
+  SyncResult result;
+  const KernelRules nat_kernel = ReadKernelRules(tool_, "nat");
+  const KernelRules filter_kernel = ReadKernelRules(tool_, "filter");
+  if (!nat_kernel.has_base) {
+    result.kernel_writes +=
+        BaseRules(tool_, settings_.iptables.masquerade_bit).Ensure().kernel_writes;
+  }
+  Rebuild(model);
+  if (guard_) {
+    std::string error;
+    std::optional<std::string> now = ReadSysctl(kRouteLocalnet, &error);
+    if (!now) result.problems.push_back({fmt::format("sysctl {}", kRouteLocalnet), error});
+    owns_route_localnet_ = filter_kernel.owns_route_localnet || now == "0";
+  } else if (filter_kernel.owns_route_localnet) {
+    // Before the guard goes.
+    SysctlResult reset = WriteSysctl(kRouteLocalnet, "0");
+    if (!reset.ok()) result.problems.push_back({fmt::format("sysctl {}", reset.name), reset.error});
+    owns_route_localnet_ = false;
+  }
+
+  uint64_t repaired = 0;
+  auto count = [&](const Change&) { ++repaired; };
+  Writer nat("nat");
+  Writer filter("filter");
+  Compare(Table::Nat(), nat_kernel, model, nat, count);
+  Compare(Table::Filter(), filter_kernel, model, filter, count);
+  result.kernel_writes += Restore(nat, filter);
+  // In a process that has just started, what differs may be the cluster's change and not damage.
+  if (had_synced && !drained_) result.repaired = repaired;
+
+  if (guard_) {
+    SysctlResult set = WriteSysctl(kRouteLocalnet, "1");
+    if (!set.ok()) {
+      result.problems.push_back({fmt::format("sysctl {}", set.name), set.error});
+    } else if (set.changed) {
+      ++result.kernel_writes;
+    }
+  }
+  drained_ = false;
+  synced_ = true;
+  return result;
+}
+
+void IptablesFamily::AddTreeChanges(DispatchTree& tree, Writer& writer, bool& entrance) {
+  DispatchTree::Changes changes = tree.TakeChanges();
+  entrance = entrance || changes.top;
+  std::string text;
+  for (const net::IpPrefix& prefix : changes.write) {
+    text.clear();
+    tree.Render(prefix, text);
+    writer.Write(tree.ChainOf(prefix), text);
+  }
+  for (const net::IpPrefix& prefix : changes.remove)
+    writer.Delete(tree.ChainOf(prefix));
+}
+
+SyncResult IptablesFamily::Sync(const ServiceModel& model, const ModelDelta& delta) {
+  if (!synced_ || delta.node_changed) return FullSync(model);
+  synced_ = false;  // until all of it is in the kernel
+
+  Writer nat("nat");
+  Writer filter("filter");
+  const bool had_nat_ports = !nat_ports_.empty();
+  const bool had_filter_ports = !filter_ports_.empty();
+  bool health = false;
+  // An address may go from one Service to another within a delta: all is erased before anything is
+  // set.
+  for (const EntryChange& change : delta.changes) {
+    const EntryPtr& any = change.before ? change.before : change.after;
+    if (!any || any->id.family != family() || !change.before) continue;
+    std::vector<Dispatch> after;
+    if (change.after) after = DispatchesOf(*change.after);
+    for (const Dispatch& dispatch : DispatchesOf(*change.before)) {
+      const bool stays = std::any_of(after.begin(), after.end(), [&](const Dispatch& other) {
+        return other.table == dispatch.table && other.key == dispatch.key;
+      });
+      if (!stays) Erase(dispatch);
+    }
+    CountHealthPort(*change.before, -1);
+    health = health || change.before->health_check_node_port != 0;
+  }
+  std::map<std::string, std::string> before;
+  for (const EntryChange& change : delta.changes) {
+    const EntryPtr& any = change.before ? change.before : change.after;
+    if (!any || any->id.family != family()) continue;
+    before.clear();
+    if (change.before) {
+      ForEachServiceChain(
+          *change.before, rules_, model.node.node_port_addresses,
+          [&](std::string_view name, std::string_view text) { before.emplace(name, text); });
+    }
+    if (change.after) {
+      for (const Dispatch& dispatch : DispatchesOf(*change.after))
+        Set(dispatch);
+      CountHealthPort(*change.after, 1);
+      health = health || change.after->health_check_node_port != 0;
+      ForEachServiceChain(*change.after, rules_, model.node.node_port_addresses,
+                          [&](std::string_view name, std::string_view text) {
+                            auto found = before.find(std::string(name));
+                            if (found == before.end() || found->second != text) {
+                              nat.Write(name, text);
+                            }
+                            if (found != before.end()) before.erase(found);
+                          });
+    }
+    for (const auto& [name, text] : before)
+      nat.Delete(name);
+  }
+
+  bool nat_entrance = had_nat_ports != !nat_ports_.empty();
+  bool filter_entrance = had_filter_ports != !filter_ports_.empty();
+  bool nat_ports_top = false;
+  bool filter_ports_top = false;
+  AddTreeChanges(nat_addresses_, nat, nat_entrance);
+  AddTreeChanges(nat_ports_, nat, nat_ports_top);
+  AddTreeChanges(filter_addresses_, filter, filter_entrance);
+  AddTreeChanges(filter_ports_, filter, filter_ports_top);
+  std::string text;
+  auto write = [&](Writer& writer, std::string_view chain) {
+    writer.Write(chain, text);
+    text.clear();
+  };
+  if (nat_entrance) {
+    RenderEntrance(nat_addresses_, nat_ports_, model.node, text);
+    write(nat, kServices);
+  }
+  if (nat_ports_top) {
+    nat_ports_.RenderTop(text);
+    write(nat, kNodePorts);
+  }
+  if (filter_entrance) {
+    RenderEntrance(filter_addresses_, filter_ports_, model.node, text);
+    write(filter, kReject);
+  }
+  if (filter_ports_top) {
+    filter_ports_.RenderTop(text);
+    write(filter, kRejectPorts);
+  }
+  if (health) {
+    RenderHealth(text);
+    write(filter, kHealth);
+  }
+  SyncResult result;
+  result.kernel_writes = Restore(nat, filter);
+  synced_ = true;
+  return result;
+}
+
+VerifyResult IptablesFamily::Verify(const ServiceModel& model) {
+  VerifyResult result;
+  auto note = [&](const Change& change) {
+    ++result.difference_count;
+    if (result.differences.size() >= kMaxDifferences) return;
+    std::string_view what;
+    switch (change.kind) {
+      case Change::Kind::kMissing:
+        what = change.object.starts_with(kChainPrefix) ? "is missing" : "has no jump to our chains";
+        break;
+      case Change::Kind::kDifferent:
+        what = "has other rules than were written";
+        break;
+      case Change::Kind::kUnknown:
+        what = "is ours by its name, but no Service asks for it";
+        break;
+      case Change::Kind::kJumps:
+        what = "has jumps to our chains that are not as, or not where, they were put";
+        break;
+    }
+    result.differences.push_back({fmt::format("{} chain {} in table {}", net::ToString(family()),
+                                              change.object, change.table),
+                                  std::string(what)});
+  };
+  // What is written is thrown away; the trees are those of the model or become so.
+  if (!synced_) Rebuild(model);
+  for (const Table* table : {&Table::Nat(), &Table::Filter()}) {
+    const KernelRules kernel = ReadKernelRules(tool_, table->name);
+    if (!synced_ && kernel.owns_route_localnet) owns_route_localnet_ = true;
+    Writer writer(table->name);
+    Compare(*table, kernel, model, writer, note);
+    result.objects_checked += kernel.chains.size() + table->jumps.size();
+  }
+  return result;
+}
+
+DrainStatus IptablesFamily::Drain(const ServiceModel& model) {
+  if (!drained_) {
+    Writer nat("nat");
+    Writer filter("filter");
+    for (const Table* table : {&Table::Nat(), &Table::Filter()}) {
+      const KernelRules kernel = ReadKernelRules(tool_, table->name);
+      for (const auto& [builtin, rules] : kernel.builtin) {
+        for (const std::string& rule : rules) {
+          const bool takes_new = std::any_of(
+              table->jumps.begin(), table->jumps.end(),
+              [&](const Jump& jump) { return jump.new_connections && jump.rule == rule; });
+          if (takes_new) (table == &Table::Nat() ? nat : filter).Unjump(builtin, rule);
+        }
+      }
+    }
+    if (!synced_) Rebuild(model);
+    Restore(nat, filter);
+    drained_ = true;
+  }
+  return {.connections = CountConnections()};
+}
+
+uint64_t IptablesFamily::CountConnections() const {
+  uint64_t connections = 0;
+  netlink::Conntrack().ForEach(family(), 0, [&](const netlink::ConntrackFlow& flow) {
+    // ipvs does not set this bit: its flows' reply direction is rewritten without NAT of conntrack
+    // (net/netfilter/ipvs/ip_vs_nfct.c).
+    if ((flow.status & IPS_DST_NAT) == 0) return;
+    Protocol protocol = Protocol::kTcp;
+    switch (flow.original.protocol) {
+      case IPPROTO_TCP:
+        break;
+      case IPPROTO_UDP:
+        protocol = Protocol::kUdp;
+        break;
+      case IPPROTO_SCTP:
+        protocol = Protocol::kSctp;
+        break;
+      default:
+        return;
+    }
+    const uint16_t port = flow.original.destination_port;
+    if (nat_addresses_.Contains(flow.original.destination, protocol, port) ||
+        nat_ports_.ContainsPort(protocol, port)) {
+      ++connections;
+    }
+  });
+  return connections;
+}
+
+SyncResult IptablesFamily::Remove() {
+  synced_ = false;
+  drained_ = false;
+  SyncResult result;
+  Writer nat("nat");
+  Writer filter("filter");
+  for (Writer* writer : {&nat, &filter}) {
+    const KernelRules kernel = ReadKernelRules(tool_, writer == &nat ? "nat" : "filter");
+    if (kernel.owns_route_localnet) {
+      // Before the rule that guards it goes.
+      SysctlResult reset = WriteSysctl(kRouteLocalnet, "0");
+      if (!reset.ok())
+        result.problems.push_back({fmt::format("sysctl {}", reset.name), reset.error});
+    }
+    for (const auto& [builtin, rules] : kernel.builtin) {
+      for (const std::string& rule : rules) {
+        if (IsOurJump(rule)) writer->Unjump(builtin, rule);
+      }
+    }
+    for (const auto& [chain, hash] : kernel.chains)
+      writer->Delete(chain);
+  }
+  result.kernel_writes = Restore(nat, filter);
+  owns_route_localnet_ = false;
+  return result;
+}
+
+bool IptablesFamily::Present() {
+  return !ReadKernelRules(tool_, "nat").chains.empty() ||
+         !ReadKernelRules(tool_, "filter").chains.empty();
+}
+
+}  // namespace pointsman::agent

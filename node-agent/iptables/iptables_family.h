@@ -1,0 +1,83 @@
+// iptables mode in one address family.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kube/pointsman/proxy_settings.h"
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/iptables/dispatch_tree.h"
+#include "node-agent/iptables/iptables_tool.h"
+#include "node-agent/iptables/kernel_rules.h"
+#include "node-agent/iptables/service_rules.h"
+
+namespace pointsman::agent {
+
+// Same contract as Dataplane. Remembers which addresses and ports lead to which Service (about 100
+// bytes each), not the rules: those of a changed Service come from its states before and after.
+class IptablesFamily {
+ public:
+  // `tool` outlives this. Throws std::invalid_argument that names the field.
+  IptablesFamily(const kube::ProxySettings& settings, IptablesTool& tool);
+
+  SyncResult FullSync(const ServiceModel& model);
+  SyncResult Sync(const ServiceModel& model, const ModelDelta& delta);
+  VerifyResult Verify(const ServiceModel& model);
+  DrainStatus Drain(const ServiceModel& model);
+  SyncResult Remove();
+  bool Present();
+
+  net::Family family() const { return rules_.family; }
+
+ private:
+  struct Jump {
+    std::string_view builtin;
+    std::string_view rule;  // without "-A CHAIN "
+    bool new_connections;   // gone while draining
+  };
+  struct Table;   // jumps and name
+  class Writer;   // collects one table's part of iptables-restore's input
+  struct Change;  // of one object, found by a comparison
+  using EachChain = std::function<void(std::string_view name, std::string_view text)>;
+
+  void Rebuild(const ServiceModel& model);
+  void Set(const Dispatch& dispatch);
+  void Erase(const Dispatch& dispatch);
+  DispatchTree& Tree(DispatchTable table);
+  void CountHealthPort(const ServicePortEntry& entry, int by);
+  // All chains that `model` asks for, in one table. The trees must be those of `model`.
+  void ForEachNatChain(const ServiceModel& model, const EachChain& each) const;
+  void ForEachFilterChain(const ServiceModel& model, const EachChain& each) const;
+  void RenderEntrance(const DispatchTree& addresses, const DispatchTree& ports,
+                      const NodeNetwork& node, std::string& text) const;
+  void RenderHealth(std::string& text) const;
+  void RenderGuard(std::string& text) const;
+  void RenderForward(std::string& text) const;
+  void RenderHairpin(std::string& text) const;
+  static void AddTreeChanges(DispatchTree& tree, Writer& writer, bool& entrance);
+  // Compares the table in the kernel with what `model` asks for.
+  void Compare(const Table& table, const KernelRules& kernel, const ServiceModel& model,
+               Writer& writer, const std::function<void(const Change&)>& on_change) const;
+  uint64_t Restore(const Writer& nat, const Writer& filter);
+  bool WantsRouteLocalnet(const NodeNetwork& node) const;
+  uint64_t CountConnections() const;
+
+  const kube::ProxySettings settings_;
+  const RuleSettings rules_;
+  IptablesTool& tool_;
+  DispatchTree nat_addresses_;
+  DispatchTree nat_ports_;
+  DispatchTree filter_addresses_;
+  DispatchTree filter_ports_;
+  std::map<uint16_t, int> health_ports_;  // → Services that have it
+  bool guard_ = false;                    // of route_localnet
+  bool owns_route_localnet_ = false;
+  bool synced_ = false;   // the kernel has what the trees say
+  bool drained_ = false;  // the jumps for new connections are gone
+};
+
+}  // namespace pointsman::agent

@@ -1,0 +1,280 @@
+#include "node-agent/iptables/service_rules.h"
+
+#include <cmath>
+
+#include "node-agent/iptables/chain_names.h"
+
+namespace pointsman::agent {
+namespace {
+
+using Text = std::back_insert_iterator<std::string>;
+
+bool HasExternal(const ServicePortEntry& entry) {
+  return entry.node_port != 0 || !entry.external_ips.empty() || !entry.load_balancer_ips.empty();
+}
+
+bool HasSourceRanges(const ServicePortEntry& entry) {
+  return !entry.source_ranges.empty() || entry.source_ranges_deny_all;
+}
+
+// Is there anything for traffic from outside to be sent to, from wherever it comes?
+bool HasExternalChain(const ServicePortEntry& entry) {
+  return HasExternal(entry) &&
+         (!entry.external.backends.empty() ||
+          (entry.external_local && !entry.external_from_node.backends.empty()));
+}
+
+DispatchAction WhenEmpty(const BackendChoice& choice) {
+  return choice.when_empty == BackendChoice::WhenEmpty::kDrop ? DispatchAction::kDrop
+                                                              : DispatchAction::kReject;
+}
+
+// One chain's text: everything goes in front of a name known to the caller.
+class RuleWriter {
+ public:
+  RuleWriter(std::string& text, std::string_view chain, const ServicePortEntry& entry)
+      : text_(text), chain_(chain), entry_(entry) {
+    text_.clear();
+  }
+
+  // "-A chain <match> [comment] -j <target>": the chain's first rule says whose it is. A comment
+  // costs 288 bytes in the kernel, so the others do without.
+  void Rule(std::string_view match, std::string_view target) {
+    Begin(match);
+    fmt::format_to(Text(text_), " -j {}\n", target);
+  }
+
+  void Backends(const BackendChoice& choice) {
+    const size_t count = choice.backends.size();
+    const bool affinity = entry_.affinity_timeout.count() > 0;
+    const std::string protocol = fmt::format("-p {}", ProtocolName(entry_.id.protocol));
+    std::vector<std::string> lists;
+    if (affinity) {
+      for (const Backend& backend : choice.backends) {
+        lists.push_back(AffinityList(backend));
+        // --update also renews the time, as kube-proxy's --set does.
+        Begin(protocol);
+        fmt::format_to(Text(text_), " -m recent --update --seconds {} --reap --name {}",
+                       entry_.affinity_timeout.count(), lists.back());
+        Mask();
+        Dnat(backend);
+      }
+    }
+    for (size_t i = 0; i < count; ++i) {
+      Begin(protocol);
+      if (i + 1 < count) {
+        // In the kernel's own steps of 2^-31, so that what is read back is what was written.
+        const double step = 1.0 / 0x80000000U;
+        const double probability = 1.0 / static_cast<double>(count - i);
+        fmt::format_to(Text(text_), " -m statistic --mode random --probability {:.11f}",
+                       static_cast<double>(std::lround(probability / step)) * step);
+      }
+      if (affinity) {
+        fmt::format_to(Text(text_), " -m recent --set --name {}", lists[i]);
+        Mask();
+      }
+      Dnat(choice.backends[i]);
+    }
+  }
+
+ private:
+  void Begin(std::string_view match) {
+    fmt::format_to(Text(text_), "-A {}{}{}", chain_, match.empty() ? "" : " ", match);
+    if (!commented_) {
+      commented_ = true;
+      // Restricted to what Kubernetes allows in names: nothing that would need escaping.
+      fmt::format_to(Text(text_), " -m comment --comment \"pointsman {}/{}:{}\"", entry_.id.ns,
+                     entry_.id.name, entry_.id.port_name);
+    }
+  }
+  void Mask() {
+    fmt::format_to(Text(text_), " --mask {} --rsource",
+                   entry_.id.family == net::Family::kIPv4
+                       ? "255.255.255.255"
+                       : "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+  }
+  void Dnat(const Backend& backend) {
+    const bool v4 = backend.ip.is_v4();
+    fmt::format_to(Text(text_), " -j DNAT --to-destination {}{}{}:{}\n", v4 ? "" : "[",
+                   backend.ip.ToString(), v4 ? "" : "]", backend.port);
+  }
+  // The list of clients that belong to this backend: the same in all chains of the Service port.
+  std::string AffinityList(const Backend& backend) const {
+    return "PM-" + HashText(NameHash(fmt::format("{} {}:{}", ServiceHash(entry_.id),
+                                                 backend.ip.ToString(), backend.port)));
+  }
+
+  std::string& text_;
+  const std::string_view chain_;
+  const ServicePortEntry& entry_;
+  bool commented_ = false;
+};
+
+}  // namespace
+
+RuleSettings::RuleSettings(const kube::ProxySettings& settings, net::Family rule_family)
+    : family(rule_family), masquerade_all(settings.iptables.masquerade_all) {
+  auto interface_name = [](const std::string& name, size_t longest, const char* field) {
+    // What ends up in iptables-restore's input must not hold blanks or quotes; 15 is the kernel's
+    // longest name.
+    const bool bad = std::any_of(name.begin(), name.end(), [](unsigned char c) {
+      return c <= ' ' || c == '"' || c == '\'' || c == '\\' || c == '/' || c == '+' || c >= 127;
+    });
+    if (name.empty() || name.size() > longest || bad) {
+      throw std::invalid_argument(fmt::format("{}: '{}' is not an interface's name", field, name));
+    }
+  };
+  std::string match;
+  switch (settings.detect_local_mode) {
+    case kube::DetectLocalMode::kNone:
+    case kube::DetectLocalMode::kClusterCidr:
+    case kube::DetectLocalMode::kNodeCidr:  // cluster_cidrs are the node's then
+      for (const net::IpPrefix& cidr : settings.cluster_cidrs) {
+        if (cidr.family() == family && match.empty()) match = "-s " + cidr.ToString();
+      }
+      break;
+    case kube::DetectLocalMode::kBridgeInterface:
+      interface_name(settings.detect_local.bridge_interface, 15, "detectLocal.bridgeInterface");
+      match = "-i " + settings.detect_local.bridge_interface;
+      break;
+    case kube::DetectLocalMode::kInterfaceNamePrefix:
+      interface_name(settings.detect_local.interface_name_prefix, 14,
+                     "detectLocal.interfaceNamePrefix");
+      match = "-i " + settings.detect_local.interface_name_prefix + "+";
+      break;
+  }
+  // A prefix of length 0 matches everything: iptables-save does not even print it.
+  if (match.ends_with("/0")) match.clear();
+  from_cluster = match;
+  if (!match.empty()) off_cluster = "! " + match;
+}
+
+std::vector<Dispatch> DispatchesOf(const ServicePortEntry& entry) {
+  std::vector<Dispatch> dispatches;
+  const uint64_t service = ServiceHash(entry.id);
+  const Protocol protocol = entry.id.protocol;
+  auto address = [&](DispatchTable table, const net::IpAddress& ip, DispatchAction action) {
+    dispatches.push_back(
+        {table, DispatchTree::AddressKey(ip, protocol, entry.port, service), action});
+  };
+  auto port = [&](DispatchTable table, DispatchAction action) {
+    dispatches.push_back(
+        {table, DispatchTree::PortKey(protocol, entry.node_port, service), action});
+  };
+
+  if (entry.internal.backends.empty()) {
+    address(DispatchTable::kFilterAddress, entry.cluster_ip, WhenEmpty(entry.internal));
+  } else {
+    address(DispatchTable::kNatAddress, entry.cluster_ip, DispatchAction::kService);
+  }
+  if (HasExternalChain(entry)) {
+    for (const net::IpAddress& ip : entry.external_ips) {
+      address(DispatchTable::kNatAddress, ip, DispatchAction::kExternal);
+    }
+    for (const net::IpAddress& ip : entry.load_balancer_ips) {
+      address(DispatchTable::kNatAddress, ip,
+              HasSourceRanges(entry) ? DispatchAction::kFirewall : DispatchAction::kExternal);
+    }
+    if (entry.node_port != 0) port(DispatchTable::kNatPort, DispatchAction::kExternal);
+  }
+  // What table nat has sent on has another destination by now and does not meet these.
+  if (entry.external.backends.empty()) {
+    for (const net::IpAddress& ip : entry.external_ips) {
+      address(DispatchTable::kFilterAddress, ip, WhenEmpty(entry.external));
+    }
+    if (entry.node_port != 0) port(DispatchTable::kFilterPort, WhenEmpty(entry.external));
+  }
+  for (const net::IpAddress& ip : entry.load_balancer_ips) {
+    // A source that is not allowed must not reach whatever else answers on that address.
+    if (HasExternalChain(entry) && HasSourceRanges(entry)) {
+      address(DispatchTable::kFilterAddress, ip, DispatchAction::kDrop);
+    } else if (entry.external.backends.empty()) {
+      address(DispatchTable::kFilterAddress, ip, WhenEmpty(entry.external));
+    }
+  }
+  std::stable_sort(dispatches.begin(), dispatches.end(), [](const Dispatch& a, const Dispatch& b) {
+    return std::tie(a.table, a.key) < std::tie(b.table, b.key);
+  });
+  // An external IP that is also a load balancer IP of the same Service: the first stands.
+  dispatches.erase(std::unique(dispatches.begin(), dispatches.end(),
+                               [](const Dispatch& a, const Dispatch& b) {
+                                 return a.table == b.table && a.key == b.key;
+                               }),
+                   dispatches.end());
+  return dispatches;
+}
+
+void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& settings,
+                         const std::vector<net::IpAddress>& node_addresses,
+                         const std::function<void(std::string_view, std::string_view)>& each) {
+  const uint64_t service = ServiceHash(entry.id);
+  std::string text;
+  if (!entry.internal.backends.empty()) {
+    const std::string chain = ServiceChain('S', service);
+    RuleWriter rules(text, chain, entry);
+    if (settings.masquerade_all) {
+      rules.Rule("", "POINTSMAN-MARK-MASQ");
+    } else if (!settings.off_cluster.empty()) {
+      rules.Rule(settings.off_cluster, "POINTSMAN-MARK-MASQ");
+    }
+    rules.Backends(entry.internal);
+    each(chain, text);
+  }
+  if (!HasExternalChain(entry)) return;
+
+  const std::string external = ServiceChain('E', service);
+  if (!entry.external_local) {
+    RuleWriter rules(text, external, entry);
+    rules.Rule("", "POINTSMAN-MARK-MASQ");
+    if (entry.external.backends == entry.internal.backends) {
+      rules.Rule("", ServiceChain('S', service));
+    } else {
+      rules.Backends(entry.external);
+    }
+    each(external, text);
+  } else {
+    // This node and its pods are served as by the Cluster policy (kube-proxy: "short-circuit").
+    std::string from_node;
+    if (!entry.external_from_node.backends.empty()) {
+      if (entry.external_from_node.backends == entry.internal.backends) {
+        from_node = ServiceChain('S', service);
+      } else {
+        from_node = ServiceChain('X', service);
+        RuleWriter rules(text, from_node, entry);
+        rules.Backends(entry.external_from_node);
+        each(from_node, text);
+      }
+    }
+    RuleWriter rules(text, external, entry);
+    if (!from_node.empty()) {
+      if (!settings.from_cluster.empty()) rules.Rule(settings.from_cluster, from_node);
+      rules.Rule("-m addrtype --src-type LOCAL", "POINTSMAN-MARK-MASQ");
+      rules.Rule("-m addrtype --src-type LOCAL", from_node);
+    }
+    rules.Backends(entry.external);
+    each(external, text);
+  }
+
+  if (entry.load_balancer_ips.empty() || !HasSourceRanges(entry)) return;
+  const std::string firewall = ServiceChain('F', service);
+  RuleWriter rules(text, firewall, entry);
+  bool node_allowed = false;
+  for (const net::IpPrefix& range : entry.source_ranges) {
+    // A match of everything is printed as no match.
+    rules.Rule(range.length() == 0 ? "" : "-s " + range.ToString(), external);
+    node_allowed = node_allowed || std::any_of(node_addresses.begin(), node_addresses.end(),
+                                               [&](const net::IpAddress& address) {
+                                                 return range.Contains(address);
+                                               });
+  }
+  if (node_allowed) {
+    // Where the load balancer's address is bound on the node, the node's own packets to it carry it
+    // as their source.
+    for (const net::IpAddress& ip : entry.load_balancer_ips) {
+      rules.Rule(fmt::format("-s {}/{}", ip.ToString(), ip.size() * 8), external);
+    }
+  }
+  each(firewall, text);
+}
+
+}  // namespace pointsman::agent

@@ -1,0 +1,47 @@
+// One Service port as iptables rules: pure functions of the entry and of the settings.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kube/pointsman/proxy_settings.h"
+#include "node-agent/iptables/dispatch_tree.h"
+#include "node-agent/model/service_model.h"
+
+namespace pointsman::agent {
+
+// What the settings say, in the words of iptables.
+struct RuleSettings {
+  // Throws std::invalid_argument that names the field.
+  RuleSettings(const kube::ProxySettings& settings, net::Family family);
+
+  net::Family family;
+  bool masquerade_all = false;
+  // Matches sources in the cluster ("-s 10.244.0.0/16") and all others; both "" when nothing says
+  // what is local.
+  std::string from_cluster;
+  std::string off_cluster;
+};
+
+// Which tree a dispatch belongs to.
+enum class DispatchTable : uint8_t { kNatAddress, kNatPort, kFilterAddress, kFilterPort };
+
+struct Dispatch {
+  DispatchTable table;
+  DispatchKey key;
+  DispatchAction action;
+  auto operator<=>(const Dispatch&) const = default;
+};
+
+// Where traffic for the entry comes from and goes to. Sorted, no duplicates of table and key.
+std::vector<Dispatch> DispatchesOf(const ServicePortEntry& entry);
+
+// Calls `each` with the name and the rules ("-A …\n" lines) of each chain of the entry in table
+// nat. The views are valid during the call. `node_addresses`: of this node, for source ranges.
+void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& settings,
+                         const std::vector<net::IpAddress>& node_addresses,
+                         const std::function<void(std::string_view, std::string_view)>& each);
+
+}  // namespace pointsman::agent
