@@ -1,6 +1,7 @@
 #include "e2e/testbed/cluster.h"
 
 #include <fstream>
+#include <netinet/in.h>
 #include <random>
 #include <sstream>
 #include <sys/stat.h>
@@ -54,6 +55,24 @@ std::string MacAddress(const std::string& address) {
 
 std::string Tail(const std::string& text, std::size_t size) {
   return text.size() <= size ? text : "…" + text.substr(text.size() - size);
+}
+
+// A kubeconfig (the control plane writes JSON, which is YAML too) that goes to another address of
+// the same server.
+std::string WithServer(const std::string& kubeconfig, const std::string& server) {
+  json config = json::parse(kubeconfig);
+  config.at("clusters").at(0).at("cluster").at("server") = server;
+  return config.dump(2) + "\n";
+}
+
+std::uint16_t FreeLoopbackPort() {
+  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  Endpoint any = MakeEndpoint("127.0.0.1", 0);
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&any.address), any.size) != 0 ||
+      getsockname(fd.get(), reinterpret_cast<sockaddr*>(&any.address), &any.size) != 0) {
+    throw std::system_error(errno, std::generic_category(), "find a free port");
+  }
+  return ntohs(reinterpret_cast<const sockaddr_in*>(&any.address)->sin_port);
 }
 
 const Node& Find(const std::vector<Node>& nodes, std::string_view name) {
@@ -174,6 +193,7 @@ void Cluster::Start() {
 void Cluster::Stop() {
   if (!sandbox_) return;
   sandbox_->KillAll();
+  control_plane_.Kill();
   for (auto& machine : machines_)
     machine->process.Kill();
   sandbox_.reset();
@@ -369,6 +389,72 @@ void Cluster::AwaitBoot(Machine& machine, const NodeClient& client) {
     // There is nothing to wait on before its network is up.
     machine.process.WaitFor(std::chrono::milliseconds(20));
   }
+}
+
+void Cluster::StartControlPlane() {
+  if (control_plane_.Running()) throw std::logic_error("the control plane is running");
+  const fs::path pki = options_.dir / "pki";
+  const fs::path ready = options_.dir / "control-plane.ready";
+  const fs::path log = options_.dir / "control-plane.log";
+  // Kept over restarts: clients on this machine go on with their kubeconfig.
+  if (api_port_ == 0) api_port_ = FreeLoopbackPort();
+  fs::remove(ready);
+  SpawnOptions spawn;
+  spawn.argv = {Program("pointsman-control-plane"),
+                "--data-dir",
+                options_.dir / "data",
+                "--listen",
+                "127.0.0.1:" + std::to_string(api_port_),
+                "--listen",
+                sandbox_->NetworkNamespacePath() + "@" + kControlPlaneAddress + ":" +
+                    std::to_string(kApiPort),
+                "--pki-dir",
+                pki,
+                "--san",
+                kControlPlaneAddress,
+                "--san",
+                "10.96.0.1",
+                "--ready-file",
+                ready};
+  spawn.argv.insert(spawn.argv.end(), options_.control_plane_args.begin(),
+                    options_.control_plane_args.end());
+  spawn.log = log;
+  spawn.pid_ns = sandbox_->pid_ns();
+  control_plane_ = Spawn(spawn);
+  const auto deadline = Clock::now() + std::chrono::seconds(20);
+  while (!fs::exists(ready)) {
+    if (control_plane_.WaitFor(std::chrono::milliseconds(10)) || Clock::now() > deadline) {
+      throw std::runtime_error("the control plane is not ready (" + control_plane_.HowEnded() +
+                               "); its log: " + Tail(ReadWhole(log), 4000));
+    }
+  }
+  const std::string admin = ReadWhole(pki / "admin.kubeconfig");
+  WriteWhole(Kubeconfig(), WithServer(admin, "https://127.0.0.1:" + std::to_string(api_port_)));
+  WriteWhole(NodeKubeconfig(), WithServer(admin, std::string("https://") + kControlPlaneAddress +
+                                                     ":" + std::to_string(kApiPort)));
+}
+
+void Cluster::KillControlPlane() {
+  control_plane_.Kill();
+}
+
+RunResult Cluster::Kubectl(std::vector<std::string> args, const std::string& input,
+                           std::chrono::milliseconds timeout) const {
+  SpawnOptions spawn;
+  spawn.argv = std::move(args);
+  // Its discovery cache is by host and port, which other clusters have used before.
+  spawn.argv.insert(spawn.argv.begin(),
+                    {"kubectl", "--cache-dir", (options_.dir / "kubectl-cache").string()});
+  spawn.env["KUBECONFIG"] = Kubeconfig();
+  return Run(spawn, input, timeout);
+}
+
+Process Cluster::StartProgram(std::vector<std::string> argv, const fs::path& log) const {
+  SpawnOptions spawn;
+  spawn.argv = std::move(argv);
+  spawn.log = log;
+  spawn.pid_ns = sandbox_->pid_ns();
+  return Spawn(spawn);
 }
 
 Cluster::Machine& Cluster::FindMachine(std::string_view name) {

@@ -45,6 +45,7 @@ struct ClusterOptions {
   // build's.
   std::filesystem::path bin_dir;
   std::chrono::seconds boot_timeout{60};
+  std::vector<std::string> control_plane_args;  // further flags, e.g. {"--emulate-version", "1.20"}
 };
 
 // "uml", "uml-no-modules", "netns"; with "!module,…" behind uml: "uml!ip_vs*". Throws
@@ -97,6 +98,31 @@ class Cluster {
   void Start();
   void Stop();
 
+  // The API server pointsman-control-plane: in the cluster at kControlPlaneAddress:kApiPort, and
+  // for this machine's own clients (kubectl) at a free port of 127.0.0.1. Its data stays in dir()
+  // over a kill and a restart.
+  static constexpr std::uint16_t kApiPort = 6443;
+  void StartControlPlane();  // returns when it is ready; throws with its log when it is not
+  void KillControlPlane();   // SIGKILL
+  void RestartControlPlane() {
+    KillControlPlane();
+    StartControlPlane();
+  }
+  bool ControlPlaneRunning() { return control_plane_.Running(); }
+  std::filesystem::path Kubeconfig() const {
+    return options_.dir / "kubeconfig";
+  }  // for this machine
+  std::filesystem::path NodeKubeconfig() const {
+    return options_.dir / "kubeconfig-node";
+  }  // for nodes
+  std::filesystem::path ControlPlaneCa() const { return options_.dir / "pki" / "ca.crt"; }
+  RunResult Kubectl(std::vector<std::string> args, const std::string& input = "",
+                    std::chrono::milliseconds timeout = std::chrono::seconds(60)) const;
+
+  // A program on this machine's network that ends with the cluster at the latest (the operator).
+  // The returned process must not outlive the cluster. Its output is appended to `log`.
+  Process StartProgram(std::vector<std::string> argv, const std::filesystem::path& log) const;
+
   const std::vector<NodeOptions>& node_options() const { return options_.nodes; }
   const std::filesystem::path& dir() const { return options_.dir; }
   Sandbox& sandbox() { return *sandbox_; }
@@ -139,6 +165,8 @@ class Cluster {
   std::vector<Node> nodes_;
   std::unique_ptr<Node> outside_;
   std::unique_ptr<Sandbox> sandbox_;
+  Process control_plane_;
+  std::uint16_t api_port_ = 0;
 };
 
 // A running cluster of another process, found by its directory.

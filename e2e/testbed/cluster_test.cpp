@@ -180,6 +180,14 @@ TEST_F(ClusterTest, CommandsCarryInputOutputAndStatus) {
   EXPECT_EQ(node.Exec({"sh", "-c", "echo e >&2; exit 7"}).error, "e\n");
   EXPECT_EQ(node.Exec({"sh", "-c", "kill -9 $$"}).signal, 9);
   EXPECT_EQ(node.Exec({"no-such-program"}).exit, 127);
+  ExecOptions surroundings;
+  surroundings.env = {{"FIRST", "1"}, {"SECOND", "2 3"}};
+  surroundings.cwd = "/run";
+  node.client().Put("/run/private/file", "content");
+  surroundings.mounts["/run/seen"] = "/run/private";
+  EXPECT_EQ(node.Exec({"sh", "-c", "echo $FIRST $SECOND; pwd; cat seen/file"}, surroundings).out,
+            "1 2 3\n/run\ncontent");
+  EXPECT_FALSE(node.Exec({"cat", "/run/seen/file"}).ok());
   const pid_t pid = node.client().Start({"sleep", "1000"}, "/run/sleep.log");
   EXPECT_TRUE(node.client().Status(pid).running);
   node.client().Signal(pid, SIGTERM);

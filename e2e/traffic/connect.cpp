@@ -176,4 +176,20 @@ ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& 
   return result;
 }
 
+std::string PlainProbe(const Endpoint& target, const std::string& http_path,
+                       std::chrono::milliseconds timeout) {
+  Prober prober(Protocol::kTcp, target, "", Clock::now() + timeout);
+  std::string error = prober.Connect(target);
+  if (!error.empty() || http_path.empty()) return error;
+  error = prober.Send("GET " + http_path + " HTTP/1.1\r\nHost: " + target.ToString() +
+                      "\r\nConnection: close\r\n\r\n");
+  std::string answer;
+  if (error.empty())
+    error = prober.Read(
+        answer, [](const std::string& text) { return text.find("\r\n") != std::string::npos; });
+  if (!error.empty() && answer.find("\r\n") == std::string::npos) return error;
+  const std::string status = answer.size() > 12 ? answer.substr(9, 3) : answer;
+  return status >= "200" && status < "400" ? "" : "http " + status;
+}
+
 }  // namespace pointsman::e2e

@@ -25,4 +25,9 @@ struct ProbeResult {
 ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& from,
                   std::chrono::milliseconds timeout);
 
+// As a kubelet's probe: a TCP connection that is accepted, and with `http_path` an answer of 200 to
+// 399. "" or the error, as above; "http <status>" for another answer.
+std::string PlainProbe(const Endpoint& target, const std::string& http_path,
+                       std::chrono::milliseconds timeout);
+
 }  // namespace pointsman::e2e

@@ -97,6 +97,12 @@ int main(int argc, char** argv) {
   connect_command->add_option("--count", count)->check(CLI::Range(1, 1000000));
   connect_command->add_option("--timeout", timeout_ms)->transform(duration());
 
+  std::string http_path;
+  CLI::App* probe_command = app.add_subcommand("probe", "Is a port open, or an HTTP server well?");
+  probe_command->add_option("target", target, "IP:PORT")->required();
+  probe_command->add_option("--http", http_path, "Ask for this path and expect 200 to 399");
+  probe_command->add_option("--timeout", timeout_ms)->transform(duration());
+
   CLI11_PARSE(app, argc, argv);
   RaiseFileLimit();
   try {
@@ -115,6 +121,12 @@ int main(int argc, char** argv) {
       if (load.report.empty()) std::puts(report.dump(2).c_str());
       const bool clean = report["connections"]["failed"] == 0 && report["streams"]["broken"] == 0;
       return clean ? 0 : 1;
+    }
+    if (probe_command->parsed()) {
+      const std::string failed = pointsman::e2e::PlainProbe(
+          pointsman::e2e::ParseEndpoint(target), http_path, std::chrono::milliseconds(timeout_ms));
+      if (!failed.empty()) std::puts(failed.c_str());
+      return failed.empty() ? 0 : 1;
     }
     bool all = true;
     const Endpoint endpoint = pointsman::e2e::ParseEndpoint(target);

@@ -144,13 +144,16 @@ struct Command {
   std::vector<char*> argv_pointers, environment_pointers;
   std::string cwd;
   UniqueFd netns;
+  // Bind mounts that only this command sees: from, to.
+  std::vector<std::pair<std::string, std::string>> mounts;
 
   explicit Command(const json& request) {
     argv = request.at("argv").get<std::vector<std::string>>();
     if (argv.empty()) throw std::invalid_argument("argv is empty");
     for (char** item = environ; *item != nullptr; ++item)
       environment.emplace_back(*item);
-    for (const auto& [name, value] : request.value("env", json::object()).items()) {
+    const json added = request.value("env", json::object());
+    for (const auto& [name, value] : added.items()) {
       std::erase_if(environment, [&](const auto& item) { return item.starts_with(name + "="); });
       environment.push_back(name + "=" + value.get<std::string>());
     }
@@ -161,6 +164,10 @@ struct Command {
     argv_pointers.push_back(nullptr);
     environment_pointers.push_back(nullptr);
     cwd = request.value("cwd", "/");
+    for (const auto& mount : request.value("mounts", json::array())) {
+      mounts.emplace_back(mount.at("from"), mount.at("to"));
+      fs::create_directories(mounts.back().second);
+    }
     if (const std::string name = request.value("netns", ""); !name.empty()) {
       netns = UniqueFd(open(("/run/netns/" + name).c_str(), O_RDONLY | O_CLOEXEC));
       if (!netns.valid()) Throw("network namespace " + name);
@@ -171,6 +178,10 @@ struct Command {
   [[noreturn]] void Exec(int in, int out, int error) {
     setsid();
     if (netns.valid() && setns(netns.get(), CLONE_NEWNET) != 0) _exit(126);
+    if (!mounts.empty() && unshare(CLONE_NEWNS) != 0) _exit(126);
+    for (const auto& [from, to] : mounts) {
+      if (mount(from.c_str(), to.c_str(), nullptr, MS_BIND, nullptr) != 0) _exit(126);
+    }
     if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(error, 2) < 0 || chdir(cwd.c_str()) != 0)
       _exit(126);
     close_range(3, ~0U, 0);
@@ -335,7 +346,7 @@ class NodeInit {
 
   json Answer(int fd, const json& request) {
     const std::string op = request.at("op");
-    if (op == "ping") return json::object();
+    if (op == "ping") return {{"boot", boot_id_}};
     if (op == "exec") return Exec(fd, request);
     if (op == "start") {
       Command command(request);
@@ -464,6 +475,10 @@ class NodeInit {
   }
 
   const json config_;
+  // Another one after each boot: whoever remembers processes or networks of this node can tell that
+  // they are gone.
+  const std::string boot_id_ =
+      std::to_string(std::chrono::system_clock::now().time_since_epoch().count());
   Children children_;
 };
 

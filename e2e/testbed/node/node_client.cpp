@@ -13,7 +13,14 @@ namespace {
 using nlohmann::json;
 
 json Request(const std::vector<std::string>& argv, const ExecOptions& options) {
-  return {{"argv", argv}, {"env", options.env}, {"cwd", options.cwd}, {"netns", options.netns}};
+  json mounts = json::array();
+  for (const auto& [to, from] : options.mounts)
+    mounts.push_back({{"from", from}, {"to", to}});
+  return {{"argv", argv},
+          {"env", options.env},
+          {"cwd", options.cwd},
+          {"netns", options.netns},
+          {"mounts", mounts}};
 }
 
 }  // namespace
@@ -89,8 +96,8 @@ json NodeClient::Call(json request, std::string_view input, std::chrono::millise
   }
 }
 
-void NodeClient::Ping(std::chrono::milliseconds timeout) const {
-  Call({{"op", "ping"}}, "", timeout, [](std::string_view, bool) {});
+std::string NodeClient::Ping(std::chrono::milliseconds timeout) const {
+  return Call({{"op", "ping"}}, "", timeout, [](std::string_view, bool) {}).at("boot");
 }
 
 ExecResult NodeClient::ExecStreaming(

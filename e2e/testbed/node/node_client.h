@@ -17,6 +17,8 @@ struct ExecOptions {
   std::map<std::string, std::string> env;  // in addition to the node's init's
   std::string cwd = "/";
   std::string netns;  // a pod's network namespace; "": the node's own
+  std::map<std::string, std::string>
+      mounts;         // directories only the command sees: where -> what (on the node)
   std::string input;  // stdin
   // The longest silence: the command is killed and std::system_error (ETIMEDOUT) thrown.
   std::chrono::milliseconds timeout{60'000};
@@ -43,7 +45,8 @@ class NodeClient {
 
   // All throw std::system_error when the node cannot be reached and std::runtime_error with the
   // node's own words when it refuses. A command that ran and failed is a result.
-  void Ping(std::chrono::milliseconds timeout = std::chrono::milliseconds(1000)) const;
+  // Returns what tells this boot of the node from any other.
+  std::string Ping(std::chrono::milliseconds timeout = std::chrono::milliseconds(1000)) const;
   ExecResult Exec(const std::vector<std::string>& argv, const ExecOptions& options = {}) const;
   // As Exec, but gives the output as it comes (`error`: of stderr); the result holds no output.
   ExecResult ExecStreaming(
