@@ -7,6 +7,7 @@
 #include <linux/if_link.h>
 #include <linux/netfilter/ipset/ip_set.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netfilter_ipv4/ip_tables.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
@@ -99,6 +100,21 @@ bool HasIpset(const char* type) {
   return Ask(NETLINK_NETFILTER, header, "ipset") == 0;
 }
 
+// Its statistics: a kernel without the module refuses the subsystem's messages.
+bool HasConntrackNetlink() {
+  alignas(nlmsghdr) char request[256];
+  nlmsghdr* header = mnl_nlmsg_put_header(request);
+  header->nlmsg_type =
+      static_cast<uint16_t>((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET_STATS);
+  header->nlmsg_flags = NLM_F_REQUEST;
+  header->nlmsg_seq = 1;
+  auto* extra = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(nfgenmsg)));
+  extra->nfgen_family = AF_UNSPEC;
+  extra->version = NFNETLINK_V0;
+  extra->res_id = 0;
+  return Ask(NETLINK_NETFILTER, header, "conntrack over netlink") == 0;
+}
+
 // A request for a new link with an impossible hardware address: a kernel that knows the kind
 // refuses the address (EINVAL), one that does not refuses the kind (EOPNOTSUPP).
 bool HasDummyLinks() {
@@ -148,6 +164,7 @@ bool KernelHasFacility(const std::string& module) {
   if (module == "nf_conntrack" || module == "nf_conntrack_ipv4") {
     return Exists("/proc/sys/net/netfilter/nf_conntrack_max");
   }
+  if (module == "nf_conntrack_netlink") return HasConntrackNetlink();
   if (module == "dummy") return HasDummyLinks();
   if (module == "ip_set") return HasIpset("");
   if (module == "ip_set_hash_ip") return HasIpset("hash:ip");

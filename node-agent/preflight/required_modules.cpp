@@ -48,6 +48,8 @@ std::vector<std::string> RequiredModules(Mode mode, const kube::ProxySettings& s
   auto add = [&](std::initializer_list<const char*> names) {
     modules.insert(modules.end(), names.begin(), names.end());
   };
+  // Counting and clearing the connections that a mode carries.
+  add({"nf_conntrack_netlink"});
   switch (mode) {
     case Mode::kIpvs:
       modules.insert(modules.begin(), {"ip_vs", "ip_vs_" + settings.ipvs.scheduler});
