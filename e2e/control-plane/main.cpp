@@ -291,6 +291,16 @@ int main(int argc, char** argv) {
   app.add_option("--service-cidr", flags.controllerOptions.serviceCidr,
                  "one range, or two for dual stack")
       ->capture_default_str();
+  app.add_option("--advertise-address", flags.controllerOptions.advertiseAddress,
+                 "endpoint of the Service default/kubernetes; without it, it has none");
+  app.add_option("--advertise-port", flags.controllerOptions.advertisePort, "port of that endpoint")
+      ->capture_default_str();
+  app.add_option_function<int>(
+      "--node-monitor-grace-period",
+      [&flags](int seconds) {
+        flags.controllerOptions.nodeMonitorGracePeriod = std::chrono::seconds{seconds};
+      },
+      "seconds without a renewed Lease until a node is not ready (40)");
   app.add_option("--preload", flags.preload, "JSON lines of objects to create before being ready");
   app.add_option("--ready-file", flags.readyFile, "written with the URL once the server is ready");
   app.add_option("--bookmark-interval", flags.bookmarkInterval,
