@@ -164,11 +164,7 @@ int serve(const Flags& flags) {
   Registry registry;
   const std::unique_ptr<SchemaProvider> schemas = makeSchemaProvider(emulation);
   registerBuiltinTypes(registry, store, *schemas, emulation, [&](ResourceType& services) {
-#ifdef POINTSMAN_CONTROLLERS
     installServiceAllocation(services, store, flags.controllerOptions);
-#else
-    (void)services;
-#endif
   });
   CustomResources customResources(registry, store, *schemas, emulation);
   {
@@ -247,11 +243,9 @@ int serve(const Flags& flags) {
   const NamespaceController namespaces(store, registry, ca);
   if (!flags.preload.empty()) preload(api, flags.preload);
   std::unique_ptr<Controllers> controllers;
-#ifdef POINTSMAN_CONTROLLERS
   if (flags.controllers) {
     controllers = startControllers(store, registry, emulation, flags.controllerOptions);
   }
-#endif
   Pki::writePrivate(flags.pkiDir / "admin.kubeconfig",
                     pki.clientKubeconfig(urls.at(0), "kubernetes-admin", {"system:masters"}));
   api.setReady();

@@ -7,6 +7,7 @@
 #include "e2e/control-plane/api/patch.h"
 #include "e2e/control-plane/registry/builtin_types.h"
 #include "e2e/control-plane/registry/json_path.h"
+#include "e2e/control-plane/registry/protobuf.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -604,7 +605,7 @@ void ApiServer::watch(Context& context, const Target& target) {
 
 // ---- writing
 
-Json ApiServer::decodeBody(const Context& context, const std::string& what) const {
+Json ApiServer::decodeBody(const Context& context, const std::string& what, bool protobuf) const {
   const HttpRequest& request = context.request;
   std::string media = request.header("Content-Type");
   media = media.substr(0, media.find(';'));
@@ -618,6 +619,8 @@ Json ApiServer::decodeBody(const Context& context, const std::string& what) cons
     }
   } else if (media == "application/yaml") {
     body = parseYaml(request.body);
+  } else if (media == "application/vnd.kubernetes.protobuf" && protobuf) {
+    body = decodeProtobuf(request.body);
   } else {
     throw StatusError(415, "UnsupportedMediaType",
                       "the body of the request was in an unknown format - accepted media types "
@@ -1075,12 +1078,13 @@ void ApiServer::sendJson(Context& context, int status, const Json& body) {
 
 void ApiServer::create(Context& context, const Target& target) {
   if (target.type->namespaced && target.ns.empty()) throw methodNotAllowed();
-  const ObjectPtr object = createObject(context, target, decodeBody(context, target.type->kind));
+  const ObjectPtr object =
+      createObject(context, target, decodeBody(context, target.type->kind, !target.type->custom));
   answer(context, 201, target, object);
 }
 
 void ApiServer::update(Context& context, const Target& target) {
-  const Json object = decodeBody(context, target.type->kind);
+  const Json object = decodeBody(context, target.type->kind, !target.type->custom);
   const bool unconditional = stringAt(object, {"metadata", "resourceVersion"}).empty();
   if (unconditional && target.type->custom) {
     throw invalid(target.type->group, target.type->kind, target.name,

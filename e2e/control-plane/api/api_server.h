@@ -72,7 +72,8 @@ class ApiServer {
   void bindPod(Context& context, const Target& target);
   void accessReview(Context& context, const std::string& kind);
 
-  Json decodeBody(const Context& context, const std::string& what) const;
+  /// JSON, YAML, and protobuf unless the type is a custom resource.
+  Json decodeBody(const Context& context, const std::string& what, bool protobuf = true) const;
   void checkIdentity(Json& object, const Target& target) const;
   void clean(Json& object, const Target& target, Context& context) const;
   ObjectPtr createObject(Context& context, const Target& target, Json object);

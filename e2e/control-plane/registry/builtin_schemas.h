@@ -8,4 +8,16 @@ namespace pointsman::e2e {
 /// "EndpointSliceV1beta1"). Throws std::logic_error for an unknown name.
 Json builtinSchema(const std::string& kind, const Emulation& emulation);
 
+/// One field of a builtin type as builtin_schemas.cpp writes it down.
+struct BuiltinField {
+  std::string name;
+  std::string type;  ///< in the notation of builtin_schemas.cpp
+  bool required = false;
+  int since = 0;              ///< the minor version that introduced it
+  std::vector<int> protobuf;  ///< field numbers, the outermost message first; may be empty
+};
+/// Throws std::logic_error for an unknown name.
+const std::vector<BuiltinField>& builtinFields(std::string_view name);
+bool hasBuiltin(std::string_view name);
+
 }  // namespace pointsman::e2e

@@ -1,0 +1,312 @@
+#include "e2e/control-plane/registry/protobuf.h"
+
+#include <ctime>
+
+#include "e2e/control-plane/registry/builtin_schemas.h"
+
+namespace pointsman::e2e {
+namespace {
+
+constexpr std::string_view kMagic("k8s\0", 4);
+
+StatusError malformed(const std::string& why) {
+  return badRequest("the protobuf body is malformed: " + why);
+}
+
+StatusError unsupported(const std::string& what) {
+  return {415, "UnsupportedMediaType",
+          what +
+              " is not taken as application/vnd.kubernetes.protobuf here - accepted media types "
+              "include: application/json, application/yaml",
+          Json::object()};
+}
+
+class Reader {
+ public:
+  explicit Reader(std::string_view data) : data_(data) {}
+
+  /// The next field; false at the end. Varints are in number(), the others in bytes().
+  bool next() {
+    if (data_.empty()) return false;
+    const std::uint64_t tag = varint();
+    field_ = static_cast<int>(tag >> 3);
+    switch (tag & 7) {
+      case 0:
+        number_ = varint();
+        break;
+      case 1:
+        bytes_ = take(8);
+        break;
+      case 2:
+        bytes_ = take(varint());
+        break;
+      case 5:
+        bytes_ = take(4);
+        break;
+      default:
+        throw malformed("wire type " + std::to_string(tag & 7));
+    }
+    return true;
+  }
+  int field() const { return field_; }
+  std::uint64_t number() const { return number_; }
+  std::string_view bytes() const { return bytes_; }
+
+ private:
+  std::uint64_t varint() {
+    std::uint64_t value = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+      if (data_.empty()) throw malformed("it ends inside a number");
+      const auto byte = static_cast<unsigned char>(data_.front());
+      data_.remove_prefix(1);
+      value |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
+      if ((byte & 0x80) == 0) return value;
+    }
+    throw malformed("a number is too long");
+  }
+  std::string_view take(std::uint64_t size) {
+    if (size > data_.size()) throw malformed("it ends inside a field");
+    const std::string_view part = data_.substr(0, size);
+    data_.remove_prefix(size);
+    return part;
+  }
+
+  std::string_view data_;
+  int field_ = 0;
+  std::uint64_t number_ = 0;
+  std::string_view bytes_;
+};
+
+std::string base64(std::string_view in) {
+  static constexpr char kAlphabet[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (std::size_t i = 0; i < in.size(); i += 3) {
+    const auto byte = [&](std::size_t k) -> std::uint32_t {
+      return k < in.size() ? static_cast<unsigned char>(in[k]) : 0U;
+    };
+    const std::uint32_t n = byte(i) << 16 | byte(i + 1) << 8 | byte(i + 2);
+    out += kAlphabet[n >> 18];
+    out += kAlphabet[(n >> 12) & 63];
+    out += i + 1 < in.size() ? kAlphabet[(n >> 6) & 63] : '=';
+    out += i + 2 < in.size() ? kAlphabet[n & 63] : '=';
+  }
+  return out;
+}
+
+Json timeOf(std::string_view message, bool micro) {
+  std::int64_t seconds = 0;
+  std::int64_t nanos = 0;
+  Reader reader(message);
+  while (reader.next()) {
+    if (reader.field() == 1) seconds = static_cast<std::int64_t>(reader.number());
+    if (reader.field() == 2) nanos = static_cast<std::int64_t>(reader.number());
+  }
+  // The zero time of Go (year 1) stands for none.
+  if (message.empty() || seconds <= -62135596800) return nullptr;
+  const std::time_t t = seconds;
+  std::tm tm{};
+  gmtime_r(&t, &tm);
+  char text[48];
+  std::size_t n = std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+  std::string out(text, n);
+  if (micro) {
+    n = static_cast<std::size_t>(
+        snprintf(text, sizeof(text), ".%06d", static_cast<int>(nanos / 1000)));
+    out.append(text, n);
+  }
+  return out + "Z";
+}
+
+// Fields that are pointers in Go: a zero in them was set on purpose. The encoding writes all other
+// zeroes too, where JSON leaves them out.
+bool isPointer(const std::string& field) {
+  static const std::set<std::string> pointers = {"replicas",
+                                                 "revisionHistoryLimit",
+                                                 "terminationGracePeriodSeconds",
+                                                 "runAsUser",
+                                                 "runAsGroup",
+                                                 "fsGroup",
+                                                 "runAsNonRoot",
+                                                 "defaultMode",
+                                                 "mode",
+                                                 "optional",
+                                                 "priority",
+                                                 "automountServiceAccountToken",
+                                                 "enableServiceLinks",
+                                                 "allowPrivilegeEscalation",
+                                                 "privileged",
+                                                 "readOnlyRootFilesystem",
+                                                 "immutable",
+                                                 "ready",
+                                                 "serving",
+                                                 "terminating",
+                                                 "controller",
+                                                 "blockOwnerDeletion",
+                                                 "gracePeriodSeconds",
+                                                 "orphanDependents",
+                                                 "allocateLoadBalancerNodePorts",
+                                                 "tolerationSeconds",
+                                                 "emptyDir",
+                                                 "securityContext",
+                                                 "selector",
+                                                 "podSelector",
+                                                 "value"};
+  return pointers.contains(field);
+}
+
+Json decodeMessage(std::string_view name, std::string_view data, bool top);
+
+/// Puts one occurrence of a field into `object`.
+void put(Json& object, const BuiltinField& field, std::string_view type, const Reader& reader) {
+  const auto text = [&] { return std::string(reader.bytes()); };
+  const std::string& name = field.name;
+  switch (type.front()) {
+    case 's':
+      if (!reader.bytes().empty()) object[name] = text();
+      break;
+    case 'b':
+      if (reader.number() != 0 || isPointer(name)) object[name] = reader.number() != 0;
+      break;
+    case 'i':
+    case 'l': {
+      const auto value = static_cast<std::int64_t>(reader.number());
+      if (value != 0 || isPointer(name)) object[name] = value;
+      break;
+    }
+    case 't':
+    case 'u':
+      if (Json time = timeOf(reader.bytes(), type.front() == 'u'); !time.is_null())
+        object[name] = time;
+      break;
+    case 'y':
+      object[name] = base64(reader.bytes());
+      break;
+    case 'q': {
+      Reader inner(reader.bytes());
+      while (inner.next()) {
+        if (inner.field() == 1) object[name] = std::string(inner.bytes());
+      }
+      break;
+    }
+    case 'x': {
+      std::uint64_t kind = 0;
+      std::int64_t number = 0;
+      std::string word;
+      Reader inner(reader.bytes());
+      while (inner.next()) {
+        if (inner.field() == 1) kind = inner.number();
+        if (inner.field() == 2) number = static_cast<std::int64_t>(inner.number());
+        if (inner.field() == 3) word = inner.bytes();
+      }
+      if (kind == 1) {
+        object[name] = word;
+      } else if (number != 0 || name != "targetPort") {
+        object[name] = number;
+      }
+      break;
+    }
+    case '{': {
+      BuiltinField entry;
+      Json pair = Json::object();
+      Reader inner(reader.bytes());
+      std::string key;
+      const std::string_view valueType = type.substr(1, type.size() - 2);
+      while (inner.next()) {
+        if (inner.field() == 1) key = inner.bytes();
+        if (inner.field() != 2) continue;
+        entry.name = "value";
+        put(pair, entry, valueType, inner);
+      }
+      if (!pair.contains("value")) pair["value"] = "";
+      object[name][key] = pair["value"];
+      break;
+    }
+    case '[': {
+      const std::string_view list = type.substr(1, type.size() - 2);
+      Json holder = Json::object();
+      BuiltinField item;
+      item.name = "value";
+      put(holder, item, list.substr(0, list.find('|')), reader);
+      object[name].push_back(holder.contains("value") ? holder["value"] : Json(""));
+      break;
+    }
+    case '*':
+      throw unsupported("the field " + name);
+    default: {
+      Json value = decodeMessage(type, reader.bytes(), false);
+      if (!value.empty() || isPointer(name)) object[name] = std::move(value);
+    }
+  }
+}
+
+void decodeInto(Json& object, const std::vector<BuiltinField>& fields, std::string_view data,
+                const std::vector<int>& prefix) {
+  Reader reader(data);
+  while (reader.next()) {
+    std::vector<int> path = prefix;
+    path.push_back(reader.field());
+    bool embedded = false;
+    for (const BuiltinField& field : fields) {
+      if (field.protobuf == path) {
+        put(object, field, field.type, reader);
+      } else if (field.protobuf.size() > path.size() &&
+                 std::equal(path.begin(), path.end(), field.protobuf.begin())) {
+        embedded = true;
+      }
+    }
+    if (embedded) decodeInto(object, fields, reader.bytes(), path);
+  }
+}
+
+Json decodeMessage(std::string_view name, std::string_view data, bool top) {
+  const std::vector<BuiltinField>& fields = builtinFields(name);
+  if (!data.empty() && std::all_of(fields.begin(), fields.end(),
+                                   [](const BuiltinField& f) { return f.protobuf.empty(); })) {
+    throw unsupported(std::string(name));
+  }
+  Json object = Json::object();
+  decodeInto(object, fields, data, {});
+  if (top) {
+    Reader reader(data);
+    while (reader.next()) {
+      if (reader.field() == 1)
+        object["metadata"] = decodeMessage("ObjectMeta", reader.bytes(), false);
+    }
+  }
+  return object;
+}
+
+}  // namespace
+
+Json decodeProtobuf(std::string_view body) {
+  if (!body.starts_with(kMagic)) throw malformed("it does not begin with k8s\\0");
+  Reader reader(body.substr(kMagic.size()));
+  std::string apiVersion;
+  std::string kind;
+  std::string_view raw;
+  while (reader.next()) {
+    if (reader.field() == 1) {
+      Reader meta(reader.bytes());
+      while (meta.next()) {
+        if (meta.field() == 1) apiVersion = meta.bytes();
+        if (meta.field() == 2) kind = meta.bytes();
+      }
+    } else if (reader.field() == 2) {
+      raw = reader.bytes();
+    }
+  }
+  std::string name = kind;
+  if (kind == "EndpointSlice" && apiVersion == "discovery.k8s.io/v1beta1")
+    name = "EndpointSliceV1beta1";
+  if (kind == "Event" && apiVersion == "events.k8s.io/v1") name = "EventV1";
+  if (!hasBuiltin(name)) throw unsupported(apiVersion + " " + kind);
+  // Types with no ObjectMeta in field 1.
+  const bool top = kind != "DeleteOptions";
+  Json object = decodeMessage(name, raw, top);
+  object["apiVersion"] = apiVersion;
+  object["kind"] = kind;
+  return object;
+}
+
+}  // namespace pointsman::e2e
