@@ -175,7 +175,7 @@ class EndpointSliceDecoder {
 
   // The index of the set of names in a list of {name: …}; 0 for an empty list.
   uint16_t HintSet(Value value) {
-    std::vector<std::string>& names = scratch_names_;
+    std::vector<InternedString>& names = scratch_names_;
     names.clear();
     reader_.Array(value, [&](Value element) {
       reader_.Object(element, [&](std::string_view key, Value name) {
@@ -244,7 +244,7 @@ class EndpointSliceDecoder {
   JsonReader reader_;
   bool unknown_type_ = false;
   std::string first_bad_address_;
-  std::vector<std::string> scratch_names_;
+  std::vector<InternedString> scratch_names_;
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kube/net/ip_address.h"
+#include "kube/objects/interned_string.h"
 #include "kube/objects/service.h"
 
 namespace pointsman::kube {
@@ -28,28 +29,29 @@ struct Endpoint {
 };
 
 struct EndpointPort {
-  std::string name;
+  InternedString name;
   Protocol protocol = Protocol::kTcp;
   uint16_t port = 0;  // 0: the API's null, "all ports": not usable by a proxy
 };
 
 struct EndpointSlice {
-  std::string ns;
+  InternedString ns;
   std::string name;
   std::string resource_version;
   std::string service_name;  // label kubernetes.io/service-name; "" if none
   bool headless_label = false;
-  std::string service_proxy_name;
+  InternedString service_proxy_name;
   bool has_service_proxy_name = false;  // the label is there, be it with an empty value
   net::Family family = net::Family::kIPv4;
   bool fqdn = false;  // addressType FQDN: nothing to proxy
   std::vector<EndpointPort> ports;
   std::vector<Endpoint> endpoints;
-  std::vector<std::string> strings{""};                 // each node name and zone once
-  std::vector<std::vector<std::string>> hint_sets{{}};  // each set of hints once
+  std::vector<InternedString> strings{""};  // each node name and zone once
+  // Each set of hints once, sorted; the first is the empty one.
+  std::vector<std::vector<InternedString>> hint_sets{{}};
   std::vector<std::string> problems;
 
-  std::string Key() const { return ns + "/" + name; }
+  std::string Key() const { return ns.str() + "/" + name; }
 };
 
 // As DecodeService. v1beta1's topology map gives nodeName and zone.

@@ -13,6 +13,7 @@
 #include <simdjson.h>
 
 #include "kube/net/ip_address.h"
+#include "kube/objects/interned_string.h"
 
 namespace pointsman::kube {
 
@@ -69,6 +70,9 @@ class JsonReader {
 
   void Assign(Value value, std::string& target) {
     if (const auto text = String(value)) target.assign(*text);
+  }
+  void Assign(Value value, InternedString& target) {
+    if (const auto text = String(value)) target = *text;
   }
   void Assign(Value value, bool& target) {
     if (const auto flag = Bool(value)) target = *flag;

@@ -242,7 +242,7 @@ class ServiceDecoder {
   Service& service_;
   JsonReader reader_;
   std::vector<net::IpAddress> single_cluster_ip_;
-  std::string old_topology_mode_;
+  InternedString old_topology_mode_;
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kube/net/ip_address.h"
+#include "kube/objects/interned_string.h"
 
 namespace pointsman::kube {
 
@@ -21,7 +22,7 @@ std::string_view ToString(ServiceType type);
 enum class TrafficPolicy : uint8_t { kCluster, kLocal };
 
 struct ServicePort {
-  std::string name;  // may be ""
+  InternedString name;  // may be ""
   Protocol protocol = Protocol::kTcp;
   uint16_t port = 0;
   uint16_t node_port = 0;  // 0: none
@@ -33,7 +34,7 @@ struct LoadBalancerIngress {
 };
 
 struct Service {
-  std::string ns;
+  InternedString ns;
   std::string name;
   std::string uid;
   std::string resource_version;
@@ -53,18 +54,18 @@ struct Service {
   TrafficPolicy internal_traffic_policy = TrafficPolicy::kCluster;
   uint16_t health_check_node_port = 0;
   bool publish_not_ready_addresses = false;
-  std::string traffic_distribution;  // "" or "PreferClose", "PreferSameZone", "PreferSameNode"
-  std::string topology_mode;  // annotation service.kubernetes.io/topology-mode (or -aware-hints)
-  std::string service_proxy_name;       // label service.kubernetes.io/service-proxy-name
+  InternedString traffic_distribution;  // "" or "PreferClose", "PreferSameZone", "PreferSameNode"
+  InternedString topology_mode;  // annotation service.kubernetes.io/topology-mode (or -aware-hints)
+  InternedString service_proxy_name;    // label service.kubernetes.io/service-proxy-name
   bool has_service_proxy_name = false;  // the label is there, be it with an empty value
   bool headless_label = false;          // label service.kubernetes.io/headless present
-  std::string ipvs_scheduler;           // annotation pointsman.io/ipvs-scheduler
-  std::string ipvs_scheduler_flags;     // annotation pointsman.io/ipvs-scheduler-flags
+  InternedString ipvs_scheduler;        // annotation pointsman.io/ipvs-scheduler
+  InternedString ipvs_scheduler_flags;  // annotation pointsman.io/ipvs-scheduler-flags
   // Values that were not understood ("spec.externalIPs[0]: not an IP address: …"); the rest is
   // used.
   std::vector<std::string> problems;
 
-  std::string Key() const { return ns + "/" + name; }
+  std::string Key() const { return ns.str() + "/" + name; }
 };
 
 // Throws std::invalid_argument when the text is no Service object. An unusable single value is left

@@ -69,8 +69,11 @@ bool IsUsable(const kube::EndpointSlice& slice, net::Family family) {
 
 bool HasHint(const kube::EndpointSlice& slice, uint16_t set, std::string_view name) {
   if (set == 0 || name.empty()) return false;
-  const std::vector<std::string>& names = slice.hint_sets[set];
-  return std::binary_search(names.begin(), names.end(), name);
+  const std::vector<kube::InternedString>& names = slice.hint_sets[set];
+  const auto found =
+      std::lower_bound(names.begin(), names.end(), name,
+                       [](std::string_view one, std::string_view other) { return one < other; });
+  return found != names.end() && *found == name;
 }
 
 bool IsLocal(const kube::EndpointSlice& slice, const kube::Endpoint& endpoint,

@@ -140,7 +140,7 @@ struct SliceBuilder {
     }
     return endpoint;
   }
-  uint16_t Hints(std::vector<std::string> names) {
+  uint16_t Hints(std::vector<kube::InternedString> names) {
     slice.hint_sets.push_back(std::move(names));
     return static_cast<uint16_t>(slice.hint_sets.size() - 1);
   }

@@ -48,8 +48,9 @@ struct SliceHash {
 };
 
 bool HasKey(const SlicePtr& slice, std::string_view key) {
-  return key.size() == slice->ns.size() + 1 + slice->name.size() && key.starts_with(slice->ns) &&
-         key[slice->ns.size()] == '/' && key.ends_with(slice->name);
+  const std::string& ns = slice->ns;
+  return key.size() == ns.size() + 1 + slice->name.size() && key.starts_with(ns) &&
+         key[ns.size()] == '/' && key.ends_with(slice->name);
 }
 
 struct SliceEqual {
@@ -109,13 +110,13 @@ class ModelBuilder::Impl {
       throw std::invalid_argument("EndpointSlice " + slice->Key() + " was given as " + key);
     }
     if (const auto found = slices_.find(std::string_view(key)); found != slices_.end()) {
-      ServiceState& state = *Find((*found)->ns + "/" + (*found)->service_name);
+      ServiceState& state = *Find((*found)->ns.str() + "/" + (*found)->service_name);
       std::erase(state.slices, *found);
       MarkDirty(state);
       slices_.erase(found);
     }
     if (!slice || !IsOurs(*slice)) return;
-    ServiceState& state = StateOf(slice->ns + "/" + slice->service_name);
+    ServiceState& state = StateOf(slice->ns.str() + "/" + slice->service_name);
     state.slices.push_back(slice);
     MarkDirty(state);
     slices_.insert(std::move(slice));
@@ -215,8 +216,9 @@ class ModelBuilder::Impl {
 
   bool IsOurs(const kube::Service& service) const {
     if (service.headless_label) return false;
-    return service_proxy_name_.empty() ? !service.has_service_proxy_name
-                                       : service.service_proxy_name == service_proxy_name_;
+    return service_proxy_name_.empty()
+               ? !service.has_service_proxy_name
+               : service.service_proxy_name == std::string_view(service_proxy_name_);
   }
 
   // kube-proxy selects slices by the labels too. A proxy with a name of its own does not insist:
