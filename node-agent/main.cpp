@@ -4,6 +4,7 @@
 #include <cctype>
 #include <climits>
 #include <cstdlib>
+#include <fstream>
 
 #include <unistd.h>
 
@@ -35,6 +36,27 @@ std::string NodeName(const Options& options) {
   return name;
 }
 
+// What the file says of the process; a flag that was given goes first.
+void UseProcessSettings(const KubeProxyConfiguration& file, Options& options) {
+  const Options defaults;
+  if (options.node_name.empty()) options.node_name = file.hostname_override;
+  if (options.kubeconfig.empty()) options.kubeconfig = file.kubeconfig;
+  if (options.metrics_bind_address == defaults.metrics_bind_address) {
+    options.metrics_bind_address = file.metrics_bind_address;
+  }
+  if (options.healthz_bind_address == defaults.healthz_bind_address) {
+    options.healthz_bind_address = file.healthz_bind_address;
+  }
+  for (const std::string& note : file.notes)
+    spdlog::warn("{}", note);
+  if (file.oom_score_adj) {
+    std::ofstream adjust("/proc/self/oom_score_adj");
+    if (!(adjust << *file.oom_score_adj << std::flush)) {
+      spdlog::warn("oomScoreAdj {} could not be set", *file.oom_score_adj);
+    }
+  }
+}
+
 int Main(int argc, char** argv) {
   Options options;
   if (const auto code = ParseOptions(argc, argv, options)) return *code;
@@ -43,12 +65,12 @@ int Main(int argc, char** argv) {
   if (options.cleanup) return RunCleanup(options);
 
   const kube::Termination termination;
-  options.node_name = NodeName(options);
   std::optional<KubeProxyConfiguration> standalone;
   if (!options.config.empty()) {
     standalone = LoadKubeProxyConfiguration(options.config);
     UseProcessSettings(*standalone, options);
   }
+  options.node_name = NodeName(options);
   kube::Config api = kube::LoadConfig(options.kubeconfig);
   api.user_agent = std::string("pointsman-node-agent/") + kVersion;
   spdlog::info("pointsman-node-agent {} on node {}, API server {}{}", kVersion, options.node_name,

@@ -4,13 +4,14 @@
 
 #include "kube/cache/informer.h"
 #include "kube/client/discovery.h"
+#include "kube/events/event_recorder.h"
 #include "kube/serve/http_server.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/agent/metrics.h"
 #include "node-agent/agent/node_addresses.h"
 #include "node-agent/agent/node_sysctls.h"
 #include "node-agent/agent/version.h"
-#include "node-agent/conntrack/stale_entries.h"
+#include "node-agent/conntrack/stale_flows.h"
 #include "node-agent/health/proxy_health.h"
 #include "node-agent/model/model_builder.h"
 #include "node-agent/status/status_builder.h"
@@ -54,6 +55,7 @@ class Agent::Impl {
       : options_(std::move(options)),
         standalone_(std::move(standalone)),
         client_(std::shared_ptr<kube::Transport>(kube::MakeTransport(api))),
+        events_(client_, "pointsman-node-agent", options_.node_name),
         metrics_(kVersion),
         health_(std::chrono::seconds(60)),
         environment_(options_.modules_root.string(), api.server),
@@ -216,8 +218,16 @@ class Agent::Impl {
 
   void RefreshAddresses() {
     try {
+      const std::vector<HostAddress> addresses = addresses_.Read();
       model_.SetNodeNetwork(
-          addresses_.Network(options_.node_name, proxy_->spec.settings, node_.get()));
+          ChooseNodeNetwork(options_.node_name, addresses, proxy_->spec.settings, node_.get()));
+      // A Service that takes the API server's address would cut this node off from it
+      // (kubernetes#66966). Where the API server runs on this node it may share the address.
+      std::unordered_set<net::IpAddress> protected_addresses;
+      if (const auto server = environment_.ApiServerAddress()) protected_addresses.insert(*server);
+      for (const HostAddress& own : addresses)
+        protected_addresses.erase(own.address);
+      model_.SetProtectedAddresses(std::move(protected_addresses));
     } catch (const std::exception& error) {
       spdlog::error("this node's addresses could not be read: {}", error.what());
     }
@@ -226,6 +236,7 @@ class Agent::Impl {
   void Program(const ChangeBatch& batch, Clock::time_point started) {
     const ModelDelta delta = model_.Update();
     const ServiceModel& model = model_.model();
+    TellProblems();
     const uint64_t full_before = modes_.state().full_syncs;
     const uint64_t partial_before = modes_.state().syncs;
     if (proxy_->spec.removed) {
@@ -251,7 +262,7 @@ class Agent::Impl {
     }
     apply_ = false;
     if (!proxy_->spec.removed) modes_.Tick(model);
-    if (!delta.changes.empty()) CleanConntrack(delta);
+    if (!delta.changes.empty()) CleanConntrack(model, delta);
 
     const bool full = modes_.state().full_syncs != full_before;
     const bool wrote = full || modes_.state().syncs != partial_before;
@@ -266,12 +277,32 @@ class Agent::Impl {
     CheckCandidate();
   }
 
-  void CleanConntrack(const ModelDelta& delta) {
+  void CleanConntrack(const ServiceModel& model, const ModelDelta& delta) {
     try {
-      stale_entries_.Clean(delta);
+      const StaleFlows::Result result = stale_flows_.Clean(model, delta);
+      for (const SyncProblem& problem : result.sync.problems) {
+        spdlog::error("stale flow {}: {}", problem.object, problem.message);
+      }
     } catch (const std::exception& error) {
       spdlog::error("stale connection tracking entries could not be removed: {}", error.what());
     }
+  }
+
+  // Objects that cannot be served as they are written: an Event on each, once, since the person who
+  // wrote the Service looks there and not into this log.
+  void TellProblems() {
+    std::vector<ModelProblem> problems = model_.problems();
+    if (problems == told_problems_) return;
+    for (const ModelProblem& problem : problems) {
+      if (std::binary_search(told_problems_.begin(), told_problems_.end(), problem)) continue;
+      spdlog::warn("{} {}: {}", problem.kind, problem.key, problem.message);
+      const size_t slash = problem.key.find('/');
+      events_.Emit({problem.kind == "Service" ? "v1" : slices_resource_.ApiVersion(), problem.kind,
+                    problem.key.substr(0, slash), problem.key.substr(slash + 1), ""},
+                   kube::EventType::kWarning, "NotServedAsWritten",
+                   options_.node_name + ": " + problem.message);
+    }
+    told_problems_ = std::move(problems);
   }
 
   // The operator asks what a revision would do here before it changes any node.
@@ -362,6 +393,7 @@ class Agent::Impl {
   const Options options_;
   const std::optional<KubeProxyConfiguration> standalone_;
   kube::Client client_;
+  kube::EventRecorder events_;
   Metrics metrics_;
   ProxyHealth health_;
   ChangeInbox inbox_;
@@ -371,7 +403,8 @@ class Agent::Impl {
   ModeController modes_;
   ModelBuilder model_;
   NodeAddresses addresses_;
-  StaleEntries stale_entries_;
+  StaleFlows stale_flows_;
+  std::vector<ModelProblem> told_problems_;  // sorted
   const std::string kernel_release_;
   std::shared_ptr<const kube::NodeProxy> proxy_;
   std::shared_ptr<const kube::Node> node_;

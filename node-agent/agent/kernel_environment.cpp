@@ -95,6 +95,11 @@ SyncResult KernelEnvironment::RemoveBase(const kube::ProxySettings& settings) {
   }
 }
 
+std::optional<net::IpAddress> KernelEnvironment::ApiServerAddress() const {
+  if (!api_server_) return std::nullopt;
+  return api_server_->address;
+}
+
 std::vector<std::string> KernelEnvironment::PassingProbes(const ServiceModel& model) {
   std::vector<Probe> probes;
   if (api_server_) probes.push_back(*api_server_);

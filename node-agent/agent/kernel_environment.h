@@ -29,6 +29,8 @@ class KernelEnvironment final : public ModeEnvironment {
   SyncResult EnsureBase(const kube::ProxySettings& settings) override;
   SyncResult RemoveBase(const kube::ProxySettings& settings) override;
   std::vector<std::string> PassingProbes(const ServiceModel& model) override;
+  // The API server's address, if it is known as one and not by name.
+  std::optional<net::IpAddress> ApiServerAddress() const;
   std::chrono::steady_clock::time_point Now() override { return std::chrono::steady_clock::now(); }
 
  private:

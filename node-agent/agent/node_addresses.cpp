@@ -8,8 +8,6 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include "node-agent/model/node_network.h"
-
 namespace pointsman::agent {
 
 NodeAddresses::NodeAddresses(std::function<void()> changed)
@@ -41,13 +39,12 @@ void NodeAddresses::Watch(std::stop_token stop) {
   }
 }
 
-NodeNetwork NodeAddresses::Network(const std::string& node_name,
-                                   const kube::ProxySettings& settings, const kube::Node* node) {
+std::vector<HostAddress> NodeAddresses::Read() {
   std::vector<HostAddress> addresses;
   for (const netlink::InterfaceAddress& address : netlink::InterfaceAddresses(socket_)) {
     addresses.push_back({address.address, address.prefix_length, address.interface_name});
   }
-  return ChooseNodeNetwork(node_name, addresses, settings, node);
+  return addresses;
 }
 
 }  // namespace pointsman::agent

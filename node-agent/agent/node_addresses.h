@@ -1,14 +1,11 @@
-// This node's interface addresses: which of them answer node ports, and when they change.
+// This node's interface addresses, and when they change.
 #pragma once
 
 #include <functional>
-#include <memory>
-#include <string>
 #include <thread>
+#include <vector>
 
-#include "kube/objects/node.h"
-#include "kube/pointsman/proxy_settings.h"
-#include "node-agent/model/service_model.h"
+#include "node-agent/model/node_network.h"
 #include "node-agent/netlink/address.h"
 
 namespace pointsman::agent {
@@ -20,9 +17,8 @@ class NodeAddresses {
   explicit NodeAddresses(std::function<void()> changed);
   ~NodeAddresses();  // stops and joins
 
-  // Reads the interfaces now. `node` may be null. Throws std::system_error. One caller at a time.
-  NodeNetwork Network(const std::string& node_name, const kube::ProxySettings& settings,
-                      const kube::Node* node);
+  // Reads the interfaces now. Throws std::system_error. One caller at a time.
+  std::vector<HostAddress> Read();
 
  private:
   void Watch(std::stop_token stop);
