@@ -274,7 +274,7 @@ void Demo::Keep() {
       "\nThe cluster stays until Ctrl-C. In another terminal:\n\n"
       "  export KUBECONFIG=%s\n"
       "  kubectl get pxc,npx\n\n",
-      world_.kubeconfig().c_str());
+      world_.cluster().Kubeconfig().c_str());
   std::fflush(stdout);
   signals_.Wait(std::chrono::milliseconds(-1));
 }

@@ -189,9 +189,9 @@ TEST_F(MigrationTest, KillingAnythingInTheMiddleLosesNothingAndConverges) {
 
   world_->Apply(Configuration("iptables"));
   when_any_node_runs("iptables");
-  world_->KillControlPlane();
+  world_->cluster().KillControlPlane();
   world_->KillAgent("node-2", SIGKILL);
-  world_->StartControlPlane();
+  world_->cluster().StartControlPlane();
   world_->StartAgent("node-2");
   world_->AwaitRollout("cluster", 120s);
   for (const Node& node : world_->cluster().nodes()) {

@@ -4,7 +4,6 @@
 #include <fstream>
 #include <netinet/in.h>
 #include <sstream>
-#include <sys/socket.h>
 #include <thread>
 
 #include <signal.h>
@@ -20,21 +19,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr char kNamespace[] = "pointsman-system";
 
-// A port of 127.0.0.1 that is free now.
-uint16_t FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
-      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-    throw std::system_error(errno, std::generic_category(), "a free port of 127.0.0.1");
-  }
-  close(fd);
-  return ntohs(address.sin_port);
-}
-
 std::string ReadFile(const fs::path& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -44,12 +28,6 @@ std::string ReadFile(const fs::path& path) {
 std::string Tail(const fs::path& path, size_t bytes = 3000) {
   const std::string text = ReadFile(path);
   return text.size() <= bytes ? text : "…" + text.substr(text.size() - bytes);
-}
-
-std::string KubectlPath() {
-  // Read by the single-threaded part of a test.
-  const char* path = std::getenv("POINTSMAN_KUBECTL");  // NOLINT(concurrency-mt-unsafe)
-  return path != nullptr && *path != '\0' ? path : "kubectl";
 }
 
 int64_t Number(const Json& object, const char* name) {
@@ -137,27 +115,20 @@ std::string LoadReport::Summary() const {
 
 World::World(WorldOptions options) : options_(std::move(options)) {}
 
-World::~World() {
-  // First what is in the sandbox's process namespace, or the sandbox cannot end.
-  operator_.Kill();
-  control_plane_.Kill();
-}
+World::~World() = default;
 
 void World::Start() {
   fs::create_directories(options_.dir);
   ClusterOptions cluster;
   cluster.dir = options_.dir;
   cluster.nodes = options_.nodes;
+  cluster.control_plane_args = {"--emulate-version", options_.kubernetes_version};
   cluster_ = std::make_unique<Cluster>(std::move(cluster));
   cluster_->Start();
-
-  port_ = FreePort();
-  host_url_ = fmt::format("https://127.0.0.1:{}", port_);
-  cluster_url_ = fmt::format("https://{}:6443", Cluster::kControlPlaneAddress);
-  StartControlPlane();
-  kubeconfig_ = MintKubeconfig("admin", {"system:masters"}, host_url_, "kubeconfig");
-  api_ = std::make_shared<kube::Client>(
-      std::shared_ptr<kube::Transport>(kube::MakeTransport(kube::LoadKubeconfig(kubeconfig_))));
+  cluster_->StartControlPlane();
+  const kube::Config admin = kube::LoadKubeconfig(cluster_->Kubeconfig());
+  api_ =
+      std::make_shared<kube::Client>(std::shared_ptr<kube::Transport>(kube::MakeTransport(admin)));
 
   const fs::path source = options_.source_dir;
   MustKubectl({"apply", "-f", source / "manifests/base/namespace.yaml"});
@@ -169,13 +140,14 @@ void World::Start() {
                "-f", source / "manifests/base/rbac-operator.yaml", "-f",
                source / "manifests/base/rbac-node-agent.yaml"});
   // The programs are who their service accounts are: their RBAC is what is enforced.
-  const std::string accounts = std::string("system:serviceaccounts:") + kNamespace;
-  MintKubeconfig(std::string("system:serviceaccount:") + kNamespace + ":pointsman-operator",
-                 {"system:serviceaccounts", accounts, "system:authenticated"}, host_url_,
-                 "operator.kubeconfig");
-  MintKubeconfig(std::string("system:serviceaccount:") + kNamespace + ":pointsman-node-agent",
-                 {"system:serviceaccounts", accounts, "system:authenticated"}, cluster_url_,
-                 "agent.kubeconfig");
+  MintKubeconfig("pointsman-operator", admin.server, options_.dir / "operator.kubeconfig");
+  MintKubeconfig("pointsman-node-agent",
+                 fmt::format("https://{}:{}", Cluster::kControlPlaneAddress, Cluster::kApiPort),
+                 options_.dir / "agent.kubeconfig");
+  RegisterNodes();
+}
+
+void World::RegisterNodes() {
   for (const Node& node : cluster_->nodes()) {
     Json object = {
         {"apiVersion", "v1"},
@@ -200,69 +172,33 @@ void World::Start() {
   }
 }
 
-std::string World::MintKubeconfig(const std::string& user, const std::vector<std::string>& groups,
-                                  const std::string& server, const std::string& file) {
-  const fs::path out = options_.dir / file;
+void World::MintKubeconfig(const std::string& account, const std::string& server,
+                           const fs::path& file) {
   SpawnOptions mint;
   mint.argv = {cluster_->Program("pointsman-control-plane"),
                "kubeconfig",
                "--pki-dir",
                options_.dir / "pki",
                "--user",
-               user,
+               fmt::format("system:serviceaccount:{}:{}", kNamespace, account),
+               "--group",
+               "system:serviceaccounts",
+               "--group",
+               std::string("system:serviceaccounts:") + kNamespace,
                "--server",
                server,
                "--out",
-               out};
-  for (const std::string& group : groups) {
-    mint.argv.emplace_back("--group");
-    mint.argv.push_back(group);
-  }
+               file};
   const RunResult result = Run(mint);
-  if (result.exit != 0) throw std::runtime_error("minting " + file + ": " + result.out);
-  return out;
-}
-
-Process World::SpawnProgram(const std::vector<std::string>& argv, const std::string& log) {
-  SpawnOptions spawn;
-  spawn.argv = argv;
-  spawn.log = options_.dir / log;
-  // In the sandbox's process namespace it ends with the sandbox, whatever happens to us.
-  spawn.pid_ns = cluster_->sandbox().pid_ns();
-  return Spawn(spawn);
-}
-
-void World::StartControlPlane() {
-  const fs::path ready = options_.dir / "control-plane.ready";
-  fs::remove(ready);
-  control_plane_ =
-      SpawnProgram({cluster_->Program("pointsman-control-plane"), "--data-dir",
-                    options_.dir / "api-data", "--pki-dir", options_.dir / "pki", "--listen",
-                    fmt::format("127.0.0.1:{}", port_), "--listen",
-                    fmt::format("{}@{}:6443", cluster_->sandbox().NetworkNamespacePath(),
-                                Cluster::kControlPlaneAddress),
-                    "--san", "127.0.0.1", "--san", Cluster::kControlPlaneAddress,
-                    "--emulate-version", options_.kubernetes_version, "--ready-file", ready},
-                   "control-plane.log");
-  Await(
-      "the control plane serves", [&] { return fs::exists(ready) || !control_plane_.Running(); },
-      std::chrono::seconds(20), [&] { return Tail(options_.dir / "control-plane.log"); });
-  if (!control_plane_.Running()) {
-    throw std::runtime_error("the control plane ended: " + control_plane_.HowEnded() + "\n" +
-                             Tail(options_.dir / "control-plane.log"));
-  }
-}
-
-void World::KillControlPlane() {
-  control_plane_.Kill();
+  if (result.exit != 0) throw std::runtime_error("minting " + file.string() + ": " + result.out);
 }
 
 void World::StartOperator() {
-  operator_ = SpawnProgram(
+  operator_ = cluster_->StartProgram(
       {cluster_->Program("pointsman-operator"), "--kubeconfig",
-       options_.dir / "operator.kubeconfig", "--namespace", kNamespace, "--leader-elect=false",
+       options_.dir / "operator.kubeconfig", "--namespace", kNamespace,
        "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0"},
-      "operator.log");
+      options_.dir / "operator.log");
 }
 
 void World::KillOperator() {
@@ -394,19 +330,11 @@ void World::AwaitLoadRunning(const Load& load) {
       std::chrono::seconds(20), [&] { return Tail(load.log_path); });
 }
 
-RunResult World::Kubectl(std::vector<std::string> args, const std::string& input) {
-  SpawnOptions options;
-  options.argv = {KubectlPath(), "--kubeconfig", kubeconfig_, "--cache-dir",
-                  options_.dir / "kubectl-cache"};
-  options.argv.insert(options.argv.end(), args.begin(), args.end());
-  return Run(std::move(options), input);
-}
-
 std::string World::MustKubectl(std::vector<std::string> args, const std::string& input) {
   std::string command = "kubectl";
   for (const std::string& arg : args)
     command += " " + arg;
-  const RunResult result = Kubectl(std::move(args), input);
+  const RunResult result = cluster_->Kubectl(std::move(args), input);
   if (result.exit != 0) {
     throw std::runtime_error(
         fmt::format("{}: exit status {}\n{}", command, result.exit, result.out));

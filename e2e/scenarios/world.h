@@ -47,16 +47,12 @@ class World {
 
   Cluster& cluster() { return *cluster_; }
   kube::Client& api() { return *api_; }
-  const std::filesystem::path& kubeconfig() const { return kubeconfig_; }
 
-  // Real kubectl against the control plane.
-  RunResult Kubectl(std::vector<std::string> args, const std::string& input = "");
-  // The same, and it must succeed: throws with what it printed. Returns what it printed.
+  // Real kubectl against the control plane that must succeed: throws with what it printed. Returns
+  // what it printed.
   std::string MustKubectl(std::vector<std::string> args, const std::string& input = "");
   void Apply(const std::string& yaml);  // kubectl apply -f -
 
-  void StartControlPlane();
-  void KillControlPlane();  // -9
   void StartOperator();
   void KillOperator();  // -9
   void StartAgent(const std::string& node);
@@ -108,18 +104,13 @@ class World {
   void AwaitMode(const std::string& node, const std::string& mode, std::chrono::seconds timeout);
 
  private:
-  std::string MintKubeconfig(const std::string& user, const std::vector<std::string>& groups,
-                             const std::string& server, const std::string& file);
-  Process SpawnProgram(const std::vector<std::string>& argv, const std::string& log);
+  void MintKubeconfig(const std::string& account, const std::string& server,
+                      const std::filesystem::path& file);
+  void RegisterNodes();
 
   WorldOptions options_;
   std::unique_ptr<Cluster> cluster_;
-  std::filesystem::path kubeconfig_;
-  std::string host_url_;
-  std::string cluster_url_;
-  uint16_t port_ = 0;
   std::shared_ptr<kube::Client> api_;
-  Process control_plane_;
   Process operator_;
   std::map<std::string, pid_t> agents_;
   std::map<std::string, int> next_pod_;  // per node: the last part of the next pod's address

@@ -438,13 +438,23 @@ void Cluster::KillControlPlane() {
   control_plane_.Kill();
 }
 
+namespace {
+
+// $POINTSMAN_KUBECTL (the scripts fetch one: a fresh machine has none), else the one in PATH.
+std::string KubectlProgram() {
+  const char* const path = std::getenv("POINTSMAN_KUBECTL");  // NOLINT(concurrency-mt-unsafe)
+  return path != nullptr && *path != '\0' ? path : "kubectl";
+}
+
+}  // namespace
+
 RunResult Cluster::Kubectl(std::vector<std::string> args, const std::string& input,
                            std::chrono::milliseconds timeout) const {
   SpawnOptions spawn;
   spawn.argv = std::move(args);
   // Its discovery cache is by host and port, which other clusters have used before.
   spawn.argv.insert(spawn.argv.begin(),
-                    {"kubectl", "--cache-dir", (options_.dir / "kubectl-cache").string()});
+                    {KubectlProgram(), "--cache-dir", (options_.dir / "kubectl-cache").string()});
   spawn.env["KUBECONFIG"] = Kubeconfig();
   return Run(spawn, input, timeout);
 }
