@@ -39,16 +39,17 @@ TEST(InternedString, EmptyIsNothing) {
 
 TEST(InternedString, ManyThreads) {
   const size_t before = InternedString::Count();
-  std::vector<std::jthread> threads;
-  for (int t = 0; t < 4; ++t) {
-    threads.emplace_back([] {
-      for (int i = 0; i < 20'000; ++i) {
-        const InternedString a(std::to_string(i % 7));
-        const InternedString b = a;
-        if (b.str() != std::to_string(i % 7)) std::abort();
-      }
-    });
-  }
+  const auto work = [] {
+    for (int i = 0; i < 20'000; ++i) {
+      const InternedString a(std::to_string(i % 7));
+      InternedString b = a;
+      b = InternedString(std::to_string(i % 5));
+      if (a.str() != std::to_string(i % 7) || b.str() != std::to_string(i % 5)) std::abort();
+    }
+  };
+  std::vector<std::jthread> threads(4);
+  for (std::jthread& thread : threads)
+    thread = std::jthread(work);
   threads.clear();
   EXPECT_EQ(InternedString::Count(), before);
 }
