@@ -1,0 +1,107 @@
+// What the API server and the operator refuse, and that the manifests are accepted.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "e2e/scenarios/world.h"
+
+namespace pointsman::e2e {
+namespace {
+
+using std::chrono_literals::operator""s;
+
+class AdmissionTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string missing = MissingForACluster(); !missing.empty()) {
+      GTEST_SKIP() << missing;
+    }
+  }
+  void Start(const std::string& version) {
+    WorldOptions options;
+    options.dir = std::filesystem::temp_directory_path() /
+                  fmt::format("pointsman-{}-{}", getpid(),
+                              testing::UnitTest::GetInstance()->current_test_info()->name());
+    options.source_dir = POINTSMAN_SOURCE_DIR;
+    options.kubernetes_version = version;
+    options.nodes = {ParseNode("netns")};
+    world_ = std::make_unique<World>(options);
+    world_->Start();
+  }
+  void TearDown() override {
+    if (world_ == nullptr) return;
+    const auto dir = world_->cluster().dir();
+    world_.reset();
+    if (!HasFailure()) std::filesystem::remove_all(dir);
+  }
+
+  static std::string Configuration(const std::string& spec) {
+    return "apiVersion: pointsman.io/v1alpha1\nkind: ProxyConfiguration\nmetadata: {name: "
+           "cluster}\n"
+           "spec: {" +
+           spec + "}\n";
+  }
+
+  std::unique_ptr<World> world_;
+};
+
+struct Bad {
+  const char* spec;
+  const char* field;  // that the refusal names
+};
+
+constexpr Bad kBad[] = {
+    {"mode: ebpf", "spec.mode"},
+    {"fallbackModes: [iptables]", "spec.mode"},
+    {"mode: ipvs, ipvs: {scheduler: fastest}", "spec.ipvs.scheduler"},
+    {"mode: ipvs, ipvs: {tcpTimeout: -1s}", "spec.ipvs.tcpTimeout"},
+    {"mode: ipvs, ipvs: {excludeCIDRs: [10.0.0.0/33]}", "spec.ipvs.excludeCIDRs"},
+    {"mode: ipvs, clusterCIDR: 10.244.0.0", "spec.clusterCIDR"},
+    {"mode: ipvs, nodePortAddresses: [primary, 10.0.0.0/8]", "nodePortAddresses"},
+    {"mode: ipvs, iptables: {masqueradeBit: 32}", "spec.iptables.masqueradeBit"},
+    {"mode: ipvs, rollout: {maxUnavailable: 200%}", "spec.rollout.maxUnavailable"},
+    {"mode: ipvs, schedular: rr", "schedular"},
+};
+
+TEST_F(AdmissionTest, BadConfigurationsAreRefusedWithTheFieldNamed) {
+  Start("1.35");
+  world_->Apply(Configuration("mode: iptables"));
+  const auto before = world_->ProxyConfiguration("cluster");
+  for (const Bad& bad : kBad) {
+    const RunResult result =
+        world_->cluster().Kubectl({"apply", "-f", "-"}, Configuration(bad.spec));
+    EXPECT_NE(result.exit, 0) << bad.spec << ": " << result.out;
+    EXPECT_NE(result.out.find(bad.field), std::string::npos) << bad.spec << ": " << result.out;
+  }
+  EXPECT_EQ(world_->ProxyConfiguration("cluster"), before);
+}
+
+TEST_F(AdmissionTest, WhatAnOlderServerLetsThroughTheOperatorRefuses) {
+  Start("1.20");
+  world_->StartOperator();
+  world_->Apply(Configuration("mode: ipvs, nodePortAddresses: [primary, 10.0.0.0/8]"));
+  world_->MustKubectl({"wait", "--for=condition=Accepted=false", "--timeout=20s", "pxc/cluster"});
+  const std::string text = world_->MustKubectl({"describe", "pxc", "cluster"});
+  EXPECT_NE(text.find("spec.nodePortAddresses"), std::string::npos) << text;
+  EXPECT_TRUE(world_->NodeProxy("node-1").is_null()) << "nothing is rolled out";
+}
+
+TEST_F(AdmissionTest, TheManifestsAreAcceptedByOldAndNew) {
+  for (const char* version : {"1.20", "1.35"}) {
+    Start(version);
+    const std::string source = POINTSMAN_SOURCE_DIR;
+    world_->MustKubectl({"apply", "-k", source + "/manifests/base"});
+    const std::string text = world_->MustKubectl(
+        {"get", "-n", "pointsman-system", "deployments,daemonsets,serviceaccounts", "-o", "name"});
+    for (const char* name : {"pointsman-operator", "pointsman-node-agent"}) {
+      EXPECT_NE(text.find(name), std::string::npos) << text;
+    }
+    for (const char* example : {"ipvs", "iptables", "ipvs-least-connection", "ipvs-pool"}) {
+      world_->MustKubectl(
+          {"apply", "-f", fmt::format("{}/crds/examples/{}.yaml", source, example)});
+    }
+    world_.reset();
+  }
+}
+
+}  // namespace
+}  // namespace pointsman::e2e
