@@ -29,7 +29,7 @@ inline constexpr int64_t kMaxConntrack = INT32_MAX;
 inline constexpr int64_t kMaxPriority = 1'000'000'000;
 
 inline constexpr size_t kMaxFallbackModes = 4;
-inline constexpr size_t kMaxExcludeCidrs = 256;
+inline constexpr size_t kMaxExcludeCidrs = 64;
 inline constexpr size_t kMaxNodePortAddresses = 64;
 inline constexpr size_t kMaxExtraModules = 64;
 inline constexpr size_t kMaxModuleName = 63;
@@ -44,7 +44,7 @@ inline constexpr Duration kMaxRolloutTime = std::chrono::hours(168);  // soak, m
 inline constexpr Duration kMinProgressDeadline = std::chrono::seconds(1);
 inline constexpr int64_t kMaxRevisionHistory = 100;
 inline constexpr size_t kMaxMatchLabels = 64;
-inline constexpr size_t kMaxMatchExpressions = 64;
-inline constexpr size_t kMaxMatchValues = 256;
+inline constexpr size_t kMaxMatchExpressions = 32;
+inline constexpr size_t kMaxMatchValues = 100;
 
 }  // namespace pointsman::kube::limits

@@ -55,6 +55,7 @@ ForName: name:s!#1
 EndpointPort: name:s#1 protocol:s#3 port:i#2 appProtocol:s#4
 EndpointSliceV1beta1: addressType:s!#4 endpoints:[EndpointV1beta1]#2 ports:[EndpointPort]#3
 EndpointV1beta1: addresses:[s|]!#1 conditions:EndpointConditions#2 hostname:s#3 targetRef:ObjectReference#4 topology:{s}#5 nodeName:s#6 hints:EndpointHints@21#7
+ControllerRevision: data:*#2 revision:l!#3
 Lease: spec:LeaseSpec#2
 LeaseSpec: holderIdentity:s#1 leaseDurationSeconds:i#2 acquireTime:u#3 renewTime:u#4 leaseTransitions:i#5 strategy:s@31#6 preferredHolder:s@31#7
 Event: involvedObject:ObjectReference!#2 reason:s#3 message:s#4 source:EventSource#5 firstTimestamp:t#6 lastTimestamp:t#7 count:i#8 type:s#9 eventTime:u#10 series:EventSeries#11 action:s#12 related:ObjectReference#13 reportingComponent:s#14 reportingInstance:s#15

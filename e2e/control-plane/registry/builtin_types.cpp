@@ -1401,6 +1401,40 @@ void registerBuiltinTypes(Registry& registry, Store& store, const SchemaProvider
   };
   registry.add(std::move(deployments));
 
+  ResourceType revisions =
+      build.make("apps", "v1", "controllerrevisions", "ControllerRevision", true);
+  revisions.columns = {kName, column("Controller"), column("Revision", "integer"), kAge};
+  revisions.cells = [](const Json& o, Clock::time_point now) -> Cells {
+    std::string controller = "<none>";
+    if (const Json* owners = at(o, {"metadata", "ownerReferences"}); owners != nullptr) {
+      for (const Json& owner : *owners) {
+        if (!owner.value("controller", false)) continue;
+        // kubectl's printer: kind.group/name.
+        const std::string version = owner.value("apiVersion", "");
+        const size_t slash = version.find('/');
+        std::string kind = owner.value("kind", "");
+        std::transform(kind.begin(), kind.end(), kind.begin(),
+                       [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        controller = kind + (slash == std::string::npos ? "" : "." + version.substr(0, slash)) +
+                     "/" + owner.value("name", "");
+      }
+    }
+    const Json* revision = at(o, {"revision"});
+    return {nameOf(o), controller, revision != nullptr ? *revision : Json(0), age(o, now)};
+  };
+  revisions.validate = [](const Json& o, const Json* old, const RequestInfo&) {
+    std::vector<FieldError> errors;
+    if (const Json* number = at(o, {"revision"}); number != nullptr && *number < 0) {
+      errors.push_back(invalidValue("revision", *number, "must be greater than or equal to 0"));
+    }
+    if (old != nullptr && at(*old, {"data"}) != nullptr &&
+        (at(o, {"data"}) == nullptr || *at(o, {"data"}) != *at(*old, {"data"}))) {
+      errors.push_back(invalidValue("data", "", "field is immutable"));
+    }
+    return errors;
+  };
+  registry.add(std::move(revisions));
+
   ResourceType leases = build.make("coordination.k8s.io", "v1", "leases", "Lease", true);
   leases.columns = {kName, column("Holder"), kAge};
   leases.cells = [](const Json& o, Clock::time_point now) -> Cells {
