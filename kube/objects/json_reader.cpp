@@ -164,7 +164,8 @@ JsonDocument::JsonDocument(std::string_view json) {
     work.buffer.reset(new char[capacity]);  // not value-initialized: it is overwritten
     work.capacity = capacity;
   }
-  std::memcpy(work.buffer.get(), json.data(), json.size());
+  // The data of an empty view may be null, which memcpy must not be given.
+  if (!json.empty()) std::memcpy(work.buffer.get(), json.data(), json.size());
   std::memset(work.buffer.get() + json.size(), 0, simdjson::SIMDJSON_PADDING);
   document_ = work.parser.iterate(work.buffer.get(), json.size(), work.capacity);
   work.busy = true;
