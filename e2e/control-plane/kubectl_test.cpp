@@ -36,10 +36,12 @@ pid_t spawn(const std::vector<std::string>& argv, const std::vector<std::string>
   posix_spawn_file_actions_addopen(&actions, 1, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   posix_spawn_file_actions_adddup2(&actions, 1, 2);
   std::vector<char*> args;
+  args.reserve(argv.size() + 1);
   for (const std::string& a : argv)
     args.push_back(const_cast<char*>(a.c_str()));
   args.push_back(nullptr);
   std::vector<char*> env;
+  env.reserve(environment.size() + 1);
   for (const std::string& e : environment)
     env.push_back(const_cast<char*>(e.c_str()));
   env.push_back(nullptr);
@@ -48,6 +50,12 @@ pid_t spawn(const std::vector<std::string>& argv, const std::vector<std::string>
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) throw std::system_error(error, std::generic_category(), "posix_spawn " + argv[0]);
   return pid;
+}
+
+std::string variable(const char* name) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here sets a variable.
+  const char* value = getenv(name);
+  return value != nullptr ? value : "";
 }
 
 /// The parameter: which kubectl, and which server version it meets.
@@ -59,10 +67,9 @@ struct Pair {
 class KubectlTest : public ::testing::TestWithParam<Pair> {
  protected:
   void SetUp() override {
-    const char* named = getenv(GetParam().variable);
-    kubectl_ = named != nullptr ? named : "";
+    kubectl_ = variable(GetParam().variable);
     if (kubectl_.empty() && std::string(GetParam().variable) == "POINTSMAN_KUBECTL") {
-      std::stringstream path(getenv("PATH") != nullptr ? getenv("PATH") : "");
+      std::stringstream path(variable("PATH"));
       for (std::string dir; kubectl_.empty() && std::getline(path, dir, ':');) {
         if (access((dir + "/kubectl").c_str(), X_OK) == 0) kubectl_ = dir + "/kubectl";
       }

@@ -98,6 +98,7 @@ void preload(ApiServer& api, const std::filesystem::path& file) {
   std::mutex mutex;
   std::string error;
   std::vector<std::jthread> writers;
+  writers.reserve(8);
   for (int i = 0; i < 8; ++i) {
     writers.emplace_back([&] {
       for (std::size_t n = next++; n < lines.size(); n = next++) {
@@ -234,8 +235,10 @@ int serve(const Flags& flags) {
     std::string host = address.host == "0.0.0.0" ? "127.0.0.1"
                        : address.host == "::"    ? "::1"
                                                  : address.host;
-    if (v6) host = "[" + host + "]";
-    urls.push_back("https://" + host + ":" + std::to_string(port));
+    if (v6) host.insert(0, "[").append("]");
+    std::string url = "https://";
+    url.append(host).append(":").append(std::to_string(port));
+    urls.push_back(std::move(url));
   }
   bootstrap(api, store, firstServiceIp(flags.controllerOptions.serviceCidr), firstPort);
   std::ifstream caFile(pki.caCertificate());

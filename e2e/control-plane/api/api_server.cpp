@@ -790,7 +790,7 @@ std::vector<FieldError> ApiServer::validateMetadata(const Json& object,
       }
       total += key.size() + value.get_ref<const std::string&>().size();
     }
-    if (total > 256 * 1024) {
+    if (total > 262144) {
       errors.push_back({"metadata.annotations", "FieldValueTooLong",
                         "Too long: may not be more than 262144 bytes"});
     }
@@ -1195,7 +1195,8 @@ void ApiServer::patch(Context& context, const Target& target) {
       applyJsonPatch(object, body);
     }
     const Json* wanted = apply || json ? nullptr : at(body, {"metadata", "resourceVersion"});
-    const bool conditional = wanted != nullptr && wanted->is_string() && *wanted != "";
+    const bool conditional =
+        wanted != nullptr && wanted->is_string() && !wanted->get_ref<const std::string&>().empty();
     try {
       answer(context, 200, target,
              updateObject(context, target, before, std::move(object), !apply));

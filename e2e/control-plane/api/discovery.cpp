@@ -122,7 +122,9 @@ bool ApiServer::discovery(Context& context) {
   const auto groupObject = [&](const std::string& group) {
     Json list = Json::array();
     for (const std::string& version : versions[group]) {
-      list.push_back({{"groupVersion", group + "/" + version}, {"version", version}});
+      std::string groupVersion = group;
+      groupVersion.append("/").append(version);
+      list.push_back({{"groupVersion", groupVersion}, {"version", version}});
     }
     return Json{{"name", group}, {"versions", list}, {"preferredVersion", list[0]}};
   };
@@ -198,7 +200,9 @@ bool ApiServer::discovery(Context& context) {
     const std::string generation = std::to_string(registry_.generation());
     for (const ResourceTypePtr& type : *types) {
       const std::string name = (type->group.empty() ? "api/" : "apis/") + type->groupVersion();
-      paths[name] = {{"serverRelativeURL", "/openapi/v3/" + name + "?hash=" + generation}};
+      std::string url = "/openapi/v3/";
+      url.append(name).append("?hash=").append(generation);
+      paths[name] = {{"serverRelativeURL", url}};
     }
     return json({{"paths", paths}});
   }

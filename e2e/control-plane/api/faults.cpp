@@ -26,7 +26,8 @@ void Faults::set(const Json& rules) {
     Rule rule;
     rule.source = rules[i];
     for (const auto& [key, value] : rules[i].items()) {
-      const std::string field = path + "." + key;
+      std::string field = path;
+      field.append(".").append(key);
       try {
         if (key == "verb") {
           rule.verb = value.get<std::string>();

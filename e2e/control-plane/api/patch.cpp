@@ -122,8 +122,8 @@ void mergeObject(Json& target, const Json& patch, const Json& schema, bool root)
       if (!target.contains(name) || !target[name].is_array() || !value.is_array()) continue;
       Json& list = target[name];
       list.erase(std::remove_if(list.begin(), list.end(),
-                                [&](const Json& item) {
-                                  return std::find(value.begin(), value.end(), item) != value.end();
+                                [&gone = value](const Json& item) {
+                                  return std::find(gone.begin(), gone.end(), item) != gone.end();
                                 }),
                  list.end());
       continue;
