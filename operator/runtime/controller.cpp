@@ -232,14 +232,13 @@ class Controller::Impl {
     return !failed;
   }
 
-  // Something is due at that time; a timer that is set for no later than that will do.
-  void WakeUp(kube::WorkQueue& queue, kube::TimePoint when, kube::TimePoint now) {
+  // Something is due at that time. Each pass says anew when: the queue keeps one time for the key,
+  // the earliest, so a pass that comes sooner takes this one's place.
+  static void WakeUp(kube::WorkQueue& queue, kube::TimePoint when, kube::TimePoint now) {
     // At least until the next full second: the API's times have no finer grain.
-    const auto delay = std::max(when - now, std::chrono::seconds(1));
-    const auto due = Clock::now() + delay;
-    if (wake_up_ > Clock::now() && wake_up_ <= due) return;
-    wake_up_ = due;
-    queue.AddAfter(kPass, delay);
+    queue.AddAfter(kPass, std::chrono::ceil<std::chrono::milliseconds>(
+                              std::max<kube::TimePoint::duration>(when - now,
+                                                                  std::chrono::seconds(1))));
   }
 
   bool Try(const std::string& what, const std::function<void()>& action) {
@@ -386,7 +385,6 @@ class Controller::Impl {
   NewerObjects<ProxyConfiguration> newer_configurations_;
   NewerObjects<NodeProxy> newer_proxies_;
   NewerObjects<StoredRevision> newer_revisions_;
-  Clock::time_point wake_up_{};
   // Last: their threads use all of the above.
   kube::Informer<ProxyConfiguration> configurations_;
   kube::Informer<NodeProxy> proxies_;
