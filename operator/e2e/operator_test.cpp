@@ -227,12 +227,13 @@ class OperatorTest : public ::testing::Test {
     return text;
   }
 
-  e2e::RunResult TryKubectl(std::vector<std::string> arguments, const std::string& input = "") {
+  e2e::RunResult TryKubectl(const std::vector<std::string>& arguments,
+                            const std::string& input = "") {
     std::vector<std::string> argv{kubectl_, "--kubeconfig", kubeconfig_};
     argv.insert(argv.end(), arguments.begin(), arguments.end());
     return e2e::Run({.argv = std::move(argv), .env = {{"HOME", directory_.string()}}}, input, 90s);
   }
-  std::string Kubectl(std::vector<std::string> arguments, const std::string& input = "") {
+  std::string Kubectl(const std::vector<std::string>& arguments, const std::string& input = "") {
     const e2e::RunResult result = TryKubectl(arguments, input);
     EXPECT_EQ(result.exit, 0) << ::testing::PrintToString(arguments) << "\n" << result.out;
     return result.out;

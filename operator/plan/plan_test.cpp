@@ -567,6 +567,7 @@ TEST_F(PlanTest, SelectingNothingIsSaid) {
 
 TEST(NodeListTest, NamesAtMostTen) {
   std::vector<std::string> names;
+  names.reserve(12);
   for (int i = 0; i < 12; ++i)
     names.push_back("n" + std::to_string(i));
   EXPECT_EQ(NodeList(names), "n0, n1, n2, n3, n4, n5, n6, n7, n8, n9 and 2 more");
