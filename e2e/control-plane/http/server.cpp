@@ -20,11 +20,15 @@
 namespace pointsman::e2e {
 namespace {
 
-constexpr std::size_t kMaxHead = 64 * 1024;
+constexpr std::size_t kMaxHead = 65536;
 constexpr int kWriteTimeoutMs = 30000;
 
 [[noreturn]] void failErrno(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
+}
+
+std::string describe(int error) {
+  return std::generic_category().message(error);
 }
 
 std::string sslError() {
@@ -579,7 +583,7 @@ void HttpServer::Impl::acceptLoop(int fd) {
   for (;;) {
     pollfd fds[2] = {{fd, POLLIN, 0}, {stopFd, POLLIN, 0}};
     if (::poll(fds, 2, -1) < 0 && errno != EINTR) {
-      spdlog::critical("poll on a listening socket: {}", std::strerror(errno));
+      spdlog::critical("poll on a listening socket: {}", describe(errno));
       return;
     }
     if (stopping) return;
@@ -590,7 +594,7 @@ void HttpServer::Impl::acceptLoop(int fd) {
         ::accept4(fd, reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (client < 0) {
       if (errno == EMFILE || errno == ENFILE) {
-        spdlog::error("accept: {}", std::strerror(errno));
+        spdlog::error("accept: {}", describe(errno));
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
       }
       continue;
@@ -730,7 +734,7 @@ void HttpServer::stop() {
   if (impl_->stopping.exchange(true)) return;
   const std::uint64_t one = 1;
   if (::write(impl_->stopFd, &one, sizeof(one)) < 0) {
-    spdlog::error("the server's stop signal: {}", std::strerror(errno));
+    spdlog::error("the server's stop signal: {}", describe(errno));
   }
   for (auto& [fd, thread] : impl_->listeners) {
     thread.join();

@@ -41,10 +41,10 @@ std::string join(const std::vector<std::string>& parts, const std::string& separ
     text += (text.empty() ? "" : separator) + part;
   return text;
 }
-std::string orNone(std::string text) {
+std::string orNone(const std::string& text) {
   return text.empty() ? "<none>" : text;
 }
-std::string orUnset(std::string text) {
+std::string orUnset(const std::string& text) {
   return text.empty() ? "<unset>" : text;
 }
 std::string nameOf(const Json& object) {
@@ -89,8 +89,12 @@ std::string labelSelectorText(const Json* selector) {
   return orNone(text);
 }
 
+bool isEmptyString(const Json& value) {
+  return value.is_string() && value.get_ref<const std::string&>().empty();
+}
+
 void setDefault(Json& object, const char* field, const Json& value) {
-  if (!object.contains(field) || object[field] == "") object[field] = value;
+  if (!object.contains(field) || isEmptyString(object[field])) object[field] = value;
 }
 // Fills a count in only where the field is absent: 0 is a value.
 void setDefaultNumber(Json& object, const char* field, const Json& value) {
@@ -182,8 +186,10 @@ Cells endpointsCells(const Json& object, Clock::time_point now) {
       for (const Json& address : arrayAt(subset, {"addresses"})) {
         const std::string ip = stringAt(address, {"ip"});
         const std::string number = std::to_string(intAt(port, {"port"}));
-        all.push_back(ip.find(':') == std::string::npos ? ip + ":" + number
-                                                        : "[" + ip + "]:" + number);
+        const bool v6 = ip.find(':') != std::string::npos;
+        std::string text = v6 ? "[" : "";
+        text.append(ip).append(v6 ? "]:" : ":").append(number);
+        all.push_back(std::move(text));
       }
     }
   }
@@ -207,7 +213,7 @@ Cells nodeCells(const Json& object, Clock::time_point now) {
     for (const auto& [key, value] : labels->items()) {
       if (key.starts_with(prefix) && key.size() > prefix.size()) {
         roles.insert(key.substr(prefix.size()));
-      } else if (key == "kubernetes.io/role" && value.is_string() && value != "") {
+      } else if (key == "kubernetes.io/role" && value.is_string() && !isEmptyString(value)) {
         roles.insert(value.get<std::string>());
       }
     }
@@ -463,7 +469,8 @@ void defaultService(Json& object, const Emulation& emulation) {
     for (Json& port : spec["ports"]) {
       if (!port.is_object()) continue;
       setDefault(port, "protocol", "TCP");
-      if (!port.contains("targetPort") || port["targetPort"] == 0 || port["targetPort"] == "") {
+      if (!port.contains("targetPort") || port["targetPort"] == 0 ||
+          isEmptyString(port["targetPort"])) {
         if (port.contains("port")) port["targetPort"] = port["port"];
       }
     }

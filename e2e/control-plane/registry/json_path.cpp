@@ -183,9 +183,9 @@ std::string humanDuration(std::chrono::seconds age) {
   if (h < 8) return pair(h, 'h', m % 60, 'm');
   if (h < 48) return std::to_string(h) + "h";
   const std::int64_t d = h / 24;
-  if (h < 24 * 8) return pair(d, 'd', h % 24, 'h');
-  if (h < 24 * 365 * 2) return std::to_string(d) + "d";
-  if (h < 24 * 365 * 8) return pair(d / 365, 'y', d % 365, 'd');
+  if (h < 192) return pair(d, 'd', h % 24, 'h');
+  if (d < 730) return std::to_string(d) + "d";
+  if (d < 2920) return pair(d / 365, 'y', d % 365, 'd');
   return std::to_string(d / 365) + "y";
 }
 
