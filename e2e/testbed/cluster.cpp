@@ -239,6 +239,9 @@ json Cluster::NodeConfig(const Machine& machine) const {
       if (other.get() != &machine && !other->pod_cidr.empty())
         batch += "route add " + other->pod_cidr + " via " + other->address + "\n";
     }
+    // Nobody forwards there. But like any real node's kernel it needs some route to a Service's
+    // address, or a connection fails before OUTPUT's DNAT rules see it.
+    batch += std::string("route add default via ") + kControlPlaneAddress + "\n";
   }
   std::string modules;
   json before_network = json::array();
