@@ -73,6 +73,7 @@ class Agent::Impl {
     if (standalone_) {
       auto proxy = std::make_shared<kube::NodeProxy>();
       proxy->name = options_.node_name;
+      proxy->spec.revision = 1;
       proxy->spec.settings = standalone_->settings;
       Accept(proxy);
     }
@@ -250,6 +251,11 @@ class Agent::Impl {
         removal_retry_ =
             applied_ ? Clock::time_point::max() : Clock::now() + ModeController::kRetry;
       }
+    } else if (proxy_->spec.revision == 0) {
+      // Not this node's turn yet: the operator only asks what the candidate would do here. What
+      // runs goes on.
+      applied_ = false;
+      modes_.Sync(model, delta);
     } else if (apply_) {
       const kube::ProxySettings settings = ResolvedSettings();
       ApplyNodeSysctls(settings);

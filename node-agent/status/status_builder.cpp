@@ -58,9 +58,12 @@ Condition Rules(const StatusInput& input) {
       return {"RulesSynced", ConditionStatus::kFalse, "SyncFailed", Describe(modes.problems)};
     }
     return {"RulesSynced", ConditionStatus::kFalse, "NothingProgrammed",
-            input.caches_synced ? "no rules are in the kernel"
-                                : "waiting for the API server's lists of Services, EndpointSlices "
-                                  "and this Node"};
+            input.proxy->spec.revision == 0
+                ? "no rules were written: the operator has not given this node its turn yet"
+            : input.caches_synced
+                ? "no rules are in the kernel"
+                : "waiting for the API server's lists of Services, EndpointSlices "
+                  "and this Node"};
   }
   if (!modes.problems.empty()) {
     return {"RulesSynced", ConditionStatus::kFalse, "SyncFailed", Describe(modes.problems)};
