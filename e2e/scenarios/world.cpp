@@ -140,10 +140,10 @@ void World::Start() {
                "-f", source / "manifests/base/rbac-operator.yaml", "-f",
                source / "manifests/base/rbac-node-agent.yaml"});
   // The programs are who their service accounts are: their RBAC is what is enforced.
-  MintKubeconfig("pointsman-operator", admin.server, options_.dir / "operator.kubeconfig");
-  MintKubeconfig("pointsman-node-agent",
-                 fmt::format("https://{}:{}", Cluster::kControlPlaneAddress, Cluster::kApiPort),
-                 options_.dir / "agent.kubeconfig");
+  const std::string server =
+      fmt::format("https://{}:{}", Cluster::kControlPlaneAddress, Cluster::kApiPort);
+  MintKubeconfig("pointsman-operator", server, options_.dir / "operator.kubeconfig");
+  MintKubeconfig("pointsman-node-agent", server, options_.dir / "agent.kubeconfig");
   RegisterNodes();
 }
 
@@ -193,12 +193,26 @@ void World::MintKubeconfig(const std::string& account, const std::string& server
   if (result.exit != 0) throw std::runtime_error("minting " + file.string() + ": " + result.out);
 }
 
+Process World::SpawnInCluster(std::vector<std::string> argv, const std::string& log) {
+  SpawnOptions spawn;
+  spawn.argv = std::move(argv);
+  spawn.log = options_.dir / log;
+  spawn.pid_ns = cluster_->sandbox().pid_ns();
+  spawn.net_ns = cluster_->sandbox().net_ns();
+  return Spawn(spawn);
+}
+
 void World::StartOperator() {
-  operator_ = cluster_->StartProgram(
+  operator_ = SpawnInCluster(
       {cluster_->Program("pointsman-operator"), "--kubeconfig",
-       options_.dir / "operator.kubeconfig", "--namespace", kNamespace,
-       "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0"},
-      options_.dir / "operator.log");
+       options_.dir / "operator.kubeconfig", "--namespace", kNamespace, "--leader-elect",
+       fmt::format("--metrics-bind-address={}", OperatorMetrics()),
+       fmt::format("--health-probe-bind-address={}:10351", Cluster::kControlPlaneAddress)},
+      "operator.log");
+}
+
+std::string World::OperatorMetrics() {
+  return fmt::format("{}:10350", Cluster::kControlPlaneAddress);
 }
 
 void World::KillOperator() {

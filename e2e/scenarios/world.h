@@ -54,10 +54,15 @@ class World {
   void Apply(const std::string& yaml);  // kubectl apply -f -
 
   void StartOperator();
-  void KillOperator();  // -9
+  static std::string OperatorMetrics();  // address:port in the cluster's network
+  void KillOperator();                   // -9
   void StartAgent(const std::string& node);
   void StartAgents();
   void KillAgent(const std::string& node, int signal);
+
+  // A program on the control plane's address in the cluster's network; it ends with the cluster at
+  // the latest and must not outlive this object.
+  Process SpawnInCluster(std::vector<std::string> argv, const std::string& log);
 
   // A pod with servers: TCP on each of `ports` and UDP on the same. Returns its address.
   std::string AddServerPod(const std::string& node, const std::string& pod,

@@ -1,0 +1,117 @@
+// The dashboard and the alert rules against a real Prometheus that scrapes a real cluster: a query
+// that returns nothing is a query for a metric that does not exist.
+#include <fstream>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "e2e/scenarios/world.h"
+
+namespace pointsman::e2e {
+namespace {
+
+using std::chrono_literals::operator""s;
+
+class MonitoringTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string missing = MissingForACluster(); !missing.empty()) {
+      GTEST_SKIP() << missing;
+    }
+    if (access("/usr/bin/prometheus", X_OK) != 0) {
+      GTEST_SKIP() << "needs prometheus (Debian package prometheus)";
+    }
+    WorldOptions options;
+    options.dir =
+        std::filesystem::temp_directory_path() / fmt::format("pointsman-{}-monitoring", getpid());
+    options.source_dir = POINTSMAN_SOURCE_DIR;
+    options.nodes = {ParseNode("uml"), ParseNode("uml!ip_vs*")};
+    world_ = std::make_unique<World>(options);
+    world_->Start();
+    world_->StartOperator();
+    world_->StartAgents();
+  }
+  void TearDown() override {
+    if (world_ == nullptr) return;
+    const auto dir = world_->cluster().dir();
+    world_.reset();
+    if (!HasFailure()) std::filesystem::remove_all(dir);
+  }
+
+  Process StartPrometheus() {
+    const auto dir = world_->cluster().dir();
+    std::ofstream config(dir / "prometheus.yml");
+    config << "global: {scrape_interval: 1s}\nscrape_configs:\n"
+           << "  - job_name: pointsman-operator\n    static_configs: [{targets: ['"
+           << World::OperatorMetrics() << "']}]\n"
+           << "  - job_name: pointsman-node-agent\n    static_configs:\n";
+    for (const Node& node : world_->cluster().nodes()) {
+      config << "      - {targets: ['" << node.address()
+             << ":10249'], labels: {node: " << node.name() << "}}\n";
+    }
+    config.close();
+    return world_->SpawnInCluster(
+        {"/usr/bin/prometheus", "--config.file", dir / "prometheus.yml", "--storage.tsdb.path",
+         dir / "prometheus", "--web.listen-address", "127.0.0.1:9090"},
+        "prometheus.log");
+  }
+
+  // What promtool prints for an instant query; "" when there is no data.
+  std::string Query(const std::string& expression) {
+    SpawnOptions query;
+    query.argv = {"promtool", "query", "instant", "http://127.0.0.1:9090", expression};
+    query.net_ns = world_->cluster().sandbox().net_ns();
+    const RunResult result = Run(query);
+    return result.exit == 0 ? result.out : "";
+  }
+
+  std::unique_ptr<World> world_;
+};
+
+TEST_F(MonitoringTest, EveryQueryOfTheDashboardReturnsData) {
+  world_->Apply(R"(
+apiVersion: pointsman.io/v1alpha1
+kind: ProxyConfiguration
+metadata: {name: cluster}
+spec:
+  mode: ipvs
+  rollout: {canary: {nodes: 0}, minReady: 0s}
+)");
+  Process prometheus = StartPrometheus();
+  world_->AwaitRollout("cluster", 60s);
+  const std::string ip = world_->AddServerPod("node-1", "web", {8080});
+  world_->CreateServices(
+      {{.name = "web", .cluster_ip = "10.96.1.1", .target_port = 8080, .endpoints = {ip}}});
+
+  std::ifstream file(std::filesystem::path(POINTSMAN_SOURCE_DIR) /
+                     "manifests/monitoring/dashboard.json");
+  const kube::Json dashboard = kube::Json::parse(file);
+  int queries = 0;
+  for (const kube::Json& panel : dashboard.at("panels")) {
+    for (const kube::Json& target : panel.at("targets")) {
+      const auto expression = target.at("expr").get<std::string>();
+      std::string last;
+      world_->Await(
+          "data for " + expression,
+          [&] {
+            last = Query(expression);
+            return last.find("=>") != std::string::npos;
+          },
+          60s, [&] { return last; });
+      ++queries;
+    }
+  }
+  EXPECT_GT(queries, 10);
+  // And they mean what they say.
+  EXPECT_NE(Query("pointsman_agent_mode{state='active',mode='ipvs',node='node-1'} == 1"), "");
+  EXPECT_NE(Query("pointsman_agent_fallback{node='node-2'} == 1").find("node-2"),
+            std::string::npos);
+  EXPECT_NE(
+      Query("pointsman_agent_kernel_module{node='node-2',module='ip_vs',state='Missing'} == 1")
+          .find("ip_vs"),
+      std::string::npos);
+  prometheus.Kill();
+}
+
+}  // namespace
+}  // namespace pointsman::e2e
