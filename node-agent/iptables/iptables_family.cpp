@@ -591,7 +591,7 @@ uint64_t IptablesFamily::CountConnections() const {
   netlink::Conntrack().ForEach(family(), 0, [&](const netlink::ConntrackFlow& flow) {
     // ipvs does not set this bit: its flows' reply direction is rewritten without NAT of conntrack
     // (net/netfilter/ipvs/ip_vs_nfct.c).
-    if ((flow.status & IPS_DST_NAT) == 0) return;
+    if ((flow.status & IPS_DST_NAT) == 0 || !netlink::IsOpen(flow)) return;
     Protocol protocol = Protocol::kTcp;
     switch (flow.original.protocol) {
       case IPPROTO_TCP:

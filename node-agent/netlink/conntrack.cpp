@@ -1,8 +1,11 @@
 #include "node-agent/netlink/conntrack.h"
 
 #include <arpa/inet.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <system_error>
 
@@ -57,7 +60,30 @@ void PutTuple(Message& message, uint16_t attribute, const ConntrackTuple& tuple)
   message.EndNested(outer);
 }
 
+void ParseProtocolInfo(const nlattr* info, ConntrackFlow& flow) {
+  for (const nlattr* group : Attributes(info)) {
+    if (mnl_attr_get_type(group) != CTA_PROTOINFO_TCP) continue;
+    for (const nlattr* attribute : Attributes(group)) {
+      if (mnl_attr_get_type(attribute) == CTA_PROTOINFO_TCP_STATE) {
+        flow.tcp_state = mnl_attr_get_u8(attribute);
+      }
+    }
+  }
+}
+
 }  // namespace
+
+bool IsOpen(const ConntrackFlow& flow) {
+  if (flow.original.protocol != IPPROTO_TCP) return (flow.status & IPS_ASSURED) != 0;
+  switch (flow.tcp_state) {
+    case TCP_CONNTRACK_LAST_ACK:
+    case TCP_CONNTRACK_TIME_WAIT:
+    case TCP_CONNTRACK_CLOSE:
+      return false;
+    default:
+      return true;
+  }
+}
 
 Conntrack::Conntrack() : socket_(NETLINK_NETFILTER) {}
 
@@ -86,6 +112,9 @@ void Conntrack::ForEach(net::Family family, uint8_t protocol,
               break;
             case CTA_MARK:
               flow.mark = ntohl(mnl_attr_get_u32(attribute));
+              break;
+            case CTA_PROTOINFO:
+              ParseProtocolInfo(attribute, flow);
               break;
             case CTA_ZONE:
               flow.zone = ntohs(mnl_attr_get_u16(attribute));

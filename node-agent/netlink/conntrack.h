@@ -25,7 +25,12 @@ struct ConntrackFlow {
   uint32_t status = 0;  // IPS_… bits
   uint32_t mark = 0;
   uint16_t zone = 0;
+  uint8_t tcp_state = 0;  // TCP_CONNTRACK_…; TCP only
 };
+
+// Can either side still send on it? Not so of TCP connections that are closed and only remembered;
+// of UDP flows it is taken as soon as both sides have sent more than once (IPS_ASSURED).
+bool IsOpen(const ConntrackFlow& flow);
 
 // Not thread-safe.
 class Conntrack {

@@ -84,7 +84,7 @@ int TryTool(const std::vector<std::string>& argv, std::string* output) {
     }
   }
   std::string text;
-  const ChildExit exit = RunChild(full, "", [&](std::string_view piece) { text += piece; });
+  const ChildExit exit = RunChild(full, {}, [&](std::string_view piece) { text += piece; });
   if (output != nullptr) *output = text + exit.error_output;
   return exit.status;
 }
