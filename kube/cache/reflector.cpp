@@ -133,7 +133,7 @@ std::string Reflector::List(const std::string& resource_version, const std::stop
   options.field_selector = options_.field_selector;
   options.resource_version = resource_version;
   sink_.OnListBegin();
-  const std::string version = client_.ListPages(
+  std::string version = client_.ListPages(
       resource_, options_.ns, options,
       [&](std::string_view page) {
         Contact();

@@ -80,10 +80,10 @@ bool Wait(milliseconds delay, const std::stop_token& stop) {
   return !stop.stop_requested();
 }
 
-Json ParseObject(const HttpRequest& request, const HttpResponse& response) {
+Json ParseObject(const std::string& what, const HttpResponse& response) {
   Json object = Json::parse(response.body, nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) {
-    throw TransportError(request.method + " " + request.target + ": the answer is no JSON object");
+    throw TransportError(what + ": the answer is no JSON object");
   }
   return object;
 }
@@ -139,7 +139,7 @@ Client Client::WithStop(std::stop_token stop) const {
   return client;
 }
 
-HttpResponse Client::SendOrThrow(HttpRequest request, bool idempotent,
+HttpResponse Client::SendOrThrow(HttpRequest&& request, bool idempotent,
                                  const std::stop_token& stop) {
   request.timeout = timeout_;
   const auto stopped = [&] {
@@ -174,9 +174,9 @@ HttpResponse Client::SendOrThrow(HttpRequest request, bool idempotent,
   }
 }
 
-Json Client::SendForObject(HttpRequest request, bool idempotent) {
-  const HttpResponse response = SendOrThrow(request, idempotent, stop_);
-  return ParseObject(request, response);
+Json Client::SendForObject(HttpRequest&& request, bool idempotent) {
+  const std::string what = request.method + " " + request.target;
+  return ParseObject(what, SendOrThrow(std::move(request), idempotent, stop_));
 }
 
 Json Client::Get(const Resource& resource, std::string_view ns, std::string_view name) {

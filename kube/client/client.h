@@ -99,8 +99,8 @@ class Client {
   Transport& transport() { return *transport_; }
 
  private:
-  HttpResponse SendOrThrow(HttpRequest request, bool idempotent, const std::stop_token& stop);
-  Json SendForObject(HttpRequest request, bool idempotent);
+  HttpResponse SendOrThrow(HttpRequest&& request, bool idempotent, const std::stop_token& stop);
+  Json SendForObject(HttpRequest&& request, bool idempotent);
 
   std::shared_ptr<Transport> transport_;
   std::chrono::seconds timeout_{30};

@@ -393,6 +393,7 @@ TEST(TransportTest, ManyThreadsShareOneTransport) {
                     [](const auto& request, auto& reply) { reply.Json(200, request.target); });
   const auto transport = MakeTransport(ClientConfig(server));
   std::vector<std::jthread> threads;
+  threads.reserve(8);
   for (int t = 0; t < 8; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 50; ++i) {
