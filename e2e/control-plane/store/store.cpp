@@ -525,7 +525,7 @@ ObjectPtr Store::update(const ResourceName& name, Json object, std::uint64_t exp
   const std::string key = keyOf(stringAt(metadata, "namespace"), objectName);
   std::unique_lock lock(impl_->mutex);
   Impl::Resource& resource = impl_->resourceOf(name);
-  const ObjectPtr before = Impl::head(resource, key);
+  ObjectPtr before = Impl::head(resource, key);
   if (!before) throw notFound(group, plural, objectName);
   if (expectedVersion != 0 && before->resourceVersion != expectedVersion) {
     throw conflict(group, plural, objectName,

@@ -140,6 +140,7 @@ TEST_F(StoreTest, ManyWritersShareTheDiskAndLoseNothing) {
     Store store(options());
     auto watch = store.watch("configmaps", store.resourceVersion());
     std::vector<std::thread> writers;
+    writers.reserve(8);
     for (int t = 0; t < 8; ++t) {
       writers.emplace_back([&, t] {
         for (int i = 0; i < 200; ++i) {
