@@ -61,7 +61,7 @@ class MonitoringTest : public testing::Test {
     SpawnOptions query;
     query.argv = {"promtool", "query", "instant", "http://127.0.0.1:9090", expression};
     query.net_ns = world_->cluster().sandbox().net_ns();
-    const RunResult result = Run(query);
+    const RunResult result = pointsman::e2e::Run(query);
     return result.exit == 0 ? result.out : "";
   }
 
