@@ -18,16 +18,18 @@ class AdmissionTest : public testing::Test {
   }
   void Start(const std::string& version) {
     WorldOptions options;
-    options.dir = std::filesystem::temp_directory_path() /
-                  fmt::format("pointsman-{}-{}", getpid(),
-                              testing::UnitTest::GetInstance()->current_test_info()->name());
+    options.dir =
+        std::filesystem::temp_directory_path() /
+        fmt::format("pointsman-{}-{}-{}", getpid(),
+                    testing::UnitTest::GetInstance()->current_test_info()->name(), version);
     options.source_dir = POINTSMAN_SOURCE_DIR;
     options.kubernetes_version = version;
     options.nodes = {ParseNode("netns")};
     world_ = std::make_unique<World>(options);
     world_->Start();
   }
-  void TearDown() override {
+  void TearDown() override { Stop(); }
+  void Stop() {
     if (world_ == nullptr) return;
     const auto dir = world_->cluster().dir();
     world_.reset();
@@ -99,7 +101,7 @@ TEST_F(AdmissionTest, TheManifestsAreAcceptedByOldAndNew) {
       world_->MustKubectl(
           {"apply", "-f", fmt::format("{}/crds/examples/{}.yaml", source, example)});
     }
-    world_.reset();
+    Stop();
   }
 }
 

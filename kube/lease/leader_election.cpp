@@ -69,6 +69,9 @@ class LeaseLock {
 
   void Release() {
     if (!IsHeldByUs()) return;
+    // What we remember may be a renewal behind: one that was cut off by the stop can have reached
+    // the server all the same, and an update on the old version would be a conflict.
+    if (!Read() || !IsHeldByUs()) return;
     Json& spec = lease_["spec"];
     const std::string now = FormatMicroTime(std::chrono::system_clock::now());
     spec["holderIdentity"] = "";

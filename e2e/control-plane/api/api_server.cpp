@@ -12,6 +12,12 @@
 namespace pointsman::e2e {
 namespace {
 
+/// As k8s.io/apimachinery's ValidateListOptions.
+StatusError forbiddenMatch(const std::string& why) {
+  return invalid("meta.k8s.io", "ListOptions", "",
+                 {{"resourceVersionMatch", "FieldValueForbidden", "Forbidden: " + why}});
+}
+
 std::vector<std::string> split(std::string_view path) {
   std::vector<std::string> parts;
   while (!path.empty()) {
@@ -397,18 +403,18 @@ void ApiServer::list(Context& context, const Target& target) {
                        "\": supported values: \"Exact\", \"NotOlderThan\"");
     }
     if (version.empty()) {
-      throw badRequest(
-          "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless "
+      throw forbiddenMatch(
+          "resourceVersionMatch is forbidden unless "
           "resourceVersion is provided");
     }
     if (!token.empty()) {
-      throw badRequest(
-          "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is "
+      throw forbiddenMatch(
+          "resourceVersionMatch is forbidden when continue is "
           "provided");
     }
     if (match == "Exact" && version == "0") {
-      throw badRequest(
-          "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for "
+      throw forbiddenMatch(
+          "resourceVersionMatch \"exact\" is forbidden for "
           "resourceVersion \"0\"");
     }
   }
@@ -482,18 +488,17 @@ void ApiServer::watch(Context& context, const Target& target) {
   const bool bookmarks = isTrue(request.parameter("allowWatchBookmarks"));
   const bool initialEvents =
       options_.emulation.atLeast(32) && isTrue(request.parameter("sendInitialEvents"));
-  if (options_.emulation.atLeast(27)) {
-    const std::string match = request.parameter("resourceVersionMatch").value_or("");
-    if (initialEvents && match != "NotOlderThan") {
-      throw badRequest(
-          "resourceVersionMatch: Forbidden: sendInitialEvents requires setting "
-          "resourceVersionMatch to NotOlderThan");
-    }
-    if (!initialEvents && !match.empty()) {
-      throw badRequest(
-          "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless "
-          "sendInitialEvents is provided");
-    }
+  // Checked since 1.19. Clients that ask for a streamed list notice by this that an older server
+  // does not know how.
+  const std::string match = request.parameter("resourceVersionMatch").value_or("");
+  if (initialEvents && match != "NotOlderThan") {
+    throw forbiddenMatch("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+  }
+  if (!initialEvents && !match.empty()) {
+    throw forbiddenMatch(options_.emulation.atLeast(27)
+                             ? "resourceVersionMatch is forbidden for watch unless "
+                               "sendInitialEvents is provided"
+                             : "resourceVersionMatch is forbidden for watch");
   }
   std::chrono::seconds timeout = options_.maxWatch;
   if (const auto text = request.parameter("timeoutSeconds"); text && !text->empty()) {
