@@ -15,7 +15,7 @@ constexpr int kServices = 200;
 constexpr int kEndpointsEach = 5;
 constexpr uint16_t kTargetPort = 8080;
 
-std::string Configuration(const std::string& mode) {
+std::string Configuration(const std::string& mode, const std::string& drain_timeout = "3s") {
   return R"(
 apiVersion: pointsman.io/v1alpha1
 kind: ProxyConfiguration
@@ -29,8 +29,8 @@ spec:
     canary: {nodes: 0}
     minReady: 0s
   handover:
-    drainTimeout: 3s
-)";
+    drainTimeout: )" +
+         drain_timeout + "\n";
 }
 
 class MigrationTest : public testing::Test {
@@ -133,10 +133,17 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
     EXPECT_FALSE(has_rules(each)) << each.name();
     EXPECT_NE(each.Check({"ipvsadm", "-Ln"}).find("10.96.1.1:80"), std::string::npos);
   }
-  world_->Apply(Configuration("iptables"));
+  // The streams so far live in connection tracking. These are opened in ipvs, which has to keep
+  // them on the way back for as long as drainTimeout says.
+  const World::Load late = world_->StartLoad(first, "client", targets_, 20, "both", 10);
+  world_->AwaitLoadRunning(late);
+  world_->Apply(Configuration("iptables", "40s"));
   world_->AwaitRollout("cluster", 90s);
+  EXPECT_NE(first.Check({"ipvsadm", "-Ln"}).find("10.96."), std::string::npos)
+      << "ipvs still carries the streams that were opened in it";
+  ExpectClean(world_->StopLoad(late), "pod on node-1, begun in ipvs");
   for (const Node& each : world_->cluster().nodes()) {
-    world_->AwaitMode(each.name(), "iptables", 30s);
+    world_->AwaitMode(each.name(), "iptables", 90s);
     EXPECT_TRUE(has_rules(each)) << each.name();
     EXPECT_EQ(each.Check({"ipvsadm", "-Ln"}).find("10.96."), std::string::npos);
   }
