@@ -236,9 +236,9 @@ class Controller::Impl {
   // the earliest, so a pass that comes sooner takes this one's place.
   static void WakeUp(kube::WorkQueue& queue, kube::TimePoint when, kube::TimePoint now) {
     // At least until the next full second: the API's times have no finer grain.
-    queue.AddAfter(kPass, std::chrono::ceil<std::chrono::milliseconds>(
-                              std::max<kube::TimePoint::duration>(when - now,
-                                                                  std::chrono::seconds(1))));
+    queue.AddAfter(kPass,
+                   std::chrono::ceil<std::chrono::milliseconds>(
+                       std::max<kube::TimePoint::duration>(when - now, std::chrono::seconds(1))));
   }
 
   bool Try(const std::string& what, const std::function<void()>& action) {

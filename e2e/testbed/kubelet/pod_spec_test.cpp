@@ -31,10 +31,10 @@ TEST(PodSpecTest, EnvironmentComesFromFieldsAndConfigMaps) {
     {"name": "KUBERNETES_SERVICE_PORT", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "port"}}},
     {"name": "NONE", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "no", "optional": true}}}]})json");
   EXPECT_EQ(command.argv, (std::vector<std::string>{"x", "--node=node-1"}));
-EXPECT_EQ(command.env.at("IP"), "10.244.1.2");
-EXPECT_EQ(command.env.at("KUBERNETES_SERVICE_HOST"), "192.168.50.1");
-EXPECT_EQ(command.env.at("KUBERNETES_SERVICE_PORT"), "7");
-EXPECT_FALSE(command.env.contains("NONE"));
+  EXPECT_EQ(command.env.at("IP"), "10.244.1.2");
+  EXPECT_EQ(command.env.at("KUBERNETES_SERVICE_HOST"), "192.168.50.1");
+  EXPECT_EQ(command.env.at("KUBERNETES_SERVICE_PORT"), "7");
+  EXPECT_FALSE(command.env.contains("NONE"));
 }
 
 TEST(PodSpecTest, ImagesStandForPrograms) {
