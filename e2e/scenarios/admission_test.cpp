@@ -53,7 +53,7 @@ struct Bad {
 
 constexpr Bad kBad[] = {
     {"mode: ebpf", "spec.mode"},
-    {"fallbackModes: [iptables]", "spec.mode"},
+    {"fallbackModes: [iptables]", "mode"},  // kubectl 1.20 says it in words of its own
     {"mode: ipvs, ipvs: {scheduler: fastest}", "spec.ipvs.scheduler"},
     {"mode: ipvs, ipvs: {tcpTimeout: -1s}", "spec.ipvs.tcpTimeout"},
     {"mode: ipvs, ipvs: {excludeCIDRs: [10.0.0.0/33]}", "spec.ipvs.excludeCIDRs"},
