@@ -1,5 +1,8 @@
 // The main job: a running cluster moves from iptables to ipvs and back by `kubectl apply`, under
 // load, and no connection is lost.
+#include <random>
+#include <thread>
+
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
@@ -174,46 +177,48 @@ TEST_F(MigrationTest, ANodeWithoutIpvsRunsIptablesAndSaysWhy) {
   ExpectClean(world_->StopLoad(load), "pod on node-2, which has no ip_vs");
 }
 
-// Known defect, open: it converges, but in one of three runs a few connections, mostly UDP, failed
-// around a kill. Shown as disabled, not hidden; run it with --gtest_also_run_disabled_tests.
-TEST_F(MigrationTest, DISABLED_KillingAnythingInTheMiddleLosesNothingAndConverges) {
+// kill -9 at any point: the agents again and again at moments drawn by lot from the first second of
+// their lives (when they read lists, adopt, program, drain), operator and control plane once in
+// each rollout.
+TEST_F(MigrationTest, KillingAnythingAtAnyPointLosesNothingAndConverges) {
   Start({"uml", "uml"});
   world_->AddClientPod("node-1", "client");
   const World::Load load =
       world_->StartLoad(world_->cluster().node("node-1"), "client", targets_, 50, "both", 10);
-  world_->AwaitLoadRunning(load);
-  const auto when_any_node_runs = [&](const char* mode) {
-    world_->Await(
-        fmt::format("a node runs {}", mode),
-        [&] {
-          for (const Node& node : world_->cluster().nodes()) {
-            const auto proxy = world_->NodeProxy(node.name());
-            if (proxy.value("/status/activeMode"_json_pointer, "") == mode) return true;
-          }
-          return false;
-        },
-        60s);
+  const World::Load node =
+      world_->StartLoad(world_->cluster().node("node-2"), "", targets_, 20, "both", 5);
+  for (const auto& each : {load, node})
+    world_->AwaitLoadRunning(each);
+
+  const uint32_t seed = std::random_device{}();
+  std::printf("seed %u\n", seed);
+  std::mt19937 random(seed);
+  const auto kill_agents = [&](int times) {
+    for (int i = 0; i < times; ++i) {
+      for (const Node& each : world_->cluster().nodes()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(random() % 1000));
+        world_->KillAgent(each.name(), SIGKILL);
+        world_->StartAgent(each.name());
+      }
+    }
   };
-
-  world_->Apply(Configuration("ipvs"));
-  when_any_node_runs("ipvs");
-  world_->KillOperator();
-  world_->KillAgent("node-1", SIGKILL);
-  world_->StartAgent("node-1");
-  world_->StartOperator();
-  world_->AwaitRollout("cluster", 120s);
-
-  world_->Apply(Configuration("iptables"));
-  when_any_node_runs("iptables");
-  world_->cluster().KillControlPlane();
-  world_->KillAgent("node-2", SIGKILL);
-  world_->cluster().StartControlPlane();
-  world_->StartAgent("node-2");
-  world_->AwaitRollout("cluster", 120s);
-  for (const Node& node : world_->cluster().nodes()) {
-    world_->AwaitMode(node.name(), "iptables", 60s);
+  for (const char* mode : {"ipvs", "iptables", "ipvs"}) {
+    world_->Apply(Configuration(mode));
+    kill_agents(2);
+    world_->KillOperator();
+    kill_agents(1);
+    world_->StartOperator();
+    kill_agents(1);
+    world_->cluster().KillControlPlane();
+    kill_agents(1);
+    world_->cluster().StartControlPlane();
+    kill_agents(1);
+    world_->AwaitRollout("cluster", 120s);
+    for (const Node& each : world_->cluster().nodes())
+      world_->AwaitMode(each.name(), mode, 60s);
   }
   ExpectClean(world_->StopLoad(load), "pod on node-1");
+  ExpectClean(world_->StopLoad(node), "node-2");
 }
 
 }  // namespace

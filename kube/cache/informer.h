@@ -103,6 +103,7 @@ class Informer final : private ObjectSink {
   void OnSynced(std::function<void()> callback) { on_synced_ = std::move(callback); }
   void Start() { reflector_.Start(); }
 
+  // The first list is complete and every handler has been told of all of its objects.
   bool HasSynced() const;
   Ptr Get(const std::string& key) const;
   std::vector<Ptr> All() const;

@@ -175,6 +175,21 @@ TEST(InformerTest, ListsThenWatches) {
   EXPECT_EQ(informer->Stats().errors, 0U);
 }
 
+// Who waits for HasSynced acts on what the handlers said.
+TEST(InformerTest, IsSyncedOnlyWhenTheHandlersHaveBeenToldOfAll) {
+  Answers answers;
+  answers.lists = {{200, ListOf("10", {Object("a", "1"), Object("b", "2")})}};
+  Script script(answers);
+  Client client = script.MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  Log log;
+  informer->AddHandler(
+      [&](const auto&, const auto&) { log.Add(informer->HasSynced() ? "too early" : "not yet"); });
+  informer->OnSynced([&] { log.Add(informer->HasSynced() ? "synced" : "never"); });
+  informer->Start();
+  EXPECT_THAT(log.Wait(3), ElementsAre("not yet", "not yet", "synced"));
+}
+
 TEST(InformerTest, ListsAgainWhenTheVersionIsGone) {
   Answers answers;
   answers.lists = {{200, ListOf("10", {Object("a", "1"), Object("b", "2"), Object("c", "3")})},

@@ -138,11 +138,9 @@ class Agent::Impl {
       proxies_->AddHandler([this](const auto&, const auto& after) { inbox_.PutNodeProxy(after); });
       writer_.emplace(client_, options_.node_name, StatusWriter::Options{});
     }
-    const auto synced = [this] { inbox_.PutCachesSynced(); };
-    services_->OnSynced(synced);
-    slices_->OnSynced(synced);
-    nodes_->OnSynced(synced);
-    if (proxies_) proxies_->OnSynced(synced);
+    services_->OnSynced([this] { inbox_.PutCacheSynced(CacheId::kServices); });
+    slices_->OnSynced([this] { inbox_.PutCacheSynced(CacheId::kEndpointSlices); });
+    nodes_->OnSynced([this] { inbox_.PutCacheSynced(CacheId::kNode); });
     services_->Start();
     slices_->Start();
     nodes_->Start();
@@ -150,9 +148,8 @@ class Agent::Impl {
     watching_ = true;
   }
 
-  bool CachesSynced() const {
-    return services_->HasSynced() && slices_->HasSynced() && nodes_->HasSynced();
-  }
+  // Everything that the lists held has been taken from the inbox.
+  bool CachesSynced() const { return synced_.all(); }
 
   kube::Duration MinSyncPeriod() const {
     if (!proxy_ || !modes_.state().active) return kube::Duration(0);
@@ -196,6 +193,7 @@ class Agent::Impl {
     const Clock::time_point started = Clock::now();
     if (batch.oldest) health_.ChangeQueued(*batch.oldest);
     metrics_.ChangesSeen(batch.services.size(), batch.endpoint_slices.size());
+    synced_ |= batch.synced;
     for (auto& [key, service] : batch.services)
       model_.SetService(key, std::move(service));
     for (auto& [key, slice] : batch.endpoint_slices) {
@@ -417,6 +415,7 @@ class Agent::Impl {
   kube::NodeProxyStatus status_;
   std::optional<kube::CandidateStatus> candidate_;
   std::optional<kube::NodeProxyCandidate> candidate_asked_;
+  CacheSet synced_;
   bool apply_ = false;    // proxy_'s settings are to be given to the mode controller
   bool applied_ = false;  // they were
   Clock::time_point removal_retry_ = Clock::time_point::max();

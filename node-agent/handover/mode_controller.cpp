@@ -56,8 +56,10 @@ std::optional<ModeController::Chosen> ModeController::Choose(const kube::ProxySe
   return std::nullopt;
 }
 
-// A restarted agent finds the modes of its predecessor in the kernel. The one it is going to run is
-// adopted by FullSync; another one carries connections and is drained as after any handover.
+// A restarted agent finds the modes of its predecessor in the kernel. Is it the asked one alone, it
+// is adopted by FullSync. Is there another one too, the agent ended in the middle of a handover,
+// nobody knows where: the handover to the asked mode is done again from the start, which disturbs
+// nothing that is done already.
 void ModeController::AdoptWhatIsThere(const kube::ProxySettings& settings) {
   adopted_ = true;
   for (const kube::Mode mode : kAllModes) {
@@ -66,19 +68,16 @@ void ModeController::AdoptWhatIsThere(const kube::ProxySettings& settings) {
     spdlog::info("found {} rules of an earlier run in the kernel", kube::ToString(mode));
     if (active_ == nullptr) {
       active_ = std::move(dataplane);
-      active_settings_ = settings;
-      state_.active = mode;
-    } else {
-      // Two modes: the agent ended in the middle of a handover. The asked one is the newer.
-      if (mode == settings.mode) std::swap(active_, dataplane);
-      state_.active = active_->mode();
-      draining_ = std::move(dataplane);
-      state_.draining = draining_->mode();
-      drain_deadline_ = environment_.Now() + settings.drain_timeout;
-      next_drain_poll_ = environment_.Now();
-      need_full_sync_ = true;
+    } else if (active_->mode() == settings.mode) {
+      active_ = std::move(dataplane);  // the asked one comes back by the handover
+    } else if (mode != settings.mode) {
+      leftovers_.push_back(std::move(dataplane));  // only two modes at a time
+      next_leftovers_ = environment_.Now();
     }
   }
+  if (active_ == nullptr) return;
+  active_settings_ = settings;
+  state_.active = active_->mode();
 }
 
 void ModeController::Apply(const kube::ProxySettings& settings, const ServiceModel& model) {
@@ -187,7 +186,13 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
     draining_.reset();
   } else if (draining_ != nullptr) {
     EndDrain();  // only two modes at a time: the oldest goes now
+    if (draining_ != nullptr) {
+      leftovers_.push_back(std::move(draining_));
+      next_leftovers_ = environment_.Now() + kRetry;
+    }
   }
+  // What is programmed now is no leftover of that mode any more.
+  std::erase_if(leftovers_, [mode](const auto& leftover) { return leftover->mode() == mode; });
   next = environment_.MakeDataplane(mode, *settings_);
 
   std::vector<std::string> before;
@@ -274,6 +279,22 @@ void ModeController::EndDrain() {
   next_drain_poll_ = TimePoint::max();
 }
 
+void ModeController::RemoveLeftovers() {
+  next_leftovers_ = TimePoint::max();
+  std::erase_if(leftovers_, [this](const auto& leftover) {
+    SyncResult removed;
+    try {
+      removed = leftover->Remove();
+    } catch (const std::exception& error) {
+      removed.problems.push_back({"kernel", error.what()});
+    }
+    if (removed.ok()) return true;
+    spdlog::error("removing {}: {}", kube::ToString(leftover->mode()), Describe(removed.problems));
+    next_leftovers_ = environment_.Now() + kRetry;
+    return false;
+  });
+}
+
 void ModeController::Sync(const ServiceModel& model, const ModelDelta& delta) {
   if (active_ == nullptr || delta.empty()) return;
   if (need_full_sync_ || delta.node_changed) {
@@ -314,10 +335,13 @@ void ModeController::Tick(const ServiceModel& model) {
   if (settings_ && now >= next_choice_) Apply(*settings_, model);
   if (active_ != nullptr && now >= next_resync_) Resync(model);
   if (draining_ != nullptr && now >= next_drain_poll_) PollDrain(model);
+  // Never before another mode serves.
+  if (state_.synced_once && now >= next_leftovers_) RemoveLeftovers();
 }
 
 ModeController::TimePoint ModeController::NextDeadline() const {
-  return std::min({next_choice_, next_resync_, next_drain_poll_});
+  const TimePoint leftovers = state_.synced_once ? next_leftovers_ : TimePoint::max();
+  return std::min({next_choice_, next_resync_, next_drain_poll_, leftovers});
 }
 
 std::vector<SyncProblem> ModeController::RemoveAll() {
@@ -336,7 +360,8 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
     draining_.reset();
     settings_.reset();
     state_ = ModeState{};
-    next_drain_poll_ = next_resync_ = next_choice_ = TimePoint::max();
+    leftovers_.clear();
+    next_drain_poll_ = next_resync_ = next_choice_ = next_leftovers_ = TimePoint::max();
     need_full_sync_ = false;
   } else {
     state_.problems = problems;

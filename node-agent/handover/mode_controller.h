@@ -111,6 +111,7 @@ class ModeController {
   void Resync(const ServiceModel& model);
   void PollDrain(const ServiceModel& model);
   void EndDrain();
+  void RemoveLeftovers();
   kube::Duration SyncPeriod() const;
 
   ModeEnvironment& environment_;
@@ -119,10 +120,13 @@ class ModeController {
   std::unique_ptr<Dataplane> active_;
   kube::ProxySettings active_settings_;
   std::unique_ptr<Dataplane> draining_;
+  // In the kernel, neither serving nor drained: to be removed as soon as another mode serves.
+  std::vector<std::unique_ptr<Dataplane>> leftovers_;
   TimePoint drain_deadline_{};
   TimePoint next_drain_poll_ = TimePoint::max();
   TimePoint next_resync_ = TimePoint::max();
   TimePoint next_choice_ = TimePoint::max();
+  TimePoint next_leftovers_ = TimePoint::max();
   bool need_full_sync_ = false;
   bool adopted_ = false;
 };

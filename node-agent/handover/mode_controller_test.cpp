@@ -15,6 +15,7 @@ using std::chrono_literals::operator""min;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 // The kernel as the recorded dataplanes leave it, and the orders for how they behave.
 struct World {
@@ -231,11 +232,30 @@ TEST_F(ModeControllerTest, RestartInTheMiddleOfAHandoverDrainsTheOther) {
   world_.in_kernel = {Mode::kIptables, Mode::kIpvs};
   world_.connections[Mode::kIptables] = 3;
   controller_.Apply(Settings(Mode::kIpvs), model_);
-  EXPECT_THAT(Calls(), ElementsAre("ipvs full", "ipvs verify"));
+  EXPECT_THAT(Calls(), ElementsAre("probe", "ipvs full", "ipvs verify", "iptables drain", "probe",
+                                   "iptables drain"));
+  EXPECT_EQ(controller_.state().active, Mode::kIpvs);
   EXPECT_EQ(controller_.state().draining, Mode::kIptables);
-  controller_.Tick(model_);
-  EXPECT_THAT(Calls(), ElementsAre("iptables drain"));
   EXPECT_EQ(controller_.state().draining_connections, 3U);
+}
+
+TEST_F(ModeControllerTest, RestartInTheMiddleOfAHandoverThatCannotBeFinishedKeepsTheOther) {
+  world_.in_kernel = {Mode::kIptables, Mode::kIpvs};
+  world_.cannot_program.insert(Mode::kIpvs);
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  controller_.Tick(model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_THAT(controller_.state().reverted_reason, HasSubstr("no room"));
+  EXPECT_THAT(world_.in_kernel, ElementsAre(Mode::kIptables));
+}
+
+TEST_F(ModeControllerTest, AThirdModeInTheKernelIsRemovedOnceAnotherServes) {
+  world_.in_kernel = {Mode::kIptables, Mode::kIpvs, Mode::kNftables};
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_THAT(Calls(), Not(testing::Contains("nftables remove")));
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), testing::Contains("nftables remove"));
+  EXPECT_EQ(controller_.state().active, Mode::kIpvs);
 }
 
 TEST_F(ModeControllerTest, RestartAdoptsAndThenChangesMode) {

@@ -38,9 +38,9 @@ void ChangeInbox::PutAddressesChanged() {
   Changed();
 }
 
-void ChangeInbox::PutCachesSynced() {
+void ChangeInbox::PutCacheSynced(CacheId cache) {
   const std::lock_guard lock(mutex_);
-  batch_.caches_synced = true;
+  batch_.synced.set(static_cast<size_t>(cache));
   Changed();
 }
 

@@ -2,6 +2,7 @@
 // object, the newest, so that a burst costs memory for its objects only and is applied in one go.
 #pragma once
 
+#include <bitset>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
@@ -17,6 +18,10 @@
 
 namespace pointsman::agent {
 
+// The caches that must be complete before anything is written.
+enum class CacheId : uint8_t { kServices, kEndpointSlices, kNode };
+using CacheSet = std::bitset<3>;
+
 struct ChangeBatch {
   // Null values: deleted.
   std::unordered_map<std::string, std::shared_ptr<const kube::Service>> services;
@@ -24,13 +29,14 @@ struct ChangeBatch {
   std::optional<std::shared_ptr<const kube::Node>> node;
   std::optional<std::shared_ptr<const kube::NodeProxy>> node_proxy;
   bool addresses_changed = false;  // of this node's interfaces
-  bool caches_synced = false;      // a cache completed a list
+  // Caches of which a complete list is in this batch and the ones before it.
+  CacheSet synced;
   // When the oldest change in here was put.
   std::optional<std::chrono::steady_clock::time_point> oldest;
 
   bool empty() const {
     return services.empty() && endpoint_slices.empty() && !node && !node_proxy &&
-           !addresses_changed && !caches_synced;
+           !addresses_changed && synced.none();
   }
 };
 
@@ -44,7 +50,9 @@ class ChangeInbox {
   void PutNode(std::shared_ptr<const kube::Node> node);
   void PutNodeProxy(std::shared_ptr<const kube::NodeProxy> proxy);
   void PutAddressesChanged();
-  void PutCachesSynced();
+  // After the last object of its list: what is asked of the cache itself could run ahead of what
+  // the taker has been given, and a partial picture would be written.
+  void PutCacheSynced(CacheId cache);
   // Ends every Take from now on.
   void Stop();
 

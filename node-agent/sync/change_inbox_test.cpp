@@ -35,6 +35,19 @@ TEST(ChangeInbox, ABurstIsHeldBackUntilItMayBeApplied) {
   EXPECT_TRUE(batch->addresses_changed);
 }
 
+TEST(ChangeInbox, ACompleteListComesNotBeforeItsObjects) {
+  ChangeInbox inbox;
+  inbox.PutService("default/web", std::make_shared<kube::Service>());
+  const auto first = inbox.Take({}, Clock::now() + 5s);
+  EXPECT_TRUE(first->synced.none());
+  inbox.PutService("default/db", std::make_shared<kube::Service>());
+  inbox.PutCacheSynced(CacheId::kServices);
+  const auto second = inbox.Take({}, Clock::now() + 5s);
+  EXPECT_EQ(second->services.size(), 1U);
+  EXPECT_TRUE(second->synced.test(static_cast<size_t>(CacheId::kServices)));
+  EXPECT_FALSE(second->synced.all());
+}
+
 TEST(ChangeInbox, WakesForAChangeAndForStop) {
   ChangeInbox inbox;
   std::thread putter([&inbox] {
