@@ -1,5 +1,6 @@
 // The main job: a running cluster moves from iptables to ipvs and back by `kubectl apply`, under
 // load, and no connection is lost.
+#include <numeric>
 #include <random>
 #include <thread>
 
@@ -16,7 +17,10 @@ using std::chrono_literals::operator""s;
 
 constexpr int kServices = 200;
 constexpr int kEndpointsEach = 5;
-constexpr uint16_t kTargetPort = 8080;
+// Each Service has backends of its own, as in a real cluster: the port tells them apart. IPVS
+// cannot tell two connections apart that have the same client port and the same backend but another
+// Service's address (docs/ipvs.md).
+constexpr uint16_t kFirstTargetPort = 8000;
 
 std::string Configuration(const std::string& mode, const std::string& drain_timeout = "3s") {
   return R"(
@@ -58,10 +62,12 @@ class MigrationTest : public testing::Test {
     world_->StartOperator();
     world_->StartAgents();
     std::vector<std::string> addresses;
+    std::vector<uint16_t> ports(kServices);
+    std::iota(ports.begin(), ports.end(), kFirstTargetPort);
     for (const Node& node : world_->cluster().nodes()) {
       for (int i = 0; i < 2; ++i) {
-        const std::string ip = world_->AddServerPod(
-            node.name(), fmt::format("{}-server-{}", node.name(), i), {kTargetPort});
+        const std::string ip =
+            world_->AddServerPod(node.name(), fmt::format("{}-server-{}", node.name(), i), ports);
         addresses.push_back(ip);
         endpoint_nodes_[ip] = node.name();
       }
@@ -71,7 +77,7 @@ class MigrationTest : public testing::Test {
       service.name = fmt::format("web-{}", i);
       service.cluster_ip = fmt::format("10.96.{}.{}", 1 + i / 200, 1 + i % 200);
       service.port = 80;
-      service.target_port = kTargetPort;
+      service.target_port = static_cast<uint16_t>(kFirstTargetPort + i);
       if (i < 5) service.node_port = static_cast<uint16_t>(30080 + i);
       for (int j = 0; j < kEndpointsEach; ++j) {
         service.endpoints.push_back(addresses[static_cast<size_t>(i + j) % addresses.size()]);

@@ -255,24 +255,22 @@ std::string World::AddServerPod(const std::string& name, const std::string& pod,
                                 const std::vector<uint16_t>& ports) {
   const std::string ip = AddClientPod(name, pod);
   const Node& node = cluster_->node(name);
-  for (const uint16_t port : ports) {
-    pod_processes_[name + "/" + pod].push_back(
-        node.client().Start({cluster_->Program("pointsman-traffic"), "serve", "--name", pod,
-                             "--tcp", std::to_string(port), "--udp", std::to_string(port)},
-                            options_.dir / (name + "-" + pod + ".log"), {.netns = pod}));
-  }
-  for (const uint16_t port : ports) {
-    Await(
-        fmt::format("pod {} answers on port {}", pod, port),
-        [&] {
-          return node
-              .Exec({cluster_->Program("pointsman-traffic"), "connect",
-                     fmt::format("{}:{}", ip, port), "--timeout", "1s"},
-                    {.netns = pod})
-              .ok();
-        },
-        std::chrono::seconds(20));
-  }
+  const std::string list = fmt::format("{}", fmt::join(ports, ","));
+  pod_processes_[name + "/" + pod].push_back(
+      node.client().Start({cluster_->Program("pointsman-traffic"), "serve", "--name", pod, "--tcp",
+                           list, "--udp", list},
+                          options_.dir / (name + "-" + pod + ".log"), {.netns = pod}));
+  // It listens on its ports in the order of the list.
+  Await(
+      fmt::format("pod {} answers on port {}", pod, ports.back()),
+      [&] {
+        return node
+            .Exec({cluster_->Program("pointsman-traffic"), "connect",
+                   fmt::format("{}:{}", ip, ports.back()), "--timeout", "1s"},
+                  {.netns = pod})
+            .ok();
+      },
+      std::chrono::seconds(20));
   return ip;
 }
 

@@ -54,8 +54,9 @@ int main(int argc, char** argv) {
   CLI::App* serve_command = app.add_subcommand("serve", "Be a pod's server");
   serve_command->add_option("--name", serve.name, "What it answers")->required();
   serve_command->add_option("--bind", serve.bind, "Local address")->capture_default_str();
-  serve_command->add_option("--tcp", serve.tcp, "Port of the greeting echo server");
-  serve_command->add_option("--udp", serve.udp, "Port of the UDP server");
+  serve_command->add_option("--tcp", serve.tcp, "Ports of the greeting echo server")
+      ->delimiter(',');
+  serve_command->add_option("--udp", serve.udp, "Ports of the UDP server")->delimiter(',');
   serve_command->add_option("--http", serve.http, "Port of an HTTP server that answers the name");
   serve_command
       ->add_option("--linger", linger_ms, "How long to accept connections after SIGTERM (e.g. 2s)")

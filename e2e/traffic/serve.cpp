@@ -22,9 +22,11 @@ class Server {
   explicit Server(const ServeOptions& options) : options_(options) {}
 
   int Run() {
-    if (options_.tcp != 0) Accept(options_.tcp, false);
+    for (const std::uint16_t port : options_.tcp)
+      Accept(port, false);
     if (options_.http != 0) Accept(options_.http, true);
-    if (options_.udp != 0) Answer();
+    for (const std::uint16_t port : options_.udp)
+      Answer(port);
     loop_.OnSignals({SIGTERM, SIGINT}, [this](int signal) {
       if (signal == SIGINT || terminating_) return loop_.Stop();
       terminating_ = true;
@@ -139,9 +141,10 @@ class Server {
     if (stopped_accepting_ && connections_.empty()) loop_.Stop();
   }
 
-  void Answer() {
-    udp_ = Listen(Protocol::kUdp, MakeEndpoint(options_.bind, options_.udp));
-    loop_.Watch(udp_.get(), EPOLLIN, [this](std::uint32_t) {
+  void Answer(std::uint16_t port) {
+    udp_.push_back(Listen(Protocol::kUdp, MakeEndpoint(options_.bind, port)));
+    const int socket = udp_.back().get();
+    loop_.Watch(socket, EPOLLIN, [this, socket](std::uint32_t) {
       for (;;) {
         std::array<char, 2048> payload;
         std::array<char, 256> control;
@@ -154,7 +157,7 @@ class Server {
         message.msg_iovlen = 1;
         message.msg_control = control.data();
         message.msg_controllen = control.size();
-        const ssize_t got = recvmsg(udp_.get(), &message, 0);
+        const ssize_t got = recvmsg(socket, &message, 0);
         if (got < 0 && errno == EAGAIN) return;
         if (got < 0) continue;  // EINTR, or an ICMP error of an earlier answer
         peer.size = message.msg_namelen;
@@ -174,7 +177,7 @@ class Server {
           }
         }
         // A lost answer is an ordinary thing in UDP: the client counts it.
-        sendmsg(udp_.get(), &message, MSG_NOSIGNAL);
+        sendmsg(socket, &message, MSG_NOSIGNAL);
       }
     });
   }
@@ -182,7 +185,7 @@ class Server {
   ServeOptions options_;
   EventLoop loop_;
   std::vector<Listener> listeners_;
-  UniqueFd udp_;
+  std::vector<UniqueFd> udp_;
   std::list<Connection> connections_;
   bool terminating_ = false;
   bool stopped_accepting_ = false;

@@ -27,7 +27,7 @@ class ServerProcess {
         _exit(1);
       }
     }
-    const Endpoint endpoint = MakeEndpoint("127.0.0.1", options.tcp);
+    const Endpoint endpoint = MakeEndpoint("127.0.0.1", options.tcp.at(0));
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
     while (!Probe(Protocol::kTcp, endpoint, "", milliseconds(1000)).ok) {
       if (std::chrono::steady_clock::now() > deadline)
@@ -64,8 +64,8 @@ ServeOptions Server(const std::string& name, std::uint16_t port) {
   ServeOptions options;
   options.name = name;
   options.bind = "127.0.0.1";
-  options.tcp = port;
-  options.udp = port;
+  options.tcp = {port};
+  options.udp = {port};
   return options;
 }
 

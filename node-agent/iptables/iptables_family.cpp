@@ -5,6 +5,7 @@
 
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/chain_names.h"
+#include "node-agent/iptables/jump_order.h"
 #include "node-agent/netlink/conntrack.h"
 #include "node-agent/sysctl/sysctl.h"
 
@@ -24,15 +25,6 @@ constexpr char kRouteLocalnet[] = "net.ipv4.conf.all.route_localnet";
 constexpr size_t kMaxDifferences = 20;
 
 using Text = std::back_insert_iterator<std::string>;
-
-// Whose rules may stand before our jumps: Calico's agent puts its own back to the top, and they
-// decide nothing about Services' addresses.
-bool MayPrecede(std::string_view rule) {
-  const size_t at = rule.rfind("-j ");
-  if (at == std::string_view::npos) return false;
-  const std::string_view target = rule.substr(at + 3);
-  return target.starts_with("cali-") || target.starts_with("POINTSMAN-");
-}
 
 // Packets whose source became their own destination: an endpoint that reached itself. Classic BPF
 // over the IP header: ld [12]; tax; ld [16]; jeq x, accept.
@@ -349,7 +341,7 @@ void IptablesFamily::Compare(const Table& table, const KernelRules& kernel,
         if (IsOurJump(rule)) {
           ours.push_back(rule);
         } else {
-          in_place = in_place && MayPrecede(rule);
+          in_place = in_place && MayPrecedeOurJump(rule);
         }
       }
     }

@@ -479,6 +479,7 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   const bool was_synced = synced_;
   const bool ready = EnsureBase(result);
   synced_ = false;  // until this has gone through
+  drained_ = false;
   if (!ready) return result;
   ReadHostAddresses();
   const Kernel kernel = ReadKernel();
@@ -884,9 +885,15 @@ void IpvsDataplane::ReadOwned(std::vector<Key>& owned) {
 }
 
 DrainStatus IpvsDataplane::Drain(const ServiceModel&) {
-  // The iptables rules of the other dataplane see a new connection before IPVS does (PREROUTING and
-  // OUTPUT come before LOCAL_IN), so nothing has to be changed for new ones to go elsewhere, and
-  // everything must stay for the old ones.
+  // The rules of the other dataplane see a new connection before IPVS does (PREROUTING and OUTPUT
+  // come before LOCAL_IN) once ours do not keep it for IPVS any more. All else must stay for the
+  // old connections.
+  if (!drained_) {
+    synced_ = false;
+    for (const auto& [family, tool] : families_)
+      ipvs::StopTaking(*tool);
+    drained_ = true;
+  }
   DrainStatus status;
   std::vector<Key> owned;
   ReadOwned(owned);
@@ -923,6 +930,16 @@ DrainStatus IpvsDataplane::Drain(const ServiceModel&) {
 SyncResult IpvsDataplane::Remove() {
   SyncResult result;
   synced_ = false;
+  // Where another dataplane serves, it has to get the new connections before the VIPs go.
+  for (const auto& [family, tool] : families_) {
+    try {
+      ipvs::StopTaking(*tool);
+    } catch (const std::exception& e) {
+      result.problems.push_back(
+          {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", e.what()});
+      return result;
+    }
+  }
   // The VIPs first: nothing of the node may answer on them when the filter goes.
   try {
     if (netlink::DeleteLink(route_, kDevice)) ++result.kernel_writes;

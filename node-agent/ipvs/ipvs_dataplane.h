@@ -118,6 +118,7 @@ class IpvsDataplane final : public Dataplane {
   int device_index_ = 0;
 
   bool synced_ = false;
+  bool drained_ = false;  // new connections are not kept for IPVS any more
   Frontends frontends_;
   std::unordered_multimap<Key, Claim, ipvs::FrontendKeyHash> waiting_;
   std::unordered_map<Key, std::vector<Quiet>, ipvs::FrontendKeyHash> quiet_;

@@ -282,8 +282,8 @@ TEST_F(IpvsDataplaneTest, AScaleDownKeepsOpenConnections) {
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   EXPECT_TRUE(first.Ask().ok());
   EXPECT_EQ(second.Ask().host, on_second);
-  EXPECT_EQ(dataplane_->Drain(maker_.model).connections, 2U) << RunTool({"ipvsadm", "-Lnc"});
   ExpectVerified();
+  EXPECT_EQ(dataplane_->Drain(maker_.model).connections, 2U) << RunTool({"ipvsadm", "-Lnc"});
   // The Service goes: the same.
   const ModelDelta gone = maker_.Remove(Web({}).id);
   EXPECT_SYNCED(dataplane_->Sync(maker_.model, gone));
@@ -441,32 +441,44 @@ TEST_F(IpvsDataplaneTest, ARefusalNamesTheServiceAndTheReason) {
   EXPECT_TRUE(AskUdp(*network_, "pod-c", kVip, 53).ok()) << "the others are served";
 }
 
-TEST_F(IpvsDataplaneTest, ADnatedConnectionGoesOnWhenTheVipBecomesLocal) {
-  // What iptables mode leaves behind: an open connection that conntrack carries, and rules.
-  RunTool({"iptables-legacy", "-t", "nat", "-A", "PREROUTING", "-p", "tcp", "-d", kVip, "--dport",
-           "80", "-j", "DNAT", "--to-destination", "10.244.0.2:8080"});
+TEST_F(IpvsDataplaneTest, TakesNewConnectionsFromRulesOfOthersAndLeavesThemTheirOld) {
+  // What kube-proxy leaves behind, or still writes: an open connection that conntrack carries, and
+  // rules at the top.
+  RunTool({"iptables-legacy", "-t", "nat", "-N", "KUBE-SERVICES"});
+  RunTool({"iptables-legacy", "-t", "nat", "-A", "KUBE-SERVICES", "-p", "tcp", "-d", kVip,
+           "--dport", "80", "-j", "DNAT", "--to-destination", "10.244.0.2:8080"});
+  for (const char* chain : {"PREROUTING", "OUTPUT"})
+    RunTool({"iptables-legacy", "-t", "nat", "-I", chain, "-j", "KUBE-SERVICES"});
   Stream old(*network_, "pod-c", kVip, 80);
   ASSERT_EQ(old.Ask().host, "pod-a");
   maker_.Put(Web({MakeBackend(kPodB, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   EXPECT_EQ(old.Ask().host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a") << "the rule is still first";
-  RunTool({"iptables-legacy", "-t", "nat", "-D", "PREROUTING", "-p", "tcp", "-d", kVip, "--dport",
-           "80", "-j", "DNAT", "--to-destination", "10.244.0.2:8080"});
-  EXPECT_EQ(old.Ask().host, "pod-a") << "conntrack carries the old one";
   EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-b") << "IPVS has the new ones";
+  EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-b") << "also the node's own";
+  // kube-proxy puts itself to the top again when it makes its jumps anew.
+  for (const char* chain : {"PREROUTING", "OUTPUT"}) {
+    RunTool({"iptables-legacy", "-t", "nat", "-D", chain, "-j", "KUBE-SERVICES"});
+    RunTool({"iptables-legacy", "-t", "nat", "-I", chain, "-j", "KUBE-SERVICES"});
+  }
+  EXPECT_FALSE(dataplane_->Verify(maker_.model).ok());
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  ExpectVerified();
+  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-b");
+  EXPECT_EQ(old.Ask().host, "pod-a");
 
-  // And back.
+  // And back: when IPVS drains, the rules have the new connections.
   Stream newer(*network_, "pod-c", kVip, 80);
   ASSERT_EQ(newer.Ask().host, "pod-b");
-  RunTool({"iptables-legacy", "-t", "nat", "-I", "PREROUTING", "-p", "tcp", "-d", kVip, "--dport",
-           "80", "-j", "DNAT", "--to-destination", "10.244.0.2:8080"});
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
-  EXPECT_EQ(newer.Ask().host, "pod-b");
   EXPECT_EQ(dataplane_->Drain(maker_.model).connections, 1U) << RunTool({"ipvsadm", "-Lnc"});
+  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
+  EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-a");
+  EXPECT_EQ(newer.Ask().host, "pod-b");
   EXPECT_EQ(old.Ask().host, "pod-a");
-  RunTool({"iptables-legacy", "-t", "nat", "-D", "PREROUTING", "-p", "tcp", "-d", kVip, "--dport",
-           "80", "-j", "DNAT", "--to-destination", "10.244.0.2:8080"});
+  for (const char* chain : {"PREROUTING", "OUTPUT"})
+    RunTool({"iptables-legacy", "-t", "nat", "-D", chain, "-j", "KUBE-SERVICES"});
+  RunTool({"iptables-legacy", "-t", "nat", "-F", "KUBE-SERVICES"});
+  RunTool({"iptables-legacy", "-t", "nat", "-X", "KUBE-SERVICES"});
 }
 
 TEST_F(IpvsDataplaneTest, StrictArpAndTimeoutsAreSetAndStrictArpIsUndone) {

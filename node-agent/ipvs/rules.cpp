@@ -1,10 +1,12 @@
 #include "node-agent/ipvs/rules.h"
 
 #include <array>
+#include <map>
 #include <set>
 
 #include <spdlog/fmt/fmt.h>
 
+#include "node-agent/iptables/jump_order.h"
 #include "node-agent/ipvs/sets.h"
 
 namespace pointsman::agent::ipvs {
@@ -43,19 +45,36 @@ std::vector<std::string> NotFromPods(net::Family family, const kube::ProxySettin
 struct SavedTable {
   std::set<std::string> chains;
   std::vector<std::string> rules;  // "-A CHAIN …" lines that name one of our chains
+  // Of the rules above, the jumps before which only such rules stand as may.
+  std::set<std::string> first;
+  // Builtin chain → how many rules at its top may stand before our jump.
+  std::map<std::string, size_t> leading;
 };
 
 SavedTable Read(IptablesTool& tool, const std::string& table) {
   SavedTable saved;
+  std::set<std::string> blocked;
   tool.SaveLines(table, [&](std::string_view line) {
     while (line.ends_with(' '))
       line.remove_suffix(1);
     if (line.starts_with(':')) {
       const std::string_view name = line.substr(1, line.find(' ') - 1);
       if (name.starts_with(kPrefix)) saved.chains.emplace(name);
-    } else if (line.starts_with("-A ") && line.find(kPrefix) != std::string_view::npos) {
-      saved.rules.emplace_back(line);
+      return;
     }
+    if (!line.starts_with("-A ")) return;
+    const bool ours = line.find(kPrefix) != std::string_view::npos;
+    if (ours) saved.rules.emplace_back(line);
+    if (line.starts_with("-A POINTSMAN-")) return;
+    // The order of the lines is the order of the rules in their chain.
+    std::string base(line.substr(3, line.find(' ', 3) - 3));
+    if (blocked.contains(base)) return;
+    if (!MayPrecedeOurJump(line)) {
+      blocked.insert(std::move(base));
+      return;
+    }
+    ++saved.leading[base];
+    if (ours) saved.first.emplace(line);
   });
   return saved;
 }
@@ -84,6 +103,8 @@ std::string Difference(const SavedTable& saved, const Chain& chain) {
   }
   if (at != chain.rules.size()) return "rule is missing: " + RuleLine(chain, chain.rules[at]);
   if (jumps == 0) return "jump is missing: " + JumpLine(chain);
+  if (!saved.first.contains(JumpLine(chain)))
+    return "rules of others stand before the jump: " + JumpLine(chain);
   return "";
 }
 
@@ -142,15 +163,23 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
       prerouting.rules.push_back(source + " " + Match(SetId::kCluster, family, "dst,dst") + mark);
   }
   prerouting.rules.push_back(Match(SetId::kExternal, family, "dst,dst") + mark);
+  // What IPVS serves is decided here: rules of others behind this one (kube-proxy's, as long as it
+  // runs beside us or was not cleaned up) must not send it elsewhere before IPVS sees it.
+  std::vector<std::string> taken;
+  for (const SetId id : {SetId::kCluster, SetId::kExternal, SetId::kLocal})
+    taken.push_back(Match(id, family, "dst,dst") + " -j ACCEPT");
+  prerouting.rules.insert(prerouting.rules.end(), taken.begin(), taken.end());
   chains.push_back(std::move(prerouting));
 
   // What the node itself sends to a VIP has that VIP as its source address (it is local), which no
   // backend elsewhere could answer.
-  chains.push_back({"nat",
-                    "POINTSMAN-IPVS-OUTPUT",
-                    "OUTPUT",
-                    comment,
-                    {Match(SetId::kOwned, family, "dst,dst") + mark}});
+  Chain output{"nat",
+               "POINTSMAN-IPVS-OUTPUT",
+               "OUTPUT",
+               comment,
+               {Match(SetId::kOwned, family, "dst,dst") + mark}};
+  output.rules.insert(output.rules.end(), taken.begin(), taken.end());
+  chains.push_back(std::move(output));
 
   // A pod that reaches itself through its Service would see its own address as the client's and
   // answer past us.
@@ -175,17 +204,30 @@ size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains) {
       for (const std::string& rule : chain.rules)
         rules += RuleLine(chain, rule) + "\n";
       written += chain.rules.size();
-      const bool jump =
-          std::find(saved.rules.begin(), saved.rules.end(), JumpLine(chain)) != saved.rules.end();
-      if (!jump) {
-        rules += "-I" + JumpLine(chain).substr(2) + "\n";
-        ++written;
+      if (saved.first.contains(JumpLine(chain))) continue;
+      for (const std::string& line : saved.rules) {
+        if (line == JumpLine(chain)) rules += "-D" + line.substr(2) + "\n";
       }
+      // Behind the jumps of iptables mode: while both are there, that one has the new connections.
+      const auto leading = saved.leading.find(chain.base);
+      const size_t position = 1 + (leading != saved.leading.end() ? leading->second : 0);
+      rules += fmt::format("-I {} {}{}\n", chain.base, position,
+                           JumpLine(chain).substr(3 + chain.base.size()));
+      ++written;
     }
     if (!declarations.empty())
       tool.Restore("*" + std::string(table) + "\n" + declarations + rules + "COMMIT\n");
   }
   return written;
+}
+
+void StopTaking(IptablesTool& tool) {
+  std::string text;
+  for (const std::string& line : Read(tool, "nat").rules) {
+    const bool takes = line.starts_with("-A PREROUTING ") || line.starts_with("-A OUTPUT ");
+    if (takes) text += "-D" + line.substr(2) + "\n";
+  }
+  if (!text.empty()) tool.Restore("*nat\n" + text + "COMMIT\n");
 }
 
 std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain>& chains) {

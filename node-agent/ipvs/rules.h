@@ -23,9 +23,13 @@ struct Chain {
 std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& settings,
                                  bool random_fully);
 
-// Compares with what iptables-save says and rewrites tables that differ. Returns how many rules
+// Compares with what iptables-save says and rewrites chains that differ; our jumps stand before the
+// rules of others (iptables/jump_order.h). Returns how many rules
 // were written. Throws what IptablesTool throws.
 size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains);
+// New connections are no longer kept for IPVS: other NAT rules may decide about them. EnsureChains
+// undoes it. Idempotent.
+void StopTaking(IptablesTool& tool);
 // Differences in words, none: all is as it should be.
 std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain>& chains);
 // Removes every chain that is called POINTSMAN-IPVS-… and the jumps to it, also those of another
