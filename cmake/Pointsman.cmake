@@ -44,6 +44,7 @@ endif()
 find_package(Threads REQUIRED)
 find_package(OpenSSL REQUIRED)
 find_package(cpprestsdk REQUIRED)
+find_package(Boost 1.74 REQUIRED)  # Asio and Beast, which are headers only
 find_package(yaml-cpp REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(simdjson REQUIRED)

@@ -12,7 +12,9 @@
 #include "node-agent/agent/node_sysctls.h"
 #include "node-agent/agent/version.h"
 #include "node-agent/conntrack/stale_flows.h"
+#include "node-agent/health/health_check_ports.h"
 #include "node-agent/health/proxy_health.h"
+#include "node-agent/health/service_health.h"
 #include "node-agent/model/model_builder.h"
 #include "node-agent/status/status_builder.h"
 #include "node-agent/status/status_writer.h"
@@ -58,6 +60,10 @@ class Agent::Impl {
         events_(client_, "pointsman-node-agent", options_.node_name),
         metrics_(kVersion),
         health_(std::chrono::seconds(60)),
+        service_health_([this] { return health_.Livez().status == 200; },
+                        [this](const ServiceHealth::Service& service, const std::string& message) {
+                          TellServiceHealthProblem(service, message);
+                        }),
         environment_(options_.modules_root.string(), api.server),
         modes_(environment_),
         model_(options_.node_name),
@@ -267,6 +273,7 @@ class Agent::Impl {
     apply_ = false;
     if (!proxy_->spec.removed) modes_.Tick(model);
     if (!delta.changes.empty()) CleanConntrack(model, delta);
+    ServeServiceHealth(delta);
 
     const bool full = modes_.state().full_syncs != full_before;
     const bool wrote = full || modes_.state().syncs != partial_before;
@@ -279,6 +286,25 @@ class Agent::Impl {
       }
     }
     CheckCandidate();
+  }
+
+  void ServeServiceHealth(const ModelDelta& delta) {
+    const bool serves = !proxy_->spec.removed && modes_.state().active.has_value();
+    const bool changed = health_ports_.Apply(delta) || delta.node_changed;
+    if (!changed && serves == serves_service_health_) return;
+    serves_service_health_ = serves;
+    const kube::ProxySettings& settings = proxy_->spec.settings;
+    const bool everywhere = settings.node_port_addresses.empty() && !settings.node_port_primary;
+    service_health_.Set(
+        serves ? health_ports_.Services() : ServiceHealth::Services{},
+        everywhere ? std::vector<net::IpAddress>{} : model_.model().node.node_port_addresses);
+  }
+
+  // On the thread that serves the ports.
+  void TellServiceHealthProblem(const ServiceHealth::Service& service, const std::string& message) {
+    spdlog::error("Service {}/{}: {}", service.ns, service.name, message);
+    events_.Emit({"v1", "Service", service.ns, service.name, ""}, kube::EventType::kWarning,
+                 "FailedToStartServiceHealthcheck", options_.node_name + ": " + message);
   }
 
   void CleanConntrack(const ServiceModel& model, const ModelDelta& delta) {
@@ -400,6 +426,7 @@ class Agent::Impl {
   kube::EventRecorder events_;
   Metrics metrics_;
   ProxyHealth health_;
+  ServiceHealth service_health_;
   ChangeInbox inbox_;
 
   // The sync thread's.
@@ -416,6 +443,8 @@ class Agent::Impl {
   std::optional<kube::CandidateStatus> candidate_;
   std::optional<kube::NodeProxyCandidate> candidate_asked_;
   CacheSet synced_;
+  HealthCheckPorts health_ports_;
+  bool serves_service_health_ = false;
   bool apply_ = false;    // proxy_'s settings are to be given to the mode controller
   bool applied_ = false;  // they were
   Clock::time_point removal_retry_ = Clock::time_point::max();
