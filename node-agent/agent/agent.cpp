@@ -35,6 +35,12 @@ bool SameVersion(const T& a, const T& b) {
   return !a.resource_version.empty() && a.resource_version == b.resource_version;
 }
 
+bool HasIpv6(const kube::Node& node) {
+  const auto is_v6 = [](const auto& item) { return item.family() == net::Family::kIPv6; };
+  return std::any_of(node.internal_ips.begin(), node.internal_ips.end(), is_v6) ||
+         std::any_of(node.pod_cidrs.begin(), node.pod_cidrs.end(), is_v6);
+}
+
 std::string KernelRelease() {
   utsname names{};
   uname(&names);
@@ -217,8 +223,25 @@ class Agent::Impl {
       return;
     }
     if (batch.addresses_changed || apply_) RefreshAddresses();
+    if (batch.node && node_ && HasIpv6(*node_)) ServeIpv6();
     Program(batch, started);
     Report();
+  }
+
+  // A cluster without IPv6 is spared the second set of rules.
+  void ServeIpv6() {
+    if (std::exchange(ipv6_asked_, true)) return;
+    const std::string refused = environment_.ServeIpv6();
+    if (refused.empty()) {
+      spdlog::info("IPv6 is served too");
+      modes_.Rebuild();
+      apply_ = true;
+      return;
+    }
+    spdlog::error("IPv6 Services are not served: {}", refused);
+    events_.Emit({"v1", "Node", "", options_.node_name, node_ ? node_->uid : ""},
+                 kube::EventType::kWarning, "IPv6NotServed",
+                 "this node's kernel cannot serve IPv6 Services: " + refused);
   }
 
   void RefreshAddresses() {
@@ -241,6 +264,11 @@ class Agent::Impl {
   void Program(const ChangeBatch& batch, Clock::time_point started) {
     const ModelDelta delta = model_.Update();
     const ServiceModel& model = model_.model();
+    if (!ipv6_asked_ && std::any_of(delta.changes.begin(), delta.changes.end(), [](const auto& c) {
+          return c.after && c.after->id.family == net::Family::kIPv6;
+        })) {
+      ServeIpv6();
+    }
     TellProblems();
     const uint64_t full_before = modes_.state().full_syncs;
     const uint64_t partial_before = modes_.state().syncs;
@@ -445,8 +473,9 @@ class Agent::Impl {
   CacheSet synced_;
   HealthCheckPorts health_ports_;
   bool serves_service_health_ = false;
-  bool apply_ = false;    // proxy_'s settings are to be given to the mode controller
-  bool applied_ = false;  // they were
+  bool ipv6_asked_ = false;  // the node or a Service has IPv6
+  bool apply_ = false;       // proxy_'s settings are to be given to the mode controller
+  bool applied_ = false;     // they were
   Clock::time_point removal_retry_ = Clock::time_point::max();
 
   std::mutex shown_mutex_;
@@ -503,6 +532,9 @@ void Agent::Run(std::stop_token stop) {
 
 int RunCleanup(const Options& options) {
   KernelEnvironment environment(options.modules_root.string(), "");
+  // What an earlier agent may have served.
+  if (const std::string refused = environment.ServeIpv6(); !refused.empty())
+    spdlog::info("this kernel has no IPv6 rules to remove: {}", refused);
   ModeController modes(environment);
   const std::vector<SyncProblem> problems = modes.RemoveAll();
   for (const SyncProblem& problem : problems) {

@@ -1,10 +1,11 @@
 #include "node-agent/agent/kernel_environment.h"
 
 #include <charconv>
+#include <sys/utsname.h>
 
-#include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
+#include "node-agent/preflight/module_loader.h"
 
 namespace pointsman::agent {
 namespace {
@@ -43,6 +44,26 @@ IptablesTool& KernelEnvironment::Tool() {
   return *tool_;
 }
 
+std::string KernelEnvironment::ServeIpv6() {
+  if (tool_v6_ != nullptr) return "";
+  try {
+    // Legacy tables that nobody has used yet are in modules.
+    utsname names{};
+    if (uname(&names) != 0) throw std::system_error(errno, std::generic_category(), "uname");
+    ModuleLoader loader(modules_root_, names.release);
+    for (const char* module :
+         {"ip6_tables", "ip6table_nat", "ip6table_filter", "ip6table_mangle"}) {
+      if (loader.Look(module) == ModuleLoader::State::kLoadable) loader.Load(module);
+    }
+    auto tool = std::make_unique<IptablesTool>(net::Family::kIPv6);
+    tool->Save("nat");
+    tool_v6_ = std::move(tool);
+    return "";
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
 bool KernelEnvironment::Supports(kube::Mode mode) const {
   return mode == kube::Mode::kIptables || mode == kube::Mode::kIpvs;
 }
@@ -51,9 +72,11 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
                                                             const kube::ProxySettings& settings) {
   switch (mode) {
     case kube::Mode::kIptables:
+      if (tool_v6_ != nullptr)
+        return std::make_unique<IptablesDataplane>(settings, Tool(), *tool_v6_);
       return std::make_unique<IptablesDataplane>(settings, Tool());
     case kube::Mode::kIpvs:
-      return std::make_unique<IpvsDataplane>(settings, Tool());
+      return std::make_unique<IpvsDataplane>(settings, Tool(), tool_v6_.get());
     case kube::Mode::kUserspace:
     case kube::Mode::kNftables:
       break;
@@ -79,20 +102,32 @@ PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxyS
   return RunPreflight(mode, settings, load, modules_root_);
 }
 
-SyncResult KernelEnvironment::EnsureBase(const kube::ProxySettings& settings) {
-  try {
-    return BaseRules(Tool(), settings.iptables.masquerade_bit).Ensure();
-  } catch (const std::exception& error) {
-    return {.problems = {{"the shared masquerade rules", error.what()}}};
+SyncResult KernelEnvironment::ForEachBase(const kube::ProxySettings& settings,
+                                          const std::function<SyncResult(BaseRules&)>& call) {
+  SyncResult sum;
+  for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
+    if (family == net::Family::kIPv6 && tool_v6_ == nullptr) continue;
+    try {
+      BaseRules rules(family == net::Family::kIPv4 ? Tool() : *tool_v6_,
+                      settings.iptables.masquerade_bit);
+      SyncResult part = call(rules);
+      std::move(part.problems.begin(), part.problems.end(), std::back_inserter(sum.problems));
+      sum.kernel_writes += part.kernel_writes;
+      sum.repaired += part.repaired;
+    } catch (const std::exception& error) {
+      sum.problems.push_back(
+          {fmt::format("the shared masquerade rules ({})", net::ToString(family)), error.what()});
+    }
   }
+  return sum;
+}
+
+SyncResult KernelEnvironment::EnsureBase(const kube::ProxySettings& settings) {
+  return ForEachBase(settings, [](BaseRules& rules) { return rules.Ensure(); });
 }
 
 SyncResult KernelEnvironment::RemoveBase(const kube::ProxySettings& settings) {
-  try {
-    return BaseRules(Tool(), settings.iptables.masquerade_bit).Remove();
-  } catch (const std::exception& error) {
-    return {.problems = {{"the shared masquerade rules", error.what()}}};
-  }
+  return ForEachBase(settings, [](BaseRules& rules) { return rules.Remove(); });
 }
 
 std::optional<net::IpAddress> KernelEnvironment::ApiServerAddress() const {

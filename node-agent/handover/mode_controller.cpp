@@ -81,7 +81,8 @@ void ModeController::AdoptWhatIsThere(const kube::ProxySettings& settings) {
 }
 
 void ModeController::Apply(const kube::ProxySettings& settings, const ServiceModel& model) {
-  const bool changed = !settings_ || !(*settings_ == settings);
+  const bool rebuild = std::exchange(rebuild_, false);
+  const bool changed = rebuild || !settings_ || !(*settings_ == settings);
   settings_ = settings;
   state_.asked = settings.mode;
   if (changed) state_.reverted_reason.clear();
@@ -110,7 +111,7 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
   }
   if (active_ != nullptr && active_->mode() == chosen->mode) {
     if (!changed && state_.synced_once && !need_full_sync_) return;
-    if (changed && !(active_settings_ == settings)) {
+    if (rebuild || !(active_settings_ == settings)) {
       active_ = environment_.MakeDataplane(chosen->mode, settings);
       active_settings_ = settings;
     }

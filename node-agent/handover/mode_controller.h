@@ -75,6 +75,9 @@ class ModeController {
   // New settings (or the same again after a failure, see NextDeadline). `model` must be complete:
   // never call it before the caches have synced, or traffic of what is missing is cut.
   void Apply(const kube::ProxySettings& settings, const ServiceModel& model);
+  // The next Apply makes the dataplane anew, though the settings may be as before: the environment
+  // can do more now (another family).
+  void Rebuild() { rebuild_ = true; }
   // The model changed by `delta`.
   void Sync(const ServiceModel& model, const ModelDelta& delta);
   // Whatever is due: periodic resync, a retry, the drain, another look at a failed preflight.
@@ -129,6 +132,7 @@ class ModeController {
   TimePoint next_leftovers_ = TimePoint::max();
   bool need_full_sync_ = false;
   bool adopted_ = false;
+  bool rebuild_ = false;
 };
 
 }  // namespace pointsman::agent
