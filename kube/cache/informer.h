@@ -103,6 +103,8 @@ class Informer final : private ObjectSink {
   void OnSynced(std::function<void()> callback) { on_synced_ = std::move(callback); }
   void Start() { reflector_.Start(); }
 
+  // The first list is complete and the handlers were told of all of it: who acts on what handlers
+  // said does not act on a part.
   bool HasSynced() const;
   Ptr Get(const std::string& key) const;
   std::vector<Ptr> All() const;

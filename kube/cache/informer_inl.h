@@ -108,7 +108,6 @@ void Informer<T>::OnListEnd(const std::string& /*resource_version*/) {
   {
     const std::lock_guard lock(mutex_);
     store_.swap(old);
-    synced_ = true;
   }
   for (const auto& [key, before] : old) {
     if (!store_.contains(key)) Report(before, nullptr);
@@ -120,6 +119,10 @@ void Informer<T>::OnListEnd(const std::string& /*resource_version*/) {
     } else if (before->second != after) {
       Report(before->second, after);
     }
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    synced_ = true;
   }
   if (on_synced_) on_synced_();
 }

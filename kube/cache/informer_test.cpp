@@ -175,6 +175,22 @@ TEST(InformerTest, ListsThenWatches) {
   EXPECT_EQ(informer->Stats().errors, 0U);
 }
 
+// Who programs a kernel once all is known must not do it with what the handlers were told so far.
+TEST(InformerTest, IsSyncedOnlyWhenHandlersKnowAll) {
+  Answers answers;
+  answers.lists = {{200, ListOf("10", {Object("a", "1"), Object("b", "2"), Object("c", "3")})}};
+  Script script(answers);
+  Client client = script.MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  Log log;
+  informer->AddHandler([&](const auto&, const auto&) {
+    log.Add(informer->HasSynced() ? "told after" : "told before");
+  });
+  informer->OnSynced([&] { log.Add(informer->HasSynced() ? "synced" : "not synced"); });
+  informer->Start();
+  EXPECT_THAT(log.Wait(4), ElementsAre("told before", "told before", "told before", "synced"));
+}
+
 TEST(InformerTest, ListsAgainWhenTheVersionIsGone) {
   Answers answers;
   answers.lists = {{200, ListOf("10", {Object("a", "1"), Object("b", "2"), Object("c", "3")})},

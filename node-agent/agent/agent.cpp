@@ -28,6 +28,8 @@ using Clock = std::chrono::steady_clock;
 constexpr char kOurs[] =
     "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
 
+constexpr uint32_t kServicesSynced = 1, kSlicesSynced = 2, kNodesSynced = 4, kProxiesSynced = 8;
+
 template <typename T>
 bool SameVersion(const T& a, const T& b) {
   return !a.resource_version.empty() && a.resource_version == b.resource_version;
@@ -138,11 +140,10 @@ class Agent::Impl {
       proxies_->AddHandler([this](const auto&, const auto& after) { inbox_.PutNodeProxy(after); });
       writer_.emplace(client_, options_.node_name, StatusWriter::Options{});
     }
-    const auto synced = [this] { inbox_.PutCachesSynced(); };
-    services_->OnSynced(synced);
-    slices_->OnSynced(synced);
-    nodes_->OnSynced(synced);
-    if (proxies_) proxies_->OnSynced(synced);
+    services_->OnSynced([this] { inbox_.PutCachesSynced(kServicesSynced); });
+    slices_->OnSynced([this] { inbox_.PutCachesSynced(kSlicesSynced); });
+    nodes_->OnSynced([this] { inbox_.PutCachesSynced(kNodesSynced); });
+    if (proxies_) proxies_->OnSynced([this] { inbox_.PutCachesSynced(kProxiesSynced); });
     services_->Start();
     slices_->Start();
     nodes_->Start();
@@ -150,8 +151,10 @@ class Agent::Impl {
     watching_ = true;
   }
 
+  // Not what the caches say: that may be newer than the changes taken so far.
   bool CachesSynced() const {
-    return services_->HasSynced() && slices_->HasSynced() && nodes_->HasSynced();
+    constexpr uint32_t kAll = kServicesSynced | kSlicesSynced | kNodesSynced;
+    return (caches_synced_ & kAll) == kAll;
   }
 
   kube::Duration MinSyncPeriod() const {
@@ -207,6 +210,7 @@ class Agent::Impl {
       health_.SetNodeEligible(node_ && !node_->deleting && !node_->to_be_deleted);
     }
     if (batch.node_proxy) Accept(std::move(*batch.node_proxy));
+    caches_synced_ |= batch.caches_synced;
     if (!proxy_ || !CachesSynced()) {
       // Without the whole picture nothing is written: a partial one would cut Services off.
       Report();
@@ -415,6 +419,7 @@ class Agent::Impl {
   std::shared_ptr<const kube::NodeProxy> proxy_;
   std::shared_ptr<const kube::Node> node_;
   kube::NodeProxyStatus status_;
+  uint32_t caches_synced_ = 0;  // kServicesSynced | …
   std::optional<kube::CandidateStatus> candidate_;
   std::optional<kube::NodeProxyCandidate> candidate_asked_;
   bool apply_ = false;    // proxy_'s settings are to be given to the mode controller

@@ -38,9 +38,9 @@ void ChangeInbox::PutAddressesChanged() {
   Changed();
 }
 
-void ChangeInbox::PutCachesSynced() {
+void ChangeInbox::PutCachesSynced(uint32_t cache) {
   const std::lock_guard lock(mutex_);
-  batch_.caches_synced = true;
+  batch_.caches_synced |= cache;
   Changed();
 }
 

@@ -24,13 +24,13 @@ struct ChangeBatch {
   std::optional<std::shared_ptr<const kube::Node>> node;
   std::optional<std::shared_ptr<const kube::NodeProxy>> node_proxy;
   bool addresses_changed = false;  // of this node's interfaces
-  bool caches_synced = false;      // a cache completed a list
+  uint32_t caches_synced = 0;      // one bit each: the caches whose whole list is in here or before
   // When the oldest change in here was put.
   std::optional<std::chrono::steady_clock::time_point> oldest;
 
   bool empty() const {
     return services.empty() && endpoint_slices.empty() && !node && !node_proxy &&
-           !addresses_changed && !caches_synced;
+           !addresses_changed && caches_synced == 0;
   }
 };
 
@@ -44,7 +44,8 @@ class ChangeInbox {
   void PutNode(std::shared_ptr<const kube::Node> node);
   void PutNodeProxy(std::shared_ptr<const kube::NodeProxy> proxy);
   void PutAddressesChanged();
-  void PutCachesSynced();
+  // After a cache has put all of a list. `cache`: its bit.
+  void PutCachesSynced(uint32_t cache);
   // Ends every Take from now on.
   void Stop();
 
