@@ -36,9 +36,15 @@ using Clock = std::chrono::steady_clock;
   throw std::system_error(errno, std::generic_category(), what);
 }
 
+// Of /proc: "" when the process is gone, be it while its file is read.
 std::string ReadFile(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "";
+  std::string text(16 << 10, '\0');
+  const ssize_t size = read(fd, text.data(), text.size());
+  close(fd);
+  text.resize(size > 0 ? static_cast<size_t>(size) : 0);
+  return text;
 }
 
 // The value of a line "Name:   value" of /proc/PID/status; "" when the process is gone.
