@@ -19,6 +19,7 @@ struct Flags {
   std::filesystem::path tokenFile;
   std::filesystem::path readyFile;
   std::filesystem::path preload;
+  std::filesystem::path watchLog;
   std::vector<std::string> listen;
   std::vector<std::string> sans;
   std::string version = "1.35";
@@ -194,6 +195,7 @@ int serve(const Flags& flags) {
   ApiServer::Options apiOptions;
   apiOptions.emulation = emulation;
   apiOptions.bookmarkInterval = parseDuration("--bookmark-interval", flags.bookmarkInterval);
+  apiOptions.watchLog = flags.watchLog;
   ApiServer api(apiOptions, store, registry, *schemas, customResources, authenticator, authorizer);
 
   HttpServer::Options httpOptions;
@@ -299,6 +301,8 @@ int main(int argc, char** argv) {
       },
       "seconds without a renewed Lease until a node is not ready (40)");
   app.add_option("--preload", flags.preload, "JSON lines of objects to create before being ready");
+  app.add_option("--watch-log", flags.watchLog,
+                 "a line for each watch event sent: CLOCK_MONOTONIC ns, resource, user, version");
   app.add_option("--ready-file", flags.readyFile, "written with the URL once the server is ready");
   app.add_option("--bookmark-interval", flags.bookmarkInterval,
                  "between BOOKMARK events of a watch")

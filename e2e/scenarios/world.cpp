@@ -122,7 +122,9 @@ void World::Start() {
   ClusterOptions cluster;
   cluster.dir = options_.dir;
   cluster.nodes = options_.nodes;
-  cluster.control_plane_args = {"--emulate-version", options_.kubernetes_version};
+  cluster.control_plane_args = options_.control_plane_args;
+  cluster.control_plane_args.insert(cluster.control_plane_args.end(),
+                                    {"--emulate-version", options_.kubernetes_version});
   cluster_ = std::make_unique<Cluster>(std::move(cluster));
   cluster_->Start();
   cluster_->StartControlPlane();

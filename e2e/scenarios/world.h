@@ -22,8 +22,9 @@ std::string MissingForACluster();
 struct WorldOptions {
   std::filesystem::path dir;  // logs and state; kept afterwards
   std::vector<NodeOptions> nodes;
-  std::string kubernetes_version = "1.35";  // what the control plane emulates
-  std::filesystem::path source_dir;         // of crds/ and manifests/
+  std::string kubernetes_version = "1.35";      // what the control plane emulates
+  std::filesystem::path source_dir;             // of crds/ and manifests/
+  std::vector<std::string> control_plane_args;  // further flags
 };
 
 // The report of `pointsman-traffic load`.

@@ -482,7 +482,17 @@ const Node& Cluster::node(std::string_view name) const {
 }
 
 void Cluster::KillNode(std::string_view name) {
-  FindMachine(name).process.Kill();
+  Machine& machine = FindMachine(name);
+  machine.process.Kill();
+  if (machine.options.kind != NodeKind::kNetns) return;
+  // The kernel takes the veth away some time after the last process of the namespace has ended; the
+  // next boot makes one of the same name.
+  SpawnOptions options;
+  options.argv = {"ip", "link", "del", machine.uplink};
+  options.net_ns = sandbox_->net_ns();
+  const RunResult result = Run(options);
+  if (result.exit != 0 && result.out.find("Cannot find device") == std::string::npos)
+    throw std::runtime_error("removing " + machine.uplink + ": " + result.out);
 }
 
 void Cluster::BootNode(std::string_view name) {

@@ -54,8 +54,9 @@ class TlsSettings : public std::enable_shared_from_this<TlsSettings> {
   std::string name_;  // host name or IP address the server's certificate must carry
   bool name_is_ip_ = false;
   bool insecure_ = false;
-  std::unique_ptr<X509_STORE, Deleter<X509_STORE_free>> cas_;  // null: the system's
-  std::vector<Certificate> client_chain_;                      // the leaf first
+  // Those given; the system's when none are: who is given a CA trusts no other.
+  std::unique_ptr<X509_STORE, Deleter<X509_STORE_free>> cas_;
+  std::vector<Certificate> client_chain_;  // the leaf first
   std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>> client_key_;
 
   mutable std::mutex mutex_;

@@ -1,11 +1,15 @@
 #include "kube/http/transport.h"
 
+#include <filesystem>
 #include <fstream>
 #include <future>
 #include <sys/stat.h>
 
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <openssl/ssl.h>
+#include <unistd.h>
 
 #include "kube/http/test_server.h"
 
@@ -96,6 +100,45 @@ TEST(TransportTest, KeepsConnectionsAndReplacesClosedOnes) {
     EXPECT_EQ(transport->Send(Get("/last")).status, 200);
     EXPECT_EQ(transport->Send(Get("/x")).status, 200);
   }
+}
+
+// $SSL_CERT_FILE, which OpenSSL takes for the system's CAs.
+class SystemCas {
+ public:
+  explicit SystemCas(const std::string& pem) {
+    const int fd = mkstemp(path_.data());
+    EXPECT_GE(fd, 0);
+    close(fd);
+    std::ofstream(path_) << pem;
+    setenv("SSL_CERT_FILE", path_.c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
+  }
+  ~SystemCas() {
+    unsetenv("SSL_CERT_FILE");  // NOLINT(concurrency-mt-unsafe)
+    std::filesystem::remove(path_);
+  }
+
+ private:
+  std::string path_ = (std::filesystem::temp_directory_path() / "pointsman-cas-XXXXXX").string();
+};
+
+TEST(TransportTest, WithoutACaTrustsTheSystems) {
+  TestServer server(ServerOptions(), SayOk);
+  Config config = ClientConfig(server);
+  config.ca_pem.clear();
+  const SystemCas cas(Authority().ca_pem());
+  EXPECT_EQ(SendError(config), "no TransportError");
+}
+
+// What libcpprest calls for each connection must not parse the system's CAs.
+TEST(TransportTest, ConnectionsDoNotReadTheSystemsCas) {
+  const SystemCas cas(Authority().ca_pem());
+  auto* const called =
+      reinterpret_cast<int (*)(SSL_CTX*)>(dlsym(RTLD_DEFAULT, "SSL_CTX_set_default_verify_paths"));
+  ASSERT_NE(called, nullptr);
+  const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_client_method()),
+                                                                  &SSL_CTX_free);
+  EXPECT_EQ(called(context.get()), 1);
+  EXPECT_EQ(sk_X509_OBJECT_num(X509_STORE_get0_objects(SSL_CTX_get_cert_store(context.get()))), 0);
 }
 
 TEST(TransportTest, RefusesACertificateOfAnotherAuthority) {

@@ -2,6 +2,8 @@
 
 #include <sys/utsname.h>
 
+#include <malloc.h>
+
 #include "kube/cache/informer.h"
 #include "kube/client/discovery.h"
 #include "kube/events/event_recorder.h"
@@ -305,6 +307,8 @@ class Agent::Impl {
 
     const bool full = modes_.state().full_syncs != full_before;
     const bool wrote = full || modes_.state().syncs != partial_before;
+    // What a full sync and the lists before it took and gave back belongs to the node again.
+    if (full) malloc_trim(0);
     if (modes_.state().problems.empty()) {
       health_.Synced();
       const Clock::time_point now = Clock::now();

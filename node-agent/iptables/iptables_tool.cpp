@@ -71,7 +71,9 @@ struct Variant {
 void Lines(const std::string& path, std::string_view table,
            const std::function<void(std::string_view)>& on_line) {
   std::string partial;
-  ChildExit exit = RunChild({path, "-t", std::string(table)}, {}, [&](std::string_view piece) {
+  std::vector<std::string> argv{path};
+  if (!table.empty()) argv.insert(argv.end(), {"-t", std::string(table)});
+  ChildExit exit = RunChild(argv, {}, [&](std::string_view piece) {
     for (;;) {
       size_t end = piece.find('\n');
       if (end == std::string_view::npos) break;
@@ -87,7 +89,7 @@ void Lines(const std::string& path, std::string_view table,
     partial.append(piece);
   });
   if (exit.status != 0) {
-    throw std::runtime_error(fmt::format("{} -t {} ended with status {}: {}", path, table,
+    throw std::runtime_error(fmt::format("{} ended with status {}: {}", fmt::join(argv, " "),
                                          exit.status, Trim(exit.error_output)));
   }
 }

@@ -29,7 +29,8 @@ class IptablesTool {
   // `iptables-save -t table`.
   std::string Save(std::string_view table);
   // The same, line by line without the newline: a big table never is in memory as a whole. The
-  // view is valid during the call; comments ("# …") are left out.
+  // view is valid during the call; comments ("# …") are left out. `table` "": all tables that the
+  // kernel has, each begun by its line "*nat".
   void SaveLines(std::string_view table, const std::function<void(std::string_view)>& on_line);
 
   net::Family family() const { return family_; }

@@ -11,6 +11,7 @@
 
 #include "node-agent/ipvs/sysctls.h"
 #include "node-agent/netlink/address.h"
+#include "node-agent/netlink/ipvs_table.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
 
@@ -103,8 +104,8 @@ uint32_t Seconds(kube::Duration duration) {
 }  // namespace
 
 struct IpvsDataplane::Kernel {
-  std::unordered_map<Key, IpvsServer, ipvs::FrontendKeyHash> servers;  // not those by fwmark
-  std::vector<SetEntry> elements;                                      // sorted; ours, all families
+  std::unordered_map<Key, ServerState, ipvs::FrontendKeyHash> servers;  // not those by fwmark
+  std::vector<SetEntry> elements;  // sorted; ours, all families
   std::unordered_set<net::IpAddress> routes;
   bool Has(const SetEntry& entry) const {
     return std::binary_search(elements.begin(), elements.end(), entry);
@@ -376,12 +377,35 @@ void IpvsDataplane::ReadHostAddresses() {
   std::sort(host_addresses_.begin(), host_addresses_.end());
 }
 
+std::vector<IpvsDestination> IpvsDataplane::DestinationsOf(const IpvsServer& server) {
+  std::vector<IpvsDestination> destinations;
+  const int error = ipvs_.Destinations(server, destinations);
+  if (error != 0 && error != ESRCH)
+    throw std::system_error(error, std::generic_category(), "list IPVS destinations");
+  SortDestinations(destinations);
+  return destinations;
+}
+
 IpvsDataplane::Kernel IpvsDataplane::ReadKernel() {
   Kernel kernel;
+  std::unordered_set<Key, ipvs::FrontendKeyHash> in_table;
   for (IpvsServer& server : ipvs_.Servers()) {
     if (server.fwmark != 0) continue;
     const Key key{server.address, server.port, server.protocol};
-    kernel.servers.emplace(key, std::move(server));
+    kernel.servers[key].server = std::move(server);
+  }
+  netlink::ReadIpvsTable([&](const IpvsServer& server, std::vector<IpvsDestination>& destinations) {
+    if (server.fwmark != 0) return;
+    const Key key{server.address, server.port, server.protocol};
+    const auto found = kernel.servers.find(key);
+    if (found == kernel.servers.end()) return;  // came meanwhile: not ours, we are the only writer
+    in_table.insert(key);
+    SortDestinations(destinations);
+    found->second.destinations = destinations;
+  });
+  // What someone else did meanwhile made the file skip these.
+  for (auto& [key, state] : kernel.servers) {
+    if (!in_table.contains(key)) state.destinations = DestinationsOf(state.server);
   }
   std::vector<netlink::SetElement> elements;
   for (const auto& [family, tool] : families_) {
@@ -490,7 +514,6 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   quieted_now_.clear();
   Frontends lingering;
   Writer writer(ipvs_, ipset_, route_, device_index_, result);
-  ServerState state;
   std::vector<SetEntry> wanted;  // of all frontends
 
   for (const Key& key : desired.order) {
@@ -506,11 +529,7 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
                               " exists, is not ours and lies in excludeCIDRs: left alone");
         continue;
       }
-      state.server = server->second;
-      state.destinations.clear();
-      ipvs_.Destinations(state.server, state.destinations);
-      SortDestinations(state.destinations);
-      current = &state;
+      current = &server->second;
     }
     CountReferences(key, frontend, 1);
     if (frontend.vip && vips_[key.ip] == 1) {
@@ -537,11 +556,7 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
     if (desired.frontends.contains(key)) continue;
     const auto server = kernel.servers.find(key);
     if (server == kernel.servers.end()) continue;
-    state.server = server->second;
-    state.destinations.clear();
-    ipvs_.Destinations(state.server, state.destinations);
-    SortDestinations(state.destinations);
-    if (!PlanServer(writer, key, &state, true, nullptr)) continue;
+    if (!PlanServer(writer, key, &server->second, true, nullptr)) continue;
     Frontend left;
     left.lingering = true;
     left.vip = kernel.Has(ipvs::VipElement(key.ip)) && !IsHostAddress(key.ip);
@@ -784,7 +799,6 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
 
   std::unordered_set<net::IpAddress> bound;
   std::vector<SetEntry> wanted;
-  std::vector<IpvsDestination> destinations;
   for (const Key& key : desired.order) {
     const Frontend& frontend = desired.frontends.at(key);
     const std::string object = frontend.entry->id.ToString();
@@ -807,15 +821,13 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
       if (!backends.empty()) differ(object, "virtual server " + key.ToString() + " is missing");
       continue;
     }
-    if (!SameServer(server->second, MakeServer(key, *frontend.entry)) && !backends.empty()) {
-      differ(object, "virtual server " + key.ToString() + " has scheduler " +
-                         server->second.scheduler + ", flags " +
-                         std::to_string(server->second.flags) + ", persistence " +
-                         std::to_string(server->second.persistence));
+    const IpvsServer& present = server->second.server;
+    if (!SameServer(present, MakeServer(key, *frontend.entry)) && !backends.empty()) {
+      differ(object, "virtual server " + key.ToString() + " has scheduler " + present.scheduler +
+                         ", flags " + std::to_string(present.flags) + ", persistence " +
+                         std::to_string(present.persistence));
     }
-    destinations.clear();
-    ipvs_.Destinations(server->second, destinations);
-    SortDestinations(destinations);
+    const std::vector<IpvsDestination>& destinations = server->second.destinations;
     auto at = destinations.begin();
     auto surplus = [&](const IpvsDestination& d) {
       if (d.weight == 0) return;  // draining
@@ -895,23 +907,26 @@ DrainStatus IpvsDataplane::Drain(const ServiceModel&) {
     drained_ = true;
   }
   DrainStatus status;
-  std::vector<Key> owned;
-  ReadOwned(owned);
+  std::vector<Key> list;
+  ReadOwned(list);
+  const std::unordered_set<Key, ipvs::FrontendKeyHash> owned(list.begin(), list.end());
   const auto now = steady_clock::now();
   std::unordered_map<std::string, UdpActivity> seen;
-  std::vector<IpvsDestination> destinations;
-  for (const Key& key : owned) {
-    IpvsServer server;
-    server.address = key.ip;
-    server.port = key.port;
-    server.protocol = key.protocol;
-    destinations.clear();
-    ipvs_.Destinations(server, destinations);
-    for (const IpvsDestination& d : destinations) {
-      if (key.protocol != IPPROTO_UDP) {
+  std::vector<IpvsServer> udp;  // with flows
+  netlink::ReadIpvsTable([&](const IpvsServer& server, std::vector<IpvsDestination>& destinations) {
+    const Key key{server.address, server.port, server.protocol};
+    if (server.fwmark != 0 || !owned.contains(key)) return;
+    if (key.protocol != IPPROTO_UDP) {
+      for (const IpvsDestination& d : destinations)
         status.connections += d.active;
-        continue;
-      }
+    } else if (!std::all_of(destinations.begin(), destinations.end(), IsIdle)) {
+      udp.push_back(server);
+    }
+  });
+  for (const IpvsServer& server : udp) {
+    const Key key{server.address, server.port, server.protocol};
+    // The file does not count packets.
+    for (const IpvsDestination& d : DestinationsOf(server)) {
       if (d.inactive == 0) continue;
       const std::string name =
           key.ToString() + " " + d.address.ToString() + " " + std::to_string(d.port);

@@ -81,6 +81,7 @@ class IpvsDataplane final : public Dataplane {
 
   Desired BuildDesired(const ServiceModel& model) const;
   Kernel ReadKernel();
+  std::vector<netlink::IpvsDestination> DestinationsOf(const netlink::IpvsServer& server);
   bool EnsureBase(SyncResult& result);
   void ReadHostAddresses();
   bool IsHostAddress(const net::IpAddress& ip) const;

@@ -51,20 +51,33 @@ struct SavedTable {
   std::map<std::string, size_t> leading;
 };
 
-SavedTable Read(IptablesTool& tool, const std::string& table) {
-  SavedTable saved;
+using SavedTables = std::map<std::string, SavedTable, std::less<>>;
+
+// One process for all of kTables: a start of one takes longer than what it does.
+SavedTables Read(IptablesTool& tool) {
+  SavedTables tables;
+  for (const char* table : kTables)
+    tables[table];
+  SavedTable ignored;
+  SavedTable* saved = &ignored;
   std::set<std::string> blocked;
-  tool.SaveLines(table, [&](std::string_view line) {
+  tool.SaveLines("", [&](std::string_view line) {
     while (line.ends_with(' '))
       line.remove_suffix(1);
+    if (line.starts_with('*')) {
+      const auto found = tables.find(line.substr(1));
+      saved = found != tables.end() ? &found->second : &ignored;
+      blocked.clear();
+      return;
+    }
     if (line.starts_with(':')) {
       const std::string_view name = line.substr(1, line.find(' ') - 1);
-      if (name.starts_with(kPrefix)) saved.chains.emplace(name);
+      if (name.starts_with(kPrefix)) saved->chains.emplace(name);
       return;
     }
     if (!line.starts_with("-A ")) return;
     const bool ours = line.find(kPrefix) != std::string_view::npos;
-    if (ours) saved.rules.emplace_back(line);
+    if (ours) saved->rules.emplace_back(line);
     if (line.starts_with("-A POINTSMAN-")) return;
     // The order of the lines is the order of the rules in their chain.
     std::string base(line.substr(3, line.find(' ', 3) - 3));
@@ -73,10 +86,10 @@ SavedTable Read(IptablesTool& tool, const std::string& table) {
       blocked.insert(std::move(base));
       return;
     }
-    ++saved.leading[base];
-    if (ours) saved.first.emplace(line);
+    ++saved->leading[base];
+    if (ours) saved->first.emplace(line);
   });
-  return saved;
+  return tables;
 }
 
 std::string RuleLine(const Chain& chain, const std::string& rule) {
@@ -194,8 +207,8 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
 
 size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains) {
   size_t written = 0;
-  for (const char* table : kTables) {
-    const SavedTable saved = Read(tool, table);
+  std::string text;
+  for (const auto& [table, saved] : Read(tool)) {
     std::string declarations;
     std::string rules;
     for (const Chain& chain : chains) {
@@ -215,15 +228,16 @@ size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains) {
                            JumpLine(chain).substr(3 + chain.base.size()));
       ++written;
     }
-    if (!declarations.empty())
-      tool.Restore("*" + std::string(table) + "\n" + declarations + rules + "COMMIT\n");
+    if (!declarations.empty()) text += "*" + table + "\n" + declarations + rules + "COMMIT\n";
   }
+  if (!text.empty()) tool.Restore(text);
   return written;
 }
 
 void StopTaking(IptablesTool& tool) {
   std::string text;
-  for (const std::string& line : Read(tool, "nat").rules) {
+  const SavedTables tables = Read(tool);
+  for (const std::string& line : tables.at("nat").rules) {
     const bool takes = line.starts_with("-A PREROUTING ") || line.starts_with("-A OUTPUT ");
     if (takes) text += "-D" + line.substr(2) + "\n";
   }
@@ -232,13 +246,11 @@ void StopTaking(IptablesTool& tool) {
 
 std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain>& chains) {
   std::vector<std::string> differences;
-  for (const char* table : kTables) {
-    const SavedTable saved = Read(tool, table);
+  for (const auto& [table, saved] : Read(tool)) {
     for (const Chain& chain : chains) {
       if (chain.table != table) continue;
       const std::string difference = Difference(saved, chain);
-      if (!difference.empty())
-        differences.push_back(std::string(table) + " " + chain.name + ": " + difference);
+      if (!difference.empty()) differences.push_back(table + " " + chain.name + ": " + difference);
     }
   }
   return differences;
@@ -246,10 +258,10 @@ std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain
 
 size_t RemoveChains(IptablesTool& tool) {
   size_t removed = 0;
-  for (const char* table : kTables) {
-    const SavedTable saved = Read(tool, table);
+  std::string text;
+  for (const auto& [table, saved] : Read(tool)) {
     if (saved.chains.empty()) continue;
-    std::string text = "*" + std::string(table) + "\n";
+    text += "*" + table + "\n";
     for (const std::string& chain : saved.chains)
       text += ":" + chain + " - [0:0]\n";
     for (const std::string& line : saved.rules) {
@@ -257,17 +269,17 @@ size_t RemoveChains(IptablesTool& tool) {
     }
     for (const std::string& chain : saved.chains)
       text += "-X " + chain + "\n";
-    tool.Restore(text + "COMMIT\n");
+    text += "COMMIT\n";
     removed += saved.chains.size();
   }
+  if (!text.empty()) tool.Restore(text);
   return removed;
 }
 
 bool AnyChain(IptablesTool& tool) {
-  for (const char* table : kTables) {
-    if (!Read(tool, table).chains.empty()) return true;
-  }
-  return false;
+  const SavedTables tables = Read(tool);
+  return std::any_of(tables.begin(), tables.end(),
+                     [](const auto& table) { return !table.second.chains.empty(); });
 }
 
 }  // namespace pointsman::agent::ipvs

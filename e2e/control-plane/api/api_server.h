@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdio>
+#include <filesystem>
+
 #include "e2e/control-plane/api/crds.h"
 #include "e2e/control-plane/api/faults.h"
 #include "e2e/control-plane/api/render.h"
@@ -15,6 +18,9 @@ class ApiServer {
     Emulation emulation;
     std::chrono::milliseconds bookmarkInterval{60000};
     std::chrono::seconds maxWatch{3600};
+    /// Not empty: a line for each watch event that was sent, for measurements: CLOCK_MONOTONIC in
+    /// nanoseconds just before it was handed to the connection, resource, user, resourceVersion.
+    std::filesystem::path watchLog;
   };
 
   ApiServer(Options options, Store& store, Registry& registry, const SchemaProvider& schemas,
@@ -61,6 +67,9 @@ class ApiServer {
 
   void list(Context& context, const Target& target);
   void watch(Context& context, const Target& target);
+  void logSent(const Context& context, const ResourceType& type,
+               std::chrono::steady_clock::time_point at,
+               const std::vector<std::uint64_t>& versions) const;
   void get(Context& context, const Target& target);
   void create(Context& context, const Target& target);
   void update(Context& context, const Target& target);
@@ -97,6 +106,7 @@ class ApiServer {
   Faults faults_;
   std::function<void(std::chrono::milliseconds)> refuse_;
   std::atomic<bool> ready_{false};
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> watchLog_{nullptr, std::fclose};
   std::mutex documentsMutex_;
   std::uint64_t documentsGeneration_ = ~std::uint64_t{0};
   std::map<std::string, std::string> documents_;  // OpenAPI, by path

@@ -1,0 +1,111 @@
+#include "bench/agent/kernel_reader.h"
+
+#include <arpa/inet.h>
+#include <cerrno>
+#include <cstring>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter_ipv4/ip_tables.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <system_error>
+
+#include <unistd.h>
+
+#include "node-agent/netlink/ipvs.h"
+#include "node-agent/netlink/socket.h"
+
+namespace pointsman::bench {
+namespace {
+
+namespace netlink = agent::netlink;
+
+class IpvsReader final : public KernelReader {
+ public:
+  void Arm(const EndpointChange& change) override {
+    change_ = change;
+    server_.address = change.service;
+    server_.port = change.service_port;
+    server_.protocol = IPPROTO_TCP;
+  }
+  bool Done() override {
+    destinations_.clear();
+    ipvs_.Destinations(server_, destinations_);
+    for (const netlink::IpvsDestination& d : destinations_) {
+      if (d.address == change_.endpoint && d.port == change_.endpoint_port && d.weight > 0)
+        return change_.present;
+    }
+    return !change_.present;
+  }
+
+ private:
+  netlink::Ipvs ipvs_;
+  netlink::IpvsServer server_;
+  std::vector<netlink::IpvsDestination> destinations_;
+  EndpointChange change_;
+};
+
+class XtablesReader final : public KernelReader {
+ public:
+  XtablesReader() : fd_(socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW)) {
+    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "raw socket");
+  }
+  ~XtablesReader() override { close(fd_); }
+  XtablesReader(const XtablesReader&) = delete;
+  XtablesReader& operator=(const XtablesReader&) = delete;
+
+  void Arm(const EndpointChange& change) override {
+    present_ = change.present;
+    before_ = Rules();
+  }
+  bool Done() override { return present_ ? Rules() > before_ : Rules() < before_; }
+
+ private:
+  unsigned Rules() const {
+    ipt_getinfo info{};
+    std::strcpy(info.name, "nat");
+    socklen_t size = sizeof info;
+    if (getsockopt(fd_, IPPROTO_IP, IPT_SO_GET_INFO, &info, &size) != 0)
+      throw std::system_error(errno, std::generic_category(), "table nat");
+    return info.num_entries;
+  }
+
+  int fd_;
+  bool present_ = false;
+  unsigned before_ = 0;
+};
+
+class NftablesReader final : public KernelReader {
+ public:
+  void Arm(const EndpointChange&) override { before_ = Generation(); }
+  bool Done() override { return Generation() != before_; }
+
+ private:
+  uint32_t Generation() {
+    netlink::Message request((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN, 0, sizeof(nfgenmsg));
+    uint32_t generation = 0;
+    const int error = socket_.Get(request, [&](const nlmsghdr* header) {
+      for (const nlattr* attribute : netlink::Attributes(header, sizeof(nfgenmsg))) {
+        if (mnl_attr_get_type(attribute) == NFTA_GEN_ID)
+          generation = ntohl(mnl_attr_get_u32(attribute));
+      }
+    });
+    if (error != 0) throw std::system_error(error, std::generic_category(), "nftables generation");
+    return generation;
+  }
+
+  netlink::Socket socket_{NETLINK_NETFILTER};
+  uint32_t before_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<KernelReader> MakeKernelReader(std::string_view name) {
+  if (name == "ipvs") return std::make_unique<IpvsReader>();
+  if (name == "xtables") return std::make_unique<XtablesReader>();
+  if (name == "nftables") return std::make_unique<NftablesReader>();
+  throw std::invalid_argument("no kernel reader '" + std::string(name) +
+                              "': ipvs, xtables or nftables");
+}
+
+}  // namespace pointsman::bench
