@@ -92,9 +92,10 @@ void EndOnChange(const std::filesystem::path& file, const std::string& content,
   try {
     ParseKubeProxyConfiguration(content, file.string());
   } catch (const std::invalid_argument& error) {
-    spdlog::error("the configuration file was changed to what is refused; this agent goes on with "
-                  "what it said before: {}",
-                  error.what());
+    spdlog::error(
+        "the configuration file was changed to what is refused; this agent goes on with "
+        "what it said before: {}",
+        error.what());
     return;
   }
   spdlog::warn("{} was changed: ending, to be started anew with it", file.string());
@@ -139,10 +140,9 @@ int Main(int argc, char** argv) {
   std::optional<ConfigFileWatch> watch;
   if (!options.config.empty()) {
     const std::filesystem::path file = options.config;
-    watch.emplace(file, content, ReadConfigurationFile,
-                  [&stop, &changed, file](const std::string& now) {
-                    EndOnChange(file, now, stop, changed);
-                  });
+    watch.emplace(
+        file, content, ReadConfigurationFile,
+        [&stop, &changed, file](const std::string& now) { EndOnChange(file, now, stop, changed); });
   }
   Agent agent(std::move(options), std::move(api), std::move(standalone));
   agent.Run(stop.get_token());

@@ -139,7 +139,8 @@ class Agent::Impl {
     services_ = std::make_unique<kube::Informer<kube::Service>>(
         client_, kube::resources::kServices, ours, kube::DecodeService,
         [](const kube::Service& service) { return service.Key(); }, SameVersion<kube::Service>);
-    // Told to health_ here and not only when it is handled: a sync thread that hangs handles nothing.
+    // Told to health_ here and not only when it is handled: a sync thread that hangs handles
+    // nothing.
     services_->AddHandler([this](const auto& before, const auto& after) {
       health_.ChangeQueued(Clock::now());
       inbox_.PutService((after ? after : before)->Key(), after);

@@ -9,7 +9,8 @@ namespace pointsman::agent {
 namespace {
 
 constexpr char kKubeProxyGroup[] =
-    "kube-proxy's flags: without --config they configure the agent, standalone, as they do kube-proxy";
+    "kube-proxy's flags: without --config they configure the agent, standalone, as they do "
+    "kube-proxy";
 
 // An address alone has the usual port, as in kube-proxy.
 std::string WithPort(const std::string& text, int port) {
@@ -75,9 +76,10 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
                "remove everything Pointsman made in this node's kernel, and exit");
   app.add_option("--master", options.master,
                  "address of the API server; overrides the kubeconfig's");
-  AddBindAddress(app, "--metrics-bind-address",
-                 "address and port of /metrics and /proxyMode; empty: off (default: 127.0.0.1:10249)",
-                 10249, options.metrics_bind_address);
+  AddBindAddress(
+      app, "--metrics-bind-address",
+      "address and port of /metrics and /proxyMode; empty: off (default: 127.0.0.1:10249)", 10249,
+      options.metrics_bind_address);
   AddBindAddress(app, "--healthz-bind-address",
                  "address and port of /healthz and /livez; empty: off (default: 0.0.0.0:10256)",
                  10256, options.healthz_bind_address);
@@ -98,8 +100,7 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
       ->check(CLI::Range(0, 100));
   AddPort(app, "--metrics-port", "127.0.0.1", "--metrics-bind-address",
           options.metrics_bind_address);
-  AddPort(app, "--healthz-port", "0.0.0.0", "--healthz-bind-address",
-          options.healthz_bind_address);
+  AddPort(app, "--healthz-port", "0.0.0.0", "--healthz-bind-address", options.healthz_bind_address);
   AddKubeProxyFlags(app, options.kube_proxy_flags);
   try {
     app.parse(argc, argv);

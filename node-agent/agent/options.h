@@ -16,20 +16,20 @@ struct Options {
   // needs neither operator nor NodeProxy.
   std::filesystem::path config;
   bool cleanup = false;
-  // The API server; overrides the kubeconfig's. Without a kubeconfig it is asked without credentials,
-  // as kube-proxy does.
+  // The API server; overrides the kubeconfig's. Without a kubeconfig it is asked without
+  // credentials, as kube-proxy does.
   std::string master;
   // "address:port"; "": off. Not given: as the configuration file says, else kube-proxy's ports.
   std::optional<std::string> metrics_bind_address;
   std::optional<std::string> healthz_bind_address;
-  bool bind_address_hard_fail = false;  // a port that cannot be bound ends the process
+  bool bind_address_hard_fail = false;           // a port that cannot be bound ends the process
   std::filesystem::path modules_root;            // "": /
   std::filesystem::path proc_sys = "/proc/sys";  // where sysctls are written
   std::optional<std::string> log_format;         // text | json; not given: text
   std::optional<std::string> log_level;          // not given: by verbosity
   std::optional<int> verbosity;                  // klog's
-  // kube-proxy's flags that were given. Without `config`, those that configure it make the agent run
-  // standalone with what they say.
+  // kube-proxy's flags that were given. Without `config`, those that configure it make the agent
+  // run standalone with what they say.
   KubeProxyFlagValues kube_proxy_flags;
 };
 

@@ -1,5 +1,5 @@
-// Notices that a configuration file was changed, however that is done: written in place, replaced by
-// rename (editors), or by a ConfigMap volume's exchange of the symbolic link ..data.
+// Notices that a configuration file was changed, however that is done: written in place, replaced
+// by rename (editors), or by a ConfigMap volume's exchange of the symbolic link ..data.
 #pragma once
 
 #include <filesystem>

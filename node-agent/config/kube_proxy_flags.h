@@ -1,5 +1,5 @@
-// kube-proxy's command line flags, so that a DaemonSet or unit file written for kube-proxy works with
-// this agent: each sets the field of KubeProxyConfiguration that it stands for.
+// kube-proxy's command line flags, so that a DaemonSet or unit file written for kube-proxy works
+// with this agent: each sets the field of KubeProxyConfiguration that it stands for.
 #pragma once
 
 #include <map>
@@ -35,8 +35,8 @@ const std::vector<KubeProxyFlag>& KubeProxyFlags();
 using KubeProxyFlagValues = std::map<std::string, std::string>;
 
 // What such a command line configures. Throws std::invalid_argument with every error:
-// "--ipvs-scheduler: ipvs.scheduler: \"fast\" is not one of rr, …". Refused flags are errors, ignored
-// ones become notes.
+// "--ipvs-scheduler: ipvs.scheduler: \"fast\" is not one of rr, …". Refused flags are errors,
+// ignored ones become notes.
 KubeProxyConfiguration ConfigurationFromFlags(const KubeProxyFlagValues& values);
 
 // With --config, kube-proxy ignores these flags: a note for each, and the refused ones are errors
