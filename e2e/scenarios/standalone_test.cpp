@@ -235,6 +235,31 @@ nodePortAddresses: [192.168.50.0/24]
     ExpectSame(before, Kernel(), when);
   }
 
+  // Of the key in kube-proxy.kubeconfig, signed by the cluster's CA and no longer valid; in base64.
+  std::string ExpiredCertificate() {
+    const auto user = Json::parse(Node().client().Get(dir_ / "kube-proxy.kubeconfig"))
+                          .at("/users/0/user/client-key-data"_json_pointer)
+                          .get<std::string>();
+    const std::string script =
+        "set -e; cd \"$0\"; echo \"$1\" | base64 -d >expired.key; openssl req -new -key "
+        "expired.key "
+        "-subj /CN=system:kube-proxy -out expired.csr 2>&1; openssl x509 -req -in expired.csr -CA "
+        "pki/ca.crt -CAkey pki/ca.key -set_serial 7 -days 0 -out expired.crt 2>&1; "
+        "base64 -w0 expired.crt >expired.b64";
+    const RunResult made = Run({.argv = {"bash", "-c", script, dir_, user}});
+    if (made.exit != 0) throw std::runtime_error("an expired certificate: " + made.out);
+    // Valid for no time from now on; the comparison is by whole seconds.
+    world_->Await(
+        "it is expired",
+        [&] {
+          return Run({.argv = {"openssl", "x509", "-checkend", "0", "-in", dir_ / "expired.crt"}})
+                     .exit == 1;
+        },
+        10s);
+    std::ifstream file(dir_ / "expired.b64");
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
   std::unique_ptr<World> world_;
   std::filesystem::path dir_;
   std::filesystem::path log_;
@@ -517,11 +542,14 @@ TEST_F(StandaloneTest, WhatIsInTheWayAtTheStartIsSaid) {
 
   // Taken ports: served as soon as they are free, the Services at once.
   const std::string traffic = world_->cluster().Program("pointsman-traffic");
-  const pid_t holder = Node().client().Start(
-      {traffic, "serve", "--name", "holder", "--tcp", "10249", "--tcp", "10256"},
-      dir_ / "holder.log");
-  world_->Await(
-      "the ports are held", [&] { return Connects("127.0.0.1:10249"); }, 10s);
+  const auto hold = [&](int port) {
+    const pid_t holder = Node().client().Start(
+        {traffic, "serve", "--name", "holder", "--tcp", std::to_string(port)}, dir_ / "holder.log");
+    world_->Await(
+        "the port is held", [&] { return Connects(fmt::format("127.0.0.1:{}", port)); }, 10s);
+    return holder;
+  };
+  const pid_t holders[] = {hold(10249), hold(10256)};
   WriteConfiguration(Configuration("iptables"));
   pid_t agent = StartAgent();
   AwaitLog("metricsBindAddress");
@@ -529,17 +557,15 @@ TEST_F(StandaloneTest, WhatIsInTheWayAtTheStartIsSaid) {
   EXPECT_THAT(Log(), HasSubstr("10256"));
   world_->Await(
       "Services are served", [&] { return Connects("10.96.1.1:80"); }, 30s, [&] { return Log(); });
-  Node().client().Signal(holder, SIGKILL);
+  for (const pid_t holder : holders)
+    Node().client().Signal(holder, SIGKILL);
   AwaitMode("iptables");
   AwaitAnswer(10256, "/healthz", 200);
   Stop(agent);
   ExpectCleansUp(before, "after taken ports");
 
   WriteConfiguration(Configuration("iptables", "bindAddressHardFail: true\n"));
-  const pid_t again = Node().client().Start(
-      {traffic, "serve", "--name", "holder", "--tcp", "10249"}, dir_ / "holder.log");
-  world_->Await(
-      "the port is held", [&] { return Connects("127.0.0.1:10249"); }, 10s);
+  const pid_t again = hold(10249);
   agent = StartAgent();
   EXPECT_EQ(AwaitEnd(agent).exit, 1);
   EXPECT_THAT(Log(), HasSubstr("10249"));
@@ -558,29 +584,35 @@ TEST_F(StandaloneTest, WhatIsInTheWayAtTheStartIsSaid) {
   fails("apiVersion: [", "bad.kubeconfig");
   fails("", "bad.kubeconfig");
   fails("apiVersion: v1\nkind: Config\n", "bad.kubeconfig");
-  const size_t key = good.find("client-key-data:");
-  ASSERT_NE(key, std::string::npos);
-  fails(good.substr(0, key) + "client-key-data: '*'\n", "client-key-data");
+  Json broken = Json::parse(good);
+  broken["users"][0]["user"]["client-key-data"] = "*";
+  fails(broken.dump(), "client-key-data");
 
-  // An API server that never answers: nothing is written, the log stays readable.
-  std::string elsewhere = good;
-  const size_t at = elsewhere.find(":6443");
-  elsewhere.replace(at, 5, ":6444");
-  Node().client().Put(dir_ / "bad.kubeconfig", elsewhere);
-  agent = StartAgent({"--config", kConfigFile, "--kubeconfig", dir_ / "bad.kubeconfig"});
-  AwaitLog("the API server does not answer");
-  AwaitAnswer(10256, "/livez", 200);
-  EXPECT_EQ(Get(10249, "/proxyMode").body, "");
-  // Doubling from half a second, a few tries fit in this time and no more.
-  const auto until = std::chrono::steady_clock::now() + 8s;
-  world_->Await(
-      "8 s pass", [&] { return std::chrono::steady_clock::now() >= until; }, 20s);
-  const std::string log = Log();
-  EXPECT_LE(std::count(log.begin(), log.end(), '\n'), 12) << log;
-  EXPECT_THAT(log, HasSubstr(":6444"));
-  EXPECT_TRUE(Node().client().Status(agent).running);
-  EXPECT_EQ(Stop(agent).exit, 0);
-  ExpectSame(before, Kernel(), "API server out of reach");
+  // An API server that never answers, and one that does not believe: nothing is written, the log
+  // stays readable, and it says why.
+  const auto waits = [&](const std::string& kubeconfig, const std::string& says) {
+    Node().client().Put(dir_ / "bad.kubeconfig", kubeconfig);
+    agent = StartAgent({"--config", kConfigFile, "--kubeconfig", dir_ / "bad.kubeconfig"});
+    AwaitLog(says);
+    AwaitAnswer(10256, "/livez", 200);
+    EXPECT_EQ(Get(10249, "/proxyMode").body, "");
+    // Doubling from half a second, a few tries fit in this time and no more.
+    const auto until = std::chrono::steady_clock::now() + 8s;
+    world_->Await(
+        "8 s pass", [&] { return std::chrono::steady_clock::now() >= until; }, 20s);
+    const std::string log = Log();
+    EXPECT_LE(std::count(log.begin(), log.end(), '\n'), 12) << log;
+    EXPECT_TRUE(Node().client().Status(agent).running);
+    EXPECT_EQ(Stop(agent).exit, 0);
+    ExpectSame(before, Kernel(), says);
+  };
+  Json elsewhere = Json::parse(good);
+  elsewhere["clusters"][0]["cluster"]["server"] =
+      fmt::format("https://{}:6444", Cluster::kControlPlaneAddress);
+  waits(elsewhere.dump(), ":6444");
+  Json expired = Json::parse(good);
+  expired["users"][0]["user"]["client-certificate-data"] = ExpiredCertificate();
+  waits(expired.dump(), "will try again");
 }
 
 TEST_F(StandaloneTest, AFullDiskStopsNothing) {

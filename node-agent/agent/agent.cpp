@@ -1,5 +1,6 @@
 #include "node-agent/agent/agent.h"
 
+#include <fstream>
 #include <sys/utsname.h>
 
 #include "kube/cache/informer.h"
@@ -308,9 +309,10 @@ class Agent::Impl {
       modes_.Sync(model, delta);
     } else if (apply_) {
       const kube::ProxySettings settings = ResolvedSettings();
-      ApplyNodeSysctls(settings);
       health_.SetTimeout(2 * SyncPeriod(settings));
       modes_.Apply(settings, model);
+      // After the mode has loaded connection tracking: before, a fresh node has no such parameters.
+      ApplyNodeSysctls(settings);
       applied_ = true;
       removal_retry_ = Clock::time_point::max();
     } else {
@@ -566,7 +568,26 @@ void Agent::Run(std::stop_token stop) {
   impl_->Run(stop);
 }
 
+namespace {
+
+// CapEff of /proc/self/status.
+bool MayChangeTheNetwork() {
+  constexpr uint64_t kNetAdmin = uint64_t{1} << 12;  // CAP_NET_ADMIN
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    uint64_t effective = 0;
+    if (word == "CapEff:" && status >> std::hex >> effective) return (effective & kNetAdmin) != 0;
+  }
+  return true;  // then the kernel says so itself
+}
+
+}  // namespace
+
 int RunCleanup(const Options& options) {
+  if (!MayChangeTheNetwork()) {
+    spdlog::error("--cleanup needs root, or the capability CAP_NET_ADMIN; nothing was changed");
+    return 1;
+  }
   KernelEnvironment environment(options.modules_root.string(), "");
   // What an earlier agent may have served.
   if (const std::string refused = environment.ServeIpv6(); !refused.empty())

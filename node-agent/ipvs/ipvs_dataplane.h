@@ -82,6 +82,8 @@ class IpvsDataplane final : public Dataplane {
   Desired BuildDesired(const ServiceModel& model) const;
   Kernel ReadKernel();
   bool EnsureBase(SyncResult& result);
+  void EnsureStrictArp(bool recorded, SyncResult& result);
+  void UndoStrictArp(SyncResult& result);
   void ReadHostAddresses();
   bool IsHostAddress(const net::IpAddress& ip) const;
   bool NodeInRanges(const ServicePortEntry& entry) const;
