@@ -31,6 +31,11 @@ add_compile_options(-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field
 if(POINTSMAN_WERROR)
   add_compile_options(-Werror)
 endif()
+if(NOT POINTSMAN_SANITIZE STREQUAL "none")
+  # -O1 for reports whose stacks are those of the source; line numbers would cost more time to compile
+  # than they save, a report names the functions.
+  set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1")
+endif()
 if(POINTSMAN_SANITIZE STREQUAL "address")
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
@@ -83,7 +88,13 @@ function(pointsman_executable name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 endfunction()
 
-# pointsman_test(<name> SOURCES a_test.cpp … [DEPS lib …] [LABELS unit|kernel|e2e …] [TIMEOUT s] [ONE_PROCESS])
+# What a build of just the tests with one label builds: tests-unit, tests-threads.
+foreach(label unit threads)
+  add_custom_target(tests-${label})
+endforeach()
+
+# pointsman_test(<name> SOURCES a_test.cpp … [DEPS lib …] [LABELS unit|threads|kernel|e2e …] [TIMEOUT s] [ONE_PROCESS])
+# "threads", beside "unit": several threads share something; scripts/sanitize.sh runs it with ThreadSanitizer.
 # Every TEST becomes a ctest of its own, so that a failure names the case; ONE_PROCESS makes the
 # whole binary one ctest (for fixtures that are dear to set up). Exit code 77 means: skipped.
 function(pointsman_test name)
@@ -104,6 +115,11 @@ function(pointsman_test name)
   target_link_libraries(${name} PRIVATE pointsman_pch ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_precompile_headers(${name} REUSE_FROM pointsman_pch)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test)
+  foreach(label ${ARG_LABELS})
+    if(TARGET tests-${label})
+      add_dependencies(tests-${label} ${name})
+    endif()
+  endforeach()
   if(ARG_ONE_PROCESS)
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77 RUN_SERIAL ${serial})

@@ -1,6 +1,7 @@
 // pointsman-node-agent: programs one node's Service traffic.
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <climits>
 #include <cstdlib>
@@ -15,13 +16,22 @@
 #include "node-agent/agent/agent.h"
 #include "node-agent/agent/options.h"
 #include "node-agent/agent/version.h"
+#include "node-agent/config/config_file_watch.h"
 #include "node-agent/sysctl/sysctl.h"
 
 namespace pointsman::agent {
 namespace {
 
+// Also what was given: kube-proxy does so, and a Node's name has no capitals.
+std::string TrimmedLower(std::string name) {
+  std::erase_if(name, [](unsigned char c) { return std::isspace(c) != 0; });
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return name;
+}
+
 std::string NodeName(const Options& options) {
-  if (!options.node_name.empty()) return options.node_name;
+  if (!options.node_name.empty()) return TrimmedLower(options.node_name);
   // Read once, before any thread is started.
   if (const char* name = std::getenv("NODE_NAME");  // NOLINT(concurrency-mt-unsafe)
       name != nullptr && *name != '\0') {
@@ -31,29 +41,29 @@ std::string NodeName(const Options& options) {
   if (gethostname(host, HOST_NAME_MAX) != 0) {
     throw std::system_error(errno, std::generic_category(), "gethostname");
   }
-  std::string name = host;
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return name;
+  return TrimmedLower(host);
 }
 
-// What the file says of the process; a flag that was given goes first.
-void UseProcessSettings(const KubeProxyConfiguration& file, Options& options) {
-  const Options defaults;
-  if (options.node_name.empty()) options.node_name = file.hostname_override;
-  if (options.kubeconfig.empty()) options.kubeconfig = file.kubeconfig;
-  if (options.metrics_bind_address == defaults.metrics_bind_address) {
-    options.metrics_bind_address = file.metrics_bind_address;
-  }
-  if (options.healthz_bind_address == defaults.healthz_bind_address) {
-    options.healthz_bind_address = file.healthz_bind_address;
-  }
-  for (const std::string& note : file.notes)
-    spdlog::warn("{}", note);
-  if (file.oom_score_adj) {
+void SetUpLog(const Options& options) {
+  // klog calls what is for debugging level 4.
+  const char* const by_verbosity = options.verbosity.value_or(0) >= 4 ? "debug" : "info";
+  kube::SetUpLogging(options.log_format.value_or("text"), options.log_level.value_or(by_verbosity));
+}
+
+// What a file or kube-proxy's flags say of the process; the agent's own flag goes first.
+void UseProcessSettings(const KubeProxyConfiguration& given, Options& options) {
+  if (options.node_name.empty()) options.node_name = given.hostname_override;
+  if (options.kubeconfig.empty()) options.kubeconfig = given.kubeconfig;
+  if (!options.metrics_bind_address) options.metrics_bind_address = given.metrics_bind_address;
+  if (!options.healthz_bind_address) options.healthz_bind_address = given.healthz_bind_address;
+  options.bind_address_hard_fail = given.bind_address_hard_fail;
+  if (!options.log_format) options.log_format = given.log_format;
+  if (!options.verbosity) options.verbosity = given.log_verbosity;
+  SetUpLog(options);
+  if (given.oom_score_adj) {
     std::ofstream adjust("/proc/self/oom_score_adj");
-    if (!(adjust << *file.oom_score_adj << std::flush)) {
-      spdlog::warn("oomScoreAdj {} could not be set", *file.oom_score_adj);
+    if (!(adjust << *given.oom_score_adj << std::flush)) {
+      spdlog::warn("oomScoreAdj {} could not be set", *given.oom_score_adj);
     }
   }
 }
@@ -65,29 +75,88 @@ void KeepMemorySmall() {
   mallopt(M_MMAP_THRESHOLD, 128 << 10);  // fixed, so that a list's pages go back at once
 }
 
+kube::Config ApiServer(const Options& options) {
+  kube::Config api;
+  if (options.master.empty() || !options.kubeconfig.empty()) {
+    api = kube::LoadConfig(options.kubeconfig);
+  }
+  if (!options.master.empty()) api.server = options.master;
+  api.user_agent = std::string("pointsman-node-agent/") + kVersion;
+  return api;
+}
+
+bool ConfiguredByFlags(const Options& options) {
+  return std::any_of(KubeProxyFlags().begin(), KubeProxyFlags().end(), [&](const auto& flag) {
+    return flag.kind != KubeProxyFlag::Kind::kIgnored &&
+           options.kube_proxy_flags.contains(std::string(flag.name));
+  });
+}
+
+// kube-proxy ends when its file was changed, for the one who started it to start it anew with what
+// it says now; so does the agent, except that it goes on with what it has when the change is bad:
+// ending would take the node from a configuration that works to none.
+void EndOnChange(const std::filesystem::path& file, const std::string& content,
+                 std::stop_source& stop, std::atomic<bool>& changed) {
+  try {
+    ParseKubeProxyConfiguration(content, file.string());
+  } catch (const std::invalid_argument& error) {
+    spdlog::error(
+        "the configuration file was changed to what is refused; this agent goes on with "
+        "what it said before: {}",
+        error.what());
+    return;
+  }
+  spdlog::warn("{} was changed: ending, to be started anew with it", file.string());
+  changed = true;
+  stop.request_stop();
+}
+
 int Main(int argc, char** argv) {
   KeepMemorySmall();
   Options options;
   if (const auto code = ParseOptions(argc, argv, options)) return *code;
-  kube::SetUpLogging(options.log_format, options.log_level);
+  SetUpLog(options);
   SetSysctlRoot(options.proc_sys.string());
   if (options.cleanup) return RunCleanup(options);
 
-  const kube::Termination termination;
   std::optional<KubeProxyConfiguration> standalone;
+  std::vector<std::string> notes;
+  std::string content;
   if (!options.config.empty()) {
-    standalone = LoadKubeProxyConfiguration(options.config);
+    content = ReadConfigurationFile(options.config);
+    standalone = ParseKubeProxyConfiguration(content, options.config.string());
+    notes = NotesOnIgnoredFlags(options.kube_proxy_flags);
+  } else if (ConfiguredByFlags(options)) {
+    standalone = ConfigurationFromFlags(options.kube_proxy_flags);
+  } else {
+    notes = NotesOnIgnoredFlags(options.kube_proxy_flags);
+  }
+  if (standalone) {
+    notes.insert(notes.end(), standalone->notes.begin(), standalone->notes.end());
     UseProcessSettings(*standalone, options);
   }
+  for (const std::string& note : notes)
+    spdlog::warn("{}", note);
   options.node_name = NodeName(options);
-  kube::Config api = kube::LoadConfig(options.kubeconfig);
-  api.user_agent = std::string("pointsman-node-agent/") + kVersion;
+  kube::Config api = ApiServer(options);
   spdlog::info("pointsman-node-agent {} on node {}, API server {}{}", kVersion, options.node_name,
                api.server, standalone ? ", standalone" : "");
 
+  const kube::Termination termination;
+  std::stop_source stop;
+  const std::stop_callback on_signal(termination.token(), [&stop] { stop.request_stop(); });
+  std::atomic<bool> changed = false;
+  std::optional<ConfigFileWatch> watch;
+  if (!options.config.empty()) {
+    const std::filesystem::path file = options.config;
+    watch.emplace(
+        file, content, ReadConfigurationFile,
+        [&stop, &changed, file](const std::string& now) { EndOnChange(file, now, stop, changed); });
+  }
   Agent agent(std::move(options), std::move(api), std::move(standalone));
-  agent.Run(termination.token());
-  return 0;
+  agent.Run(stop.get_token());
+  // As kube-proxy's: a supervisor that restarts on failure only starts it anew, too.
+  return changed ? 1 : 0;
 }
 
 }  // namespace

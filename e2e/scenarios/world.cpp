@@ -132,6 +132,11 @@ void World::Start() {
   api_ =
       std::make_shared<kube::Client>(std::shared_ptr<kube::Transport>(kube::MakeTransport(admin)));
 
+  if (options_.pointsman) InstallPointsman();
+  RegisterNodes();
+}
+
+void World::InstallPointsman() {
   const fs::path source = options_.source_dir;
   MustKubectl({"apply", "-f", source / "manifests/base/namespace.yaml"});
   MustKubectl({"apply", "-f", source / "crds/pointsman.io_proxyconfigurations.yaml", "-f",
@@ -142,11 +147,8 @@ void World::Start() {
                "-f", source / "manifests/base/rbac-operator.yaml", "-f",
                source / "manifests/base/rbac-node-agent.yaml"});
   // The programs are who their service accounts are: their RBAC is what is enforced.
-  const std::string server =
-      fmt::format("https://{}:{}", Cluster::kControlPlaneAddress, Cluster::kApiPort);
-  MintKubeconfig("pointsman-operator", server, options_.dir / "operator.kubeconfig");
-  MintKubeconfig("pointsman-node-agent", server, options_.dir / "agent.kubeconfig");
-  RegisterNodes();
+  MintAccount("pointsman-operator", options_.dir / "operator.kubeconfig");
+  MintAccount("pointsman-node-agent", options_.dir / "agent.kubeconfig");
 }
 
 void World::RegisterNodes() {
@@ -174,7 +176,13 @@ void World::RegisterNodes() {
   }
 }
 
-void World::MintKubeconfig(const std::string& account, const std::string& server,
+void World::MintAccount(const std::string& account, const fs::path& file) {
+  MintKubeconfig(fmt::format("system:serviceaccount:{}:{}", kNamespace, account),
+                 {"system:serviceaccounts", std::string("system:serviceaccounts:") + kNamespace},
+                 file);
+}
+
+void World::MintKubeconfig(const std::string& user, const std::vector<std::string>& groups,
                            const fs::path& file) {
   SpawnOptions mint;
   mint.argv = {cluster_->Program("pointsman-control-plane"),
@@ -182,15 +190,13 @@ void World::MintKubeconfig(const std::string& account, const std::string& server
                "--pki-dir",
                options_.dir / "pki",
                "--user",
-               fmt::format("system:serviceaccount:{}:{}", kNamespace, account),
-               "--group",
-               "system:serviceaccounts",
-               "--group",
-               std::string("system:serviceaccounts:") + kNamespace,
+               user,
                "--server",
-               server,
+               fmt::format("https://{}:{}", Cluster::kControlPlaneAddress, Cluster::kApiPort),
                "--out",
                file};
+  for (const std::string& group : groups)
+    mint.argv.insert(mint.argv.end(), {"--group", group});
   const RunResult result = Run(mint);
   if (result.exit != 0) throw std::runtime_error("minting " + file.string() + ": " + result.out);
 }

@@ -25,6 +25,9 @@ struct WorldOptions {
   std::string kubernetes_version = "1.35";      // what the control plane emulates
   std::filesystem::path source_dir;             // of crds/ and manifests/
   std::vector<std::string> control_plane_args;  // further flags
+  // false: a cluster that knows nothing of Pointsman: no CRDs, no service accounts, no roles of
+  // ours.
+  bool pointsman = true;
 };
 
 // The report of `pointsman-traffic load`.
@@ -60,6 +63,10 @@ class World {
   void StartAgent(const std::string& node);
   void StartAgents();
   void KillAgent(const std::string& node, int signal);
+
+  // A kubeconfig with a client certificate of this user, who has the rights that RBAC gives it.
+  void MintKubeconfig(const std::string& user, const std::vector<std::string>& groups,
+                      const std::filesystem::path& file);
 
   // A program on the control plane's address in the cluster's network; it ends with the cluster at
   // the latest and must not outlive this object.
@@ -110,8 +117,8 @@ class World {
   void AwaitMode(const std::string& node, const std::string& mode, std::chrono::seconds timeout);
 
  private:
-  void MintKubeconfig(const std::string& account, const std::string& server,
-                      const std::filesystem::path& file);
+  void InstallPointsman();
+  void MintAccount(const std::string& account, const std::filesystem::path& file);
   void RegisterNodes();
 
   WorldOptions options_;

@@ -1,5 +1,6 @@
 #include "node-agent/agent/agent.h"
 
+#include <fstream>
 #include <sys/utsname.h>
 
 #include <malloc.h>
@@ -7,7 +8,7 @@
 #include "kube/cache/informer.h"
 #include "kube/client/discovery.h"
 #include "kube/events/event_recorder.h"
-#include "kube/serve/http_server.h"
+#include "kube/serve/retrying_http_server.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/agent/metrics.h"
 #include "node-agent/agent/node_addresses.h"
@@ -41,6 +42,20 @@ bool HasIpv6(const kube::Node& node) {
   const auto is_v6 = [](const auto& item) { return item.family() == net::Family::kIPv6; };
   return std::any_of(node.internal_ips.begin(), node.internal_ips.end(), is_v6) ||
          std::any_of(node.pod_cidrs.begin(), node.pod_cidrs.end(), is_v6);
+}
+
+// Of the asked mode.
+kube::Duration SyncPeriod(const kube::ProxySettings& settings) {
+  switch (settings.mode) {
+    case kube::Mode::kIpvs:
+      return settings.ipvs.sync_period;
+    case kube::Mode::kNftables:
+      return settings.nftables.sync_period;
+    case kube::Mode::kIptables:
+    case kube::Mode::kUserspace:
+      break;
+  }
+  return settings.iptables.sync_period;
 }
 
 std::string KernelRelease() {
@@ -127,7 +142,10 @@ class Agent::Impl {
     services_ = std::make_unique<kube::Informer<kube::Service>>(
         client_, kube::resources::kServices, ours, kube::DecodeService,
         [](const kube::Service& service) { return service.Key(); }, SameVersion<kube::Service>);
+    // Told to health_ here and not only when it is handled: a sync thread that hangs handles
+    // nothing.
     services_->AddHandler([this](const auto& before, const auto& after) {
+      health_.ChangeQueued(Clock::now());
       inbox_.PutService((after ? after : before)->Key(), after);
     });
     slices_ = std::make_unique<kube::Informer<kube::EndpointSlice>>(
@@ -135,6 +153,7 @@ class Agent::Impl {
         [](const kube::EndpointSlice& slice) { return slice.Key(); },
         SameVersion<kube::EndpointSlice>);
     slices_->AddHandler([this](const auto& before, const auto& after) {
+      health_.ChangeQueued(Clock::now());
       inbox_.PutEndpointSlice((after ? after : before)->Key(), after);
     });
     const kube::ReflectorOptions this_node{.field_selector = "metadata.name=" + options_.node_name};
@@ -221,6 +240,9 @@ class Agent::Impl {
     if (batch.node_proxy) Accept(std::move(*batch.node_proxy));
     if (!proxy_ || !CachesSynced()) {
       // Without the whole picture nothing is written: a partial one would cut Services off.
+      // An agent that nobody has asked anything yet has nothing late: it must not be restarted for
+      // not being alive.
+      if (!proxy_) health_.Synced();
       Report();
       return;
     }
@@ -292,9 +314,10 @@ class Agent::Impl {
       modes_.Sync(model, delta);
     } else if (apply_) {
       const kube::ProxySettings settings = ResolvedSettings();
-      ApplyNodeSysctls(settings);
-      health_.SetTimeout(2 * settings.ipvs.sync_period);
+      health_.SetTimeout(2 * SyncPeriod(settings));
       modes_.Apply(settings, model);
+      // After the mode has loaded connection tracking: before, a fresh node has no such parameters.
+      ApplyNodeSysctls(settings);
       applied_ = true;
       removal_retry_ = Clock::time_point::max();
     } else {
@@ -451,6 +474,7 @@ class Agent::Impl {
   }
 
   void Serve();
+  void Listen(std::unique_ptr<kube::HttpServer> server, const std::string& what);
 
   const Options options_;
   const std::optional<KubeProxyConfiguration> standalone_;
@@ -494,34 +518,51 @@ class Agent::Impl {
   std::unique_ptr<kube::Informer<kube::EndpointSlice>> slices_;
   std::unique_ptr<kube::Informer<kube::Node>> nodes_;
   std::unique_ptr<kube::Informer<kube::NodeProxy>> proxies_;
-  std::unique_ptr<kube::HttpServer> metrics_server_;
-  std::unique_ptr<kube::HttpServer> health_server_;
+  std::vector<std::unique_ptr<kube::HttpServer>> servers_;
+  std::vector<std::unique_ptr<kube::RetryingHttpServer>> retrying_servers_;
 };
+
+void Agent::Impl::Listen(std::unique_ptr<kube::HttpServer> server, const std::string& what) {
+  if (options_.bind_address_hard_fail) {
+    server->Start();
+    servers_.push_back(std::move(server));
+  } else {
+    retrying_servers_.push_back(
+        std::make_unique<kube::RetryingHttpServer>(std::move(server), what));
+  }
+}
 
 void Agent::Impl::Serve() {
   const auto text = [](std::string body) { return kube::ServedResponse{.body = std::move(body)}; };
-  if (!options_.metrics_bind_address.empty()) {
-    metrics_server_ = std::make_unique<kube::HttpServer>(options_.metrics_bind_address);
-    metrics_server_->Handle("/metrics", [this](const kube::ServedRequest&) {
+  const std::string metrics_address = options_.metrics_bind_address.value_or("127.0.0.1:10249");
+  if (!metrics_address.empty()) {
+    auto server = std::make_unique<kube::HttpServer>(metrics_address);
+    server->Handle("/metrics", [this](const kube::ServedRequest&) {
       return kube::ServedResponse{.content_type = "text/plain; version=0.0.4; charset=utf-8",
                                   .body = RenderMetrics()};
     });
-    metrics_server_->Handle(
-        "/proxyMode", [this, text](const kube::ServedRequest&) { return text(ActiveMode()); });
-    metrics_server_->Handle("/healthz", [text](const kube::ServedRequest&) { return text("ok"); });
-    metrics_server_->Start();
+    server->Handle("/proxyMode",
+                   [this, text](const kube::ServedRequest&) { return text(ActiveMode()); });
+    server->Handle("/healthz", [text](const kube::ServedRequest&) { return text("ok"); });
+    Listen(std::move(server), "metrics (metricsBindAddress)");
   }
-  if (!options_.healthz_bind_address.empty()) {
-    health_server_ = std::make_unique<kube::HttpServer>(options_.healthz_bind_address);
+  const std::string health_address = options_.healthz_bind_address.value_or("0.0.0.0:10256");
+  if (!health_address.empty()) {
+    auto server = std::make_unique<kube::HttpServer>(health_address);
     const auto answer = [](const ProxyHealth::Answer& health) {
       return kube::ServedResponse{health.status, "application/json", health.body};
     };
-    health_server_->Handle("/healthz", [this, answer](const kube::ServedRequest&) {
-      return answer(health_.Healthz());
+    server->Handle("/healthz", [this, answer](const kube::ServedRequest&) {
+      const ProxyHealth::Answer health = health_.Healthz();
+      metrics_.HealthzAnswered(health.status);
+      return answer(health);
     });
-    health_server_->Handle(
-        "/livez", [this, answer](const kube::ServedRequest&) { return answer(health_.Livez()); });
-    health_server_->Start();
+    server->Handle("/livez", [this, answer](const kube::ServedRequest&) {
+      const ProxyHealth::Answer health = health_.Livez();
+      metrics_.LivezAnswered(health.status);
+      return answer(health);
+    });
+    Listen(std::move(server), "health (healthzBindAddress)");
   }
 }
 
@@ -534,7 +575,26 @@ void Agent::Run(std::stop_token stop) {
   impl_->Run(stop);
 }
 
+namespace {
+
+// CapEff of /proc/self/status.
+bool MayChangeTheNetwork() {
+  constexpr uint64_t kNetAdmin = uint64_t{1} << 12;  // CAP_NET_ADMIN
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    uint64_t effective = 0;
+    if (word == "CapEff:" && status >> std::hex >> effective) return (effective & kNetAdmin) != 0;
+  }
+  return true;  // then the kernel says so itself
+}
+
+}  // namespace
+
 int RunCleanup(const Options& options) {
+  if (!MayChangeTheNetwork()) {
+    spdlog::error("--cleanup needs root, or the capability CAP_NET_ADMIN; nothing was changed");
+    return 1;
+  }
   KernelEnvironment environment(options.modules_root.string(), "");
   // What an earlier agent may have served.
   if (const std::string refused = environment.ServeIpv6(); !refused.empty())

@@ -69,6 +69,14 @@ Metrics::Metrics(const std::string& version)
                         .Name("pointsman_agent_watch_synced")
                         .Help("1 when the cache of that resource is complete.")
                         .Register(registry_)),
+      healthz_(BuildCounter()
+                   .Name("kubeproxy_proxy_healthz_total")
+                   .Help("Cumulative proxy healthz HTTP status.")
+                   .Register(registry_)),
+      livez_(BuildCounter()
+                 .Name("kubeproxy_proxy_livez_total")
+                 .Help("Cumulative proxy livez HTTP status.")
+                 .Register(registry_)),
       preflight_passed_(Gauge(registry_, "pointsman_agent_preflight_passed",
                               "1 when this node can run the asked mode.")),
       fallback_(Gauge(registry_, "pointsman_agent_fallback",
@@ -188,6 +196,14 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model) {
 void Metrics::SetWatch(const std::string& resource, uint64_t errors, bool synced) {
   watch_errors_.Add({{"resource", resource}}).Set(static_cast<double>(errors));
   watch_synced_.Add({{"resource", resource}}).Set(synced ? 1 : 0);
+}
+
+void Metrics::HealthzAnswered(int status) {
+  healthz_.Add({{"code", std::to_string(status)}}).Increment();
+}
+
+void Metrics::LivezAnswered(int status) {
+  livez_.Add({{"code", std::to_string(status)}}).Increment();
 }
 
 void Metrics::SetStatusWrites(uint64_t writes, uint64_t failures) {

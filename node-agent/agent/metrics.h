@@ -29,6 +29,9 @@ class Metrics {
   void ChangeReachedKernel(std::chrono::nanoseconds took);
   void SetState(const ModeState& state, const ServiceModel& model);
   void SetWatch(const std::string& resource, uint64_t errors, bool synced);
+  // An answer of :10256/healthz or /livez.
+  void HealthzAnswered(int status);
+  void LivezAnswered(int status);
   void SetStatusWrites(uint64_t writes, uint64_t failures);
 
  private:
@@ -39,6 +42,8 @@ class Metrics {
   prometheus::Family<prometheus::Gauge>& module_;
   prometheus::Family<prometheus::Gauge>& watch_errors_;
   prometheus::Family<prometheus::Gauge>& watch_synced_;
+  prometheus::Family<prometheus::Counter>& healthz_;
+  prometheus::Family<prometheus::Counter>& livez_;
   prometheus::Gauge& preflight_passed_;
   prometheus::Gauge& fallback_;
   prometheus::Gauge& reverted_;

@@ -2,9 +2,63 @@
 
 #include <CLI/CLI.hpp>
 
+#include "kube/net/ip_address.h"
 #include "node-agent/agent/version.h"
 
 namespace pointsman::agent {
+namespace {
+
+constexpr char kKubeProxyGroup[] =
+    "kube-proxy's flags: without --config they configure the agent, standalone, as they do "
+    "kube-proxy";
+
+// An address alone has the usual port, as in kube-proxy.
+std::string WithPort(const std::string& text, int port) {
+  const auto address = net::IpAddress::Parse(text);
+  if (!address) return text;
+  return (address->is_v4() ? text : "[" + text + "]") + ":" + std::to_string(port);
+}
+
+void AddBindAddress(CLI::App& app, const char* name, const char* help, int port,
+                    std::optional<std::string>& address) {
+  app.add_option_function<std::string>(
+      name, [&address, port](const std::string& text) { address = WithPort(text, port); }, help);
+}
+
+// --metrics-port, --healthz-port: deprecated in kube-proxy since 1.16, and still in many manifests.
+void AddPort(CLI::App& app, const char* name, const char* host, const char* use,
+             std::optional<std::string>& address) {
+  app.add_option_function<int>(
+         name,
+         [&address, host](int port) {
+           if (!address) address = port == 0 ? "" : std::string(host) + ":" + std::to_string(port);
+         },
+         std::string("deprecated: use ") + use)
+      ->check(CLI::Range(0, 65535))
+      ->group(kKubeProxyGroup);
+}
+
+void AddKubeProxyFlags(CLI::App& app, KubeProxyFlagValues& values) {
+  for (const KubeProxyFlag& flag : KubeProxyFlags()) {
+    const std::string name(flag.name);
+    std::string help;
+    for (const std::string_view field : flag.fields)
+      help += (help.empty() ? "" : ", ") + std::string(field);
+    const auto set = [&values, name](const std::string& text) { values[name] = text; };
+    CLI::Option* option = nullptr;
+    if (flag.stands_alone || flag.kind == KubeProxyFlag::Kind::kBool) {
+      // Not add_flag(name, help): that takes `help` for a variable to write to.
+      option = app.add_flag(name)->description(help)->each(set);
+    } else {
+      option = app.add_option_function<std::string>(name, set, help);
+    }
+    // As in Go's flag package, the last one counts.
+    option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    option->group(kKubeProxyGroup);
+  }
+}
+
+}  // namespace
 
 std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
   CLI::App app("Programs this node's Service traffic and moves it between kernel mechanisms.");
@@ -20,22 +74,34 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
       ->check(CLI::ExistingFile);
   app.add_flag("--cleanup", options.cleanup,
                "remove everything Pointsman made in this node's kernel, and exit");
-  app.add_option("--metrics-bind-address", options.metrics_bind_address,
-                 "address and port of /metrics and /proxyMode; empty: off")
-      ->capture_default_str();
-  app.add_option("--healthz-bind-address", options.healthz_bind_address,
-                 "address and port of /healthz and /livez; empty: off")
-      ->capture_default_str();
+  app.add_option("--master", options.master,
+                 "address of the API server; overrides the kubeconfig's");
+  AddBindAddress(
+      app, "--metrics-bind-address",
+      "address and port of /metrics and /proxyMode; empty: off (default: 127.0.0.1:10249)", 10249,
+      options.metrics_bind_address);
+  AddBindAddress(app, "--healthz-bind-address",
+                 "address and port of /healthz and /livez; empty: off (default: 0.0.0.0:10256)",
+                 10256, options.healthz_bind_address);
   app.add_option("--modules-root", options.modules_root,
                  "folder under which lib/modules of the running kernel is");
   app.add_option("--proc-sys", options.proc_sys, "where the node's /proc/sys is writable")
       ->capture_default_str();
-  app.add_option("--log-format", options.log_format, "text or json")
-      ->check(CLI::IsMember({"text", "json"}))
-      ->capture_default_str();
-  app.add_option("--log-level", options.log_level, "debug, info, warn or error")
-      ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
-      ->capture_default_str();
+  app.add_option("--log-format,--logging-format", options.log_format,
+                 "text or json (default: text)")
+      ->check(CLI::IsMember({"text", "json"}));
+  app.add_option("--log-level", options.log_level,
+                 "debug, info, warn or error (default: info, debug from --v=4 on)")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  app.add_option("-v,--v", options.verbosity, "log verbosity as kube-proxy's")
+      ->transform([](const std::string& text) {  // Go also reads "-v=2"
+        return text.starts_with('=') ? text.substr(1) : text;
+      })
+      ->check(CLI::Range(0, 100));
+  AddPort(app, "--metrics-port", "127.0.0.1", "--metrics-bind-address",
+          options.metrics_bind_address);
+  AddPort(app, "--healthz-port", "0.0.0.0", "--healthz-bind-address", options.healthz_bind_address);
+  AddKubeProxyFlags(app, options.kube_proxy_flags);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "node-agent/config/kube_proxy_flags.h"
+
 namespace pointsman::agent {
 
 struct Options {
@@ -14,12 +16,21 @@ struct Options {
   // needs neither operator nor NodeProxy.
   std::filesystem::path config;
   bool cleanup = false;
-  std::string metrics_bind_address = "127.0.0.1:10249";
-  std::string healthz_bind_address = "0.0.0.0:10256";
+  // The API server; overrides the kubeconfig's. Without a kubeconfig it is asked without
+  // credentials, as kube-proxy does.
+  std::string master;
+  // "address:port"; "": off. Not given: as the configuration file says, else kube-proxy's ports.
+  std::optional<std::string> metrics_bind_address;
+  std::optional<std::string> healthz_bind_address;
+  bool bind_address_hard_fail = false;           // a port that cannot be bound ends the process
   std::filesystem::path modules_root;            // "": /
   std::filesystem::path proc_sys = "/proc/sys";  // where sysctls are written
-  std::string log_format = "text";               // text | json
-  std::string log_level = "info";
+  std::optional<std::string> log_format;         // text | json; not given: text
+  std::optional<std::string> log_level;          // not given: by verbosity
+  std::optional<int> verbosity;                  // klog's
+  // kube-proxy's flags that were given. Without `config`, those that configure it make the agent
+  // run standalone with what they say.
+  KubeProxyFlagValues kube_proxy_flags;
 };
 
 // Prints help, version or an error and returns the exit code to end with; nullopt: go on.

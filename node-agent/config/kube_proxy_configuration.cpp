@@ -55,8 +55,8 @@ std::optional<int> ParsePort(std::string_view text) {
 
 class Loader {
  public:
-  Loader(const YamlDocument& document, std::vector<FieldError>& errors)
-      : errors_(errors), root_(&document.value, "", errors) {}
+  Loader(const nlohmann::json& value, std::vector<FieldError>& errors)
+      : errors_(errors), root_(&value, "", errors) {}
 
   KubeProxyConfiguration Load() {
     ReadType();
@@ -509,7 +509,7 @@ KubeProxyConfiguration ParseKubeProxyConfiguration(std::string_view text, const 
     throw std::invalid_argument(name + ": not a KubeProxyConfiguration: no YAML object");
   }
   std::vector<FieldError> errors;
-  KubeProxyConfiguration configuration = Loader(document, errors).Load();
+  KubeProxyConfiguration configuration = Loader(document.value, errors).Load();
   for (const auto& [path, line] : document.duplicates) {
     errors.push_back({path, "is there twice, again on line " + std::to_string(line)});
   }
@@ -521,7 +521,17 @@ KubeProxyConfiguration ParseKubeProxyConfiguration(std::string_view text, const 
   throw std::invalid_argument(name + ": " + kube::Summarize(errors, kMaxErrors));
 }
 
-KubeProxyConfiguration LoadKubeProxyConfiguration(const std::filesystem::path& file) {
+KubeProxyConfiguration KubeProxyConfigurationFromJson(
+    const nlohmann::json& value, const std::function<std::string(const std::string&)>& place) {
+  std::vector<FieldError> errors;
+  KubeProxyConfiguration configuration = Loader(value, errors).Load();
+  if (errors.empty()) return configuration;
+  for (FieldError& error : errors)
+    error.path = place(error.path);
+  throw std::invalid_argument(kube::Summarize(errors, kMaxErrors));
+}
+
+std::string ReadConfigurationFile(const std::filesystem::path& file) {
   errno = 0;
   std::ifstream stream(file, std::ios::binary);
   if (!stream) {
@@ -535,7 +545,11 @@ KubeProxyConfiguration LoadKubeProxyConfiguration(const std::filesystem::path& f
     throw std::invalid_argument(file.string() + ": has more than 1 MiB");
   }
   text.resize(static_cast<size_t>(stream.gcount()));
-  return ParseKubeProxyConfiguration(text, file.string());
+  return text;
+}
+
+KubeProxyConfiguration LoadKubeProxyConfiguration(const std::filesystem::path& file) {
+  return ParseKubeProxyConfiguration(ReadConfigurationFile(file), file.string());
 }
 
 }  // namespace pointsman::agent

@@ -3,10 +3,13 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "kube/net/ip_address.h"
 #include "kube/pointsman/proxy_settings.h"
@@ -51,7 +54,15 @@ struct KubeProxyConfiguration {
 // cannot be read.
 KubeProxyConfiguration LoadKubeProxyConfiguration(const std::filesystem::path& file);
 
-// The same for text; `name` stands for the file in messages.
+// The file's text. Throws std::invalid_argument when it has more than 1 MiB; std::system_error.
+std::string ReadConfigurationFile(const std::filesystem::path& file);
+
+// LoadKubeProxyConfiguration for text; `name` stands for the file in messages.
 KubeProxyConfiguration ParseKubeProxyConfiguration(std::string_view text, const std::string& name);
+
+// The same for a value that came from elsewhere than a file; `place` turns a field's path into what
+// a message names.
+KubeProxyConfiguration KubeProxyConfigurationFromJson(
+    const nlohmann::json& value, const std::function<std::string(const std::string&)>& place);
 
 }  // namespace pointsman::agent

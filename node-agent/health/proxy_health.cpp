@@ -47,13 +47,12 @@ ProxyHealth::Answer ProxyHealth::Livez() const {
 ProxyHealth::Answer ProxyHealth::Build(bool with_node) const {
   const std::lock_guard lock(mutex_);
   const bool late = oldest_queued_ && Clock::now() - *oldest_queued_ > timeout_;
-  nlohmann::json body = {{"currentTime", Text(std::chrono::system_clock::now())},
-                         {"lastUpdated", Text(last_synced_)}};
-  bool healthy = !late;
-  if (with_node) {
-    body["nodeEligible"] = node_eligible_;
-    healthy = healthy && node_eligible_;
-  }
+  const auto now = std::chrono::system_clock::now();
+  const bool healthy = !late && (!with_node || node_eligible_);
+  // kube-proxy's lastUpdated is the present while it is healthy: nothing newer waits.
+  nlohmann::json body = {{"currentTime", Text(now)},
+                         {"lastUpdated", Text(healthy ? now : last_synced_)}};
+  if (with_node) body["nodeEligible"] = node_eligible_;
   return {healthy ? 200 : 503, body.dump()};
 }
 

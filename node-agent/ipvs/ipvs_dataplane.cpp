@@ -29,6 +29,9 @@ using std::chrono::steady_clock;
 namespace {
 
 constexpr uint32_t kMaxElements = 1U << 20;
+// An empty set that says: interfaces have strictARP from us. Whoever removes it knows no settings
+// (--cleanup, or an agent whose settings have it off meanwhile).
+constexpr char kStrictArpRecord[] = "PM-IPVS-STRICT-ARP";
 // A first sync is carried out in pieces, so that memory for requests stays small and the first
 // Services work before the last are written.
 constexpr size_t kChangesPerFlush = 8192;
@@ -433,8 +436,6 @@ IpvsDataplane::Kernel IpvsDataplane::ReadKernel() {
 bool IpvsDataplane::EnsureBase(SyncResult& result) {
   ipvs::EnsureSysctls(ipvs::NeededSysctls(kernel_release_, families_.size() > 1), result);
 
-  if (settings_.ipvs.strict_arp) strict_arp_.Ensure(route_, result);
-
   const netlink::IpvsTimeouts wanted{Seconds(settings_.ipvs.tcp_timeout),
                                      Seconds(settings_.ipvs.tcp_fin_timeout),
                                      Seconds(settings_.ipvs.udp_timeout)};
@@ -454,6 +455,7 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
   std::unordered_set<std::string> names;
   for (const netlink::SetInfo& set : ipset_.List())
     names.insert(set.name);
+  EnsureStrictArp(names.contains(kStrictArpRecord), result);
   for (const auto& [family, tool] : families_) {
     for (const SetId id : ipvs::kAllSets) {
       const std::string name = ipvs::SetName(id, family);
@@ -496,6 +498,38 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
   }
   device_index_ = device->index;
   return true;
+}
+
+void IpvsDataplane::EnsureStrictArp(bool recorded, SyncResult& result) {
+  if (settings_.ipvs.strict_arp) {
+    // The record first: killed between the two, nothing stays behind that nobody knows of.
+    if (!recorded) {
+      const int error =
+          ipset_.Create(kStrictArpRecord, netlink::SetType::kHashIp, net::Family::kIPv4, 1);
+      if (error != 0) {
+        result.problems.push_back({std::string("ipset ") + kStrictArpRecord,
+                                   "create: " + netlink::IpsetErrorText(error)});
+        return;
+      }
+      ++result.kernel_writes;
+    }
+    strict_arp_.Ensure(route_, result);
+  } else if (recorded) {
+    UndoStrictArp(result);
+  }
+}
+
+void IpvsDataplane::UndoStrictArp(SyncResult& result) {
+  const size_t problems_before = result.problems.size();
+  strict_arp_.Restore(route_, result);
+  if (result.problems.size() != problems_before) return;
+  const int error = ipset_.Destroy(kStrictArpRecord);
+  if (error != 0 && error != ENOENT) {
+    result.problems.push_back(
+        {std::string("ipset ") + kStrictArpRecord, "destroy: " + netlink::IpsetErrorText(error)});
+  } else {
+    ++result.kernel_writes;
+  }
 }
 
 SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
@@ -993,9 +1027,12 @@ SyncResult IpvsDataplane::Remove() {
           {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", e.what()});
     }
   }
-  if (settings_.ipvs.strict_arp) strict_arp_.Restore(route_, result);
   for (const netlink::SetInfo& set : ipset_.List()) {
     if (!set.name.starts_with("PM-IPVS-")) continue;
+    if (set.name == kStrictArpRecord) {
+      UndoStrictArp(result);
+      continue;
+    }
     const int error = ipset_.Destroy(set.name);
     if (error != 0 && error != ENOENT)
       result.problems.push_back(

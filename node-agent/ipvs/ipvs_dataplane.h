@@ -83,6 +83,8 @@ class IpvsDataplane final : public Dataplane {
   Kernel ReadKernel();
   std::vector<netlink::IpvsDestination> DestinationsOf(const netlink::IpvsServer& server);
   bool EnsureBase(SyncResult& result);
+  void EnsureStrictArp(bool recorded, SyncResult& result);
+  void UndoStrictArp(SyncResult& result);
   void ReadHostAddresses();
   bool IsHostAddress(const net::IpAddress& ip) const;
   bool NodeInRanges(const ServicePortEntry& entry) const;

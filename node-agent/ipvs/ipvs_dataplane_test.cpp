@@ -502,6 +502,34 @@ TEST_F(IpvsDataplaneTest, StrictArpAndTimeoutsAreSetAndStrictArpIsUndone) {
   RunTool({"ip", "addr", "del", "192.168.51.1/24", "dev", "vclient"});
 }
 
+TEST_F(IpvsDataplaneTest, StrictArpOfAnEarlierProcessIsUndoneByOneThatKnowsNoSettings) {
+  RunTool({"ip", "addr", "add", "192.168.51.1/24", "dev", "vclient"});
+  const auto arp_ignore = [] {
+    return ReadSysctl("net.ipv4.conf.vclient.arp_ignore").value_or("none");
+  };
+  const auto run_strict = [&] {
+    settings_.ipvs.strict_arp = true;
+    Start();
+    EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+    EXPECT_EQ(arp_ignore(), "1");
+    settings_.ipvs.strict_arp = false;
+    Start();
+  };
+  run_strict();
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_EQ(arp_ignore(), "0") << "switched off";
+  run_strict();
+  EXPECT_SYNCED(dataplane_->Remove());
+  EXPECT_EQ(arp_ignore(), "0") << "removed, as by --cleanup";
+  // What others set so is theirs.
+  EXPECT_TRUE(WriteSysctl("net.ipv4.conf.vclient.arp_ignore", "1").ok());
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_SYNCED(dataplane_->Remove());
+  EXPECT_EQ(arp_ignore(), "1");
+  EXPECT_TRUE(WriteSysctl("net.ipv4.conf.vclient.arp_ignore", "0").ok());
+  RunTool({"ip", "addr", "del", "192.168.51.1/24", "dev", "vclient"});
+}
+
 TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   const auto seed = std::random_device()();

@@ -1,0 +1,37 @@
+// An HttpServer that begins to serve as soon as its port is free: the process before may still hold
+// it, and what a program is there for must not wait for its metrics. kube-proxy does the same.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "kube/serve/http_server.h"
+
+namespace pointsman::kube {
+
+class RetryingHttpServer {
+ public:
+  // `server` has its routes and is not started; `what` names it in the log ("metrics"). Listens, or
+  // else tries again every `period` until it can: that is logged once a minute.
+  RetryingHttpServer(std::unique_ptr<HttpServer> server, std::string what,
+                     std::chrono::milliseconds period = std::chrono::seconds(5));
+  ~RetryingHttpServer();  // stops
+
+ private:
+  bool TryStart();
+  void Retry(std::stop_token stop);
+
+  const std::unique_ptr<HttpServer> server_;
+  const std::string what_;
+  const std::chrono::milliseconds period_;
+  std::chrono::steady_clock::time_point next_log_{};
+  std::mutex mutex_;
+  std::condition_variable_any wake_;
+  std::jthread thread_;
+};
+
+}  // namespace pointsman::kube
