@@ -208,7 +208,71 @@ TEST(InformerTest, ListsAgainWhenTheVersionIsGone) {
   EXPECT_THAT((std::vector{lines[5], lines[6]}),
               ::testing::UnorderedElementsAre("-c3+c13", "+d14"));
   EXPECT_EQ(lines[7], "synced");
-  EXPECT_FALSE(script.Lists()[1].find("resourceVersion") != std::string::npos);
+  // Not older than what was seen, and from the server's cache: a limit would make it exact.
+  EXPECT_EQ(script.Lists()[1], "/api/v1/services?resourceVersion=10");
+}
+
+TEST(InformerTest, ListsConsistentlyWhenTheVersionIsGoneFromListsToo) {
+  Answers answers;
+  answers.lists = {{200, ListOf("10", {Object("a", "1")})},
+                   {504, R"({"kind":"Status","code":504,"reason":"Timeout",
+                            "details":{"causes":[{"reason":"ResourceVersionTooLarge"}]}})"},
+                   {200, ListOf("5", {Object("a", "4")})}};
+  answers.watches = {{Event("ERROR", {{"kind", "Status"}, {"code", 410}})}};
+  Script script(answers);
+  Client client = script.MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  Log log;
+  log.Watch(*informer);
+  informer->Start();
+  EXPECT_THAT(log.Wait(4), ElementsAre("+a1", "synced", "-a1+a4", "synced"));
+  EXPECT_EQ(script.Lists().back(), "/api/v1/services?limit=500");
+}
+
+TEST(InformerTest, ListsSoonAfterALongOutage) {
+  Log log;
+  Answers answers;
+  answers.lists = {{200, ListOf("10", {Object("a", "1")})}};
+  auto script = std::make_unique<Script>(answers);
+  Client client = script->MakeClient();
+  ReflectorOptions options;
+  options.min_backoff = milliseconds(20);
+  options.max_backoff = milliseconds(60'000);
+  auto informer = MakeJsonInformer(client, resources::kServices, options);
+  log.Watch(*informer);
+  informer->Start();
+  log.Wait(2);
+  const int port = script->port();
+  while (script->Watches().empty())
+    std::this_thread::yield();
+  script.reset();
+  // 20, 40, … 1,280 ms: the next failure would wait for 2 s and more.
+  while (informer->Stats().errors < 7)
+    std::this_thread::sleep_for(milliseconds(5));
+  // A real API server remembers no event from before its start.
+  answers.watches = {{Event("ERROR", {{"kind", "Status"}, {"code", 410}})}};
+  answers.lists = {{200, ListOf("20", {Object("a", "14")})}};
+  script = std::make_unique<Script>(answers, port);
+  while (script->Watches().empty())
+    std::this_thread::sleep_for(milliseconds(1));
+  const auto told = steady_clock::now();
+  EXPECT_THAT(log.Wait(4), ElementsAre("+a1", "synced", "-a1+a14", "synced"));
+  EXPECT_LT(steady_clock::now() - told, seconds(1));
+}
+
+TEST(InformerTest, IsNoHotLoopWhenEveryWatchIsTooOld) {
+  Answers answers;
+  answers.lists.assign(10'000, {200, ListOf("10", {})});
+  answers.watches.assign(10'000, {Event("ERROR", {{"kind", "Status"}, {"code", 410}})});
+  Script script(answers);
+  Client client = script.MakeClient();
+  auto informer = MakeJsonInformer(client, resources::kServices, Quick());
+  const auto start = steady_clock::now();
+  informer->Start();
+  constexpr size_t kWatches = 8;
+  while (script.Watches().size() < kWatches)
+    std::this_thread::sleep_for(milliseconds(5));
+  EXPECT_GE(steady_clock::now() - start, milliseconds(400));
 }
 
 TEST(InformerTest, FallsBackToAConsistentListWhenTheCacheIsGone) {

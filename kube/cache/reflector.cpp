@@ -68,10 +68,12 @@ void Reflector::Run(std::stop_token stop) {
   std::string list_version = "0";
   std::string version;
   bool listed = false;
+  bool expired = false;  // the error before this one was that the version is gone
   int failures = 0;
 
   while (!stop.stop_requested()) {
     std::string error;
+    const bool expired_before = std::exchange(expired, false);
     const char* doing = "list";
     const steady_clock::time_point begin = steady_clock::now();
     try {
@@ -85,11 +87,17 @@ void Reflector::Run(std::stop_token stop) {
       if (steady_clock::now() - watch_begin < kShortWatch) error = "the server ended it at once";
     } catch (const ApiError& e) {
       error = e.what();
-      if (listed) list_version = version;
       if (VersionUnavailable(e)) {
+        // A server that was restarted has no history: each watch gets this. It answers, so the
+        // waits for a server that did not count no more (unless this is all that it answers). The
+        // list may come from its cache, which is as new as what was seen; only one that the cache
+        // does not have has to come from etcd: thousands of agents ask at once then.
+        if (!expired_before) failures = 0;
+        expired = true;
+        list_version = listed ? version : "";
         listed = false;
-        list_version.clear();
       } else if (!e.IsTooManyRequests() && e.code() < 500) {
+        if (listed) list_version = version;
         listed = false;
       }
     } catch (const TransportError& e) {
@@ -132,6 +140,9 @@ std::string Reflector::List(const std::string& resource_version, const std::stop
   options.label_selector = options_.label_selector;
   options.field_selector = options_.field_selector;
   options.resource_version = resource_version;
+  // With a limit a server takes a version for exactly that one, and asks etcd; without, its cache
+  // answers with that version or a newer one.
+  if (!resource_version.empty() && resource_version != "0") options.limit = 0;
   sink_.OnListBegin();
   std::string version = client_.ListPages(
       resource_, options_.ns, options,

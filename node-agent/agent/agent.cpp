@@ -382,8 +382,11 @@ class Agent::Impl {
       if (std::binary_search(told_problems_.begin(), told_problems_.end(), problem)) continue;
       spdlog::warn("{} {}: {}", problem.kind, problem.key, problem.message);
       const size_t slash = problem.key.find('/');
+      // `kubectl describe` looks for the Events of that very object, by its uid.
+      const auto service = problem.kind == "Service" ? services_->Get(problem.key) : nullptr;
       events_.Emit({problem.kind == "Service" ? "v1" : slices_resource_.ApiVersion(), problem.kind,
-                    problem.key.substr(0, slash), problem.key.substr(slash + 1), ""},
+                    problem.key.substr(0, slash), problem.key.substr(slash + 1),
+                    service ? service->uid : ""},
                    kube::EventType::kWarning, "NotServedAsWritten",
                    options_.node_name + ": " + problem.message);
     }

@@ -1176,6 +1176,9 @@ void ApiServer::patch(Context& context, const Target& target) {
     checkIdentity(body, target);
     if (version.empty()) body["metadata"].erase("resourceVersion");
     clean(body, target, context);
+    if (type.storeName() == "apiextensions.k8s.io/customresourcedefinitions") {
+      CustomResources::checkApplied(body, options_.emulation);
+    }
     if (target.subresource == "status") {
       Json only = {{"apiVersion", body["apiVersion"]},
                    {"kind", body["kind"]},

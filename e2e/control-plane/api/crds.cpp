@@ -3,6 +3,7 @@
 #include "e2e/control-plane/api/render.h"
 #include "e2e/control-plane/registry/builtin_types.h"
 #include "e2e/control-plane/registry/json_path.h"
+#include "e2e/control-plane/schema/json_schema_props.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -68,6 +69,23 @@ void CustomResources::applyDefaults(Json& crd) {
         if (column.is_object() && column.value("priority", 0) == 0) column.erase("priority");
       }
     }
+  }
+}
+
+void CustomResources::checkApplied(const Json& crd, const Emulation& emulation) {
+  const Json* versions = at(crd, {"spec", "versions"});
+  if (versions == nullptr || !versions->is_array()) return;
+  std::string errors;
+  for (std::size_t i = 0; i < versions->size(); ++i) {
+    const Json* schema = at((*versions)[i], {"schema", "openAPIV3Schema"});
+    if (schema == nullptr) continue;
+    for (const std::string& path : schema::UndeclaredFields(*schema, emulation.minor)) {
+      errors += "\n  .spec.versions[" + std::to_string(i) + "].schema.openAPIV3Schema" + path +
+                ": field not declared in schema";
+    }
+  }
+  if (!errors.empty()) {
+    throw StatusError(500, "", "failed to create typed patch object: errors:" + errors);
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include "e2e/control-plane/schema/json_schema_props.h"
+
 namespace pointsman::e2e::openapi {
 namespace {
 
@@ -151,6 +153,18 @@ Json CommonDefinitions(const std::string& prefix, bool v2) {
   return {{kMeta, MetaDefinition(prefix, v2)},
           {kOwner, OwnerDefinition()},
           {kListMeta, ListMetaDefinition()}};
+}
+
+// The schema within a CustomResourceDefinition, which contains itself: kubectl looks into it, and
+// finds there what the server's version does not know.
+void AddJsonSchemaProps(Json& definitions, const ResourceType& type, const std::string& prefix,
+                        const Emulation& emulation) {
+  if (type.group != "apiextensions.k8s.io" || type.plural != "customresourcedefinitions") return;
+  const std::string ref = prefix + schema::kJsonSchemaProps;
+  definitions[schema::kJsonSchemaProps] = schema::JsonSchemaPropsDefinition(ref, emulation.minor);
+  definitions[DefinitionName(type)].at(
+      "/properties/spec/properties/versions/items/properties/schema/properties/openAPIV3Schema"_json_pointer) =
+      {{"$ref", ref}};
 }
 
 void AddDefinitions(Json& definitions, const ResourceType& type, const std::string& prefix,
@@ -350,6 +364,7 @@ Json BuildV2(const std::vector<ResourceTypePtr>& types, const Emulation& emulati
   Json paths = Json::object();
   for (const auto& type : types) {
     AddDefinitions(definitions, *type, prefix, true);
+    AddJsonSchemaProps(definitions, *type, prefix, emulation);
     AddPaths(paths, *type, true, emulation);
   }
   return {{"swagger", "2.0"},
@@ -366,6 +381,7 @@ Json BuildV3(const std::string& group, const std::string& version,
   for (const auto& type : types) {
     if (type->group != group || type->version != version) continue;
     AddDefinitions(schemas, *type, prefix, false);
+    AddJsonSchemaProps(schemas, *type, prefix, emulation);
     AddPaths(paths, *type, false, emulation);
   }
   Json document = {{"openapi", "3.0.0"}, {"info", Info(emulation)}, {"paths", std::move(paths)}};

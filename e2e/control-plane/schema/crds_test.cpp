@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <yaml-cpp/yaml.h>
 
+#include "e2e/control-plane/schema/json_schema_props.h"
 #include "e2e/control-plane/schema/provider.h"
 
 namespace pointsman::e2e::schema {
@@ -42,9 +43,25 @@ TEST_P(Crds, AreAcceptedByEveryVersion) {
   }
 }
 
+// kubectl refuses to send what the server's version does not declare, and the server refuses to
+// apply it.
+TEST_P(Crds, HaveNothingThatAnOldServerDoesNotDeclare) {
+  EXPECT_THAT(UndeclaredFields(SchemaOf(GetParam()), 20), testing::IsEmpty());
+}
+
 INSTANTIATE_TEST_SUITE_P(Files, Crds,
                          testing::Values("pointsman.io_proxyconfigurations.yaml",
                                          "pointsman.io_nodeproxies.yaml"));
+
+TEST(JsonSchemaProps, AreThoseOfTheVersion) {
+  const Json schema = Json::parse(R"({"type":"object","properties":{"a":{"type":"array",
+    "x-kubernetes-validations":[],"items":{"x-kubernetes-validations":[]}}},
+    "anyOf":[{"not":{"nonsense":1}}]})");
+  EXPECT_THAT(UndeclaredFields(schema, 20),
+              testing::UnorderedElementsAre(".properties.a.x-kubernetes-validations",
+                                            ".anyOf[0].not.nonsense"));
+  EXPECT_THAT(UndeclaredFields(schema, 25), testing::ElementsAre(".anyOf[0].not.nonsense"));
+}
 
 TEST(ProxyConfiguration, ABadOneIsRefusedWithTheFieldNamed) {
   auto schema = CompileSchema(SchemaOf("pointsman.io_proxyconfigurations.yaml"), 35);
@@ -65,6 +82,21 @@ TEST(ProxyConfiguration, ABadOneIsRefusedWithTheFieldNamed) {
               testing::HasSubstr("spec.ipvs.tcpTimeout: "));
   EXPECT_THAT(refused(R"({"mode":"ipvs","ipvs":{"excludeCIDRs":["10.0.0.0"]}})"),
               testing::HasSubstr("spec.ipvs.excludeCIDRs[0]: "));
+  EXPECT_THAT(refused(R"({"mode":"ipvs","nodePortAddresses":["primary","10.0.0.0/8"]})"),
+              testing::HasSubstr("spec.nodePortAddresses"));
+  EXPECT_EQ(refused(R"({"mode":"ipvs","nodePortAddresses":["primary"]})"), "");
+  EXPECT_EQ(refused(R"({"mode":"ipvs","nodePortAddresses":["10.0.0.0/8","11.0.0.0/8"]})"), "");
+  EXPECT_THAT(refused(R"({"mode":"ipvs","detectLocalMode":"BridgeInterface"})"),
+              testing::HasSubstr("spec.detectLocal.bridgeInterface"));
+  EXPECT_EQ(refused(R"({"mode":"ipvs","detectLocalMode":"BridgeInterface",
+                        "detectLocal":{"bridgeInterface":"br0"}})"),
+            "");
+  EXPECT_THAT(refused(R"({"mode":"ipvs","detectLocalMode":"InterfaceNamePrefix",
+                        "detectLocal":{"bridgeInterface":"br0"}})"),
+              testing::HasSubstr("spec.detectLocal.interfaceNamePrefix"));
+  EXPECT_THAT(refused(R"({"mode":"ipvs","detectLocalMode":"ClusterCIDR"})"),
+              testing::HasSubstr("spec.detectLocalMode"));
+  EXPECT_EQ(refused(R"({"mode":"ipvs","detectLocalMode":"NodeCIDR"})"), "");
 }
 
 }  // namespace

@@ -183,6 +183,7 @@ struct Store::Impl {
     log = std::make_unique<Log>(options.dataDir / "store.log",
                                 [this](std::string_view payload) { replay(payload); });
     durable = newest;
+    watchFloor = newest;
     compactAt = std::max<std::uint64_t>(options.compactAfterBytes, 2 * log->size());
     committer = std::thread([this] { commitLoop(); });
   }
@@ -396,10 +397,10 @@ struct Store::Impl {
   }
 
   // Whether every event after `version` is known.
-  static void requireHistory(const Resource& resource, std::uint64_t version) {
-    if (version < resource.floor) {
+  static void requireHistory(std::uint64_t floor, std::uint64_t version) {
+    if (version < floor) {
       throw expired("too old resource version: " + std::to_string(version) + " (" +
-                    std::to_string(resource.floor) + ")");
+                    std::to_string(floor) + ")");
     }
   }
 
@@ -415,6 +416,7 @@ struct Store::Impl {
   std::uint64_t newest = 1;   // the last version given out
   std::uint64_t durable = 1;  // the last version everybody may see
   std::uint64_t baseFloor = 0;
+  std::uint64_t watchFloor = 0;  // the version at the start
   std::uint64_t compactAt = 0;
   bool stopping = false;
   std::thread committer;
@@ -454,7 +456,7 @@ Snapshot Store::listPage(const ResourceName& name, std::string_view ns, std::str
   // Going back to `at` is undoing the events after it.
   std::map<std::string, ObjectPtr> undone;
   if (at != 0 && at < impl_->durable) {
-    Impl::requireHistory(resource, at);
+    Impl::requireHistory(resource.floor, at);
     for (auto e = resource.history.rbegin();
          e != resource.history.rend() && e->resourceVersion > at; ++e) {
       undone[keyOf(e->object->ns, e->object->name)] = e->previous;
@@ -594,7 +596,8 @@ std::unique_ptr<Subscription> Store::watch(const ResourceName& name, std::uint64
                                            std::size_t limit) {
   const std::lock_guard lock(impl_->mutex);
   Impl::Resource& resource = impl_->resourceOf(name);
-  Impl::requireHistory(resource, from);
+  // kube-apiserver's watch cache begins anew with each start.
+  Impl::requireHistory(std::max(resource.floor, impl_->watchFloor), from);
   if (from > impl_->durable) {
     throw StatusError(504, "Timeout",
                       "Too large resource version: " + std::to_string(from) +

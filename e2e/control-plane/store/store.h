@@ -113,8 +113,10 @@ class Store {
   ObjectPtr remove(const ResourceName& resource, std::string_view ns, std::string_view name,
                    std::uint64_t expectedVersion = 0);
 
-  /// Events after version `from`. Throws StatusError 410 when they are not all in the history,
-  /// 504 when `from` is ahead of the newest version.
+  /// Events after version `from`. Throws StatusError 410 when they are not all in the history or
+  /// `from` is from before this store was opened, as a real server's watch cache forgets it all
+  /// with a restart (old pages can still be read, as from etcd); 504 when `from` is ahead of the
+  /// newest version.
   std::unique_ptr<Subscription> watch(const ResourceName& resource, std::uint64_t from,
                                       std::size_t limit = 65536);
 
