@@ -129,6 +129,9 @@ Result Measure(e2e::World& world, ApiLoad& load, const Dataplane& dataplane,
   cluster.BootNode(name);
   CreateNodeProxy(world.api(), name, dataplane);
 
+  if (dataplane.reader == std::string_view("connections"))
+    cluster.node(name).Check({"ip", "route", "add", "local", "11.0.0.0/8", "dev", "lo"});
+
   Result result;
   result.dataplane = &dataplane;
   result.services = load.services();

@@ -7,11 +7,14 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter_ipv4/ip_tables.h>
 #include <netinet/in.h>
+#include <optional>
 #include <sys/socket.h>
 #include <system_error>
 
+#include <poll.h>
 #include <unistd.h>
 
+#include "e2e/traffic/socket.h"
 #include "node-agent/netlink/ipvs.h"
 #include "node-agent/netlink/socket.h"
 
@@ -98,14 +101,68 @@ class NftablesReader final : public KernelReader {
   uint32_t before_ = 0;
 };
 
+class ConnectionReader final : public KernelReader {
+ public:
+  ConnectionReader()
+      : listener_(e2e::Listen(e2e::Protocol::kTcp, e2e::MakeEndpoint("0.0.0.0", kPort))) {}
+
+  void Arm(const EndpointChange& change) override {
+    change_ = change;
+    misses_ = 0;
+  }
+  bool Done() override {
+    const bool hit = Reached() == change_.endpoint;
+    if (change_.present) return hit;
+    misses_ = hit ? 0 : misses_ + 1;
+    return misses_ == kMisses;
+  }
+
+ private:
+  static constexpr uint16_t kPort = 8080;
+  static constexpr int kMisses = 20;
+
+  static bool Await(int fd, short events) {
+    pollfd entry{fd, events, 0};
+    return poll(&entry, 1, 1000) == 1 && (entry.revents & events) != 0;
+  }
+  // The endpoint that a new connection comes to; nullopt: none.
+  std::optional<net::IpAddress> Reached() const {
+    const e2e::Endpoint to = e2e::MakeEndpoint(change_.service.ToString(), change_.service_port);
+    const e2e::UniqueFd client = e2e::OpenSocket(e2e::Protocol::kTcp, to.family(), "");
+    // Thousands of closed connections must not keep the ports.
+    const linger reset{1, 0};
+    setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    const int begun =
+        connect(client.get(), reinterpret_cast<const sockaddr*>(&to.address), to.size);
+    if (begun != 0 && errno != EINPROGRESS) return std::nullopt;
+    if (!Await(client.get(), POLLOUT)) return std::nullopt;
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(client.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error != 0 || !Await(listener_.get(), POLLIN)) return std::nullopt;
+    const e2e::UniqueFd server(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    sockaddr_in address{};
+    size = sizeof address;
+    if (!server.valid() ||
+        getsockname(server.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
+      return std::nullopt;
+    return net::IpAddress::FromBytes(&address.sin_addr, 4);
+  }
+
+  e2e::UniqueFd listener_;
+  EndpointChange change_;
+  int misses_ = 0;
+};
+
 }  // namespace
 
 std::unique_ptr<KernelReader> MakeKernelReader(std::string_view name) {
   if (name == "ipvs") return std::make_unique<IpvsReader>();
   if (name == "xtables") return std::make_unique<XtablesReader>();
   if (name == "nftables") return std::make_unique<NftablesReader>();
+  if (name == "connections") return std::make_unique<ConnectionReader>();
   throw std::invalid_argument("no kernel reader '" + std::string(name) +
-                              "': ipvs, xtables or nftables");
+                              "': ipvs, xtables, nftables or connections");
 }
 
 }  // namespace pointsman::bench

@@ -83,6 +83,7 @@ long CpuMilliseconds(pid_t pid) {
 
 pid_t StartAgent(const std::vector<std::string>& argv, int output) {
   std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
   for (const std::string& argument : argv)
     arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);

@@ -570,10 +570,12 @@ TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {
         const auto same = std::find_if(
             delta.changes.begin(), delta.changes.end(),
             [&](const EntryChange& c) { return (c.after ? c.after : c.before)->id == id; });
-        if (same == delta.changes.end())
+        if (same == delta.changes.end()) {
           delta.changes.push_back(change);
-        else
-          same->after = change.after;
+          continue;
+        }
+        same->after = change.after;
+        if (!same->before && !same->after) delta.changes.erase(same);  // came and went
       }
     }
     const SyncResult result = dataplane_->Sync(maker_.model, delta);
