@@ -194,7 +194,6 @@ class Agent::Impl {
 
   void Handle(ChangeBatch& batch) {
     const Clock::time_point started = Clock::now();
-    if (batch.oldest) health_.ChangeQueued(*batch.oldest);
     metrics_.ChangesSeen(batch.services.size(), batch.endpoint_slices.size());
     for (auto& [key, service] : batch.services)
       model_.SetService(key, std::move(service));
@@ -207,6 +206,8 @@ class Agent::Impl {
       health_.SetNodeEligible(node_ && !node_->deleting && !node_->to_be_deleted);
     }
     if (batch.node_proxy) Accept(std::move(*batch.node_proxy));
+    // A node that nothing is asked of is late with nothing: its agent must not be restarted for it.
+    if (batch.oldest && proxy_) health_.ChangeQueued(*batch.oldest);
     if (!proxy_ || !CachesSynced()) {
       // Without the whole picture nothing is written: a partial one would cut Services off.
       Report();
