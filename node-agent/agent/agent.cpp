@@ -259,9 +259,10 @@ class Agent::Impl {
       modes_.Sync(model, delta);
     } else if (apply_) {
       const kube::ProxySettings settings = ResolvedSettings();
-      ApplyNodeSysctls(settings);
       health_.SetTimeout(2 * settings.ipvs.sync_period);
       modes_.Apply(settings, model);
+      // After the modules were loaded: before that the kernel may have no connection tracking to set.
+      ApplyNodeSysctls(settings);
       applied_ = true;
       removal_retry_ = Clock::time_point::max();
     } else {

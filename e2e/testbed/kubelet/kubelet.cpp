@@ -717,7 +717,11 @@ Kubelet::Kubelet(Cluster& cluster)
   watcher_ = std::jthread([this](const std::stop_token& stop) { WatchPods(stop); });
 }
 
-Kubelet::~Kubelet() = default;
+Kubelet::~Kubelet() {
+  // Their threads use the client.
+  watcher_ = std::jthread();
+  workers_.clear();
+}
 
 void Kubelet::Pause(std::string_view node) {
   for (auto& worker : workers_) {
