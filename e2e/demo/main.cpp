@@ -20,7 +20,54 @@ using kube::Json;
 using std::chrono_literals::operator""s;
 
 constexpr int kServices = 20;
-constexpr uint16_t kTargetPort = 8080;
+constexpr char kManifests[] = "manifests/base";
+constexpr char kNamespace[] = "pointsman-system";
+
+// A Deployment of servers, a Pod to send from, and Services that select the servers.
+std::string Workload() {
+  std::string yaml = R"(
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 6
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+        - name: web
+          image: pointsman.io/traffic:1
+          args: [--name=$(NAME), --tcp=8080, --udp=8080]
+          env: [{name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+          readinessProbe: {tcpSocket: {port: 8080}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec:
+  nodeName: node-1
+  containers:
+    - {name: client, image: pointsman.io/traffic:1, command: [sleep, infinity]}
+)";
+  for (int i = 0; i < kServices; ++i) {
+    yaml += fmt::format(R"(---
+apiVersion: v1
+kind: Service
+metadata: {{name: web-{}}}
+spec:
+  type: {}
+  clusterIP: 10.96.1.{}
+  selector: {{app: web}}
+  ports:
+    - {{name: tcp, protocol: TCP, port: 80, targetPort: 8080{}}}
+    - {{name: udp, protocol: UDP, port: 80, targetPort: 8080{}}}
+)",
+                        i, i == 0 ? "NodePort" : "ClusterIP", 10 + i,
+                        i == 0 ? ", nodePort: 30080" : "", i == 0 ? ", nodePort: 30080" : "");
+  }
+  return yaml;
+}
 
 class Interrupted : public std::runtime_error {
  public:
@@ -61,7 +108,7 @@ class Signals {
 class Demo {
  public:
   Demo(WorldOptions options, const Signals& signals)
-      : world_(std::move(options)), signals_(signals) {}
+      : source_dir_(options.source_dir), world_(std::move(options)), signals_(signals) {}
 
   // Returns whether nothing was lost.
   bool Run();
@@ -77,7 +124,14 @@ class Demo {
     std::printf("\033[2m$ kubectl");
     for (const std::string& word : kubectl)
       std::printf(" %s", word.c_str());
-    std::printf("\033[0m\n%s", world_.MustKubectl(kubectl).c_str());
+    std::printf("\033[0m\n");
+    std::fflush(stdout);
+    std::vector<std::string> arguments = kubectl;
+    for (std::string& argument : arguments) {
+      // Shown as a person in the repository writes it.
+      if (argument == kManifests) argument = (source_dir_ / kManifests).string();
+    }
+    std::printf("%s", world_.MustKubectl(arguments, "", 100s).c_str());
     std::fflush(stdout);
   }
   // The first lines of a command's output on a node.
@@ -100,6 +154,7 @@ class Demo {
   void WatchRollout();
   std::string TrafficLine();
 
+  const std::filesystem::path source_dir_;
   World world_;
   const Signals& signals_;
   std::vector<World::Load> loads_;
@@ -193,44 +248,37 @@ bool Demo::Run() {
     std::printf("  %s: kernel %s", node.name().c_str(), node.Check({"uname", "-r"}).c_str());
   }
 
-  Title("Starting the operator, and an agent on each node");
-  world_.StartOperator();
-  world_.StartAgents();
+  Title("Installing: the operator, and an agent on each node, run as Pods");
+  // This cluster has no kube-proxy, so that nobody serves the API server's Service address yet.
+  Show({"create", "namespace", kNamespace});
+  Show({"-n", kNamespace, "create", "configmap", "pointsman-apiserver",
+        fmt::format("--from-literal=host={}", Cluster::kControlPlaneAddress),
+        fmt::format("--from-literal=port={}", Cluster::kApiPort)});
+  Show({"apply", "-k", kManifests});
+  signals_.Check();
+  for (const char* what : {"deployment/pointsman-operator", "daemonset/pointsman-node-agent"})
+    Show({"-n", kNamespace, "rollout", "status", "--timeout=90s", what});
+  Show({"-n", kNamespace, "get", "pods", "-o", "wide"});
+
+  Title(
+      fmt::format("Making a Deployment of 6 servers, and {} Services that select them", kServices));
+  world_.Apply(Workload());
+  Show({"rollout", "status", "--timeout=90s", "deployment/web"});
+  Show({"get", "pods", "-l", "app=web", "-o", "wide"});
+  Show({"get", "services", "web-0", "web-1"});
+  Show({"wait", "--for=condition=Ready", "--timeout=30s", "pod/client"});
+
+  Title("Services begin to work: mode iptables");
   Apply("iptables");
   WatchRollout();
-
-  Title(fmt::format("Making {} Services, each with 6 endpoints on three nodes", kServices));
-  std::vector<std::string> addresses;
-  std::map<std::string, std::string> on_node;
-  for (const Node& node : world_.cluster().nodes()) {
-    for (int i = 0; i < 2; ++i) {
-      addresses.push_back(world_.AddServerPod(node.name(), fmt::format("{}-web-{}", node.name(), i),
-                                              {kTargetPort}));
-      on_node[addresses.back()] = node.name();
-    }
-    signals_.Check();
-  }
-  std::vector<World::ServiceSpec> services;
   std::vector<std::string> targets, node_ports;
-  for (int i = 0; i < kServices; ++i) {
-    World::ServiceSpec service;
-    service.name = fmt::format("web-{}", i);
-    service.cluster_ip = fmt::format("10.96.1.{}", 10 + i);
-    service.target_port = kTargetPort;
-    service.endpoints = addresses;
-    service.endpoint_nodes = on_node;
-    if (i == 0) service.node_port = 30080;
-    services.push_back(service);
-    targets.push_back(fmt::format("{}:{}", service.cluster_ip, service.port));
-  }
+  for (int i = 0; i < kServices; ++i)
+    targets.push_back(fmt::format("10.96.1.{}:80", 10 + i));
   node_ports.push_back(world_.cluster().node("node-2").address() + ":30080");
-  world_.CreateServices(services);
-  Show({"get", "services", "web-0", "web-1"});
 
   Title("Starting traffic: from a pod and from a node to Services, from outside to a node port");
-  world_.AddClientPod("node-1", "client");
   loads_.push_back(
-      world_.StartLoad(world_.cluster().node("node-1"), "client", targets, 60, "both", 10));
+      world_.StartLoad(world_.cluster().node("node-1"), "default_client", targets, 60, "both", 10));
   loads_.push_back(world_.StartLoad(world_.cluster().node("node-3"), "", targets, 30, "both", 5));
   loads_.push_back(world_.StartLoad(world_.cluster().outside(), "", node_ports, 20, "both", 5));
   for (const World::Load& load : loads_)
@@ -294,6 +342,7 @@ int Main(int argc, char** argv) {
   const Signals signals;
   for (int i = 0; i < 3; ++i)
     options.nodes.push_back(ParseNode("uml"));
+  options.kubelets = true;
   try {
     Demo demo(std::move(options), signals);
     const bool clean = demo.Run();

@@ -125,6 +125,11 @@ void World::Start() {
   cluster.control_plane_args = options_.control_plane_args;
   cluster.control_plane_args.insert(cluster.control_plane_args.end(),
                                     {"--emulate-version", options_.kubernetes_version});
+  if (options_.kubelets) {
+    cluster.control_plane_args.insert(cluster.control_plane_args.end(),
+                                      {"--advertise-address", Cluster::kControlPlaneAddress,
+                                       "--advertise-port", std::to_string(Cluster::kApiPort)});
+  }
   cluster_ = std::make_unique<Cluster>(std::move(cluster));
   cluster_->Start();
   cluster_->StartControlPlane();
@@ -132,6 +137,15 @@ void World::Start() {
   api_ =
       std::make_shared<kube::Client>(std::shared_ptr<kube::Transport>(kube::MakeTransport(admin)));
 
+  if (options_.kubelets) {
+    kubelet_ = std::make_unique<Kubelet>(*cluster_);
+    Await(
+        "all nodes are registered",
+        [&] { return api_->List(resources::kNodes, "").size() == cluster_->nodes().size(); },
+        std::chrono::seconds(30));
+    MustKubectl({"wait", "--for=condition=Ready", "--timeout=30s", "nodes", "--all"});
+    return;
+  }
   if (options_.pointsman) InstallPointsman();
   RegisterNodes();
 }
@@ -149,6 +163,22 @@ void World::InstallPointsman() {
   // The programs are who their service accounts are: their RBAC is what is enforced.
   MintAccount("pointsman-operator", options_.dir / "operator.kubeconfig");
   MintAccount("pointsman-node-agent", options_.dir / "agent.kubeconfig");
+}
+
+void World::Install() {
+  MustKubectl({"create", "namespace", kNamespace});
+  MustKubectl({"-n", kNamespace, "create", "configmap", "pointsman-apiserver",
+               fmt::format("--from-literal=host={}", Cluster::kControlPlaneAddress),
+               fmt::format("--from-literal=port={}", Cluster::kApiPort)});
+  MustKubectl({"apply", "-k", options_.source_dir / "manifests/base"});
+  for (const char* what : {"deployment/pointsman-operator", "daemonset/pointsman-node-agent"}) {
+    try {
+      MustKubectl({"-n", kNamespace, "rollout", "status", "--timeout=90s", what}, "",
+                  std::chrono::seconds(100));
+    } catch (const std::exception& error) {
+      throw std::runtime_error(error.what() + MustKubectl({"-n", kNamespace, "describe", "pods"}));
+    }
+  }
 }
 
 void World::RegisterNodes() {
@@ -350,11 +380,12 @@ void World::AwaitLoadRunning(const Load& load) {
       std::chrono::seconds(20), [&] { return Tail(load.log_path); });
 }
 
-std::string World::MustKubectl(std::vector<std::string> args, const std::string& input) {
+std::string World::MustKubectl(std::vector<std::string> args, const std::string& input,
+                               std::chrono::milliseconds timeout) {
   std::string command = "kubectl";
   for (const std::string& arg : args)
     command += " " + arg;
-  const RunResult result = cluster_->Kubectl(std::move(args), input);
+  const RunResult result = cluster_->Kubectl(std::move(args), input, timeout);
   if (result.exit != 0) {
     throw std::runtime_error(
         fmt::format("{}: exit status {}\n{}", command, result.exit, result.out));

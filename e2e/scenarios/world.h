@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "e2e/testbed/cluster.h"
+#include "e2e/testbed/kubelet/kubelet.h"
 #include "e2e/testbed/process.h"
 #include "kube/client/client.h"
 
@@ -28,6 +29,9 @@ struct WorldOptions {
   // false: a cluster that knows nothing of Pointsman: no CRDs, no service accounts, no roles of
   // ours.
   bool pointsman = true;
+  // Nodes with kubelets, to which everything is installed with kubectl as on a real cluster: Start
+  // applies nothing, and StartOperator, StartAgent(s) and AddServerPod have no place.
+  bool kubelets = false;
 };
 
 // The report of `pointsman-traffic load`.
@@ -48,13 +52,18 @@ class World {
 
   // Boots nodes and control plane, applies CRDs and RBAC, registers the Nodes.
   void Start();
+  // Only with kubelets. `kubectl apply -k manifests/base` and what a cluster without kube-proxy
+  // needs before it (README): where the API server is. Returns when both rollouts are done.
+  void Install();
 
   Cluster& cluster() { return *cluster_; }
+  Kubelet& kubelet() { return *kubelet_; }
   kube::Client& api() { return *api_; }
 
   // Real kubectl against the control plane that must succeed: throws with what it printed. Returns
   // what it printed.
-  std::string MustKubectl(std::vector<std::string> args, const std::string& input = "");
+  std::string MustKubectl(std::vector<std::string> args, const std::string& input = "",
+                          std::chrono::milliseconds timeout = std::chrono::seconds(60));
   void Apply(const std::string& yaml);  // kubectl apply -f -
 
   void StartOperator();
@@ -124,6 +133,7 @@ class World {
   WorldOptions options_;
   std::unique_ptr<Cluster> cluster_;
   std::shared_ptr<kube::Client> api_;
+  std::unique_ptr<Kubelet> kubelet_;
   Process operator_;
   std::map<std::string, pid_t> agents_;
   std::map<std::string, int> next_pod_;  // per node: the last part of the next pod's address

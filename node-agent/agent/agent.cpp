@@ -224,7 +224,6 @@ class Agent::Impl {
 
   void Handle(ChangeBatch& batch) {
     const Clock::time_point started = Clock::now();
-    if (batch.oldest) health_.ChangeQueued(*batch.oldest);
     metrics_.ChangesSeen(batch.services.size(), batch.endpoint_slices.size());
     synced_ |= batch.synced;
     for (auto& [key, service] : batch.services)
@@ -238,11 +237,10 @@ class Agent::Impl {
       health_.SetNodeEligible(node_ && !node_->deleting && !node_->to_be_deleted);
     }
     if (batch.node_proxy) Accept(std::move(*batch.node_proxy));
+    // A node that nothing is asked of is late with nothing: its agent must not be restarted for it.
+    if (!proxy_) health_.Synced();
     if (!proxy_ || !CachesSynced()) {
       // Without the whole picture nothing is written: a partial one would cut Services off.
-      // An agent that nobody has asked anything yet has nothing late: it must not be restarted for
-      // not being alive.
-      if (!proxy_) health_.Synced();
       Report();
       return;
     }

@@ -66,6 +66,7 @@ struct Variant {
   bool usable = false;
   bool has_hint = false;
   size_t rules = 0;
+  std::string error;  // why it is not usable
 };
 
 void Lines(const std::string& path, std::string_view table,
@@ -113,6 +114,7 @@ void Look(Variant& variant, net::Family family) {
     Lines(variant.save, "mangle", count);  // the kubelet's hint chain is here
   } catch (const std::runtime_error& error) {
     // Legacy: this kernel has no such table. Without mangle there just is no hint.
+    if (!variant.usable) variant.error = error.what();
     spdlog::debug("iptables variant {}: {}", variant.name, error.what());
   }
 }
@@ -162,7 +164,11 @@ IptablesTool::IptablesTool(net::Family family) : family_(family) {
             "neither legacy nor nft iptables can do {} nat here: {}", net::ToString(family),
             legacy.restore.empty() && nft.restore.empty()
                 ? "iptables-restore and iptables-save are not installed"
-                : "the kernel has no nat table (modules iptable_nat or nft_chain_nat)"));
+            : legacy.error.empty()
+                ? "the kernel has no nat table (modules iptable_nat or nft_chain_nat)"
+                : "the kernel has no nat table (modules iptable_nat or nft_chain_nat), or the "
+                  "agent may not look at it (CAP_NET_ADMIN, CAP_NET_RAW): " +
+                      legacy.error));
       }
     }
   }

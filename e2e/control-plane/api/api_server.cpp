@@ -361,6 +361,10 @@ void ApiServer::resource(Context& context, const Target& target) {
       if (method != "POST") throw methodNotAllowed();
       return sub == "eviction" ? evict(context, target) : bindPod(context, target);
     }
+    if (sub == "scale" && type.group == "apps" &&
+        (type.plural == "deployments" || type.plural == "replicasets")) {
+      return scale(context, target);
+    }
     const bool finalize = type.group.empty() && type.plural == "namespaces" && sub == "finalize";
     if (!finalize) throw noSuchResource();
     if (method != "PUT") throw methodNotAllowed();
@@ -1269,6 +1273,14 @@ DeleteOptions deleteOptionsOf(const HttpRequest& request, const Json& body, bool
   if (const Json* version = at(body, {"preconditions", "resourceVersion"});
       version != nullptr && version->is_string()) {
     options.resourceVersion = *version;
+  }
+  if (const auto grace = request.parameter("gracePeriodSeconds"); grace && !grace->empty()) {
+    options.gracePeriodSeconds =
+        static_cast<std::int64_t>(parseVersion("gracePeriodSeconds", *grace));
+  }
+  if (const Json* grace = at(body, {"gracePeriodSeconds"});
+      grace != nullptr && grace->is_number_integer()) {
+    options.gracePeriodSeconds = std::max<std::int64_t>(0, grace->get<std::int64_t>());
   }
   return options;
 }

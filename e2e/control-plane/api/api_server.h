@@ -79,6 +79,7 @@ class ApiServer {
   void tokenRequest(Context& context, const Target& target);
   void evict(Context& context, const Target& target);
   void bindPod(Context& context, const Target& target);
+  void scale(Context& context, const Target& target);
   void accessReview(Context& context, const std::string& kind);
 
   /// JSON, YAML, and protobuf unless the type is a custom resource.

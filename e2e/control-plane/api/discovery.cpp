@@ -36,6 +36,12 @@ Json resourceList(const std::string& groupVersion, const std::vector<ResourceTyp
       resources.push_back(
           subresource(*type, "status", type->kind.c_str(), {"get", "patch", "update"}));
     }
+    if (type->group == "apps" && (type->plural == "deployments" || type->plural == "replicasets")) {
+      Json scale = subresource(*type, "scale", "Scale", {"get", "patch", "update"});
+      scale["group"] = "autoscaling";
+      scale["version"] = "v1";
+      resources.push_back(scale);
+    }
     if (!type->group.empty()) continue;
     if (type->plural == "serviceaccounts") {
       Json token = subresource(*type, "token", "TokenRequest", {"create"});

@@ -57,6 +57,9 @@ ObjectKey SplitKey(const std::string& key);
 
 std::unique_ptr<Controller> MakeEndpointSliceController(Store& store, const Emulation& emulation);
 std::unique_ptr<Controller> MakeDaemonSetController(Store& store, Registry& registry);
+std::unique_ptr<Controller> MakeReplicaSetController(Store& store, Registry& registry);
+std::unique_ptr<Controller> MakeDeploymentController(Store& store, Registry& registry);
+std::unique_ptr<Controller> MakeScheduler(Store& store);
 std::unique_ptr<Controller> MakeGarbageCollector(Store& store, Registry& registry);
 std::unique_ptr<Controller> MakeNodeLifecycleController(Store& store,
                                                         std::chrono::milliseconds grace);

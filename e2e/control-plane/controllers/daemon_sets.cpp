@@ -1,30 +1,14 @@
-// One pod per matching node, as the DaemonSet controller places them. There is no scheduler here:
-// pods get their spec.nodeName at once instead of a node affinity.
+// One pod per matching node, as the DaemonSet controller places them: pods get their spec.nodeName
+// at once instead of a node affinity for the scheduler.
 #include "e2e/control-plane/controllers/controller.h"
-#include "e2e/control-plane/registry/deletion.h"
+#include "e2e/control-plane/controllers/placement.h"
+#include "e2e/control-plane/controllers/pods.h"
 
 namespace pointsman::e2e {
 namespace {
 
 constexpr const char* kDaemonSets = "apps/daemonsets";
 constexpr const char* kHash = "controller-revision-hash";
-
-std::string HashOf(const Json& value) {
-  uint64_t hash = 1469598103934665603ULL;  // FNV-1a
-  for (unsigned char c : value.dump())
-    hash = (hash ^ c) * 1099511628211ULL;
-  return fmt::format("{:010x}", hash & 0xffffffffffULL);
-}
-
-bool Tolerates(const Json& toleration, const Json& taint) {
-  std::string effect = toleration.value("effect", "");
-  if (!effect.empty() && effect != taint.value("effect", "")) return false;
-  std::string key = toleration.value("key", "");
-  if (key.empty()) return toleration.value("operator", "") == "Exists";
-  if (key != taint.value("key", "")) return false;
-  return toleration.value("operator", "Equal") == "Exists" ||
-         toleration.value("value", "") == taint.value("value", "");
-}
 
 // What every pod of a DaemonSet tolerates (kubernetes.io: DaemonSet, taints and tolerations).
 Json Tolerations(const Json& spec) {
@@ -44,69 +28,8 @@ Json Tolerations(const Json& spec) {
   return tolerations;
 }
 
-bool RequirementsHold(const Json& term, const Json& labels, const std::string& node) {
-  std::vector<std::pair<std::string, std::string>> pairs;
-  for (const auto& [key, value] : labels.items())
-    pairs.emplace_back(key, value);
-  Json plain = Json::array();
-  for (const auto& expression : term.value("matchExpressions", Json::array())) {
-    std::string op = expression.value("operator", "");
-    if (op != "Gt" && op != "Lt") {
-      plain.push_back(expression);
-      continue;
-    }
-    std::string key = expression.value("key", "");
-    if (!labels.contains(key)) return false;
-    int64_t have = std::stoll(labels[key].get<std::string>());
-    int64_t bound = std::stoll(expression["values"].at(0).get<std::string>());
-    if (op == "Gt" ? have <= bound : have >= bound) return false;
-  }
-  bool empty = plain.empty() && !term.contains("matchFields") && !term.contains("matchExpressions");
-  if (empty) return false;  // an empty term selects nothing
-  if (!SelectorMatches({{"matchExpressions", plain}}, pairs)) return false;
-  return SelectorMatches({{"matchExpressions", term.value("matchFields", Json::array())}},
-                         {{"metadata.name", node}});
-}
-
 bool RunsOn(const Json& spec, const Json& node) {
-  const Json labels = node["metadata"].value("labels", Json::object());
-  std::string name = node["metadata"]["name"];
-  const Json selector = spec.value("nodeSelector", Json::object());
-  for (const auto& [key, value] : selector.items()) {
-    if (labels.value(key, Json()) != value) return false;
-  }
-  Json::json_pointer required(
-      "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
-  if (spec.contains(required)) {
-    const Json& terms = spec[required];
-    bool any = std::any_of(terms.begin(), terms.end(),
-                           [&](const Json& term) { return RequirementsHold(term, labels, name); });
-    if (!any) return false;
-  }
-  Json tolerations = Tolerations(spec);
-  for (const auto& taint : node.value("spec", Json::object()).value("taints", Json::array())) {
-    std::string effect = taint.value("effect", "");
-    if (effect != "NoSchedule" && effect != "NoExecute") continue;
-    bool tolerated = std::any_of(tolerations.begin(), tolerations.end(),
-                                 [&taint](const Json& t) { return Tolerates(t, taint); });
-    if (!tolerated) return false;
-  }
-  return true;
-}
-
-bool IsReady(const Json& pod) {
-  for (const auto& condition :
-       pod.value("status", Json::object()).value("conditions", Json::array())) {
-    if (condition.value("type", "") == "Ready") return condition.value("status", "") == "True";
-  }
-  return false;
-}
-
-// "10%" of `total`, rounded up, or the number.
-int64_t Share(const Json& value, size_t total) {
-  if (value.is_number()) return value.get<int64_t>();
-  auto percent = std::stoll(value.get<std::string>());
-  return (static_cast<int64_t>(total) * percent + 99) / 100;
+  return SelectsNode(spec, node) && UntoleratedTaint(Tolerations(spec), node).is_null();
 }
 
 class DaemonSetController : public Controller {
@@ -198,14 +121,14 @@ class DaemonSetController : public Controller {
       if (wanted.contains(node)) continue;
       count("numberMisscheduled");
       for (const auto& pod : pods)
-        Delete(pod);
+        DeletePod(store_, registry_, pod);
     }
     for (const auto& node : wanted) {
       auto& pods = by_node[node];
       std::erase_if(pods, [this](const Json& pod) {
         std::string phase = pod.value("status", Json::object()).value("phase", "");
         bool failed = phase == "Failed" || phase == "Succeeded";
-        if (failed) Delete(pod);
+        if (failed) DeletePod(store_, registry_, pod);
         return failed;
       });
       if (pods.empty()) {
@@ -233,7 +156,8 @@ class DaemonSetController : public Controller {
     const Json strategy = spec.value("updateStrategy", Json::object());
     if (strategy.value("type", "RollingUpdate") == "RollingUpdate") {
       const Json rolling = strategy.value("rollingUpdate", Json::object());
-      int64_t allowed = Share(rolling.value("maxUnavailable", Json(1)), wanted.size());
+      int64_t allowed = Share(rolling.value("maxUnavailable", Json(1)),
+                              static_cast<int64_t>(wanted.size()), true);
       // What is down already costs nothing to replace.
       std::stable_partition(outdated.begin(), outdated.end(),
                             [](const Json* pod) { return !IsReady(*pod); });
@@ -241,7 +165,7 @@ class DaemonSetController : public Controller {
         bool down = !IsReady(*pod);
         if (!down && unavailable >= allowed) break;
         if (!down) ++unavailable;
-        Delete(*pod);
+        DeletePod(store_, registry_, *pod);
       }
     }
     counts["observedGeneration"] = set["metadata"].value("generation", 0);
@@ -258,42 +182,15 @@ class DaemonSetController : public Controller {
   void Create(const Json& set, const std::string& node, const std::string& hash) {
     const Json& meta = set["metadata"];
     const Json& pod_template = set["spec"]["template"];
-    Json pod = {{"apiVersion", "v1"}, {"kind", "Pod"}, {"spec", pod_template["spec"]}};
-    const Json template_meta = pod_template.value("metadata", Json::object());
-    pod["metadata"] = {{"namespace", meta["namespace"]},
-                       {"generateName", meta["name"].get<std::string>() + "-"},
-                       {"name", GeneratedName(meta["name"].get<std::string>() + "-")},
-                       {"labels", template_meta.value("labels", Json::object())},
-                       {"ownerReferences", Json::array({{{"apiVersion", "apps/v1"},
-                                                         {"kind", "DaemonSet"},
-                                                         {"name", meta["name"]},
-                                                         {"uid", meta["uid"]},
-                                                         {"controller", true},
-                                                         {"blockOwnerDeletion", true}}})}};
-    if (template_meta.contains("annotations")) {
-      pod["metadata"]["annotations"] = template_meta["annotations"];
-    }
+    Json pod = PodFromTemplate(set, pod_template);
     pod["metadata"]["labels"][kHash] = hash;
     pod["metadata"]["labels"]["pod-template-generation"] =
         std::to_string(meta.value("generation", 1));
     pod["spec"]["nodeName"] = node;
     pod["spec"]["tolerations"] = Tolerations(pod_template["spec"]);
-    pod["status"] = {{"phase", "Pending"}, {"qosClass", "BestEffort"}};
-    ObjectPtr stored = store_.create("pods", std::move(pod));
+    ObjectPtr stored = CreatePod(store_, registry_, std::move(pod));
     // Counted now, not when the event comes: a second sync must not place it again.
     pods_[JoinKey(stored->ns, meta["name"].get<std::string>())].insert(stored->name);
-  }
-
-  void Delete(const Json& pod) {
-    if (pod["metadata"].contains("deletionTimestamp")) return;
-    ResourceTypePtr type = registry_.find("", "v1", "pods");
-    if (!type) throw std::logic_error("pods are not a registered type");
-    try {
-      deleteObject(store_, *type, pod["metadata"]["namespace"].get<std::string>(),
-                   pod["metadata"]["name"].get<std::string>());
-    } catch (const StatusError& error) {
-      if (error.code() != 404) throw;
-    }
   }
 
   Store& store_;

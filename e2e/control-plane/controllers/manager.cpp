@@ -19,6 +19,9 @@ class Manager : public Controllers {
     if (wake_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
     controllers_.push_back(MakeEndpointSliceController(store, emulation));
     controllers_.push_back(MakeDaemonSetController(store, registry));
+    controllers_.push_back(MakeReplicaSetController(store, registry));
+    controllers_.push_back(MakeDeploymentController(store, registry));
+    controllers_.push_back(MakeScheduler(store));
     controllers_.push_back(MakeGarbageCollector(store, registry));
     controllers_.push_back(MakeNodeLifecycleController(store, options.nodeMonitorGracePeriod));
     controllers_.push_back(MakeEventExpiry(store, options.eventTtl));

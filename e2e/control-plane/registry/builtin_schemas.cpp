@@ -85,6 +85,11 @@ Deployment: spec:DeploymentSpec#2 status:DeploymentStatus#3
 DeploymentSpec: replicas:i#1 selector:LabelSelector!#2 template:PodTemplate!#3 strategy:DeploymentStrategy#4 minReadySeconds:i#5 revisionHistoryLimit:i#6 paused:b#7 progressDeadlineSeconds:i#9
 DeploymentStrategy: type:s#1 rollingUpdate:RollingUpdate#2
 DeploymentStatus: observedGeneration:l#1 replicas:i#2 updatedReplicas:i#3 readyReplicas:i#7 availableReplicas:i#4 unavailableReplicas:i#5 terminatingReplicas:i@33#9 collisionCount:i#8 conditions:[PlainCondition|type]#6
+ReplicaSet: spec:ReplicaSetSpec#2 status:ReplicaSetStatus#3
+ReplicaSetSpec: replicas:i#1 selector:LabelSelector!#2 template:PodTemplate#3 minReadySeconds:i#4
+ReplicaSetStatus: replicas:i!#1 fullyLabeledReplicas:i#2 readyReplicas:i#4 availableReplicas:i#5 terminatingReplicas:i@33#7 observedGeneration:l#3 conditions:[PlainCondition|type]#6
+Scale: spec:ScaleSpec#2
+ScaleSpec: replicas:i#1
 PodTemplate: metadata:ObjectMeta#1 spec:PodSpec#2
 ObjectMeta: name:s#1 generateName:s#2 namespace:s#3 selfLink:s#4 uid:s#5 resourceVersion:s#6 generation:l#7 creationTimestamp:t#8 deletionTimestamp:t#9 deletionGracePeriodSeconds:l#10 labels:{s}#11 annotations:{s}#12 ownerReferences:[OwnerReference|uid]#13 finalizers:[s|]#14
 OwnerReference: kind:s!#1 name:s!#3 uid:s!#4 apiVersion:s!#5 controller:b#6 blockOwnerDeletion:b#7

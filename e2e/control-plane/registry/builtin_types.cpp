@@ -4,6 +4,7 @@
 
 #include "e2e/control-plane/registry/builtin_schemas.h"
 #include "e2e/control-plane/registry/json_path.h"
+#include "e2e/control-plane/registry/pod_admission.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -1088,7 +1089,10 @@ void registerBuiltinTypes(Registry& registry, Store& store, const SchemaProvider
                   column("Nominated Node", "string", 1),
                   column("Readiness Gates", "string", 1)};
   pods.cells = podCells;
-  pods.prepareForCreate = [](Json& o, const RequestInfo&) { o["status"] = {{"phase", "Pending"}}; };
+  pods.prepareForCreate = [&store](Json& o, const RequestInfo&) {
+    o["status"] = {{"phase", "Pending"}};
+    admitPod(o, store);
+  };
   pods.applyDefaults = [](Json& o) {
     if (!o.contains("spec") || !o["spec"].is_object()) o["spec"] = Json::object();
     setDefaultNumber(o["spec"], "enableServiceLinks", true);
@@ -1407,6 +1411,40 @@ void registerBuiltinTypes(Registry& registry, Store& store, const SchemaProvider
     return info.subresource == "status" ? std::vector<FieldError>() : validateWorkload(o, old);
   };
   registry.add(std::move(deployments));
+
+  ResourceType replicaSets = build.make("apps", "v1", "replicasets", "ReplicaSet", true, {"rs"});
+  replicaSets.categories = {"all"};
+  replicaSets.generations = true;
+  replicaSets.columns = {kName,
+                         column("Desired", "integer"),
+                         column("Current", "integer"),
+                         column("Ready", "integer"),
+                         kAge,
+                         column("Containers", "string", 1),
+                         column("Images", "string", 1),
+                         column("Selector", "string", 1)};
+  replicaSets.cells = [](const Json& o, Clock::time_point now) -> Cells {
+    Cells cells{nameOf(o), intAt(o, {"spec", "replicas"}), intAt(o, {"status", "replicas"}),
+                intAt(o, {"status", "readyReplicas"}), age(o, now)};
+    workloadWide(o, cells);
+    return cells;
+  };
+  replicaSets.prepareForCreate = [](Json& o, const RequestInfo&) {
+    o["status"] = {{"replicas", 0}};
+  };
+  replicaSets.applyDefaults = [](Json& o) {
+    if (!o.contains("spec") || !o["spec"].is_object()) return;
+    Json& spec = o["spec"];
+    setDefaultNumber(spec, "replicas", 1);
+    if (spec.contains("template") && spec["template"].is_object() &&
+        spec["template"].contains("spec") && spec["template"]["spec"].is_object()) {
+      defaultPodSpec(spec["template"]["spec"]);
+    }
+  };
+  replicaSets.validate = [](const Json& o, const Json* old, const RequestInfo& info) {
+    return info.subresource == "status" ? std::vector<FieldError>() : validateWorkload(o, old);
+  };
+  registry.add(std::move(replicaSets));
 
   ResourceType revisions =
       build.make("apps", "v1", "controllerrevisions", "ControllerRevision", true);

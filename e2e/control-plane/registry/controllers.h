@@ -29,7 +29,8 @@ struct ControllerOptions {
 void installServiceAllocation(ResourceType& services, Store& store,
                               const ControllerOptions& options);
 
-/// Starts the EndpointSlice (and Endpoints), DaemonSet and garbage collection controllers.
+/// Starts the EndpointSlice (and Endpoints), DaemonSet, Deployment, ReplicaSet and garbage
+/// collection controllers and the scheduler.
 std::unique_ptr<Controllers> startControllers(Store& store, Registry& registry,
                                               const Emulation& emulation,
                                               const ControllerOptions& options);

@@ -15,6 +15,19 @@ bool hasFinalizers(const ResourceType& type, const Json& object) {
   return false;
 }
 
+// How long a Pod has to end, which its kubelet grants and then removes it with a second deletion
+// (registry/core/pod/strategy.go, CheckGracefulDelete). 0: it goes at once, as everything else
+// does.
+std::int64_t gracePeriod(const ResourceType& type, const Json& object,
+                         const DeleteOptions& options) {
+  if (!type.group.empty() || type.plural != "pods") return 0;
+  const std::string phase = stringAt(object, {"status", "phase"});
+  if (stringAt(object, {"spec", "nodeName"}).empty() || phase == "Failed" || phase == "Succeeded")
+    return 0;
+  return options.gracePeriodSeconds.value_or(
+      intAt(object, {"spec", "terminationGracePeriodSeconds"}, 30));
+}
+
 ObjectPtr removeNow(Store& store, const ResourceType& type, const ObjectPtr& object) {
   ObjectPtr last =
       store.remove(type.storeName(), object->ns, object->name, object->resourceVersion);
@@ -56,15 +69,21 @@ DeleteResult deleteObject(Store& store, const ResourceType& type, std::string_vi
       if (!list.is_array()) list = Json::array();
       if (std::find(list.begin(), list.end(), finalizer) == list.end()) list.push_back(finalizer);
     }
+    const std::int64_t grace = gracePeriod(type, object, options);
+    const bool marked = metadata.contains("deletionTimestamp");
+    const bool sooner =
+        options.gracePeriodSeconds && grace < intAt(metadata, {"deletionGracePeriodSeconds"});
     try {
-      if (!hasFinalizers(type, object)) {
+      if (!hasFinalizers(type, object) && grace > 0 && marked && !sooner) return {present, false};
+      if (!hasFinalizers(type, object) && grace == 0) {
         if (options.dryRun) return {present, true};
         return {removeNow(store, type, present), true};
       }
-      if (metadata.contains("deletionTimestamp") && finalizer.empty()) return {present, false};
-      if (!metadata.contains("deletionTimestamp")) {
-        metadata["deletionTimestamp"] = formatTime(std::chrono::system_clock::now());
-        metadata["deletionGracePeriodSeconds"] = 0;
+      if (marked && !sooner && finalizer.empty()) return {present, false};
+      if (!marked || sooner) {
+        metadata["deletionTimestamp"] =
+            formatTime(std::chrono::system_clock::now() + std::chrono::seconds(grace));
+        metadata["deletionGracePeriodSeconds"] = grace;
         if (type.generations) metadata["generation"] = metadata.value("generation", 0) + 1;
         if (type.group.empty() && type.plural == "namespaces") {
           object["status"]["phase"] = "Terminating";
@@ -87,7 +106,8 @@ DeleteResult deleteObject(Store& store, const ResourceType& type, std::string_vi
 
 bool removeIfFinalized(Store& store, const ResourceType& type, const ObjectPtr& object) {
   const Json value = object->parse();
-  if (at(value, {"metadata", "deletionTimestamp"}) == nullptr || hasFinalizers(type, value)) {
+  if (at(value, {"metadata", "deletionTimestamp"}) == nullptr || hasFinalizers(type, value) ||
+      intAt(value, {"metadata", "deletionGracePeriodSeconds"}) > 0) {
     return false;
   }
   try {

@@ -15,12 +15,12 @@ struct DeleteOptions {
 
 struct DeleteResult {
   ObjectPtr object;      ///< the last state, or the state with deletionTimestamp
-  bool removed = false;  ///< false: finalizers hold it back
+  bool removed = false;  ///< false: finalizers, or a Pod's grace period, hold it back
 };
 
-/// Deletes as the API does: preconditions, finalizers (Foreground and Orphan add theirs),
-/// deletionTimestamp, a namespace's own finalizer; then the type's afterWrite. Throws StatusError
-/// 404, 409. For the DELETE verb, the garbage collector and the other controllers.
+/// Deletes as the API does: preconditions, a Pod's grace period, finalizers (Foreground and Orphan
+/// add theirs), deletionTimestamp, a namespace's own finalizer; then the type's afterWrite. Throws
+/// StatusError 404, 409. For the DELETE verb, the garbage collector and the other controllers.
 DeleteResult deleteObject(Store& store, const ResourceType& type, std::string_view ns,
                           std::string_view name, const DeleteOptions& options = {});
 

@@ -76,6 +76,7 @@ class Kubelet::NodeWorker {
       offered_[key] = std::move(pod);
     changed_.notify_one();
   }
+  void RenewTokens() { ++tokens_wanted_; }
   void Pause(bool paused) {
     const std::lock_guard lock(mutex_);
     paused_ = paused;
@@ -95,6 +96,9 @@ class Kubelet::NodeWorker {
     Clock::time_point next_start;
     Clock::time_point next_probe;
     std::chrono::milliseconds backoff{100};
+    Clock::time_point next_live_probe;
+    int live_failures = 0;
+    std::optional<Clock::time_point> kill_at;  // its liveness probe failed
   };
   struct LocalPod {
     Json object;
@@ -106,6 +110,8 @@ class Kubelet::NodeWorker {
     std::optional<Clock::time_point> terminating;
     bool killed = false;
     Json reported;  // the status last written
+    Clock::time_point renew_token;
+    int tokens_wanted = 0;
     bool was_ready = false;
     std::string ready_since;
   };
@@ -385,9 +391,6 @@ class Kubelet::NodeWorker {
       throw std::invalid_argument("spec.initContainers: not supported here");
     if (spec.value("restartPolicy", "Always") != "Always")
       throw std::invalid_argument("spec.restartPolicy: only Always is supported here");
-    // Everything that can be refused is, before anything is made.
-    PodPlace place{pod.ip, node_.address(), Cluster::kControlPlaneAddress, Cluster::kApiPort,
-                   cluster_.Program("x").parent_path()};
     if (!pod.network && !OnHostNetwork(pod)) {
       node_.Exec(
           {"ip", "netns", "del", NetworkName(pod)});  // left by an earlier kubelet, or not there
@@ -397,15 +400,18 @@ class Kubelet::NodeWorker {
     for (std::size_t i = 0; i < pod.containers.size(); ++i) {
       Container& container = pod.containers[i];
       if (!container.running && Clock::now() >= container.next_start)
-        StartContainer(pod, spec["containers"][i], container, place);
+        StartContainer(pod, spec["containers"][i], container);
       if (container.running) ProbeReadiness(pod, spec["containers"][i], container);
+      if (container.running) ProbeLiveness(pod, spec["containers"][i], container);
     }
+    RenewToken(pod);
   }
 
-  void StartContainer(LocalPod& pod, const Json& container_spec, Container& container,
-                      const PodPlace& place) {
-    const ContainerCommand command = ResolveContainer(
-        pod.object, container_spec, place,
+  void StartContainer(LocalPod& pod, const Json& container_spec, Container& container) {
+    const std::string uid = pod.object.at("metadata").at("uid");
+    const std::string directory = "/run/pods/" + uid;
+    ContainerSpec spec = ResolveContainer(
+        pod.object, container_spec, Place(pod),
         [&](const std::string& name, const std::string& key) -> std::optional<std::string> {
           try {
             const Json map = client_.Get(kube::resources::kConfigMaps, Namespace(pod), name);
@@ -415,48 +421,102 @@ class Kubelet::NodeWorker {
             if (error.IsNotFound()) return std::nullopt;
             throw;
           }
-        });
-    ExecOptions options;
-    options.env = command.env;
-    options.netns = NetworkName(pod);
-    if (pod.object.at("spec").value("automountServiceAccountToken", true)) {
-      const std::string account = pod.object.at("spec").value("serviceAccountName", "default");
-      if (!account.empty())
-        options.mounts["/run/secrets/kubernetes.io/serviceaccount"] = ProjectToken(pod, account);
+        },
+        directory + "/volumes");
+    for (const NodePath& path : spec.node_paths)
+      PrepareNodePath(path);
+    if (UsesToken(pod)) {
+      ProjectToken(pod);
+      spec.mounts.push_back({TokenDirectory(pod), kTokenMount, true});
     }
+    const std::string file = directory + "/" + container.name + ".json";
+    node_.client().Put(file, ToJson(spec, pod.object, cluster_.Program("x").parent_path()).dump());
+    ExecOptions options;
+    options.netns = NetworkName(pod);
     const std::string log = "/var/log/" + Namespace(pod) + "_" +
                             pod.object.at("metadata").at("name").get<std::string>() + "_" +
                             container.name + ".log";
-    container.pid = node_.client().Start(command.argv, log, options);
+    container.pid =
+        node_.client().Start({cluster_.Program("pointsman-container"), file}, log, options);
     container.running = true;
     container.started_once = true;
     container.started_at = Now();
+    container.kill_at.reset();
     container.ready = !container_spec.contains("readinessProbe");
+    container.live_failures = 0;
     container.next_probe = Clock::now();
+    if (container_spec.contains("livenessProbe"))
+      container.next_live_probe =
+          Clock::now() +
+          std::chrono::seconds(container_spec["livenessProbe"].value("initialDelaySeconds", 0));
   }
 
-  // The directory on the node with token, ca.crt and namespace.
-  std::string ProjectToken(const LocalPod& pod, const std::string& account) {
-    const std::string directory =
-        "/run/pods/" + pod.object.at("metadata").at("uid").get<std::string>() + "/serviceaccount";
+  // As the API server's Service says, which only works once somebody serves it on this node.
+  PodPlace Place(const LocalPod& pod) {
+    const Json service = client_.Get(kube::resources::kServices, "default", "kubernetes");
+    return {pod.ip, node_.address(), service.at("spec").at("clusterIP"),
+            service.at("spec").at("ports").at(0).at("port"), cluster_.Program("x").parent_path()};
+  }
+
+  void PrepareNodePath(const NodePath& path) const {
+    const auto is = [&](const char* what) { return node_.Exec({"test", what, path.path}).ok(); };
+    if (path.type == "DirectoryOrCreate" && !is("-e")) node_.Check({"mkdir", "-p", path.path});
+    if (path.type == "FileOrCreate" && !is("-e")) node_.Check({"touch", path.path});
+    const bool good = path.type.empty()              ? is("-e")
+                      : path.type.starts_with("Dir") ? is("-d")
+                                                     : is("-f");
+    if (!good)
+      throw std::invalid_argument("hostPath type check failed: " + path.path + " is not " +
+                                  (path.type.empty() ? "there" : "a " + path.type));
+  }
+
+  static constexpr const char* kTokenMount = "/run/secrets/kubernetes.io/serviceaccount";
+
+  static bool UsesToken(const LocalPod& pod) {
+    const Json& spec = pod.object.at("spec");
+    return spec.value("automountServiceAccountToken", true) &&
+           !spec.value("serviceAccountName", "default").empty();
+  }
+  static std::string TokenDirectory(const LocalPod& pod) {
+    return "/run/pods/" + pod.object.at("metadata").at("uid").get<std::string>() +
+           "/serviceaccount";
+  }
+
+  // Token, CA certificate and namespace, as the API server's service account admission asks for
+  // them; the token is renewed when 80 % of its time are over (kubelet, token manager).
+  void ProjectToken(LocalPod& pod) {
+    constexpr std::chrono::seconds kLifetime{3607};
+    const std::string account = pod.object.at("spec").value("serviceAccountName", "default");
     const Json answer = SendBody(client_.transport(), "POST",
                                  kServiceAccounts.Path(Namespace(pod), account, "token"),
                                  {{"apiVersion", "authentication.k8s.io/v1"},
                                   {"kind", "TokenRequest"},
-                                  {"spec", {{"expirationSeconds", 36000}}}});
+                                  {"spec", {{"expirationSeconds", kLifetime.count()}}}});
     std::ifstream ca(cluster_.ControlPlaneCa());
     std::stringstream pem;
     pem << ca.rdbuf();
+    const std::string directory = TokenDirectory(pod);
+    const auto owner = TokenOwner(pod.object);
     node_.client().Put(directory + "/token", answer.at("status").at("token").get<std::string>(),
-                       0600);
+                       owner ? 0600 : 0644, owner.value_or(0));
     node_.client().Put(directory + "/ca.crt", pem.str());
     node_.client().Put(directory + "/namespace", Namespace(pod));
-    return directory;
+    pod.renew_token = Clock::now() + kLifetime * 8 / 10;
   }
 
-  void ProbeReadiness(const LocalPod& pod, const Json& container_spec, Container& container) {
-    if (!container_spec.contains("readinessProbe") || Clock::now() < container.next_probe) return;
-    const Json& probe = container_spec["readinessProbe"];
+  void RenewToken(LocalPod& pod) {
+    const bool running = std::any_of(pod.containers.begin(), pod.containers.end(),
+                                     [](const auto& container) { return container.running; });
+    if (running && UsesToken(pod) &&
+        (Clock::now() >= pod.renew_token || pod.tokens_wanted != tokens_wanted_)) {
+      ProjectToken(pod);
+      pod.tokens_wanted = tokens_wanted_;
+    }
+  }
+
+  // Whether the probe of that kind succeeds now.
+  bool Probe(const LocalPod& pod, const Json& container_spec, const char* kind) const {
+    const Json& probe = container_spec[kind];
     std::vector<std::string> argv = {cluster_.Program("pointsman-traffic"), "probe"};
     const auto port = [&](const Json& value) {
       if (value.is_number()) return std::to_string(value.get<int>());
@@ -464,7 +524,7 @@ class Kubelet::NodeWorker {
         if (item.value("name", "") == value)
           return std::to_string(item.at("containerPort").get<int>());
       }
-      throw std::invalid_argument("readinessProbe port: no port is named " + value.dump());
+      throw std::invalid_argument(std::string(kind) + ": no port is named " + value.dump());
     };
     if (probe.contains("httpGet")) {
       argv.push_back(pod.ip + ":" + port(probe["httpGet"].at("port")));
@@ -472,15 +532,45 @@ class Kubelet::NodeWorker {
     } else if (probe.contains("tcpSocket")) {
       argv.push_back(pod.ip + ":" + port(probe["tcpSocket"].at("port")));
     } else {
-      throw std::invalid_argument("readinessProbe: only httpGet and tcpSocket are supported here");
+      throw std::invalid_argument(std::string(kind) +
+                                  ": only httpGet and tcpSocket are supported here");
     }
     argv.insert(argv.end(), {"--timeout", std::to_string(probe.value("timeoutSeconds", 1)) + "s"});
-    container.ready = node_.Exec(argv).ok();
+    return node_.Exec(argv).ok();
+  }
+
+  void ProbeReadiness(const LocalPod& pod, const Json& container_spec, Container& container) {
+    if (!container_spec.contains("readinessProbe") || Clock::now() < container.next_probe) return;
+    container.ready = Probe(pod, container_spec, "readinessProbe");
     if (container.ready) container.backoff = std::chrono::milliseconds(100);
     // Until it is ready the next step asks again: nobody waits for a period in a test.
     container.next_probe =
-        Clock::now() + (container.ready ? std::chrono::seconds(probe.value("periodSeconds", 10))
-                                        : std::chrono::seconds(0));
+        Clock::now() +
+        (container.ready
+             ? std::chrono::seconds(container_spec["readinessProbe"].value("periodSeconds", 10))
+             : std::chrono::seconds(0));
+  }
+
+  void ProbeLiveness(const LocalPod& pod, const Json& container_spec, Container& container) {
+    if (!container_spec.contains("livenessProbe")) return;
+    if (container.kill_at) {
+      if (Clock::now() >= *container.kill_at) node_.client().Signal(container.pid, SIGKILL);
+      return;
+    }
+    if (Clock::now() < container.next_live_probe) return;
+    const Json& probe = container_spec["livenessProbe"];
+    container.next_live_probe =
+        Clock::now() + std::chrono::seconds(probe.value("periodSeconds", 10));
+    if (Probe(pod, container_spec, "livenessProbe")) {
+      container.live_failures = 0;
+      return;
+    }
+    if (++container.live_failures < probe.value("failureThreshold", 3)) return;
+    Log(pod.object.at("metadata").at("name").get<std::string>() + ": container " + container.name +
+        " failed its liveness probe, and is restarted");
+    node_.client().Signal(container.pid, SIGTERM);
+    container.kill_at = Clock::now() + std::chrono::seconds(pod.object.at("spec").value(
+                                           "terminationGracePeriodSeconds", 30));
   }
 
   bool Terminate(const std::string& key, LocalPod& pod) {
@@ -564,7 +654,7 @@ class Kubelet::NodeWorker {
         state = {{"running", {{"startedAt", container.started_at}}}};
       } else {
         state = {{"waiting",
-                  {{"reason", !pod.error.empty()       ? "CreateContainerError"
+                  {{"reason", !pod.error.empty()       ? "CreateContainerConfigError"
                               : container.started_once ? "CrashLoopBackOff"
                                                        : "ContainerCreating"},
                    {"message", pod.error.empty() ? container.last_end : pod.error}}}};
@@ -611,6 +701,7 @@ class Kubelet::NodeWorker {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool paused_ = false;
+  std::atomic<int> tokens_wanted_ = 0;
   std::map<std::string, std::optional<Json>> offered_;
   std::set<std::string> known_;
   std::jthread thread_;  // last: it uses all of the above
@@ -626,12 +717,21 @@ Kubelet::Kubelet(Cluster& cluster)
   watcher_ = std::jthread([this](const std::stop_token& stop) { WatchPods(stop); });
 }
 
-Kubelet::~Kubelet() = default;
+Kubelet::~Kubelet() {
+  // Their threads use the client.
+  watcher_ = std::jthread();
+  workers_.clear();
+}
 
 void Kubelet::Pause(std::string_view node) {
   for (auto& worker : workers_) {
     if (worker->name() == node) worker->Pause(true);
   }
+}
+
+void Kubelet::RenewTokens() {
+  for (auto& worker : workers_)
+    worker->RenewTokens();
 }
 
 void Kubelet::Resume(std::string_view node) {

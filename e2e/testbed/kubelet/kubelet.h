@@ -2,14 +2,17 @@
 // them as processes and reports their status. One object serves all nodes; each node has a thread
 // of its own.
 //
-// A container is a process of the node: no image is pulled. Its program is, in this order,
-// command[0] (a name or path whose last part is a program of the build is that program), or the
-// image's entry in kImages. Supported: command, args with
-// $(VAR), env (value, fieldRef, configMapKeyRef), the service account's volume, readinessProbe
-// (tcpSocket, httpGet), restartPolicy Always, hostNetwork, terminationGracePeriodSeconds. What else
-// a Pod asks for and cannot be had (initContainers, exec probes, other images) makes it Pending
-// with the reason in its status. hostPath volumes need no mount, as a container sees its node's
-// files; a prefix such as "/host" of their mountPath is taken off the arguments instead.
+// A container is a process of the node in namespaces of its own (pointsman-container): no image is
+// pulled. Its program is, in this order, command[0] (a name or path whose last part is a program of
+// the build is that program), or the image's entry in kImages. Applied as a real kubelet and
+// containerd do: securityContext (user, groups, capabilities, no_new_privs, read-only root, the
+// default seccomp profile), hostNetwork, hostPID, hostIPC, hostPath and emptyDir volumes, a
+// container's read-only and masked parts of /proc and /sys, the service account's token, which is
+// renewed. Also: args with $(VAR), env (value, fieldRef, configMapKeyRef), KUBERNETES_SERVICE_HOST
+// and _PORT of the Service default/kubernetes, liveness and readiness probes (tcpSocket, httpGet),
+// restartPolicy Always, terminationGracePeriodSeconds. What else a Pod asks for and cannot be had
+// (privileged, initContainers, exec probes, other volumes, other images) makes it Pending with the
+// reason in its status. Ignored: resources, AppArmor and SELinux options.
 #pragma once
 
 #include <memory>
@@ -32,6 +35,8 @@ class Kubelet {
   // A node's kubelet is gone (pods go on, nothing is reported, its Lease runs out), and back.
   void Pause(std::string_view node);
   void Resume(std::string_view node);
+  // All running Pods get new tokens now, long before the old ones are worn out.
+  void RenewTokens();
 
  private:
   class NodeWorker;

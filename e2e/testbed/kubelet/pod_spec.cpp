@@ -1,5 +1,7 @@
 #include "e2e/testbed/kubelet/pod_spec.h"
 
+#include "e2e/testbed/kubelet/capabilities.h"
+
 namespace pointsman::e2e {
 namespace {
 
@@ -31,6 +33,123 @@ std::string FieldRef(const json& pod, const PodPlace& place, const std::string& 
                               "' is not supported here");
 }
 
+// containerd's default environment.
+constexpr const char* kPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+std::string Name(const json& pod) {
+  return pod.at("metadata").at("name");
+}
+
+// Of the container, else of the Pod.
+const json* SecurityField(const json& pod, const json& container, const char* field) {
+  for (const json* from : {&container, &pod.at("spec")}) {
+    const auto context = from->find("securityContext");
+    if (context == from->end() || !context->is_object()) continue;
+    if (const auto found = context->find(field); found != context->end()) return &*found;
+  }
+  return nullptr;
+}
+
+template <typename T>
+T SecurityValue(const json& pod, const json& container, const char* field, T otherwise) {
+  const json* found = SecurityField(pod, container, field);
+  return found == nullptr ? otherwise : found->get<T>();
+}
+
+// As CRI and containerd resolve them: "ALL" first, then single ones; adding wins over dropping.
+std::set<std::string> Capabilities(const json& container) {
+  const json asked = container.value("/securityContext/capabilities"_json_pointer, json::object());
+  const auto list = [&](const char* field) {
+    std::vector<std::string> names = asked.value(field, std::vector<std::string>());
+    for (std::string& name : names) {
+      if (name.starts_with("CAP_")) name.erase(0, 4);
+      if (name != "ALL" && !CapabilityNumber(name))
+        throw std::invalid_argument("securityContext.capabilities." + std::string(field) +
+                                    ": there is no capability '" + name + "'");
+    }
+    return names;
+  };
+  const std::vector<std::string> drop = list("drop");
+  const std::vector<std::string> add = list("add");
+  const auto has_all = [](const auto& names) {
+    return std::find(names.begin(), names.end(), "ALL") != names.end();
+  };
+  std::set<std::string> result = DefaultCapabilities();
+  if (has_all(add)) result = AllCapabilities();
+  if (has_all(drop)) result.clear();
+  for (const std::string& name : drop)
+    result.erase(name);
+  for (const std::string& name : add) {
+    if (name != "ALL") result.insert(name);
+  }
+  return result;
+}
+
+void ResolveSecurity(const json& pod, const json& container, ContainerSpec& spec) {
+  const auto refuse = [](const std::string& field, const std::string& why) {
+    throw std::invalid_argument("securityContext." + field + ": " + why);
+  };
+  const json own = container.value("securityContext", json::object());
+  const json of_pod = pod.at("spec").value("securityContext", json::object());
+  if (own.value("privileged", false)) refuse("privileged", "not supported here");
+  if (own.value("procMount", "Default") != "Default")
+    refuse("procMount", "only Default is supported here");
+  for (const char* field : {"sysctls", "fsGroup"}) {
+    if (of_pod.contains(field)) refuse(field, "not supported here");
+  }
+  spec.uid = SecurityValue<unsigned>(pod, container, "runAsUser", 0);
+  spec.gid = SecurityValue<unsigned>(pod, container, "runAsGroup", 0);
+  spec.groups = of_pod.value("supplementalGroups", std::set<unsigned>());
+  if (spec.uid == 0 && SecurityValue(pod, container, "runAsNonRoot", false)) {
+    refuse("runAsNonRoot", SecurityField(pod, container, "runAsUser") != nullptr
+                               ? "container's runAsUser breaks non-root policy"
+                               : "container has runAsNonRoot and image will run as root");
+  }
+  spec.capabilities = Capabilities(container);
+  spec.no_new_privileges = !own.value("allowPrivilegeEscalation", true);
+  spec.read_only_root = own.value("readOnlyRootFilesystem", false);
+  const json* profile = SecurityField(pod, container, "seccompProfile");
+  const std::string type = profile == nullptr ? "Unconfined" : profile->value("type", "");
+  if (type == "Localhost") refuse("seccompProfile.type", "Localhost is not supported here");
+  spec.seccomp = type == "RuntimeDefault";
+}
+
+void ResolveVolumes(const json& pod, const json& container, const std::string& volumes_dir,
+                    ContainerSpec& spec) {
+  for (const auto& mount : container.value("volumeMounts", json::array())) {
+    const std::string name = mount.at("name");
+    for (const char* field : {"subPath", "subPathExpr"}) {
+      if (!mount.value(field, "").empty())
+        throw std::invalid_argument("volumeMounts." + std::string(field) + ": not supported here");
+    }
+    if (mount.value("mountPropagation", "None") != "None")
+      throw std::invalid_argument("volumeMounts.mountPropagation: only None is supported here");
+    const json volumes = pod.at("spec").value("volumes", json::array());
+    const auto volume = std::find_if(volumes.begin(), volumes.end(),
+                                     [&](const json& item) { return item.at("name") == name; });
+    if (volume == volumes.end())
+      throw std::invalid_argument("volumeMounts.name: no volume '" + name + "'");
+    NodePath on_node;
+    if (volume->contains("hostPath")) {
+      on_node = {volume->at("hostPath").at("path"), volume->at("hostPath").value("type", "")};
+      const std::set<std::string> known = {"", "Directory", "DirectoryOrCreate", "File",
+                                           "FileOrCreate"};
+      if (!known.contains(on_node.type))
+        throw std::invalid_argument("volumes." + name + ".hostPath.type: '" + on_node.type +
+                                    "' is not supported here");
+    } else if (volume->contains("emptyDir")) {
+      on_node = {volumes_dir + "/" + name, "DirectoryOrCreate"};
+    } else {
+      throw std::invalid_argument("volumes." + name +
+                                  ": only hostPath and emptyDir are supported here");
+    }
+    spec.node_paths.push_back(on_node);
+    spec.mounts.push_back({on_node.path, mount.at("mountPath"), mount.value("readOnly", false)});
+  }
+  std::sort(spec.mounts.begin(), spec.mounts.end(),
+            [](const auto& a, const auto& b) { return a.target < b.target; });
+}
+
 }  // namespace
 
 std::string ExpandVariables(const std::string& text,
@@ -59,11 +178,16 @@ std::string ExpandVariables(const std::string& text,
   return out;
 }
 
-ContainerCommand ResolveContainer(const json& pod, const json& container, const PodPlace& place,
-                                  const ConfigMapKey& config_map) {
-  ContainerCommand result;
+ContainerSpec ResolveContainer(const json& pod, const json& container, const PodPlace& place,
+                               const ConfigMapKey& config_map, const std::string& volumes_dir) {
+  ContainerSpec result;
+  result.env["PATH"] = kPath;
+  result.env["HOME"] = "/root";
+  result.env["HOSTNAME"] = Name(pod);
   result.env["KUBERNETES_SERVICE_HOST"] = place.api_host;
   result.env["KUBERNETES_SERVICE_PORT"] = std::to_string(place.api_port);
+  if (!container.value("envFrom", json::array()).empty())
+    throw std::invalid_argument("envFrom: not supported here");
   for (const auto& item : container.value("env", json::array())) {
     const std::string name = item.at("name");
     if (!item.contains("valueFrom")) {
@@ -97,31 +221,50 @@ ContainerCommand ResolveContainer(const json& pod, const json& container, const 
                                   "' here and there is no command");
     result.argv = found->second;
   }
-  const std::filesystem::path built =
-      place.bin_dir / std::filesystem::path(result.argv.front()).filename();
-  if (std::filesystem::exists(built)) result.argv.front() = built;
+  const std::string program = std::filesystem::path(result.argv.front()).filename();
+  if (std::filesystem::exists(place.bin_dir / program))
+    result.argv.front() = "/usr/local/bin/" + program;
   for (const std::string argument : container.value("args", json::array()))
     result.argv.push_back(argument);
   for (auto& argument : result.argv)
     argument = ExpandVariables(argument, result.env);
-  for (const auto& mount : container.value("volumeMounts", json::array())) {
-    for (const auto& volume : pod.at("spec").value("volumes", json::array())) {
-      if (volume.at("name") != mount.at("name") || !volume.contains("hostPath")) continue;
-      const std::string path = volume["hostPath"].at("path");
-      const std::string at = mount.at("mountPath");
-      if (at == path) continue;
-      if (!at.ends_with(path))
-        throw std::invalid_argument("volumeMounts.mountPath: '" + at +
-                                    "' does not end with the host's '" + path + "'");
-      const std::string prefix = at.substr(0, at.size() - path.size()) + "/";
-      for (auto& argument : result.argv) {
-        const auto start = argument.starts_with(prefix) ? 0 : argument.find("=" + prefix);
-        if (start == std::string::npos) continue;
-        argument.erase(start == 0 && argument.starts_with(prefix) ? 0 : start + 1,
-                       prefix.size() - 1);
-      }
-    }
+  result.cwd = container.value("workingDir", "/");
+  ResolveSecurity(pod, container, result);
+  ResolveVolumes(pod, container, volumes_dir, result);
+  return result;
+}
+
+std::optional<unsigned> TokenOwner(const json& pod) {
+  std::optional<unsigned> owner;
+  for (const json& container : pod.at("spec").at("containers")) {
+    const json* user = SecurityField(pod, container, "runAsUser");
+    if (user == nullptr || (owner && *owner != user->get<unsigned>())) return std::nullopt;
+    owner = user->get<unsigned>();
   }
+  return owner;
+}
+
+json ToJson(const ContainerSpec& spec, const json& pod, const std::filesystem::path& programs) {
+  json mounts = json::array();
+  for (const ContainerMount& mount : spec.mounts)
+    mounts.push_back(
+        {{"source", mount.source}, {"target", mount.target}, {"readOnly", mount.read_only}});
+  const json& pod_spec = pod.at("spec");
+  json result = {{"args", spec.argv},
+                 {"env", spec.env},
+                 {"cwd", spec.cwd},
+                 {"uid", spec.uid},
+                 {"gid", spec.gid},
+                 {"groups", spec.groups},
+                 {"capabilities", spec.capabilities},
+                 {"noNewPrivileges", spec.no_new_privileges},
+                 {"readOnlyRoot", spec.read_only_root},
+                 {"seccomp", spec.seccomp},
+                 {"mounts", mounts},
+                 {"programs", programs.string()},
+                 {"hostPID", pod_spec.value("hostPID", false)},
+                 {"hostIPC", pod_spec.value("hostIPC", false)}};
+  if (!pod_spec.value("hostNetwork", false)) result["hostname"] = Name(pod).substr(0, 63);
   return result;
 }
 

@@ -4,20 +4,17 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace pointsman::e2e {
 
-struct ContainerCommand {
-  std::vector<std::string> argv;
-  std::map<std::string, std::string> env;
-};
-
 struct PodPlace {
   std::string pod_ip;
   std::string host_ip;
-  std::string api_host;  // KUBERNETES_SERVICE_HOST, unless the Pod sets it
+  std::string api_host;  // KUBERNETES_SERVICE_HOST and _PORT, unless the Pod sets them
   std::uint16_t api_port = 0;
   std::filesystem::path bin_dir;
 };
@@ -26,9 +23,51 @@ struct PodPlace {
 using ConfigMapKey =
     std::function<std::optional<std::string>(const std::string& name, const std::string& key)>;
 
-// Throws std::invalid_argument with the field's path for what is not supported.
-ContainerCommand ResolveContainer(const nlohmann::json& pod, const nlohmann::json& container,
-                                  const PodPlace& place, const ConfigMapKey& config_map);
+// A directory or file of the node that the container sees at `target`.
+struct ContainerMount {
+  std::string source;
+  std::string target;
+  bool read_only = false;
+};
+
+// A hostPath or emptyDir volume: what has to be at `path` on the node before it is mounted.
+struct NodePath {
+  std::string path;
+  // hostPath's types "", "Directory", "DirectoryOrCreate", "File", "FileOrCreate"; "" does not
+  // look.
+  std::string type;
+};
+
+// What pointsman-container runs.
+struct ContainerSpec {
+  std::vector<std::string> argv;
+  std::map<std::string, std::string> env;
+  std::string cwd = "/";
+  unsigned uid = 0;
+  unsigned gid = 0;
+  std::set<unsigned> groups;
+  std::set<std::string> capabilities;
+  bool no_new_privileges = false;
+  bool read_only_root = false;
+  bool seccomp = false;                // the default profile
+  std::vector<ContainerMount> mounts;  // by target, so that one inside another comes after it
+  std::vector<NodePath> node_paths;
+};
+
+// Throws std::invalid_argument with the field's path for what is not supported or, as a kubelet
+// does, for a container that must not but would run as root. `volumes_dir`: where the node keeps
+// this Pod's emptyDirs.
+ContainerSpec ResolveContainer(const nlohmann::json& pod, const nlohmann::json& container,
+                               const PodPlace& place, const ConfigMapKey& config_map,
+                               const std::string& volumes_dir);
+
+// The user that owns the Pod's token and alone may read it (all containers run as it), or nullopt:
+// everybody may read it (kubelet, volume/projected: ownership of service account tokens).
+std::optional<unsigned> TokenOwner(const nlohmann::json& pod);
+
+// The file that pointsman-container reads. `hostname`: "" keeps the node's.
+nlohmann::json ToJson(const ContainerSpec& spec, const nlohmann::json& pod,
+                      const std::filesystem::path& programs);
 
 // "$(NAME)" is replaced when known and left as it is otherwise; "$$(NAME)" is "$(NAME)" (as in Pod
 // commands).

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "e2e/testbed/kubelet/capabilities.h"
+
 namespace pointsman::e2e {
 namespace {
 
@@ -9,14 +11,27 @@ using nlohmann::json;
 
 const json kPod = json::parse(R"({
   "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
-  "spec": {"nodeName": "node-1", "volumes": [{"name": "sys", "hostPath": {"path": "/proc/sys/net"}}]}})");
+  "spec": {"nodeName": "node-1", "securityContext": {"runAsUser": 65532}, "volumes": [
+    {"name": "sys", "hostPath": {"path": "/proc/sys/net", "type": "Directory"}},
+    {"name": "tmp", "emptyDir": {}}, {"name": "secret", "secret": {"secretName": "s"}}]}})");
 
-ContainerCommand Resolve(const char* container) {
-  const PodPlace place{"10.244.1.2", "192.168.50.11", "192.168.50.1", 6443, "/nowhere"};
+ContainerSpec Resolve(const char* container, const json& pod = kPod) {
+  const PodPlace place{"10.244.1.2", "192.168.50.11", "10.96.0.1", 443, "/nowhere"};
   return ResolveContainer(
-      kPod, json::parse(container), place, [](const std::string& name, const std::string& key) {
+      pod, json::parse(container), place,
+      [](const std::string& name, const std::string& key) {
         return name == "settings" && key == "port" ? std::optional<std::string>("7") : std::nullopt;
-      });
+      },
+      "/volumes");
+}
+
+std::string Refusal(const char* container, const json& pod = kPod) {
+  try {
+    Resolve(container, pod);
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "accepted";
 }
 
 TEST(PodSpecTest, ExpandsVariablesAsPodsDo) {
@@ -32,7 +47,7 @@ TEST(PodSpecTest, EnvironmentComesFromFieldsAndConfigMaps) {
     {"name": "NONE", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "no", "optional": true}}}]})json");
   EXPECT_EQ(command.argv, (std::vector<std::string>{"x", "--node=node-1"}));
   EXPECT_EQ(command.env.at("IP"), "10.244.1.2");
-  EXPECT_EQ(command.env.at("KUBERNETES_SERVICE_HOST"), "192.168.50.1");
+  EXPECT_EQ(command.env.at("KUBERNETES_SERVICE_HOST"), "10.96.0.1");
   EXPECT_EQ(command.env.at("KUBERNETES_SERVICE_PORT"), "7");
   EXPECT_FALSE(command.env.contains("NONE"));
 }
@@ -43,12 +58,59 @@ TEST(PodSpecTest, ImagesStandForPrograms) {
   EXPECT_THROW(Resolve(R"({"image": "nginx"})"), std::invalid_argument);
 }
 
-TEST(PodSpecTest, TheHostsFilesAreTheContainers) {
-  const auto command =
-      Resolve(R"json({"command": ["x"], "args": ["--proc-sys=/host/proc/sys", "--other=/hosts"],
-    "volumeMounts": [{"name": "sys", "mountPath": "/host/proc/sys/net"}]})json");
-  EXPECT_EQ(command.argv,
-            (std::vector<std::string>{"x", "--proc-sys=/proc/sys", "--other=/hosts"}));
+TEST(PodSpecTest, CapabilitiesAreContainerdsUnlessDroppedOrAdded) {
+  EXPECT_EQ(Resolve(R"({"command": ["x"]})").capabilities, DefaultCapabilities());
+  const auto agent = Resolve(R"({"command": ["x"], "securityContext": {
+    "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+    "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "CAP_SYS_MODULE"]}}})");
+  EXPECT_EQ(agent.capabilities, (std::set<std::string>{"NET_ADMIN", "SYS_MODULE"}));
+  EXPECT_TRUE(agent.no_new_privileges);
+  EXPECT_TRUE(agent.read_only_root);
+  const auto fewer =
+      Resolve(R"({"command": ["x"], "securityContext": {"capabilities": {"drop": ["NET_RAW"]}}})");
+  EXPECT_EQ(fewer.capabilities.size(), DefaultCapabilities().size() - 1);
+  EXPECT_FALSE(fewer.no_new_privileges);
+  EXPECT_EQ(Refusal(R"({"command": ["x"], "securityContext": {"capabilities": {"add": ["NET"]}}})"),
+            "securityContext.capabilities.add: there is no capability 'NET'");
+}
+
+TEST(PodSpecTest, TheContainersSecurityContextGoesBeforeThePods) {
+  EXPECT_EQ(Resolve(R"({"command": ["x"]})").uid, 65532U);
+  EXPECT_EQ(Resolve(R"({"command": ["x"], "securityContext": {"runAsUser": 7}})").uid, 7U);
+  json pod = kPod;
+  pod["spec"]["securityContext"] = {{"runAsNonRoot", true},
+                                    {"seccompProfile", {{"type", "RuntimeDefault"}}}};
+  EXPECT_EQ(Refusal(R"({"command": ["x"]})", pod),
+            "securityContext.runAsNonRoot: container has runAsNonRoot and image will run as root");
+  const auto user = Resolve(R"({"command": ["x"], "securityContext": {"runAsUser": 7}})", pod);
+  EXPECT_TRUE(user.seccomp);
+  EXPECT_NE(Refusal(R"({"command": ["x"], "securityContext": {"privileged": true}})"), "accepted");
+}
+
+TEST(PodSpecTest, OnlyTheOneUserOfAllContainersOwnsTheToken) {
+  json pod = kPod;
+  pod["spec"]["containers"] = json::parse(R"([{"name": "a"}, {"name": "b"}])");
+  EXPECT_EQ(TokenOwner(pod), 65532U);
+  pod["spec"]["containers"][1]["securityContext"] = {{"runAsUser", 7}};
+  EXPECT_EQ(TokenOwner(pod), std::nullopt);
+  pod["spec"].erase("securityContext");
+  EXPECT_EQ(TokenOwner(pod), std::nullopt);
+}
+
+TEST(PodSpecTest, VolumesAreMountedWhereTheContainerWantsThem) {
+  const auto spec = Resolve(R"json({"command": ["x"], "args": ["--proc-sys=/host/proc/sys"],
+    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp", "readOnly": true},
+                     {"name": "sys", "mountPath": "/host/proc/sys/net"}]})json");
+  EXPECT_EQ(spec.argv, (std::vector<std::string>{"x", "--proc-sys=/host/proc/sys"}));
+  ASSERT_EQ(spec.mounts.size(), 2U);
+  EXPECT_EQ(spec.mounts[0].source, "/proc/sys/net");
+  EXPECT_EQ(spec.mounts[0].target, "/host/proc/sys/net");
+  EXPECT_FALSE(spec.mounts[0].read_only);
+  EXPECT_EQ(spec.mounts[1].source, "/volumes/tmp");
+  EXPECT_TRUE(spec.mounts[1].read_only);
+  EXPECT_EQ(
+      Refusal(R"({"command": ["x"], "volumeMounts": [{"name": "secret", "mountPath": "/s"}]})"),
+      "volumes.secret: only hostPath and emptyDir are supported here");
 }
 
 }  // namespace

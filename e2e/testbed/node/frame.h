@@ -3,8 +3,8 @@
 //   request = 'R' {"token", "op", …}, then for exec and put: 'I' stdin bytes…, 'E' end of stdin
 //   answer  = 'O' stdout bytes…, 'e' stderr bytes…, then 'X' {…} or '!' what failed, and it is over
 // Ops: ping; exec {argv, env, cwd, netns} → X {exit, signal}; start {argv, env, cwd, netns, log} →
-// X {pid}; status {pid} → X {running, exit, signal}; signal {pid, signal}; put {path, mode}; get
-// {path}.
+// X {pid}; status {pid} → X {running, exit, signal}; signal {pid, signal}; put {path, mode, owner};
+// get {path}.
 #pragma once
 
 #include <optional>

@@ -380,6 +380,8 @@ class NodeInit {
             static_cast<ssize_t>(frame->payload.size()))
           Throw("write " + path);
       }
+      if (fchown(file.get(), request.value("owner", 0U), static_cast<gid_t>(-1)) != 0)
+        Throw("chown " + path);
       fs::rename(path + ".new", path);
       return json::object();
     }

@@ -157,9 +157,10 @@ void NodeClient::Signal(pid_t pid, int signal) const {
        [](std::string_view, bool) {});
 }
 
-void NodeClient::Put(const std::string& path, std::string_view content, unsigned mode) const {
-  Call({{"op", "put"}, {"path", path}, {"mode", mode}}, content, std::chrono::seconds(30),
-       [](std::string_view, bool) {});
+void NodeClient::Put(const std::string& path, std::string_view content, unsigned mode,
+                     unsigned owner) const {
+  Call({{"op", "put"}, {"path", path}, {"mode", mode}, {"owner", owner}}, content,
+       std::chrono::seconds(30), [](std::string_view, bool) {});
 }
 
 std::string NodeClient::Get(const std::string& path) const {

@@ -63,7 +63,8 @@ class NodeClient {
   NodeProcessStatus Status(pid_t pid) const;
   void Signal(pid_t pid, int signal) const;  // to its process group
 
-  void Put(const std::string& path, std::string_view content, unsigned mode = 0644) const;
+  void Put(const std::string& path, std::string_view content, unsigned mode = 0644,
+           unsigned owner = 0) const;
   std::string Get(const std::string& path) const;
 
  private:

@@ -1,0 +1,14 @@
+// Where a Pod may run: what the scheduler and the DaemonSet controller ask of a Node. Pure
+// functions.
+#pragma once
+
+#include "e2e/control-plane/registry/status_error.h"
+
+namespace pointsman::e2e {
+
+// Its nodeSelector and required node affinity select the node.
+bool SelectsNode(const Json& pod_spec, const Json& node);
+// The first taint with effect NoSchedule or NoExecute that none of them tolerates, or null.
+Json UntoleratedTaint(const Json& tolerations, const Json& node);
+
+}  // namespace pointsman::e2e

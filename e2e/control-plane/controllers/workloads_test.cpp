@@ -1,0 +1,313 @@
+// Deployments, ReplicaSets, DaemonSets and the scheduler together, on the store, with the API's
+// types; a few lines stand for the kubelets.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "e2e/control-plane/controllers/controller.h"
+#include "e2e/control-plane/controllers/pods.h"
+#include "e2e/control-plane/registry/builtin_types.h"
+#include "e2e/control-plane/registry/deletion.h"
+
+namespace pointsman::e2e {
+namespace {
+
+using testing::HasSubstr;
+
+class Workloads : public testing::Test {
+ protected:
+  Workloads() : schemas_(makeSchemaProvider(Emulation{})) {
+    registerBuiltinTypes(registry_, store_, *schemas_, Emulation{}, [](ResourceType&) {});
+    controllers_.push_back(MakeDeploymentController(store_, registry_));
+    controllers_.push_back(MakeReplicaSetController(store_, registry_));
+    controllers_.push_back(MakeDaemonSetController(store_, registry_));
+    controllers_.push_back(MakeScheduler(store_));
+    controllers_.push_back(MakeGarbageCollector(store_, registry_));
+    store_.create("serviceaccounts", {{"metadata", {{"name", "default"}, {"namespace", "d"}}}});
+    for (const char* resource :
+         {"nodes", "pods", "apps/deployments", "apps/replicasets", "apps/daemonsets"}) {
+      Snapshot nothing;
+      watched_[resource] = store_.listAndWatch(resource, nothing);
+    }
+  }
+
+  // One round of everybody. Whether something was written.
+  bool Round() {
+    const uint64_t before = store_.resourceVersion();
+    for (auto& [resource, subscription] : watched_) {
+      while (auto event = subscription->tryNext()) {
+        for (auto& controller : controllers_) {
+          if (controller->Watches(resource))
+            controller->OnEvent(resource, event->previous,
+                                event->type == EventType::kDeleted ? nullptr : event->object);
+        }
+      }
+    }
+    for (auto& controller : controllers_)
+      controller->Work();
+    return store_.resourceVersion() != before;
+  }
+  // Bound Pods become ready, terminating ones end; `starts` says which.
+  void Kubelets(const std::function<bool(const Json&)>& starts = [](const Json&) { return true; }) {
+    for (const Json& pod : All("pods")) {
+      if (IsTerminating(pod)) {
+        DeleteOptions now;
+        now.gracePeriodSeconds = 0;
+        deleteObject(store_, *registry_.find("", "v1", "pods"), "d", Name(pod), now);
+      } else if (!NodeOf(pod).empty() && !IsReady(pod) && starts(pod)) {
+        store_.modify("pods", "d", Name(pod), [](Json& object) {
+          object["status"]["phase"] = "Running";
+          return SetCondition(object, "Ready", "True", "", "");
+        });
+      }
+    }
+  }
+  void Settle(const std::function<bool(const Json&)>& starts = [](const Json&) { return true; }) {
+    for (int i = 0; i < 100; ++i) {
+      const uint64_t before = store_.resourceVersion();
+      Round();
+      Kubelets(starts);
+      if (!Round() && store_.resourceVersion() == before) return;
+      fewest_ready_ = std::min(fewest_ready_, Ready());
+      most_pods_ = std::max(most_pods_, static_cast<int64_t>(All("pods").size()));
+    }
+    FAIL() << "does not settle";
+  }
+
+  void AddNode(const std::string& name, const Json& taints = Json::array()) {
+    store_.create("nodes",
+                  {{"metadata", {{"name", name}, {"labels", {{"kubernetes.io/hostname", name}}}}},
+                   {"spec", {{"taints", taints}}}});
+  }
+  void Create(const char* kind, const char* plural, const std::string& name, int replicas,
+              const Json& pod_spec, const Json& more = Json::object()) {
+    Json object = {
+        {"apiVersion", "apps/v1"},
+        {"kind", kind},
+        {"metadata", {{"name", name}, {"namespace", "d"}, {"generation", 1}}},
+        {"spec",
+         {{"selector", {{"matchLabels", {{"app", name}}}}},
+          {"template", {{"metadata", {{"labels", {{"app", name}}}}}, {"spec", pod_spec}}}}}};
+    if (replicas >= 0) object["spec"]["replicas"] = replicas;
+    object["spec"].update(more);
+    const ResourceTypePtr type = registry_.find("apps", "v1", plural);
+    type->applyDefaults(object);
+    ASSERT_TRUE(type->validate(object, nullptr, {}).empty());
+    store_.create(std::string("apps/") + plural, object);
+  }
+  void Change(const std::string& deployment, const std::function<void(Json& spec)>& change) {
+    store_.modify("apps/deployments", "d", deployment, [&](Json& object) {
+      change(object["spec"]);
+      object["metadata"]["generation"] = object["metadata"]["generation"].get<int>() + 1;
+      return true;
+    });
+  }
+
+  static Json PodSpec(const std::string& image = "server:1") {
+    return {{"containers", {{{"name", "c"}, {"image", image}}}}};
+  }
+  static std::string Name(const Json& object) { return object["metadata"]["name"]; }
+  static std::string NodeOf(const Json& pod) { return pod["spec"].value("nodeName", ""); }
+  std::vector<Json> All(const char* resource) const {
+    std::vector<Json> result;
+    for (const ObjectPtr& object : store_.list(resource).objects)
+      result.push_back(object->parse());
+    return result;
+  }
+  int64_t Ready() const {
+    const auto pods = All("pods");
+    return std::count_if(pods.begin(), pods.end(),
+                         [](const Json& pod) { return IsReady(pod) && !IsTerminating(pod); });
+  }
+  std::map<std::string, int> PerNode() const {
+    std::map<std::string, int> result;
+    for (const Json& pod : All("pods"))
+      ++result[NodeOf(pod)];
+    return result;
+  }
+  Json Status(const std::string& deployment) const {
+    return store_.get("apps/deployments", "d", deployment)->parse()["status"];
+  }
+  static Json ConditionOf(const Json& status, const std::string& type) {
+    for (const Json& condition : status.value("conditions", Json::array())) {
+      if (condition["type"] == type) return condition;
+    }
+    return nullptr;
+  }
+
+  std::unique_ptr<SchemaProvider> schemas_;
+  Store store_{Store::Options{}};
+  Registry registry_;
+  std::vector<std::unique_ptr<Controller>> controllers_;
+  std::map<std::string, std::unique_ptr<Subscription>> watched_;
+  int64_t fewest_ready_ = 1000;
+  int64_t most_pods_ = 0;
+};
+
+TEST_F(Workloads, ADeploymentIsSpreadOverTheNodesAndComplete) {
+  for (const char* node : {"n1", "n2", "n3"})
+    AddNode(node);
+  Create("Deployment", "deployments", "web", 6, PodSpec());
+  Settle();
+  EXPECT_EQ(PerNode(), (std::map<std::string, int>{{"n1", 2}, {"n2", 2}, {"n3", 2}}));
+  const Json status = Status("web");
+  for (const char* field : {"replicas", "updatedReplicas", "readyReplicas", "availableReplicas"})
+    EXPECT_EQ(status[field], 6) << field;
+  EXPECT_EQ(ConditionOf(status, "Progressing")["reason"], "NewReplicaSetAvailable");
+  EXPECT_EQ(ConditionOf(status, "Available")["status"], "True");
+  const uint64_t version = store_.resourceVersion();
+  Settle();
+  EXPECT_EQ(store_.resourceVersion(), version) << "nothing changed, so nothing is written";
+
+  Change("web", [](Json& spec) { spec["replicas"] = 2; });
+  Settle();
+  EXPECT_EQ(All("pods").size(), 2U);
+  EXPECT_EQ(Status("web")["observedGeneration"], 2);
+
+  const std::string gone = Name(All("pods")[0]);
+  DeletePod(store_, registry_, All("pods")[0]);
+  Settle();
+  EXPECT_EQ(Ready(), 2) << "another takes its place";
+  EXPECT_EQ(store_.get("pods", "d", gone), nullptr);
+}
+
+TEST_F(Workloads, ARollingUpdateKeepsItsPromiseAndComesBack) {
+  AddNode("n1");
+  Create("Deployment", "deployments", "web", 4, PodSpec());
+  Settle();
+  fewest_ready_ = 4;
+  most_pods_ = 0;
+  Change("web", [](Json& spec) { spec["template"]["spec"] = PodSpec("server:2"); });
+  Settle();
+  EXPECT_EQ(Status("web")["updatedReplicas"], 4);
+  EXPECT_EQ(Status("web")["replicas"], 4);
+  EXPECT_GE(fewest_ready_, 3) << "maxUnavailable is 25% of 4";
+  EXPECT_LE(most_pods_, 6) << "maxSurge is 25% of 4, and one may be on its way out";
+  for (const Json& pod : All("pods"))
+    EXPECT_EQ(pod["spec"]["containers"][0]["image"], "server:2");
+  EXPECT_EQ(All("apps/replicasets").size(), 2U);
+
+  // One that never becomes ready stops the roll-out, and the rest goes on serving.
+  Change("web", [](Json& spec) { spec["template"]["spec"] = PodSpec("broken"); });
+  Settle([](const Json& pod) { return pod["spec"]["containers"][0]["image"] != "broken"; });
+  EXPECT_EQ(Ready(), 3);
+  EXPECT_EQ(ConditionOf(Status("web"), "Progressing")["reason"], "ReplicaSetUpdated");
+  EXPECT_EQ(ConditionOf(Status("web"), "Available")["status"], "True");
+
+  // Back to a template it had: the same ReplicaSet, with the newest revision.
+  Change("web", [](Json& spec) { spec["template"]["spec"] = PodSpec("server:2"); });
+  Settle();
+  EXPECT_EQ(All("apps/replicasets").size(), 3U);
+  EXPECT_EQ(store_.get("apps/deployments", "d", "web")
+                ->parse()["metadata"]["annotations"]["deployment.kubernetes.io/revision"],
+            "4");
+  EXPECT_EQ(Ready(), 4);
+}
+
+TEST_F(Workloads, RecreateWaitsForTheOldToBeGone) {
+  AddNode("n1");
+  Create("Deployment", "deployments", "web", 2, PodSpec(), {{"strategy", {{"type", "Recreate"}}}});
+  Settle();
+  most_pods_ = 0;
+  Change("web", [](Json& spec) { spec["template"]["spec"] = PodSpec("server:2"); });
+  Settle();
+  EXPECT_LE(most_pods_, 2);
+  for (const Json& pod : All("pods"))
+    EXPECT_EQ(pod["spec"]["containers"][0]["image"], "server:2");
+}
+
+TEST_F(Workloads, TheSchedulerKeepsApartAndHonoursTaints) {
+  AddNode("n1");
+  AddNode("n2");
+  AddNode("master", {{{"key", "node-role.kubernetes.io/control-plane"}, {"effect", "NoSchedule"}}});
+  Json spec = PodSpec();
+  spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = {
+      {{"topologyKey", "kubernetes.io/hostname"},
+       {"labelSelector", {{"matchLabels", {{"app", "op"}}}}}}};
+  Create("Deployment", "deployments", "op", 3, spec);
+  Settle();
+  EXPECT_EQ(PerNode(), (std::map<std::string, int>{{"", 1}, {"n1", 1}, {"n2", 1}}));
+  for (const Json& pod : All("pods")) {
+    if (!NodeOf(pod).empty()) continue;
+    const Json condition = ConditionOf(pod["status"], "PodScheduled");
+    EXPECT_EQ(condition["reason"], "Unschedulable");
+    EXPECT_THAT(condition["message"].get<std::string>(), HasSubstr("0/3 nodes are available"));
+    EXPECT_THAT(condition["message"].get<std::string>(),
+                HasSubstr("2 node(s) didn't match pod anti-affinity rules"));
+    EXPECT_THAT(
+        condition["message"].get<std::string>(),
+        HasSubstr("1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }"));
+  }
+  AddNode("n3");
+  Settle();
+  EXPECT_EQ(Ready(), 3) << "a new node is what it waited for";
+}
+
+TEST_F(Workloads, APortOfANodeIsGivenOnce) {
+  AddNode("n1");
+  AddNode("n2");
+  Json spec = PodSpec();
+  spec["hostNetwork"] = true;
+  spec["containers"][0]["ports"] = {{{"containerPort", 10350}}};
+  Create("Deployment", "deployments", "op", 3, spec);
+  Settle();
+  EXPECT_EQ(PerNode(), (std::map<std::string, int>{{"", 1}, {"n1", 1}, {"n2", 1}}));
+}
+
+TEST_F(Workloads, AdmissionSetsThePriorityAndAsksForTheAccount) {
+  AddNode("n1");
+  store_.create("scheduling.k8s.io/priorityclasses",
+                {{"metadata", {{"name", "high"}}}, {"value", 1000}});
+  Json spec = PodSpec();
+  spec["priorityClassName"] = "high";
+  Create("Deployment", "deployments", "web", 1, spec);
+  Settle();
+  EXPECT_EQ(All("pods")[0]["spec"]["priority"], 1000);
+  EXPECT_EQ(All("pods")[0]["spec"]["serviceAccountName"], "default");
+  const auto refusal = [&](const char* field) {
+    Json pod = {{"metadata", {{"name", "p"}, {"namespace", "d"}}}, {"spec", PodSpec()}};
+    pod["spec"][field] = "none";
+    try {
+      CreatePod(store_, registry_, pod);
+    } catch (const StatusError& error) {
+      return std::string(error.what());
+    }
+    return std::string("created");
+  };
+  EXPECT_THAT(refusal("priorityClassName"), HasSubstr("no PriorityClass with name none was found"));
+  EXPECT_THAT(refusal("serviceAccountName"), HasSubstr("serviceaccount \"none\" not found"));
+}
+
+TEST_F(Workloads, ADaemonSetIsOnEveryNodeItTolerates) {
+  AddNode("n1");
+  AddNode("master", {{{"key", "node-role.kubernetes.io/control-plane"}, {"effect", "NoSchedule"}}});
+  Create("DaemonSet", "daemonsets", "agent", -1, PodSpec());
+  Settle();
+  EXPECT_EQ(PerNode(), (std::map<std::string, int>{{"n1", 1}}));
+  Json spec = PodSpec();
+  spec["tolerations"] = {{{"operator", "Exists"}}};
+  Create("DaemonSet", "daemonsets", "everywhere", -1, spec);
+  Settle();
+  EXPECT_EQ(PerNode(), (std::map<std::string, int>{{"n1", 2}, {"master", 1}}));
+}
+
+TEST_F(Workloads, APodHasItsGracePeriod) {
+  AddNode("n1");
+  Create("Deployment", "deployments", "web", 1, PodSpec());
+  Settle();
+  const Json pod = All("pods")[0];
+  const ResourceTypePtr type = registry_.find("", "v1", "pods");
+  EXPECT_FALSE(deleteObject(store_, *type, "d", Name(pod)).removed);
+  EXPECT_EQ(store_.get("pods", "d", Name(pod))->parse()["metadata"]["deletionGracePeriodSeconds"],
+            30);
+  EXPECT_FALSE(deleteObject(store_, *type, "d", Name(pod)).removed) << "still the same";
+  DeleteOptions sooner;
+  sooner.gracePeriodSeconds = 5;
+  EXPECT_FALSE(deleteObject(store_, *type, "d", Name(pod), sooner).removed);
+  EXPECT_EQ(store_.get("pods", "d", Name(pod))->parse()["metadata"]["deletionGracePeriodSeconds"],
+            5);
+  sooner.gracePeriodSeconds = 0;
+  EXPECT_TRUE(deleteObject(store_, *type, "d", Name(pod), sooner).removed);
+}
+
+}  // namespace
+}  // namespace pointsman::e2e
