@@ -246,13 +246,14 @@ nodePortAddresses: [192.168.50.0/24]
         "-subj /CN=system:kube-proxy -out expired.csr 2>&1; openssl x509 -req -in expired.csr -CA "
         "pki/ca.crt -CAkey pki/ca.key -set_serial 7 -days 0 -out expired.crt 2>&1; "
         "base64 -w0 expired.crt >expired.b64";
-    const RunResult made = Run({.argv = {"bash", "-c", script, dir_, user}});
+    const RunResult made = e2e::Run({.argv = {"bash", "-c", script, dir_, user}});
     if (made.exit != 0) throw std::runtime_error("an expired certificate: " + made.out);
     // Valid for no time from now on; the comparison is by whole seconds.
     world_->Await(
         "it is expired",
         [&] {
-          return Run({.argv = {"openssl", "x509", "-checkend", "0", "-in", dir_ / "expired.crt"}})
+          return e2e::Run(
+                     {.argv = {"openssl", "x509", "-checkend", "0", "-in", dir_ / "expired.crt"}})
                      .exit == 1;
         },
         10s);

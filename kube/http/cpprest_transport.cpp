@@ -68,13 +68,13 @@ struct Exchange {
   const uint8_t* data = nullptr;  // a piece of the body that waits to be taken
   size_t size = 0;
   pplx::task_completion_event<size_t> taken;
-  bool abandoned = false;  // nobody takes pieces any more
+  bool abandoned = false;  // nobody takes pieces any more: they are dropped
   Clock::time_point last_activity = Clock::now();
 
   void Offer(const uint8_t* bytes, size_t count, pplx::task_completion_event<size_t> event) {
     const std::lock_guard lock(mutex);
     if (abandoned) {
-      event.set_exception(std::make_exception_ptr(std::runtime_error("request abandoned")));
+      event.set(count);
       return;
     }
     data = bytes;
@@ -265,19 +265,22 @@ class CpprestTransport final : public Transport {
           }
         });
 
-    // Leaves the exchange to cpprestsdk's threads, which end it without us.
+    // Leaves the exchange to cpprestsdk's threads, which end it without us. What still comes is
+    // dropped and not answered with an error: cpprestsdk waits, on one of its two threads, for the
+    // other to close a stream that failed, for ever when that one does the same or the program
+    // ends.
     const auto abandon = [&] {
+      cancel.cancel();
       std::optional<pplx::task_completion_event<size_t>> waiting;
+      size_t dropped = 0;
       {
         const std::lock_guard lock(exchange->mutex);
         exchange->abandoned = true;
         if (exchange->data != nullptr) waiting = exchange->taken;
+        dropped = exchange->size;
         exchange->data = nullptr;
       }
-      if (waiting) {
-        waiting->set_exception(std::make_exception_ptr(std::runtime_error("request abandoned")));
-      }
-      cancel.cancel();
+      if (waiting) waiting->set(dropped);
     };
     try {
       HttpResponse response;
