@@ -480,6 +480,21 @@ TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterEveryMode) {
     ExpectCleansUp(before, std::string(mode) + ", a second time");
   }
 
+  const ExecResult unprivileged =
+      Node().Exec({"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+                   "--inh-caps=-all", "--bounding-set=-all", Agent(), "--cleanup"});
+  EXPECT_EQ(unprivileged.exit, 1);
+  EXPECT_THAT(unprivileged.error, HasSubstr("CAP_NET_ADMIN"));
+  ExpectSame(before, Kernel(), "without rights");
+}
+
+TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterAKillInTheMiddle) {
+  Start("uml");
+  CreateServices();
+  MakeOthersObjects(/*ipvs=*/true);
+  Kernel();
+  const Snapshot before = Kernel();
+
   // Killed as soon as the first of its objects is there, in the middle of the programming.
   const std::pair<const char*, std::vector<std::string>> first[] = {
       {"iptables", {"iptables-legacy-save", "-t", "nat"}},
@@ -511,13 +526,6 @@ TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterEveryMode) {
       30s, [&] { return Log(); });
   Stop(agent, SIGKILL);
   ExpectCleansUp(before, "killed in a handover");
-
-  const ExecResult unprivileged =
-      Node().Exec({"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
-                   "--inh-caps=-all", "--bounding-set=-all", Agent(), "--cleanup"});
-  EXPECT_EQ(unprivileged.exit, 1);
-  EXPECT_THAT(unprivileged.error, HasSubstr("CAP_NET_ADMIN"));
-  ExpectSame(before, Kernel(), "without rights");
 }
 
 TEST_F(StandaloneTest, CleanupOnAKernelWithoutIpvs) {
