@@ -57,8 +57,34 @@ void DetectDeadPeer(int socket) {
   set(IPPROTO_TCP, TCP_USER_TIMEOUT, 45'000);
 }
 
+// The requests of one transport that cpprestsdk still works on, also those that were given up.
+class Unended {
+ public:
+  void Begin() {
+    const std::lock_guard lock(mutex_);
+    ++count_;
+  }
+  void End() {
+    const std::lock_guard lock(mutex_);
+    --count_;
+    changed_.notify_all();
+  }
+  bool WaitForNone(std::chrono::milliseconds timeout) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, timeout, [this] { return count_ == 0; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int count_ = 0;
+};
+
 // One request under way: what the calling thread and cpprestsdk's threads share.
 struct Exchange {
+  explicit Exchange(std::shared_ptr<Unended> all) : unended(std::move(all)) { unended->Begin(); }
+
+  const std::shared_ptr<Unended> unended;
   std::mutex mutex;
   std::condition_variable changed;
   bool answered = false;  // status and headers are in `response`
@@ -100,10 +126,13 @@ struct Exchange {
   }
 
   void Ended(std::exception_ptr why) {
-    const std::lock_guard lock(mutex);
-    ended = true;
-    error = std::move(why);
-    changed.notify_all();
+    {
+      const std::lock_guard lock(mutex);
+      ended = true;
+      error = std::move(why);
+      changed.notify_all();
+    }
+    unended->End();
   }
 
   bool Ready() const { return ended || (answered && data != nullptr); }
@@ -174,6 +203,16 @@ class CpprestTransport final : public Transport {
     }
   }
 
+  // cpprestsdk's threads end with the program, whatever they have left to do then: a request that
+  // was given up is still theirs.
+  ~CpprestTransport() override {
+    if (!unended_->WaitForNone(std::chrono::seconds(2))) {
+      spdlog::debug("{}: a request that was given up did not end in 2 s", server_);
+    }
+  }
+  CpprestTransport(const CpprestTransport&) = delete;
+  CpprestTransport& operator=(const CpprestTransport&) = delete;
+
   HttpResponse Send(const HttpRequest& request) override {
     return Authorized(request, nullptr, {});
   }
@@ -236,7 +275,7 @@ class CpprestTransport final : public Transport {
   HttpResponse Run(const HttpRequest& request, const std::string& token, const OnData* on_data,
                    std::stop_token stop) {
     const Clock::time_point started = Clock::now();
-    const auto exchange = std::make_shared<Exchange>();
+    const auto exchange = std::make_shared<Exchange>(unended_);
     web::http::http_request message = Message(request, token);
     message.set_response_stream(
         concurrency::streams::ostream(concurrency::streams::streambuf<uint8_t>(
@@ -386,6 +425,7 @@ class CpprestTransport final : public Transport {
   const std::shared_ptr<TlsSettings> tls_;
   TokenSource tokens_;
   bool has_token_ = false;
+  const std::shared_ptr<Unended> unended_ = std::make_shared<Unended>();
   std::unique_ptr<web::http::client::http_client> client_;
 };
 
