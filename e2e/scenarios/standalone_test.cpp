@@ -500,7 +500,9 @@ TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterAKillInTheMiddle) {
       {"iptables", {"iptables-legacy-save", "-t", "nat"}},
       {"ipvs", {"ipset", "list", "-name"}},
       {"ipvs", {"ipvsadm", "-Sn"}}};
-  for (const auto& [mode, listing] : first) {
+  for (const auto& each : first) {
+    const std::string mode = each.first;
+    const std::vector<std::string>& listing = each.second;
     WriteConfiguration(Configuration(mode));
     const std::string nothing = Listing(listing);
     const pid_t agent = StartAgent();

@@ -275,8 +275,8 @@ class CpprestTransport final : public Transport {
   HttpResponse Run(const HttpRequest& request, const std::string& token, const OnData* on_data,
                    std::stop_token stop) {
     const Clock::time_point started = Clock::now();
-    const auto exchange = std::make_shared<Exchange>(unended_);
     web::http::http_request message = Message(request, token);
+    const auto exchange = std::make_shared<Exchange>(unended_);
     message.set_response_stream(
         concurrency::streams::ostream(concurrency::streams::streambuf<uint8_t>(
             std::make_shared<BodySink>([exchange](const uint8_t* data, size_t size,
