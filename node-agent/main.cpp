@@ -138,7 +138,7 @@ int Main(int argc, char** argv) {
   for (const std::string& note : notes)
     spdlog::warn("{}", note);
   options.node_name = NodeName(options);
-  kube::Config api = ApiServer(options);
+  const kube::Config api = ApiServer(options);
   spdlog::info("pointsman-node-agent {} on node {}, API server {}{}", kVersion, options.node_name,
                api.server, standalone ? ", standalone" : "");
 
@@ -153,7 +153,7 @@ int Main(int argc, char** argv) {
         file, content, ReadConfigurationFile,
         [&stop, &changed, file](const std::string& now) { EndOnChange(file, now, stop, changed); });
   }
-  Agent agent(std::move(options), std::move(api), std::move(standalone));
+  Agent agent(std::move(options), api, std::move(standalone));
   agent.Run(stop.get_token());
   // As kube-proxy's: a supervisor that restarts on failure only starts it anew, too.
   return changed ? 1 : 0;

@@ -1,21 +1,79 @@
 #!/usr/bin/env bash
 # clang-format and clang-tidy over the project's own sources; a finding is an error.
-# Arguments: files to look at; none: all.
+#   scripts/lint.sh [FILE…]            these files; none: all
+#   scripts/lint.sh --changed [REF]    the files that differ from where this branch left REF (main)
+# A file that clang-tidy found clean is not looked at again until it, a header of ours that it includes,
+# its compiler flags, .clang-tidy or clang-tidy itself changes (build/lint/ remembers).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$root_dir"
 
-mapfile -t sources < <(if [ $# -gt 0 ]; then printf '%s\n' "$@"; else git ls-files '*.h' '*.cpp'; fi)
+if [ "${1:-}" = --changed ]; then
+  base=$(git merge-base "${2:-main}" HEAD) || fail "'${2:-main}' is no commit of this repository"
+  mapfile -t sources < <(git diff --name-only --diff-filter=d "$base" -- '*.h' '*.cpp'
+    git ls-files --others --exclude-standard '*.h' '*.cpp')
+  [ ${#sources[@]} -gt 0 ] || { note "no source differs from $base"; exit 0; }
+elif [ $# -gt 0 ]; then
+  sources=("$@")
+else
+  mapfile -t sources < <(git ls-files '*.h' '*.cpp')
+fi
 step "clang-format: ${#sources[@]} files"
 clang-format --dry-run --Werror "${sources[@]}"
 
 [ "${POINTSMAN_LINT:-all}" != format ] || exit 0
 [ -f "$build_dir/compile_commands.json" ] || fail "clang-tidy reads the build's commands: run scripts/build.sh first"
-mapfile -t units < <(printf '%s\n' "${sources[@]}" | grep '\.cpp$')
-step "clang-tidy: ${#units[@]} files"
+mapfile -t units < <(printf '%s\n' "${sources[@]}" | grep '\.cpp$' || true)
+[ ${#units[@]} -gt 0 ] || exit 0
+remembered=$build_dir/lint
+mkdir -p "$remembered"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
 # clang cannot read gcc's precompiled header: give it the header itself.
-tidy_dir=$(mktemp -d)
-trap 'rm -rf "$tidy_dir"' EXIT
-sed -E "s# -Winvalid-pch##; s# -fpch-preprocess##; s#[^ ]*/cmake_pch\\.hxx#$root_dir/cmake/pch.h#" \
-  "$build_dir/compile_commands.json" >"$tidy_dir/compile_commands.json"
-printf '%s\0' "${units[@]}" | xargs -0 -n 1 -P "$(nproc)" clang-tidy -p "$tidy_dir" --quiet
+sed -E "s# -Winvalid-pch##; s# -fpch-preprocess##; s#-include [^ ]*/cmake_pch\\.hxx#-include $root_dir/cmake/pch.h#" \
+  "$build_dir/compile_commands.json" >"$work/compile_commands.json"
+
+# One line a source file: its path, and the hashes of all it is made of. What it includes is what ninja
+# noted when it was compiled; a file that was not compiled yet counts as one that includes everything.
+{
+  git ls-files -z --cached --others --exclude-standard '*.h' '*.cpp' | xargs -0 sha256sum | awk '{print "hash\t" $2 "\t" $1}'
+  jq -r --arg root "$root_dir/" '.[] | ["flags", (.file | ltrimstr($root)), .command] | @tsv' "$work/compile_commands.json"
+  ninja -C "$build_dir" -t deps 2>/dev/null | sed -n "s#^    \(\.\./\|$root_dir/\)#dep\t#p; s#^[^ ].*: \#deps.*#object\t#p"
+} | awk -F '\t' '
+  function close_object(   i) {
+    if (count > 0 && !(unit in made_of)) for (i = 1; i <= count; ++i) made_of[unit] = made_of[unit] hash[dep[i]]
+    count = 0
+  }
+  $1 == "hash" { hash[$2] = $3; everything = everything $3 }
+  $1 == "flags" { flags[$2] = flags[$2] $3 }
+  $1 == "object" { close_object() }
+  $1 == "dep" { dep[++count] = $2; if (count == 1) unit = $2 }
+  END {
+    close_object()
+    for (unit in flags) print unit "\t" hash[unit] (unit in made_of ? made_of[unit] : everything) flags[unit]
+  }' >"$work/made-of"
+tool=$(clang-tidy --version | sha256sum)$(sha256sum <.clang-tidy)
+
+todo=()
+declare -A key_of
+declare -A made_of
+while IFS=$'\t' read -r unit parts; do made_of[$unit]=$parts; done <"$work/made-of"
+for unit in "${units[@]}"; do
+  unit=${unit#"$root_dir/"}
+  key=$(printf '%s' "$tool${made_of[$unit]-$RANDOM$RANDOM}" | sha256sum)
+  key_of[$unit]=${key%% *}
+  [ -e "$remembered/${key_of[$unit]}" ] || todo+=("$unit")
+done
+step "clang-tidy: ${#todo[@]} files (${#units[@]} looked at, the others were clean before)"
+[ ${#todo[@]} -gt 0 ] || exit 0
+export work
+status=0
+printf '%s\0' "${todo[@]}" | xargs -0 -n 1 -P "$(nproc)" bash -c '
+  clang-tidy -p "$work" --quiet "$0" && touch "$work/clean-${0//\//,}"' || status=1
+for unit in "${todo[@]}"; do
+  [ ! -e "$work/clean-${unit//\//,}" ] || touch "$remembered/${key_of[$unit]}"
+done
+# What nobody asked for in a month belongs to a file that is no longer so.
+find "$remembered" -type f -mtime +30 -delete
+[ $status = 0 ] || fail "clang-tidy has findings (above)"

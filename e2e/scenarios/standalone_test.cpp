@@ -246,13 +246,14 @@ nodePortAddresses: [192.168.50.0/24]
         "-subj /CN=system:kube-proxy -out expired.csr 2>&1; openssl x509 -req -in expired.csr -CA "
         "pki/ca.crt -CAkey pki/ca.key -set_serial 7 -days 0 -out expired.crt 2>&1; "
         "base64 -w0 expired.crt >expired.b64";
-    const RunResult made = Run({.argv = {"bash", "-c", script, dir_, user}});
+    const RunResult made = e2e::Run({.argv = {"bash", "-c", script, dir_, user}});
     if (made.exit != 0) throw std::runtime_error("an expired certificate: " + made.out);
     // Valid for no time from now on; the comparison is by whole seconds.
     world_->Await(
         "it is expired",
         [&] {
-          return Run({.argv = {"openssl", "x509", "-checkend", "0", "-in", dir_ / "expired.crt"}})
+          return e2e::Run(
+                     {.argv = {"openssl", "x509", "-checkend", "0", "-in", dir_ / "expired.crt"}})
                      .exit == 1;
         },
         10s);
@@ -479,12 +480,29 @@ TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterEveryMode) {
     ExpectCleansUp(before, std::string(mode) + ", a second time");
   }
 
+  const ExecResult unprivileged =
+      Node().Exec({"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+                   "--inh-caps=-all", "--bounding-set=-all", Agent(), "--cleanup"});
+  EXPECT_EQ(unprivileged.exit, 1);
+  EXPECT_THAT(unprivileged.error, HasSubstr("CAP_NET_ADMIN"));
+  ExpectSame(before, Kernel(), "without rights");
+}
+
+TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterAKillInTheMiddle) {
+  Start("uml");
+  CreateServices();
+  MakeOthersObjects(/*ipvs=*/true);
+  Kernel();
+  const Snapshot before = Kernel();
+
   // Killed as soon as the first of its objects is there, in the middle of the programming.
   const std::pair<const char*, std::vector<std::string>> first[] = {
       {"iptables", {"iptables-legacy-save", "-t", "nat"}},
       {"ipvs", {"ipset", "list", "-name"}},
       {"ipvs", {"ipvsadm", "-Sn"}}};
-  for (const auto& [mode, listing] : first) {
+  for (const auto& each : first) {
+    const std::string mode = each.first;
+    const std::vector<std::string>& listing = each.second;
     WriteConfiguration(Configuration(mode));
     const std::string nothing = Listing(listing);
     const pid_t agent = StartAgent();
@@ -510,13 +528,6 @@ TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterEveryMode) {
       30s, [&] { return Log(); });
   Stop(agent, SIGKILL);
   ExpectCleansUp(before, "killed in a handover");
-
-  const ExecResult unprivileged =
-      Node().Exec({"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
-                   "--inh-caps=-all", "--bounding-set=-all", Agent(), "--cleanup"});
-  EXPECT_EQ(unprivileged.exit, 1);
-  EXPECT_THAT(unprivileged.error, HasSubstr("CAP_NET_ADMIN"));
-  ExpectSame(before, Kernel(), "without rights");
 }
 
 TEST_F(StandaloneTest, CleanupOnAKernelWithoutIpvs) {

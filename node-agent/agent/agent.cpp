@@ -567,7 +567,8 @@ void Agent::Impl::Serve() {
   }
 }
 
-Agent::Agent(Options options, kube::Config api, std::optional<KubeProxyConfiguration> standalone)
+Agent::Agent(Options options, const kube::Config& api,
+             std::optional<KubeProxyConfiguration> standalone)
     : impl_(std::make_unique<Impl>(std::move(options), api, std::move(standalone))) {}
 
 Agent::~Agent() = default;

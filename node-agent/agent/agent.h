@@ -15,7 +15,7 @@ class Agent {
  public:
   // `standalone`: settings from a KubeProxyConfiguration instead of a NodeProxy. Throws when a port
   // cannot be bound or the kernel refuses a socket.
-  Agent(Options options, kube::Config api, std::optional<KubeProxyConfiguration> standalone);
+  Agent(Options options, const kube::Config& api, std::optional<KubeProxyConfiguration> standalone);
   ~Agent();
 
   // Runs until `stop`. The kernel's rules stay in place: the next agent adopts them.

@@ -19,7 +19,7 @@ constexpr uint32_t kEvents = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYD
 
 }  // namespace
 
-ConfigFileWatch::ConfigFileWatch(fs::path file, std::string content,
+ConfigFileWatch::ConfigFileWatch(const fs::path& file, std::string content,
                                  std::function<std::string(const fs::path&)> read,
                                  std::function<void(const std::string&)> changed)
     : file_(fs::absolute(file)),

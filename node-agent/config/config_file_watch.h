@@ -15,7 +15,7 @@ class ConfigFileWatch {
   // content that is another than the one before. A file that is not there or cannot be read counts
   // as not changed: it may be on its way. `read` reads it. Throws std::system_error when the kernel
   // gives no watch.
-  ConfigFileWatch(std::filesystem::path file, std::string content,
+  ConfigFileWatch(const std::filesystem::path& file, std::string content,
                   std::function<std::string(const std::filesystem::path&)> read,
                   std::function<void(const std::string& content)> changed);
   ~ConfigFileWatch();
