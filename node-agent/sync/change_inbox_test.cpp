@@ -26,21 +26,6 @@ TEST(ChangeInbox, KeepsTheNewestOfEachObject) {
   EXPECT_TRUE(inbox.Take({}, Clock::now())->empty());
 }
 
-// Who waits for whole lists must see a list's end no sooner than its objects.
-TEST(ChangeInbox, ACacheIsWholeInTheBatchThatHasTheRestOfItsObjects) {
-  ChangeInbox inbox;
-  inbox.PutService("default/web", nullptr);
-  inbox.PutCachesSynced(1);
-  auto batch = inbox.Take({}, Clock::now() + 5s);
-  EXPECT_EQ(batch->services.size(), 1U);
-  EXPECT_EQ(batch->caches_synced, 1U);
-  inbox.PutCachesSynced(2);
-  inbox.PutCachesSynced(8);
-  batch = inbox.Take({}, Clock::now() + 5s);
-  EXPECT_FALSE(batch->empty());
-  EXPECT_EQ(batch->caches_synced, 10U);
-}
-
 TEST(ChangeInbox, ABurstIsHeldBackUntilItMayBeApplied) {
   ChangeInbox inbox;
   inbox.PutAddressesChanged();
