@@ -59,8 +59,8 @@ void UseProcessSettings(const KubeProxyConfiguration& file, Options& options) {
 }
 
 // glibc keeps what is freed for threads of many arenas, and once a large block was freed takes the
-// next ones from them too: after a list of 10,000 Services much of what the agent held was of no use
-// to it.
+// next ones from them too: after a list of 10,000 Services much of what the agent held was of no
+// use to it.
 void KeepMemorySmall() {
   mallopt(M_ARENA_MAX, 2);
   mallopt(M_MMAP_THRESHOLD, 128 << 10);  // fixed, so that a list's pages go back at once
