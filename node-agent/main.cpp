@@ -68,8 +68,9 @@ void UseProcessSettings(const KubeProxyConfiguration& given, Options& options) {
   }
 }
 
-// glibc keeps what is freed for threads of many arenas, and takes ever larger blocks from them once
-// one was freed: with 10,000 Services a third of what the agent then holds was of no use to it.
+// glibc keeps what is freed for threads of many arenas, and once a large block was freed takes the
+// next ones from them too: after a list of 10,000 Services much of what the agent held was of no
+// use to it.
 void KeepMemorySmall() {
   mallopt(M_ARENA_MAX, 2);
   mallopt(M_MMAP_THRESHOLD, 128 << 10);  // fixed, so that a list's pages go back at once

@@ -9,7 +9,7 @@
 #include <openssl/x509v3.h>
 
 // cpprestsdk has no way to keep Boost.Asio from parsing all of the system's CAs anew for each
-// connection, before the context comes to Apply: 10 ms and a megabyte each, and an agent has one
+// connection, before the context comes to Apply: 15 ms and a megabyte each, and an agent has one
 // connection a watch. A program's own definition goes before that of a library it is linked with.
 // Apply gives every context its store, so nothing is missing.
 extern "C" int SSL_CTX_set_default_verify_paths(SSL_CTX* /*context*/) {

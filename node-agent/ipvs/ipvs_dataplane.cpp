@@ -349,7 +349,9 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) co
   for (const auto& [family, tool] : families_)
     families.insert(family);
   std::vector<Key> first;
-  for (const auto& [id, entry] : model.entries) {
+  for (const auto& item : model.entries) {
+    const ServicePortId& id = item.first;
+    const EntryPtr& entry = item.second;
     if (!families.contains(id.family)) continue;
     ipvs::ForEachFrontend(*entry, model.node, [&](const Key& key, FrontendSource source) {
       const bool vip = source != FrontendSource::kNodePort && !IsHostAddress(key.ip);

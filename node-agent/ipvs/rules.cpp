@@ -173,7 +173,8 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
     prerouting.rules.push_back(Match(SetId::kCluster, family, "dst,dst") + mark);
   } else {
     for (const std::string& source : NotFromPods(family, settings))
-      prerouting.rules.push_back(source + " " + Match(SetId::kCluster, family, "dst,dst") + mark);
+      prerouting.rules.push_back(
+          fmt::format("{} {}{}", source, Match(SetId::kCluster, family, "dst,dst"), mark));
   }
   prerouting.rules.push_back(Match(SetId::kExternal, family, "dst,dst") + mark);
   // What IPVS serves is decided here: rules of others behind this one (kube-proxy's, as long as it
@@ -228,7 +229,7 @@ size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains) {
                            JumpLine(chain).substr(3 + chain.base.size()));
       ++written;
     }
-    if (!declarations.empty()) text += "*" + table + "\n" + declarations + rules + "COMMIT\n";
+    if (!declarations.empty()) text += fmt::format("*{}\n{}{}COMMIT\n", table, declarations, rules);
   }
   if (!text.empty()) tool.Restore(text);
   return written;
@@ -250,7 +251,8 @@ std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain
     for (const Chain& chain : chains) {
       if (chain.table != table) continue;
       const std::string difference = Difference(saved, chain);
-      if (!difference.empty()) differences.push_back(table + " " + chain.name + ": " + difference);
+      if (!difference.empty())
+        differences.push_back(fmt::format("{} {}: {}", table, chain.name, difference));
     }
   }
   return differences;
@@ -261,7 +263,7 @@ size_t RemoveChains(IptablesTool& tool) {
   std::string text;
   for (const auto& [table, saved] : Read(tool)) {
     if (saved.chains.empty()) continue;
-    text += "*" + table + "\n";
+    text += fmt::format("*{}\n", table);
     for (const std::string& chain : saved.chains)
       text += ":" + chain + " - [0:0]\n";
     for (const std::string& line : saved.rules) {
