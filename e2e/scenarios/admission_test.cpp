@@ -62,10 +62,16 @@ constexpr Bad kBad[] = {
     {"mode: ipvs, iptables: {masqueradeBit: 32}", "spec.iptables.masqueradeBit"},
     {"mode: ipvs, rollout: {maxUnavailable: 200%}", "spec.rollout.maxUnavailable"},
     {"mode: ipvs, schedular: rr", "schedular"},
+    {"mode: ipvs, detectLocalMode: BridgeInterface", "spec.detectLocal.bridgeInterface"},
+    // These two by the rules of manifests/kubernetes-1.25.
+    {"mode: ipvs, handover: {drainTimeout: 25h}", "drainTimeout"},
+    {"mode: ipvs, rollout: {minReady: 10m, progressDeadline: 5m}", "progressDeadline"},
 };
 
 TEST_F(AdmissionTest, BadConfigurationsAreRefusedWithTheFieldNamed) {
   Start("1.35");
+  world_->MustKubectl(
+      {"apply", "-k", std::string(POINTSMAN_SOURCE_DIR) + "/manifests/kubernetes-1.25"});
   world_->Apply(Configuration("mode: iptables"));
   const auto before = world_->ProxyConfiguration("cluster");
   for (const Bad& bad : kBad) {
@@ -80,10 +86,10 @@ TEST_F(AdmissionTest, BadConfigurationsAreRefusedWithTheFieldNamed) {
 TEST_F(AdmissionTest, WhatAnOlderServerLetsThroughTheOperatorRefuses) {
   Start("1.20");
   world_->StartOperator();
-  world_->Apply(Configuration("mode: ipvs, nodePortAddresses: [primary, 10.0.0.0/8]"));
+  world_->Apply(Configuration("mode: ipvs, handover: {drainTimeout: 25h}"));
   world_->MustKubectl({"wait", "--for=condition=Accepted=false", "--timeout=20s", "pxc/cluster"});
   const std::string text = world_->MustKubectl({"describe", "pxc", "cluster"});
-  EXPECT_NE(text.find("spec.nodePortAddresses"), std::string::npos) << text;
+  EXPECT_NE(text.find("spec.handover.drainTimeout"), std::string::npos) << text;
   EXPECT_TRUE(world_->NodeProxy("node-1").is_null()) << "nothing is rolled out";
 }
 

@@ -48,11 +48,20 @@ std::optional<seconds> RetryAfter(const HttpResponse& response) {
   return seconds(value);
 }
 
+bool IsVersionTooLarge(std::string_view body) {
+  const auto causes = ApiError::FromBody(504, body).causes();
+  return std::any_of(causes.begin(), causes.end(),
+                     [](const auto& cause) { return cause.reason == "ResourceVersionTooLarge"; });
+}
+
 // How long to wait before trying again; nullopt: do not.
 std::optional<milliseconds> RetryDelay(const HttpResponse& response, bool idempotent, int attempt) {
   const bool throttled = response.status == 429;
   const bool failed = response.status >= 500 && response.status != 501;
   if (!throttled && !failed) return std::nullopt;
+  // Has waited already, for a version that the server's cache does not reach: 1.20's stands still
+  // as long as nothing of that type changes. The caller asks otherwise.
+  if (response.status == 504 && IsVersionTooLarge(response.body)) return std::nullopt;
   if (const auto after = RetryAfter(response)) {
     if (*after > kMaxRetryAfter) return std::nullopt;
     if (after->count() > 0) return *after;

@@ -44,8 +44,8 @@ inline constexpr size_t kJsonPadding = 64;
 inline constexpr size_t kMaxEventBytes = 16UL * 1024 * 1024;
 
 // Every call throws ApiError when the server says no and TransportError when it cannot be asked.
-// 429 and 5xx with Retry-After are retried inside (at most 4 times, for GET also plain 5xx).
-// Thread-safe.
+// 429 and 5xx with Retry-After are retried inside (at most 4 times, for GET also plain 5xx), but
+// for a list at a version that the server does not have yet (504). Thread-safe.
 class Client {
  public:
   explicit Client(std::shared_ptr<Transport> transport) : transport_(std::move(transport)) {}

@@ -95,7 +95,7 @@ TEST(ProxyConfiguration, ABadOneIsRefusedWithTheFieldNamed) {
                         "detectLocal":{"bridgeInterface":"br0"}})"),
               testing::HasSubstr("spec.detectLocal.interfaceNamePrefix"));
   EXPECT_THAT(refused(R"({"mode":"ipvs","detectLocalMode":"ClusterCIDR"})"),
-              testing::HasSubstr("spec.detectLocalMode"));
+              testing::HasSubstr("spec.clusterCIDR"));
   EXPECT_EQ(refused(R"({"mode":"ipvs","detectLocalMode":"NodeCIDR"})"), "");
 }
 
