@@ -261,7 +261,8 @@ class Agent::Impl {
       const kube::ProxySettings settings = ResolvedSettings();
       health_.SetTimeout(2 * settings.ipvs.sync_period);
       modes_.Apply(settings, model);
-      // After the modules were loaded: before that the kernel may have no connection tracking to set.
+      // After the modules were loaded: before that the kernel may have no connection tracking to
+      // set.
       ApplyNodeSysctls(settings);
       applied_ = true;
       removal_retry_ = Clock::time_point::max();
