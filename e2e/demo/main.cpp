@@ -129,7 +129,7 @@ class Demo {
     std::vector<std::string> arguments = kubectl;
     for (std::string& argument : arguments) {
       // Shown as a person in the repository writes it.
-      if (argument == kManifests) argument = (source_dir_ / kManifests).string();
+      if (argument.starts_with(kManifests)) argument = (source_dir_ / argument).string();
     }
     std::printf("%s", world_.MustKubectl(arguments, "", 100s).c_str());
     std::fflush(stdout);
@@ -250,7 +250,7 @@ bool Demo::Run() {
 
   Title("Installing: the operator, and an agent on each node, run as Pods");
   // This cluster has no kube-proxy, so that nobody serves the API server's Service address yet.
-  Show({"create", "namespace", kNamespace});
+  Show({"apply", "-f", std::string(kManifests) + "/namespace.yaml"});
   Show({"-n", kNamespace, "create", "configmap", "pointsman-apiserver",
         fmt::format("--from-literal=host={}", Cluster::kControlPlaneAddress),
         fmt::format("--from-literal=port={}", Cluster::kApiPort)});

@@ -312,5 +312,72 @@ TEST_F(InstallTest, EachCapabilityOfTheAgentIsNeededAndItsLackIsSaid) {
   }
 }
 
+// The rights above prove nothing unless containers are really held to them.
+TEST_F(InstallTest, AContainerIsHeldToItsSecurityContext) {
+  Start({"uml", "netns"});
+  for (const Node& node : world_->cluster().nodes()) {
+    world_->Apply(R"(
+apiVersion: v1
+kind: Pod
+metadata: {name: look-)" +
+                  node.name() + R"(}
+spec:
+  nodeName: )" + node.name() +
+                  R"(
+  securityContext: {runAsUser: 1000, runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+  containers:
+    - name: look
+      image: none
+      command:
+        - sh
+        - -c
+        - >-
+          id -u; grep -E "CapEff|NoNewPrivs" /proc/self/status;
+          touch /x; touch /usr/x; echo 1 >/proc/sys/net/ipv4/ip_forward; unshare -m true;
+          ls -d /run/netns; echo data >/data/f && cat /data/f;
+          test -r /run/secrets/kubernetes.io/serviceaccount/token && echo token; echo end;
+          sleep infinity
+      volumeMounts: [{name: data, mountPath: /data}]
+      securityContext: {readOnlyRootFilesystem: true, allowPrivilegeEscalation: false}
+  volumes: [{name: data, emptyDir: {}}]
+)");
+    std::string log;
+    world_->Await(
+        "the container on " + node.name() + " has looked around",
+        [&] {
+          log = node.Exec({"sh", "-c", "cat /var/log/default_look-*_look.log"}).out;
+          return log.find("\nend\n") != std::string::npos;
+        },
+        20s,
+        [&] {
+          return log + world_->MustKubectl({"get", "pods", "-o", "yaml"});
+        });
+    for (const char* said : {"1000\n", "CapEff:\t0000000000000000\n", "NoNewPrivs:\t1\n",
+                             "cannot touch '/x': Read-only file system",
+                             "cannot touch '/usr/x': Read-only file system",
+                             "/proc/sys/net/ipv4/ip_forward: Read-only file system",
+                             "unshare failed: Operation not permitted",
+                             "'/run/netns': No such file", "data\n", "token\n"}) {
+      EXPECT_NE(log.find(said), std::string::npos) << said << " is not in:\n" << log;
+    }
+  }
+  world_->Apply(R"(
+apiVersion: v1
+kind: Pod
+metadata: {name: refused}
+spec:
+  nodeName: node-1
+  containers: [{name: c, image: none, command: [sh], securityContext: {privileged: true}}]
+)");
+  world_->Await(
+      "what cannot be had is said",
+      [&] {
+        const kube::Json pod = world_->api().Get(kube::resources::kPods, "default", "refused");
+        return pod.value("/status/containerStatuses/0/state/waiting/message"_json_pointer, "") ==
+               "securityContext.privileged: not supported here";
+      },
+      20s);
+}
+
 }  // namespace
 }  // namespace pointsman::e2e

@@ -166,7 +166,7 @@ void World::InstallPointsman() {
 }
 
 void World::Install() {
-  MustKubectl({"create", "namespace", kNamespace});
+  MustKubectl({"apply", "-f", options_.source_dir / "manifests/base/namespace.yaml"});
   MustKubectl({"-n", kNamespace, "create", "configmap", "pointsman-apiserver",
                fmt::format("--from-literal=host={}", Cluster::kControlPlaneAddress),
                fmt::format("--from-literal=port={}", Cluster::kApiPort)});

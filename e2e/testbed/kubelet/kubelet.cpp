@@ -461,6 +461,7 @@ class Kubelet::NodeWorker {
   void PrepareNodePath(const NodePath& path) const {
     const auto is = [&](const char* what) { return node_.Exec({"test", what, path.path}).ok(); };
     if (path.type == "DirectoryOrCreate" && !is("-e")) node_.Check({"mkdir", "-p", path.path});
+    if (path.for_everybody) node_.Check({"chmod", "0777", path.path});
     if (path.type == "FileOrCreate" && !is("-e")) node_.Check({"touch", path.path});
     const bool good = path.type.empty()              ? is("-e")
                       : path.type.starts_with("Dir") ? is("-d")

@@ -131,14 +131,15 @@ void ResolveVolumes(const json& pod, const json& container, const std::string& v
       throw std::invalid_argument("volumeMounts.name: no volume '" + name + "'");
     NodePath on_node;
     if (volume->contains("hostPath")) {
-      on_node = {volume->at("hostPath").at("path"), volume->at("hostPath").value("type", "")};
+      on_node = {volume->at("hostPath").at("path"), volume->at("hostPath").value("type", ""),
+                 false};
       const std::set<std::string> known = {"", "Directory", "DirectoryOrCreate", "File",
                                            "FileOrCreate"};
       if (!known.contains(on_node.type))
         throw std::invalid_argument("volumes." + name + ".hostPath.type: '" + on_node.type +
                                     "' is not supported here");
     } else if (volume->contains("emptyDir")) {
-      on_node = {volumes_dir + "/" + name, "DirectoryOrCreate"};
+      on_node = {volumes_dir + "/" + name, "DirectoryOrCreate", true};
     } else {
       throw std::invalid_argument("volumes." + name +
                                   ": only hostPath and emptyDir are supported here");

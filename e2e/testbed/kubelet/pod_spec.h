@@ -33,9 +33,9 @@ struct ContainerMount {
 // A hostPath or emptyDir volume: what has to be at `path` on the node before it is mounted.
 struct NodePath {
   std::string path;
-  // hostPath's types "", "Directory", "DirectoryOrCreate", "File", "FileOrCreate"; "" does not
-  // look.
+  // hostPath's types "", "Directory", "DirectoryOrCreate", "File", "FileOrCreate"; "": either.
   std::string type;
+  bool for_everybody = false;  // any user may write to it
 };
 
 // What pointsman-container runs.
