@@ -21,7 +21,10 @@ using std::chrono::seconds;
 constexpr int kMaxRetries = 4;
 // A server may ask for longer; the caller's own retry comes then.
 constexpr seconds kMaxRetryAfter{10};
-constexpr seconds kWatchSilence{90};
+// Real servers send no bookmark for a type in which nothing changes. A dead peer is noticed by TCP;
+// this is for a proxy in between that keeps the connection and lost the server. 5,000 agents must
+// not begin their watches anew all the time for it.
+constexpr seconds kWatchSilence{240};
 
 // "?a=b&c=d" from the parameters that are not empty.
 class Query {

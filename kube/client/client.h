@@ -73,8 +73,8 @@ class Client {
 
   // Calls `on_event` with the raw JSON of each event's object until the server ends the watch, the
   // callback returns false or `stop` is requested. An ERROR event is thrown as ApiError (410: list
-  // again). Bookmarks are asked for: a server sends one about every minute, so that 90 s of silence
-  // end the watch as if the server had ended it. One event is at most kMaxEventBytes long, more is
+  // again). Bookmarks are asked for, and 240 s without a byte end the watch as if the server had
+  // ended it. One event is at most kMaxEventBytes long, more is
   // a TransportError. At least kJsonPadding bytes can be read behind an object.
   void Watch(const Resource& resource, std::string_view ns, const WatchOptions& options,
              const std::function<bool(WatchEventType, std::string_view object)>& on_event,

@@ -565,6 +565,14 @@ void Agent::Impl::Serve() {
     });
     Listen(std::move(server), "health (healthzBindAddress)");
   }
+  if (!options_.health_probe_bind_address.empty()) {
+    auto server = std::make_unique<kube::HttpServer>(options_.health_probe_bind_address, 1);
+    server->Handle("/livez", [this](const kube::ServedRequest&) {
+      const ProxyHealth::Answer health = health_.Livez();
+      return kube::ServedResponse{health.status, "application/json", health.body};
+    });
+    Listen(std::move(server), "the kubelet's probe (--health-probe-bind-address)");
+  }
 }
 
 Agent::Agent(Options options, const kube::Config& api,

@@ -528,7 +528,8 @@ class Kubelet::NodeWorker {
       throw std::invalid_argument(std::string(kind) + ": no port is named " + value.dump());
     };
     if (probe.contains("httpGet")) {
-      argv.push_back(pod.ip + ":" + port(probe["httpGet"].at("port")));
+      argv.push_back(probe["httpGet"].value("host", pod.ip) + ":" +
+                     port(probe["httpGet"].at("port")));
       argv.insert(argv.end(), {"--http", probe["httpGet"].value("path", "/")});
     } else if (probe.contains("tcpSocket")) {
       argv.push_back(pod.ip + ":" + port(probe["tcpSocket"].at("port")));
