@@ -2,9 +2,10 @@
 
 #include <arpa/inet.h>
 #include <cstring>
-#include <endian.h>
 #include <linux/netlink.h>
 #include <stdexcept>
+
+#include <endian.h>
 
 namespace pointsman::agent::nft {
 

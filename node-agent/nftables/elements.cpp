@@ -61,14 +61,13 @@ class Renderer {
       return;
     }
     // Traffic with the same backends shares them, and with them the clients' affinity.
-    const Kind external = entry_.external.backends == entry_.internal.backends ? Kind::kInternal
-                                                                               : Kind::kExternal;
+    const Kind external =
+        entry_.external.backends == entry_.internal.backends ? Kind::kInternal : Kind::kExternal;
     if (external == Kind::kExternal) Backends(external, entry_.external);
-    const bool shortcut =
-        entry_.external_local && !entry_.external_from_node.backends.empty();
+    const bool shortcut = entry_.external_local && !entry_.external_from_node.backends.empty();
     const Kind here = shortcut ? FromNodeKind(external) : external;
-    TrafficClass outside = Choice(entry_.external_local ? 0U : uint32_t{TrafficClass::kMasquerade},
-                                  entry_.external);
+    TrafficClass outside =
+        Choice(entry_.external_local ? 0U : uint32_t{TrafficClass::kMasquerade}, entry_.external);
     if (shortcut) outside.policy |= TrafficClass::kShortcut;
     // Each way in has a class of its own, and so has what it leads to for this node and its pods.
     const auto way_in = [&](const TrafficClass& way) {

@@ -5,7 +5,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
-#include "node-agent/nftables/layout.h"
+#include "node-agent/nftables/elements.h"
 
 namespace pointsman::agent::nft {
 namespace {
@@ -26,30 +26,29 @@ std::vector<std::string> MissingFeatures(net::Family family) {
   const LayoutSettings settings(proxy, family, false);
   std::vector<Chain> chains = StaticChains(settings, {.localhost_node_ports = true}, false);
   using Class = TrafficClass;
-  for (const Class& traffic_class : {
-           Class{Class::kMasqueradeAsk, 2},
-           Class{Class::kMasquerade | Class::kByNodePort | Class::kSourceRanges, 1},
-           Class{Class::kShortcut | Class::kReject},
-           Class{Class::kDrop},
-           Class{Class::kByFromNode, 2, 60},
-       }) {
-    chains.push_back(ClassChain(settings, traffic_class));
-  }
+  const Class kinds[] = {
+      Class{Class::kMasqueradeAsk, 2},
+      Class{Class::kMasquerade | Class::kByNodePort | Class::kSourceRanges, 1},
+      Class{Class::kShortcut | Class::kReject},
+      Class{Class::kDrop},
+      Class{Class::kByFromNode, 2, 60},
+      Class{Class::kByNodePort, 2, 60},
+  };
+  for (const Class& kind : kinds)
+    chains.push_back(ClassChain(settings, kind));
   for (const Chain& chain : chains)
     transaction.AddChain(chain);
   for (const Chain& chain : chains) {
     for (const Rule& rule : chain.rules)
       transaction.AppendRule(chain.name, rule);
   }
-  const SetDefinition& classes = SetsOf(family)[static_cast<size_t>(SetId::kClasses)];
   // From the base chains everything can be reached: the hooks that each expression allows are
   // checked too.
-  uint32_t number = 0;
-  for (const Chain& chain : chains) {
-    if (!chain.name.starts_with("class")) continue;
-    std::string key(classes.key_size, '\0');
-    key[0] = static_cast<char>(++number);
-    transaction.AddGoto(classes, key, chain.name);
+  for (const Class& kind : kinds) {
+    const std::array<uint8_t, 12> key = ClassKey(kind);
+    transaction.AddGoto(SetsOf(family)[static_cast<size_t>(ClassMap(kind))],
+                        {reinterpret_cast<const char*>(key.data()), key.size()},
+                        ClassChainName(kind));
   }
   std::vector<std::string> missing;
   for (const Refusal& refusal : connection.Check(transaction)) {

@@ -47,7 +47,8 @@ std::string CommentOf(const nlattr* user_data) {
 
 void Check(int error, std::string_view what) {
   if (error != 0) {
-    throw std::system_error(error, std::generic_category(), fmt::format("list nf_tables' {}", what));
+    throw std::system_error(error, std::generic_category(),
+                            fmt::format("list nf_tables' {}", what));
   }
 }
 
@@ -209,10 +210,10 @@ KernelTable ReadTable(Connection& connection, net::Family family, std::string_vi
   const auto list = [&](uint8_t message, uint16_t filter, uint16_t table_attribute,
                         std::string_view what, const std::function<void()>& restart,
                         const std::function<void(const nlmsghdr*)>& each) {
-    const int error = connection.Dump(message, family, name, filter, {}, restart,
-                                      [&](const nlmsghdr* answer) {
-                                        if (NamesTable(answer, table_attribute, name)) each(answer);
-                                      });
+    const int error =
+        connection.Dump(message, family, name, filter, {}, restart, [&](const nlmsghdr* answer) {
+          if (NamesTable(answer, table_attribute, name)) each(answer);
+        });
     // With the filter, a table that is not there is an error on some kernels.
     if (error != ENOENT) Check(error, what);
   };
@@ -256,15 +257,15 @@ bool HasTable(Connection& connection, net::Family family, std::string_view table
 void ReadElements(Connection& connection, net::Family family, std::string_view table,
                   std::string_view set, const std::function<void()>& restart,
                   const std::function<void(const KernelElement&)>& each) {
-  const int error = connection.Dump(
-      NFT_MSG_GETSETELEM, family, table, NFTA_SET_ELEM_LIST_TABLE, set, restart,
-      [&](const nlmsghdr* answer) {
-        const nlattr* list =
-            Find(Attributes(answer, sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS);
-        if (list == nullptr) return;
-        for (const nlattr* element : Attributes(list))
-          each(ReadElement(element));
-      });
+  const int error =
+      connection.Dump(NFT_MSG_GETSETELEM, family, table, NFTA_SET_ELEM_LIST_TABLE, set, restart,
+                      [&](const nlmsghdr* answer) {
+                        const nlattr* list =
+                            Find(Attributes(answer, sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS);
+                        if (list == nullptr) return;
+                        for (const nlattr* element : Attributes(list))
+                          each(ReadElement(element));
+                      });
   Check(error, fmt::format("elements of set {}", set));
 }
 

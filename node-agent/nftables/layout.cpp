@@ -47,22 +47,19 @@ std::vector<SetDefinition> MakeSets(net::Family family) {
   const uint32_t endpoint = Concatenation({address, kInetService});
   std::vector<SetDefinition> sets(kSets);
   const auto set = [&](SetId id) -> SetDefinition& { return sets[static_cast<size_t>(id)]; };
-  set(SetId::kServices) = {"services",
-                           NFT_SET_MAP,
-                           Concatenation({address, kInetProtocol, kInetService}),
-                           size + 8,
-                           route,
-                           20};
+  set(SetId::kServices) = {
+      "services", NFT_SET_MAP, Concatenation({address, kInetProtocol, kInetService}),
+      size + 8,   route,       20};
   set(SetId::kNodePorts) = {
       "node-ports", NFT_SET_MAP, Concatenation({kInetProtocol, kInetService}), 8, route, 20};
   set(SetId::kFromNode) = {
       "from-node", NFT_SET_MAP, Concatenation({kMarkType, kMarkType, kMarkType}), 12, route, 20};
   set(SetId::kEndpoints) = {
-      "endpoints", NFT_SET_MAP, Concatenation({kMarkType, kMarkType, kMarkType}), 12, endpoint,
-      size + 4};
-  set(SetId::kAffinityEndpoints) = {
-      "affinity-endpoints", 0, Concatenation({kMarkType, kMarkType, address, kInetService}),
-      8 + size + 4};
+      "endpoints", NFT_SET_MAP, Concatenation({kMarkType, kMarkType, kMarkType}),
+      12,          endpoint,    size + 4};
+  set(SetId::kAffinityEndpoints) = {"affinity-endpoints", 0,
+                                    Concatenation({kMarkType, kMarkType, address, kInetService}),
+                                    8 + size + 4};
   set(SetId::kSourceRanges) = {"source-ranges",
                                NFT_SET_INTERVAL | NFT_SET_CONCAT,
                                Concatenation({kMarkType, kMarkType, address}),
@@ -73,8 +70,10 @@ std::vector<SetDefinition> MakeSets(net::Family family) {
                                {4, 4, size}};
   set(SetId::kNodeAddresses) = {"node-addresses", 0, address, size};
   set(SetId::kHairpin) = {"hairpin", 0, Concatenation({address, address}), size * 2};
-  set(SetId::kClasses) = {"classes", NFT_SET_MAP,
-                          Concatenation({kMarkType, kMarkType, kMarkType}), 12, kVerdictType};
+  set(SetId::kClasses) = {"classes", NFT_SET_MAP, Concatenation({kMarkType, kMarkType, kMarkType}),
+                          12, kVerdictType};
+  set(SetId::kClassesFromNode) = set(SetId::kClasses);
+  set(SetId::kClassesFromNode).name = "classes-from-node";
   set(SetId::kAffinity) = {"affinity",
                            NFT_SET_MAP | NFT_SET_TIMEOUT | NFT_SET_EVAL,
                            Concatenation({kMarkType, kMarkType, address}),
@@ -113,8 +112,8 @@ RuleBuilder& FindService(RuleBuilder& rule, uint32_t policy, unsigned to) {
   return rule;
 }
 
-RuleBuilder& GoToClass(RuleBuilder& rule) {
-  return rule.VerdictMap(NameOf(SetId::kClasses), kClass);
+RuleBuilder& GoToClass(RuleBuilder& rule, SetId map = SetId::kClasses) {
+  return rule.VerdictMap(NameOf(map), kClass);
 }
 
 // Matches what comes from the cluster (or what does not); false: nothing says what that is.
@@ -239,7 +238,7 @@ void AppendChoice(Chain& chain, const LayoutSettings& settings, const TrafficCla
     // What is left has no entry, or one that leads to a backend that is gone.
     RuleBuilder forget(settings.family);
     FindService(forget, traffic_class.policy, kOwner);
-    forget.LoadSource(kClient).Delete(NameOf(SetId::kAffinity), kOwner, 0);
+    forget.LoadSource(kClient).Delete(NameOf(SetId::kAffinity), kOwner, kOwner);
     chain.rules.push_back(forget.Build());
     RuleBuilder remember(settings.family);
     choose(remember);
@@ -289,8 +288,7 @@ LayoutSettings::LayoutSettings(const kube::ProxySettings& settings, net::Family 
       all_node_addresses(settings.node_port_addresses.empty() && !settings.node_port_primary) {
   const int bit = settings.nftables.masquerade_bit;
   if (bit < 0 || bit > 31) {
-    throw std::invalid_argument(
-        fmt::format("nftables.masqueradeBit: {} is not within 0..31", bit));
+    throw std::invalid_argument(fmt::format("nftables.masqueradeBit: {} is not within 0..31", bit));
   }
   mark = 1U << static_cast<unsigned>(bit);
   const auto interface = [this](const std::string& name, size_t longest, Local kind,
@@ -351,7 +349,8 @@ std::vector<Chain> StaticChains(const LayoutSettings& settings, const NodeNetwor
     // would reset the connection (kubernetes#74839).
     chains.push_back({"forward",
                       Hook{"filter", NF_INET_FORWARD, kFilter},
-                      {RuleBuilder(settings.family).CtState(1 /* NF_CT_STATE_INVALID_BIT */)
+                      {RuleBuilder(settings.family)
+                           .CtState(1 /* NF_CT_STATE_INVALID_BIT */)
                            .Drop()
                            .Build("pointsman: would not be translated back")}});
   }
@@ -376,8 +375,7 @@ Chain ClassChain(const LayoutSettings& settings, const TrafficClass& traffic_cla
     // This node and its pods are served as by the Cluster policy (kube-proxy: "short-circuit").
     const auto shortcut = [&](RuleBuilder& rule) {
       FindService(rule, policy | TrafficClass::kByFromNode, kOwner);
-      GoToClass(rule);
-      add(rule);
+      add(GoToClass(rule, SetId::kClassesFromNode));
     };
     RuleBuilder pods(family);
     if (FromCluster(pods, settings, Match::kEqual)) shortcut(pods);

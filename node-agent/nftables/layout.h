@@ -4,7 +4,8 @@
 // A new connection (chains of type nat see nothing else) goes
 //   prerouting or output → services: look up destination, protocol and port in map `services`, or
 //   protocol and port in map `node-ports`; the value names the traffic class, and map `classes` has
-//   the chain that carries it out: masquerade, source ranges, affinity, the choice among N backends.
+//   the chain that carries it out: masquerade, source ranges, affinity, the choice among N
+//   backends.
 // The backends themselves are in map `endpoints` by (Service, number below N). So a Service is
 // nothing but elements of maps: to change it needs no rule and no chain, and the kernel, which
 // checks the whole table for loops whenever a rule or a verdict comes in, has nothing to check.
@@ -28,18 +29,20 @@ inline constexpr std::string_view kOutput = "output";
 inline constexpr std::string_view kServicesChain = "services";
 
 enum class SetId : uint8_t {
-  kServices,           // address . protocol . port → Service . class
-  kNodePorts,          // protocol . port → Service . class
-  kFromNode,           // Service . policy → Service . class: for this node and its pods (Local policy)
-  kEndpoints,          // Service . number → address . port
+  kServices,   // address . protocol . port → Service . class
+  kNodePorts,  // protocol . port → Service . class
+  kFromNode,   // Service . policy → Service . class: for this node and its pods (Local policy)
+  kEndpoints,  // Service . number → address . port
   kAffinityEndpoints,  // Service . address . port: may affinity still send there?
   kSourceRanges,       // Service . source
   kNodeAddresses,      // addresses that answer node ports, unless all do
   kHairpin,            // address . address, on kernels that cannot compare two addresses
   kClasses,            // class → chain
+  kClassesFromNode,    // the same for the classes that `from-node` names: a chain whose rules look
+                       // into the map that led to it would be a loop to the kernel
   kAffinity,           // Service . client → address . port: filled by the packets themselves
 };
-inline constexpr size_t kSets = 10;
+inline constexpr size_t kSets = 11;
 // Those whose elements are made from the model, and are compared when the kernel is read back.
 inline constexpr size_t kModelSets = 8;
 
@@ -65,6 +68,11 @@ struct TrafficClass {
   bool operator==(const TrafficClass&) const = default;
 };
 
+// Where its chain is found.
+constexpr SetId ClassMap(const TrafficClass& traffic_class) {
+  return (traffic_class.policy & TrafficClass::kByFromNode) != 0 ? SetId::kClassesFromNode
+                                                                 : SetId::kClasses;
+}
 std::string ClassChainName(const TrafficClass& traffic_class);
 
 // The facts that rules depend on.

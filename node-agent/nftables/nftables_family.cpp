@@ -72,9 +72,9 @@ struct NftablesFamily::Desired {
     const auto less = [](const Element& element, SetId id) { return element.set < id; };
     const auto more = [](SetId id, const Element& element) { return id < element.set; };
     const auto begin = std::lower_bound(elements.begin(), elements.end(), set, less);
-    return {static_cast<size_t>(begin - elements.begin()),
-            static_cast<size_t>(std::upper_bound(begin, elements.end(), set, more) -
-                                elements.begin())};
+    return {
+        static_cast<size_t>(begin - elements.begin()),
+        static_cast<size_t>(std::upper_bound(begin, elements.end(), set, more) - elements.begin())};
   }
 };
 
@@ -132,12 +132,11 @@ NftablesFamily::Desired NftablesFamily::MakeDesired(const ServiceModel& model,
     desired.elements.push_back(HairpinElement(ip));
 
   // Of two that claim an address, the same one wins each time.
-  std::sort(desired.elements.begin(), desired.elements.end(),
-            [](const Element& a, const Element& b) {
-              return SameKey(a, b) && a.entry != nullptr && b.entry != nullptr
-                         ? a.entry->id < b.entry->id
-                         : a < b;
-            });
+  std::sort(
+      desired.elements.begin(), desired.elements.end(), [](const Element& a, const Element& b) {
+        return SameKey(a, b) && a.entry != nullptr && b.entry != nullptr ? a.entry->id < b.entry->id
+                                                                         : a < b;
+      });
   const auto duplicate = [&](const Element& a, const Element& b) {
     if (!SameKey(a, b)) return false;
     if (a.entry != b.entry) {
@@ -146,9 +145,8 @@ NftablesFamily::Desired NftablesFamily::MakeDesired(const ServiceModel& model,
     }
     return true;
   };
-  desired.elements.erase(
-      std::unique(desired.elements.begin(), desired.elements.end(), duplicate),
-      desired.elements.end());
+  desired.elements.erase(std::unique(desired.elements.begin(), desired.elements.end(), duplicate),
+                         desired.elements.end());
   for (const Element& element : desired.elements) {
     TrafficClass traffic_class;
     if (ClassOf(element, traffic_class)) ++desired.classes[traffic_class];
@@ -174,13 +172,13 @@ void NftablesFamily::AddElement(const Element& element, Transaction& transaction
 }
 
 void NftablesFamily::AddClass(const TrafficClass& traffic_class, Transaction& transaction) const {
-  transaction.AddGoto(Set(SetId::kClasses), View(ClassKey(traffic_class)),
+  transaction.AddGoto(Set(ClassMap(traffic_class)), View(ClassKey(traffic_class)),
                       ClassChainName(traffic_class));
 }
 
 void NftablesFamily::DeleteClass(const TrafficClass& traffic_class,
                                  Transaction& transaction) const {
-  transaction.DeleteElement(Set(SetId::kClasses), {View(ClassKey(traffic_class)), {}});
+  transaction.DeleteElement(Set(ClassMap(traffic_class)), {View(ClassKey(traffic_class)), {}});
 }
 
 void NftablesFamily::WriteAll(const Desired& desired, const KernelTable& kernel,
@@ -222,7 +220,15 @@ void NftablesFamily::Compare(const Desired& desired, const KernelTable& kernel, 
   plan.checked += kernel.sets.size() + kernel.chains.size();
   CompareChains(desired, kernel, plan);
   if (plan.rewrite) return;
-  CompareClasses(desired, plan);
+  for (const SetId map : {SetId::kClasses, SetId::kClassesFromNode}) {
+    if (have[static_cast<size_t>(map)]) {
+      CompareClasses(desired, map, plan);
+      continue;
+    }
+    for (const auto& [traffic_class, uses] : desired.classes) {
+      if (ClassMap(traffic_class) == map) AddClass(traffic_class, plan.first);
+    }
+  }
   for (size_t i = 0; i < kModelSets && !plan.rewrite; ++i) {
     const auto set = static_cast<SetId>(i);
     if (have[i]) {
@@ -277,8 +283,8 @@ void NftablesFamily::CompareChains(const Desired& desired, const KernelTable& ke
   }
 }
 
-void NftablesFamily::CompareClasses(const Desired& desired, Plan& plan) {
-  const SetDefinition& set = Set(SetId::kClasses);
+void NftablesFamily::CompareClasses(const Desired& desired, SetId map, Plan& plan) {
+  const SetDefinition& set = Set(map);
   std::map<std::string, std::string> kernel;
   bool strange = false;
   ReadElements(
@@ -298,6 +304,7 @@ void NftablesFamily::CompareClasses(const Desired& desired, Plan& plan) {
   }
   plan.checked += kernel.size();
   for (const auto& [traffic_class, uses] : desired.classes) {
+    if (ClassMap(traffic_class) != map) continue;
     const auto found = kernel.find(std::string(View(ClassKey(traffic_class))));
     if (found != kernel.end() && found->second == ClassChainName(traffic_class)) {
       kernel.erase(found);
@@ -397,6 +404,7 @@ bool NftablesFamily::Commit(Plan& plan, SyncResult& result) {
 }
 
 bool NftablesFamily::OwnsRouteLocalnet(const KernelTable& kernel) const {
+  if (owns_route_localnet_) return true;
   for (const auto& [name, chain] : kernel.chains) {
     for (const KernelRule& rule : chain.rules) {
       if (rule.comment == GuardComment(true)) return true;
@@ -405,7 +413,8 @@ bool NftablesFamily::OwnsRouteLocalnet(const KernelTable& kernel) const {
   return false;
 }
 
-void NftablesFamily::SwitchRouteLocalnetOff(SyncResult& result) const {
+void NftablesFamily::SwitchRouteLocalnetOff(SyncResult& result) {
+  owns_route_localnet_ = false;
   const SysctlResult reset = WriteSysctl(kRouteLocalnet, "0");
   if (!reset.ok()) result.problems.push_back({fmt::format("sysctl {}", reset.name), reset.error});
 }
@@ -427,6 +436,7 @@ SyncResult NftablesFamily::FullSync(const ServiceModel& model) {
       owns_localnet = now == "0";
     } else if (!wants_localnet && owns_localnet) {
       SwitchRouteLocalnetOff(result);  // before the guard goes
+      owns_localnet = false;
     }
     Desired desired = MakeDesired(model, owns_localnet);
     Plan plan(family());
@@ -441,6 +451,7 @@ SyncResult NftablesFamily::FullSync(const ServiceModel& model) {
     if (had_synced && !drained_) result.repaired = plan.differences;
     result.problems.insert(result.problems.end(), desired.problems.begin(), desired.problems.end());
     synced_ = desired.problems.empty();
+    owns_route_localnet_ = owns_localnet;
     classes_ = std::move(desired.classes);
     hairpin_ = std::move(desired.hairpin);
     break;
@@ -504,8 +515,7 @@ SyncResult NftablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
   auto old = before.begin();
   const auto drop_old = [&](bool replaced) {
     const SetDefinition& set = Set(old->set);
-    (replaced || IsEntrance(old->set) ? plan.first : plan.second)
-        .DeleteElement(set, old->Raw(set));
+    (replaced || IsEntrance(old->set) ? plan.first : plan.second).DeleteElement(set, old->Raw(set));
     ++old;
   };
   for (const Element& element : after) {

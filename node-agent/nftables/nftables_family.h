@@ -45,7 +45,7 @@ class NftablesFamily {
   Desired MakeDesired(const ServiceModel& model, bool owns_route_localnet) const;
   void Compare(const Desired& desired, const KernelTable& kernel, Plan& plan);
   void CompareChains(const Desired& desired, const KernelTable& kernel, Plan& plan);
-  void CompareClasses(const Desired& desired, Plan& plan);
+  void CompareClasses(const Desired& desired, SetId map, Plan& plan);
   void CompareElements(const Desired& desired, SetId set, Plan& plan);
   void WriteAll(const Desired& desired, const KernelTable& kernel, Transaction& transaction) const;
   void WriteChains(const std::vector<Chain>& chains, Transaction& transaction) const;
@@ -56,13 +56,15 @@ class NftablesFamily {
   bool Commit(Plan& plan, SyncResult& result);
   void CountBackends(const ServicePortEntry& entry, AddressUses& uses, int64_t by) const;
   bool OwnsRouteLocalnet(const KernelTable& kernel) const;
-  void SwitchRouteLocalnetOff(SyncResult& result) const;
+  void SwitchRouteLocalnetOff(SyncResult& result);
 
   LayoutSettings layout_;
   const bool may_compare_;  // addresses, if the kernel can
   std::unique_ptr<Connection> connection_;
   ClassUses classes_;
   AddressUses hairpin_;  // backends' addresses; only on kernels that cannot compare two
+  // We have switched it on. Beside the mark in the kernel, for the case that somebody deletes that.
+  bool owns_route_localnet_ = false;
   bool synced_ = false;  // the kernel has what the model said
   bool drained_ = false;
   // Conntrack's ids of the connections that were there when the drain began: later ones are another

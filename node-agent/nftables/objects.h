@@ -14,12 +14,12 @@ namespace pointsman::agent::nft {
 
 struct SetDefinition {
   std::string_view name;
-  uint32_t flags = 0;        // NFT_SET_…
-  uint32_t key_type = 0;     // for nft(8) to print: its data types, 6 bits each
-  uint32_t key_size = 0;     // bytes
-  uint32_t data_type = 0;    // as key_type; kVerdictType for verdicts
-  uint32_t data_size = 0;    // 0: a set, or a map to verdicts
-  uint32_t max_elements = 0;  // 0: no limit
+  uint32_t flags = 0;            // NFT_SET_…
+  uint32_t key_type = 0;         // for nft(8) to print: its data types, 6 bits each
+  uint32_t key_size = 0;         // bytes
+  uint32_t data_type = 0;        // as key_type; kVerdictType for verdicts
+  uint32_t data_size = 0;        // 0: a set, or a map to verdicts
+  uint32_t max_elements = 0;     // 0: no limit
   std::vector<uint32_t> fields;  // sizes of the key's parts, only where they are intervals
 };
 

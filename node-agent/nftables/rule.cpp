@@ -286,7 +286,8 @@ RuleBuilder& RuleBuilder::Update(std::string_view map, unsigned key, unsigned da
 }
 
 RuleBuilder& RuleBuilder::Delete(std::string_view map, unsigned key, unsigned data) {
-  // The kernel wants a register for the value of a map, though it does not read it here.
+  // The kernel wants a register for the value of a map, one that was written, though it does not
+  // read it here.
   Expression(out_, "dynset")
       .Text(NFTA_DYNSET_SET_NAME, map)
       .Number(NFTA_DYNSET_OP, NFT_DYNSET_OP_DELETE)

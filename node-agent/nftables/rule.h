@@ -55,8 +55,8 @@ class RuleBuilder {
   // `prefix`: any interface whose name begins so.
   RuleBuilder& InputInterface(std::string_view name, bool prefix, Match match);
   RuleBuilder& OutputInterface(std::string_view name, Match match);
-  RuleBuilder& Mark(uint32_t bits);     // all of them are set
-  RuleBuilder& CtState(uint32_t bits);  // any of NF_CT_STATE_BIT(…)
+  RuleBuilder& Mark(uint32_t bits);      // all of them are set
+  RuleBuilder& CtState(uint32_t bits);   // any of NF_CT_STATE_BIT(…)
   RuleBuilder& CtStatus(uint32_t bits);  // any of IPS_…
   // Linux 6.13.
   RuleBuilder& SourceIsDestination();

@@ -70,10 +70,10 @@ void Transaction::PutValue(uint16_t type, std::string_view value) {
   End(nest);
 }
 
-void Transaction::AddTable() {
+void Transaction::AddTable(uint32_t flags) {
   Begin(NFT_MSG_NEWTABLE, NLM_F_CREATE, "table " + table_);
   PutString(NFTA_TABLE_NAME, table_);
-  PutU32(NFTA_TABLE_FLAGS, 0);
+  PutU32(NFTA_TABLE_FLAGS, flags);
   ++objects_;
 }
 

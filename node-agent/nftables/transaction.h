@@ -21,8 +21,8 @@ class Transaction : private AttributeWriter {
   // Objects added, changed or removed.
   uint64_t objects() const { return objects_; }
 
-  // Also wakes a dormant one.
-  void AddTable();
+  // Or sets the flags (NFT_TABLE_F_…) of one that is there.
+  void AddTable(uint32_t flags = 0);
   // With all that is in it. An error if it is not there.
   void DeleteTable();
   void AddSet(const SetDefinition& set);
