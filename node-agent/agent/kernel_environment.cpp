@@ -2,9 +2,12 @@
 
 #include <charconv>
 
+#include <spdlog/spdlog.h>
+
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
+#include "node-agent/nftables/nftables_dataplane.h"
 
 namespace pointsman::agent {
 namespace {
@@ -44,7 +47,7 @@ IptablesTool& KernelEnvironment::Tool() {
 }
 
 bool KernelEnvironment::Supports(kube::Mode mode) const {
-  return mode == kube::Mode::kIptables || mode == kube::Mode::kIpvs;
+  return mode != kube::Mode::kUserspace;
 }
 
 std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
@@ -54,8 +57,10 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
       return std::make_unique<IptablesDataplane>(settings, Tool());
     case kube::Mode::kIpvs:
       return std::make_unique<IpvsDataplane>(settings, Tool());
-    case kube::Mode::kUserspace:
     case kube::Mode::kNftables:
+      return std::make_unique<NftablesDataplane>(settings,
+                                                 std::vector<net::Family>{net::Family::kIPv4});
+    case kube::Mode::kUserspace:
       break;
   }
   throw std::logic_error(fmt::format("there is no {} dataplane", kube::ToString(mode)));
@@ -83,6 +88,13 @@ SyncResult KernelEnvironment::EnsureBase(const kube::ProxySettings& settings) {
   try {
     return BaseRules(Tool(), settings.iptables.masquerade_bit).Ensure();
   } catch (const std::exception& error) {
+    // Mode nftables has masquerade rules of its own and runs on nodes without iptables. Were
+    // another mode to run instead, its own writing would say what is missing.
+    if (settings.mode == kube::Mode::kNftables) {
+      spdlog::debug("no shared masquerade rules, which mode nftables does not need: {}",
+                    error.what());
+      return {};
+    }
     return {.problems = {{"the shared masquerade rules", error.what()}}};
   }
 }
@@ -91,6 +103,7 @@ SyncResult KernelEnvironment::RemoveBase(const kube::ProxySettings& settings) {
   try {
     return BaseRules(Tool(), settings.iptables.masquerade_bit).Remove();
   } catch (const std::exception& error) {
+    if (settings.mode == kube::Mode::kNftables) return {};  // as in EnsureBase: there are none
     return {.problems = {{"the shared masquerade rules", error.what()}}};
   }
 }

@@ -81,6 +81,9 @@ class Renderer {
       Element& element = Add(SetId::kNodePorts);
       Parts(element.key).Protocol(entry_.id.protocol).Port(entry_.node_port);
       Parts(element.data).Owner(Owner(external)).Class(by_port);
+      if ((by_port.policy & TrafficClass::kReject) != 0) {
+        Parts(Add(SetId::kRefusedPorts).key).Protocol(entry_.id.protocol).Port(entry_.node_port);
+      }
       way_in(by_port);
     }
     TrafficClass balanced = outside;
@@ -125,6 +128,8 @@ class Renderer {
     Element& element = Add(SetId::kServices);
     Parts(element.key).Address(ip).Protocol(entry_.id.protocol).Port(entry_.port);
     Parts(element.data).Owner(owner).Class(traffic_class);
+    if ((traffic_class.policy & TrafficClass::kReject) == 0) return;
+    Parts(Add(SetId::kRefused).key).Address(ip).Protocol(entry_.id.protocol).Port(entry_.port);
   }
 
   Kind FromNodeKind(Kind external) {

@@ -1,6 +1,7 @@
 #include "node-agent/nftables/layout.h"
 
 #include <algorithm>
+#include <functional>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_tables.h>
@@ -18,6 +19,7 @@ constexpr int32_t kDstnat = -110;
 // Before iptables' (100): what we have marked is masqueraded by us, and by nobody twice.
 constexpr int32_t kSrcnat = 90;
 constexpr int32_t kFilter = -10;
+constexpr int32_t kRefuse = -90;  // soon after the translation
 
 // Bounds what clients with forged addresses can take of the node's memory (about 100 bytes each).
 // With the map full, new clients are served without affinity.
@@ -54,6 +56,9 @@ std::vector<SetDefinition> MakeSets(net::Family family) {
       "node-ports", NFT_SET_MAP, Concatenation({kInetProtocol, kInetService}), 8, route, 20};
   set(SetId::kFromNode) = {
       "from-node", NFT_SET_MAP, Concatenation({kMarkType, kMarkType, kMarkType}), 12, route, 20};
+  set(SetId::kRefused) = {"refused", 0, Concatenation({address, kInetProtocol, kInetService}),
+                          size + 8};
+  set(SetId::kRefusedPorts) = {"refused-ports", 0, Concatenation({kInetProtocol, kInetService}), 8};
   set(SetId::kEndpoints) = {
       "endpoints", NFT_SET_MAP, Concatenation({kMarkType, kMarkType, kMarkType}),
       12,          endpoint,    size + 4};
@@ -135,35 +140,66 @@ bool FromCluster(RuleBuilder& rule, const LayoutSettings& settings, Match match)
   return false;
 }
 
+// Calls `begin`, adds to the rule what makes it match the node's own addresses only, and `end`s it;
+// once for each rule that this takes.
+void OnNodeAddresses(const LayoutSettings& settings, const NodeNetwork& node,
+                     const std::function<RuleBuilder()>& begin,
+                     const std::function<void(RuleBuilder&)>& end) {
+  const bool v4 = settings.family == net::Family::kIPv4;
+  const net::IpPrefix loopback = net::IpPrefix::Parse(v4 ? "127.0.0.0/8" : "::1/128").value();
+  // IPv6 has nothing like route_localnet: answers to ::1 could not come back. Better that the
+  // client is refused at once.
+  const bool localhost = v4 && node.localhost_node_ports;
+  RuleBuilder rule = begin();
+  if (settings.all_node_addresses) {
+    // Every address of the node, also those that come later.
+    if (!localhost) rule.DestinationIn(loopback, Match::kNotEqual);
+    end(rule.DestinationIsLocal());
+    return;
+  }
+  end(rule.LoadDestination(0).InSet(NameOf(SetId::kNodeAddresses), 0));
+  if (localhost) {
+    RuleBuilder local = begin();
+    end(local.DestinationIn(loopback, Match::kEqual));
+  }
+}
+
 Chain ServicesChain(const LayoutSettings& settings, const NodeNetwork& node) {
   Chain chain{.name = std::string(kServicesChain)};
   RuleBuilder services(settings.family);
   FindService(services, 0, kOwner);
   chain.rules.push_back(GoToClass(services).Build());
+  OnNodeAddresses(
+      settings, node,
+      [&] {
+        RuleBuilder rule(settings.family);
+        FindService(rule, TrafficClass::kByNodePort, kOwner);
+        return rule;
+      },
+      [&](RuleBuilder& rule) { chain.rules.push_back(GoToClass(rule).Build()); });
+  return chain;
+}
 
-  const auto node_port = [&] {
-    RuleBuilder rule(settings.family);
-    FindService(rule, TrafficClass::kByNodePort, kOwner);
-    return rule;
-  };
-  const net::IpPrefix loopback =
-      net::IpPrefix::Parse(settings.family == net::Family::kIPv4 ? "127.0.0.0/8" : "::1/128")
-          .value();
-  if (settings.all_node_addresses) {
-    // Every address of the node, also those that come later.
-    RuleBuilder rule = node_port();
-    if (!node.localhost_node_ports) rule.DestinationIn(loopback, Match::kNotEqual);
-    rule.DestinationIsLocal();
-    chain.rules.push_back(GoToClass(rule).Build());
-    return chain;
-  }
-  RuleBuilder rule = node_port();
-  rule.LoadDestination(0).InSet(NameOf(SetId::kNodeAddresses), 0);
-  chain.rules.push_back(GoToClass(rule).Build());
-  if (node.localhost_node_ports) {
-    RuleBuilder local = node_port();
-    local.DestinationIn(loopback, Match::kEqual);
-    chain.rules.push_back(GoToClass(local).Build());
+// What has been translated has another destination by now and does not meet these. TCP gets a
+// reset: an ICMP error that comes while its socket is being worked on is not heeded.
+Chain RefuseChain(const LayoutSettings& settings, const NodeNetwork& node) {
+  Chain chain{.name = std::string(kRefuseChain)};
+  for (const bool tcp : {true, false}) {
+    const auto refuse = [&](RuleBuilder& rule) {
+      chain.rules.push_back((tcp ? rule.ResetTcp() : rule.Reject()).Build());
+    };
+    RuleBuilder addresses(settings.family);
+    const unsigned words = addresses.address_words();
+    refuse(addresses.LoadDestination(0).LoadProtocol(words).LoadDestinationPort(words + 1).InSet(
+        NameOf(SetId::kRefused), 0));
+    OnNodeAddresses(
+        settings, node,
+        [&] {
+          RuleBuilder rule(settings.family);
+          rule.LoadProtocol(0).LoadDestinationPort(1).InSet(NameOf(SetId::kRefusedPorts), 0);
+          return rule;
+        },
+        refuse);
   }
   return chain;
 }
@@ -343,6 +379,17 @@ std::vector<Chain> StaticChains(const LayoutSettings& settings, const NodeNetwor
   };
   entrance(kPrerouting, NF_INET_PRE_ROUTING);
   entrance(kOutput, NF_INET_LOCAL_OUT);
+  chains.push_back(RefuseChain(settings, node));
+  const auto refusal = [&](std::string_view name, uint32_t hook) {
+    chains.push_back({std::string(name),
+                      Hook{"filter", hook, kRefuse},
+                      {RuleBuilder(settings.family)
+                           .CtState(StateBit(IP_CT_NEW))
+                           .Jump(kRefuseChain)
+                           .Build("pointsman: Services without endpoints")}});
+  };
+  refusal(kRefusePrerouting, NF_INET_PRE_ROUTING);
+  refusal(kRefuseOutput, NF_INET_LOCAL_OUT);
   chains.push_back(PostroutingChain(settings));
   if (settings.drop_invalid) {
     // A packet that conntrack finds invalid would go out without its NAT undone, and the client
@@ -392,13 +439,10 @@ Chain ClassChain(const LayoutSettings& settings, const TrafficClass& traffic_cla
     RuleBuilder rule(family);
     if (FromCluster(rule, settings, Match::kNotEqual)) add(rule.SetMark(settings.mark));
   }
-  if (has(TrafficClass::kReject)) {
-    RuleBuilder rule(family);
-    add(rule.Reject());
-  } else if (has(TrafficClass::kDrop)) {
+  if (has(TrafficClass::kDrop)) {
     RuleBuilder rule(family);
     add(rule.Drop());
-  } else {
+  } else if (!has(TrafficClass::kReject)) {
     AppendChoice(chain, settings, traffic_class);
   }
   return chain;

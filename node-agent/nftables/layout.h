@@ -27,12 +27,18 @@ inline constexpr std::string_view kTable = "pointsman";
 inline constexpr std::string_view kPrerouting = "prerouting";
 inline constexpr std::string_view kOutput = "output";
 inline constexpr std::string_view kServicesChain = "services";
+// The chains that refuse those to Services without endpoints, after the translation.
+inline constexpr std::string_view kRefusePrerouting = "refuse-prerouting";
+inline constexpr std::string_view kRefuseOutput = "refuse-output";
+inline constexpr std::string_view kRefuseChain = "refuse";
 
 enum class SetId : uint8_t {
-  kServices,   // address . protocol . port → Service . class
-  kNodePorts,  // protocol . port → Service . class
-  kFromNode,   // Service . policy → Service . class: for this node and its pods (Local policy)
-  kEndpoints,  // Service . number → address . port
+  kServices,      // address . protocol . port → Service . class
+  kNodePorts,     // protocol . port → Service . class
+  kFromNode,      // Service . policy → Service . class: for this node and its pods (Local policy)
+  kRefused,       // address . protocol . port of Services without endpoints
+  kRefusedPorts,  // protocol . port of their node ports
+  kEndpoints,     // Service . number → address . port
   kAffinityEndpoints,  // Service . address . port: may affinity still send there?
   kSourceRanges,       // Service . source
   kNodeAddresses,      // addresses that answer node ports, unless all do
@@ -42,9 +48,9 @@ enum class SetId : uint8_t {
                        // into the map that led to it would be a loop to the kernel
   kAffinity,           // Service . client → address . port: filled by the packets themselves
 };
-inline constexpr size_t kSets = 11;
+inline constexpr size_t kSets = 13;
 // Those whose elements are made from the model, and are compared when the kernel is read back.
-inline constexpr size_t kModelSets = 8;
+inline constexpr size_t kModelSets = 10;
 
 // The definition of each set, by SetId.
 const std::vector<SetDefinition>& SetsOf(net::Family family);
@@ -58,7 +64,7 @@ struct TrafficClass {
     kShortcut = 8,        // this node and its pods are sent on by `from-node`
     kMasqueradeAsk = 16,  // as the settings say for traffic to cluster IPs
     kMasquerade = 32,     // always
-    kReject = 64,         // no backends
+    kReject = 64,         // no backends: left to chain `refuse`
     kDrop = 128,          // none on this node
   };
   uint32_t policy = 0;

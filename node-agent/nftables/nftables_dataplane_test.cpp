@@ -329,7 +329,13 @@ TEST_P(Traffic, NodePortsAnswerOnEveryAddress) {
     EXPECT_TRUE(FromOutside(Gateway(0), 30080, Over(transport)).ok());
     EXPECT_TRUE(FromPod(NodeIp(), 30080, Over(transport)).ok());
     EXPECT_TRUE(FromNode(NodeIp(), 30080, Over(transport)).ok());
-    EXPECT_EQ(FromNode(Loopback(), 30080, Over(transport)).server, "pod1");
+    const Reply local = FromNode(Loopback(), 30080, Over(transport));
+    if (v4()) {
+      EXPECT_EQ(local.server, "pod1");
+    } else {
+      // There is no way back to ::1: refused at once, instead of a time-out (kubernetes#67730).
+      ExpectRefused(local, transport);
+    }
     ExpectRefused(FromOutside(NodeIp(), 30081, Over(transport)), transport);
   }
   // An address that the node gets later.
@@ -363,7 +369,7 @@ TEST_P(Traffic, NodePortAddressesAreRespected) {
   ModelDelta delta;
   delta.node_changed = true;
   OnNode([&] { ExpectOk(dataplane_->Sync(model_, delta)); });
-  EXPECT_TRUE(FromNode(Loopback(), 30080).ok());
+  EXPECT_EQ(FromNode(Loopback(), 30080).ok(), v4());
   EXPECT_EQ(FromOutside(Gateway(0), 30080).error, ECONNREFUSED);
 }
 
@@ -545,7 +551,9 @@ TEST_P(Traffic, LocalPolicyKeepsTheClientsAddress) {
       EXPECT_TRUE(
           reaches_both([&, to = ip, at = port] { return FromNode(to, at, Over(transport)); }));
     }
-    EXPECT_TRUE(reaches_both([&] { return FromNode(Loopback(), 30100, Over(transport)); }));
+    if (v4()) {
+      EXPECT_TRUE(reaches_both([&] { return FromNode(Loopback(), 30100, Over(transport)); }));
+    }
   }
   // No local endpoint: outside is dropped, the node and its pods are served.
   entry.external.backends.clear();

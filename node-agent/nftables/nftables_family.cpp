@@ -27,7 +27,8 @@ std::string_view View(const std::array<uint8_t, 12>& key) {
 // What a packet that is under way with the older rules may still look up is deleted only after the
 // newer ones are in force; what leads packets to them goes together with them.
 bool IsEntrance(SetId set) {
-  return set == SetId::kServices || set == SetId::kNodePorts;
+  return set == SetId::kServices || set == SetId::kNodePorts || set == SetId::kRefused ||
+         set == SetId::kRefusedPorts;
 }
 
 std::string Describe(const Element& element) {
@@ -590,7 +591,7 @@ DrainStatus NftablesFamily::Drain(const ServiceModel& model) {
   // so do the masquerade rules.
   const KernelTable kernel = ReadTable(Kernel(), family(), kTable);
   Transaction transaction(family(), kTable);
-  for (const std::string_view chain : {kPrerouting, kOutput}) {
+  for (const std::string_view chain : {kPrerouting, kOutput, kRefusePrerouting, kRefuseOutput}) {
     const auto found = kernel.chains.find(chain);
     if (found != kernel.chains.end() && !found->second.rules.empty()) transaction.FlushChain(chain);
   }

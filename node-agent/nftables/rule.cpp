@@ -331,6 +331,13 @@ RuleBuilder& RuleBuilder::Reject() {
   return *this;
 }
 
+RuleBuilder& RuleBuilder::ResetTcp() {
+  const uint8_t tcp = IPPROTO_TCP;
+  LoadProtocol(0).Compare(0, Match::kEqual, &tcp, sizeof tcp);
+  Expression(out_, "reject").Number(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST);
+  return *this;
+}
+
 RuleBuilder& RuleBuilder::Verdict(int code, std::string_view chain) {
   const Expression expression(out_, "immediate");
   out_.PutU32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);

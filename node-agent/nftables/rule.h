@@ -75,7 +75,8 @@ class RuleBuilder {
   RuleBuilder& ClearMark(uint32_t bits);
   RuleBuilder& Dnat(unsigned address, unsigned port);
   RuleBuilder& Masquerade();
-  RuleBuilder& Reject();  // ICMP port unreachable
+  RuleBuilder& Reject();    // ICMP port unreachable
+  RuleBuilder& ResetTcp();  // of TCP only: goes on only if it is
   RuleBuilder& Drop();
   RuleBuilder& Accept();
   RuleBuilder& Jump(std::string_view chain);
