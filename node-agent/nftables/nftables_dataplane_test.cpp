@@ -380,14 +380,12 @@ TEST_P(Traffic, LoopbackStaysClosedToTheOutside) {
     OnNode([&] { value = ReadSysctl("net.ipv4.conf.all.route_localnet"); });
     return value;
   };
-  // The test's client is told that 127.0.0.0/8 is the node's.
+  // The client is told that this address is to be found at the node.
   network_->outside().Run([] {
-    Ip("route del local 127.0.0.0/8 dev lo table local");
-    Ip("route del local 127.0.0.1 dev lo table local");
     WriteSysctl("net.ipv4.conf.all.route_localnet", "1");
-    Ip("route add 127.0.0.0/8 via 192.168.77.1");
+    Ip("route add 127.0.0.5/32 via 192.168.77.1 table local src 192.168.77.2");
   });
-  const auto ask = [&] { return FromOutside("127.0.0.1", 8081, Briefly()); };
+  const auto ask = [&] { return FromOutside("127.0.0.5", 8080, Briefly()); };
   // Without us the kernel keeps it out.
   ASSERT_FALSE(ask().ok());
   // The hole that the guard closes is there.
@@ -463,8 +461,8 @@ TEST_P(Traffic, AffinityKeepsAClientAtItsBackend) {
   std::map<std::string, std::string> backend_of;
   network_->outside().Run([&] {
     for (int i = 10; i < 26; ++i) {
-      Ip(fmt::format("addr add {}{} dev eth0{}", v4() ? "192.168.77." : "fd00:77::", i,
-                     v4() ? "/24" : "/64 nodad"));
+      Ip(v4() ? fmt::format("addr add 192.168.77.{}/24 dev eth0", i)
+              : fmt::format("addr add fd00:77::{}/64 dev eth0 nodad", i));
     }
   });
   const auto of = [&](int i) {

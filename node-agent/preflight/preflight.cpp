@@ -204,10 +204,10 @@ PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& setting
       std::none_of(result.modules.begin(), result.modules.end(),
                    [](const kube::ModuleStatus& module) { return module.state == "Loadable"; });
   if (mode == kube::Mode::kNftables && result.reason.empty() && loaded) {
-    for (const std::string& missing : nft::MissingFeatures(net::Family::kIPv4)) {
+    for (const std::string& refused : nft::MissingFeatures(net::Family::kIPv4)) {
       result.reason = "FeatureMissing";
       problems.push_back(
-          fmt::format("kernel {}'s nf_tables refuses {}", result.kernel_release, missing));
+          fmt::format("kernel {}'s nf_tables refuses {}", result.kernel_release, refused));
     }
   }
   result.passed = result.reason.empty();
