@@ -5,6 +5,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <map>
+#include <mutex>
 #include <random>
 #include <set>
 #include <sstream>
@@ -645,13 +646,23 @@ TEST_P(Traffic, NothingFailsWhileEndpointsChange) {
   std::atomic<int> connections{0};
   std::atomic<int> failures{0};
   std::vector<std::thread> clients;
+  std::mutex mutex;
+  std::vector<std::string> failed;
   const auto run = [&](const NetNamespace& from, Transport transport) {
-    clients.emplace_back([&, transport] {
+    clients.emplace_back([&, transport, who = clients.size()] {
       while (!stop) {
+        // Slowly enough that the client's 28,000 ports are not used up: a port that comes again
+        // meets conntrack's memory of the connection that had it.
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
         const Reply reply = Ask(from, Vip(18), 80, {.transport = transport});
         ++connections;
         // A SYN or datagram that went nowhere is a failure too, even if its repetition is answered.
-        if (!reply.ok() || reply.took > std::chrono::milliseconds(900)) ++failures;
+        if (reply.ok() && reply.took < std::chrono::milliseconds(900)) continue;
+        ++failures;
+        const std::lock_guard lock(mutex);
+        failed.push_back(fmt::format("client {} at connection {} after {} ms: {} {}", who,
+                                     connections.load(), reply.took.count(), reply.server,
+                                     strerror(reply.error)));
       }
     });
   };
@@ -673,7 +684,7 @@ TEST_P(Traffic, NothingFailsWhileEndpointsChange) {
   stop = true;
   for (std::thread& client : clients)
     client.join();
-  EXPECT_EQ(failures, 0);
+  EXPECT_EQ(failures, 0) << fmt::format("{}", fmt::join(failed, "\n"));
   EXPECT_GT(connections, 200);
   EXPECT_GT(changes, 100);
   RecordProperty("connections", connections);
@@ -775,6 +786,9 @@ TEST_P(Traffic, HandoverFromAndToIptablesLosesNothing) {
   std::atomic<int> connections{0};
   std::atomic<int> failures{0};
   std::vector<std::thread> clients;
+  std::mutex mutex;
+  std::vector<std::string> failed;
+  std::atomic<const char*> stage{"iptables alone"};
   for (const Transport transport : kTransports) {
     clients.emplace_back([&, transport] {
       while (!stop) {
@@ -782,7 +796,12 @@ TEST_P(Traffic, HandoverFromAndToIptablesLosesNothing) {
              {FromPod(Vip(21), 80, Over(transport)), FromOutside(NodeIp(), 30220, Over(transport)),
               FromNode(Vip(21), 80, Over(transport))}) {
           ++connections;
-          if (!reply.ok() || reply.took > std::chrono::milliseconds(900)) ++failures;
+          if (reply.ok() && reply.took < std::chrono::milliseconds(900)) continue;
+          ++failures;
+          const std::lock_guard lock(mutex);
+          failed.push_back(fmt::format("{} at connection {} after {} ms: {} {}", stage.load(),
+                                       connections.load(), reply.took.count(), reply.server,
+                                       strerror(reply.error)));
         }
       }
     });
@@ -795,27 +814,34 @@ TEST_P(Traffic, HandoverFromAndToIptablesLosesNothing) {
   for (int round = 0; round < 2; ++round) {
     settle();
     open();
+    stage = "both";
     OnNode([&] {
       ExpectOk(dataplane_->FullSync(model_));
       ExpectOk(dataplane_->Verify(model_));
     });
     settle();
+    stage = "iptables drained";
     OnNode([&] { iptables->Drain(model_); });
     settle();
+    stage = "iptables removed";
     OnNode([&] { ExpectOk(iptables->Remove()); });
     settle();
     open();
+    stage = "both again";
     OnNode([&] { ExpectOk(iptables->FullSync(model_)); });
     settle();
+    stage = "nftables drained";
     OnNode([&] { EXPECT_GE(dataplane_->Drain(model_).connections, 2U); });
     settle();
+    stage = "nftables removed";
     OnNode([&] { ExpectOk(dataplane_->Remove()); });
   }
   settle();
   stop = true;
   for (std::thread& client : clients)
     client.join();
-  EXPECT_EQ(failures, 0) << "of " << connections;
+  EXPECT_EQ(failures, 0) << "of " << connections << "\n"
+                         << fmt::format("{}", fmt::join(failed, "\n"));
   for (const auto& stream : streams)
     EXPECT_TRUE(stream->Echo());
 }

@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <cerrno>
 #include <cstring>
+#include <linux/membarrier.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <netinet/in.h>
+#include <sys/syscall.h>
 
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include "node-agent/netlink/conntrack.h"
 #include "node-agent/nftables/kernel_support.h"
@@ -29,6 +33,17 @@ std::string_view View(const std::array<uint8_t, 12>& key) {
 bool IsEntrance(SetId set) {
   return set == SetId::kServices || set == SetId::kNodePorts || set == SetId::kRefused ||
          set == SetId::kRefusedPorts;
+}
+
+// Until every packet that was in our rules when this was called has left them. A packet that the
+// node itself sends can be preempted between two look-ups for as long as any thread. The kernel
+// answers this command after an RCU grace period (kernel/sched/membarrier.c), within which all of
+// netfilter's hooks run. Takes some milliseconds; by then what is new is in force.
+void WaitForPacketsUnderWay() {
+  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) {
+    // A sandbox may forbid it. Then a packet under way may be lost, once.
+    spdlog::debug("membarrier: {}", std::strerror(errno));
+  }
 }
 
 std::string Describe(const Element& element) {
@@ -390,6 +405,7 @@ void NftablesFamily::CompareElements(const Desired& desired, SetId id, Plan& pla
 bool NftablesFamily::Commit(Plan& plan, SyncResult& result) {
   for (Transaction* transaction : {&plan.first, &plan.second}) {
     if (transaction->empty()) continue;
+    if (transaction == &plan.second) WaitForPacketsUnderWay();
     const uint64_t objects = transaction->objects();
     const std::vector<Refusal> refusals = Kernel().Commit(*transaction);
     for (const Refusal& refusal : refusals) {

@@ -183,7 +183,12 @@ net::IpAddress DualStackNetwork::PodIp(int k, net::Family family) {
 
 DualStackNetwork::DualStackNetwork(int pods) {
   const std::vector<SocketAddress> everywhere{SocketAddress::Of("::", 8080)};
+  // The links' own addresses would wait a second for duplicates, and neighbours be unknown till
+  // then.
+  const auto no_waiting = [] { WriteSysctl("net.ipv6.conf.default.accept_dad", "0"); };
+  outside_.Run(no_waiting);
   node_.Run([&] {
+    no_waiting();
     // `v4`, `v6`: the network, without the host's number.
     const auto wire = [](const std::string& link, const NetNamespace& peer, const std::string& v4,
                          const std::string& v6) {
@@ -205,6 +210,7 @@ DualStackNetwork::DualStackNetwork(int pods) {
     wire("outside", outside_, "192.168.77.", "fd00:77::");
     for (int k = 0; k < pods; ++k) {
       pods_.push_back(std::make_unique<NetNamespace>());
+      pods_.back()->Run(no_waiting);
       wire(fmt::format("pod{}", k), *pods_.back(), fmt::format("10.244.{}.", k),
            fmt::format("fd00:244:{:x}::", k));
       servers_.push_back(
