@@ -90,7 +90,7 @@ std::vector<Refusal> Connection::Run(Transaction& transaction, bool commit) {
       Refusal& refusal = refusals.emplace_back();
       refusal.object = transaction.LabelOf(index);
       refusal.error = -error->error;
-      refusal.message = std::strerror(-error->error);
+      refusal.message = std::generic_category().message(-error->error);
       if ((header->nlmsg_flags & NLM_F_ACK_TLVS) != 0) {
         for (const nlattr* attribute : netlink::Attributes(header, sizeof(nlmsgerr))) {
           if (mnl_attr_get_type(attribute) != NLMSGERR_ATTR_MSG) continue;

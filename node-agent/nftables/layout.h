@@ -6,7 +6,8 @@
 //   protocol and port in map `node-ports`; the value names the traffic class, and map `classes` has
 //   the chain that carries it out: masquerade, source ranges, affinity, the choice among N
 //   backends.
-// The backends themselves are in map `endpoints` by (Service, number below N). So a Service is
+// Services without endpoints are in `refused` and `refused-ports`, for chains of type filter that
+// come after. The backends are in map `endpoints` by (Service, number below N). So a Service is
 // nothing but elements of maps: to change it needs no rule and no chain, and the kernel, which
 // checks the whole table for loops whenever a rule or a verdict comes in, has nothing to check.
 #pragma once

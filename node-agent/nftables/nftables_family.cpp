@@ -42,8 +42,14 @@ bool IsEntrance(SetId set) {
 void WaitForPacketsUnderWay() {
   if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) {
     // A sandbox may forbid it. Then a packet under way may be lost, once.
-    spdlog::debug("membarrier: {}", std::strerror(errno));
+    spdlog::debug("membarrier: {}", std::generic_category().message(errno));
   }
+}
+
+template <typename Object>
+bool HasName(const std::vector<Object>& objects, std::string_view name) {
+  return std::any_of(objects.begin(), objects.end(),
+                     [name](const Object& object) { return object.name == name; });
 }
 
 std::string Describe(const Element& element) {
@@ -257,14 +263,12 @@ void NftablesFamily::Compare(const Desired& desired, const KernelTable& kernel, 
   }
   // Last, when no chain and no element names them any more.
   for (const auto& [name, chain] : kernel.chains) {
-    const auto same_name = [&](const Chain& wanted) { return wanted.name == name; };
-    if (std::any_of(desired.chains.begin(), desired.chains.end(), same_name)) continue;
+    if (HasName(desired.chains, name)) continue;
     plan.Note("chain " + name, "belongs to nothing");
     plan.second.DeleteChain(name);
   }
   for (const auto& [name, set] : kernel.sets) {
-    const auto same_name = [&](const SetDefinition& wanted) { return wanted.name == name; };
-    if (std::any_of(SetsOf(family()).begin(), SetsOf(family()).end(), same_name)) continue;
+    if (HasName(SetsOf(family()), name)) continue;
     plan.Note("set " + name, "belongs to nothing");
     plan.second.DeleteSet(name);
   }
@@ -293,8 +297,7 @@ void NftablesFamily::CompareChains(const Desired& desired, const KernelTable& ke
   }
   // Emptied before any is deleted: they may name one another.
   for (const auto& [name, chain] : kernel.chains) {
-    const auto same_name = [&](const Chain& wanted) { return wanted.name == name; };
-    if (std::any_of(desired.chains.begin(), desired.chains.end(), same_name)) continue;
+    if (HasName(desired.chains, name)) continue;
     plan.second.FlushChain(name);
   }
 }
@@ -343,6 +346,8 @@ void NftablesFamily::CompareClasses(const Desired& desired, SetId map, Plan& pla
 void NftablesFamily::CompareElements(const Desired& desired, SetId id, Plan& plan) {
   const SetDefinition& set = Set(id);
   const auto [begin, end] = desired.Range(id);
+  const auto first = desired.elements.begin() + static_cast<ptrdiff_t>(begin);
+  const auto last = desired.elements.begin() + static_cast<ptrdiff_t>(end);
   enum State : uint8_t { kMissing, kSame, kOther };
   std::vector<uint8_t> states(end - begin);
   std::vector<Element> surplus;
@@ -366,8 +371,6 @@ void NftablesFamily::CompareElements(const Desired& desired, SetId id, Plan& pla
         }
         std::memcpy(element.key.data(), raw.key.data(), raw.key.size());
         std::memcpy(element.data.data(), raw.data.data(), raw.data.size());
-        const auto first = desired.elements.begin() + static_cast<ptrdiff_t>(begin);
-        const auto last = desired.elements.begin() + static_cast<ptrdiff_t>(end);
         const auto found = std::lower_bound(first, last, element);
         if (found == last || !SameKey(*found, element)) {
           surplus.push_back(element);
@@ -386,8 +389,6 @@ void NftablesFamily::CompareElements(const Desired& desired, SetId id, Plan& pla
   }
   plan.checked += seen;
   for (const Element& element : surplus) {
-    const auto first = desired.elements.begin() + static_cast<ptrdiff_t>(begin);
-    const auto last = desired.elements.begin() + static_cast<ptrdiff_t>(end);
     const auto found = std::lower_bound(first, last, element);
     const bool replaced = found != last && SameKey(*found, element);
     if (!replaced) plan.Note(fmt::format("an element of set {}", set.name), "belongs to nothing");

@@ -262,7 +262,7 @@ RuleBuilder& RuleBuilder::CtStatus(uint32_t bits) {
 }
 
 RuleBuilder& RuleBuilder::SourceIsDestination() {
-  const size_t size = address_words() * 4;
+  const size_t size = size_t{address_words()} * 4;
   LoadSource(0).LoadDestination(4);
   Expression(out_, "bitwise")
       .Register(NFTA_BITWISE_SREG, 0)
