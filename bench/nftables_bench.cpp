@@ -76,6 +76,7 @@ struct Options {
   bool v6 = false;
   bool affinity = false;
   bool old_kernel = false;
+  bool resize = false;
 };
 
 void Measure(const Options& options) {
@@ -108,6 +109,8 @@ void Measure(const Options& options) {
         MakeEntry(service, options.endpoints, options.v6, options.affinity));
     ServicePortEntry other = MakeEntry(1000000 + static_cast<uint32_t>(i), 1, options.v6, false);
     after->internal.backends.back() = other.internal.backends[0];
+    // Or it goes, in each second change.
+    if (options.resize && i % 2 == 1) after->internal.backends.pop_back();
     std::sort(after->internal.backends.begin(), after->internal.backends.end());
     EntryPtr& place = model.entries[after->id];
     ModelDelta delta;
@@ -155,6 +158,7 @@ int main(int argc, char** argv) {
   app.add_flag("--ipv6", options.v6, "IPv6 instead of IPv4");
   app.add_flag("--affinity", options.affinity, "Every Service has session affinity");
   app.add_flag("--old-kernel", options.old_kernel, "As on a kernel before 6.13");
+  app.add_flag("--resize", options.resize, "Each second change takes an endpoint away");
   CLI11_PARSE(app, argc, argv);
   try {
     Measure(options);
