@@ -3,8 +3,12 @@
 #include <charconv>
 #include <sys/utsname.h>
 
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
+#include "node-agent/nftables/nftables_dataplane.h"
 #include "node-agent/preflight/module_loader.h"
 
 namespace pointsman::agent {
@@ -45,7 +49,9 @@ IptablesTool& KernelEnvironment::Tool() {
 }
 
 std::string KernelEnvironment::ServeIpv6() {
-  if (tool_v6_ != nullptr) return "";
+  if (ipv6_) return "";
+  if (access("/proc/net/if_inet6", F_OK) != 0) return "IPv6 is off in this kernel";
+  ipv6_ = true;
   try {
     // Legacy tables that nobody has used yet are in modules.
     utsname names{};
@@ -58,14 +64,20 @@ std::string KernelEnvironment::ServeIpv6() {
     auto tool = std::make_unique<IptablesTool>(net::Family::kIPv6);
     tool->Save("nat");
     tool_v6_ = std::move(tool);
-    return "";
   } catch (const std::exception& error) {
-    return error.what();
+    spdlog::warn("only mode nftables can serve IPv6 Services on this node: {}", error.what());
   }
+  return "";
+}
+
+std::vector<net::Family> KernelEnvironment::Families() const {
+  std::vector<net::Family> families{net::Family::kIPv4};
+  if (ipv6_) families.push_back(net::Family::kIPv6);
+  return families;
 }
 
 bool KernelEnvironment::Supports(kube::Mode mode) const {
-  return mode == kube::Mode::kIptables || mode == kube::Mode::kIpvs;
+  return mode != kube::Mode::kUserspace;
 }
 
 std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
@@ -77,8 +89,9 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
       return std::make_unique<IptablesDataplane>(settings, Tool());
     case kube::Mode::kIpvs:
       return std::make_unique<IpvsDataplane>(settings, Tool(), tool_v6_.get());
-    case kube::Mode::kUserspace:
     case kube::Mode::kNftables:
+      return std::make_unique<NftablesDataplane>(settings, Families());
+    case kube::Mode::kUserspace:
       break;
   }
   throw std::logic_error(fmt::format("there is no {} dataplane", kube::ToString(mode)));
@@ -115,6 +128,13 @@ SyncResult KernelEnvironment::ForEachBase(const kube::ProxySettings& settings,
       sum.kernel_writes += part.kernel_writes;
       sum.repaired += part.repaired;
     } catch (const std::exception& error) {
+      // Mode nftables has masquerade rules of its own and runs on nodes without iptables. Were
+      // another mode to run instead, its own writing would say what is missing.
+      if (settings.mode == kube::Mode::kNftables) {
+        spdlog::debug("no shared masquerade rules, which mode nftables does not need: {}",
+                      error.what());
+        continue;
+      }
       sum.problems.push_back(
           {fmt::format("the shared masquerade rules ({})", net::ToString(family)), error.what()});
     }

@@ -30,15 +30,16 @@ class KernelEnvironment final : public ModeEnvironment {
   SyncResult EnsureBase(const kube::ProxySettings& settings) override;
   SyncResult RemoveBase(const kube::ProxySettings& settings) override;
   std::vector<std::string> PassingProbes(const ServiceModel& model) override;
-  // From the next dataplane on IPv6 Services are served too. Returns "" or why this kernel cannot.
+  // From the next dataplane on IPv6 Services are served too. Returns "" or why this kernel cannot;
+  // what only some modes cannot is in the log.
   std::string ServeIpv6();
-  bool serves_ipv6() const { return tool_v6_ != nullptr; }
   // The API server's address, if it is known as one and not by name.
   std::optional<net::IpAddress> ApiServerAddress() const;
   std::chrono::steady_clock::time_point Now() override { return std::chrono::steady_clock::now(); }
 
  private:
   IptablesTool& Tool();
+  std::vector<net::Family> Families() const;
   // Calls `call` with the base rules of each family, and adds up.
   SyncResult ForEachBase(const kube::ProxySettings& settings,
                          const std::function<SyncResult(BaseRules&)>& call);
@@ -47,7 +48,8 @@ class KernelEnvironment final : public ModeEnvironment {
   std::optional<Probe> api_server_;
   // Made on first use: a preflight tells better than a constructor that iptables is missing.
   std::unique_ptr<IptablesTool> tool_;
-  std::unique_ptr<IptablesTool> tool_v6_;  // null: IPv6 is not served
+  std::unique_ptr<IptablesTool> tool_v6_;  // null: the modes that use iptables serve no IPv6
+  bool ipv6_ = false;
 };
 
 }  // namespace pointsman::agent

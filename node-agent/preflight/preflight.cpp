@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include "node-agent/nftables/kernel_support.h"
 #include "node-agent/preflight/kernel_probes.h"
 #include "node-agent/preflight/module_loader.h"
 #include "node-agent/preflight/required_modules.h"
@@ -196,6 +197,17 @@ PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& setting
       result.warnings.push_back(
           fmt::format("module {} (modules.extra) {}", module,
                       outcome.problem.empty() ? "not found" : outcome.problem));
+    }
+  }
+  // Not before its modules are there: to ask would load them.
+  const bool loaded =
+      std::none_of(result.modules.begin(), result.modules.end(),
+                   [](const kube::ModuleStatus& module) { return module.state == "Loadable"; });
+  if (mode == kube::Mode::kNftables && result.reason.empty() && loaded) {
+    for (const std::string& refused : nft::MissingFeatures(net::Family::kIPv4)) {
+      result.reason = "FeatureMissing";
+      problems.push_back(
+          fmt::format("kernel {}'s nf_tables refuses {}", result.kernel_release, refused));
     }
   }
   result.passed = result.reason.empty();

@@ -67,6 +67,19 @@ TEST_F(PreflightTest, IptablesPasses) {
               Each(Field(&kube::ModuleStatus::state, AnyOf("Builtin", "Loaded", "LoadedNow"))));
 }
 
+TEST_F(PreflightTest, NftablesPassesWhereItsRulesAreAccepted) {
+  if (!KernelHasFacility("nft_chain_nat")) {
+    // User-Mode Linux' kernel: it says so, and the node falls back.
+    PreflightResult result = RunPreflight(Mode::kNftables, {}, true);
+    EXPECT_FALSE(result.passed);
+    EXPECT_EQ(result.reason, "ModuleMissing");
+    EXPECT_THAT(result.message, HasSubstr("nft_chain_nat"));
+    return;
+  }
+  PreflightResult result = RunPreflight(Mode::kNftables, {}, true);
+  EXPECT_TRUE(result.passed) << result.message;
+}
+
 TEST_F(PreflightTest, ExtraModulesOnlyWarn) {
   kube::ProxySettings settings;
   settings.modules.extra = {"no_such_module"};

@@ -17,7 +17,7 @@ KernelVersion ParseKernelVersion(std::string_view release) {
 KernelVersion OldestKernel(Mode mode) {
   switch (mode) {
     case Mode::kNftables:
-      return {5, 13};
+      return {5, 10};
     case Mode::kIpvs:
     case Mode::kIptables:
     case Mode::kUserspace:

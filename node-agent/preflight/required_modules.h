@@ -20,7 +20,8 @@ struct KernelVersion {
 // "6.1.0-18-amd64" → 6.1. Unreadable: 0.0.
 KernelVersion ParseKernelVersion(std::string_view release);
 
-// The oldest kernel the mode runs on; nftables: 5.13, as kube-proxy.
+// The oldest kernel the mode runs on; nftables: 5.10 (nftables/kernel_support.h says for what), and
+// what its rules use is tried too.
 KernelVersion OldestKernel(kube::Mode mode);
 
 // Beside the tables themselves (LegacyTableModules or NftTableModules), in the order to load them.

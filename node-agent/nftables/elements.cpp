@@ -1,0 +1,259 @@
+#include "node-agent/nftables/elements.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cstring>
+#include <netinet/in.h>
+
+#include "node-agent/iptables/chain_names.h"
+
+namespace pointsman::agent::nft {
+namespace {
+
+// Parts of a concatenation, each padded to whole registers.
+class Parts {
+ public:
+  explicit Parts(std::span<uint8_t> to) : to_(to) {}
+  Parts& Number(uint32_t value) { return Bytes(&value, sizeof value); }  // as numgen and meta do
+  Parts& Address(const net::IpAddress& ip) { return Bytes(ip.data(), ip.size()); }
+  Parts& Port(uint16_t port) {
+    const uint16_t big = htons(port);
+    return Bytes(&big, sizeof big);
+  }
+  Parts& Protocol(kube::Protocol protocol) {
+    if (protocol == kube::Protocol::kUdp) return Protocol(IPPROTO_UDP);
+    return Protocol(protocol == kube::Protocol::kSctp ? IPPROTO_SCTP : IPPROTO_TCP);
+  }
+  Parts& Protocol(int number) {
+    const auto byte = static_cast<uint8_t>(number);
+    return Bytes(&byte, 1);
+  }
+  Parts& Owner(uint64_t owner) {
+    return Number(static_cast<uint32_t>(owner >> 32)).Number(static_cast<uint32_t>(owner));
+  }
+  Parts& Class(const TrafficClass& c) {
+    return Number(c.policy).Number(c.backends).Number(c.affinity);
+  }
+
+ private:
+  Parts& Bytes(const void* data, size_t size) {
+    std::memcpy(to_.data() + at_, data, size);
+    at_ += (size + 3) / 4 * 4;
+    return *this;
+  }
+  std::span<uint8_t> to_;
+  size_t at_ = 0;
+};
+
+// The kinds of traffic to one Service port that may have backends of their own.
+enum class Kind : uint64_t { kInternal, kExternal, kFromNode };
+
+class Renderer {
+ public:
+  Renderer(const ServicePortEntry& entry, const NodeNetwork& node, std::vector<Element>& to)
+      : entry_(entry), node_(node), to_(to), hash_(ServiceHash(entry.id)) {}
+
+  void Render() {
+    Backends(Kind::kInternal, entry_.internal);
+    const TrafficClass internal = Choice(TrafficClass::kMasqueradeAsk, entry_.internal);
+    Service(entry_.cluster_ip, Owner(Kind::kInternal), internal);
+    if (entry_.node_port == 0 && entry_.external_ips.empty() && entry_.load_balancer_ips.empty()) {
+      return;
+    }
+    // Traffic with the same backends shares them, and with them the clients' affinity.
+    const Kind external =
+        entry_.external.backends == entry_.internal.backends ? Kind::kInternal : Kind::kExternal;
+    if (external == Kind::kExternal) Backends(external, entry_.external);
+    const bool shortcut = entry_.external_local && !entry_.external_from_node.backends.empty();
+    const Kind here = shortcut ? FromNodeKind(external) : external;
+    TrafficClass outside =
+        Choice(entry_.external_local ? 0U : uint32_t{TrafficClass::kMasquerade}, entry_.external);
+    if (shortcut) outside.policy |= TrafficClass::kShortcut;
+    // Each way in has a class of its own, and so has what it leads to for this node and its pods.
+    const auto way_in = [&](const TrafficClass& way) {
+      if (shortcut) FromNode(external, way, here);
+    };
+    for (const net::IpAddress& ip : entry_.external_ips)
+      Service(ip, Owner(external), outside);
+    if (entry_.node_port != 0) {
+      TrafficClass by_port = outside;
+      by_port.policy |= TrafficClass::kByNodePort;
+      Element& element = Add(SetId::kNodePorts);
+      Parts(element.key).Protocol(entry_.id.protocol).Port(entry_.node_port);
+      Parts(element.data).Owner(Owner(external)).Class(by_port);
+      if ((by_port.policy & TrafficClass::kReject) != 0) {
+        Parts(Add(SetId::kRefusedPorts).key).Protocol(entry_.id.protocol).Port(entry_.node_port);
+      }
+      way_in(by_port);
+    }
+    TrafficClass balanced = outside;
+    // Without any backend everyone is refused, as by kube-proxy.
+    if (!entry_.load_balancer_ips.empty() &&
+        (!entry_.source_ranges.empty() || entry_.source_ranges_deny_all) &&
+        (!entry_.external.backends.empty() || shortcut)) {
+      balanced.policy |= TrafficClass::kSourceRanges;
+      SourceRanges(Owner(external));
+    }
+    for (const net::IpAddress& ip : entry_.load_balancer_ips)
+      Service(ip, Owner(external), balanced);
+    if (!entry_.external_ips.empty()) way_in(outside);
+    if (!entry_.load_balancer_ips.empty() && (entry_.external_ips.empty() || balanced != outside))
+      way_in(balanced);
+  }
+
+ private:
+  // 60 bits of hash and 4 of kind.
+  uint64_t Owner(Kind kind) const { return hash_ << 4 | static_cast<uint64_t>(kind); }
+
+  Element& Add(SetId set) {
+    Element& element = to_.emplace_back();
+    element.set = set;
+    element.entry = &entry_;
+    return element;
+  }
+
+  TrafficClass Choice(uint32_t masquerade, const BackendChoice& choice) const {
+    if (choice.backends.empty()) {
+      return {.policy = choice.when_empty == BackendChoice::WhenEmpty::kDrop
+                            ? TrafficClass::kDrop
+                            : TrafficClass::kReject};
+    }
+    return {.policy = masquerade,
+            .backends = static_cast<uint32_t>(choice.backends.size()),
+            .affinity = static_cast<uint32_t>(
+                std::clamp<int64_t>(entry_.affinity_timeout.count(), 0, UINT32_MAX / 1000))};
+  }
+
+  void Service(const net::IpAddress& ip, uint64_t owner, const TrafficClass& traffic_class) {
+    Element& element = Add(SetId::kServices);
+    Parts(element.key).Address(ip).Protocol(entry_.id.protocol).Port(entry_.port);
+    Parts(element.data).Owner(owner).Class(traffic_class);
+    if ((traffic_class.policy & TrafficClass::kReject) == 0) return;
+    Parts(Add(SetId::kRefused).key).Address(ip).Protocol(entry_.id.protocol).Port(entry_.port);
+  }
+
+  Kind FromNodeKind(Kind external) {
+    if (entry_.external_from_node.backends == entry_.internal.backends) return Kind::kInternal;
+    if (entry_.external_from_node.backends == entry_.external.backends) return external;
+    Backends(Kind::kFromNode, entry_.external_from_node);
+    return Kind::kFromNode;
+  }
+
+  void FromNode(Kind external, const TrafficClass& way, Kind here) {
+    TrafficClass local = Choice(0, entry_.external_from_node);
+    local.policy |= TrafficClass::kByFromNode | (way.policy & TrafficClass::kByNodePort);
+    Element& element = Add(SetId::kFromNode);
+    Parts(element.key).Owner(Owner(external)).Number(way.policy);
+    Parts(element.data).Owner(Owner(here)).Class(local);
+  }
+
+  void Backends(Kind kind, const BackendChoice& choice) {
+    uint32_t number = 0;
+    for (const Backend& backend : choice.backends) {
+      Element& element = Add(SetId::kEndpoints);
+      Parts(element.key).Owner(Owner(kind)).Number(number++);
+      Parts(element.data).Address(backend.ip).Port(backend.port);
+      if (entry_.affinity_timeout.count() > 0) {
+        Parts(Add(SetId::kAffinityEndpoints).key)
+            .Owner(Owner(kind))
+            .Address(backend.ip)
+            .Port(backend.port);
+      }
+    }
+  }
+
+  void SourceRanges(uint64_t owner) {
+    bool node_allowed = false;
+    const auto range = [&](const net::IpAddress& first, const net::IpAddress& last) {
+      Element& element = Add(SetId::kSourceRanges);
+      Parts(element.key).Owner(owner).Address(first);
+      Parts(element.data).Owner(owner).Address(last);
+    };
+    for (const net::IpPrefix& prefix : entry_.source_ranges) {
+      uint8_t last[16] = {};
+      std::copy_n(prefix.address().data(), prefix.address().size(), last);
+      for (size_t bit = prefix.length(); bit < prefix.address().size() * 8; ++bit)
+        last[bit / 8] |= static_cast<uint8_t>(0x80U >> bit % 8);
+      range(prefix.address(), net::IpAddress::FromBytes(last, prefix.address().size()));
+      node_allowed = node_allowed ||
+                     std::any_of(node_.node_port_addresses.begin(), node_.node_port_addresses.end(),
+                                 [&](const net::IpAddress& ip) { return prefix.Contains(ip); });
+    }
+    if (!node_allowed) return;
+    // Where the load balancer's address is bound on the node, the node's own packets to it carry it
+    // as their source.
+    for (const net::IpAddress& ip : entry_.load_balancer_ips) {
+      const bool covered =
+          std::any_of(entry_.source_ranges.begin(), entry_.source_ranges.end(),
+                      [&](const net::IpPrefix& prefix) { return prefix.Contains(ip); });
+      if (!covered) range(ip, ip);
+    }
+  }
+
+  const ServicePortEntry& entry_;
+  const NodeNetwork& node_;
+  std::vector<Element>& to_;
+  const uint64_t hash_;
+};
+
+}  // namespace
+
+RawElement Element::Raw(const SetDefinition& definition) const {
+  const size_t data_size = definition.fields.empty() ? definition.data_size : definition.key_size;
+  return {{reinterpret_cast<const char*>(key.data()), definition.key_size},
+          {reinterpret_cast<const char*>(data.data()), data_size}};
+}
+
+void AppendElements(const ServicePortEntry& entry, const NodeNetwork& node,
+                    std::vector<Element>& to) {
+  Renderer(entry, node, to).Render();
+}
+
+void AppendNodeElements(const LayoutSettings& settings, const NodeNetwork& node,
+                        std::vector<Element>& to) {
+  if (settings.all_node_addresses) return;
+  for (const net::IpAddress& ip : node.node_port_addresses) {
+    if (ip.family() != settings.family || ip.IsLoopback()) continue;
+    Element& element = to.emplace_back();
+    element.set = SetId::kNodeAddresses;
+    Parts(element.key).Address(ip);
+  }
+}
+
+Element HairpinElement(const net::IpAddress& ip) {
+  Element element;
+  element.set = SetId::kHairpin;
+  Parts(element.key).Address(ip).Address(ip);
+  return element;
+}
+
+std::string FrontendKey(const net::IpAddress& ip, uint8_t protocol, uint16_t port) {
+  std::array<uint8_t, 24> key{};
+  Parts(key).Address(ip).Protocol(int{protocol}).Port(port);
+  return {reinterpret_cast<const char*>(key.data()), ip.size() + 8};
+}
+
+bool ClassOf(const Element& element, TrafficClass& traffic_class) {
+  if (element.set != SetId::kServices && element.set != SetId::kNodePorts &&
+      element.set != SetId::kFromNode) {
+    return false;
+  }
+  traffic_class = ClassFromKey(std::span(element.data).subspan(8, 12));
+  return true;
+}
+
+std::array<uint8_t, 12> ClassKey(const TrafficClass& traffic_class) {
+  std::array<uint8_t, 12> key{};
+  Parts(key).Class(traffic_class);
+  return key;
+}
+
+TrafficClass ClassFromKey(std::span<const uint8_t> key) {
+  TrafficClass traffic_class;
+  std::memcpy(&traffic_class.policy, key.data(), 4);
+  std::memcpy(&traffic_class.backends, key.data() + 4, 4);
+  std::memcpy(&traffic_class.affinity, key.data() + 8, 4);
+  return traffic_class;
+}
+
+}  // namespace pointsman::agent::nft

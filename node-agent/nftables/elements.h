@@ -1,0 +1,57 @@
+// One Service port as elements of our maps: pure functions.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "node-agent/model/service_model.h"
+#include "node-agent/nftables/layout.h"
+
+namespace pointsman::agent::nft {
+
+// Small and without allocations: there is one for each endpoint of the cluster.
+struct Element {
+  SetId set{};
+  std::array<uint8_t, 32> key{};
+  // The value in a map; the end of the interval in `source-ranges`.
+  std::array<uint8_t, 24> data{};
+  const ServicePortEntry* entry = nullptr;  // whose it is; not compared
+
+  RawElement Raw(const SetDefinition& definition) const;
+};
+
+inline bool SameKey(const Element& a, const Element& b) {
+  return a.set == b.set && a.key == b.key;
+}
+inline bool operator==(const Element& a, const Element& b) {
+  return SameKey(a, b) && a.data == b.data;
+}
+// By set, then key.
+inline bool operator<(const Element& a, const Element& b) {
+  return a.set != b.set ? a.set < b.set : a.key < b.key;
+}
+
+// Appends the elements of `entry`, in no order.
+void AppendElements(const ServicePortEntry& entry, const NodeNetwork& node,
+                    std::vector<Element>& to);
+// Those that belong to the node.
+void AppendNodeElements(const LayoutSettings& settings, const NodeNetwork& node,
+                        std::vector<Element>& to);
+// The element that makes packets from `ip` to itself come back through us.
+Element HairpinElement(const net::IpAddress& ip);
+
+// The key in `services` of an address and port; without the address, that in `node-ports`.
+// `protocol`: IPPROTO_…
+std::string FrontendKey(const net::IpAddress& ip, uint8_t protocol, uint16_t port);
+
+// The class that the value of an element of `services`, `node-ports` or `from-node` names; false:
+// elements of that set name none.
+bool ClassOf(const Element& element, TrafficClass& traffic_class);
+// A class as a key of `classes`.
+std::array<uint8_t, 12> ClassKey(const TrafficClass& traffic_class);
+TrafficClass ClassFromKey(std::span<const uint8_t> key);
+
+}  // namespace pointsman::agent::nft

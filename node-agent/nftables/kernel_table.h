@@ -1,0 +1,69 @@
+// Our table as it is in the kernel.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "node-agent/nftables/connection.h"
+#include "node-agent/nftables/objects.h"
+
+namespace pointsman::agent::nft {
+
+struct KernelRule {
+  std::string expressions;  // NFTA_RULE_EXPRESSIONS with its header
+  std::string comment;
+};
+
+struct KernelChain {
+  bool base = false;
+  std::string type;
+  uint32_t hook = 0;
+  int32_t priority = 0;
+  uint32_t policy = 0;
+  std::vector<KernelRule> rules;
+
+  bool HasHookOf(const Chain& chain) const;
+  bool HasRulesOf(const Chain& chain) const;  // same rules in the same order
+};
+
+struct KernelSet {
+  uint32_t flags = 0;
+  uint32_t key_size = 0;
+  uint32_t data_type = 0;
+  uint32_t data_size = 0;
+
+  bool Is(const SetDefinition& definition) const;
+};
+
+struct KernelTable {
+  bool present = false;
+  uint32_t flags = 0;  // NFT_TABLE_F_…
+  std::map<std::string, KernelSet, std::less<>> sets;
+  std::map<std::string, KernelChain, std::less<>> chains;
+};
+
+// Everything but elements. Throws std::system_error.
+KernelTable ReadTable(Connection& connection, net::Family family, std::string_view table);
+
+// Is it there? False also when this kernel has no nf_tables.
+bool HasTable(Connection& connection, net::Family family, std::string_view table);
+
+// What ReadElements gives. The views are valid during the call.
+struct KernelElement {
+  std::string_view key;   // empty: the element that matches everything else
+  std::string_view data;  // the value; the end of the interval; the chain that a verdict goes to
+  bool plain = true;      // no verdict but "go to", no time-out, no flags
+};
+
+// Each element of a set of our table. Calls `restart` when all given so far is to be forgotten.
+// Throws std::system_error.
+void ReadElements(Connection& connection, net::Family family, std::string_view table,
+                  std::string_view set, const std::function<void()>& restart,
+                  const std::function<void(const KernelElement&)>& each);
+
+}  // namespace pointsman::agent::nft

@@ -1,0 +1,88 @@
+#include "node-agent/nftables/nftables_dataplane.h"
+
+#include <algorithm>
+
+#include "node-agent/nftables/nftables_family.h"
+
+namespace pointsman::agent {
+namespace {
+
+using Families = std::vector<std::unique_ptr<nft::NftablesFamily>>;
+
+// What one family's table refuses is no reason to leave the other's alone.
+template <typename Call>
+void ForEach(const Families& families, SyncResult& sum, const Call& call) {
+  for (const auto& family : families) {
+    try {
+      SyncResult part = call(*family);
+      std::move(part.problems.begin(), part.problems.end(), std::back_inserter(sum.problems));
+      sum.kernel_writes += part.kernel_writes;
+      sum.repaired += part.repaired;
+    } catch (const std::runtime_error& error) {
+      sum.problems.push_back(
+          {fmt::format("nftables {}", net::ToString(family->family())), error.what()});
+    }
+  }
+}
+
+}  // namespace
+
+NftablesDataplane::NftablesDataplane(const kube::ProxySettings& settings,
+                                     const std::vector<net::Family>& families,
+                                     bool may_compare_addresses) {
+  for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
+    const bool served = std::find(families.begin(), families.end(), family) != families.end();
+    (served ? served_ : others_)
+        .push_back(std::make_unique<nft::NftablesFamily>(settings, family, may_compare_addresses));
+  }
+}
+
+NftablesDataplane::~NftablesDataplane() = default;
+
+SyncResult NftablesDataplane::FullSync(const ServiceModel& model) {
+  SyncResult sum;
+  ForEach(served_, sum, [&](nft::NftablesFamily& family) { return family.FullSync(model); });
+  ForEach(others_, sum, [](nft::NftablesFamily& family) { return family.Remove(); });
+  return sum;
+}
+
+SyncResult NftablesDataplane::Sync(const ServiceModel& model, const ModelDelta& delta) {
+  SyncResult sum;
+  ForEach(served_, sum, [&](nft::NftablesFamily& family) { return family.Sync(model, delta); });
+  return sum;
+}
+
+VerifyResult NftablesDataplane::Verify(const ServiceModel& model) {
+  VerifyResult sum;
+  for (const auto& family : served_) {
+    VerifyResult part = family->Verify(model);
+    std::move(part.differences.begin(), part.differences.end(),
+              std::back_inserter(sum.differences));
+    sum.difference_count += part.difference_count;
+    sum.objects_checked += part.objects_checked;
+  }
+  if (sum.differences.size() > 20) sum.differences.resize(20);
+  return sum;
+}
+
+DrainStatus NftablesDataplane::Drain(const ServiceModel& model) {
+  DrainStatus sum;
+  for (const auto& family : served_)
+    sum.connections += family->Drain(model).connections;
+  return sum;
+}
+
+SyncResult NftablesDataplane::Remove() {
+  SyncResult sum;
+  for (const Families* families : {&served_, &others_})
+    ForEach(*families, sum, [](nft::NftablesFamily& family) { return family.Remove(); });
+  return sum;
+}
+
+bool NftablesDataplane::Present() {
+  const auto present = [](const auto& family) { return family->Present(); };
+  return std::any_of(served_.begin(), served_.end(), present) ||
+         std::any_of(others_.begin(), others_.end(), present);
+}
+
+}  // namespace pointsman::agent

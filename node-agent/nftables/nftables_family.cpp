@@ -1,0 +1,674 @@
+#include "node-agent/nftables/nftables_family.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cerrno>
+#include <cstring>
+#include <linux/membarrier.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <netinet/in.h>
+#include <sys/syscall.h>
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "node-agent/netlink/conntrack.h"
+#include "node-agent/nftables/kernel_support.h"
+#include "node-agent/sysctl/sysctl.h"
+
+namespace pointsman::agent::nft {
+namespace {
+
+constexpr char kRouteLocalnet[] = "net.ipv4.conf.all.route_localnet";
+constexpr size_t kMaxDifferences = 20;
+// Somebody else may have changed our table between our look at it and our write.
+constexpr int kTries = 3;
+
+std::string_view View(const std::array<uint8_t, 12>& key) {
+  return {reinterpret_cast<const char*>(key.data()), key.size()};
+}
+
+// What a packet that is under way with the older rules may still look up is deleted only after the
+// newer ones are in force; what leads packets to them goes together with them.
+bool IsEntrance(SetId set) {
+  return set == SetId::kServices || set == SetId::kNodePorts || set == SetId::kRefused ||
+         set == SetId::kRefusedPorts;
+}
+
+// Until every packet that was in our rules when this was called has left them. A packet that the
+// node itself sends can be preempted between two look-ups for as long as any thread. The kernel
+// answers this command after an RCU grace period (kernel/sched/membarrier.c), within which all of
+// netfilter's hooks run. Takes some milliseconds; by then what is new is in force.
+void WaitForPacketsUnderWay() {
+  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) {
+    // A sandbox may forbid it. Then a packet under way may be lost, once.
+    spdlog::debug("membarrier: {}", std::generic_category().message(errno));
+  }
+}
+
+template <typename Object>
+bool HasName(const std::vector<Object>& objects, std::string_view name) {
+  return std::any_of(objects.begin(), objects.end(),
+                     [name](const Object& object) { return object.name == name; });
+}
+
+std::string Describe(const Element& element) {
+  return element.entry == nullptr ? std::string("the node") : element.entry->id.ToString();
+}
+
+std::string CommentOf(const Element& element) {
+  if (element.entry == nullptr || !IsEntrance(element.set)) return {};
+  const ServicePortId& id = element.entry->id;
+  return fmt::format("{}/{}{}{}", id.ns, id.name, id.port_name.empty() ? "" : ":", id.port_name);
+}
+
+// Adds `changes` to `uses` and returns what came into use and what went out of it.
+template <typename Uses>
+std::pair<std::vector<typename Uses::key_type>, std::vector<typename Uses::key_type>> Apply(
+    const Uses& changes, Uses& uses) {
+  std::pair<std::vector<typename Uses::key_type>, std::vector<typename Uses::key_type>> result;
+  for (const auto& [key, change] : changes) {
+    if (change == 0) continue;
+    const auto [place, fresh] = uses.try_emplace(key, 0);
+    place->second += change;
+    if (fresh) {
+      result.first.push_back(key);
+    } else if (place->second == 0) {
+      result.second.push_back(key);
+      uses.erase(place);
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+struct NftablesFamily::Desired {
+  std::vector<Chain> chains;      // in the order in which they can be made
+  std::vector<Element> elements;  // sorted, each key once
+  ClassUses classes;
+  AddressUses hairpin;
+  std::vector<SyncProblem> problems;  // what two Services claim
+
+  std::pair<size_t, size_t> Range(SetId set) const {
+    const auto less = [](const Element& element, SetId id) { return element.set < id; };
+    const auto more = [](SetId id, const Element& element) { return id < element.set; };
+    const auto begin = std::lower_bound(elements.begin(), elements.end(), set, less);
+    return {
+        static_cast<size_t>(begin - elements.begin()),
+        static_cast<size_t>(std::upper_bound(begin, elements.end(), set, more) - elements.begin())};
+  }
+};
+
+// What is to be written, in two transactions: the second takes away what nothing of the first leads
+// to any more. In one, a packet that had just read the older value of one map could miss what that
+// leads to in the next map.
+struct NftablesFamily::Plan {
+  explicit Plan(net::Family family) : first(family, kTable), second(family, kTable) {}
+  Transaction first;
+  Transaction second;
+  bool rewrite = false;  // the whole table, since what is there cannot be changed into ours
+  uint64_t differences = 0;
+  uint64_t checked = 0;
+  std::vector<SyncProblem> notes;
+
+  void Note(std::string object, std::string_view what) {
+    ++differences;
+    if (notes.size() < kMaxDifferences) notes.push_back({std::move(object), std::string(what)});
+  }
+};
+
+NftablesFamily::NftablesFamily(const kube::ProxySettings& settings, net::Family family,
+                               bool may_compare)
+    : layout_(settings, family, false), may_compare_(may_compare) {}
+
+Connection& NftablesFamily::Kernel() {
+  if (!connection_) {
+    connection_ = std::make_unique<Connection>();
+    layout_.compares_addresses = may_compare_ && ComparesAddresses(*connection_, family());
+  }
+  return *connection_;
+}
+
+void NftablesFamily::CountBackends(const ServicePortEntry& entry, AddressUses& uses,
+                                   int64_t by) const {
+  if (layout_.compares_addresses) return;
+  for (const BackendChoice* choice :
+       {&entry.internal, &entry.external, &entry.external_from_node}) {
+    for (const Backend& backend : choice->backends)
+      uses[backend.ip] += by;
+  }
+}
+
+NftablesFamily::Desired NftablesFamily::MakeDesired(const ServiceModel& model,
+                                                    bool owns_route_localnet) const {
+  Desired desired;
+  desired.elements.reserve(model.entries.size() + model.endpoint_count);
+  for (const auto& [id, entry] : model.entries) {
+    if (id.family != family()) continue;
+    AppendElements(*entry, model.node, desired.elements);
+    CountBackends(*entry, desired.hairpin, 1);
+  }
+  AppendNodeElements(layout_, model.node, desired.elements);
+  for (const auto& [ip, uses] : desired.hairpin)
+    desired.elements.push_back(HairpinElement(ip));
+
+  // Of two that claim an address, the same one wins each time.
+  std::sort(
+      desired.elements.begin(), desired.elements.end(), [](const Element& a, const Element& b) {
+        return SameKey(a, b) && a.entry != nullptr && b.entry != nullptr ? a.entry->id < b.entry->id
+                                                                         : a < b;
+      });
+  const auto duplicate = [&](const Element& a, const Element& b) {
+    if (!SameKey(a, b)) return false;
+    if (a.entry != b.entry) {
+      desired.problems.push_back(
+          {Describe(b), fmt::format("has an address or node port that is {}'s", Describe(a))});
+    }
+    return true;
+  };
+  desired.elements.erase(std::unique(desired.elements.begin(), desired.elements.end(), duplicate),
+                         desired.elements.end());
+  for (const Element& element : desired.elements) {
+    TrafficClass traffic_class;
+    if (ClassOf(element, traffic_class)) ++desired.classes[traffic_class];
+  }
+  desired.chains = StaticChains(layout_, model.node, owns_route_localnet);
+  for (const auto& [traffic_class, uses] : desired.classes)
+    desired.chains.push_back(ClassChain(layout_, traffic_class));
+  return desired;
+}
+
+void NftablesFamily::WriteChains(const std::vector<Chain>& chains, Transaction& transaction) const {
+  for (const Chain& chain : chains)
+    transaction.AddChain(chain);
+  for (const Chain& chain : chains) {
+    for (const Rule& rule : chain.rules)
+      transaction.AppendRule(chain.name, rule);
+  }
+}
+
+void NftablesFamily::AddElement(const Element& element, Transaction& transaction) const {
+  const SetDefinition& set = Set(element.set);
+  transaction.AddElement(set, element.Raw(set), CommentOf(element));
+}
+
+void NftablesFamily::AddClass(const TrafficClass& traffic_class, Transaction& transaction) const {
+  transaction.AddGoto(Set(ClassMap(traffic_class)), View(ClassKey(traffic_class)),
+                      ClassChainName(traffic_class));
+}
+
+void NftablesFamily::DeleteClass(const TrafficClass& traffic_class,
+                                 Transaction& transaction) const {
+  transaction.DeleteElement(Set(ClassMap(traffic_class)), {View(ClassKey(traffic_class)), {}});
+}
+
+void NftablesFamily::WriteAll(const Desired& desired, const KernelTable& kernel,
+                              Transaction& transaction) const {
+  if (kernel.present) transaction.DeleteTable();
+  transaction.AddTable();
+  for (const SetDefinition& set : SetsOf(family()))
+    transaction.AddSet(set);
+  WriteChains(desired.chains, transaction);
+  for (const auto& [traffic_class, uses] : desired.classes)
+    AddClass(traffic_class, transaction);
+  for (const Element& element : desired.elements)
+    AddElement(element, transaction);
+}
+
+void NftablesFamily::Compare(const Desired& desired, const KernelTable& kernel, Plan& plan) {
+  if (!kernel.present) {
+    plan.Note(fmt::format("table {}", kTable), "is missing");
+    plan.rewrite = true;
+    return;
+  }
+  if (kernel.flags != 0) {
+    plan.Note(fmt::format("table {}", kTable), "is dormant or has other flags");
+    plan.first.AddTable();
+  }
+  std::vector<bool> have(kSets);
+  for (size_t i = 0; i < kSets; ++i) {
+    const SetDefinition& set = SetsOf(family())[i];
+    const auto found = kernel.sets.find(set.name);
+    have[i] = found != kernel.sets.end();
+    if (!have[i]) {
+      plan.Note(fmt::format("set {}", set.name), "is missing");
+      plan.first.AddSet(set);
+    } else if (!found->second.Is(set)) {
+      plan.Note(fmt::format("set {}", set.name), "is of another kind");
+      plan.rewrite = true;
+    }
+  }
+  plan.checked += kernel.sets.size() + kernel.chains.size();
+  CompareChains(desired, kernel, plan);
+  if (plan.rewrite) return;
+  for (const SetId map : {SetId::kClasses, SetId::kClassesFromNode}) {
+    if (have[static_cast<size_t>(map)]) {
+      CompareClasses(desired, map, plan);
+      continue;
+    }
+    for (const auto& [traffic_class, uses] : desired.classes) {
+      if (ClassMap(traffic_class) == map) AddClass(traffic_class, plan.first);
+    }
+  }
+  for (size_t i = 0; i < kModelSets && !plan.rewrite; ++i) {
+    const auto set = static_cast<SetId>(i);
+    if (have[i]) {
+      CompareElements(desired, set, plan);
+      continue;
+    }
+    const auto [begin, end] = desired.Range(set);
+    for (size_t at = begin; at < end; ++at)
+      AddElement(desired.elements[at], plan.first);
+  }
+  // Last, when no chain and no element names them any more.
+  for (const auto& [name, chain] : kernel.chains) {
+    if (HasName(desired.chains, name)) continue;
+    plan.Note("chain " + name, "belongs to nothing");
+    plan.second.DeleteChain(name);
+  }
+  for (const auto& [name, set] : kernel.sets) {
+    if (HasName(SetsOf(family()), name)) continue;
+    plan.Note("set " + name, "belongs to nothing");
+    plan.second.DeleteSet(name);
+  }
+}
+
+void NftablesFamily::CompareChains(const Desired& desired, const KernelTable& kernel, Plan& plan) {
+  std::vector<const Chain*> changed;
+  for (const Chain& chain : desired.chains) {
+    const auto found = kernel.chains.find(chain.name);
+    if (found == kernel.chains.end()) {
+      plan.Note("chain " + chain.name, "is missing");
+      plan.first.AddChain(chain);
+      changed.push_back(&chain);
+    } else if (!found->second.HasHookOf(chain)) {
+      plan.Note("chain " + chain.name, "has another hook, priority or policy");
+      plan.rewrite = true;
+    } else if (!found->second.HasRulesOf(chain)) {
+      plan.Note("chain " + chain.name, "has other rules than were written");
+      plan.first.FlushChain(chain.name);
+      changed.push_back(&chain);
+    }
+  }
+  for (const Chain* chain : changed) {
+    for (const Rule& rule : chain->rules)
+      plan.first.AppendRule(chain->name, rule);
+  }
+  // Emptied before any is deleted: they may name one another.
+  for (const auto& [name, chain] : kernel.chains) {
+    if (HasName(desired.chains, name)) continue;
+    plan.second.FlushChain(name);
+  }
+}
+
+void NftablesFamily::CompareClasses(const Desired& desired, SetId map, Plan& plan) {
+  const SetDefinition& set = Set(map);
+  std::map<std::string, std::string> kernel;
+  bool strange = false;
+  ReadElements(
+      Kernel(), family(), kTable, set.name,
+      [&] {
+        kernel.clear();
+        strange = false;
+      },
+      [&](const KernelElement& element) {
+        if (element.key.size() != set.key_size) strange = true;
+        kernel.emplace(element.key, element.plain ? element.data : std::string_view());
+      });
+  if (strange) {
+    plan.Note(fmt::format("set {}", set.name), "has an element that matches everything");
+    plan.rewrite = true;
+    return;
+  }
+  plan.checked += kernel.size();
+  for (const auto& [traffic_class, uses] : desired.classes) {
+    if (ClassMap(traffic_class) != map) continue;
+    const auto found = kernel.find(std::string(View(ClassKey(traffic_class))));
+    if (found != kernel.end() && found->second == ClassChainName(traffic_class)) {
+      kernel.erase(found);
+      continue;
+    }
+    plan.Note(fmt::format("element {} of set {}", ClassChainName(traffic_class), set.name),
+              found == kernel.end() ? "is missing" : "leads elsewhere");
+    if (found != kernel.end()) {
+      DeleteClass(traffic_class, plan.first);
+      kernel.erase(found);
+    }
+    AddClass(traffic_class, plan.first);
+  }
+  for (const auto& [key, chain] : kernel) {
+    plan.Note(fmt::format("element {} of set {}", chain, set.name), "belongs to nothing");
+    plan.second.DeleteElement(set, {key, {}});
+  }
+}
+
+void NftablesFamily::CompareElements(const Desired& desired, SetId id, Plan& plan) {
+  const SetDefinition& set = Set(id);
+  const auto [begin, end] = desired.Range(id);
+  const auto first = desired.elements.begin() + static_cast<ptrdiff_t>(begin);
+  const auto last = desired.elements.begin() + static_cast<ptrdiff_t>(end);
+  enum State : uint8_t { kMissing, kSame, kOther };
+  std::vector<uint8_t> states(end - begin);
+  std::vector<Element> surplus;
+  uint64_t seen = 0;
+  bool strange = false;
+  ReadElements(
+      Kernel(), family(), kTable, set.name,
+      [&] {
+        std::fill(states.begin(), states.end(), kMissing);
+        surplus.clear();
+        seen = 0;
+        strange = false;
+      },
+      [&](const KernelElement& raw) {
+        ++seen;
+        Element element;
+        element.set = id;
+        if (raw.key.size() != set.key_size || raw.data.size() > element.data.size()) {
+          strange = true;
+          return;
+        }
+        std::memcpy(element.key.data(), raw.key.data(), raw.key.size());
+        std::memcpy(element.data.data(), raw.data.data(), raw.data.size());
+        const auto found = std::lower_bound(first, last, element);
+        if (found == last || !SameKey(*found, element)) {
+          surplus.push_back(element);
+        } else if (raw.plain && *found == element) {
+          states[static_cast<size_t>(found - first)] = kSame;
+        } else {
+          // With the value that the kernel has: an interval is deleted by both of its ends.
+          surplus.push_back(element);
+          states[static_cast<size_t>(found - first)] = kOther;
+        }
+      });
+  if (strange) {
+    plan.Note(fmt::format("set {}", set.name), "has an element that matches everything");
+    plan.rewrite = true;
+    return;
+  }
+  plan.checked += seen;
+  for (const Element& element : surplus) {
+    const auto found = std::lower_bound(first, last, element);
+    const bool replaced = found != last && SameKey(*found, element);
+    if (!replaced) plan.Note(fmt::format("an element of set {}", set.name), "belongs to nothing");
+    (replaced || IsEntrance(id) ? plan.first : plan.second).DeleteElement(set, element.Raw(set));
+  }
+  for (size_t i = 0; i < states.size(); ++i) {
+    if (states[i] == kSame) continue;
+    const Element& element = desired.elements[begin + i];
+    plan.Note(fmt::format("an element of set {} of {}", set.name, Describe(element)),
+              states[i] == kMissing ? "is missing" : "has another value");
+    AddElement(element, plan.first);
+  }
+}
+
+bool NftablesFamily::Commit(Plan& plan, SyncResult& result) {
+  for (Transaction* transaction : {&plan.first, &plan.second}) {
+    if (transaction->empty()) continue;
+    if (transaction == &plan.second) WaitForPacketsUnderWay();
+    const uint64_t objects = transaction->objects();
+    const std::vector<Refusal> refusals = Kernel().Commit(*transaction);
+    for (const Refusal& refusal : refusals) {
+      if (result.problems.size() >= kMaxDifferences) break;
+      result.problems.push_back(
+          {fmt::format("nftables {} {}", net::ToString(family()), refusal.object),
+           refusal.message});
+    }
+    if (!refusals.empty()) return false;
+    result.kernel_writes += objects;
+  }
+  return true;
+}
+
+bool NftablesFamily::OwnsRouteLocalnet(const KernelTable& kernel) const {
+  if (owns_route_localnet_) return true;
+  for (const auto& [name, chain] : kernel.chains) {
+    for (const KernelRule& rule : chain.rules) {
+      if (rule.comment == GuardComment(true)) return true;
+    }
+  }
+  return false;
+}
+
+void NftablesFamily::SwitchRouteLocalnetOff(SyncResult& result) {
+  owns_route_localnet_ = false;
+  const SysctlResult reset = WriteSysctl(kRouteLocalnet, "0");
+  if (!reset.ok()) result.problems.push_back({fmt::format("sysctl {}", reset.name), reset.error});
+}
+
+SyncResult NftablesFamily::FullSync(const ServiceModel& model) {
+  const bool had_synced = synced_;
+  synced_ = false;
+  Kernel();
+  const bool wants_localnet = WantsRouteLocalnet(layout_, model.node);
+  SyncResult result;
+  for (int attempt = 1;; ++attempt) {
+    result = {};
+    const KernelTable kernel = ReadTable(Kernel(), family(), kTable);
+    bool owns_localnet = OwnsRouteLocalnet(kernel);
+    if (wants_localnet && !owns_localnet) {
+      std::string error;
+      const std::optional<std::string> now = ReadSysctl(kRouteLocalnet, &error);
+      if (!now) result.problems.push_back({fmt::format("sysctl {}", kRouteLocalnet), error});
+      owns_localnet = now == "0";
+    } else if (!wants_localnet && owns_localnet) {
+      SwitchRouteLocalnetOff(result);  // before the guard goes
+      owns_localnet = false;
+    }
+    Desired desired = MakeDesired(model, owns_localnet);
+    Plan plan(family());
+    Compare(desired, kernel, plan);
+    Plan whole(family());
+    if (plan.rewrite) WriteAll(desired, kernel, whole.first);
+    if (!Commit(plan.rewrite ? whole : plan, result)) {
+      if (attempt < kTries) continue;
+      return result;
+    }
+    // In a process that has just started, what differs may be the cluster's change and not damage.
+    if (had_synced && !drained_) result.repaired = plan.differences;
+    result.problems.insert(result.problems.end(), desired.problems.begin(), desired.problems.end());
+    synced_ = desired.problems.empty();
+    owns_route_localnet_ = owns_localnet;
+    classes_ = std::move(desired.classes);
+    hairpin_ = std::move(desired.hairpin);
+    break;
+  }
+  if (wants_localnet) {
+    const SysctlResult set = WriteSysctl(kRouteLocalnet, "1");
+    if (!set.ok()) {
+      result.problems.push_back({fmt::format("sysctl {}", set.name), set.error});
+    } else if (set.changed) {
+      ++result.kernel_writes;
+    }
+  }
+  drained_ = false;
+  draining_.clear();
+  return result;
+}
+
+SyncResult NftablesFamily::Sync(const ServiceModel& model, const ModelDelta& delta) {
+  if (!synced_ || delta.node_changed) return FullSync(model);
+  synced_ = false;  // until all of it is in the kernel
+
+  std::vector<Element> before;
+  std::vector<Element> after;
+  AddressUses address_changes;
+  for (const EntryChange& change : delta.changes) {
+    const EntryPtr& any = change.before ? change.before : change.after;
+    if (!any || any->id.family != family()) continue;
+    if (change.before) {
+      AppendElements(*change.before, model.node, before);
+      CountBackends(*change.before, address_changes, -1);
+    }
+    if (change.after) {
+      AppendElements(*change.after, model.node, after);
+      CountBackends(*change.after, address_changes, 1);
+    }
+  }
+  std::sort(before.begin(), before.end());
+  std::sort(after.begin(), after.end());
+
+  ClassUses class_changes;
+  const auto count_classes = [&](const std::vector<Element>& elements, int by) {
+    for (const Element& element : elements) {
+      TrafficClass traffic_class;
+      if (ClassOf(element, traffic_class)) class_changes[traffic_class] += by;
+    }
+  };
+  count_classes(before, -1);
+  count_classes(after, 1);
+  const auto [new_classes, gone_classes] = Apply(class_changes, classes_);
+  const auto [new_addresses, gone_addresses] = Apply(address_changes, hairpin_);
+
+  Plan plan(family());
+  std::vector<Chain> new_chains;
+  for (const TrafficClass& traffic_class : new_classes)
+    new_chains.push_back(ClassChain(layout_, traffic_class));
+  WriteChains(new_chains, plan.first);
+  for (const TrafficClass& traffic_class : new_classes)
+    AddClass(traffic_class, plan.first);
+
+  std::vector<const Element*> add;
+  auto old = before.begin();
+  const auto drop_old = [&](bool replaced) {
+    const SetDefinition& set = Set(old->set);
+    (replaced || IsEntrance(old->set) ? plan.first : plan.second).DeleteElement(set, old->Raw(set));
+    ++old;
+  };
+  for (const Element& element : after) {
+    while (old != before.end() && *old < element)
+      drop_old(false);
+    if (old != before.end() && *old == element) {
+      ++old;
+      continue;
+    }
+    if (old != before.end() && SameKey(*old, element)) drop_old(true);
+    add.push_back(&element);
+  }
+  while (old != before.end())
+    drop_old(false);
+  for (const Element* element : add)
+    AddElement(*element, plan.first);
+  for (const net::IpAddress& ip : new_addresses)
+    AddElement(HairpinElement(ip), plan.first);
+  for (const net::IpAddress& ip : gone_addresses)
+    plan.second.DeleteElement(Set(SetId::kHairpin), HairpinElement(ip).Raw(Set(SetId::kHairpin)));
+  for (const TrafficClass& traffic_class : gone_classes)
+    DeleteClass(traffic_class, plan.second);
+  for (const TrafficClass& traffic_class : gone_classes)
+    plan.second.DeleteChain(ClassChainName(traffic_class));
+
+  SyncResult result;
+  if (!Commit(plan, result)) {
+    // Not what we left there: somebody else has been at it. Read it and repair.
+    spdlog::warn("{}: {}; the table is read again", result.problems[0].object,
+                 result.problems[0].message);
+    SyncResult full = FullSync(model);
+    full.kernel_writes += result.kernel_writes;
+    full.repaired = std::max<uint64_t>(full.repaired, 1);
+    return full;
+  }
+  synced_ = true;
+  return result;
+}
+
+VerifyResult NftablesFamily::Verify(const ServiceModel& model) {
+  const KernelTable kernel = ReadTable(Kernel(), family(), kTable);
+  const Desired desired = MakeDesired(model, OwnsRouteLocalnet(kernel));
+  Plan plan(family());
+  Compare(desired, kernel, plan);
+  VerifyResult result;
+  for (SyncProblem& note : plan.notes) {
+    result.differences.push_back(
+        {fmt::format("nftables {} {}", net::ToString(family()), note.object),
+         std::move(note.message)});
+  }
+  result.difference_count = plan.differences;
+  result.objects_checked = plan.checked;
+  return result;
+}
+
+DrainStatus NftablesFamily::Drain(const ServiceModel& model) {
+  const auto is_ours = [this](const netlink::ConntrackFlow& flow) {
+    // ipvs does not set this bit: its flows' reply direction is rewritten without NAT of conntrack
+    // (net/netfilter/ipvs/ip_vs_nfct.c).
+    return (flow.status & IPS_DST_NAT) != 0 && netlink::IsOpen(flow) &&
+           (!drained_ || draining_.contains(flow.id));
+  };
+  if (drained_) {
+    uint64_t connections = 0;
+    netlink::Conntrack().ForEach(family(), 0, [&](const netlink::ConntrackFlow& flow) {
+      if (is_ours(flow)) ++connections;
+    });
+    return {.connections = connections};
+  }
+
+  // The chains stay, and with them conntrack's hooks, without which established connections stall;
+  // so do the masquerade rules.
+  const KernelTable kernel = ReadTable(Kernel(), family(), kTable);
+  Transaction transaction(family(), kTable);
+  for (const std::string_view chain : {kPrerouting, kOutput, kRefusePrerouting, kRefuseOutput}) {
+    const auto found = kernel.chains.find(chain);
+    if (found != kernel.chains.end() && !found->second.rules.empty()) transaction.FlushChain(chain);
+  }
+  if (!transaction.empty()) {
+    const std::vector<Refusal> refusals = Kernel().Commit(transaction);
+    if (!refusals.empty()) {
+      throw std::system_error(
+          refusals[0].error, std::generic_category(),
+          fmt::format("drain nftables {} {}", net::ToString(family()), refusals[0].object));
+    }
+  }
+  // Which of the connections are to a Service is found by the keys of our own maps.
+  std::unordered_set<std::string> frontends;
+  std::vector<Element> elements;
+  for (const auto& [id, entry] : model.entries) {
+    if (id.family != family()) continue;
+    elements.clear();
+    AppendElements(*entry, model.node, elements);
+    for (const Element& element : elements) {
+      if (IsEntrance(element.set)) frontends.emplace(element.Raw(Set(element.set)).key);
+    }
+  }
+  draining_.clear();
+  netlink::Conntrack().ForEach(family(), 0, [&](const netlink::ConntrackFlow& flow) {
+    if (!is_ours(flow)) return;
+    const std::string by_address = FrontendKey(flow.original.destination, flow.original.protocol,
+                                               flow.original.destination_port);
+    const std::string by_port = by_address.substr(flow.original.destination.size());
+    if (frontends.contains(by_address) || frontends.contains(by_port)) draining_.insert(flow.id);
+  });
+  drained_ = true;
+  return {.connections = draining_.size()};
+}
+
+SyncResult NftablesFamily::Remove() {
+  synced_ = false;
+  drained_ = false;
+  draining_.clear();
+  classes_.clear();
+  hairpin_.clear();
+  SyncResult result;
+  if (!Present()) return result;
+  const KernelTable kernel = ReadTable(Kernel(), family(), kTable);
+  if (OwnsRouteLocalnet(kernel)) SwitchRouteLocalnetOff(result);  // before the guard goes
+  Plan plan(family());
+  plan.first.DeleteTable();
+  Commit(plan, result);
+  result.kernel_writes += kernel.chains.size() + kernel.sets.size();
+  return result;
+}
+
+bool NftablesFamily::Present() {
+  try {
+    // Without a look at what the kernel can do: it may not have nf_tables at all.
+    Connection connection;
+    return HasTable(connection, family(), kTable);
+  } catch (const std::system_error& error) {
+    if (error.code() == std::errc::protocol_not_supported) return false;  // nor netfilter's netlink
+    throw;
+  }
+}
+
+}  // namespace pointsman::agent::nft

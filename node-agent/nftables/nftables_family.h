@@ -1,0 +1,75 @@
+// nftables mode in one address family: table `ip pointsman` or `ip6 pointsman`.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "kube/pointsman/proxy_settings.h"
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/nftables/connection.h"
+#include "node-agent/nftables/elements.h"
+#include "node-agent/nftables/kernel_table.h"
+#include "node-agent/nftables/layout.h"
+
+namespace pointsman::agent::nft {
+
+// Same contract as Dataplane. Remembers how many elements name each traffic class, and nothing of
+// the Services: the elements of a changed one come from its states before and after.
+class NftablesFamily {
+ public:
+  // Does not talk to the kernel. Throws std::invalid_argument that names the field.
+  NftablesFamily(const kube::ProxySettings& settings, net::Family family, bool may_compare);
+
+  SyncResult FullSync(const ServiceModel& model);
+  SyncResult Sync(const ServiceModel& model, const ModelDelta& delta);
+  VerifyResult Verify(const ServiceModel& model);
+  DrainStatus Drain(const ServiceModel& model);
+  SyncResult Remove();
+  bool Present();
+
+  net::Family family() const { return layout_.family; }
+
+ private:
+  struct Desired;
+  struct Plan;
+  using ClassUses = std::map<TrafficClass, int64_t>;
+  using AddressUses = std::unordered_map<net::IpAddress, int64_t>;
+
+  Connection& Kernel();
+  const SetDefinition& Set(SetId id) const { return SetsOf(family())[static_cast<size_t>(id)]; }
+  Desired MakeDesired(const ServiceModel& model, bool owns_route_localnet) const;
+  void Compare(const Desired& desired, const KernelTable& kernel, Plan& plan);
+  void CompareChains(const Desired& desired, const KernelTable& kernel, Plan& plan);
+  void CompareClasses(const Desired& desired, SetId map, Plan& plan);
+  void CompareElements(const Desired& desired, SetId set, Plan& plan);
+  void WriteAll(const Desired& desired, const KernelTable& kernel, Transaction& transaction) const;
+  void WriteChains(const std::vector<Chain>& chains, Transaction& transaction) const;
+  void AddElement(const Element& element, Transaction& transaction) const;
+  void AddClass(const TrafficClass& traffic_class, Transaction& transaction) const;
+  void DeleteClass(const TrafficClass& traffic_class, Transaction& transaction) const;
+  // Both transactions; false and `problems`: refused.
+  bool Commit(Plan& plan, SyncResult& result);
+  void CountBackends(const ServicePortEntry& entry, AddressUses& uses, int64_t by) const;
+  bool OwnsRouteLocalnet(const KernelTable& kernel) const;
+  void SwitchRouteLocalnetOff(SyncResult& result);
+
+  LayoutSettings layout_;
+  const bool may_compare_;  // addresses, if the kernel can
+  std::unique_ptr<Connection> connection_;
+  ClassUses classes_;
+  AddressUses hairpin_;  // backends' addresses; only on kernels that cannot compare two
+  // We have switched it on. Beside the mark in the kernel, for the case that somebody deletes that.
+  bool owns_route_localnet_ = false;
+  bool synced_ = false;  // the kernel has what the model said
+  bool drained_ = false;
+  // Conntrack's ids of the connections that were there when the drain began: later ones are another
+  // mode's.
+  std::unordered_set<uint32_t> draining_;
+};
+
+}  // namespace pointsman::agent::nft

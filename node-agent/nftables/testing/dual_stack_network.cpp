@@ -1,0 +1,263 @@
+#include "node-agent/nftables/testing/dual_stack_network.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cerrno>
+#include <netinet/in.h>
+#include <sstream>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <system_error>
+#include <thread>
+
+#include <poll.h>
+#include <spdlog/fmt/fmt.h>
+#include <unistd.h>
+
+#include "node-agent/sysctl/sysctl.h"
+
+namespace pointsman::agent::testing {
+namespace {
+
+[[noreturn]] void ThrowErrno(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+struct SocketAddress {
+  sockaddr_storage storage{};
+  socklen_t size = sizeof storage;
+
+  sockaddr* raw() { return reinterpret_cast<sockaddr*>(&storage); }
+
+  static SocketAddress Of(const std::string& text, uint16_t port) {
+    const net::IpAddress ip = net::IpAddress::Parse(text).value();
+    SocketAddress address;
+    if (ip.is_v4()) {
+      auto* v4 = reinterpret_cast<sockaddr_in*>(&address.storage);
+      v4->sin_family = AF_INET;
+      v4->sin_port = htons(port);
+      std::memcpy(&v4->sin_addr, ip.data(), 4);
+      address.size = sizeof *v4;
+    } else {
+      auto* v6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
+      v6->sin6_family = AF_INET6;
+      v6->sin6_port = htons(port);
+      std::memcpy(&v6->sin6_addr, ip.data(), 16);
+      address.size = sizeof *v6;
+    }
+    return address;
+  }
+
+  // Without the "::ffff:" of IPv4 on a socket of both families.
+  std::string Text() const {
+    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&storage);
+    const auto* bytes = reinterpret_cast<const uint8_t*>(&v6->sin6_addr);
+    return IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)
+               ? net::IpAddress::FromBytes(bytes + 12, 4).ToString()
+               : net::IpAddress::FromBytes(bytes, 16).ToString();
+  }
+};
+
+int Dial(const std::string& address, uint16_t port, const Attempt& attempt, Reply& reply) {
+  SocketAddress to = SocketAddress::Of(address, port);
+  const bool udp = attempt.transport == Transport::kUdp;
+  const int fd = ::socket(to.storage.ss_family, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+  if (fd < 0) ThrowErrno("socket");
+  const timeval timeout{attempt.timeout.count() / 1000, attempt.timeout.count() % 1000 * 1000};
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+  if (attempt.source_port != 0 || !attempt.source.empty()) {
+    const int on = 1;
+    ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    std::string any = to.storage.ss_family == AF_INET ? "0.0.0.0" : "::";
+    if (!attempt.source.empty()) any = attempt.source;
+    SocketAddress from = SocketAddress::Of(any, attempt.source_port);
+    if (::bind(fd, from.raw(), from.size) != 0) ThrowErrno("bind");
+  }
+  char buffer[256];
+  ssize_t count = -1;
+  if (::connect(fd, to.raw(), to.size) == 0 && (!udp || ::send(fd, "?", 1, 0) == 1)) {
+    count = ::recv(fd, buffer, sizeof buffer, 0);
+  }
+  if (count <= 0) {
+    reply.error = count == 0 ? ECONNRESET : errno;
+    ::close(fd);
+    return -1;
+  }
+  std::istringstream words(std::string(buffer, static_cast<size_t>(count)));
+  words >> reply.server >> reply.peer;
+  return fd;
+}
+
+}  // namespace
+
+// Tells every client its name and the client's address, then echoes.
+class DualStackNetwork::EchoServer {
+ public:
+  EchoServer(const NetNamespace& where, std::string name, const std::vector<SocketAddress>& on)
+      : name_(std::move(name)) {
+    where.Run([&] {
+      for (SocketAddress address : on) {
+        for (const int type : {SOCK_STREAM, SOCK_DGRAM}) {
+          const int fd = ::socket(address.storage.ss_family, type | SOCK_CLOEXEC, 0);
+          if (fd < 0) ThrowErrno("socket");
+          (type == SOCK_STREAM ? listeners_ : datagrams_).push_back(fd);
+          if (::bind(fd, address.raw(), address.size) != 0) ThrowErrno("bind");
+          if (type == SOCK_STREAM && ::listen(fd, 1024) != 0) ThrowErrno("listen");
+        }
+      }
+    });
+    stop_ = ::eventfd(0, EFD_CLOEXEC);
+    thread_ = std::thread([this] { Serve(); });
+  }
+  ~EchoServer() {
+    const uint64_t one = 1;
+    if (::write(stop_, &one, sizeof one) != sizeof one) std::terminate();
+    thread_.join();
+    ::close(stop_);
+    for (const std::vector<int>* fds : {&listeners_, &datagrams_, &clients_}) {
+      for (const int fd : *fds)
+        ::close(fd);
+    }
+  }
+  EchoServer(const EchoServer&) = delete;
+  EchoServer& operator=(const EchoServer&) = delete;
+
+ private:
+  void Serve() {
+    char buffer[256];
+    while (true) {
+      std::vector<pollfd> fds{{stop_, POLLIN, 0}};
+      for (const std::vector<int>* more : {&listeners_, &datagrams_, &clients_}) {
+        for (const int fd : *more)
+          fds.push_back({fd, POLLIN, 0});
+      }
+      ::poll(fds.data(), fds.size(), -1);
+      if (fds[0].revents != 0) return;
+      for (size_t i = 1; i < fds.size(); ++i) {
+        if (fds[i].revents == 0) continue;
+        SocketAddress peer;
+        if (i <= listeners_.size()) {
+          const int fd = ::accept4(fds[i].fd, peer.raw(), &peer.size, SOCK_CLOEXEC);
+          if (fd < 0) continue;
+          const std::string line = name_ + " " + PeerText(peer) + "\n";
+          ::send(fd, line.data(), line.size(), MSG_NOSIGNAL);
+          clients_.push_back(fd);
+        } else if (i <= listeners_.size() + datagrams_.size()) {
+          if (::recvfrom(fds[i].fd, buffer, sizeof buffer, 0, peer.raw(), &peer.size) <= 0)
+            continue;
+          const std::string line = name_ + " " + PeerText(peer) + "\n";
+          ::sendto(fds[i].fd, line.data(), line.size(), 0, peer.raw(), peer.size);
+        } else {
+          const ssize_t count = ::recv(fds[i].fd, buffer, sizeof buffer, 0);
+          if (count > 0) {
+            ::send(fds[i].fd, buffer, static_cast<size_t>(count), MSG_NOSIGNAL);
+          } else {
+            ::close(fds[i].fd);
+            clients_.erase(std::find(clients_.begin(), clients_.end(), fds[i].fd));
+          }
+        }
+      }
+    }
+  }
+
+  static std::string PeerText(const SocketAddress& peer) {
+    if (peer.storage.ss_family == AF_INET6) return peer.Text();
+    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&peer.storage);
+    return net::IpAddress::FromBytes(&v4->sin_addr, 4).ToString();
+  }
+
+  const std::string name_;
+  std::vector<int> listeners_;
+  std::vector<int> datagrams_;
+  std::vector<int> clients_;
+  int stop_ = -1;
+  std::thread thread_;
+};
+
+net::IpAddress DualStackNetwork::PodIp(int k, net::Family family) {
+  return net::IpAddress::Parse(family == net::Family::kIPv4 ? fmt::format("10.244.{}.2", k)
+                                                            : fmt::format("fd00:244:{:x}::2", k))
+      .value();
+}
+
+DualStackNetwork::DualStackNetwork(int pods) {
+  const std::vector<SocketAddress> everywhere{SocketAddress::Of("::", 8080)};
+  // The links' own addresses would wait a second for duplicates, and neighbours be unknown till
+  // then.
+  const auto no_waiting = [] { WriteSysctl("net.ipv6.conf.default.accept_dad", "0"); };
+  outside_.Run(no_waiting);
+  node_.Run([&] {
+    no_waiting();
+    // `v4`, `v6`: the network, without the host's number.
+    const auto wire = [](const std::string& link, const NetNamespace& peer, const std::string& v4,
+                         const std::string& v6) {
+      Ip(fmt::format("link add {} type veth peer name eth0 netns {}", link, peer.path()));
+      Ip(fmt::format("addr add {}1/24 dev {}", v4, link));
+      Ip(fmt::format("-6 addr add {}1/64 dev {} nodad", v6, link));
+      Ip(fmt::format("link set {} up", link));
+      peer.Run([&] {
+        Ip(fmt::format("addr add {}2/24 dev eth0", v4));
+        Ip(fmt::format("-6 addr add {}2/64 dev eth0 nodad", v6));
+        Ip("link set eth0 up");
+        Ip(fmt::format("route add default via {}1", v4));
+        Ip(fmt::format("-6 route add default via {}1", v6));
+      });
+    };
+    // Redirects would use up the rate at which the node may send ICMP errors.
+    WriteSysctl("net.ipv4.conf.all.send_redirects", "0");
+    WriteSysctl("net.ipv4.conf.default.send_redirects", "0");
+    wire("outside", outside_, "192.168.77.", "fd00:77::");
+    for (int k = 0; k < pods; ++k) {
+      pods_.push_back(std::make_unique<NetNamespace>());
+      pods_.back()->Run(no_waiting);
+      wire(fmt::format("pod{}", k), *pods_.back(), fmt::format("10.244.{}.", k),
+           fmt::format("fd00:244:{:x}::", k));
+      servers_.push_back(
+          std::make_unique<EchoServer>(*pods_.back(), fmt::format("pod{}", k), everywhere));
+    }
+    WriteSysctl("net.ipv4.ip_forward", "1");
+    WriteSysctl("net.ipv6.conf.all.forwarding", "1");
+    // Without a route the node itself could not send to a Service's address at all.
+    Ip("route add default via 192.168.77.2");
+    Ip("-6 route add default via fd00:77::2");
+  });
+  servers_.push_back(std::make_unique<EchoServer>(node_, "node", everywhere));
+  servers_.push_back(
+      std::make_unique<EchoServer>(node_, "loopback",
+                                   std::vector<SocketAddress>{SocketAddress::Of("127.0.0.1", 8081),
+                                                              SocketAddress::Of("::1", 8081)}));
+}
+
+DualStackNetwork::~DualStackNetwork() = default;
+
+Reply Ask(const NetNamespace& from, const std::string& address, uint16_t port,
+          const Attempt& attempt) {
+  Reply reply;
+  from.Run([&] {
+    const auto start = std::chrono::steady_clock::now();
+    const int fd = Dial(address, port, attempt, reply);
+    reply.took = std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::chrono::steady_clock::now() - start);
+    if (fd >= 0) ::close(fd);
+  });
+  return reply;
+}
+
+OpenStream::OpenStream(const NetNamespace& from, const std::string& address, uint16_t port) {
+  Reply reply;
+  from.Run([&] { fd_ = Dial(address, port, {}, reply); });
+  if (fd_ < 0) throw std::system_error(reply.error, std::generic_category(), "connect " + address);
+  server_ = reply.server;
+}
+
+OpenStream::~OpenStream() {
+  ::close(fd_);
+}
+
+bool OpenStream::Echo() {
+  char byte = 'x';
+  return ::send(fd_, &byte, 1, MSG_NOSIGNAL) == 1 && ::recv(fd_, &byte, 1, 0) == 1;
+}
+
+}  // namespace pointsman::agent::testing
