@@ -90,6 +90,7 @@ void Forwarder::Handle(FrameType type, std::string_view body, std::string& out) 
   switch (type) {
     case FrameType::kHello:
       DecodeU32(body);
+      partial_.reset();  // of an agent that is gone
       return AppendFrame(out, FrameType::kHelloReply, Encode(Hello()));
     case FrameType::kUpdate: {
       Update part = DecodeUpdate(body);

@@ -63,7 +63,6 @@ class Forwarder {
   uint64_t generation_ = 0;
   uint32_t last_slot_ = 0;
   std::optional<Update> partial_;  // the frames of an update that is not complete yet
-  size_t partial_backends_ = 0;
   std::optional<Clock::time_point> drain_deadline_;
   EventLoop::Timer drain_timer_;
 };
