@@ -112,6 +112,9 @@ class UdpRelay::Listener final : public EventHandler {
   net::Family family() const { return family_; }
 
  private:
+  // Sends what the flows have in their queues.
+  void Flush(std::span<Flow* const> flows);
+
   UdpRelay& relay_;
   Fd socket_;
   const net::Family family_;
@@ -314,6 +317,14 @@ class UdpRelay::Flow final : public EventHandler {
   std::vector<uint32_t> queue_;  // in the batch that is being read
 };
 
+void UdpRelay::Listener::Flush(std::span<Flow* const> flows) {
+  for (Flow* flow : flows) {
+    const bool lives = flow->Send();
+    flow->queue().clear();
+    if (!lives) relay_.End(flow);
+  }
+}
+
 void UdpRelay::Listener::OnEvents(uint32_t) {
   Buffers& buffers = *relay_.buffers_;
   std::array<Flow*, kBatch> flows;
@@ -327,7 +338,12 @@ void UdpRelay::Listener::OnEvents(uint32_t) {
       const auto destination = DestinationOf(buffers.messages[i].msg_hdr);
       const auto slot = destination ? SlotOf(*destination) : std::nullopt;
       if (!slot) continue;  // not sent here by our rules
-      Flow* const flow = relay_.Find({FromSocketAddress(buffers.names[i]), *slot}, *this);
+      const Key key{FromSocketAddress(buffers.names[i]), *slot};
+      // A new flow may end any other, which must have sent what it has.
+      if (relay_.flows_.size() >= relay_.limit_ && !relay_.flows_.contains(key)) {
+        Flush({flows.data(), std::exchange(used, 0)});
+      }
+      Flow* const flow = relay_.Find(key, *this);
       if (flow == nullptr) {
         ++relay_.stats_.datagrams_dropped;
         continue;
@@ -335,11 +351,7 @@ void UdpRelay::Listener::OnEvents(uint32_t) {
       if (flow->queue().empty()) flows[used++] = flow;
       flow->queue().push_back(static_cast<uint32_t>(i));
     }
-    for (size_t i = 0; i < used; ++i) {
-      const bool lives = flows[i]->Send();
-      flows[i]->queue().clear();
-      if (!lives) relay_.End(flows[i]);
-    }
+    Flush({flows.data(), used});
     if (static_cast<size_t>(count) < kBatch) break;
   }
   relay_.ScheduleSweep();
@@ -367,18 +379,8 @@ UdpRelay::Flow* UdpRelay::Find(const Key& key, Listener& listener) {
   if (found != flows_.end()) return found->second.get();
   const Slot* slot = table_.Find(key.slot);
   if (slot == nullptr) return nullptr;
-  while (flows_.size() >= limit_ && !flows_.empty()) {
-    // Not one that has datagrams of this batch waiting.
-    const auto idle = [](const Flow* flow) { return const_cast<Flow*>(flow)->queue().empty(); };
-    const auto unanswered = std::find_if(unanswered_.begin(), unanswered_.end(), idle);
-    if (unanswered != unanswered_.end()) {
-      End(*unanswered);
-      continue;
-    }
-    const auto answered = std::find_if(answered_.begin(), answered_.end(), idle);
-    if (answered == answered_.end()) return nullptr;
-    End(*answered);
-  }
+  while (flows_.size() >= limit_ && !flows_.empty())
+    End(unanswered_.empty() ? answered_.front() : unanswered_.front());
   auto flow = std::make_shared<Flow>(*this, key, listener);
   if (!flow->Open()) return nullptr;
   Flow* const made = flow.get();
