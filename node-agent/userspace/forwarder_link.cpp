@@ -58,6 +58,13 @@ void CheckDirectory(const std::string& directory, bool make) {
   }
 }
 
+std::chrono::seconds Age(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return std::chrono::seconds(0);
+  return std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::system_clock::now() - std::chrono::system_clock::from_time_t(status.st_mtime));
+}
+
 bool HungUp(int fd, std::chrono::milliseconds wait) {
   pollfd item{fd, POLLRDHUP, 0};
   return ::poll(&item, 1, static_cast<int>(wait.count())) > 0;
@@ -204,7 +211,7 @@ void ForwarderLink::Wake() const {
   if (::write(wake_.get(), &one, sizeof one) < 0 && errno != EAGAIN) Throw("eventfd");
 }
 
-std::vector<ForwarderLink::Known> ForwarderLink::Look() {
+std::vector<ForwarderLink::Known> ForwarderLink::Look(bool clear) {
   std::vector<Known> found;
   std::error_code error;
   std::filesystem::directory_iterator entries(settings_.directory, error);
@@ -223,12 +230,9 @@ std::vector<ForwarderLink::Known> ForwarderLink::Look() {
       auto session = std::make_unique<ForwarderSession>(path);
       if (session->hello().netns == netns_) found.push_back({path, std::move(session)});
     } catch (const std::system_error& problem) {
-      struct stat status {};
       const auto code = problem.code();
-      if (code == std::errc::connection_refused && ::lstat(path.c_str(), &status) == 0 &&
-          std::chrono::system_clock::now() -
-                  std::chrono::system_clock::from_time_t(status.st_mtime) >
-              kLeftOver) {
+      if (code == std::errc::connection_refused &&
+          (clear || path == lost_path_ || Age(path) > kLeftOver)) {
         ::unlink(path.c_str());
       } else if (code != std::errc::connection_refused &&
                  code != std::errc::no_such_file_or_directory) {
@@ -269,7 +273,7 @@ void ForwarderLink::Reap() {
 
 void ForwarderLink::Lost() {
   session_.reset();
-  path_.clear();
+  lost_path_ = std::exchange(path_, "");
   Reap();
   Wake();
 }
@@ -507,7 +511,7 @@ size_t ForwarderLink::ExitAll() {
   const Lock lock(mutex_);
   want_ = false;
   size_t ended = 0;
-  for (Known& known : Look()) {
+  for (Known& known : Look(/*clear=*/true)) {
     known.session->Exit();
     ++ended;
   }
@@ -571,7 +575,7 @@ void ForwarderLink::Recover() {
     if (!HungUp(session_->fd(), std::chrono::milliseconds(0))) return;
     spdlog::warn("the forwarder (process {}) ended", session_->hello().pid);
     session_.reset();
-    path_.clear();
+    lost_path_ = std::exchange(path_, "");
   }
   Reap();
   if (!want_ || !table_known_) return;

@@ -101,7 +101,8 @@ class ForwarderLink {
     std::unique_ptr<ForwarderSession> session;
   };
   // Forwarders of this network namespace that answer, but for ours.
-  std::vector<Known> Look();
+  // Files that killed ones left in the directory are removed: ours, old ones, or (`clear`) all.
+  std::vector<Known> Look(bool clear = false);
   bool AdoptLocked();
   void Start();
   void Push(const forwarder::Update& update);
@@ -119,6 +120,7 @@ class ForwarderLink {
   std::mutex mutex_;
   std::unique_ptr<ForwarderSession> session_;
   std::string path_;
+  std::string lost_path_;  // of the one before
   pid_t child_ = -1;
   uint16_t port_ = 0;  // the successor of a dead one gets the same
   bool want_ = false;  // there shall be one: it is started again

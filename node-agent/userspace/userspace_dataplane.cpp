@@ -35,7 +35,7 @@ std::vector<ExtraChain> ExtraChains(uint32_t mark_bit) {
            .name = std::string(kOwn),
            .text = own,
            .jumps = {{"OUTPUT", Jump(fmt::format("-m mark --mark {0}/{0} ", mark),
-                                     "the forwarder's own", kOwn)}}},
+                                     "from the forwarder", kOwn)}}},
           {.table = "filter",
            .name = std::string(kInput),
            .jumps = {{"INPUT", Jump("", "to the forwarder", kInput)}}},
