@@ -2,9 +2,11 @@
 
 #include <charconv>
 
+#include "node-agent/agent/version.h"
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
+#include "node-agent/userspace/userspace_dataplane.h"
 
 namespace pointsman::agent {
 namespace {
@@ -44,7 +46,8 @@ IptablesTool& KernelEnvironment::Tool() {
 }
 
 bool KernelEnvironment::Supports(kube::Mode mode) const {
-  return mode == kube::Mode::kIptables || mode == kube::Mode::kIpvs;
+  return mode == kube::Mode::kIptables || mode == kube::Mode::kIpvs ||
+         mode == kube::Mode::kUserspace;
 }
 
 std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
@@ -55,6 +58,11 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
     case kube::Mode::kIpvs:
       return std::make_unique<IpvsDataplane>(settings, Tool());
     case kube::Mode::kUserspace:
+      return std::make_unique<UserspaceDataplane>(
+          settings,
+          UserspaceDataplane::Options{.forwarder_program = ForwarderBesideThisProgram(),
+                                      .version = kVersion},
+          std::vector<IptablesTool*>{&Tool()});
     case kube::Mode::kNftables:
       break;
   }
@@ -76,7 +84,15 @@ std::unique_ptr<Dataplane> KernelEnvironment::FindInKernel(kube::Mode mode,
 
 PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxySettings& settings,
                                              bool load) {
-  return RunPreflight(mode, settings, load, modules_root_);
+  PreflightResult result = RunPreflight(mode, settings, load, modules_root_);
+  if (mode == kube::Mode::kUserspace && result.passed && ForwarderBesideThisProgram().empty()) {
+    result.passed = false;
+    result.reason = "ToolMissing";
+    result.message =
+        "mode userspace cannot run: pointsman-forwarder is not installed in the "
+        "directory of pointsman-node-agent";
+  }
+  return result;
 }
 
 SyncResult KernelEnvironment::EnsureBase(const kube::ProxySettings& settings) {

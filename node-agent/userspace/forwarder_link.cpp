@@ -48,7 +48,11 @@ uint64_t NetnsInode() {
 }
 
 void CheckDirectory(const std::string& directory, bool make) {
-  if (make && ::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) Throw(directory);
+  if (make) {
+    const std::string parent = std::filesystem::path(directory).parent_path();
+    if (::mkdir(parent.c_str(), 0755) != 0 && errno != EEXIST) Throw(parent);
+    if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) Throw(directory);
+  }
   struct stat status {};
   if (::lstat(directory.c_str(), &status) != 0) Throw(directory);
   if (!S_ISDIR(status.st_mode) || status.st_uid != ::geteuid() || (status.st_mode & 022) != 0) {
@@ -71,6 +75,14 @@ bool HungUp(int fd, std::chrono::milliseconds wait) {
 }
 
 }  // namespace
+
+std::string ForwarderBesideThisProgram() {
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) return "";
+  std::string program = self.parent_path() / "pointsman-forwarder";
+  return ::access(program.c_str(), X_OK) == 0 ? program : "";
+}
 
 ForwarderSession::ForwarderSession(const std::string& path)
     : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -217,7 +229,12 @@ std::vector<ForwarderLink::Known> ForwarderLink::Look(bool clear) {
   std::filesystem::directory_iterator entries(settings_.directory, error);
   if (error == std::errc::no_such_file_or_directory) return found;
   if (error) throw std::system_error(error, settings_.directory);
-  CheckDirectory(settings_.directory, /*make=*/false);
+  try {
+    CheckDirectory(settings_.directory, /*make=*/false);
+  } catch (const std::runtime_error& problem) {
+    spdlog::warn("forwarders are not looked for: {}", problem.what());
+    return found;
+  }
   std::vector<std::string> paths;
   for (const std::filesystem::directory_entry& entry : entries) {
     const std::string name = entry.path().filename();
@@ -256,6 +273,8 @@ bool ForwarderLink::AdoptLocked() {
     if (hello.protocol != forwarder::kProtocolVersion || hello.version != settings_.version) {
       continue;
     }
+    const forwarder::PortRange& range = settings_.port_range;
+    if (range.first != 0 && (hello.port_v4 < range.first || hello.port_v4 > range.last)) continue;
     session_ = std::move(known.session);
     path_ = known.path;
     port_ = hello.port_v4;

@@ -16,10 +16,15 @@
 
 namespace pointsman::agent {
 
+// pointsman-forwarder in the directory of the running program; "" when it is not there.
+std::string ForwarderBesideThisProgram();
+
 struct ForwarderSettings {
-  std::string program;                       // path of pointsman-forwarder
-  std::string directory = "/run/pointsman";  // of the control sockets; made with mode 0700
-  std::string version;                       // a running forwarder of another version is replaced
+  std::string program;  // path of pointsman-forwarder
+  // Of the control sockets; made with mode 0700, and removed when it is empty.
+  std::string directory = "/run/pointsman/forwarder";
+  // A running forwarder of another version, or on a port outside the range, is replaced.
+  std::string version;
   forwarder::PortRange port_range;
   std::chrono::nanoseconds udp_idle_timeout{0};
   uint32_t mark = 0;

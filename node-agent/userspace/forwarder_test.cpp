@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "node-agent/iptables/child_process.h"
 #include "node-agent/iptables/fresh_netns.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
@@ -65,6 +66,8 @@ class ForwarderTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
+    // User-Mode Linux has IPv6 as a module; where it is built in there is nothing to load.
+    RunChild({"/sbin/modprobe", "ipv6"}, {}, nullptr);
     netlink::Socket route(NETLINK_ROUTE);
     netlink::SetLinkUp(route, "lo");
     netlink::Batch batch;

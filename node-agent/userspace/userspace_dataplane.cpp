@@ -83,7 +83,9 @@ ForwarderSettings LinkSettings(const kube::ProxySettings& settings,
                                const UserspaceDataplane::Options& options) {
   return {.program = options.forwarder_program,
           .directory = options.run_directory,
-          .version = options.version,
+          // One that marks its packets otherwise would not be told from its clients.
+          .version =
+              fmt::format("{} mark {:#x}", options.version, 1U << settings.iptables.masquerade_bit),
           .port_range = ParsePortRange(settings.userspace.port_range),
           .udp_idle_timeout = settings.userspace.udp_idle_timeout,
           .mark = 1U << settings.iptables.masquerade_bit,
