@@ -51,6 +51,8 @@ size_t ResidentBytes(pid_t pid) {
   return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
 }
 
+constexpr size_t kPiece = size_t{256} << 10;
+
 struct Load {
   std::chrono::seconds time{3};
   int threads = 4;
@@ -61,6 +63,7 @@ double Rate(const Load& load, const std::function<bool()>& work) {
   std::atomic<uint64_t> done{0};
   const auto start = Clock::now();
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(load.threads));
   for (int i = 0; i < load.threads; ++i) {
     threads.emplace_back([&] {
       while (Clock::now() - start < load.time)
@@ -87,7 +90,7 @@ double Throughput(const Load& load, const Fd& listener, const IpPort& to, int st
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> received{0};
   std::vector<std::thread> threads;
-  const std::vector<char> piece(256 * 1024, 'x');
+  const std::vector<char> piece(kPiece, 'x');
   for (int i = 0; i < streams; ++i) {
     auto client = std::make_shared<Fd>(testing::ConnectTcp(to));
     auto server = std::make_shared<Fd>(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -97,7 +100,7 @@ double Throughput(const Load& load, const Fd& listener, const IpPort& to, int st
       server->Reset();
     });
     threads.emplace_back([&, client] {
-      std::vector<char> buffer(256 * 1024);
+      std::vector<char> buffer(kPiece);
       for (;;) {
         const ssize_t count = ::recv(client->get(), buffer.data(), buffer.size(), 0);
         if (count <= 0) return;
@@ -136,6 +139,7 @@ double Datagrams(const Load& load, const IpPort& to) {
   std::atomic<uint64_t> answers{0};
   const auto start = Clock::now();
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(load.threads));
   for (int i = 0; i < load.threads; ++i) {
     threads.emplace_back([&] {
       const Fd socket = testing::ConnectUdp(to);

@@ -27,10 +27,12 @@ using forwarder::Slot;
 using forwarder::Stats;
 using forwarder::Update;
 
-// A forwarder answers in less than a millisecond; a dump of 100,000 backends in some.
-constexpr std::chrono::seconds kAnswerTimeout{5};
+// A forwarder answers in less than a millisecond; a dump of 100,000 backends in some. On a node
+// without time to spare it takes longer.
+constexpr std::chrono::seconds kAnswerTimeout{15};
 constexpr std::chrono::seconds kStartTimeout{10};
-constexpr std::chrono::seconds kEndTimeout{5};
+// It resets its connections first, of which there may be many.
+constexpr std::chrono::seconds kEndTimeout{30};
 // A socket that nobody listens on is left over from a killed forwarder once it is that old;
 // younger, somebody may be about to.
 constexpr std::chrono::seconds kLeftOver{10};

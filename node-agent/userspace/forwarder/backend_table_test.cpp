@@ -15,7 +15,7 @@ net::IpAddress Client(int k) {
   return net::IpAddress::V4(0xc0a80000U + static_cast<uint32_t>(k));
 }
 
-Slot MakeSlot(uint32_t number, std::vector<int> backends, uint32_t affinity = 0,
+Slot MakeSlot(uint32_t number, const std::vector<int>& backends, uint32_t affinity = 0,
               std::string service = "default/web/TCP/IPv4") {
   Slot slot{.number = number, .service = std::move(service), .affinity_seconds = affinity};
   for (int k : backends)

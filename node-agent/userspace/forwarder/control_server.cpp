@@ -14,7 +14,7 @@ namespace {
 
 // An agent, its successor, and a person who looks.
 constexpr size_t kMaxSessions = 8;
-constexpr size_t kRead = 256 * 1024;
+constexpr size_t kRead = size_t{256} << 10;
 
 [[noreturn]] void Throw(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
