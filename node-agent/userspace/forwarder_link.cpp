@@ -504,15 +504,22 @@ Stats ForwarderLink::Statistics() {
 Stats ForwarderLink::Drain(std::chrono::seconds longest) {
   const Lock lock(mutex_);
   want_ = false;
-  if (session_ == nullptr && !AdoptLocked()) return {};
-  try {
-    draining_ = true;
-    return session_->Drain(longest);
-  } catch (const std::system_error&) {
-    // It ended, as it does when it has drained.
-    Lost();
-    return {};
+  Stats left;
+  if (session_ != nullptr || AdoptLocked()) {
+    try {
+      draining_ = true;
+      left = session_->Drain(longest);
+    } catch (const std::system_error&) {
+      // It ended, as it does when it has drained.
+      Lost();
+    }
   }
+  for (Known& other : Look()) {
+    const Stats more = other.session->Drain(longest);
+    left.tcp_connections += more.tcp_connections;
+    left.udp_flows += more.udp_flows;
+  }
+  return left;
 }
 
 void ForwarderLink::RetireOthers(std::chrono::seconds longest) {

@@ -86,7 +86,8 @@ class ForwarderLink {
   void Change(std::vector<forwarder::Slot> set, const std::vector<uint32_t>& removed,
               uint32_t last_slot);
   forwarder::Stats Statistics();
-  // Nothing is started for it: all 0 when there is no forwarder.
+  // Nothing is started for it: all 0 when there is no forwarder. Connections and flows are those of
+  // all forwarders of this network namespace.
   forwarder::Stats Drain(std::chrono::seconds longest);
 
   // Drains the forwarders of other versions, and any second one.

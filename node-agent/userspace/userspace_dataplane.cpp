@@ -125,6 +125,10 @@ Steered UserspaceDataplane::Steer(const ServicePortEntry& entry,
                                   std::vector<SyncProblem>& problems) {
   const uint16_t port = entry.id.family == net::Family::kIPv4 ? port_v4_ : port_v6_;
   try {
+    if (port == 0) {
+      throw std::length_error(fmt::format("the kernel gives the forwarder no {} sockets",
+                                          net::ToString(entry.id.family)));
+    }
     Steered steered = numbers_.Steer(entry, port);
     for (const forwarder::Slot& slot : steered.slots) {
       if (slot.backends.size() > forwarder::kMaxBackendsOfSlot) {
@@ -416,7 +420,31 @@ DrainStatus UserspaceDataplane::Drain(const ServiceModel& model) {
     family->Drain(synced_ ? steered_ : model);
   drained_ = true;
   const forwarder::Stats left = link_.Drain(DrainTimeout(settings_));
+  if (left.udp_flows > 0 && link_.Adopt()) RefreshSlots(model);
   return {.connections = left.tcp_connections + left.udp_flows};
+}
+
+// Datagrams of its clients come for as long as conntrack knows them, and must not go to a backend
+// that is gone meanwhile.
+void UserspaceDataplane::RefreshSlots(const ServiceModel& model) {
+  if (slots_.empty()) {
+    const std::vector<forwarder::Slot> there = link_.Dump();
+    for (const forwarder::Slot& slot : there)
+      slots_.emplace(slot.number, slot);
+    numbers_.Adopt(there, link_.last_slot());
+  }
+  SlotMap numbers = numbers_;
+  std::vector<forwarder::Slot> set;
+  for (const auto& [id, entry] : model.entries) {
+    if (id.protocol != Protocol::kUdp || !Serves(id.family)) continue;
+    for (forwarder::Slot& slot : numbers.Steer(*entry, /*port=*/0).slots) {
+      const auto known = slots_.find(slot.number);
+      if (known == slots_.end() || known->second == slot) continue;
+      known->second = slot;
+      set.push_back(std::move(slot));
+    }
+  }
+  if (!set.empty()) link_.Change(std::move(set), {}, numbers_.last());
 }
 
 SyncResult UserspaceDataplane::Remove() {

@@ -58,6 +58,8 @@ class UserspaceDataplane final : public Dataplane {
   bool Serves(net::Family family) const;
   Steered Steer(const ServicePortEntry& entry, std::vector<SyncProblem>& problems);
   void SetRuleTexts();
+  // Tells a draining forwarder which backends its slots have now.
+  void RefreshSlots(const ServiceModel& model);
   void SyncRules(SyncResult& result, const std::function<SyncResult(IptablesFamily&)>& call);
   uint64_t EnsureRoutes();
   void RemoveSlots(const std::vector<forwarder::Slot>& gone, SyncResult& result);

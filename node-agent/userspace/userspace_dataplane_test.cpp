@@ -508,6 +508,10 @@ TEST_P(Traffic, HandoverToAndFromIptablesMode) {
   EXPECT_EQ(direct.Ask().source, GetParam().pods[2]);
   EXPECT_EQ(forwarded.Ask().source, GetParam().pod_gateway);
   EXPECT_TRUE(udp().ok());
+  // Endpoints that go while it drains: its UDP clients are told too.
+  maker_.Put(Web({Pod(1)}, Protocol::kUdp));
+  dataplane_->Drain(maker_.model);
+  EXPECT_EQ(udp().host, pods_[1]);
   // And back, before the drain is over.
   FullSync();
   iptables->Drain(maker_.model);
