@@ -130,7 +130,7 @@ void ForwarderSession::Send(std::string_view frames) {
 std::string ForwarderSession::Receive(FrameType wanted) {
   FrameType type{};
   std::string_view body;
-  std::array<char, 64 * 1024> buffer;
+  std::array<char, size_t{64} << 10> buffer;
   while (!reader_.Next(type, body)) {
     const ssize_t count = ::recv(socket_.get(), buffer.data(), buffer.size(), 0);
     if (count < 0 && errno == EINTR) continue;
@@ -329,6 +329,7 @@ void ForwarderLink::Start() {
                                                            settings_.port_range.last)});
   }
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words)
     argv.push_back(word.data());
   argv.push_back(nullptr);
