@@ -237,7 +237,7 @@ TEST_P(Traffic, EveryAddressOfAServiceIsServedFromEverywhere) {
       auto ask = [&](const char* ip, uint16_t port) {
         const Answer answer = Ask(udp, from, ip, port);
         EXPECT_TRUE(answer.ok()) << "from '" << from << "' to " << ip << (udp ? " udp: " : " tcp: ")
-                                 << strerror(answer.error);
+                                 << std::generic_category().message(answer.error);
         hosts.insert(answer.host);
         // The node's address in the place of the client's.
         EXPECT_EQ(answer.source, GetParam().pod_gateway);
@@ -565,7 +565,7 @@ INSTANTIATE_TEST_SUITE_P(Families, Traffic,
 class RulesTest : public UserspaceTest, public ::testing::WithParamInterface<std::string> {
  protected:
   void SetUp() override {
-    ::setenv("POINTSMAN_IPTABLES", GetParam().c_str(), 1);
+    ::setenv("POINTSMAN_IPTABLES", GetParam().c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
     try {
       IptablesTool v4(net::Family::kIPv4);
@@ -577,7 +577,7 @@ class RulesTest : public UserspaceTest, public ::testing::WithParamInterface<std
   }
   void TearDown() override {
     UserspaceTest::TearDown();
-    ::unsetenv("POINTSMAN_IPTABLES");
+    ::unsetenv("POINTSMAN_IPTABLES");  // NOLINT(concurrency-mt-unsafe)
   }
 };
 
@@ -663,7 +663,7 @@ TEST_P(RulesTest, IncrementalEqualsFull) {
   Restart();
   FullSync();
   ASSERT_NO_FATAL_FAILURE(ExpectVerified());
-  const auto without_slots = [](std::string text) {
+  const auto without_slots = [](const std::string& text) {
     std::string kept;
     for (size_t at = 0; at < text.size();) {
       const size_t end = text.find('\n', at) + 1;
