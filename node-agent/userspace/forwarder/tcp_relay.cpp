@@ -20,7 +20,7 @@ constexpr size_t kMaxRefusals = 64;
 // How much one connection may move before others have their turn.
 constexpr size_t kTurn = size_t{1} << 20;
 constexpr size_t kSplice = size_t{1} << 20;  // as much as the pipe holds
-constexpr size_t kCopy = 64 * 1024;
+constexpr size_t kCopy = size_t{64} << 10;
 constexpr int kAcceptsPerTurn = 256;
 // How long accepting rests when the kernel has no memory or descriptors for it.
 constexpr std::chrono::milliseconds kRest{100};

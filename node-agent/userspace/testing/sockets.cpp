@@ -179,7 +179,7 @@ void EchoServer::Serve() {
   watch(EPOLL_CTL_ADD, wake_.get(), EPOLLIN);
   watch(EPOLL_CTL_ADD, listener_.get(), EPOLLIN);
   std::array<epoll_event, 64> events;
-  std::vector<char> buffer(256 * 1024);
+  std::vector<char> buffer(size_t{256} << 10);
   for (;;) {
     const int count = ::epoll_wait(epoll.get(), events.data(), static_cast<int>(events.size()), -1);
     for (int i = 0; i < count; ++i) {
