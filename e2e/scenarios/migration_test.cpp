@@ -161,6 +161,44 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
   ExpectClean(world_->StopLoad(outside), "outside client to node ports");
 }
 
+// userspace mode's connections are in a process beside the agent: a killed agent must not take them
+// with it, nor a handover.
+TEST_F(MigrationTest, IptablesToUserspaceAndBackWithAKilledAgentLosesNothing) {
+  Start({"netns", "netns"});
+  const Node& first = world_->cluster().node("node-1");
+  const Node& second = world_->cluster().node("node-2");
+  world_->AddClientPod("node-1", "client");
+  std::vector<std::string> node_ports;
+  for (int i = 0; i < 5; ++i) {
+    node_ports.push_back(fmt::format("{}:{}", second.address(), 30080 + i));
+  }
+  const World::Load pod = world_->StartLoad(first, "client", targets_, 60, "both", 20);
+  const World::Load outside =
+      world_->StartLoad(world_->cluster().outside(), "", node_ports, 20, "both", 10);
+  for (const auto& load : {pod, outside})
+    world_->AwaitLoadRunning(load);
+  world_->Apply(Configuration("userspace"));
+  world_->AwaitRollout("cluster", 90s);
+  for (const Node& each : world_->cluster().nodes()) {
+    world_->AwaitMode(each.name(), "userspace", 30s);
+  }
+  // Opened in the forwarder, which has to keep them through all of what follows.
+  const World::Load late = world_->StartLoad(first, "client", targets_, 20, "both", 10);
+  world_->AwaitLoadRunning(late);
+  world_->KillAgent("node-1", SIGKILL);
+  world_->StartAgent("node-1");
+  world_->AwaitMode("node-1", "userspace", 30s);
+  world_->Apply(Configuration("iptables", "40s"));
+  world_->AwaitRollout("cluster", 90s);
+  ExpectClean(world_->StopLoad(late), "pod on node-1, begun in userspace");
+  for (const Node& each : world_->cluster().nodes()) {
+    world_->AwaitMode(each.name(), "iptables", 90s);
+    EXPECT_EQ(each.Check({"iptables-save", "-t", "nat"}).find("POINTSMAN-USP-"), std::string::npos);
+  }
+  ExpectClean(world_->StopLoad(pod), "pod on node-1 to ClusterIPs");
+  ExpectClean(world_->StopLoad(outside), "outside client to node ports");
+}
+
 TEST_F(MigrationTest, ANodeWithoutIpvsRunsIptablesAndSaysWhy) {
   Start({"uml", "uml!ip_vs*", "netns"});
   world_->AddClientPod("node-2", "client");

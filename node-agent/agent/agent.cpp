@@ -408,12 +408,7 @@ class Agent::Impl {
     std::vector<kube::Mode> modes{asked->mode};
     modes.insert(modes.end(), asked->fallback_modes.begin(), asked->fallback_modes.end());
     for (const kube::Mode mode : modes) {
-      PreflightResult result;
-      if (environment_.Supports(mode)) {
-        result = environment_.Preflight(mode, settings, /*load=*/false);
-      } else {
-        result.message = fmt::format("this agent has no {} dataplane", kube::ToString(mode));
-      }
+      const PreflightResult result = environment_.Preflight(mode, settings, /*load=*/false);
       if (mode == asked->mode) {
         answer.passed = result.passed;
         answer.message = result.message;

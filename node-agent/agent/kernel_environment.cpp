@@ -6,10 +6,12 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "node-agent/agent/version.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
 #include "node-agent/nftables/nftables_dataplane.h"
 #include "node-agent/preflight/module_loader.h"
+#include "node-agent/userspace/userspace_dataplane.h"
 
 namespace pointsman::agent {
 namespace {
@@ -76,10 +78,6 @@ std::vector<net::Family> KernelEnvironment::Families() const {
   return families;
 }
 
-bool KernelEnvironment::Supports(kube::Mode mode) const {
-  return mode != kube::Mode::kUserspace;
-}
-
 std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
                                                             const kube::ProxySettings& settings) {
   switch (mode) {
@@ -91,15 +89,30 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
       return std::make_unique<IpvsDataplane>(settings, Tool(), tool_v6_.get());
     case kube::Mode::kNftables:
       return std::make_unique<NftablesDataplane>(settings, Families());
-    case kube::Mode::kUserspace:
-      break;
+    case kube::Mode::kUserspace: {
+      std::vector<IptablesTool*> tools{&Tool()};
+      if (tool_v6_ != nullptr) tools.push_back(tool_v6_.get());
+      return std::make_unique<UserspaceDataplane>(
+          settings,
+          UserspaceDataplane::Options{.forwarder_program = ForwarderBesideThisProgram(),
+                                      .version = kVersion},
+          std::move(tools));
+    }
   }
   throw std::logic_error(fmt::format("there is no {} dataplane", kube::ToString(mode)));
 }
 
 std::unique_ptr<Dataplane> KernelEnvironment::FindInKernel(kube::Mode mode,
                                                            const kube::ProxySettings& settings) {
-  if (!Supports(mode)) return nullptr;
+  if (mode != kube::Mode::kNftables) {
+    try {
+      Tool();
+    } catch (const std::exception& error) {
+      spdlog::info("nothing of mode {} can be in this kernel: {}", kube::ToString(mode),
+                   error.what());
+      return nullptr;
+    }
+  }
   try {
     auto dataplane = MakeDataplane(mode, settings);
     if (dataplane->Present()) return dataplane;
@@ -112,7 +125,15 @@ std::unique_ptr<Dataplane> KernelEnvironment::FindInKernel(kube::Mode mode,
 
 PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxySettings& settings,
                                              bool load) {
-  return RunPreflight(mode, settings, load, modules_root_);
+  PreflightResult result = RunPreflight(mode, settings, load, modules_root_);
+  if (mode == kube::Mode::kUserspace && result.passed && ForwarderBesideThisProgram().empty()) {
+    result.passed = false;
+    result.reason = "ToolMissing";
+    result.message =
+        "mode userspace cannot run: pointsman-forwarder is not installed in the "
+        "directory of pointsman-node-agent";
+  }
+  return result;
 }
 
 SyncResult KernelEnvironment::ForEachBase(const kube::ProxySettings& settings,

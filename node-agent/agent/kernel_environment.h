@@ -20,7 +20,6 @@ class KernelEnvironment final : public ModeEnvironment {
   KernelEnvironment(std::string modules_root, const std::string& api_server);
   ~KernelEnvironment() override;
 
-  bool Supports(kube::Mode mode) const override;
   std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode,
                                            const kube::ProxySettings& settings) override;
   std::unique_ptr<Dataplane> FindInKernel(kube::Mode mode,

@@ -7,6 +7,8 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "node-agent/userspace/forwarder/address_plan.h"
+
 namespace pointsman::agent {
 namespace {
 
@@ -100,6 +102,8 @@ StaleFlows::Result Carry(netlink::Conntrack& conntrack, Searches& searches) {
               frontends.find({flow.original.destination, flow.original.destination_port});
           if (found == frontends.end()) return;
           const Place chosen{flow.reply.source, flow.reply.source_port};
+          // The forwarder of userspace mode looks after its own.
+          if (forwarder::SlotOf(chosen.ip)) return;
           if (std::binary_search(found->second.backends.begin(), found->second.backends.end(),
                                  chosen))
             return;

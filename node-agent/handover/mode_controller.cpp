@@ -43,11 +43,6 @@ std::optional<ModeController::Chosen> ModeController::Choose(const kube::ProxySe
   state_.fallback_reason.clear();
   for (const kube::Mode mode : modes) {
     PreflightResult result = environment_.Preflight(mode, settings, /*load=*/true);
-    if (result.passed && !environment_.Supports(mode)) {
-      result.passed = false;
-      result.reason = "ModeNotSupported";
-      result.message = fmt::format("this agent has no {} dataplane", kube::ToString(mode));
-    }
     if (mode == settings.mode) state_.preflight = result;
     if (result.passed) return Chosen{mode, std::move(result)};
     if (!state_.fallback_reason.empty()) state_.fallback_reason += "; ";
@@ -278,6 +273,8 @@ void ModeController::EndDrain() {
   state_.draining.reset();
   state_.draining_connections = 0;
   next_drain_poll_ = TimePoint::max();
+  // What both modes need and each takes back when it goes (route_localnet) is set again at once.
+  next_resync_ = environment_.Now();
 }
 
 void ModeController::RemoveLeftovers() {

@@ -28,13 +28,11 @@ namespace pointsman::agent {
 class ModeEnvironment {
  public:
   virtual ~ModeEnvironment() = default;
-  // Has this agent a dataplane of that mode? If not, the mode's preflight counts as failed.
-  virtual bool Supports(kube::Mode mode) const = 0;
   // The dataplane if anything of that mode of ours is in the kernel, else null; also null for a
-  // mode that is not supported or that this kernel cannot have.
+  // mode that this node cannot have.
   virtual std::unique_ptr<Dataplane> FindInKernel(kube::Mode mode,
                                                   const kube::ProxySettings& settings) = 0;
-  // For a supported mode whose preflight passed. Never null.
+  // For a mode whose preflight passed. Never null.
   virtual std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode,
                                                    const kube::ProxySettings& settings) = 0;
   virtual PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings& settings,

@@ -72,7 +72,6 @@ class RecordedDataplane final : public Dataplane {
 class Environment final : public ModeEnvironment {
  public:
   explicit Environment(World& world) : world_(world) {}
-  bool Supports(Mode mode) const override { return mode == Mode::kIptables || mode == Mode::kIpvs; }
   std::unique_ptr<Dataplane> MakeDataplane(Mode mode, const kube::ProxySettings&) override {
     return std::make_unique<RecordedDataplane>(mode, world_);
   }
@@ -192,12 +191,6 @@ TEST_F(ModeControllerTest, WithoutAnyModeWhatRunsGoesOn) {
   EXPECT_THAT(Calls(), IsEmpty());
   EXPECT_EQ(controller_.state().active, Mode::kIptables);
   EXPECT_NE(controller_.state().fallback_reason, "");
-}
-
-TEST_F(ModeControllerTest, AModeThisAgentLacksIsAFailedPreflight) {
-  controller_.Apply(Settings(Mode::kNftables), model_);
-  EXPECT_EQ(controller_.state().active, Mode::kIptables);
-  EXPECT_EQ(controller_.state().preflight->reason, "ModeNotSupported");
 }
 
 TEST_F(ModeControllerTest, HandoverThatCannotBeProgrammedIsTakenBack) {

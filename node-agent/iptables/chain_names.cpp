@@ -25,8 +25,8 @@ std::string HashText(uint64_t hash) {
   return text;
 }
 
-std::string ServiceChain(char kind, uint64_t service) {
-  return fmt::format("{}{}{}", kChainPrefix, kind, HashText(service));
+std::string ServiceChain(std::string_view prefix, char kind, uint64_t service) {
+  return fmt::format("{}{}{}", prefix, kind, HashText(service));
 }
 
 std::string_view ProtocolName(kube::Protocol protocol) {

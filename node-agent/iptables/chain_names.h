@@ -1,4 +1,4 @@
-// Names of iptables mode's chains (at most 28 characters) and the hashes in them.
+// Names of chains (at most 28 characters) and the hashes in them.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 
 namespace pointsman::agent {
 
+// Of iptables mode.
 inline constexpr std::string_view kChainPrefix = "POINTSMAN-IPT-";
 
 // 60 bits of SHA-256, so that nobody can name a Service so that it takes another one's chains.
@@ -21,7 +22,7 @@ std::string HashText(uint64_t hash);
 
 // `kind`: S cluster traffic, E traffic from outside, X such traffic from this node and its pods
 // under a Local policy, F source ranges.
-std::string ServiceChain(char kind, uint64_t service);
+std::string ServiceChain(std::string_view prefix, char kind, uint64_t service);
 
 // "tcp", "udp", "sctp".
 std::string_view ProtocolName(kube::Protocol protocol);

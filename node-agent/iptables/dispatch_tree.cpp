@@ -46,8 +46,12 @@ std::string_view RejectWith(net::Family family, kube::Protocol protocol) {
 
 }  // namespace
 
-DispatchTree::DispatchTree(net::Family family, Kind kind, std::string top)
-    : family_(family), kind_(kind), top_(std::move(top)), levels_(Levels(family, kind)) {}
+DispatchTree::DispatchTree(net::Family family, Kind kind, std::string_view prefix, std::string top)
+    : family_(family),
+      kind_(kind),
+      prefix_(prefix),
+      top_(std::move(top)),
+      levels_(Levels(family, kind)) {}
 
 DispatchKey DispatchTree::PortKey(kube::Protocol protocol, uint16_t port, uint64_t service) {
   return {net::IpAddress::V4(static_cast<uint32_t>(protocol) << 16 | port), protocol, port,
@@ -129,14 +133,13 @@ DispatchTree::Changes DispatchTree::TakeChanges() {
 
 std::string DispatchTree::ChainOf(const net::IpPrefix& prefix) const {
   if (kind_ == Kind::kNodePorts) {
-    return fmt::format("{}P-{}-{}", kChainPrefix, ProtocolName(ProtocolOf(prefix.address())),
+    return fmt::format("{}P-{}-{}", prefix_, ProtocolName(ProtocolOf(prefix.address())),
                        PortOf(prefix.address()));
   }
   if (prefix.family() == net::Family::kIPv4) {
-    return fmt::format("{}V{}-{:08X}", kChainPrefix, prefix.length(),
-                       prefix.address().v4_host_order());
+    return fmt::format("{}V{}-{:08X}", prefix_, prefix.length(), prefix.address().v4_host_order());
   }
-  return fmt::format("{}V{}", kChainPrefix, HashText(NameHash(prefix.ToString())));
+  return fmt::format("{}V{}", prefix_, HashText(NameHash(prefix.ToString())));
 }
 
 void DispatchTree::RenderTop(std::string& text) const {
@@ -186,13 +189,13 @@ void DispatchTree::RenderLeaf(const net::IpPrefix& prefix, std::string_view chai
                    key.port);
     switch (entry->second) {
       case DispatchAction::kService:
-        text += ServiceChain('S', key.service);
+        text += ServiceChain(prefix_, 'S', key.service);
         break;
       case DispatchAction::kExternal:
-        text += ServiceChain('E', key.service);
+        text += ServiceChain(prefix_, 'E', key.service);
         break;
       case DispatchAction::kFirewall:
-        text += ServiceChain('F', key.service);
+        text += ServiceChain(prefix_, 'F', key.service);
         break;
       case DispatchAction::kReject:
         text += RejectWith(family_, key.protocol);

@@ -31,9 +31,9 @@ struct DispatchKey {
 class DispatchTree {
  public:
   enum class Kind { kAddresses, kNodePorts };
-  // `top` is the name of the first level's chain. `levels`: prefix lengths, growing; the last one's
-  // chains have the rules.
-  DispatchTree(net::Family family, Kind kind, std::string top);
+  // `prefix` of its chains' names outlives this. `top` is the name of the first level's chain.
+  // `levels`: prefix lengths, growing; the last one's chains have the rules.
+  DispatchTree(net::Family family, Kind kind, std::string_view prefix, std::string top);
 
   static DispatchKey AddressKey(const net::IpAddress& address, kube::Protocol protocol,
                                 uint16_t port, uint64_t service) {
@@ -87,6 +87,7 @@ class DispatchTree {
 
   const net::Family family_;
   const Kind kind_;
+  const std::string_view prefix_;
   const std::string top_;
   const std::vector<uint8_t> levels_;
   Entries entries_;

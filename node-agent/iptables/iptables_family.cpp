@@ -4,7 +4,6 @@
 #include <netinet/in.h>
 
 #include "node-agent/iptables/base_rules.h"
-#include "node-agent/iptables/chain_names.h"
 #include "node-agent/iptables/jump_order.h"
 #include "node-agent/netlink/conntrack.h"
 #include "node-agent/sysctl/sysctl.h"
@@ -12,14 +11,6 @@
 namespace pointsman::agent {
 namespace {
 
-constexpr std::string_view kServices = "POINTSMAN-IPT-SERVICES";
-constexpr std::string_view kNodePorts = "POINTSMAN-IPT-NODEPORTS";
-constexpr std::string_view kHairpin = "POINTSMAN-IPT-HAIRPIN";
-constexpr std::string_view kReject = "POINTSMAN-IPT-REJECT";
-constexpr std::string_view kRejectPorts = "POINTSMAN-IPT-REJECT-NP";
-constexpr std::string_view kForward = "POINTSMAN-IPT-FORWARD";
-constexpr std::string_view kGuard = "POINTSMAN-IPT-GUARD";
-constexpr std::string_view kHealth = "POINTSMAN-IPT-HEALTH";
 constexpr char kRouteLocalnet[] = "net.ipv4.conf.all.route_localnet";
 
 constexpr size_t kMaxDifferences = 20;
@@ -38,40 +29,41 @@ constexpr std::string_view kSourceIsDestination6 =
 
 }  // namespace
 
-struct IptablesFamily::Table {
-  std::string_view name;
-  std::vector<Jump> jumps;  // in the order that they have in a builtin chain
+IptablesFamily::Names::Names(std::string_view prefix)
+    : services(fmt::format("{}SERVICES", prefix)),
+      node_ports(fmt::format("{}NODEPORTS", prefix)),
+      hairpin(fmt::format("{}HAIRPIN", prefix)),
+      reject(fmt::format("{}REJECT", prefix)),
+      reject_ports(fmt::format("{}REJECT-NP", prefix)),
+      forward(fmt::format("{}FORWARD", prefix)),
+      guard(fmt::format("{}GUARD", prefix)),
+      health(fmt::format("{}HEALTH", prefix)) {}
 
-  static const Table& Nat() {
-    static const Table table{
-        "nat",
-        {{"PREROUTING", R"(-m comment --comment "pointsman: services" -j POINTSMAN-IPT-SERVICES)",
-          true},
-         {"OUTPUT", R"(-m comment --comment "pointsman: services" -j POINTSMAN-IPT-SERVICES)",
-          true},
-         {"POSTROUTING", R"(-m comment --comment "pointsman: hairpin" -j POINTSMAN-IPT-HAIRPIN)",
-          false}}};
-    return table;
+void IptablesFamily::NameJumps() {
+  auto jump = [](std::string_view what, const std::string& chain) {
+    return fmt::format("-m comment --comment \"pointsman: {}\" -j {}", what, chain);
+  };
+  for (const ExtraChain& chain : extra_) {
+    for (const ExtraChain::Jump& extra : chain.jumps) {
+      (chain.table == "nat" ? nat_ : filter_).jumps.push_back({extra.builtin, extra.rule, false});
+    }
   }
-  static const Table& Filter() {
-    static constexpr std::string_view kNew =
-        R"(-m conntrack --ctstate NEW -m comment --comment "pointsman: no endpoints" )"
-        R"(-j POINTSMAN-IPT-REJECT)";
-    static constexpr std::string_view kGuardJump =
-        R"(-m comment --comment "pointsman: guard" -j POINTSMAN-IPT-GUARD)";
-    static const Table table{
-        "filter",
-        {{"INPUT", kNew, true},
-         {"INPUT", kGuardJump, false},
-         {"INPUT", R"(-m comment --comment "pointsman: health" -j POINTSMAN-IPT-HEALTH)", false},
-         {"FORWARD", kNew, true},
-         {"FORWARD", R"(-m comment --comment "pointsman: forward" -j POINTSMAN-IPT-FORWARD)",
-          false},
-         {"OUTPUT", kNew, true},
-         {"OUTPUT", kGuardJump, false}}};
-    return table;
+  const std::string services = jump("services", names_.services);
+  nat_.jumps.push_back({"PREROUTING", services, true});
+  nat_.jumps.push_back({"OUTPUT", services, true});
+  const std::string reject = "-m conntrack --ctstate NEW " + jump("no endpoints", names_.reject);
+  filter_.jumps.push_back({"INPUT", reject, true});
+  filter_.jumps.push_back({"FORWARD", reject, true});
+  filter_.jumps.push_back({"OUTPUT", reject, true});
+  if (rules_.flavour.sends_on) {
+    nat_.jumps.push_back({"POSTROUTING", jump("hairpin", names_.hairpin), false});
+    const std::string guard = jump("guard", names_.guard);
+    filter_.jumps.push_back({"INPUT", guard, false});
+    filter_.jumps.push_back({"FORWARD", jump("forward", names_.forward), false});
+    filter_.jumps.push_back({"OUTPUT", guard, false});
   }
-};
+  filter_.jumps.push_back({"INPUT", jump("health", names_.health), false});
+}
 
 struct IptablesFamily::Change {
   enum class Kind { kMissing, kDifferent, kUnknown, kJumps } kind;
@@ -132,14 +124,37 @@ class IptablesFamily::Writer {
   uint64_t rule_count_ = 0;
 };
 
-IptablesFamily::IptablesFamily(const kube::ProxySettings& settings, IptablesTool& tool)
+IptablesFamily::IptablesFamily(const kube::ProxySettings& settings, IptablesTool& tool,
+                               const RuleFlavour& flavour, std::vector<ExtraChain> extra)
     : settings_(settings),
-      rules_(settings, tool.family()),
+      rules_(settings, tool.family(), flavour),
+      names_(flavour.prefix),
+      extra_(std::move(extra)),
       tool_(tool),
-      nat_addresses_(tool.family(), DispatchTree::Kind::kAddresses, std::string(kServices)),
-      nat_ports_(tool.family(), DispatchTree::Kind::kNodePorts, std::string(kNodePorts)),
-      filter_addresses_(tool.family(), DispatchTree::Kind::kAddresses, std::string(kReject)),
-      filter_ports_(tool.family(), DispatchTree::Kind::kNodePorts, std::string(kRejectPorts)) {}
+      nat_addresses_(tool.family(), DispatchTree::Kind::kAddresses, flavour.prefix,
+                     names_.services),
+      nat_ports_(tool.family(), DispatchTree::Kind::kNodePorts, flavour.prefix, names_.node_ports),
+      filter_addresses_(tool.family(), DispatchTree::Kind::kAddresses, flavour.prefix,
+                        names_.reject),
+      filter_ports_(tool.family(), DispatchTree::Kind::kNodePorts, flavour.prefix,
+                    names_.reject_ports) {
+  NameJumps();
+}
+
+void IptablesFamily::SetExtraText(std::string_view chain, std::string text) {
+  for (ExtraChain& extra : extra_) {
+    if (extra.name != chain || extra.text == text) continue;
+    extra.text = std::move(text);
+    synced_ = false;
+    return;
+  }
+}
+
+void IptablesFamily::ForEachExtraChain(std::string_view table, const EachChain& each) const {
+  for (const ExtraChain& extra : extra_) {
+    if (extra.table == table) each(extra.name, extra.text);
+  }
+}
 
 DispatchTree& IptablesFamily::Tree(DispatchTable table) {
   switch (table) {
@@ -188,7 +203,9 @@ void IptablesFamily::Rebuild(const ServiceModel& model) {
 }
 
 bool IptablesFamily::WantsRouteLocalnet(const NodeNetwork& node) const {
-  if (family() != net::Family::kIPv4 || !node.localhost_node_ports) return false;
+  if (!rules_.flavour.sends_on || family() != net::Family::kIPv4 || !node.localhost_node_ports) {
+    return false;
+  }
   if (settings_.node_port_addresses.empty() && !settings_.node_port_primary) return true;
   return std::any_of(
       node.node_port_addresses.begin(), node.node_port_addresses.end(),
@@ -224,7 +241,7 @@ void IptablesFamily::RenderHairpin(std::string& text) const {
   fmt::format_to(Text(text),
                  "-A {} ! -o lo -m conntrack --ctstate DNAT -m bpf --bytecode \"{}\" -j "
                  "MASQUERADE{}\n",
-                 kHairpin,
+                 names_.hairpin,
                  family() == net::Family::kIPv4 ? kSourceIsDestination4 : kSourceIsDestination6,
                  tool_.has_random_fully() ? " --random-fully" : "");
 }
@@ -234,11 +251,11 @@ void IptablesFamily::RenderForward(std::string& text) const {
   if (!settings_.conntrack.tcp_be_liberal) {
     // A packet that conntrack finds invalid would go out without its NAT undone, and the client
     // would reset the connection (kubernetes#74839).
-    fmt::format_to(Text(text), "-A {} -m conntrack --ctstate INVALID -j DROP\n", kForward);
+    fmt::format_to(Text(text), "-A {} -m conntrack --ctstate INVALID -j DROP\n", names_.forward);
   }
-  fmt::format_to(Text(text), "-A {} -m mark --mark {}/{} -j ACCEPT\n", kForward, mark, mark);
+  fmt::format_to(Text(text), "-A {} -m mark --mark {}/{} -j ACCEPT\n", names_.forward, mark, mark);
   fmt::format_to(Text(text), "-A {} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n",
-                 kForward);
+                 names_.forward);
 }
 
 void IptablesFamily::RenderGuard(std::string& text) const {
@@ -249,12 +266,13 @@ void IptablesFamily::RenderGuard(std::string& text) const {
       Text(text),
       "-A {} ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment {} -m conntrack ! "
       "--ctstate RELATED,ESTABLISHED,DNAT -j DROP\n",
-      kGuard, owns_route_localnet_ ? kOwnsRouteLocalnet : "\"pointsman: guard of route_localnet\"");
+      names_.guard,
+      owns_route_localnet_ ? kOwnsRouteLocalnet : "\"pointsman: guard of route_localnet\"");
 }
 
 void IptablesFamily::RenderHealth(std::string& text) const {
   for (const auto& [port, count] : health_ports_) {
-    fmt::format_to(Text(text), "-A {} -p tcp -m tcp --dport {} -j ACCEPT\n", kHealth, port);
+    fmt::format_to(Text(text), "-A {} -p tcp -m tcp --dport {} -j ACCEPT\n", names_.health, port);
   }
 }
 
@@ -265,11 +283,14 @@ void IptablesFamily::ForEachNatChain(const ServiceModel& model, const EachChain&
     text.clear();
   };
   RenderEntrance(nat_addresses_, nat_ports_, model.node, text);
-  emit(kServices);
+  emit(names_.services);
   nat_ports_.RenderTop(text);
-  emit(kNodePorts);
-  RenderHairpin(text);
-  emit(kHairpin);
+  emit(names_.node_ports);
+  if (rules_.flavour.sends_on) {
+    RenderHairpin(text);
+    emit(names_.hairpin);
+  }
+  ForEachExtraChain("nat", each);
   for (const DispatchTree* tree : {&nat_addresses_, &nat_ports_}) {
     tree->ForEachChain([&](const net::IpPrefix& prefix) {
       tree->Render(prefix, text);
@@ -289,15 +310,18 @@ void IptablesFamily::ForEachFilterChain(const ServiceModel& model, const EachCha
     text.clear();
   };
   RenderEntrance(filter_addresses_, filter_ports_, model.node, text);
-  emit(kReject);
+  emit(names_.reject);
   filter_ports_.RenderTop(text);
-  emit(kRejectPorts);
-  RenderForward(text);
-  emit(kForward);
-  RenderGuard(text);
-  emit(kGuard);
+  emit(names_.reject_ports);
+  if (rules_.flavour.sends_on) {
+    RenderForward(text);
+    emit(names_.forward);
+    RenderGuard(text);
+    emit(names_.guard);
+  }
+  ForEachExtraChain("filter", each);
   RenderHealth(text);
-  emit(kHealth);
+  emit(names_.health);
   for (const DispatchTree* tree : {&filter_addresses_, &filter_ports_}) {
     tree->ForEachChain([&](const net::IpPrefix& prefix) {
       tree->Render(prefix, text);
@@ -351,7 +375,7 @@ void IptablesFamily::Compare(const Table& table, const KernelRules& kernel,
     bool in_place = true;
     if (auto rules = kernel.builtin.find(std::string(builtin)); rules != kernel.builtin.end()) {
       for (const std::string& rule : rules->second) {
-        if (IsOurJump(rule)) {
+        if (IsOurJump(rule, rules_.flavour.prefix)) {
           ours.push_back(rule);
         } else {
           in_place = in_place && MayPrecedeOurJump(rule);
@@ -391,8 +415,8 @@ SyncResult IptablesFamily::FullSync(const ServiceModel& model) {
   const bool had_synced = synced_;
   synced_ = false;
   SyncResult result;
-  const KernelRules nat_kernel = ReadKernelRules(tool_, "nat");
-  const KernelRules filter_kernel = ReadKernelRules(tool_, "filter");
+  const KernelRules nat_kernel = ReadKernelRules(tool_, "nat", rules_.flavour.prefix);
+  const KernelRules filter_kernel = ReadKernelRules(tool_, "filter", rules_.flavour.prefix);
   if (!nat_kernel.has_base) {
     result.kernel_writes +=
         BaseRules(tool_, settings_.iptables.masquerade_bit).Ensure().kernel_writes;
@@ -414,8 +438,8 @@ SyncResult IptablesFamily::FullSync(const ServiceModel& model) {
   auto count = [&](const Change&) { ++repaired; };
   Writer nat("nat");
   Writer filter("filter");
-  Compare(Table::Nat(), nat_kernel, model, nat, count);
-  Compare(Table::Filter(), filter_kernel, model, filter, count);
+  Compare(nat_, nat_kernel, model, nat, count);
+  Compare(filter_, filter_kernel, model, filter, count);
   result.kernel_writes += Restore(nat, filter);
   // In a process that has just started, what differs may be the cluster's change and not damage.
   if (had_synced && !drained_) result.repaired = repaired;
@@ -514,23 +538,23 @@ SyncResult IptablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
   };
   if (nat_entrance) {
     RenderEntrance(nat_addresses_, nat_ports_, model.node, text);
-    write(nat, kServices);
+    write(nat, names_.services);
   }
   if (nat_ports_top) {
     nat_ports_.RenderTop(text);
-    write(nat, kNodePorts);
+    write(nat, names_.node_ports);
   }
   if (filter_entrance) {
     RenderEntrance(filter_addresses_, filter_ports_, model.node, text);
-    write(filter, kReject);
+    write(filter, names_.reject);
   }
   if (filter_ports_top) {
     filter_ports_.RenderTop(text);
-    write(filter, kRejectPorts);
+    write(filter, names_.reject_ports);
   }
   if (health) {
     RenderHealth(text);
-    write(filter, kHealth);
+    write(filter, names_.health);
   }
   SyncResult result;
   result.kernel_writes = Restore(nat, filter);
@@ -546,7 +570,8 @@ VerifyResult IptablesFamily::Verify(const ServiceModel& model) {
     std::string_view what;
     switch (change.kind) {
       case Change::Kind::kMissing:
-        what = change.object.starts_with(kChainPrefix) ? "is missing" : "has no jump to our chains";
+        what = change.object.starts_with(rules_.flavour.prefix) ? "is missing"
+                                                                : "has no jump to our chains";
         break;
       case Change::Kind::kDifferent:
         what = "has other rules than were written";
@@ -564,8 +589,8 @@ VerifyResult IptablesFamily::Verify(const ServiceModel& model) {
   };
   // What is written is thrown away; the trees are those of the model or become so.
   if (!synced_) Rebuild(model);
-  for (const Table* table : {&Table::Nat(), &Table::Filter()}) {
-    const KernelRules kernel = ReadKernelRules(tool_, table->name);
+  for (const Table* table : {&nat_, &filter_}) {
+    const KernelRules kernel = ReadKernelRules(tool_, table->name, rules_.flavour.prefix);
     if (!synced_ && kernel.owns_route_localnet) owns_route_localnet_ = true;
     Writer writer(table->name);
     Compare(*table, kernel, model, writer, note);
@@ -578,14 +603,14 @@ DrainStatus IptablesFamily::Drain(const ServiceModel& model) {
   if (!drained_) {
     Writer nat("nat");
     Writer filter("filter");
-    for (const Table* table : {&Table::Nat(), &Table::Filter()}) {
-      const KernelRules kernel = ReadKernelRules(tool_, table->name);
+    for (const Table* table : {&nat_, &filter_}) {
+      const KernelRules kernel = ReadKernelRules(tool_, table->name, rules_.flavour.prefix);
       for (const auto& [builtin, rules] : kernel.builtin) {
         for (const std::string& rule : rules) {
           const bool takes_new = std::any_of(
               table->jumps.begin(), table->jumps.end(),
               [&](const Jump& jump) { return jump.new_connections && jump.rule == rule; });
-          if (takes_new) (table == &Table::Nat() ? nat : filter).Unjump(builtin, rule);
+          if (takes_new) (table == &nat_ ? nat : filter).Unjump(builtin, rule);
         }
       }
     }
@@ -593,7 +618,8 @@ DrainStatus IptablesFamily::Drain(const ServiceModel& model) {
     Restore(nat, filter);
     drained_ = true;
   }
-  return {.connections = CountConnections()};
+  // Where the kernel sends nothing on, somebody else knows the connections.
+  return {.connections = rules_.flavour.sends_on ? CountConnections() : 0};
 }
 
 uint64_t IptablesFamily::CountConnections() const {
@@ -631,7 +657,8 @@ SyncResult IptablesFamily::Remove() {
   Writer nat("nat");
   Writer filter("filter");
   for (Writer* writer : {&nat, &filter}) {
-    const KernelRules kernel = ReadKernelRules(tool_, writer == &nat ? "nat" : "filter");
+    const KernelRules kernel =
+        ReadKernelRules(tool_, writer == &nat ? "nat" : "filter", rules_.flavour.prefix);
     if (kernel.owns_route_localnet) {
       // Before the rule that guards it goes.
       SysctlResult reset = WriteSysctl(kRouteLocalnet, "0");
@@ -640,7 +667,7 @@ SyncResult IptablesFamily::Remove() {
     }
     for (const auto& [builtin, rules] : kernel.builtin) {
       for (const std::string& rule : rules) {
-        if (IsOurJump(rule)) writer->Unjump(builtin, rule);
+        if (IsOurJump(rule, rules_.flavour.prefix)) writer->Unjump(builtin, rule);
       }
     }
     for (const auto& [chain, hash] : kernel.chains)
@@ -652,8 +679,8 @@ SyncResult IptablesFamily::Remove() {
 }
 
 bool IptablesFamily::Present() {
-  return !ReadKernelRules(tool_, "nat").chains.empty() ||
-         !ReadKernelRules(tool_, "filter").chains.empty();
+  return !ReadKernelRules(tool_, "nat", rules_.flavour.prefix).chains.empty() ||
+         !ReadKernelRules(tool_, "filter", rules_.flavour.prefix).chains.empty();
 }
 
 }  // namespace pointsman::agent

@@ -1,4 +1,5 @@
-// iptables mode in one address family.
+// Rules for Services in one address family: iptables mode's, and with another flavour what steers
+// traffic in userspace mode.
 #pragma once
 
 #include <functional>
@@ -21,8 +22,13 @@ namespace pointsman::agent {
 // bytes each), not the rules: those of a changed Service come from its states before and after.
 class IptablesFamily {
  public:
-  // `tool` outlives this. Throws std::invalid_argument that names the field.
-  IptablesFamily(const kube::ProxySettings& settings, IptablesTool& tool);
+  // `tool` outlives this, and what flavour.prefix points to. Throws std::invalid_argument that
+  // names the field.
+  IptablesFamily(const kube::ProxySettings& settings, IptablesTool& tool,
+                 const RuleFlavour& flavour = {}, std::vector<ExtraChain> extra = {});
+
+  // Other rules for one of the extra chains; written by the next sync, which is a full one then.
+  void SetExtraText(std::string_view chain, std::string text);
 
   SyncResult FullSync(const ServiceModel& model);
   SyncResult Sync(const ServiceModel& model, const ModelDelta& delta);
@@ -35,15 +41,24 @@ class IptablesFamily {
 
  private:
   struct Jump {
-    std::string_view builtin;
-    std::string_view rule;  // without "-A CHAIN "
-    bool new_connections;   // gone while draining
+    std::string builtin;
+    std::string rule;      // without "-A CHAIN "
+    bool new_connections;  // gone while draining
   };
-  struct Table;   // jumps and name
+  struct Table {
+    std::string_view name;
+    std::vector<Jump> jumps;  // in the order that they have in a builtin chain
+  };
+  struct Names {
+    explicit Names(std::string_view prefix);
+    std::string services, node_ports, hairpin, reject, reject_ports, forward, guard, health;
+  };
   class Writer;   // collects one table's part of iptables-restore's input
   struct Change;  // of one object, found by a comparison
   using EachChain = std::function<void(std::string_view name, std::string_view text)>;
 
+  void NameJumps();
+  void ForEachExtraChain(std::string_view table, const EachChain& each) const;
   void Rebuild(const ServiceModel& model);
   void Set(const Dispatch& dispatch);
   void Erase(const Dispatch& dispatch);
@@ -68,6 +83,10 @@ class IptablesFamily {
 
   const kube::ProxySettings settings_;
   const RuleSettings rules_;
+  const Names names_;
+  std::vector<ExtraChain> extra_;
+  Table nat_{"nat", {}};
+  Table filter_{"filter", {}};
   IptablesTool& tool_;
   DispatchTree nat_addresses_;
   DispatchTree nat_ports_;

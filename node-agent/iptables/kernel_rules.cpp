@@ -1,15 +1,13 @@
 #include "node-agent/iptables/kernel_rules.h"
 
-#include "node-agent/iptables/chain_names.h"
-
 namespace pointsman::agent {
 
-bool IsOurJump(std::string_view rule) {
+bool IsOurJump(std::string_view rule, std::string_view prefix) {
   const size_t at = rule.rfind("-j ");
-  return at != std::string_view::npos && rule.substr(at + 3).starts_with(kChainPrefix);
+  return at != std::string_view::npos && rule.substr(at + 3).starts_with(prefix);
 }
 
-KernelRules ReadKernelRules(IptablesTool& tool, std::string_view table) {
+KernelRules ReadKernelRules(IptablesTool& tool, std::string_view table, std::string_view prefix) {
   KernelRules found;
   std::unordered_map<std::string, std::vector<std::string>> pending;
   // Rules come chain by chain: the last one's entry is kept at hand.
@@ -19,7 +17,7 @@ KernelRules ReadKernelRules(IptablesTool& tool, std::string_view table) {
   tool.SaveLines(table, [&](std::string_view line) {
     if (line.starts_with(':')) {
       const std::string_view name = line.substr(1, line.find(' ') - 1);
-      if (name.starts_with(kChainPrefix)) found.chains.try_emplace(std::string(name));
+      if (name.starts_with(prefix)) found.chains.try_emplace(std::string(name));
       found.has_base = found.has_base || name == "POINTSMAN-MARK-MASQ";
       return;
     }
@@ -28,7 +26,7 @@ KernelRules ReadKernelRules(IptablesTool& tool, std::string_view table) {
     if (name != chain) {
       chain = name;
       ours = nullptr;
-      if (name.starts_with(kChainPrefix)) ours = &found.chains[chain];
+      if (name.starts_with(prefix)) ours = &found.chains[chain];
       builtin = name == "PREROUTING" || name == "INPUT" || name == "FORWARD" || name == "OUTPUT" ||
                 name == "POSTROUTING";
     }
@@ -39,7 +37,7 @@ KernelRules ReadKernelRules(IptablesTool& tool, std::string_view table) {
       const std::string_view rule = line.substr(std::min(4 + name.size(), line.size()));
       std::vector<std::string>& waiting = pending[chain];
       waiting.emplace_back(rule);
-      if (!IsOurJump(rule)) return;
+      if (!IsOurJump(rule, prefix)) return;
       std::vector<std::string>& rules = found.builtin[chain];
       std::move(waiting.begin(), waiting.end(), std::back_inserter(rules));
       waiting.clear();

@@ -36,7 +36,7 @@ class RuleHash {
 };
 
 struct KernelRules {
-  // Ours (POINTSMAN-IPT-…), by name.
+  // Those whose name begins with the prefix, by name.
   std::unordered_map<std::string, RuleHash> chains;
   // Builtin chain → its rules in order, without "-A CHAIN ". Only up to the last of ours: what
   // comes after does not matter, and may be long.
@@ -47,10 +47,11 @@ struct KernelRules {
   bool owns_route_localnet = false;
 };
 
-KernelRules ReadKernelRules(IptablesTool& tool, std::string_view table);
+// `prefix`: of the chains that are ours.
+KernelRules ReadKernelRules(IptablesTool& tool, std::string_view table, std::string_view prefix);
 
 // Does this rule, without "-A CHAIN ", jump to one of our chains?
-bool IsOurJump(std::string_view rule);
+bool IsOurJump(std::string_view rule, std::string_view prefix);
 
 inline constexpr std::string_view kOwnsRouteLocalnet =
     "\"pointsman: guard of route_localnet, set by pointsman\"";

@@ -112,8 +112,11 @@ class RuleWriter {
 
 }  // namespace
 
-RuleSettings::RuleSettings(const kube::ProxySettings& settings, net::Family rule_family)
-    : family(rule_family), masquerade_all(settings.iptables.masquerade_all) {
+RuleSettings::RuleSettings(const kube::ProxySettings& settings, net::Family rule_family,
+                           const RuleFlavour& rule_flavour)
+    : flavour(rule_flavour),
+      family(rule_family),
+      masquerade_all(flavour.sends_on && settings.iptables.masquerade_all) {
   auto interface_name = [](const std::string& name, size_t longest, const char* field) {
     // What ends up in iptables-restore's input must not hold blanks or quotes; 15 is the kernel's
     // longest name.
@@ -146,7 +149,7 @@ RuleSettings::RuleSettings(const kube::ProxySettings& settings, net::Family rule
   // A prefix of length 0 matches everything: iptables-save does not even print it.
   if (match.ends_with("/0")) match.clear();
   from_cluster = match;
-  if (!match.empty()) off_cluster = "! " + match;
+  if (!match.empty() && flavour.sends_on) off_cluster = "! " + match;
 }
 
 std::vector<Dispatch> DispatchesOf(const ServicePortEntry& entry) {
@@ -210,7 +213,7 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
   const uint64_t service = ServiceHash(entry.id);
   std::string text;
   if (!entry.internal.backends.empty()) {
-    const std::string chain = ServiceChain('S', service);
+    const std::string chain = ServiceChain(settings.flavour.prefix, 'S', service);
     RuleWriter rules(text, chain, entry);
     if (settings.masquerade_all) {
       rules.Rule("", "POINTSMAN-MARK-MASQ");
@@ -222,12 +225,12 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
   }
   if (!HasExternalChain(entry)) return;
 
-  const std::string external = ServiceChain('E', service);
+  const std::string external = ServiceChain(settings.flavour.prefix, 'E', service);
   if (!entry.external_local) {
     RuleWriter rules(text, external, entry);
-    rules.Rule("", "POINTSMAN-MARK-MASQ");
+    if (settings.flavour.sends_on) rules.Rule("", "POINTSMAN-MARK-MASQ");
     if (entry.external.backends == entry.internal.backends) {
-      rules.Rule("", ServiceChain('S', service));
+      rules.Rule("", ServiceChain(settings.flavour.prefix, 'S', service));
     } else {
       rules.Backends(entry.external);
     }
@@ -237,9 +240,9 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
     std::string from_node;
     if (!entry.external_from_node.backends.empty()) {
       if (entry.external_from_node.backends == entry.internal.backends) {
-        from_node = ServiceChain('S', service);
+        from_node = ServiceChain(settings.flavour.prefix, 'S', service);
       } else {
-        from_node = ServiceChain('X', service);
+        from_node = ServiceChain(settings.flavour.prefix, 'X', service);
         RuleWriter rules(text, from_node, entry);
         rules.Backends(entry.external_from_node);
         each(from_node, text);
@@ -248,7 +251,9 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
     RuleWriter rules(text, external, entry);
     if (!from_node.empty()) {
       if (!settings.from_cluster.empty()) rules.Rule(settings.from_cluster, from_node);
-      rules.Rule("-m addrtype --src-type LOCAL", "POINTSMAN-MARK-MASQ");
+      if (settings.flavour.sends_on) {
+        rules.Rule("-m addrtype --src-type LOCAL", "POINTSMAN-MARK-MASQ");
+      }
       rules.Rule("-m addrtype --src-type LOCAL", from_node);
     }
     rules.Backends(entry.external);
@@ -256,7 +261,7 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
   }
 
   if (entry.load_balancer_ips.empty() || !HasSourceRanges(entry)) return;
-  const std::string firewall = ServiceChain('F', service);
+  const std::string firewall = ServiceChain(settings.flavour.prefix, 'F', service);
   RuleWriter rules(text, firewall, entry);
   bool node_allowed = false;
   for (const net::IpPrefix& range : entry.source_ranges) {

@@ -8,6 +8,7 @@
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/iptables/dispatch_tree.h"
+#include "node-agent/iptables/rule_flavour.h"
 #include "node-agent/model/service_model.h"
 
 namespace pointsman::agent {
@@ -15,8 +16,10 @@ namespace pointsman::agent {
 // What the settings say, in the words of iptables.
 struct RuleSettings {
   // Throws std::invalid_argument that names the field.
-  RuleSettings(const kube::ProxySettings& settings, net::Family family);
+  RuleSettings(const kube::ProxySettings& settings, net::Family family,
+               const RuleFlavour& flavour = {});
 
+  RuleFlavour flavour;
   net::Family family;
   bool masquerade_all = false;
   // Matches sources in the cluster ("-s 10.244.0.0/16") and all others; both "" when nothing says

@@ -1,5 +1,5 @@
-// Routes of type "local": a single address (a VIP) is delivered on this node without being an
-// address of an interface.
+// Routes of type "local": an address (a VIP) or a range of them is delivered on this node without
+// being an address of an interface.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,14 @@ inline constexpr uint8_t kRouteProtocol = 112;
 // The kernel answers EEXIST, ESRCH (nothing to delete), ENETDOWN.
 size_t AddLocalRoute(Batch& batch, const net::IpAddress& address, int interface_index);
 size_t DeleteLocalRoute(Batch& batch, const net::IpAddress& address, int interface_index);
+// The same for every address of a prefix.
+size_t AddLocalRoute(Batch& batch, const net::IpPrefix& prefix, int interface_index);
+size_t DeleteLocalRoute(Batch& batch, const net::IpPrefix& prefix, int interface_index);
 
 // Host routes of type local through `interface_index` that Pointsman made, one family.
 // `socket` is a NETLINK_ROUTE socket. Throws std::system_error.
 std::vector<net::IpAddress> LocalRoutes(Socket& socket, net::Family family, int interface_index);
+// Those of more than one address.
+std::vector<net::IpPrefix> LocalPrefixes(Socket& socket, net::Family family, int interface_index);
 
 }  // namespace pointsman::agent::netlink

@@ -62,8 +62,8 @@ std::vector<std::string> RequiredModules(Mode mode, const kube::ProxySettings& s
            "xt_statistic", "xt_recent", "xt_bpf", "ipt_MASQUERADE", "ipt_REJECT"});
       break;
     case Mode::kUserspace:
-      add({"xt_tcpudp", "xt_comment", "xt_mark", "xt_conntrack", "xt_addrtype", "ipt_MASQUERADE",
-           "ipt_REDIRECT", "ipt_REJECT"});
+      add({"xt_nat", "xt_tcpudp", "xt_comment", "xt_mark", "xt_conntrack", "xt_addrtype",
+           "ipt_MASQUERADE", "ipt_REJECT"});
       break;
     case Mode::kNftables:
       add({"nf_tables", "nft_chain_nat", "nft_ct", "nft_nat", "nft_masq", "nft_reject_ipv4",

@@ -1,0 +1,154 @@
+#include "node-agent/userspace/forwarder/control_server.h"
+
+#include <cerrno>
+#include <cstring>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <unistd.h>
+
+namespace pointsman::forwarder {
+namespace {
+
+// An agent, its successor, and a person who looks.
+constexpr size_t kMaxSessions = 8;
+constexpr size_t kRead = size_t{256} << 10;
+
+[[noreturn]] void Throw(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+}  // namespace
+
+class ControlServer::Session final : public EventHandler {
+ public:
+  Session(ControlServer& server, Fd socket) : server_(server), socket_(std::move(socket)) {}
+  ~Session() override { server_.loop_.Forget(this); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  bool Start() { return server_.loop_.Add(socket_.get(), EPOLLIN, this); }
+
+  void OnEvents(uint32_t) override {
+    if (!Write()) return Close();
+    // One question at a time: the next is read when the answer is out, which bounds `out_`.
+    if (out_.empty() && !ReadAndAnswer()) Close();
+  }
+
+ private:
+  bool ReadAndAnswer() {
+    std::vector<char> buffer(kRead);
+    const ssize_t count = ::recv(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (count == 0) return false;
+    if (count < 0) return errno == EAGAIN || errno == EINTR;
+    reader_.Append({buffer.data(), static_cast<size_t>(count)});
+    try {
+      FrameType type{};
+      std::string_view body;
+      while (reader_.Next(type, body))
+        server_.handler_(type, body, out_);
+    } catch (const std::exception& error) {
+      spdlog::error("control socket: {}", error.what());
+      out_.clear();
+      AppendFrame(out_, FrameType::kError, error.what());
+      Write();
+      return false;
+    }
+    return Write();
+  }
+
+  bool Write() {
+    while (written_ < out_.size()) {
+      const ssize_t count = ::send(socket_.get(), out_.data() + written_, out_.size() - written_,
+                                   MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (count < 0) {
+        if (errno == EINTR) continue;
+        if (errno != EAGAIN) return false;
+        server_.loop_.Change(socket_.get(), EPOLLOUT, this);
+        waiting_ = true;
+        return true;
+      }
+      written_ += static_cast<size_t>(count);
+    }
+    out_ = {};
+    written_ = 0;
+    if (std::exchange(waiting_, false)) server_.loop_.Change(socket_.get(), EPOLLIN, this);
+    return true;
+  }
+
+  void Close() {
+    for (auto session = server_.sessions_.begin(); session != server_.sessions_.end(); ++session) {
+      if (session->get() != this) continue;
+      server_.loop_.Destroy(std::move(*session));
+      server_.sessions_.erase(session);
+      server_.loop_.Forget(this);
+      socket_.Reset();
+      return;
+    }
+  }
+
+  ControlServer& server_;
+  Fd socket_;
+  FrameReader reader_;
+  std::string out_;
+  size_t written_ = 0;
+  bool waiting_ = false;
+};
+
+class ControlServer::Listener final : public EventHandler {
+ public:
+  explicit Listener(ControlServer& server)
+      : server_(server), socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+    if (!socket_) Throw("socket");
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (server.path_.size() >= sizeof address.sun_path) {
+      errno = ENAMETOOLONG;
+      Throw(server.path_);
+    }
+    std::memcpy(address.sun_path, server.path_.c_str(), server.path_.size() + 1);
+    // Nobody else may come between bind and chmod.
+    const mode_t before = ::umask(0177);
+    const int bound =
+        ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    ::umask(before);
+    if (bound != 0 || ::listen(socket_.get(), 16) != 0) Throw(server.path_);
+    if (!server_.loop_.Add(socket_.get(), EPOLLIN, this)) Throw("watch the control socket");
+  }
+  ~Listener() override { server_.loop_.Forget(this); }
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+  void OnEvents(uint32_t) override {
+    Fd peer(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!peer) return;
+    ucred credentials{};
+    socklen_t size = sizeof credentials;
+    if (::getsockopt(peer.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0 ||
+        credentials.uid != ::geteuid()) {
+      spdlog::warn("control socket: turned away process {} of user {}", credentials.pid,
+                   credentials.uid);
+      return;
+    }
+    if (server_.sessions_.size() >= kMaxSessions) return;
+    auto session = std::make_shared<Session>(server_, std::move(peer));
+    if (session->Start()) server_.sessions_.push_back(std::move(session));
+  }
+
+ private:
+  ControlServer& server_;
+  Fd socket_;
+};
+
+ControlServer::ControlServer(EventLoop& loop, std::string path, Handler handler)
+    : loop_(loop), path_(std::move(path)), handler_(std::move(handler)) {
+  listener_ = std::make_unique<Listener>(*this);
+}
+
+ControlServer::~ControlServer() {
+  ::unlink(path_.c_str());
+}
+
+}  // namespace pointsman::forwarder

@@ -1,0 +1,623 @@
+#include "node-agent/userspace/forwarder_link.h"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <random>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <unistd.h>
+
+namespace pointsman::agent {
+namespace {
+
+using forwarder::Fd;
+using forwarder::FrameType;
+using forwarder::ProtocolError;
+using forwarder::Slot;
+using forwarder::Stats;
+using forwarder::Update;
+
+// A forwarder answers in less than a millisecond; a dump of 100,000 backends in some. On a node
+// without time to spare it takes longer.
+constexpr std::chrono::seconds kAnswerTimeout{15};
+constexpr std::chrono::seconds kStartTimeout{10};
+// It resets its connections first, of which there may be many.
+constexpr std::chrono::seconds kEndTimeout{30};
+// A socket that nobody listens on is left over from a killed forwarder once it is that old;
+// younger, somebody may be about to.
+constexpr std::chrono::seconds kLeftOver{10};
+constexpr std::chrono::milliseconds kFirstRetry{100};
+constexpr std::chrono::milliseconds kLongestRetry{5000};
+
+[[noreturn]] void Throw(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+uint64_t NetnsInode() {
+  struct stat status {};
+  if (::stat("/proc/thread-self/ns/net", &status) != 0) Throw("/proc/thread-self/ns/net");
+  return status.st_ino;
+}
+
+void CheckDirectory(const std::string& directory, bool make) {
+  if (make) {
+    const std::string parent = std::filesystem::path(directory).parent_path();
+    if (::mkdir(parent.c_str(), 0755) != 0 && errno != EEXIST) Throw(parent);
+    if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) Throw(directory);
+  }
+  struct stat status {};
+  if (::lstat(directory.c_str(), &status) != 0) Throw(directory);
+  if (!S_ISDIR(status.st_mode) || status.st_uid != ::geteuid() || (status.st_mode & 022) != 0) {
+    throw std::runtime_error(fmt::format(
+        "{} is not a directory that only this user can write to: control sockets are not put there",
+        directory));
+  }
+}
+
+std::chrono::seconds Age(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return std::chrono::seconds(0);
+  return std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::system_clock::now() - std::chrono::system_clock::from_time_t(status.st_mtime));
+}
+
+bool HungUp(int fd, std::chrono::milliseconds wait) {
+  pollfd item{fd, POLLRDHUP, 0};
+  return ::poll(&item, 1, static_cast<int>(wait.count())) > 0;
+}
+
+}  // namespace
+
+std::string ForwarderBesideThisProgram() {
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) return "";
+  std::string program = self.parent_path() / "pointsman-forwarder";
+  return ::access(program.c_str(), X_OK) == 0 ? program : "";
+}
+
+ForwarderSession::ForwarderSession(const std::string& path)
+    : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  if (!socket_) Throw("socket");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) {
+    errno = ENAMETOOLONG;
+    Throw(path);
+  }
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  const timeval timeout{kAnswerTimeout.count(), 0};
+  ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+  ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+  if (::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    Throw(path);
+  }
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (::getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
+    Throw(path);
+  }
+  if (credentials.uid != ::geteuid()) {
+    errno = EPERM;
+    Throw(fmt::format("{} belongs to user {}", path, credentials.uid));
+  }
+  hello_ = forwarder::DecodeHelloReply(Ask(FrameType::kHello,
+                                           forwarder::EncodeU32(forwarder::kProtocolVersion),
+                                           FrameType::kHelloReply));
+}
+
+void ForwarderSession::Send(std::string_view frames) {
+  while (!frames.empty()) {
+    const ssize_t count = ::send(socket_.get(), frames.data(), frames.size(), MSG_NOSIGNAL);
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      Throw("ask the forwarder");
+    }
+    frames.remove_prefix(static_cast<size_t>(count));
+  }
+}
+
+std::string ForwarderSession::Receive(FrameType wanted) {
+  FrameType type{};
+  std::string_view body;
+  std::array<char, size_t{64} << 10> buffer;
+  while (!reader_.Next(type, body)) {
+    const ssize_t count = ::recv(socket_.get(), buffer.data(), buffer.size(), 0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      if (count == 0) errno = ECONNRESET;
+      Throw("the forwarder's answer");
+    }
+    reader_.Append({buffer.data(), static_cast<size_t>(count)});
+  }
+  if (type == FrameType::kError) throw ProtocolError("the forwarder says: " + std::string(body));
+  if (type != wanted) {
+    throw ProtocolError(fmt::format("the forwarder's answer is of type {}, not {}",
+                                    static_cast<int>(type), static_cast<int>(wanted)));
+  }
+  return std::string(body);
+}
+
+std::string ForwarderSession::Ask(FrameType question, std::string_view body, FrameType wanted) {
+  std::string frame;
+  forwarder::AppendFrame(frame, question, body);
+  Send(frame);
+  return Receive(wanted);
+}
+
+bool ForwarderSession::Apply(const Update& update) {
+  std::string frames;
+  forwarder::AppendUpdate(frames, update);
+  if (!update.whole && update.from != hello_.generation) return false;
+  Send(frames);
+  Receive(FrameType::kDone);
+  hello_.generation = update.to;
+  hello_.last_slot = update.last_slot;
+  return true;
+}
+
+std::vector<Slot> ForwarderSession::Dump() {
+  std::string frame;
+  forwarder::AppendFrame(frame, FrameType::kDump);
+  Send(frame);
+  std::vector<Slot> slots;
+  while (!forwarder::DecodeDumpPart(Receive(FrameType::kDumpPart), slots)) {
+    if (slots.size() > forwarder::kMaxSlot) throw ProtocolError("a dump has too many slots");
+  }
+  return slots;
+}
+
+Stats ForwarderSession::Statistics() {
+  return forwarder::DecodeStats(Ask(FrameType::kStats, {}, FrameType::kStatsReply));
+}
+
+void ForwarderSession::SetUdpIdleTimeout(std::chrono::nanoseconds timeout) {
+  Ask(FrameType::kSettings, forwarder::EncodeU64(static_cast<uint64_t>(timeout.count())),
+      FrameType::kDone);
+}
+
+Stats ForwarderSession::Drain(std::chrono::seconds longest) {
+  const Stats stats = forwarder::DecodeStats(
+      Ask(FrameType::kDrain, forwarder::EncodeU32(static_cast<uint32_t>(longest.count())),
+          FrameType::kStatsReply));
+  hello_.draining = true;
+  return stats;
+}
+
+void ForwarderSession::Resume() {
+  Ask(FrameType::kResume, {}, FrameType::kDone);
+  hello_.draining = false;
+}
+
+void ForwarderSession::Exit() {
+  Ask(FrameType::kExit, {}, FrameType::kDone);
+  if (!HungUp(socket_.get(), kEndTimeout)) {
+    throw std::runtime_error(fmt::format("the forwarder (process {}) does not end", hello_.pid));
+  }
+}
+
+ForwarderLink::ForwarderLink(ForwarderSettings settings)
+    : settings_(std::move(settings)),
+      netns_(NetnsInode()),
+      wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (!wake_) Throw("eventfd");
+}
+
+ForwarderLink::~ForwarderLink() {
+  if (!watcher_.joinable()) return;
+  watcher_.request_stop();
+  Wake();
+  watcher_.join();
+}
+
+void ForwarderLink::Wake() const {
+  const uint64_t one = 1;
+  if (::write(wake_.get(), &one, sizeof one) < 0 && errno != EAGAIN) Throw("eventfd");
+}
+
+std::vector<ForwarderLink::Known> ForwarderLink::Look(bool clear) {
+  std::vector<Known> found;
+  std::error_code error;
+  std::filesystem::directory_iterator entries(settings_.directory, error);
+  if (error == std::errc::no_such_file_or_directory) return found;
+  if (error) throw std::system_error(error, settings_.directory);
+  try {
+    CheckDirectory(settings_.directory, /*make=*/false);
+  } catch (const std::runtime_error& problem) {
+    spdlog::warn("forwarders are not looked for: {}", problem.what());
+    return found;
+  }
+  std::vector<std::string> paths;
+  for (const std::filesystem::directory_entry& entry : entries) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("forwarder-") && name.ends_with(".sock")) paths.push_back(entry.path());
+  }
+  std::sort(paths.begin(), paths.end());
+  for (const std::string& path : paths) {
+    if (session_ != nullptr && path == path_) continue;
+    try {
+      auto session = std::make_unique<ForwarderSession>(path);
+      if (session->hello().netns == netns_) found.push_back({path, std::move(session)});
+    } catch (const std::system_error& problem) {
+      const auto code = problem.code();
+      if (code == std::errc::connection_refused &&
+          (clear || path == lost_path_ || Age(path) > kLeftOver)) {
+        ::unlink(path.c_str());
+      } else if (code != std::errc::connection_refused &&
+                 code != std::errc::no_such_file_or_directory) {
+        spdlog::warn("forwarder at {}: {}", path, problem.what());
+      }
+    } catch (const ProtocolError& problem) {
+      spdlog::warn("forwarder at {}: {}", path, problem.what());
+    }
+  }
+  return found;
+}
+
+bool ForwarderLink::AdoptLocked() {
+  std::vector<Known> all = Look();
+  // One that is not draining first.
+  std::stable_sort(all.begin(), all.end(), [](const Known& a, const Known& b) {
+    return a.session->hello().draining < b.session->hello().draining;
+  });
+  for (Known& known : all) {
+    const forwarder::HelloReply& hello = known.session->hello();
+    if (hello.protocol != forwarder::kProtocolVersion || hello.version != settings_.version) {
+      continue;
+    }
+    const forwarder::PortRange& range = settings_.port_range;
+    if (range.first != 0 && (hello.port_v4 < range.first || hello.port_v4 > range.last)) continue;
+    session_ = std::move(known.session);
+    path_ = known.path;
+    port_ = hello.port_v4;
+    last_slot_ = hello.last_slot;
+    draining_ = hello.draining;
+    spdlog::info("adopted the forwarder (process {}, port {})", hello.pid, hello.port_v4);
+    return true;
+  }
+  return false;
+}
+
+void ForwarderLink::Reap() {
+  if (child_ > 0 && ::waitpid(child_, nullptr, WNOHANG) != 0) child_ = -1;
+}
+
+void ForwarderLink::Lost() {
+  session_.reset();
+  lost_path_ = std::exchange(path_, "");
+  Reap();
+  Wake();
+}
+
+void ForwarderLink::Start() {
+  CheckDirectory(settings_.directory, /*make=*/true);
+  std::random_device random;
+  const std::string path =
+      fmt::format("{}/forwarder-{:08x}{:08x}.sock", settings_.directory, random(), random());
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) Throw("pipe2");
+  Fd ready(ends[0]);
+  Fd child_ready(ends[1]);
+
+  constexpr int kReadyFd = 3;
+  std::vector<std::string> words{settings_.program,
+                                 "--control",
+                                 path,
+                                 "--ready-fd",
+                                 std::to_string(kReadyFd),
+                                 "--udp-idle-timeout",
+                                 std::to_string(settings_.udp_idle_timeout.count()),
+                                 "--mark",
+                                 std::to_string(settings_.mark),
+                                 "--max-files",
+                                 std::to_string(settings_.max_files),
+                                 "--instance-version",
+                                 settings_.version};
+  if (port_ != 0) words.insert(words.end(), {"--port", std::to_string(port_)});
+  if (settings_.port_range.first != 0) {
+    words.insert(words.end(), {"--port-range", fmt::format("{}-{}", settings_.port_range.first,
+                                                           settings_.port_range.last)});
+  }
+  std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
+  for (std::string& word : words)
+    argv.push_back(word.data());
+  argv.push_back(nullptr);
+
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawnattr_init(&attributes);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, child_ready.get(), kReadyFd);
+  posix_spawn_file_actions_addclosefrom_np(&actions, kReadyFd + 1);
+  sigset_t none;
+  sigset_t all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  // A session of its own: what ends the agent's process group does not end it.
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+  pid_t pid = -1;
+  const int error =
+      ::posix_spawn(&pid, settings_.program.c_str(), &actions, &attributes, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  if (error != 0) {
+    throw std::runtime_error(fmt::format("the forwarder {} cannot be started: {}",
+                                         settings_.program,
+                                         std::generic_category().message(error)));
+  }
+  child_ready.Reset();
+
+  std::string said;
+  const auto deadline = std::chrono::steady_clock::now() + kStartTimeout;
+  while (said != "+") {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        deadline - std::chrono::steady_clock::now());
+    pollfd item{ready.get(), POLLIN, 0};
+    const int polled = ::poll(&item, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
+    if (polled < 0 && errno == EINTR) continue;
+    std::array<char, 1024> buffer;
+    const ssize_t count = polled > 0 ? ::read(ready.get(), buffer.data(), buffer.size()) : -1;
+    if (count > 0 && said.size() < 4096) {
+      said.append(buffer.data(), static_cast<size_t>(count));
+      continue;
+    }
+    ::kill(pid, SIGKILL);
+    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    throw std::runtime_error(
+        fmt::format("the forwarder {} did not start: {}", settings_.program,
+                    said.empty() ? "it ended, or did not answer in time" : said));
+  }
+  Reap();
+  child_ = pid;
+  session_ = std::make_unique<ForwarderSession>(path);
+  path_ = path;
+  port_ = session_->hello().port_v4;
+  draining_ = false;
+  spdlog::info("started the forwarder (process {}, port {})", pid, port_);
+}
+
+ForwarderLink::Found ForwarderLink::Ensure() {
+  const Lock lock(mutex_);
+  want_ = true;
+  if (!watcher_.joinable()) {
+    watcher_ = std::jthread([this](const std::stop_token& stop) { Watch(stop); });
+  }
+  if (session_ != nullptr) {
+    try {
+      session_->Statistics();
+    } catch (const std::exception& error) {
+      spdlog::warn("forwarder: {}", error.what());
+      Lost();
+    }
+  }
+  Found found = Found::kConnected;
+  if (session_ == nullptr) {
+    found = AdoptLocked() ? Found::kAdopted : Found::kStarted;
+    if (found == Found::kStarted) Start();
+    Wake();
+  }
+  try {
+    if (draining_) session_->Resume();
+    draining_ = false;
+    if (found == Found::kAdopted) session_->SetUdpIdleTimeout(settings_.udp_idle_timeout);
+    if (found != Found::kConnected && table_known_) PushAll();
+  } catch (...) {
+    Lost();
+    throw;
+  }
+  return found;
+}
+
+bool ForwarderLink::Adopt() {
+  const Lock lock(mutex_);
+  return session_ != nullptr || AdoptLocked();
+}
+
+uint16_t ForwarderLink::port(net::Family family) {
+  const Lock lock(mutex_);
+  if (session_ == nullptr) return 0;
+  return family == net::Family::kIPv4 ? session_->hello().port_v4 : session_->hello().port_v6;
+}
+
+uint32_t ForwarderLink::last_slot() {
+  const Lock lock(mutex_);
+  return last_slot_;
+}
+
+pid_t ForwarderLink::pid() {
+  const Lock lock(mutex_);
+  return session_ == nullptr ? 0 : static_cast<pid_t>(session_->hello().pid);
+}
+
+template <typename Call>
+auto ForwarderLink::WithSession(const Call& call)
+    -> decltype(call(std::declval<ForwarderSession&>())) {
+  if (session_ == nullptr) throw std::runtime_error("there is no forwarder");
+  try {
+    return call(*session_);
+  } catch (...) {
+    // A half-read answer makes the connection useless.
+    Lost();
+    throw;
+  }
+}
+
+std::vector<Slot> ForwarderLink::Dump() {
+  const Lock lock(mutex_);
+  std::vector<Slot> slots = WithSession([](ForwarderSession& session) { return session.Dump(); });
+  table_.clear();
+  for (const Slot& slot : slots)
+    table_.emplace(slot.number, slot);
+  table_known_ = true;
+  return slots;
+}
+
+void ForwarderLink::PushAll() {
+  Update update{.to = session_->hello().generation + 1, .whole = true, .last_slot = last_slot_};
+  update.set.reserve(table_.size());
+  for (const auto& [number, slot] : table_)
+    update.set.push_back(slot);
+  session_->Apply(update);
+}
+
+void ForwarderLink::Change(std::vector<Slot> set, const std::vector<uint32_t>& removed,
+                           uint32_t last_slot) {
+  const Lock lock(mutex_);
+  // First into our own table: if the forwarder ends now, its successor gets all of it.
+  for (uint32_t number : removed)
+    table_.erase(number);
+  for (const Slot& slot : set)
+    table_.insert_or_assign(slot.number, slot);
+  table_known_ = true;
+  last_slot_ = last_slot;
+  WithSession([&](ForwarderSession& session) {
+    const uint64_t from = session.hello().generation;
+    session.Apply({.from = from,
+                   .to = from + 1,
+                   .last_slot = last_slot,
+                   .set = std::move(set),
+                   .removed = removed});
+    return true;
+  });
+}
+
+Stats ForwarderLink::Statistics() {
+  const Lock lock(mutex_);
+  return WithSession([](ForwarderSession& session) { return session.Statistics(); });
+}
+
+Stats ForwarderLink::Drain(std::chrono::seconds longest) {
+  const Lock lock(mutex_);
+  want_ = false;
+  Stats left;
+  if (session_ != nullptr || AdoptLocked()) {
+    try {
+      draining_ = true;
+      left = session_->Drain(longest);
+    } catch (const std::system_error&) {
+      // It ended, as it does when it has drained.
+      Lost();
+    }
+  }
+  for (Known& other : Look()) {
+    const Stats more = other.session->Drain(longest);
+    left.tcp_connections += more.tcp_connections;
+    left.udp_flows += more.udp_flows;
+  }
+  return left;
+}
+
+void ForwarderLink::RetireOthers(std::chrono::seconds longest) {
+  const Lock lock(mutex_);
+  for (Known& known : Look()) {
+    const forwarder::HelloReply& hello = known.session->hello();
+    if (hello.draining) continue;
+    const Stats left = known.session->Drain(longest);
+    spdlog::info(
+        "another forwarder (process {}, version {}) keeps its {} connections until they "
+        "end",
+        hello.pid, hello.version, left.tcp_connections + left.udp_flows);
+  }
+}
+
+size_t ForwarderLink::ExitAll() {
+  const Lock lock(mutex_);
+  want_ = false;
+  size_t ended = 0;
+  for (Known& known : Look(/*clear=*/true)) {
+    known.session->Exit();
+    ++ended;
+  }
+  if (session_ != nullptr) {
+    session_->Exit();
+    ++ended;
+  }
+  session_.reset();
+  path_.clear();
+  if (child_ > 0) {
+    // It has closed its sockets: nothing is left to do for it but to end.
+    while (::waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    child_ = -1;
+  }
+  table_.clear();
+  table_known_ = false;
+  draining_ = false;
+  port_ = 0;
+  Wake();
+  // Somebody else's files may be in it.
+  ::rmdir(settings_.directory.c_str());
+  return ended;
+}
+
+bool ForwarderLink::AnyPresent() {
+  const Lock lock(mutex_);
+  return session_ != nullptr || !Look().empty();
+}
+
+void ForwarderLink::Watch(const std::stop_token& stop) {
+  std::chrono::milliseconds retry{0};
+  while (!stop.stop_requested()) {
+    int fd = -1;
+    {
+      const Lock lock(mutex_);
+      if (session_ != nullptr) {
+        fd = session_->fd();
+        retry = std::chrono::milliseconds(0);
+      } else if (want_) {
+        retry = std::clamp(retry * 2, kFirstRetry, kLongestRetry);
+      } else {
+        retry = std::chrono::milliseconds(0);
+      }
+    }
+    std::array<pollfd, 2> items{{{wake_.get(), POLLIN, 0}, {fd, POLLRDHUP, 0}}};
+    ::poll(items.data(), items.size(), retry.count() > 0 ? static_cast<int>(retry.count()) : -1);
+    uint64_t woken = 0;
+    if ((items[0].revents & POLLIN) != 0 && ::read(wake_.get(), &woken, sizeof woken) < 0 &&
+        errno != EAGAIN) {
+      spdlog::error("forwarder: the watcher's eventfd: {}", std::generic_category().message(errno));
+      return;
+    }
+    if (!stop.stop_requested()) Recover();
+  }
+}
+
+void ForwarderLink::Recover() {
+  const Lock lock(mutex_);
+  if (session_ != nullptr) {
+    if (!HungUp(session_->fd(), std::chrono::milliseconds(0))) return;
+    spdlog::warn("the forwarder (process {}) ended", session_->hello().pid);
+    session_.reset();
+    lost_path_ = std::exchange(path_, "");
+  }
+  Reap();
+  if (!want_ || !table_known_) return;
+  try {
+    if (!AdoptLocked()) Start();
+    if (draining_) session_->Resume();
+    draining_ = false;
+    PushAll();
+  } catch (const std::exception& error) {
+    spdlog::error("the forwarder could not be started again: {}", error.what());
+    session_.reset();
+    path_.clear();
+  }
+}
+
+}  // namespace pointsman::agent

@@ -1,0 +1,142 @@
+// The agent's hold on the forwarder: finds a running one or starts one, keeps its table as it
+// should be, and starts another one at once when it ends.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <sys/types.h>
+#include <thread>
+#include <vector>
+
+#include "node-agent/userspace/forwarder/protocol.h"
+#include "node-agent/userspace/forwarder/sockets.h"
+
+namespace pointsman::agent {
+
+// pointsman-forwarder in the directory of the running program; "" when it is not there.
+std::string ForwarderBesideThisProgram();
+
+struct ForwarderSettings {
+  std::string program;  // path of pointsman-forwarder
+  // Of the control sockets; made with mode 0700, and removed when it is empty.
+  std::string directory = "/run/pointsman/forwarder";
+  // A running forwarder of another version, or on a port outside the range, is replaced.
+  std::string version;
+  forwarder::PortRange port_range;
+  std::chrono::nanoseconds udp_idle_timeout{0};
+  uint32_t mark = 0;
+  uint64_t max_files = uint64_t{1} << 20;
+};
+
+// A connection to one forwarder's control socket. Not thread-safe.
+class ForwarderSession {
+ public:
+  // Throws std::system_error; ECONNREFUSED or ENOENT: nobody is there. ProtocolError.
+  explicit ForwarderSession(const std::string& path);
+
+  const forwarder::HelloReply& hello() const { return hello_; }
+  int fd() const { return socket_.get(); }
+
+  // All throw std::system_error or ProtocolError, after which the session is no good any more.
+  // Apply: false when the table has another generation than update.from.
+  bool Apply(const forwarder::Update& update);
+  std::vector<forwarder::Slot> Dump();
+  forwarder::Stats Statistics();
+  void SetUdpIdleTimeout(std::chrono::nanoseconds timeout);
+  forwarder::Stats Drain(std::chrono::seconds longest);
+  void Resume();
+  void Exit();
+
+ private:
+  void Send(std::string_view frames);
+  std::string Receive(forwarder::FrameType wanted);
+  std::string Ask(forwarder::FrameType question, std::string_view body,
+                  forwarder::FrameType wanted);
+
+  forwarder::Fd socket_;
+  forwarder::FrameReader reader_;
+  forwarder::HelloReply hello_;
+};
+
+// Thread-safe. Works in the network namespace of the thread that makes it.
+class ForwarderLink {
+ public:
+  explicit ForwarderLink(ForwarderSettings settings);
+  // The forwarder goes on.
+  ~ForwarderLink();
+  ForwarderLink(const ForwarderLink&) = delete;
+  ForwarderLink& operator=(const ForwarderLink&) = delete;
+
+  enum class Found { kConnected, kAdopted, kStarted };
+  // Makes sure that there is a forwarder, and that it is not draining. kStarted: its table is
+  // empty, or what this link has put into it before. Throws std::runtime_error that says why it
+  // cannot be started.
+  Found Ensure();
+  // Like Ensure, but starts none. False: there is none.
+  bool Adopt();
+  uint16_t port(net::Family family);
+  uint32_t last_slot();
+
+  // What the forwarder has; also what another agent has put there. Throws.
+  std::vector<forwarder::Slot> Dump();
+  // Changes its table. `last_slot`: see SlotMap. Throws.
+  void Change(std::vector<forwarder::Slot> set, const std::vector<uint32_t>& removed,
+              uint32_t last_slot);
+  forwarder::Stats Statistics();
+  // Nothing is started for it: all 0 when there is no forwarder. Connections and flows are those of
+  // all forwarders of this network namespace.
+  forwarder::Stats Drain(std::chrono::seconds longest);
+
+  // Drains the forwarders of other versions, and any second one.
+  void RetireOthers(std::chrono::seconds longest);
+  // Ends all forwarders of this network namespace, removes what they leave in the directory.
+  // Returns how many there were.
+  size_t ExitAll();
+  // Is there any forwarder of this network namespace?
+  bool AnyPresent();
+  // Of the forwarder; 0: none.
+  pid_t pid();
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+  struct Known {
+    std::string path;
+    std::unique_ptr<ForwarderSession> session;
+  };
+  // Forwarders of this network namespace that answer, but for ours.
+  // Files that killed ones left in the directory are removed: ours, old ones, or (`clear`) all.
+  std::vector<Known> Look(bool clear = false);
+  bool AdoptLocked();
+  void Start();
+  void Push(const forwarder::Update& update);
+  void PushAll();
+  void Watch(const std::stop_token& stop);
+  void Recover();
+  void Lost();
+  void Reap();
+  void Wake() const;
+  template <typename Call>
+  auto WithSession(const Call& call) -> decltype(call(std::declval<ForwarderSession&>()));
+
+  const ForwarderSettings settings_;
+  const uint64_t netns_;
+  std::mutex mutex_;
+  std::unique_ptr<ForwarderSession> session_;
+  std::string path_;
+  std::string lost_path_;  // of the one before
+  pid_t child_ = -1;
+  uint16_t port_ = 0;  // the successor of a dead one gets the same
+  bool want_ = false;  // there shall be one: it is started again
+  bool draining_ = false;
+  std::map<uint32_t, forwarder::Slot> table_;
+  bool table_known_ = false;
+  uint32_t last_slot_ = 0;
+  uint64_t generation_ = 0;
+  forwarder::Fd wake_;
+  std::jthread watcher_;
+};
+
+}  // namespace pointsman::agent

@@ -1,0 +1,704 @@
+// The forwarder's program with real sockets, in a network namespace of its own.
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <iostream>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "node-agent/iptables/child_process.h"
+#include "node-agent/iptables/fresh_netns.h"
+#include "node-agent/netlink/link.h"
+#include "node-agent/netlink/local_route.h"
+#include "node-agent/userspace/forwarder_link.h"
+#include "node-agent/userspace/testing/sockets.h"
+
+namespace pointsman::agent {
+namespace {
+
+using forwarder::Slot;
+using testing::At;
+using testing::BlackHole;
+using testing::ConnectTcp;
+using testing::ConnectUdp;
+using testing::EchoServer;
+using testing::Eventually;
+using testing::Fd;
+using testing::IpPort;
+using testing::Noise;
+using testing::Receive;
+using testing::ReceiveAll;
+using testing::Send;
+using testing::UdpServer;
+
+using namespace std::chrono_literals;
+
+std::string UdpAsk(const Fd& socket, const std::string& text) {
+  Send(socket, text);
+  char buffer[65536];
+  const ssize_t count = ::recv(socket.get(), buffer, sizeof buffer, 0);
+  return count < 0 ? "errno " + std::to_string(errno)
+                   : std::string(buffer, static_cast<size_t>(count));
+}
+
+// In kB.
+size_t ResidentMemory(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmRSS:")) return std::stoul(line.substr(6));
+  }
+  return 0;
+}
+
+class ForwarderTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
+    // User-Mode Linux has IPv6 as a module; where it is built in there is nothing to load.
+    RunChild({"/sbin/modprobe", "ipv6"}, {}, nullptr);
+    netlink::Socket route(NETLINK_ROUTE);
+    netlink::SetLinkUp(route, "lo");
+    netlink::Batch batch;
+    for (net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
+      netlink::AddLocalRoute(batch, forwarder::SlotPrefix(family),
+                             static_cast<int>(::if_nametoindex("lo")));
+    }
+    ASSERT_TRUE(route.Execute(batch).empty());
+    char name[] = "/tmp/pointsman-usp.XXXXXX";
+    ASSERT_NE(::mkdtemp(name), nullptr);
+    settings_.directory = name;
+    settings_.program = POINTSMAN_FORWARDER;
+    settings_.version = "test";
+    settings_.udp_idle_timeout = 250ms;
+    files_ = forwarder::RaiseFileLimit(65536);
+  }
+  void TearDown() override {
+    if (settings_.directory.empty()) return;
+    if (link_ == nullptr) link_ = std::make_unique<ForwarderLink>(settings_);
+    link_->ExitAll();
+    link_.reset();
+    std::filesystem::remove_all(settings_.directory);
+  }
+
+  void Start() {
+    link_ = std::make_unique<ForwarderLink>(settings_);
+    ASSERT_EQ(link_->Ensure(), ForwarderLink::Found::kStarted);
+    ASSERT_TRUE(link_->Dump().empty());
+  }
+  static Slot MakeSlot(uint32_t number, std::vector<IpPort> backends, bool udp = false,
+                       uint32_t affinity = 0) {
+    std::sort(backends.begin(), backends.end());
+    return {.number = number,
+            .service = "default/s" + std::to_string(number) + "/TCP/IPv4",
+            .udp = udp,
+            .affinity_seconds = affinity,
+            .backends = std::move(backends)};
+  }
+  void Put(const Slot& slot) { link_->Change({slot}, {}, slot.number); }
+  IpPort Place(uint32_t number, net::Family family = net::Family::kIPv4) {
+    return {forwarder::SlotAddress(family, number), link_->port(family)};
+  }
+  std::string Greeting(uint32_t number, size_t size = 1) {
+    return Receive(ConnectTcp(Place(number)), size);
+  }
+
+  ForwarderSettings settings_;
+  std::unique_ptr<ForwarderLink> link_;
+  uint64_t files_ = 0;  // that this process may have open
+};
+
+// Both directions at once, with back-pressure both ways.
+void ExpectExactTransfer(const Fd& client, const Fd& server, size_t size) {
+  const std::string up = Noise(1, size);
+  const std::string down = Noise(2, size + 12345);
+  auto sender = std::async(std::launch::async, [&] {
+    Send(client, up);
+    testing::CloseWriting(client);
+  });
+  auto answerer = std::async(std::launch::async, [&] {
+    Send(server, down);
+    testing::CloseWriting(server);
+  });
+  auto at_server = std::async(std::launch::async, [&] { return ReceiveAll(server); });
+  const testing::Received at_client = ReceiveAll(client);
+  sender.get();
+  answerer.get();
+  const testing::Received got = at_server.get();
+  EXPECT_EQ(at_client.error, 0);
+  EXPECT_EQ(got.error, 0);
+  EXPECT_EQ(at_client.bytes.size(), down.size());
+  EXPECT_EQ(got.bytes.size(), up.size());
+  EXPECT_TRUE(at_client.bytes == down);
+  EXPECT_TRUE(got.bytes == up);
+}
+
+TEST_F(ForwarderTest, BigTransfersArriveUnchangedBothWays) {
+  Start();
+  constexpr size_t kSize = 32 << 20;
+  for (const auto& [family, ip] :
+       {std::pair{net::Family::kIPv4, "127.0.0.2"}, {net::Family::kIPv6, "::1"}}) {
+    const Fd listener = testing::ListenTcp(At(ip, 0));
+    Put(MakeSlot(7, {At(ip, testing::PortOf(listener))}));
+    const Fd client = ConnectTcp(Place(7, family));
+    const Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    ASSERT_TRUE(server);
+    ExpectExactTransfer(client, server, kSize);
+  }
+  EXPECT_TRUE(Eventually([&] { return link_->Statistics().tcp_connections == 0; }));
+  EXPECT_EQ(link_->Statistics().bytes_to_backends, 2 * kSize);
+}
+
+// Without descriptors for pipes bytes are copied.
+TEST_F(ForwarderTest, TransfersWorkWithoutPipes) {
+  settings_.max_files = 64 + 15;  // 4 connections, no pipe
+  Start();
+  const Fd listener = testing::ListenTcp(At("127.0.0.2", 0));
+  Put(MakeSlot(7, {At("127.0.0.2", testing::PortOf(listener))}));
+  const Fd client = ConnectTcp(Place(7));
+  const Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  ExpectExactTransfer(client, server, 16 << 20);
+  EXPECT_EQ(link_->Statistics().pipes, 0U);
+}
+
+TEST_F(ForwarderTest, EachHalfClosesByItself) {
+  Start();
+  const Fd listener = testing::ListenTcp(At("127.0.0.2", 0));
+  Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(listener))}));
+  for (bool client_first : {true, false}) {
+    const Fd client = ConnectTcp(Place(1));
+    const Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    const Fd& first = client_first ? client : server;
+    const Fd& second = client_first ? server : client;
+    Send(first, "last words");
+    testing::CloseWriting(first);
+    EXPECT_EQ(ReceiveAll(second).bytes, "last words");
+    // The other half still carries.
+    Send(second, "answer");
+    EXPECT_EQ(Receive(first, 6), "answer");
+    Send(second, "and more");
+    testing::CloseWriting(second);
+    const testing::Received rest = ReceiveAll(first);
+    EXPECT_EQ(rest.bytes, "and more");
+    EXPECT_EQ(rest.error, 0);
+  }
+  EXPECT_TRUE(Eventually([&] { return link_->Statistics().tcp_connections == 0; }));
+}
+
+TEST_F(ForwarderTest, AResetIsPassedOn) {
+  Start();
+  const Fd listener = testing::ListenTcp(At("127.0.0.2", 0));
+  Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(listener))}));
+  for (bool client_resets : {true, false}) {
+    Fd client = ConnectTcp(Place(1));
+    Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    Fd& resets = client_resets ? client : server;
+    const Fd& sees = client_resets ? server : client;
+    Send(resets, "x");
+    EXPECT_EQ(Receive(sees, 1), "x");
+    const linger now{1, 0};
+    ::setsockopt(resets.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    resets.Reset();
+    EXPECT_EQ(ReceiveAll(sees).error, ECONNRESET);
+  }
+}
+
+TEST_F(ForwarderTest, RoundRobinIsExact) {
+  Start();
+  EchoServer a(At("127.0.0.2", 0), "a");
+  EchoServer b(At("127.0.0.3", 0), "b");
+  EchoServer c(At("127.0.0.4", 0), "c");
+  Put(MakeSlot(1, {a.place(), b.place(), c.place()}));
+  std::string order;
+  for (int i = 0; i < 9; ++i)
+    order += Greeting(1);
+  EXPECT_EQ(order, "abcabcabc");
+  // The turn survives a change of other backends.
+  EXPECT_EQ(Greeting(1), "a");
+  Put(MakeSlot(1, {b.place(), c.place()}));
+  EXPECT_EQ(Greeting(1) + Greeting(1) + Greeting(1), "bcb");
+}
+
+TEST_F(ForwarderTest, AffinityKeepsAClientUntilItsBackendGoes) {
+  Start();
+  EchoServer a(At("127.0.0.2", 0), "a");
+  EchoServer b(At("127.0.0.3", 0), "b");
+  EchoServer c(At("127.0.0.4", 0), "c");
+  Put(MakeSlot(1, {a.place(), b.place(), c.place()}, false, 3600));
+  std::map<std::string, std::string> server_of;
+  auto ask = [&](const std::string& client) {
+    const net::IpAddress from = net::IpAddress::Parse(client).value();
+    return Receive(ConnectTcp(Place(1), &from), 1);
+  };
+  for (const char* client : {"127.0.1.1", "127.0.1.2", "127.0.1.3"})
+    server_of[client] = ask(client);
+  EXPECT_EQ(server_of["127.0.1.1"] + server_of["127.0.1.2"] + server_of["127.0.1.3"], "abc");
+  for (int i = 0; i < 5; ++i) {
+    for (const auto& [client, server] : server_of)
+      EXPECT_EQ(ask(client), server);
+  }
+  // Another backend goes: nothing changes for the others.
+  Put(MakeSlot(1, {a.place(), c.place()}, false, 3600));
+  EXPECT_EQ(ask("127.0.1.1"), "a");
+  EXPECT_EQ(ask("127.0.1.3"), "c");
+  const std::string moved = ask("127.0.1.2");
+  EXPECT_NE(moved, "b");
+  EXPECT_EQ(ask("127.0.1.2"), moved);
+}
+
+TEST_F(ForwarderTest, TheNextBackendIsTriedWhenOneRefuses) {
+  Start();
+  EchoServer alive(At("127.0.0.3", 0), "+");
+  // Nobody listens there.
+  Put(MakeSlot(1, {At("127.0.0.2", 9), alive.place(), At("127.0.0.4", 9)}));
+  for (int i = 0; i < 12; ++i)
+    ASSERT_EQ(Greeting(1), "+");
+  // What refused is left alone for a while.
+  EXPECT_LT(link_->Statistics().connect_failures, 12U);
+  EXPECT_GE(link_->Statistics().connect_failures, 1U);
+  EXPECT_EQ(link_->Statistics().without_backend, 0U);
+}
+
+TEST_F(ForwarderTest, TheNextBackendIsTriedWhenOneDoesNotAnswer) {
+  Start();
+  const BlackHole hole("127.0.0.2");
+  EchoServer alive(At("127.0.0.3", 0), "+");
+  Put(MakeSlot(1, {hole.place(), alive.place()}));
+  const auto start = std::chrono::steady_clock::now();
+  // What the client says meanwhile is not lost.
+  const Fd client = ConnectTcp(Place(1));
+  Send(client, "early");
+  EXPECT_EQ(Receive(client, 6), "+early");
+  const auto took = std::chrono::steady_clock::now() - start;
+  EXPECT_GE(took, 240ms);
+  EXPECT_LT(took, 1s);
+  EXPECT_EQ(link_->Statistics().connect_failures, 1U);
+  // The next clients do not wait for it.
+  for (int i = 0; i < 4; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_EQ(Greeting(1), "+");
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 200ms);
+  }
+}
+
+TEST_F(ForwarderTest, WithoutAnyBackendTheClientIsReset) {
+  Start();
+  Put(MakeSlot(1, {At("127.0.0.2", 9), At("127.0.0.3", 9)}));
+  const Fd refused = ConnectTcp(Place(1));
+  EXPECT_EQ(ReceiveAll(refused).error, ECONNRESET);
+  EXPECT_EQ(link_->Statistics().connect_failures, 2U);
+  const BlackHole hole("127.0.0.4");
+  Put(MakeSlot(2, {hole.place()}));
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(ReceiveAll(ConnectTcp(Place(2))).error, ECONNRESET);
+  // 250 ms + 500 ms + 1 s + 2 s
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 3700ms);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
+  EXPECT_EQ(link_->Statistics().without_backend, 2U);
+  // A slot that is not there, and the port without a slot's address.
+  EXPECT_EQ(ReceiveAll(ConnectTcp(Place(3))).error, ECONNRESET);
+  EXPECT_EQ(ReceiveAll(ConnectTcp(At("127.0.0.1", link_->port(net::Family::kIPv4)))).error,
+            ECONNRESET);
+}
+
+TEST_F(ForwarderTest, ASlowReaderSlowsTheSenderAndCostsNoMemory) {
+  Start();
+  const Fd listener = testing::ListenTcp(At("127.0.0.2", 0));
+  Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(listener))}));
+  const Fd client = ConnectTcp(Place(1));
+  const Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const size_t before = ResidentMemory(link_->pid());
+  const std::string piece = Noise(3, 1 << 20);
+  size_t sent = 0;
+  // Full when nothing can be written for half a second.
+  for (pollfd item{server.get(), POLLOUT, 0}; ::poll(&item, 1, 500) == 1;) {
+    const ssize_t count = ::send(server.get(), piece.data(), piece.size(), MSG_DONTWAIT);
+    if (count > 0) sent += static_cast<size_t>(count);
+    ASSERT_LT(sent, size_t{64} << 20);
+  }
+  EXPECT_LT(ResidentMemory(link_->pid()), before + 2048);
+  // Nothing spins meanwhile.
+  const auto cpu = [&] {
+    std::ifstream stat("/proc/" + std::to_string(link_->pid()) + "/stat");
+    std::string word;
+    for (int i = 0; i < 13; ++i)
+      stat >> word;
+    long user = 0;
+    long system = 0;
+    stat >> user >> system;
+    return user + system;
+  };
+  const long ticks = cpu();
+  EXPECT_EQ(::poll(nullptr, 0, 500), 0);
+  EXPECT_LE(cpu() - ticks, 2);  // of 50
+  // And all of it arrives.
+  testing::CloseWriting(server);
+  EXPECT_EQ(ReceiveAll(client).bytes.size(), sent);
+}
+
+TEST_F(ForwarderTest, ManyConnectionsAtOnce) {
+  Start();
+  // The local ports of one address would do, just.
+  EchoServer a(At("127.0.0.2", 0), "");
+  EchoServer b(At("127.0.0.3", 0), "");
+  Put(MakeSlot(1, {a.place(), b.place()}));
+  // 10,000 where this user may open the files: both ends are here.
+  const size_t connections =
+      std::min<size_t>({10'000, (files_ - 100) / 2, link_->Statistics().connection_limit});
+  ASSERT_GT(connections, 100U);
+  const size_t before = ResidentMemory(link_->pid());
+  std::vector<Fd> clients;
+  const auto expect_echo = [&](size_t i) {
+    const std::string number = std::to_string(i);
+    ASSERT_EQ(Receive(clients[i], number.size()), number);
+  };
+  // A few hundred at a time: the servers' queues are not what is tried here.
+  constexpr size_t kAtATime = 500;
+  for (size_t i = 0; i < connections; ++i) {
+    clients.push_back(ConnectTcp(Place(1)));
+    Send(clients.back(), std::to_string(i));
+    if (i >= kAtATime) {
+      ASSERT_NO_FATAL_FAILURE(expect_echo(i - kAtATime));
+    }
+  }
+  for (size_t i = connections - std::min(kAtATime, connections); i < connections; ++i)
+    ASSERT_NO_FATAL_FAILURE(expect_echo(i));
+  EXPECT_EQ(link_->Statistics().tcp_connections, connections);
+  const size_t after = ResidentMemory(link_->pid());
+  std::cout << connections << " connections, " << (after - before) * 1024 / connections
+            << " bytes of the forwarder's own memory each\n";
+  EXPECT_LT((after - before) * 1024 / connections, 1024U);
+  EXPECT_EQ(a.connections() + b.connections(), connections);
+  // Idle ones hold no pipe.
+  EXPECT_LE(link_->Statistics().pipes, 64U);
+  clients.clear();
+  EXPECT_TRUE(Eventually([&] { return link_->Statistics().tcp_connections == 0; }));
+}
+
+TEST_F(ForwarderTest, AtTheFileLimitClientsAreRefusedAndServedAgainAfterIt) {
+  settings_.max_files = 256;
+  Start();
+  EchoServer server(At("127.0.0.2", 0), "+");
+  Put(MakeSlot(1, {server.place()}));
+  const size_t limit = link_->Statistics().connection_limit;
+  ASSERT_EQ(limit, 60U);
+  std::vector<Fd> clients;
+  for (size_t i = 0; i < limit; ++i) {
+    clients.push_back(ConnectTcp(Place(1)));
+    ASSERT_EQ(Receive(clients.back(), 1), "+") << i;
+  }
+  for (int i = 0; i < 40; ++i)
+    EXPECT_EQ(ReceiveAll(ConnectTcp(Place(1))).error, ECONNRESET);
+  EXPECT_EQ(link_->Statistics().refused_at_limit, 40U);
+  for (const Fd& client : clients) {
+    Send(client, "!");
+    EXPECT_EQ(Receive(client, 1), "!");
+  }
+  clients.clear();
+  EXPECT_TRUE(Eventually([&] { return link_->Statistics().tcp_connections == 0; }));
+  EXPECT_EQ(Greeting(1), "+");
+}
+
+TEST_F(ForwarderTest, DatagramsGoRoundAndFlowsEndWhenIdle) {
+  Start();
+  for (const auto& [family, ip_a, ip_b] : {std::tuple{net::Family::kIPv4, "127.0.0.2", "127.0.0.3"},
+                                           {net::Family::kIPv6, "::1", "::1"}}) {
+    UdpServer a(At(ip_a, 0), "a");
+    UdpServer b(At(ip_b, 0), "b");
+    Put(MakeSlot(1, {a.place(), b.place()}, true));
+    std::set<std::string> seen;
+    std::vector<Fd> clients;
+    for (int i = 0; i < 4; ++i) {
+      clients.push_back(ConnectUdp(Place(1, family)));
+      const std::string answer = UdpAsk(clients.back(), "q");
+      seen.insert(answer);
+      // The same flow stays with its backend.
+      EXPECT_EQ(UdpAsk(clients.back(), "q"), answer);
+    }
+    EXPECT_EQ(seen, (std::set<std::string>{"a:q", "b:q"}));
+    EXPECT_EQ(link_->Statistics().udp_flows, 4U);
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_TRUE(Eventually([&] { return link_->Statistics().udp_flows == 0; }));
+    EXPECT_LT(std::chrono::steady_clock::now() - start, 1s);
+    // Big ones too.
+    const std::string big = Noise(5, 60'000);
+    const std::string answer = UdpAsk(clients[0], big);
+    EXPECT_EQ(answer.substr(2), big);
+  }
+}
+
+// One client port to several Services: the flows stay apart.
+TEST_F(ForwarderTest, OneClientPortTalksToTwoServices) {
+  Start();
+  UdpServer a(At("127.0.0.2", 0), "a");
+  UdpServer b(At("127.0.0.3", 0), "b");
+  Put(MakeSlot(1, {a.place()}, true));
+  Put(MakeSlot(2, {b.place()}, true));
+  const Fd client = testing::BindUdp(At("127.0.0.1", 0));
+  for (int round = 0; round < 3; ++round) {
+    for (uint32_t slot : {1U, 2U}) {
+      const sockaddr_storage to = forwarder::ToSocketAddress(Place(slot).ip, Place(slot).port);
+      ASSERT_EQ(::sendto(client.get(), "q", 1, 0, reinterpret_cast<const sockaddr*>(&to),
+                         sizeof(sockaddr_in)),
+                1);
+      char buffer[16];
+      sockaddr_storage from{};
+      socklen_t size = sizeof from;
+      const ssize_t count = ::recvfrom(client.get(), buffer, sizeof buffer, 0,
+                                       reinterpret_cast<sockaddr*>(&from), &size);
+      ASSERT_GT(count, 0);
+      EXPECT_EQ(std::string(buffer, static_cast<size_t>(count)), slot == 1 ? "a:q" : "b:q");
+      EXPECT_EQ(forwarder::FromSocketAddress(from), Place(slot));
+    }
+  }
+}
+
+TEST_F(ForwarderTest, AnIcmpErrorSendsADatagramToTheNextBackend) {
+  Start();
+  UdpServer alive(At("127.0.0.3", 0), "+");
+  // Nobody is there: ICMP port unreachable.
+  Put(MakeSlot(1, {At("127.0.0.2", 9), alive.place(), At("127.0.0.4", 9)}, true));
+  for (int i = 0; i < 6; ++i)
+    EXPECT_EQ(UdpAsk(ConnectUdp(Place(1)), "q"), "+:q");
+  EXPECT_GE(link_->Statistics().udp_retries, 1U);
+}
+
+TEST_F(ForwarderTest, AClientThatAsksAgainGetsAnotherBackend) {
+  Start();
+  UdpServer silent(At("127.0.0.2", 0), "silent", /*silent=*/true);
+  UdpServer alive(At("127.0.0.3", 0), "+");
+  Put(MakeSlot(1, {silent.place(), alive.place()}, true));
+  const Fd client = ConnectUdp(Place(1));
+  // A resolver that asks each second.
+  std::string answer;
+  for (int i = 0; i < 5 && answer.empty(); ++i) {
+    Send(client, "q");
+    pollfd item{client.get(), POLLIN, 0};
+    if (::poll(&item, 1, 1100) == 1) answer = Receive(client, 3);
+  }
+  EXPECT_EQ(answer, "+:q");
+  EXPECT_GE(silent.received(), 1U);
+}
+
+TEST_F(ForwarderTest, FlowsMoveAtOnceWhenTheirBackendGoes) {
+  settings_.udp_idle_timeout = 1h;
+  Start();
+  UdpServer a(At("127.0.0.2", 0), "a");
+  UdpServer b(At("127.0.0.3", 0), "b");
+  Put(MakeSlot(1, {a.place()}, true));
+  EchoServer stream(At("127.0.0.2", 0), "s");
+  EchoServer other(At("127.0.0.3", 0), "o");
+  Put(MakeSlot(2, {stream.place()}));
+  const Fd client = ConnectUdp(Place(1));
+  EXPECT_EQ(UdpAsk(client, "q"), "a:q");
+  const Fd connection = ConnectTcp(Place(2));
+  EXPECT_EQ(Receive(connection, 1), "s");
+  Put(MakeSlot(1, {b.place()}, true));
+  Put(MakeSlot(2, {other.place()}));
+  EXPECT_EQ(UdpAsk(client, "q"), "b:q");
+  // A TCP connection stays where it is.
+  Send(connection, "!");
+  EXPECT_EQ(Receive(connection, 1), "!");
+  EXPECT_EQ(Greeting(2), "o");
+  link_->Change({}, {1, 2}, 2);
+  Send(connection, "?");
+  EXPECT_EQ(Receive(connection, 1), "?");
+  EXPECT_EQ(link_->Statistics().udp_flows, 0U);
+}
+
+TEST_F(ForwarderTest, FlowsAreBounded) {
+  settings_.max_files = 256;  // 48 flows
+  settings_.udp_idle_timeout = 1h;
+  Start();
+  UdpServer server(At("127.0.0.2", 0), "+");
+  UdpServer silent(At("127.0.0.3", 0), "", /*silent=*/true);
+  Put(MakeSlot(1, {server.place()}, true));
+  Put(MakeSlot(2, {silent.place()}, true));
+  std::vector<Fd> used;
+  for (int i = 0; i < 20; ++i) {
+    used.push_back(ConnectUdp(Place(1)));
+    EXPECT_EQ(UdpAsk(used.back(), "q"), "+:q");
+  }
+  // A flood of clients that nobody answers.
+  std::vector<Fd> flood;
+  for (int i = 0; i < 200; ++i) {
+    flood.push_back(ConnectUdp(Place(2)));
+    Send(flood.back(), "x");
+  }
+  ASSERT_TRUE(Eventually([&] { return silent.received() == 200; }));
+  EXPECT_EQ(link_->Statistics().udp_flows, 48U);
+  // What is in use is not pushed out: the same sockets are still there.
+  const uint64_t failures = link_->Statistics().datagrams_dropped;
+  for (const Fd& client : used)
+    EXPECT_EQ(UdpAsk(client, "q"), "+:q");
+  EXPECT_EQ(link_->Statistics().datagrams_dropped, failures);
+}
+
+// The forwarder dies: another one is there at once, with the same table, on the same port.
+TEST_F(ForwarderTest, AKilledForwarderIsReplaced) {
+  Start();
+  EchoServer server(At("127.0.0.2", 0), "+");
+  Put(MakeSlot(1, {server.place()}));
+  const IpPort place = Place(1);
+  const pid_t before = link_->pid();
+  const Fd client = ConnectTcp(place);
+  EXPECT_EQ(Receive(client, 1), "+");
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  EXPECT_EQ(ReceiveAll(client).bytes, "");  // its connections end with it
+  const auto start = std::chrono::steady_clock::now();
+  ASSERT_TRUE(Eventually([&] { return link_->pid() != 0 && link_->pid() != before; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
+  EXPECT_EQ(Place(1), place);
+  ASSERT_TRUE(Eventually([&] { return link_->Statistics().slots == 1; }));
+  EXPECT_EQ(Greeting(1), "+");
+}
+
+// kill -9 of the agent: connections and new clients are served; the next agent adopts.
+TEST_F(ForwarderTest, AKilledAgentIsSurvived) {
+  EchoServer server(At("127.0.0.2", 0), "+");
+  int pipe[2];
+  ASSERT_EQ(::pipe2(pipe, O_CLOEXEC), 0);
+  const pid_t agent = ::fork();
+  if (agent == 0) {
+    ForwarderLink link(settings_);
+    link.Ensure();
+    link.Dump();
+    link.Change({MakeSlot(5, {server.place()})}, {}, 5);
+    const uint16_t port = link.port(net::Family::kIPv4);
+    if (::write(pipe[1], &port, sizeof port) != sizeof port) ::_exit(1);
+    ::pause();
+    ::_exit(0);
+  }
+  uint16_t port = 0;
+  ASSERT_EQ(::read(pipe[0], &port, sizeof port), static_cast<ssize_t>(sizeof port));
+  ::close(pipe[0]);
+  ::close(pipe[1]);
+  const IpPort place{forwarder::SlotAddress(net::Family::kIPv4, 5), port};
+  const Fd client = ConnectTcp(place);
+  EXPECT_EQ(Receive(client, 1), "+");
+  ASSERT_EQ(::kill(agent, SIGKILL), 0);
+  ASSERT_EQ(::waitpid(agent, nullptr, 0), agent);
+  Send(client, "still here");
+  EXPECT_EQ(Receive(client, 10), "still here");
+  EXPECT_EQ(Receive(ConnectTcp(place), 1), "+");
+
+  link_ = std::make_unique<ForwarderLink>(settings_);
+  EXPECT_EQ(link_->Ensure(), ForwarderLink::Found::kAdopted);
+  EXPECT_EQ(link_->port(net::Family::kIPv4), port);
+  EXPECT_EQ(link_->last_slot(), 5U);
+  const std::vector<Slot> slots = link_->Dump();
+  ASSERT_EQ(slots.size(), 1U);
+  EXPECT_EQ(slots[0], MakeSlot(5, {server.place()}));
+  Send(client, "!");
+  EXPECT_EQ(Receive(client, 1), "!");
+  // And it obeys.
+  EchoServer other(At("127.0.0.3", 0), "o");
+  Put(MakeSlot(5, {other.place()}));
+  EXPECT_EQ(Greeting(5), "o");
+}
+
+TEST_F(ForwarderTest, AnotherVersionIsDrainedAndReplaced) {
+  Start();
+  EchoServer server(At("127.0.0.2", 0), "+");
+  Put(MakeSlot(1, {server.place()}));
+  Fd client = ConnectTcp(Place(1));
+  EXPECT_EQ(Receive(client, 1), "+");
+  const pid_t before = link_->pid();
+  link_.reset();
+  settings_.version = "next";
+  link_ = std::make_unique<ForwarderLink>(settings_);
+  EXPECT_EQ(link_->Ensure(), ForwarderLink::Found::kStarted);
+  EXPECT_NE(link_->pid(), before);
+  Put(MakeSlot(1, {server.place()}));
+  link_->RetireOthers(60s);
+  EXPECT_EQ(Greeting(1), "+");
+  Send(client, "old");
+  EXPECT_EQ(Receive(client, 3), "old");
+  client.Reset();
+  // Its last connection gone, it ends by itself. The first link's child: it stays a zombie until
+  // somebody waits for it.
+  ASSERT_TRUE(Eventually([&] { return ::waitpid(before, nullptr, WNOHANG) == before; }));
+  EXPECT_EQ(Greeting(1), "+");
+}
+
+TEST_F(ForwarderTest, ADrainEndsWithTheLastConnectionAndCanBeTakenBack) {
+  Start();
+  EchoServer server(At("127.0.0.2", 0), "+");
+  Put(MakeSlot(1, {server.place()}));
+  Fd client = ConnectTcp(Place(1));
+  EXPECT_EQ(Receive(client, 1), "+");
+  const pid_t pid = link_->pid();
+  EXPECT_EQ(link_->Drain(60s).tcp_connections, 1U);
+  Send(client, "!");
+  EXPECT_EQ(Receive(client, 1), "!");
+  EXPECT_EQ(link_->Ensure(), ForwarderLink::Found::kConnected);
+  client.Reset();
+  ASSERT_TRUE(Eventually([&] { return link_->Statistics().tcp_connections == 0; }));
+  // Longer than a drain without connections takes.
+  EXPECT_EQ(::poll(nullptr, 0, 2600), 0);
+  EXPECT_EQ(link_->pid(), pid);
+  EXPECT_EQ(Greeting(1), "+");
+  link_->Drain(60s);
+  ASSERT_TRUE(Eventually([&] { return !link_->AnyPresent(); }));
+  EXPECT_EQ(link_->Drain(60s).tcp_connections, 0U);
+}
+
+TEST_F(ForwarderTest, ThePortRangeIsKept) {
+  settings_.port_range = {41000, 41001};
+  Start();
+  EXPECT_EQ(link_->port(net::Family::kIPv4), 41000);
+  EXPECT_EQ(link_->port(net::Family::kIPv6), 41000);
+  ForwarderSettings second = settings_;
+  second.version = "second";
+  ForwarderLink another(second);
+  another.Ensure();
+  EXPECT_EQ(another.port(net::Family::kIPv4), 41001);
+  ForwarderSettings third = settings_;
+  third.version = "third";
+  ForwarderLink none(third);
+  try {
+    none.Ensure();
+    FAIL() << "started on port " << none.port(net::Family::kIPv4);
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("portRange 41000-41001"));
+  }
+}
+
+TEST_F(ForwarderTest, OthersMayNotControlIt) {
+  Start();
+  struct stat status {};
+  ASSERT_EQ(::stat(settings_.directory.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0700U);
+  for (const auto& entry : std::filesystem::directory_iterator(settings_.directory)) {
+    ASSERT_EQ(::stat(entry.path().c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0600U);
+  }
+  // A directory that others can write to is not used.
+  ASSERT_EQ(::chmod(settings_.directory.c_str(), 0777), 0);
+  ForwarderSettings other = settings_;
+  other.version = "other";
+  ForwarderLink refused(other);
+  EXPECT_THROW(refused.Ensure(), std::runtime_error);
+  ASSERT_EQ(::chmod(settings_.directory.c_str(), 0700), 0);
+  // It runs with few capabilities: NET_ADMIN (12) and SYS_RESOURCE (24) at most.
+  std::ifstream proc("/proc/" + std::to_string(link_->pid()) + "/status");
+  for (std::string line; std::getline(proc, line);) {
+    if (!line.starts_with("CapEff:")) continue;
+    const uint64_t capabilities = std::stoull(line.substr(7), nullptr, 16);
+    EXPECT_EQ(capabilities & ~((1ULL << 12) | (1ULL << 24)), 0U) << line;
+  }
+}
+
+}  // namespace
+}  // namespace pointsman::agent

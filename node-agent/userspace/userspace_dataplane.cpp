@@ -1,0 +1,489 @@
+#include "node-agent/userspace/userspace_dataplane.h"
+
+#include <cerrno>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netinet/in.h>
+
+#include "node-agent/iptables/base_rules.h"
+#include "node-agent/netlink/conntrack.h"
+#include "node-agent/netlink/local_route.h"
+
+namespace pointsman::agent {
+namespace {
+
+constexpr std::string_view kPrefix = "POINTSMAN-USP-";
+constexpr std::string_view kInput = "POINTSMAN-USP-INPUT";
+constexpr std::string_view kGuard = "POINTSMAN-USP-GUARD";
+constexpr std::string_view kOwn = "POINTSMAN-USP-OWN";
+constexpr size_t kMaxDifferences = 20;
+
+std::string Jump(std::string_view match, std::string_view what, std::string_view chain) {
+  return fmt::format("{}-m comment --comment \"pointsman: {}\" -j {}", match, what, chain);
+}
+
+std::vector<ExtraChain> ExtraChains(uint32_t mark_bit) {
+  const std::string mark = fmt::format("{:#x}", mark_bit);
+  // The forwarder's own connections to backends are not to be steered back to it, whatever a user
+  // wrote into an EndpointSlice. The mark comes off again: it also means "masquerade", and the
+  // address is the node's own anyway. ACCEPT and not RETURN: nor is any other proxy to take them.
+  const std::string own = fmt::format(
+      "-A {0} -j MARK --set-xmark {1}/0x0\n"
+      "-A {0} -j ACCEPT\n",
+      kOwn, mark);
+  return {{.table = "nat",
+           .name = std::string(kOwn),
+           .text = own,
+           .jumps = {{"OUTPUT", Jump(fmt::format("-m mark --mark {0}/{0} ", mark),
+                                     "from the forwarder", kOwn)}}},
+          {.table = "filter",
+           .name = std::string(kInput),
+           .jumps = {{"INPUT", Jump("", "to the forwarder", kInput)}}},
+          {.table = "filter",
+           .name = std::string(kGuard),
+           .jumps = {{"OUTPUT", Jump("", "from the forwarder", kGuard)}}}};
+}
+
+// Only what the rules have sent there gets to the forwarder, whatever else filters the node's own
+// addresses: a Service is not one of these.
+std::string InputText(net::Family family, uint16_t port) {
+  const std::string slots = forwarder::SlotPrefix(family).ToString();
+  std::string text = fmt::format(
+      "-A {0} -d {1} -m conntrack --ctstate DNAT -j ACCEPT\n"
+      "-A {0} -d {1} -j DROP\n",
+      kInput, slots);
+  if (port == 0) return text;
+  return text +
+         fmt::format(
+             "-A {0} -p tcp -m tcp --dport {1} -j REJECT --reject-with tcp-reset\n"
+             "-A {0} -p udp -m udp --dport {1} -j REJECT --reject-with {2}\n",
+             kInput, port,
+             family == net::Family::kIPv4 ? "icmp-port-unreachable" : "icmp6-port-unreachable");
+}
+
+// What conntrack does not know any more would leave with a slot's address as its source.
+std::string GuardText(net::Family family) {
+  return fmt::format("-A {} -s {} -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP\n", kGuard,
+                     forwarder::SlotPrefix(family).ToString());
+}
+
+forwarder::PortRange ParsePortRange(const std::string& text) {
+  if (text.empty()) return {};
+  unsigned first = 0;
+  unsigned last = 0;
+  if (std::sscanf(text.c_str(), "%u-%u", &first, &last) != 2 || first == 0 || last < first ||
+      last > 65535) {
+    throw std::invalid_argument(
+        fmt::format("userspace.portRange: '{}' is not a range of ports like 30000-30500", text));
+  }
+  return {static_cast<uint16_t>(first), static_cast<uint16_t>(last)};
+}
+
+ForwarderSettings LinkSettings(const kube::ProxySettings& settings,
+                               const UserspaceDataplane::Options& options) {
+  return {.program = options.forwarder_program,
+          .directory = options.run_directory,
+          // One that marks its packets otherwise would not be told from its clients.
+          .version =
+              fmt::format("{} mark {:#x}", options.version, 1U << settings.iptables.masquerade_bit),
+          .port_range = ParsePortRange(settings.userspace.port_range),
+          .udp_idle_timeout = settings.userspace.udp_idle_timeout,
+          .mark = 1U << settings.iptables.masquerade_bit,
+          .max_files = options.max_files};
+}
+
+std::chrono::seconds DrainTimeout(const kube::ProxySettings& settings) {
+  return std::chrono::ceil<std::chrono::seconds>(settings.drain_timeout);
+}
+
+int LoopbackIndex() {
+  const unsigned index = ::if_nametoindex("lo");
+  if (index == 0) throw std::system_error(errno, std::generic_category(), "interface lo");
+  return static_cast<int>(index);
+}
+
+}  // namespace
+
+UserspaceDataplane::UserspaceDataplane(const kube::ProxySettings& settings, const Options& options,
+                                       const std::vector<IptablesTool*>& tools)
+    : settings_(settings), link_(LinkSettings(settings, options)) {
+  const std::vector<ExtraChain> extra = ExtraChains(1U << settings.iptables.masquerade_bit);
+  for (IptablesTool* tool : tools) {
+    families_.push_back(std::make_unique<IptablesFamily>(
+        settings, *tool, RuleFlavour{.prefix = kPrefix, .sends_on = false}, extra));
+  }
+}
+
+UserspaceDataplane::~UserspaceDataplane() = default;
+
+bool UserspaceDataplane::Serves(net::Family family) const {
+  return std::any_of(families_.begin(), families_.end(),
+                     [&](const auto& served) { return served->family() == family; });
+}
+
+Steered UserspaceDataplane::Steer(const ServicePortEntry& entry,
+                                  std::vector<SyncProblem>& problems) {
+  const uint16_t port = entry.id.family == net::Family::kIPv4 ? port_v4_ : port_v6_;
+  try {
+    if (port == 0) {
+      throw std::length_error(fmt::format("the kernel gives the forwarder no {} sockets",
+                                          net::ToString(entry.id.family)));
+    }
+    Steered steered = numbers_.Steer(entry, port);
+    for (const forwarder::Slot& slot : steered.slots) {
+      if (slot.backends.size() > forwarder::kMaxBackendsOfSlot) {
+        throw std::length_error(fmt::format("{} backends; the forwarder takes {}",
+                                            slot.backends.size(), forwarder::kMaxBackendsOfSlot));
+      }
+    }
+    return steered;
+  } catch (const std::length_error& error) {
+    problems.push_back({entry.id.ToString(), error.what()});
+  }
+  // Refused rather than left to whatever else answers on its addresses.
+  ServicePortEntry refused = entry;
+  for (BackendChoice* choice : {&refused.internal, &refused.external, &refused.external_from_node})
+    *choice = {};
+  return {std::make_shared<const ServicePortEntry>(std::move(refused)), {}};
+}
+
+void UserspaceDataplane::SetRuleTexts() {
+  for (const auto& family : families_) {
+    const bool v4 = family->family() == net::Family::kIPv4;
+    family->SetExtraText(kInput, InputText(family->family(), v4 ? port_v4_ : port_v6_));
+    family->SetExtraText(kGuard, GuardText(family->family()));
+  }
+}
+
+void UserspaceDataplane::SyncRules(SyncResult& result,
+                                   const std::function<SyncResult(IptablesFamily&)>& call) {
+  // What one family's tables refuse is no reason to leave the other's alone.
+  for (const auto& family : families_) {
+    try {
+      SyncResult part = call(*family);
+      std::move(part.problems.begin(), part.problems.end(), std::back_inserter(result.problems));
+      result.kernel_writes += part.kernel_writes;
+      result.repaired += part.repaired;
+    } catch (const std::runtime_error& error) {
+      result.problems.push_back(
+          {fmt::format("iptables rules of {}", net::ToString(family->family())), error.what()});
+    }
+  }
+}
+
+uint64_t UserspaceDataplane::EnsureRoutes() {
+  netlink::Socket socket(NETLINK_ROUTE);
+  const int loopback = LoopbackIndex();
+  uint64_t written = 0;
+  for (const auto& family : families_) {
+    const net::IpPrefix prefix = forwarder::SlotPrefix(family->family());
+    const auto there = netlink::LocalPrefixes(socket, family->family(), loopback);
+    if (std::find(there.begin(), there.end(), prefix) != there.end()) continue;
+    netlink::Batch batch;
+    netlink::AddLocalRoute(batch, prefix, loopback);
+    for (const netlink::Failure& failure : socket.Execute(batch)) {
+      throw std::system_error(failure.error, std::generic_category(),
+                              fmt::format("route local {}", prefix.ToString()));
+    }
+    ++written;
+  }
+  return written;
+}
+
+SyncResult UserspaceDataplane::FullSync(const ServiceModel& model) {
+  SyncResult result;
+  const bool had_synced = std::exchange(synced_, false);
+  const ForwarderLink::Found found = link_.Ensure();
+  const std::vector<forwarder::Slot> there = link_.Dump();
+  if (found == ForwarderLink::Found::kStarted && there.empty()) {
+    numbers_.StartAfresh();
+    // What an earlier forwarder's conntrack entries lead to is nobody now.
+    ForgetDatagrams([](net::Family, uint32_t) { return true; }, result);
+  } else if (numbers_.empty()) {
+    numbers_.Adopt(there, link_.last_slot());
+  }
+  port_v4_ = link_.port(net::Family::kIPv4);
+  port_v6_ = link_.port(net::Family::kIPv6);
+  result.kernel_writes += EnsureRoutes();
+
+  slots_.clear();
+  slots_of_.clear();
+  steered_ = {};
+  steered_.node = model.node;
+  for (const auto& [id, entry] : model.entries) {
+    if (!Serves(id.family)) continue;
+    Steered steered = Steer(*entry, result.problems);
+    std::vector<uint32_t>& numbers = slots_of_[id];
+    for (forwarder::Slot& slot : steered.slots) {
+      numbers.push_back(slot.number);
+      slots_.emplace(slot.number, std::move(slot));
+    }
+    steered_.entries.emplace(id, std::move(steered.entry));
+  }
+
+  std::vector<forwarder::Slot> gone;
+  std::unordered_map<uint32_t, const forwarder::Slot*> known;
+  for (const forwarder::Slot& slot : there) {
+    const auto wanted = slots_.find(slot.number);
+    if (wanted != slots_.end() && wanted->second.service == slot.service &&
+        wanted->second.kind == slot.kind) {
+      known.emplace(slot.number, &slot);
+    } else if (wanted == slots_.end()) {
+      gone.push_back(slot);
+    }
+  }
+  std::vector<forwarder::Slot> set;
+  for (const auto& [number, slot] : slots_) {
+    const auto same = known.find(number);
+    if (same == known.end() || *same->second != slot) set.push_back(slot);
+  }
+  if (!set.empty()) {
+    result.kernel_writes += set.size();
+    if (had_synced && !drained_) result.repaired += set.size();
+    // A slot is there before a rule sends anything to it, and goes after the last one.
+    link_.Change(std::move(set), {}, numbers_.last());
+  }
+  SetRuleTexts();
+  SyncRules(result, [&](IptablesFamily& family) { return family.FullSync(steered_); });
+  if (had_synced && !drained_) result.repaired += gone.size();
+  RemoveSlots(gone, result);
+  link_.RetireOthers(DrainTimeout(settings_));
+  drained_ = false;
+  synced_ = result.ok();
+  return result;
+}
+
+SyncResult UserspaceDataplane::Sync(const ServiceModel& model, const ModelDelta& delta) {
+  if (!synced_ || drained_ || delta.node_changed || link_.port(net::Family::kIPv4) != port_v4_ ||
+      link_.port(net::Family::kIPv6) != port_v6_) {
+    return FullSync(model);
+  }
+  synced_ = false;  // until all of it is done
+  SyncResult result;
+  ModelDelta rules;
+  std::vector<forwarder::Slot> set;
+  std::vector<forwarder::Slot> gone;
+  for (const EntryChange& change : delta.changes) {
+    const EntryPtr& any = change.after ? change.after : change.before;
+    if (!any || !Serves(any->id.family)) continue;
+    std::vector<uint32_t> before = std::exchange(slots_of_[any->id], {});
+    EntryPtr steered_before;
+    if (const auto entry = steered_.entries.find(any->id); entry != steered_.entries.end()) {
+      steered_before = entry->second;
+    }
+    EntryPtr steered_after;
+    if (change.after) {
+      Steered steered = Steer(*change.after, result.problems);
+      steered_after = std::move(steered.entry);
+      for (forwarder::Slot& slot : steered.slots) {
+        std::erase(before, slot.number);
+        slots_of_[any->id].push_back(slot.number);
+        const auto known = slots_.find(slot.number);
+        if (known != slots_.end() && known->second == slot) continue;
+        slots_.insert_or_assign(slot.number, slot);
+        set.push_back(std::move(slot));
+      }
+      steered_.entries[any->id] = steered_after;
+    } else {
+      steered_.entries.erase(any->id);
+      slots_of_.erase(any->id);
+    }
+    for (uint32_t number : before) {
+      const auto slot = slots_.find(number);
+      gone.push_back(std::move(slot->second));
+      slots_.erase(slot);
+    }
+    const bool same = steered_before && steered_after && *steered_before == *steered_after;
+    if (!same) rules.changes.push_back({steered_before, steered_after});
+  }
+  if (!set.empty()) {
+    result.kernel_writes += set.size();
+    link_.Change(std::move(set), {}, numbers_.last());
+  }
+  if (!rules.empty()) {
+    SyncRules(result, [&](IptablesFamily& family) { return family.Sync(steered_, rules); });
+  }
+  RemoveSlots(gone, result);
+  synced_ = result.ok();
+  return result;
+}
+
+void UserspaceDataplane::RemoveSlots(const std::vector<forwarder::Slot>& gone, SyncResult& result) {
+  if (gone.empty()) return;
+  std::vector<uint32_t> numbers;
+  std::unordered_set<uint32_t> datagrams;
+  for (const forwarder::Slot& slot : gone) {
+    numbers.push_back(slot.number);
+    if (slot.udp) datagrams.insert(slot.number);
+  }
+  link_.Change({}, numbers, numbers_.last());
+  for (const forwarder::Slot& slot : gone)
+    numbers_.Free(slot);
+  result.kernel_writes += gone.size();
+  // A client that keeps its port would be sent to the slot that is gone for as long as it sends.
+  if (!datagrams.empty()) {
+    ForgetDatagrams([&](net::Family, uint32_t slot) { return datagrams.contains(slot); }, result);
+  }
+}
+
+void UserspaceDataplane::ForgetDatagrams(const std::function<bool(net::Family, uint32_t)>& stale,
+                                         SyncResult& result) {
+  netlink::Conntrack conntrack;
+  for (const auto& family : families_) {
+    netlink::Batch batch;
+    conntrack.ForEach(family->family(), IPPROTO_UDP, [&](const netlink::ConntrackFlow& flow) {
+      const auto slot = forwarder::SlotOf(flow.reply.source);
+      if (slot && stale(family->family(), *slot)) netlink::Conntrack::Delete(batch, flow);
+    });
+    if (batch.empty()) continue;
+    const size_t found = batch.size();
+    size_t failed = 0;
+    for (const netlink::Failure& failure : conntrack.Execute(batch)) {
+      ++failed;
+      if (failure.error == ENOENT) continue;  // it ended by itself
+      result.problems.push_back({"conntrack entries of UDP clients",
+                                 "delete: " + std::generic_category().message(failure.error)});
+    }
+    result.kernel_writes += found - failed;
+  }
+}
+
+VerifyResult UserspaceDataplane::Verify(const ServiceModel& model) {
+  VerifyResult result;
+  const auto differs = [&](std::string object, std::string message) {
+    ++result.difference_count;
+    if (result.differences.size() >= kMaxDifferences) return;
+    result.differences.push_back({std::move(object), std::move(message)});
+  };
+  if (!link_.Adopt()) {
+    differs("the forwarder", "does not run");
+    return result;
+  }
+  // What the forwarder has, by its own account.
+  std::map<std::pair<std::string, uint8_t>, forwarder::Slot> there;
+  const std::vector<forwarder::Slot> dumped = link_.Dump();
+  for (const forwarder::Slot& slot : dumped)
+    there.emplace(std::pair(slot.service, slot.kind), slot);
+  if (numbers_.empty()) numbers_.Adopt(dumped, link_.last_slot());
+  const uint16_t port_v4 = link_.port(net::Family::kIPv4);
+  const uint16_t port_v6 = link_.port(net::Family::kIPv6);
+  SlotMap numbers = numbers_;
+  ServiceModel steered;
+  steered.node = model.node;
+  for (const auto& [id, entry] : model.entries) {
+    if (!Serves(id.family)) continue;
+    const Steered wanted =
+        numbers.Steer(*entry, id.family == net::Family::kIPv4 ? port_v4 : port_v6);
+    for (const forwarder::Slot& slot : wanted.slots) {
+      ++result.objects_checked;
+      const auto found = there.find({slot.service, slot.kind});
+      if (found == there.end()) {
+        differs(fmt::format("the forwarder's slot of {}", slot.service), "is missing");
+        continue;
+      }
+      if (found->second != slot) {
+        differs(fmt::format("the forwarder's slot of {}", slot.service),
+                "has other backends than were written");
+      }
+      there.erase(found);
+    }
+    steered.entries.emplace(id, wanted.entry);
+  }
+  for (const auto& [key, slot] : there) {
+    differs(fmt::format("the forwarder's slot of {}", key.first), "is asked for by no Service");
+  }
+  netlink::Socket socket(NETLINK_ROUTE);
+  const int loopback = LoopbackIndex();
+  for (const auto& family : families_) {
+    const net::IpPrefix prefix = forwarder::SlotPrefix(family->family());
+    const auto routes = netlink::LocalPrefixes(socket, family->family(), loopback);
+    ++result.objects_checked;
+    if (std::find(routes.begin(), routes.end(), prefix) == routes.end()) {
+      differs(fmt::format("route local {}", prefix.ToString()), "is missing");
+    }
+    family->SetExtraText(
+        kInput,
+        InputText(family->family(), family->family() == net::Family::kIPv4 ? port_v4 : port_v6));
+    family->SetExtraText(kGuard, GuardText(family->family()));
+    VerifyResult rules = family->Verify(steered);
+    result.objects_checked += rules.objects_checked;
+    result.difference_count += rules.difference_count;
+    std::move(rules.differences.begin(), rules.differences.end(),
+              std::back_inserter(result.differences));
+  }
+  if (result.differences.size() > kMaxDifferences) result.differences.resize(kMaxDifferences);
+  return result;
+}
+
+DrainStatus UserspaceDataplane::Drain(const ServiceModel& model) {
+  for (const auto& family : families_)
+    family->Drain(synced_ ? steered_ : model);
+  drained_ = true;
+  const forwarder::Stats left = link_.Drain(DrainTimeout(settings_));
+  if (left.udp_flows > 0 && link_.Adopt()) RefreshSlots(model);
+  return {.connections = left.tcp_connections + left.udp_flows};
+}
+
+// Datagrams of its clients come for as long as conntrack knows them, and must not go to a backend
+// that is gone meanwhile.
+void UserspaceDataplane::RefreshSlots(const ServiceModel& model) {
+  if (slots_.empty()) {
+    const std::vector<forwarder::Slot> there = link_.Dump();
+    for (const forwarder::Slot& slot : there)
+      slots_.emplace(slot.number, slot);
+    numbers_.Adopt(there, link_.last_slot());
+  }
+  SlotMap numbers = numbers_;
+  std::vector<forwarder::Slot> set;
+  for (const auto& [id, entry] : model.entries) {
+    if (id.protocol != Protocol::kUdp || !Serves(id.family)) continue;
+    for (forwarder::Slot& slot : numbers.Steer(*entry, /*port=*/0).slots) {
+      const auto known = slots_.find(slot.number);
+      if (known == slots_.end() || known->second == slot) continue;
+      known->second = slot;
+      set.push_back(std::move(slot));
+    }
+  }
+  if (!set.empty()) link_.Change(std::move(set), {}, numbers_.last());
+}
+
+SyncResult UserspaceDataplane::Remove() {
+  SyncResult result;
+  synced_ = false;
+  drained_ = false;
+  SyncRules(result, [](IptablesFamily& family) { return family.Remove(); });
+  // Before the forwarder goes: the clients' next datagrams are the next mode's.
+  ForgetDatagrams([](net::Family, uint32_t) { return true; }, result);
+  try {
+    result.kernel_writes += link_.ExitAll();
+  } catch (const std::runtime_error& error) {
+    result.problems.push_back({"the forwarder", error.what()});
+  }
+  netlink::Socket socket(NETLINK_ROUTE);
+  const int loopback = LoopbackIndex();
+  for (const auto& family : families_) {
+    const net::IpPrefix prefix = forwarder::SlotPrefix(family->family());
+    const auto routes = netlink::LocalPrefixes(socket, family->family(), loopback);
+    if (std::find(routes.begin(), routes.end(), prefix) == routes.end()) continue;
+    netlink::Batch batch;
+    netlink::DeleteLocalRoute(batch, prefix, loopback);
+    for (const netlink::Failure& failure : socket.Execute(batch)) {
+      result.problems.push_back({fmt::format("route local {}", prefix.ToString()),
+                                 std::generic_category().message(failure.error)});
+    }
+    ++result.kernel_writes;
+  }
+  slots_.clear();
+  slots_of_.clear();
+  steered_ = {};
+  numbers_.Adopt({}, 0);
+  return result;
+}
+
+bool UserspaceDataplane::Present() {
+  if (link_.AnyPresent()) return true;
+  return std::any_of(families_.begin(), families_.end(),
+                     [](const auto& family) { return family->Present(); });
+}
+
+}  // namespace pointsman::agent

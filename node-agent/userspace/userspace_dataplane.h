@@ -1,0 +1,82 @@
+// userspace mode: a forwarder process carries the connections; iptables rules steer them to it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "kube/pointsman/proxy_settings.h"
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/iptables/iptables_family.h"
+#include "node-agent/iptables/iptables_tool.h"
+#include "node-agent/userspace/forwarder_link.h"
+#include "node-agent/userspace/slot_map.h"
+
+namespace pointsman::agent {
+
+// The rules are those of iptables mode with one "backend" a class of traffic: an address that means
+// a slot of the forwarder's table (forwarder/address_plan.h). So a change of endpoints is a message
+// to the forwarder and no change of rules; rules change with a Service's addresses and with its
+// first and last endpoint.
+//
+// Backends see an address of this node as the client's, also with externalTrafficPolicy: Local, as
+// in kube-proxy's userspace mode. SCTP is refused (ICMP port unreachable).
+class UserspaceDataplane final : public Dataplane {
+ public:
+  struct Options {
+    std::string forwarder_program;
+    std::string run_directory = "/run/pointsman/forwarder";
+    std::string version;
+    uint64_t max_files = uint64_t{1} << 20;
+  };
+
+  // The tools outlive this; one a family that is served. Throws std::invalid_argument that names
+  // the field.
+  UserspaceDataplane(const kube::ProxySettings& settings, const Options& options,
+                     const std::vector<IptablesTool*>& tools);
+  // Rules and forwarder go on.
+  ~UserspaceDataplane() override;
+
+  kube::Mode mode() const override { return kube::Mode::kUserspace; }
+  SyncResult FullSync(const ServiceModel& model) override;
+  SyncResult Sync(const ServiceModel& model, const ModelDelta& delta) override;
+  VerifyResult Verify(const ServiceModel& model) override;
+  // Takes the jumps for new connections away; the forwarder keeps what it has, and ends by itself
+  // after settings.drain_timeout if nobody asks any more.
+  DrainStatus Drain(const ServiceModel& model) override;
+  SyncResult Remove() override;
+  bool Present() override;
+
+  // For metrics and tests. Throws when there is no forwarder.
+  forwarder::Stats Statistics() { return link_.Statistics(); }
+  pid_t forwarder_pid() { return link_.pid(); }
+
+ private:
+  using Slots = std::map<uint32_t, forwarder::Slot>;
+
+  bool Serves(net::Family family) const;
+  Steered Steer(const ServicePortEntry& entry, std::vector<SyncProblem>& problems);
+  void SetRuleTexts();
+  // Tells a draining forwarder which backends its slots have now.
+  void RefreshSlots(const ServiceModel& model);
+  void SyncRules(SyncResult& result, const std::function<SyncResult(IptablesFamily&)>& call);
+  uint64_t EnsureRoutes();
+  void RemoveSlots(const std::vector<forwarder::Slot>& gone, SyncResult& result);
+  // Deletes conntrack's UDP entries that lead to a slot for which `stale` says so.
+  void ForgetDatagrams(const std::function<bool(net::Family, uint32_t)>& stale, SyncResult& result);
+
+  const kube::ProxySettings settings_;
+  ForwarderLink link_;
+  std::vector<std::unique_ptr<IptablesFamily>> families_;
+  SlotMap numbers_;
+  ServiceModel steered_;  // what the rules are made from
+  std::unordered_map<ServicePortId, std::vector<uint32_t>, ServicePortIdHash> slots_of_;
+  Slots slots_;           // what the forwarder has
+  uint16_t port_v4_ = 0;  // in the rules
+  uint16_t port_v6_ = 0;
+  bool synced_ = false;
+  bool drained_ = false;
+};
+
+}  // namespace pointsman::agent
