@@ -224,6 +224,7 @@ class Agent::Impl {
 
   void Handle(ChangeBatch& batch) {
     const Clock::time_point started = Clock::now();
+    health_.SyncBegins();
     metrics_.ChangesSeen(batch.services.size(), batch.endpoint_slices.size());
     synced_ |= batch.synced;
     for (auto& [key, service] : batch.services)

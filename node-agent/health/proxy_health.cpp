@@ -26,9 +26,16 @@ void ProxyHealth::ChangeQueued(Clock::time_point when) {
   if (!oldest_queued_ || when < *oldest_queued_) oldest_queued_ = when;
 }
 
+void ProxyHealth::SyncBegins() {
+  const std::lock_guard lock(mutex_);
+  if (oldest_queued_ && (!oldest_syncing_ || *oldest_queued_ < *oldest_syncing_))
+    oldest_syncing_ = oldest_queued_;
+  oldest_queued_.reset();
+}
+
 void ProxyHealth::Synced() {
   const std::lock_guard lock(mutex_);
-  oldest_queued_.reset();
+  oldest_syncing_.reset();
   last_synced_ = std::chrono::system_clock::now();
 }
 
@@ -46,7 +53,9 @@ ProxyHealth::Answer ProxyHealth::Livez() const {
 
 ProxyHealth::Answer ProxyHealth::Build(bool with_node) const {
   const std::lock_guard lock(mutex_);
-  const bool late = oldest_queued_ && Clock::now() - *oldest_queued_ > timeout_;
+  const Clock::time_point bound = Clock::now() - timeout_;
+  const bool late =
+      (oldest_queued_ && *oldest_queued_ < bound) || (oldest_syncing_ && *oldest_syncing_ < bound);
   const auto now = std::chrono::system_clock::now();
   const bool healthy = !late && (!with_node || node_eligible_);
   // kube-proxy's lastUpdated is the present while it is healthy: nothing newer waits.

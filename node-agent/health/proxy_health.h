@@ -21,7 +21,9 @@ class ProxyHealth {
 
   void SetTimeout(std::chrono::nanoseconds timeout);
   void ChangeQueued(Clock::time_point when);  // keeps the oldest
-  void Synced();                              // everything queued is in the kernel
+  // A sync begins, of what is queued until now. What is queued while it runs is not part of it.
+  void SyncBegins();
+  void Synced();  // that sync is in the kernel
   void SetNodeEligible(bool eligible);
 
   struct Answer {
@@ -37,6 +39,7 @@ class ProxyHealth {
   mutable std::mutex mutex_;
   std::chrono::nanoseconds timeout_;
   std::optional<Clock::time_point> oldest_queued_;
+  std::optional<Clock::time_point> oldest_syncing_;      // of the syncs begun and not succeeded
   std::chrono::system_clock::time_point last_synced_{};  // to be told, not compared
   bool node_eligible_ = true;
 };

@@ -18,8 +18,24 @@ TEST(ProxyHealth, IsHealthyWhileNothingWaitsTooLong) {
   EXPECT_EQ(health.Livez().status, 503);
   health.ChangeQueued(ProxyHealth::Clock::now());
   EXPECT_EQ(health.Healthz().status, 503) << "a newer change does not hide the older";
+  health.SyncBegins();
+  EXPECT_EQ(health.Healthz().status, 503);
   health.Synced();
   EXPECT_EQ(health.Healthz().status, 200);
+}
+
+TEST(ProxyHealth, WhatIsQueuedDuringASyncIsNotDoneByIt) {
+  ProxyHealth health(1min);
+  health.SyncBegins();
+  health.ChangeQueued(ProxyHealth::Clock::now() - 61s);
+  health.Synced();
+  EXPECT_EQ(health.Livez().status, 503);
+  health.SyncBegins();  // fails; another one is asked for
+  health.ChangeQueued(ProxyHealth::Clock::now());
+  health.SyncBegins();
+  EXPECT_EQ(health.Livez().status, 503);
+  health.Synced();
+  EXPECT_EQ(health.Livez().status, 200);
 }
 
 TEST(ProxyHealth, ALeavingNodeIsLiveButNotEligible) {
