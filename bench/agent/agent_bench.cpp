@@ -61,6 +61,8 @@ constexpr Dataplane kDataplanes[] = {
      "iptables-legacy-save -t nat | grep -c -e '-j DNAT'", 20},
     {"iptables-nft", kube::Mode::kIptables, e2e::NodeKind::kNetns, "nftables", "nft",
      "iptables-nft-save -t nat | grep -c -e '-j DNAT'", 20},
+    {"nftables", kube::Mode::kNftables, e2e::NodeKind::kNetns, "nftables", "",
+     "nft list map ip pointsman endpoints | grep -o ' : [0-9.]* [.] [0-9]*' | wc -l", 100},
 };
 
 constexpr uint32_t kEndpoints = 10;

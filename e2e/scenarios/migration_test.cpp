@@ -199,6 +199,33 @@ TEST_F(MigrationTest, IptablesToUserspaceAndBackWithAKilledAgentLosesNothing) {
   ExpectClean(world_->StopLoad(outside), "outside client to node ports");
 }
 
+// The modes of a kernel without ip_vs, each to each other's neighbour.
+TEST_F(MigrationTest, ThroughNftablesAndUserspaceAndBackUnderLoadLosesNothing) {
+  Start({"netns", "netns"});
+  const Node& first = world_->cluster().node("node-1");
+  const Node& second = world_->cluster().node("node-2");
+  world_->AddClientPod("node-1", "client");
+  std::vector<std::string> node_ports;
+  for (int i = 0; i < 5; ++i) {
+    node_ports.push_back(fmt::format("{}:{}", second.address(), 30080 + i));
+  }
+  const World::Load pod = world_->StartLoad(first, "client", targets_, 60, "both", 20);
+  const World::Load node = world_->StartLoad(second, "", targets_, 30, "both", 10);
+  const World::Load outside =
+      world_->StartLoad(world_->cluster().outside(), "", node_ports, 20, "both", 10);
+  for (const auto& load : {pod, node, outside})
+    world_->AwaitLoadRunning(load);
+  for (const char* mode : {"nftables", "userspace", "nftables", "iptables"}) {
+    world_->Apply(Configuration(mode));
+    world_->AwaitRollout("cluster", 90s);
+    for (const Node& each : world_->cluster().nodes())
+      world_->AwaitMode(each.name(), mode, 30s);
+  }
+  ExpectClean(world_->StopLoad(pod), "pod on node-1 to ClusterIPs");
+  ExpectClean(world_->StopLoad(node), "node-2 to ClusterIPs");
+  ExpectClean(world_->StopLoad(outside), "outside client to node ports");
+}
+
 TEST_F(MigrationTest, ANodeWithoutIpvsRunsIptablesAndSaysWhy) {
   Start({"uml", "uml!ip_vs*", "netns"});
   world_->AddClientPod("node-2", "client");
