@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <string>
 
 #include "e2e/traffic/socket.h"
@@ -21,9 +22,17 @@ struct ProbeResult {
   nlohmann::json ToJson() const;
 };
 
-// One connection (or datagram) with greeting and echo. `from`: local IP or "".
+// One connection (or datagram) with greeting and echo. `from`: local IP or ""; `from_port`: local
+// port, 0: any.
 ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& from,
-                  std::chrono::milliseconds timeout);
+                  std::chrono::milliseconds timeout, std::uint16_t from_port = 0);
+
+// One connection (UDP: one socket) that is kept and used every `interval` until SIGTERM. Calls
+// `say` with {"n": exchanges, "backend": …, "seen_source": …} after each exchange, and with {"n":
+// …, "error": …} when one failed; a connection ends with that, a UDP socket goes on.
+void Hold(Protocol protocol, const Endpoint& target, const std::string& from,
+          std::uint16_t from_port, std::chrono::milliseconds interval,
+          std::chrono::milliseconds timeout, const std::function<void(const nlohmann::json&)>& say);
 
 // As a kubelet's probe: a TCP connection that is accepted, and with `http_path` an answer of 200 to
 // 399. "" or the error, as above; "http <status>" for another answer.
