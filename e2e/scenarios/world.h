@@ -24,6 +24,8 @@ struct WorldOptions {
   std::vector<NodeOptions> nodes;
   std::string kubernetes_version = "1.35";  // what the control plane emulates
   std::filesystem::path source_dir;         // of crds/ and manifests/
+  // The Nodes have IPv6 addresses and pod CIDRs too, and Services can have both families.
+  bool dual_stack = false;
 };
 
 // The report of `pointsman-traffic load`.
