@@ -435,8 +435,8 @@ class Reader {
     const bool good_name = std::all_of(out.name.begin(), out.name.end(), [](char c) {
       return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
     });
-    if (!good_name || out.name.size() > 50)
-      Error(At(path, "name"), "must be at most 50 of a-z, 0-9 and - (it names a namespace)");
+    if (!good_name || out.name.size() > 58)
+      Error(At(path, "name"), "must be at most 58 of a-z, 0-9 and - (it names a namespace)");
     Known(path, value,
           {"name", "source", "semantics", "families", "not_in", "known_failure", "proxy",
            "needs_sctp", "steps"});

@@ -91,7 +91,7 @@ TEST(CaseTest, SaysAllErrorsAtOnce) {
   text += "- name: Bad_Name\n  source: x\n  steps: [{pass_time: 1s}]\n";
   const std::string errors = ErrorOf(text);
   EXPECT_THAT(errors, HasSubstr("pod-9"));
-  EXPECT_THAT(errors, HasSubstr("at most 50 of a-z"));
+  EXPECT_THAT(errors, HasSubstr("at most 58 of a-z"));
   EXPECT_THAT(errors, HasSubstr("nothing is checked"));
 }
 

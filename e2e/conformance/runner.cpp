@@ -576,7 +576,7 @@ std::string CaseRunner::Lookup(const std::string& name) {
        {std::pair{".v4", net::Family::kIPv4}, std::pair{".v6", net::Family::kIPv6},
         std::pair{".other", Other(family_)}}) {
     if (plain.ends_with(suffix)) {
-      plain.resize(plain.size() - std::string_view(suffix).size());
+      plain = plain.substr(0, plain.size() - std::string_view(suffix).size());
       family = of;
     }
   }

@@ -296,15 +296,22 @@ json Cluster::NodeConfig(const Machine& machine) const {
       {"beforeNetwork", before_network},
       {"commands", json::array({{{"argv", {"ip", "-batch", "-"}}, {"stdin", batch}}})},
   };
-  config["sysctls"] = json::object();
+  // Whoever sends a packet for a Service's address to a node would be redirected to the default
+  // route, which is on the same network here: real routers and load balancers are elsewhere. The
+  // kernel's limit for ICMP errors counts redirects too, so that a REJECT would seem a DROP.
+  config["sysctls"] = {{"net/ipv4/conf/all/accept_redirects", "0"},
+                       {"net/ipv4/conf/" + interface + "/accept_redirects", "0"},
+                       {"net/ipv6/conf/" + interface + "/accept_redirects", "0"},
+                       {"net/ipv4/conf/all/send_redirects", "0"},
+                       {"net/ipv4/conf/" + interface + "/send_redirects", "0"}};
   if (!outside) {
     // As on a real node with a bridge CNI; rp_filter 2 (loose) is systemd's default.
-    config["sysctls"] = {{"net/ipv4/ip_forward", "1"},
-                         {"net/ipv4/conf/all/rp_filter", "2"},
-                         {"net/ipv4/conf/default/rp_filter", "2"},
-                         {"net/ipv6/conf/all/forwarding", "1"},
-                         {"net/bridge/bridge-nf-call-iptables", "1"},
-                         {"net/bridge/bridge-nf-call-ip6tables", "1"}};
+    config["sysctls"].update({{"net/ipv4/ip_forward", "1"},
+                              {"net/ipv4/conf/all/rp_filter", "2"},
+                              {"net/ipv4/conf/default/rp_filter", "2"},
+                              {"net/ipv6/conf/all/forwarding", "1"},
+                              {"net/bridge/bridge-nf-call-iptables", "1"},
+                              {"net/bridge/bridge-nf-call-ip6tables", "1"}});
   }
   return config;
 }
