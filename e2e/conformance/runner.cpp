@@ -35,6 +35,11 @@ std::string Bracketed(const std::string& address, int port) {
                                                 : fmt::format("[{}]:{}", address, port);
 }
 
+// ^ and $ are the ends of lines.
+std::regex Pattern(const std::string& text) {
+  return std::regex(text, std::regex::ECMAScript | std::regex::multiline);
+}
+
 std::string Lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -170,7 +175,12 @@ void CaseRunner::PutObject(Json object) {
     Remember(resource, name);
   } catch (const kube::ApiError& error) {
     if (!error.IsAlreadyExists()) throw;
-    // What the API gave out and the manifest does not say stays, as with kubectl apply.
+    // What the API gave out and the manifest does not say stays, as with kubectl apply; labels go.
+    const Json now = arena_.api().Get(resource, namespace_, name);
+    for (const auto& [label, value] : now["metadata"].value("labels", Json::object()).items()) {
+      if (!object["metadata"].value("labels", Json::object()).contains(label))
+        object["metadata"]["labels"][label] = nullptr;
+    }
     stored = arena_.api().Patch(resource, namespace_, name, kube::PatchType::kMerge, object);
   }
   if (!status.is_null())
@@ -550,10 +560,9 @@ void CaseRunner::RunCommand(const RunStep& step) {
     std::string wrong;
     if (step.exit && (result.exit != *step.exit || result.signal != 0))
       wrong += fmt::format("expected: exit status {}\n     seen: {}\n", *step.exit, result.exit);
-    if (!step.output.empty() && !std::regex_search(result.out, std::regex(Expand(step.output))))
+    if (!step.output.empty() && !std::regex_search(result.out, Pattern(Expand(step.output))))
       wrong += fmt::format("expected: output that matches {}\n", Expand(step.output));
-    if (!step.not_output.empty() &&
-        std::regex_search(result.out, std::regex(Expand(step.not_output))))
+    if (!step.not_output.empty() && std::regex_search(result.out, Pattern(Expand(step.not_output))))
       wrong += fmt::format("expected: output that does not match {}\n", Expand(step.not_output));
     if (step.within.count() > 0 && took > step.within)
       wrong += fmt::format("expected: within {} ms\n     seen: {} ms\n", step.within.count(),

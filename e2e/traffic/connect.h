@@ -15,7 +15,7 @@ struct ProbeResult {
   std::string seen_source;  // the client's address as the backend saw it
   // "" or: refused (a TCP reset in answer to SYN), icmp-port-unreachable, icmp-host-unreachable,
   // icmp-net-unreachable, icmp-admin-prohibited, reset, timeout, closed, wrong, unreachable (no
-  // route here)
+  // route here), not-permitted
   std::string error;
   double ms = 0;
 

@@ -132,6 +132,8 @@ std::string FailureKind(int error) {
     case EHOSTUNREACH:
     case ENETUNREACH:
       return "unreachable";
+    case EPERM:
+      return "not-permitted";
     case EADDRNOTAVAIL:
       return "no-local-port";
     default:

@@ -57,7 +57,7 @@ UniqueFd OpenSocket(Protocol protocol, int family, std::string_view from,
 UniqueFd Listen(Protocol protocol, const Endpoint& endpoint);
 
 // How a failed call on a connection is named in reports: refused, reset, timeout, unreachable,
-// no-local-port, or the errno's own text.
+// no-local-port, not-permitted (a DROP rule in OUTPUT met a datagram), or the errno's own text.
 std::string FailureKind(int error);
 
 }  // namespace pointsman::e2e
