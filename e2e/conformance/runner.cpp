@@ -177,9 +177,10 @@ void CaseRunner::PutObject(Json object) {
     if (!error.IsAlreadyExists()) throw;
     // What the API gave out and the manifest does not say stays, as with kubectl apply; labels go.
     const Json now = arena_.api().Get(resource, namespace_, name);
-    for (const auto& [label, value] : now["metadata"].value("labels", Json::object()).items()) {
-      if (!object["metadata"].value("labels", Json::object()).contains(label))
-        object["metadata"]["labels"][label] = nullptr;
+    const Json had = now.at("metadata").value("labels", Json::object());
+    const Json wanted = object["metadata"].value("labels", Json::object());
+    for (const auto& [label, value] : had.items()) {
+      if (!wanted.contains(label)) object["metadata"]["labels"][label] = nullptr;
     }
     stored = arena_.api().Patch(resource, namespace_, name, kube::PatchType::kMerge, object);
   }
