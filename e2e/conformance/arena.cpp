@@ -263,7 +263,14 @@ std::string Arena::Rules(const std::string& name, const std::vector<std::string>
   commands.push_back({"conntrack", "-L"});
   std::string text;
   for (const auto& command : commands) {
-    const ExecResult result = node.Exec(command);
+    ExecResult result;
+    try {
+      result = node.Exec(command);
+    } catch (const std::exception& error) {
+      // The failure that these rules are to explain counts, not this one.
+      text += fmt::format("{} on {}: {}\n", fmt::join(command, " "), name, error.what());
+      continue;
+    }
     std::string part;
     std::istringstream lines(result.out);
     for (std::string line; std::getline(lines, line);) {

@@ -579,6 +579,10 @@ void CaseRunner::RunCommand(const RunStep& step) {
 }
 
 std::string CaseRunner::Lookup(const std::string& name) {
+  if (name.starts_with("url:")) {
+    const std::string inner = Lookup(name.substr(4));
+    return inner.find(':') == std::string::npos ? inner : "[" + inner + "]";
+  }
   // "pod-1a.v6": of that family, whatever is being run.
   std::string plain = name;
   net::Family family = family_;
@@ -618,10 +622,6 @@ std::string CaseRunner::Lookup(const std::string& name) {
   }
   if (const std::string address = DocumentationAddress(plain, family); !address.empty())
     return address;
-  if (plain.starts_with("url:")) {
-    const std::string inner = Lookup(plain.substr(4));
-    return inner.find(':') == std::string::npos ? inner : "[" + inner + "]";
-  }
   const size_t colon = plain.find(':');
   const std::string what = plain.substr(0, colon);
   if (what == "cluster-ip" && colon != std::string::npos)
