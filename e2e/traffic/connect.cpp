@@ -154,7 +154,8 @@ nlohmann::json ProbeResult::ToJson() const {
 }
 
 ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& from,
-                  std::chrono::milliseconds timeout, std::uint16_t from_port) {
+                  std::chrono::milliseconds timeout, std::uint16_t from_port,
+                  std::chrono::milliseconds resend) {
   const auto start = Clock::now();
   ProbeResult result;
   static std::mt19937_64 random{std::random_device{}()};
@@ -171,8 +172,15 @@ ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& 
     if (result.error.empty()) result.error = prober.Read(echo, line);
     if (result.error.empty() && echo != token + "\n") result.error = "wrong";
   } else {
-    if (result.error.empty()) result.error = prober.Send(token);
-    if (result.error.empty()) result.error = prober.Read(greeting, datagram);
+    if (resend.count() == 0) resend = timeout;
+    const auto end = start + timeout;
+    for (auto next = start; result.error.empty() || (result.error == "timeout" && next < end);) {
+      next = std::min(next + resend, end);
+      prober.SetDeadline(next);
+      result.error = prober.Send(token);
+      if (result.error.empty()) result.error = prober.Read(greeting, datagram);
+      if (result.error.empty()) break;
+    }
     if (result.error.empty() && !greeting.ends_with(" " + token)) result.error = "wrong";
   }
   result.ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();

@@ -23,9 +23,11 @@ struct ProbeResult {
 };
 
 // One connection (or datagram) with greeting and echo. `from`: local IP or ""; `from_port`: local
-// port, 0: any.
+// port, 0: any. `resend`: a datagram is sent again when there is no answer for so long, as by a DNS
+// client; 0: never.
 ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& from,
-                  std::chrono::milliseconds timeout, std::uint16_t from_port = 0);
+                  std::chrono::milliseconds timeout, std::uint16_t from_port = 0,
+                  std::chrono::milliseconds resend = std::chrono::milliseconds(0));
 
 // One connection (UDP: one socket) that is kept and used every `interval` until SIGTERM. Calls
 // `say` with {"n": exchanges, "backend": …, "seen_source": …} after each exchange, and with {"n":

@@ -94,12 +94,15 @@ int main(int argc, char** argv) {
   bool sctp = false;
   int count = 1;
   std::uint16_t from_port = 0;
+  long resend_ms = 0;
   CLI::App* connect_command = app.add_subcommand("connect", "Connect once and print who answered");
   connect_command->add_option("target", target, "IP:PORT")->required();
   connect_command->add_flag("--udp", udp);
   connect_command->add_flag("--sctp", sctp)->excludes("--udp");
   connect_command->add_option("--from", from, "Local address");
   connect_command->add_option("--from-port", from_port, "Local port");
+  connect_command->add_option("--resend", resend_ms, "Send a datagram again after so long")
+      ->transform(duration());
   connect_command->add_option("--count", count)->check(CLI::Range(1, 1000000));
   connect_command->add_option("--timeout", timeout_ms)->transform(duration());
 
@@ -156,8 +159,9 @@ int main(int argc, char** argv) {
       return 1;
     }
     for (int i = 0; i < count; ++i) {
-      const auto result = pointsman::e2e::Probe(one, endpoint, from,
-                                                std::chrono::milliseconds(timeout_ms), from_port);
+      const auto result =
+          pointsman::e2e::Probe(one, endpoint, from, std::chrono::milliseconds(timeout_ms),
+                                from_port, std::chrono::milliseconds(resend_ms));
       std::puts(result.ToJson().dump().c_str());
       all = all && result.ok;
     }
