@@ -125,6 +125,10 @@ void World::Start() {
   cluster.control_plane_args = options_.control_plane_args;
   cluster.control_plane_args.insert(cluster.control_plane_args.end(),
                                     {"--emulate-version", options_.kubernetes_version});
+  if (options_.dual_stack) {
+    cluster.control_plane_args.insert(cluster.control_plane_args.end(),
+                                      {"--service-cidr", "10.96.0.0/16,fd00:10:96::/112"});
+  }
   if (options_.kubelets) {
     cluster.control_plane_args.insert(cluster.control_plane_args.end(),
                                       {"--advertise-address", Cluster::kControlPlaneAddress,
@@ -183,17 +187,22 @@ void World::Install() {
 
 void World::RegisterNodes() {
   for (const Node& node : cluster_->nodes()) {
+    Json pod_cidrs = Json::array({node.pod_cidr()});
+    Json addresses = {{{"type", "InternalIP"}, {"address", node.address()}},
+                      {{"type", "Hostname"}, {"address", node.name()}}};
+    if (options_.dual_stack && !node.address6().empty()) {
+      pod_cidrs.push_back(node.pod_cidr6());
+      addresses.push_back({{"type", "InternalIP"}, {"address", node.address6()}});
+    }
     Json object = {
         {"apiVersion", "v1"},
         {"kind", "Node"},
         {"metadata",
          {{"name", node.name()},
           {"labels", {{"kubernetes.io/hostname", node.name()}, {"kubernetes.io/os", "linux"}}}}},
-        {"spec", {{"podCIDR", node.pod_cidr()}, {"podCIDRs", {node.pod_cidr()}}}}};
+        {"spec", {{"podCIDR", node.pod_cidr()}, {"podCIDRs", pod_cidrs}}}};
     api_->Create(resources::kNodes, "", object);
-    const Json status = {{"addresses",
-                          {{{"type", "InternalIP"}, {"address", node.address()}},
-                           {{"type", "Hostname"}, {"address", node.name()}}}},
+    const Json status = {{"addresses", addresses},
                          {"conditions",
                           {{{"type", "Ready"},
                             {"status", "True"},

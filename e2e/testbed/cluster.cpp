@@ -75,6 +75,11 @@ std::uint16_t FreeLoopbackPort() {
   return ntohs(reinterpret_cast<const sockaddr_in*>(&any.address)->sin_port);
 }
 
+// "fd00:10:244:1::/64" → "fd00:10:244:1::"
+std::string Prefix6(const std::string& cidr) {
+  return cidr.substr(0, cidr.find('/'));
+}
+
 const Node& Find(const std::vector<Node>& nodes, std::string_view name) {
   for (const auto& node : nodes) {
     if (node.name() == name) return node;
@@ -109,9 +114,14 @@ NodeOptions ParseNode(std::string_view text) {
   return node;
 }
 
+std::string Node::PodAddress6(const std::string& ip) const {
+  if (pod_cidr6().empty()) return "";
+  return Prefix6(pod_cidr6()) + ip.substr(ip.rfind('.') + 1);
+}
+
 void Node::AddPodNetwork(const std::string& pod, const std::string& ip) const {
-  if (pod_cidr_.empty()) throw std::invalid_argument(name_ + " has no pods");
-  const std::string gateway = pod_cidr_.substr(0, pod_cidr_.rfind('.')) + ".1";
+  if (pod_cidr().empty()) throw std::invalid_argument(name_ + " has no pods");
+  const std::string gateway = pod_cidr().substr(0, pod_cidr().rfind('.')) + ".1";
   // Named after the last byte of the address, as that is unique on the node and interface names are
   // short.
   const std::string link = "pod" + ip.substr(ip.rfind('.') + 1);
@@ -123,6 +133,11 @@ void Node::AddPodNetwork(const std::string& pod, const std::string& ip) const {
   Check({"ip", "-batch", "-"}, options);
   options.input = "link set lo up\naddr add " + ip +
                   "/24 dev eth0\nlink set eth0 up\nroute add default via " + gateway + "\n";
+  if (!pod_cidr6().empty()) {
+    // nodad: nobody else has it, and a second's wait for each pod is long.
+    options.input += "addr add " + PodAddress6(ip) + "/64 dev eth0 nodad\nroute add default via " +
+                     Prefix6(pod_cidr6()) + "1\n";
+  }
   Check({"ip", "-n", pod, "-batch", "-"}, options);
 }
 
@@ -143,15 +158,20 @@ Cluster::Cluster(ClusterOptions options) : options_(std::move(options)), token_(
     if (node.name.empty()) node.name = "node-" + std::to_string(i + 1);
     auto machine = std::make_unique<Machine>();
     machine->options = node;
-    machine->address = "192.168.50." + std::to_string(11 + i);
-    machine->pod_cidr = "10.244." + std::to_string(i + 1) + ".0/24";
+    machine->addresses.address = "192.168.50." + std::to_string(11 + i);
+    machine->addresses.pod_cidr = "10.244." + std::to_string(i + 1) + ".0/24";
+    if (node.kind != NodeKind::kUmlNoModules) {  // IPv6 is a module there
+      machine->addresses.address6 = "fd00:50::" + std::to_string(11 + i);
+      machine->addresses.pod_cidr6 = "fd00:10:244:" + std::to_string(i + 1) + "::/64";
+    }
     machine->uplink = "node" + std::to_string(i + 1);
     machines_.push_back(std::move(machine));
   }
   auto outside = std::make_unique<Machine>();
   outside->options.name = "outside";
   outside->options.kind = NodeKind::kNetns;
-  outside->address = kOutsideAddress;
+  outside->addresses.address = kOutsideAddress;
+  outside->addresses.address6 = kOutsideAddress6;
   outside->uplink = "outside";
   machines_.push_back(std::move(outside));
   for (auto& machine : machines_)
@@ -173,8 +193,8 @@ void Cluster::Start() {
   sandbox_ = std::make_unique<Sandbox>(Program("pointsman-node-init").string());
   net_ns_ = std::make_shared<UniqueFd>(fcntl(sandbox_->net_ns(), F_DUPFD_CLOEXEC, 3));
   for (auto& machine : machines_) {
-    Node node(machine->options.name, machine->address, machine->pod_cidr,
-              NodeClient(net_ns_, machine->address, token_));
+    Node node(machine->options.name, machine->addresses,
+              NodeClient(net_ns_, machine->addresses.address, token_));
     if (machine->options.name == "outside") {
       outside_ = std::make_unique<Node>(std::move(node));
     } else {
@@ -215,7 +235,8 @@ void Cluster::RunIp(const std::string& batch) const {
 void Cluster::SetUpUnderlay() {
   std::string batch =
       "link set lo up\nlink add underlay type bridge\nlink set underlay up\naddr add " +
-      std::string(kControlPlaneAddress) + "/24 dev underlay\n";
+      std::string(kControlPlaneAddress) + "/24 dev underlay\naddr add " + kControlPlaneAddress6 +
+      "/64 dev underlay nodad\n";
   for (const auto& machine : machines_) {
     if (machine->options.kind == NodeKind::kNetns) continue;
     // Kept across reboots of the node; its kernel opens it by name.
@@ -227,27 +248,37 @@ void Cluster::SetUpUnderlay() {
 
 json Cluster::NodeConfig(const Machine& machine) const {
   const bool uml = machine.options.kind != NodeKind::kNetns;
-  const bool outside = machine.pod_cidr.empty();
+  const Node::Addresses& own = machine.addresses;
+  const bool outside = own.pod_cidr.empty();
   const std::string interface = uml ? "vec0" : "eth0";
-  std::string batch = "link set lo up\naddr add " + machine.address + "/24 dev " + interface +
+  std::string batch = "link set lo up\naddr add " + own.address + "/24 dev " + interface +
                       "\nlink set " + interface + " up\n";
+  if (!own.address6.empty())
+    batch += "addr add " + own.address6 + "/64 dev " + interface + " nodad\n";
   if (!outside) {
     batch += "link add pmbr0 type bridge\naddr add " +
-             machine.pod_cidr.substr(0, machine.pod_cidr.rfind('.')) +
+             own.pod_cidr.substr(0, own.pod_cidr.rfind('.')) +
              ".1/24 dev pmbr0\nlink set pmbr0 up\n";
+    if (!own.pod_cidr6.empty())
+      batch += "addr add " + Prefix6(own.pod_cidr6) + "1/64 dev pmbr0 nodad\n";
     for (const auto& other : machines_) {
-      if (other.get() != &machine && !other->pod_cidr.empty())
-        batch += "route add " + other->pod_cidr + " via " + other->address + "\n";
+      if (other.get() == &machine || other->addresses.pod_cidr.empty()) continue;
+      batch += "route add " + other->addresses.pod_cidr + " via " + other->addresses.address + "\n";
+      if (!own.pod_cidr6.empty() && !other->addresses.pod_cidr6.empty())
+        batch +=
+            "route add " + other->addresses.pod_cidr6 + " via " + other->addresses.address6 + "\n";
     }
     // Nobody forwards there. But like any real node's kernel it needs some route to a Service's
     // address, or a connection fails before OUTPUT's DNAT rules see it.
     batch += std::string("route add default via ") + kControlPlaneAddress + "\n";
+    if (!own.address6.empty())
+      batch += std::string("route add default via ") + kControlPlaneAddress6 + "\n";
   }
   std::string modules;
   json before_network = json::array();
   if (machine.options.kind == NodeKind::kUml) {
     modules = MakeModules(machine);
-    before_network.push_back({"modprobe", "-a", "bridge", "br_netfilter", "veth"});
+    before_network.push_back({"modprobe", "-a", "ipv6", "bridge", "br_netfilter", "veth"});
   } else if (machine.options.kind == NodeKind::kNetns && fs::exists("/lib/modules")) {
     modules = "/lib/modules";
   }
@@ -256,7 +287,7 @@ json Cluster::NodeConfig(const Machine& machine) const {
   json config = {
       {"kind", uml ? "uml" : "netns"},
       {"name", machine.options.name},
-      {"address", machine.address},
+      {"address", own.address},
       {"interface", interface},
       {"token", token_},
       {"modules", modules},
@@ -265,14 +296,22 @@ json Cluster::NodeConfig(const Machine& machine) const {
       {"beforeNetwork", before_network},
       {"commands", json::array({{{"argv", {"ip", "-batch", "-"}}, {"stdin", batch}}})},
   };
-  config["sysctls"] = json::object();
+  // Whoever sends a packet for a Service's address to a node would be redirected to the default
+  // route, which is on the same network here: real routers and load balancers are elsewhere. The
+  // kernel's limit for ICMP errors counts redirects too, so that a REJECT would seem a DROP.
+  config["sysctls"] = {{"net/ipv4/conf/all/accept_redirects", "0"},
+                       {"net/ipv4/conf/" + interface + "/accept_redirects", "0"},
+                       {"net/ipv6/conf/" + interface + "/accept_redirects", "0"},
+                       {"net/ipv4/conf/all/send_redirects", "0"},
+                       {"net/ipv4/conf/" + interface + "/send_redirects", "0"}};
   if (!outside) {
     // As on a real node with a bridge CNI; rp_filter 2 (loose) is systemd's default.
-    config["sysctls"] = {{"net/ipv4/ip_forward", "1"},
-                         {"net/ipv4/conf/all/rp_filter", "2"},
-                         {"net/ipv4/conf/default/rp_filter", "2"},
-                         {"net/bridge/bridge-nf-call-iptables", "1"},
-                         {"net/bridge/bridge-nf-call-ip6tables", "1"}};
+    config["sysctls"].update({{"net/ipv4/ip_forward", "1"},
+                              {"net/ipv4/conf/all/rp_filter", "2"},
+                              {"net/ipv4/conf/default/rp_filter", "2"},
+                              {"net/ipv6/conf/all/forwarding", "1"},
+                              {"net/bridge/bridge-nf-call-iptables", "1"},
+                              {"net/bridge/bridge-nf-call-ip6tables", "1"}});
   }
   return config;
 }
@@ -332,8 +371,9 @@ void Cluster::Boot(Machine& machine) {
     machine.process = Spawn(spawn);
     AwaitNetworkNamespace(machine);
     RunIp("link add " + machine.uplink + " type veth peer name eth0 address " +
-          MacAddress(machine.address) + " netns " + std::to_string(machine.process.pid()) +
-          "\nlink set " + machine.uplink + " master underlay up\n");
+          MacAddress(machine.addresses.address) + " netns " +
+          std::to_string(machine.process.pid()) + "\nlink set " + machine.uplink +
+          " master underlay up\n");
     return;
   }
   spawn.net_ns = sandbox_->net_ns();
@@ -351,7 +391,7 @@ void Cluster::Boot(Machine& machine) {
                 "uml_dir=/run/uml",
                 "umid=" + machine.options.name,
                 "vec0:transport=tap,ifname=" + machine.uplink +
-                    ",depth=128,gro=1,mac=" + MacAddress(machine.address),
+                    ",depth=128,gro=1,mac=" + MacAddress(machine.addresses.address),
                 "POINTSMAN_NODE_CONFIG=" + config.string()};
   machine.process = Spawn(spawn);
 }
@@ -515,8 +555,10 @@ void Cluster::WriteState() const {
   json nodes = json::array();
   for (const auto& machine : machines_) {
     nodes.push_back({{"name", machine->options.name},
-                     {"address", machine->address},
-                     {"podCIDR", machine->pod_cidr}});
+                     {"address", machine->addresses.address},
+                     {"podCIDR", machine->addresses.pod_cidr},
+                     {"address6", machine->addresses.address6},
+                     {"podCIDR6", machine->addresses.pod_cidr6}});
   }
   WriteWhole(options_.dir / kStateFile,
              json{{"owner", getpid()},
@@ -541,7 +583,9 @@ AttachedCluster::AttachedCluster(const fs::path& dir) {
   net_ns_ = std::make_shared<UniqueFd>(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!net_ns_->valid()) throw std::system_error(errno, std::generic_category(), "open " + path);
   for (const auto& node : state.at("nodes")) {
-    nodes_.emplace_back(node.at("name"), node.at("address"), node.at("podCIDR"),
+    nodes_.emplace_back(node.at("name"),
+                        Node::Addresses{node.at("address"), node.at("podCIDR"), node.at("address6"),
+                                        node.at("podCIDR6")},
                         NodeClient(net_ns_, node.at("address"), state.at("token")));
   }
 }

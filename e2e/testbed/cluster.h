@@ -3,7 +3,9 @@
 // is needed.
 //
 //   underlay   192.168.50.0/24   .1 control plane, .2 an outside client that is no node, .11… nodes
+//              fd00:50::/64      ::1, ::2 and ::11… in the same way
 //   pods       10.244.<i>.0/24   of the i-th node (1…), routed between nodes over the underlay
+//              fd00:10:244:<i>::/64
 //
 // The control plane and the outside client have no route to pods or Services: they reach node
 // addresses only.
@@ -55,15 +57,20 @@ NodeOptions ParseNode(std::string_view text);
 // A node as others see it; also the outside client.
 class Node {
  public:
-  Node(std::string name, std::string address, std::string pod_cidr, NodeClient client)
-      : name_(std::move(name)),
-        address_(std::move(address)),
-        pod_cidr_(std::move(pod_cidr)),
-        client_(std::move(client)) {}
+  struct Addresses {
+    std::string address;
+    std::string pod_cidr;   // "" for the outside client
+    std::string address6;   // "": its kernel has no IPv6 (uml-no-modules)
+    std::string pod_cidr6;  // "": as both of the above
+  };
+  Node(std::string name, Addresses addresses, NodeClient client)
+      : name_(std::move(name)), addresses_(std::move(addresses)), client_(std::move(client)) {}
 
   const std::string& name() const { return name_; }
-  const std::string& address() const { return address_; }
-  const std::string& pod_cidr() const { return pod_cidr_; }  // "" for the outside client
+  const std::string& address() const { return addresses_.address; }
+  const std::string& pod_cidr() const { return addresses_.pod_cidr; }
+  const std::string& address6() const { return addresses_.address6; }
+  const std::string& pod_cidr6() const { return addresses_.pod_cidr6; }
   const NodeClient& client() const { return client_; }
 
   ExecResult Exec(const std::vector<std::string>& argv, const ExecOptions& options = {}) const {
@@ -73,15 +80,16 @@ class Node {
     return client_.Check(argv, options);
   }
 
-  // A pod's network: a namespace `pod` on this node with eth0 at `ip` (within pod_cidr). Commands
-  // run in it with ExecOptions::netns = pod.
+  // A pod's network: a namespace `pod` on this node with eth0 at `ip` (within pod_cidr) and, where
+  // the node has IPv6, at PodAddress6(ip). Commands run in it with ExecOptions::netns = pod.
   void AddPodNetwork(const std::string& pod, const std::string& ip) const;
   void RemovePodNetwork(const std::string& pod) const;
+  // The IPv6 address of the pod at `ip`: pod_cidr6 with the same last part. "": none.
+  std::string PodAddress6(const std::string& ip) const;
 
  private:
   std::string name_;
-  std::string address_;
-  std::string pod_cidr_;
+  Addresses addresses_;
   NodeClient client_;
 };
 
@@ -89,6 +97,8 @@ class Cluster {
  public:
   static constexpr const char* kControlPlaneAddress = "192.168.50.1";
   static constexpr const char* kOutsideAddress = "192.168.50.2";
+  static constexpr const char* kControlPlaneAddress6 = "fd00:50::1";
+  static constexpr const char* kOutsideAddress6 = "fd00:50::2";
 
   explicit Cluster(ClusterOptions options);
   ~Cluster();  // ends everything
@@ -141,8 +151,7 @@ class Cluster {
  private:
   struct Machine {
     NodeOptions options;
-    std::string address;
-    std::string pod_cidr;
+    Node::Addresses addresses;
     std::string uplink;  // its interface's name on the underlay's bridge
     std::filesystem::path dir;
     Process process;

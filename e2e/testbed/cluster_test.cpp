@@ -97,8 +97,9 @@ TEST_F(ClusterTest, PodsReachEachOtherOnAllKindsOfNodesAndNothingIsLeft) {
       node.AddPodNetwork("pod-a", prefix + ".2");
       ExecOptions in_pod;
       in_pod.netns = "pod-a";
-      node.client().Start({traffic, "serve", "--name", node.name(), "--tcp", "80", "--udp", "80"},
-                          "/run/pod-a.log", in_pod);
+      node.client().Start(
+          {traffic, "serve", "--name", node.name(), "--bind", "::", "--tcp", "80", "--udp", "80"},
+          "/run/pod-a.log", in_pod);
     }
     // The server needs a moment to listen: until then a connection is refused.
     const auto connect = [&](const Node& from, const std::string& target,
@@ -120,12 +121,25 @@ TEST_F(ClusterTest, PodsReachEachOtherOnAllKindsOfNodesAndNothingIsLeft) {
             from.pod_cidr().substr(0, from.pod_cidr().rfind('.')) + ".2:"))
             << from_pod;
         EXPECT_EQ(connect(from, target, "")["backend"], to.name());
+        const std::string target6 =
+            "[" + to.PodAddress6(target.substr(0, target.rfind(':'))) + "]:80";
+        const auto by_ipv6 = connect(from, target6, "pod-a");
+        EXPECT_EQ(by_ipv6["backend"], to.name()) << from.name() << " -> " << target6 << by_ipv6;
+        EXPECT_EQ(by_ipv6["seen_source"].get<std::string>().rfind(
+                      "[" + from.PodAddress6("0.2") + "]:", 0),
+                  0)
+            << by_ipv6;
+        EXPECT_EQ(connect(from, target6, "")["backend"], to.name());
       }
     }
     // The outside client reaches nodes but has no way to pods.
     const auto& first = cluster.nodes().front();
     first.client().Start({traffic, "serve", "--name", "host", "--tcp", "8080"}, "/run/host.log");
     EXPECT_EQ(connect(cluster.outside(), first.address() + ":8080", "")["backend"], "host");
+    first.client().Start({traffic, "serve", "--name", "host6", "--bind", "::", "--tcp", "8081"},
+                         "/run/host6.log");
+    EXPECT_EQ(connect(cluster.outside(), "[" + first.address6() + "]:8081", "")["backend"],
+              "host6");
     EXPECT_EQ(Connect(cluster.outside(), traffic, "10.244.1.2:80")["error"], "unreachable");
 
     EXPECT_TRUE(cluster.node("node-1").Exec({"modprobe", "ip_vs_rr"}).ok());

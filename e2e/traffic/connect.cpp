@@ -82,8 +82,8 @@ bool Wait(int fd, short events, Clock::time_point deadline) {
 class Prober {
  public:
   Prober(Protocol protocol, const Endpoint& target, const std::string& from,
-         Clock::time_point deadline)
-      : deadline_(deadline), fd_(OpenSocket(protocol, target.family(), from)) {
+         std::uint16_t from_port, Clock::time_point deadline)
+      : deadline_(deadline), fd_(OpenSocket(protocol, target.family(), from, from_port)) {
     const int on = 1;
     if (target.family() == AF_INET) {
       setsockopt(fd_.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof on);
@@ -91,6 +91,8 @@ class Prober {
       setsockopt(fd_.get(), IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof on);
     }
   }
+
+  void SetDeadline(Clock::time_point deadline) { deadline_ = deadline; }
 
   // Each step: "" or how it failed.
   std::string Connect(const Endpoint& target) {
@@ -134,6 +136,16 @@ class Prober {
   UniqueFd fd_;
 };
 
+// "NAME client:port …"; false: it is none.
+bool ReadGreeting(const std::string& text, std::string& backend, std::string& seen_source) {
+  const auto space = text.find(' ');
+  if (space == std::string::npos) return false;
+  backend = text.substr(0, space);
+  const auto end = text.find_first_of(" \n", space + 1);
+  seen_source = text.substr(space + 1, end - space - 1);
+  return true;
+}
+
 }  // namespace
 
 nlohmann::json ProbeResult::ToJson() const {
@@ -142,43 +154,88 @@ nlohmann::json ProbeResult::ToJson() const {
 }
 
 ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& from,
-                  std::chrono::milliseconds timeout) {
+                  std::chrono::milliseconds timeout, std::uint16_t from_port,
+                  std::chrono::milliseconds resend) {
   const auto start = Clock::now();
   ProbeResult result;
   static std::mt19937_64 random{std::random_device{}()};
   const std::string token = std::to_string(random());
-  Prober prober(protocol, target, from, start + timeout);
+  Prober prober(protocol, target, from, from_port, start + timeout);
   std::string greeting;
   std::string echo;
   const auto line = [](const std::string& text) { return text.ends_with('\n'); };
   const auto datagram = [](const std::string& text) { return !text.empty(); };
   result.error = prober.Connect(target);
-  if (protocol == Protocol::kTcp) {
+  if (protocol != Protocol::kUdp) {
     if (result.error.empty()) result.error = prober.Read(greeting, line);
     if (result.error.empty()) result.error = prober.Send(token + "\n");
     if (result.error.empty()) result.error = prober.Read(echo, line);
     if (result.error.empty() && echo != token + "\n") result.error = "wrong";
   } else {
-    if (result.error.empty()) result.error = prober.Send(token);
-    if (result.error.empty()) result.error = prober.Read(greeting, datagram);
+    if (resend.count() == 0) resend = timeout;
+    const auto end = start + timeout;
+    for (auto next = start; result.error.empty() || (result.error == "timeout" && next < end);) {
+      next = std::min(next + resend, end);
+      prober.SetDeadline(next);
+      result.error = prober.Send(token);
+      if (result.error.empty()) result.error = prober.Read(greeting, datagram);
+      if (result.error.empty()) break;
+    }
     if (result.error.empty() && !greeting.ends_with(" " + token)) result.error = "wrong";
   }
   result.ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-  const auto space = greeting.find(' ');
-  if (space != std::string::npos) {
-    result.backend = greeting.substr(0, space);
-    const auto end = greeting.find_first_of(" \n", space + 1);
-    result.seen_source = greeting.substr(space + 1, end - space - 1);
-  } else if (result.error.empty()) {
+  if (!ReadGreeting(greeting, result.backend, result.seen_source) && result.error.empty())
     result.error = "wrong";
-  }
   result.ok = result.error.empty();
   return result;
 }
 
+void Hold(Protocol protocol, const Endpoint& target, const std::string& from,
+          std::uint16_t from_port, std::chrono::milliseconds interval,
+          std::chrono::milliseconds timeout,
+          const std::function<void(const nlohmann::json&)>& say) {
+  Prober prober(protocol, target, from, from_port, Clock::now() + timeout);
+  std::int64_t exchanges = 0;
+  std::string backend;
+  std::string seen_source;
+  const auto line = [](const std::string& text) { return text.ends_with('\n'); };
+  std::string error = prober.Connect(target);
+  if (protocol != Protocol::kUdp && error.empty()) {
+    std::string greeting;
+    error = prober.Read(greeting, line);
+    if (error.empty() && !ReadGreeting(greeting, backend, seen_source)) error = "wrong";
+  }
+  for (std::int64_t n = 1; error.empty() || protocol == Protocol::kUdp; ++n) {
+    const auto next = Clock::now() + interval;
+    prober.SetDeadline(Clock::now() + timeout);
+    const std::string token = std::to_string(n);
+    error = prober.Send(protocol == Protocol::kUdp ? token : token + "\n");
+    std::string answer;
+    if (protocol != Protocol::kUdp) {
+      if (error.empty()) error = prober.Read(answer, line);
+      if (error.empty() && answer != token + "\n") error = "wrong";
+    } else if (error.empty()) {
+      // An answer to an earlier datagram that came late is not this one's.
+      const auto ours = [&token](const std::string& text) { return text.ends_with(" " + token); };
+      error = prober.Read(answer, [&](const std::string& text) {
+        if (!text.empty() && !ours(text)) answer.clear();
+        return ours(answer);
+      });
+      if (error.empty() && !ReadGreeting(answer, backend, seen_source)) error = "wrong";
+    }
+    if (error.empty()) {
+      say({{"n", ++exchanges}, {"backend", backend}, {"seen_source", seen_source}});
+    } else {
+      say({{"n", exchanges}, {"error", error}});
+    }
+    std::this_thread::sleep_until(next);  // the interval is what was asked for
+  }
+  if (exchanges == 0 && !error.empty()) say({{"n", 0}, {"error", error}});
+}
+
 std::string PlainProbe(const Endpoint& target, const std::string& http_path,
                        std::chrono::milliseconds timeout) {
-  Prober prober(Protocol::kTcp, target, "", Clock::now() + timeout);
+  Prober prober(Protocol::kTcp, target, "", 0, Clock::now() + timeout);
   std::string error = prober.Connect(target);
   if (!error.empty() || http_path.empty()) return error;
   error = prober.Send("GET " + http_path + " HTTP/1.1\r\nHost: " + target.ToString() +

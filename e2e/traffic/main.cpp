@@ -57,6 +57,7 @@ int main(int argc, char** argv) {
   serve_command->add_option("--tcp", serve.tcp, "Ports of the greeting echo server")
       ->delimiter(',');
   serve_command->add_option("--udp", serve.udp, "Ports of the UDP server")->delimiter(',');
+  serve_command->add_option("--sctp", serve.sctp, "Ports, as --tcp")->delimiter(',');
   serve_command->add_option("--http", serve.http, "Port of an HTTP server that answers the name");
   serve_command
       ->add_option("--linger", linger_ms, "How long to accept connections after SIGTERM (e.g. 2s)")
@@ -90,13 +91,30 @@ int main(int argc, char** argv) {
   std::string target;
   std::string from;
   bool udp = false;
+  bool sctp = false;
   int count = 1;
+  std::uint16_t from_port = 0;
+  long resend_ms = 0;
   CLI::App* connect_command = app.add_subcommand("connect", "Connect once and print who answered");
   connect_command->add_option("target", target, "IP:PORT")->required();
   connect_command->add_flag("--udp", udp);
+  connect_command->add_flag("--sctp", sctp)->excludes("--udp");
   connect_command->add_option("--from", from, "Local address");
+  connect_command->add_option("--from-port", from_port, "Local port");
+  connect_command->add_option("--resend", resend_ms, "Send a datagram again after so long")
+      ->transform(duration());
   connect_command->add_option("--count", count)->check(CLI::Range(1, 1000000));
   connect_command->add_option("--timeout", timeout_ms)->transform(duration());
+
+  CLI::App* hold_command = app.add_subcommand(
+      "hold", "Keep one connection, use it again and again and print each time who answers");
+  hold_command->add_option("target", target, "IP:PORT")->required();
+  hold_command->add_flag("--udp", udp);
+  hold_command->add_flag("--sctp", sctp)->excludes("--udp");
+  hold_command->add_option("--from", from, "Local address");
+  hold_command->add_option("--from-port", from_port, "Local port");
+  hold_command->add_option("--interval", interval_ms)->transform(duration());
+  hold_command->add_option("--timeout", timeout_ms, "Of an exchange")->transform(duration());
 
   std::string http_path;
   CLI::App* probe_command = app.add_subcommand("probe", "Is a port open, or an HTTP server well?");
@@ -131,9 +149,19 @@ int main(int argc, char** argv) {
     }
     bool all = true;
     const Endpoint endpoint = pointsman::e2e::ParseEndpoint(target);
+    const Protocol one = udp ? Protocol::kUdp : sctp ? Protocol::kSctp : Protocol::kTcp;
+    if (hold_command->parsed()) {
+      pointsman::e2e::Hold(one, endpoint, from, from_port, std::chrono::milliseconds(interval_ms),
+                           std::chrono::milliseconds(timeout_ms), [](const nlohmann::json& said) {
+                             std::puts(said.dump().c_str());
+                             std::fflush(stdout);
+                           });
+      return 1;
+    }
     for (int i = 0; i < count; ++i) {
-      const auto result = pointsman::e2e::Probe(udp ? Protocol::kUdp : Protocol::kTcp, endpoint,
-                                                from, std::chrono::milliseconds(timeout_ms));
+      const auto result =
+          pointsman::e2e::Probe(one, endpoint, from, std::chrono::milliseconds(timeout_ms),
+                                from_port, std::chrono::milliseconds(resend_ms));
       std::puts(result.ToJson().dump().c_str());
       all = all && result.ok;
     }

@@ -23,8 +23,10 @@ class Server {
 
   int Run() {
     for (const std::uint16_t port : options_.tcp)
-      Accept(port, false);
-    if (options_.http != 0) Accept(options_.http, true);
+      Accept(Protocol::kTcp, port, false);
+    for (const std::uint16_t port : options_.sctp)
+      Accept(Protocol::kSctp, port, false);
+    if (options_.http != 0) Accept(Protocol::kTcp, options_.http, true);
     for (const std::uint16_t port : options_.udp)
       Answer(port);
     loop_.OnSignals({SIGTERM, SIGINT}, [this](int signal) {
@@ -50,8 +52,8 @@ class Server {
   };
   using Handle = std::list<Connection>::iterator;
 
-  void Accept(std::uint16_t port, bool http) {
-    listeners_.push_back({Listen(Protocol::kTcp, MakeEndpoint(options_.bind, port)), http});
+  void Accept(Protocol protocol, std::uint16_t port, bool http) {
+    listeners_.push_back({Listen(protocol, MakeEndpoint(options_.bind, port)), http});
     const int listener = listeners_.back().fd.get();
     loop_.Watch(listener, EPOLLIN,
                 [this, listener, http](std::uint32_t) { AcceptAll(listener, http); });

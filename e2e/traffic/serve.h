@@ -10,11 +10,12 @@
 namespace pointsman::e2e {
 
 struct ServeOptions {
-  std::string name;                // no white space
-  std::string bind = "0.0.0.0";    // "::" serves IPv4 too
-  std::vector<std::uint16_t> tcp;  // ports; greets with "NAME client:port\n", then echoes
-  std::vector<std::uint16_t> udp;  // ports; answers "NAME client:port PAYLOAD" to PAYLOAD
-  std::uint16_t http = 0;          // 0: off. Any request is answered 200 with "NAME\n".
+  std::string name;                 // no white space
+  std::string bind = "0.0.0.0";     // "::" serves IPv4 too
+  std::vector<std::uint16_t> tcp;   // ports; greets with "NAME client:port\n", then echoes
+  std::vector<std::uint16_t> udp;   // ports; answers "NAME client:port PAYLOAD" to PAYLOAD
+  std::vector<std::uint16_t> sctp;  // ports; as tcp
+  std::uint16_t http = 0;           // 0: off. Any request is answered 200 with "NAME\n".
   // After SIGTERM, how long new connections are still accepted: endpoints of a terminating pod
   // reach the proxies of other nodes only after the pod was told to stop.
   std::chrono::milliseconds linger{0};

@@ -16,7 +16,15 @@ void UniqueFd::Reset() {
 }
 
 const char* Name(Protocol protocol) {
-  return protocol == Protocol::kTcp ? "tcp" : "udp";
+  switch (protocol) {
+    case Protocol::kTcp:
+      return "tcp";
+    case Protocol::kUdp:
+      return "udp";
+    case Protocol::kSctp:
+      return "sctp";
+  }
+  return "";
 }
 
 std::string Endpoint::ToString() const {
@@ -70,18 +78,24 @@ Endpoint ParseEndpoint(std::string_view text) {
   return MakeEndpoint(ip, port);
 }
 
-UniqueFd OpenSocket(Protocol protocol, int family, std::string_view from) {
-  UniqueFd fd(socket(
-      family,
-      (protocol == Protocol::kTcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+UniqueFd OpenSocket(Protocol protocol, int family, std::string_view from, std::uint16_t from_port) {
+  UniqueFd fd(
+      socket(family,
+             (protocol == Protocol::kUdp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC,
+             protocol == Protocol::kSctp ? IPPROTO_SCTP : 0));
   if (!fd.valid()) throw std::system_error(errno, std::generic_category(), "socket");
   const int on = 1;
   if (protocol == Protocol::kTcp) setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  if (!from.empty()) {
-    setsockopt(fd.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-    const Endpoint local = MakeEndpoint(from, 0);
+  if (!from.empty() || from_port != 0) {
+    if (from_port != 0) {
+      setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    } else {
+      setsockopt(fd.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    }
+    const std::string_view any = family == AF_INET ? "0.0.0.0" : "::";
+    const Endpoint local = MakeEndpoint(from.empty() ? any : from, from_port);
     if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&local.address), local.size) != 0)
-      throw std::system_error(errno, std::generic_category(), "bind to " + std::string(from));
+      throw std::system_error(errno, std::generic_category(), "bind to " + local.ToString());
   }
   return fd;
 }
@@ -89,10 +103,10 @@ UniqueFd OpenSocket(Protocol protocol, int family, std::string_view from) {
 UniqueFd Listen(Protocol protocol, const Endpoint& endpoint) {
   UniqueFd fd = OpenSocket(protocol, endpoint.family(), "");
   const int on = 1;
-  if (protocol == Protocol::kTcp) setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (protocol != Protocol::kUdp) setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&endpoint.address), endpoint.size) != 0)
     throw std::system_error(errno, std::generic_category(), "bind to " + endpoint.ToString());
-  if (protocol == Protocol::kTcp) {
+  if (protocol != Protocol::kUdp) {
     if (listen(fd.get(), 4096) != 0)
       throw std::system_error(errno, std::generic_category(), "listen on " + endpoint.ToString());
   } else {
@@ -118,6 +132,8 @@ std::string FailureKind(int error) {
     case EHOSTUNREACH:
     case ENETUNREACH:
       return "unreachable";
+    case EPERM:
+      return "not-permitted";
     case EADDRNOTAVAIL:
       return "no-local-port";
     default:

@@ -31,7 +31,7 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-enum class Protocol { kTcp, kUdp };
+enum class Protocol { kTcp, kUdp, kSctp };  // kSctp: one-to-one style, used as TCP is
 const char* Name(Protocol protocol);
 
 struct Endpoint {
@@ -48,14 +48,16 @@ Endpoint ParseEndpoint(std::string_view text);
 Endpoint MakeEndpoint(std::string_view ip, std::uint16_t port);
 
 // Non-blocking, close-on-exec. `from` (an IP or "") is bound without taking a port, so the kernel
-// still picks the port when it knows the whole 5-tuple. Throws std::system_error.
-UniqueFd OpenSocket(Protocol protocol, int family, std::string_view from);
+// still picks the port when it knows the whole 5-tuple, unless `from_port` says which one. Throws
+// std::system_error.
+UniqueFd OpenSocket(Protocol protocol, int family, std::string_view from,
+                    std::uint16_t from_port = 0);
 
 // A bound socket that listens (TCP) or receives (UDP, with the local address of each datagram).
 UniqueFd Listen(Protocol protocol, const Endpoint& endpoint);
 
 // How a failed call on a connection is named in reports: refused, reset, timeout, unreachable,
-// no-local-port, or the errno's own text.
+// no-local-port, not-permitted (a DROP rule in OUTPUT met a datagram), or the errno's own text.
 std::string FailureKind(int error);
 
 }  // namespace pointsman::e2e

@@ -159,6 +159,22 @@ TEST_F(Traffic, NodePortsAnswerOnEveryAddress) {
   EXPECT_EQ(Outside("192.168.77.1", 30081).error, ECONNREFUSED);
 }
 
+// nodePortAddresses: [127.0.0.0/8], as the documentation of Services has it.
+TEST_F(Traffic, NodePortsOnLoopbackAlone) {
+  kube::ProxySettings settings = Settings();
+  settings.node_port_addresses = {net::IpPrefix::Parse("127.0.0.0/8").value()};
+  OnNode([&] { dataplane_ = std::make_unique<IptablesDataplane>(settings, *tool_); });
+  ServicePortEntry entry = Entry("web", "10.96.0.14", 80, {1});
+  entry.node_port = 30082;
+  Put(model_, entry);
+  model_.node.localhost_node_ports = true;
+  model_.node.node_port_addresses.clear();
+  FullSync();
+  EXPECT_EQ(Node("127.0.0.1", 30082).error, 0);
+  EXPECT_EQ(Outside("192.168.77.1", 30082).error, ECONNREFUSED);
+  EXPECT_EQ(Node("192.168.77.1", 30082).error, ECONNREFUSED);
+}
+
 TEST_F(Traffic, LoopbackStaysClosedToTheOutside) {
   model_.node.localhost_node_ports = true;
   FullSync();

@@ -203,13 +203,7 @@ void IptablesFamily::Rebuild(const ServiceModel& model) {
 }
 
 bool IptablesFamily::WantsRouteLocalnet(const NodeNetwork& node) const {
-  if (!rules_.flavour.sends_on || family() != net::Family::kIPv4 || !node.localhost_node_ports) {
-    return false;
-  }
-  if (settings_.node_port_addresses.empty() && !settings_.node_port_primary) return true;
-  return std::any_of(
-      node.node_port_addresses.begin(), node.node_port_addresses.end(),
-      [](const net::IpAddress& address) { return address.is_v4() && address.IsLoopback(); });
+  return rules_.flavour.sends_on && family() == net::Family::kIPv4 && node.localhost_node_ports;
 }
 
 void IptablesFamily::RenderEntrance(const DispatchTree& addresses, const DispatchTree& ports,
@@ -218,18 +212,22 @@ void IptablesFamily::RenderEntrance(const DispatchTree& addresses, const Dispatc
   if (ports.empty()) return;
   if (settings_.node_port_addresses.empty() && !settings_.node_port_primary) {
     // Every address of the node, also those that come later.
+    // IPv6 has no route_localnet: what is turned around on ::1 would get lost, where a refusal is
+    // an answer (as kube-proxy).
     const char* not_loopback = "";
-    if (!node.localhost_node_ports) {
-      not_loopback = family() == net::Family::kIPv4 ? "! -d 127.0.0.0/8 " : "! -d ::1/128 ";
+    if (family() == net::Family::kIPv6) {
+      not_loopback = "! -d ::1/128 ";
+    } else if (!node.localhost_node_ports) {
+      not_loopback = "! -d 127.0.0.0/8 ";
     }
     fmt::format_to(Text(text), "-A {} {}-m addrtype --dst-type LOCAL -j {}\n", addresses.top(),
                    not_loopback, ports.top());
     return;
   }
+  if (WantsRouteLocalnet(node))
+    fmt::format_to(Text(text), "-A {} -d 127.0.0.0/8 -j {}\n", addresses.top(), ports.top());
   for (const net::IpAddress& address : node.node_port_addresses) {
-    if (address.family() != family() || (address.IsLoopback() && !node.localhost_node_ports)) {
-      continue;
-    }
+    if (address.family() != family()) continue;
     fmt::format_to(Text(text), "-A {} -d {}/{} -j {}\n", addresses.top(), address.ToString(),
                    address.size() * 8, ports.top());
   }

@@ -22,7 +22,7 @@ Condition: type:s! status:s! observedGeneration:l lastTransitionTime:t! reason:s
 Node: spec:NodeSpec#2 status:NodeStatus#3
 NodeSpec: podCIDR:s#1 podCIDRs:[s|]#7 providerID:s#3 unschedulable:b#4 taints:[Taint]#5 configSource:*#6 externalID:s#2
 Taint: key:s!#1 value:s#2 effect:s!#3 timeAdded:t#4
-NodeStatus: capacity:{q}#1 allocatable:{q}#2 phase:s#3 conditions:[PlainCondition|type]#4 addresses:[NodeAddress|type]#5 daemonEndpoints:DaemonEndpoints#6 nodeInfo:NodeInfo#7 images:[ContainerImage]#8 volumesInUse:[s]#9 volumesAttached:[AttachedVolume]#10 config:*#11 runtimeHandlers:*@30#12 features:*@31#13 declaredFeatures:[s]@35#14
+NodeStatus: capacity:{q}#1 allocatable:{q}#2 phase:s#3 conditions:[PlainCondition|type]#4 addresses:[NodeAddress]#5 daemonEndpoints:DaemonEndpoints#6 nodeInfo:NodeInfo#7 images:[ContainerImage]#8 volumesInUse:[s]#9 volumesAttached:[AttachedVolume]#10 config:*#11 runtimeHandlers:*@30#12 features:*@31#13 declaredFeatures:[s]@35#14
 NodeAddress: type:s!#1 address:s!#2
 DaemonEndpoints: kubeletEndpoint:DaemonEndpoint
 DaemonEndpoint: Port:i!#1

@@ -1,0 +1,82 @@
+// The cluster that the cases of one mode run in: two nodes with standing pods, an outside client,
+// the local control plane, and the real agent on each node, standalone with a
+// KubeProxyConfiguration.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "e2e/conformance/case.h"
+#include "e2e/scenarios/world.h"
+
+namespace pointsman::e2e {
+
+// Where something runs: a node, the outside client, or a pod's network on its node.
+struct Place {
+  const Node* node = nullptr;
+  std::string netns;  // "" on a node
+};
+
+// Not thread-safe.
+class Arena {
+ public:
+  struct Options {
+    kube::Mode mode = kube::Mode::kIptables;
+    std::filesystem::path dir;         // kept afterwards
+    std::filesystem::path source_dir;  // of crds/ and manifests/
+    std::string node_kind;             // see ParseNode; "": the mode's own
+  };
+  // What the standing pods and nodes listen on.
+  static constexpr int kPodPorts[] = {8080, 8081};  // TCP, UDP, and SCTP where the kernel has it
+  static constexpr int kPodHttpPort = 8082;
+  static constexpr int kNodePorts[] = {2222};  // as an ssh server of the node, on every address
+
+  explicit Arena(Options options);
+  ~Arena();
+
+  void Start();
+  // The agents run with the suite's KubeProxyConfiguration and these fields of it changed; those
+  // that run with others are ended and started anew.
+  void UseConfiguration(const Json& changes);
+  // Returns when every node has taken up all changes of Services and EndpointSlices that the API
+  // server has. Throws with the agent's log when one does not.
+  void AwaitTakenUp();
+
+  World& world() { return *world_; }
+  kube::Client& api() { return world_->api(); }
+  kube::Mode mode() const { return options_.mode; }
+  bool has_sctp() const { return has_sctp_; }
+  // The name of the nodes' interface to the network between them.
+  std::string uplink() const { return options_.node_kind.starts_with("uml") ? "vec0" : "eth0"; }
+  const std::filesystem::path& dir() const { return options_.dir; }
+  Place At(const std::string& name) const;  // a pod, a node, "outside"
+  std::string Address(const std::string& name, net::Family family) const;
+  // Every address of a node on its own interfaces.
+  std::vector<std::string> NodeAddresses(const std::string& node, net::Family family) const;
+  // What the node's kernel has been told, for a person. `words`: only lines with one of them.
+  std::string Rules(const std::string& node, const std::vector<std::string>& words) const;
+  std::string AgentLog(const std::string& node, size_t bytes) const;
+
+ private:
+  void AddPods();
+  void StartServer(const std::string& name, const Place& place, const std::vector<int>& ports,
+                   bool http);
+  void StartAgent(const std::string& node);
+  Json Configuration(const std::string& node) const;
+  bool AnswersFence(const Node& node, const std::string& address, const std::string& backend) const;
+  std::string ServerLog(const std::string& name) const;
+
+  Options options_;
+  std::unique_ptr<World> world_;
+  bool has_sctp_ = false;
+  std::map<std::string, std::string> pod_ips_;  // IPv4
+  Json changes_;                                // null: no agents yet
+  std::map<std::string, pid_t> agents_;
+  int fence_ = 0;
+};
+
+}  // namespace pointsman::e2e

@@ -1,0 +1,99 @@
+#include "e2e/conformance/case.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace pointsman::e2e {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+constexpr char kGood[] = R"(
+cases:
+- name: web
+  source: https://kubernetes.io/docs/concepts/services-networking/service/
+  semantics: [cluster-ip]
+  known_failure: {ipvs/IPv6: not yet}
+  not_in: {userspace: it has no such thing}
+  steps:
+  - apply: {kind: Service, metadata: {name: web}, spec: {ports: [{port: 80, targetPort: 8080}]}}
+  - endpoints: {web: [pod-1a, {of: pod-2a, ready: false, serving: true, terminating: true}]}
+  - probe: {from: [pod-1a, node-2], to: web, protocol: [tcp, udp], expect: {answered_by: pods, source: client}}
+  - open: {stream: s, from: outside, to: web@node-1, answered_by: [pod-1a]}
+  - delete: Service/web
+  - stream: {name: s, is: alive}
+  - probe: {from: pod-1a, to: web, expect: refused, eventually: 2s}
+)";
+
+std::string ErrorOf(const std::string& text) {
+  try {
+    ParseCases(text, "some/where.yaml");
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// kGood with one piece replaced.
+std::string With(const std::string& piece, const std::string& by) {
+  std::string text = kGood;
+  const size_t at = text.find(piece);
+  EXPECT_NE(at, std::string::npos) << piece;
+  return text.replace(at, piece.size(), by);
+}
+
+TEST(CaseTest, ReadsWhatIsThere) {
+  const std::vector<Case> cases = ParseCases(kGood, "where.yaml");
+  ASSERT_EQ(cases.size(), 1U);
+  const Case& one = cases[0];
+  EXPECT_EQ(one.name, "web");
+  EXPECT_EQ(one.line, 3);
+  EXPECT_TRUE(one.AppliesTo(kube::Mode::kIpvs, net::Family::kIPv6));
+  EXPECT_FALSE(one.AppliesTo(kube::Mode::kUserspace, net::Family::kIPv4));
+  EXPECT_EQ(one.KnownFailure(kube::Mode::kIpvs, net::Family::kIPv6), "not yet");
+  EXPECT_EQ(one.KnownFailure(kube::Mode::kIpvs, net::Family::kIPv4), "");
+  ASSERT_EQ(one.steps.size(), 7U);
+  const auto& probe = std::get<ProbeStep>(one.steps[2].action);
+  EXPECT_EQ(probe.from, (std::vector<std::string>{"pod-1a", "node-2"}));
+  EXPECT_EQ(probe.protocol, (std::vector<std::string>{"tcp", "udp"}));
+  EXPECT_EQ(probe.expect.answered_by, StandingPods());
+  EXPECT_EQ(probe.expect.source, "client");
+  const auto& last = std::get<ProbeStep>(one.steps[6].action);
+  EXPECT_EQ(last.expect.kind, Expectation::Kind::kRefused);
+  EXPECT_EQ(last.eventually, std::chrono::seconds(2));
+}
+
+TEST(CaseTest, NamesFileLineCaseAndFieldOfABadOne) {
+  EXPECT_EQ(ErrorOf(With("from: [pod-1a, node-2]", "from: pod-9")),
+            "where.yaml: line 11: case web: steps[2].probe.from: \"pod-9\" is none of outside, "
+            "node-1, node-2, pod-1a, pod-1b, pod-2a, pod-2b");
+  EXPECT_THAT(
+      ErrorOf(With("expect: refused", "expect: gone")),
+      StartsWith("where.yaml: line 15: case web: steps[6].probe.expect: must be refused, "));
+  EXPECT_THAT(ErrorOf(With("eventually: 2s", "eventually: 2")), HasSubstr("must be a duration"));
+  EXPECT_THAT(ErrorOf(With("eventually: 2s", "soon: 2s")), HasSubstr("soon: no such field"));
+  EXPECT_THAT(ErrorOf(With("is: alive", "is: dead")), HasSubstr("must be alive or broken"));
+  EXPECT_THAT(ErrorOf(With("name: s, is", "name: t, is")), HasSubstr("no earlier step opens"));
+  EXPECT_THAT(ErrorOf(With("- delete: Service/web", "- remove: Service/web")),
+              HasSubstr("steps[4]: must be a map with one of apply, "));
+  EXPECT_THAT(ErrorOf(With("web@node-1", "web@node-7")), HasSubstr("place \"node-7\" is none of"));
+  EXPECT_THAT(ErrorOf(With("ipvs/IPv6", "ipvs/v6")), HasSubstr("is not MODE or MODE/IPv4"));
+  EXPECT_THAT(ErrorOf(With("{userspace:", "{usrspace:")), HasSubstr("\"usrspace\" is no mode"));
+  EXPECT_THAT(ErrorOf(With("  source: https", "  sauce: https")), HasSubstr("needs \"source\""));
+  EXPECT_THAT(ErrorOf(With("of: pod-2a", "off: pod-2a")), HasSubstr("no such field"));
+  EXPECT_THAT(ErrorOf("cases: [\n"), StartsWith("where.yaml: line "));
+  EXPECT_THAT(ErrorOf("case: []"), HasSubstr("needs a list \"cases\""));
+}
+
+TEST(CaseTest, SaysAllErrorsAtOnce) {
+  std::string text = With("from: [pod-1a, node-2]", "from: pod-9");
+  text += "- name: Bad_Name\n  source: x\n  steps: [{pass_time: 1s}]\n";
+  const std::string errors = ErrorOf(text);
+  EXPECT_THAT(errors, HasSubstr("pod-9"));
+  EXPECT_THAT(errors, HasSubstr("at most 58 of a-z"));
+  EXPECT_THAT(errors, HasSubstr("nothing is checked"));
+}
+
+}  // namespace
+}  // namespace pointsman::e2e

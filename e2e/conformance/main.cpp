@@ -1,0 +1,184 @@
+// pointsman-conformance: runs the conformance cases of one mode and family on real kernels.
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <regex>
+
+#include <CLI/CLI.hpp>
+#include <unistd.h>
+
+#include "e2e/conformance/arena.h"
+#include "e2e/conformance/runner.h"
+#include "e2e/conformance/semantics.h"
+
+namespace pointsman::e2e {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+namespace fs = std::filesystem;
+
+constexpr int kSkipped = 77;  // as ctest's SKIP_RETURN_CODE
+
+struct Flags {
+  std::string mode = "iptables";
+  std::string family = "IPv4";
+  std::vector<fs::path> folders;
+  std::string only;
+  std::string nodes;
+  fs::path dir;
+  fs::path source_dir = POINTSMAN_SOURCE_DIR;
+  bool list = false;
+  fs::path document;
+  fs::path check_document;
+};
+
+std::string ReadWhole(const fs::path& file) {
+  std::ifstream stream(file);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+int Document(const Flags& flags, const std::vector<Case>& cases) {
+  const fs::path list = flags.source_dir / "e2e/conformance/semantics.yaml";
+  const std::string text = SemanticsDocument(LoadSemantics(list), cases);
+  if (!flags.document.empty()) {
+    std::ofstream file(flags.document, std::ios::trunc);
+    file << text << std::flush;
+    if (!file) throw std::runtime_error("cannot write " + flags.document.string());
+    return 0;
+  }
+  if (ReadWhole(flags.check_document) == text) return 0;
+  std::fprintf(stderr,
+               "%s does not say what the case files say: write it anew with "
+               "pointsman-conformance --document docs/semantics.md\n",
+               flags.check_document.c_str());
+  return 1;
+}
+
+struct Tally {
+  int passed = 0;
+  int failed = 0;
+  int known = 0;
+  int left_out = 0;
+};
+
+void RunOne(Arena& arena, const Case& one, net::Family family, int number, Tally& tally) {
+  const auto start = Clock::now();
+  const std::vector<std::string> failures = CaseRunner(arena, one, family, number).Run();
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const std::string known = one.KnownFailure(arena.mode(), family);
+  if (failures.empty() && known.empty()) {
+    ++tally.passed;
+    std::printf("ok            %s (%.1f s)\n", one.name.c_str(), seconds);
+    return;
+  }
+  if (failures.empty()) {
+    ++tally.failed;
+    std::printf("FAIL          %s (%.1f s)\n  passes, but is marked as known to fail: %s\n",
+                one.name.c_str(), seconds, known.c_str());
+    return;
+  }
+  if (!known.empty()) {
+    ++tally.known;
+    std::printf("known failure %s (%.1f s): %s\n", one.name.c_str(), seconds, known.c_str());
+  } else {
+    ++tally.failed;
+    std::printf("FAIL          %s (%.1f s)\n", one.name.c_str(), seconds);
+  }
+  std::printf("  %s:%d; the rule is from %s\n", one.file.c_str(), one.line,
+              fmt::format("{}", fmt::join(one.sources, ", ")).c_str());
+  for (const std::string& failure : failures) {
+    // What a known failure looks like is known: its rules would bury the rest.
+    if (!known.empty() && failure.starts_with("rules ")) continue;
+    std::printf("  %s\n", std::regex_replace(failure, std::regex("\n"), "\n  ").c_str());
+  }
+}
+
+int Main(Flags flags) {
+  if (flags.folders.empty()) flags.folders = {flags.source_dir / "e2e/conformance/cases"};
+  std::vector<Case> cases = LoadCases(flags.folders);
+  if (!flags.document.empty() || !flags.check_document.empty()) return Document(flags, cases);
+  if (!flags.only.empty()) {
+    const std::regex only(flags.only);
+    std::erase_if(cases, [&](const Case& one) { return !std::regex_search(one.name, only); });
+    if (cases.empty()) throw std::invalid_argument("--only " + flags.only + ": no such case");
+  }
+  if (flags.list) {
+    for (const Case& one : cases)
+      std::printf("%s\t%s:%d\n", one.name.c_str(), one.file.c_str(), one.line);
+    return 0;
+  }
+  if (const std::string missing = MissingForACluster(); !missing.empty()) {
+    std::printf("skipped: %s\n", missing.c_str());
+    return kSkipped;
+  }
+  const auto family = flags.family == "IPv4" ? net::Family::kIPv4 : net::Family::kIPv6;
+  Arena::Options options;
+  options.mode = *kube::ParseMode(flags.mode);
+  options.dir = flags.dir.empty()
+                    ? fs::temp_directory_path() / fmt::format("pointsman-conformance-{}-{}-{}",
+                                                              flags.mode, flags.family, getpid())
+                    : fs::absolute(flags.dir);
+  options.source_dir = flags.source_dir;
+  options.node_kind = flags.nodes;
+  Tally tally;
+  {
+    Arena arena(options);
+    arena.Start();
+    // Cases with the same configuration one after another: the agents are started anew for another.
+    std::stable_sort(cases.begin(), cases.end(),
+                     [](const Case& a, const Case& b) { return a.proxy.dump() < b.proxy.dump(); });
+    int number = 0;
+    for (const Case& one : cases) {
+      if (!one.AppliesTo(options.mode, family)) {
+        ++tally.left_out;
+        const auto reason = one.not_in.find(options.mode);
+        std::printf("left out      %s: %s\n", one.name.c_str(),
+                    reason == one.not_in.end() ? "not for this family" : reason->second.c_str());
+      } else if (one.needs_sctp && !arena.has_sctp()) {
+        ++tally.left_out;
+        std::printf("left out      %s: the nodes' kernel has no SCTP sockets\n", one.name.c_str());
+      } else {
+        RunOne(arena, one, family, ++number, tally);
+      }
+      std::fflush(stdout);
+    }
+  }
+  std::printf("%s, %s: %d passed, %d failed, %d known to fail, %d left out\n", flags.mode.c_str(),
+              flags.family.c_str(), tally.passed, tally.failed, tally.known, tally.left_out);
+  if (tally.failed == 0 && flags.dir.empty()) fs::remove_all(options.dir);
+  return tally.failed == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace pointsman::e2e
+
+int main(int argc, char** argv) {
+  CLI::App app("Runs the conformance cases of one mode and family", "pointsman-conformance");
+  pointsman::e2e::Flags flags;
+  app.add_option("--mode", flags.mode)
+      ->check(CLI::IsMember({"iptables", "ipvs", "nftables", "userspace"}))
+      ->capture_default_str();
+  app.add_option("--family", flags.family)
+      ->check(CLI::IsMember({"IPv4", "IPv6"}))
+      ->capture_default_str();
+  app.add_option("--cases", flags.folders,
+                 "A folder of case files (*.yaml); may be given again. Default: the repository's")
+      ->check(CLI::ExistingDirectory);
+  app.add_option("--only", flags.only,
+                 "A regular expression that the names of the cases have to match");
+  app.add_option("--nodes", flags.nodes, "netns or uml. Default: uml for ipvs, netns else");
+  app.add_option("--dir", flags.dir,
+                 "Where logs go, kept. Default: a temporary folder, kept on failure");
+  app.add_option("--source-dir", flags.source_dir, "Of crds/ and manifests/")
+      ->capture_default_str();
+  app.add_flag("--list", flags.list, "Only check the case files and list the cases");
+  app.add_option("--document", flags.document, "Only write docs/semantics.md");
+  app.add_option("--check-document", flags.check_document, "Only compare it with the cases");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    return pointsman::e2e::Main(flags);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "pointsman-conformance: %s\n", error.what());
+    return 2;
+  }
+}

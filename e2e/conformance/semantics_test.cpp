@@ -1,0 +1,33 @@
+#include "e2e/conformance/semantics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace pointsman::e2e {
+namespace {
+
+using testing::HasSubstr;
+
+std::vector<Case> Cases(const std::string& semantic) {
+  return ParseCases("cases:\n- name: one\n  source: KEP-1\n  semantics: [" + semantic + R"(]
+  known_failure: {ipvs/IPv6: a reason}
+  not_in: {userspace: another}
+  steps: [{run: {on: node-1, argv: ["true"]}}]
+)",
+                    "c.yaml");
+}
+
+TEST(SemanticsTest, EachCellNamesItsCases) {
+  const std::string text = SemanticsDocument({{"x", "Some rule"}, {"y", "Other"}}, Cases("x"));
+  EXPECT_THAT(text, HasSubstr("| Some rule | one | ✗ one **fails in IPv6** | one |  |\n"));
+  EXPECT_THAT(text, HasSubstr("| Other |  |  |  |  |\n"));
+  EXPECT_THAT(text, HasSubstr("| one | ipvs/IPv6 | a reason |\n"));
+  EXPECT_THAT(text, HasSubstr("| one | userspace | another |\n"));
+}
+
+TEST(SemanticsTest, ACaseCannotProveWhatIsNotListed) {
+  EXPECT_THROW(SemanticsDocument({{"x", "Some rule"}}, Cases("z")), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace pointsman::e2e
