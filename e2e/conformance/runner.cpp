@@ -394,7 +394,7 @@ const Json& CaseRunner::Service(const std::string& name) {
 // The address of the run's family in a list of addresses or of load balancer ingresses.
 std::string CaseRunner::OfFamily(const Json& list, const std::string& what) const {
   for (const Json& item : list) {
-    const std::string address = item.is_object() ? item.value("ip", "") : item.get<std::string>();
+    std::string address = item.is_object() ? item.value("ip", "") : item.get<std::string>();
     const bool v6 = address.find(':') != std::string::npos;
     if (!address.empty() && v6 == (family_ == net::Family::kIPv6)) return address;
   }
@@ -550,6 +550,7 @@ void CaseRunner::RunCommand(const RunStep& step) {
   const Place place = arena_.At(step.on);
   const auto expand = [this](const std::vector<std::string>& argv) {
     std::vector<std::string> out;
+    out.reserve(argv.size());
     for (const std::string& word : argv)
       out.push_back(Expand(word));
     return out;
@@ -623,8 +624,7 @@ std::string CaseRunner::Lookup(const std::string& name) {
         arena_.At(plain.substr(0, plain.size() - std::string_view("-pods-cidr").size()));
     return v4 ? node.node->pod_cidr() : node.node->pod_cidr6();
   }
-  if (const std::string address = DocumentationAddress(plain, family); !address.empty())
-    return address;
+  if (std::string address = DocumentationAddress(plain, family); !address.empty()) return address;
   const size_t colon = plain.find(':');
   const std::string what = plain.substr(0, colon);
   if (what == "cluster-ip" && colon != std::string::npos)
