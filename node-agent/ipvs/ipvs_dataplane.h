@@ -5,6 +5,7 @@
 //   it: 10,000 of them cost no quadratic insertion, are never picked as a source address and do not
 //   appear where programs list the node's addresses; the kernel delivers and answers ARP the same.
 //   A VIP that is an address of the node anyway gets neither route nor filter.
+// * A node port is one virtual server, on an internal address (node_ports.h).
 // * What is ours is recorded in the kernel (ipset PM-IPVS-OWNED-4/-6, written before the virtual
 //   server): a restarted agent and Remove touch exactly that. Other virtual servers are not
 //   touched; one that a Service needs is taken over, unless its address is in excludeCIDRs.
@@ -85,8 +86,13 @@ class IpvsDataplane final : public Dataplane {
   bool EnsureBase(SyncResult& result);
   void EnsureStrictArp(bool recorded, SyncResult& result);
   void UndoStrictArp(SyncResult& result);
+  void EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result);
   void ReadHostAddresses();
   bool IsHostAddress(const net::IpAddress& ip) const;
+  // Is the frontend's address to be bound and filtered by us?
+  bool IsVip(const Key& key, ipvs::FrontendSource source) const;
+  // The elements of kNodeAddress.
+  std::vector<ipvs::SetEntry> NodeAddresses(const NodeNetwork& node) const;
   bool NodeInRanges(const ServicePortEntry& entry) const;
   bool Excluded(const net::IpAddress& ip) const;
   netlink::IpvsServer MakeServer(const Key& key, const ServicePortEntry& entry) const;
@@ -102,8 +108,11 @@ class IpvsDataplane final : public Dataplane {
   std::vector<ipvs::SetEntry> Elements(const Key& key, const Frontend& frontend) const;
   // The frontends that a sync touches, as they were before it (null: there was none).
   using Touched = std::unordered_map<Key, std::optional<Frontend>, ipvs::FrontendKeyHash>;
-  void ReleaseClaims(const EntryPtr& entry, const NodeNetwork& node, Touched& touched);
-  void MakeClaims(const EntryPtr& entry, const NodeNetwork& node, Touched& touched);
+  void ReleaseClaims(const EntryPtr& entry, Touched& touched);
+  void MakeClaims(const EntryPtr& entry, Touched& touched);
+  static ipvs::NearMap NearOf(const Frontends& frontends);
+  // Writes the rules anew if the frontends that changed have them changed.
+  void UpdateNear(const Touched& touched, SyncResult& result);
   void CountReferences(const Key& key, const Frontend& frontend, int by);
   // Deletes destinations of weight 0 without connections, and servers and frontends that then have
   // no reason to be.
@@ -128,7 +137,10 @@ class IpvsDataplane final : public Dataplane {
   std::unordered_set<Key, ipvs::FrontendKeyHash> quieted_now_;
   std::unordered_map<net::IpAddress, uint32_t> vips_;                  // frontends on each
   std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_;  // local backends
-  std::vector<net::IpAddress> host_addresses_;                         // sorted
+  // Health check node ports by the frontends of their Services; the key's address says the family.
+  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> health_;
+  ipvs::NearMap near_;                          // as the rules have it
+  std::vector<net::IpAddress> host_addresses_;  // sorted
 
   struct UdpActivity {
     uint64_t packets = 0;

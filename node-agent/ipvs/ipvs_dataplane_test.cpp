@@ -62,7 +62,7 @@ class IpvsDataplaneTest : public ::testing::Test {
   static void SetUpTestSuite() {
     for (const char* module : {"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "dummy", "ip_set",
                                "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip",
-                               "ip_set_hash_ipportnet", "nf_conntrack_netlink", "veth"})
+                               "ip_set_hash_ipportnet", "ip_set_hash_netport", "nf_conntrack_netlink", "veth"})
       RunTool({"modprobe", module});
     network_ = std::make_unique<TestNetwork>();
     network_->AddHost("pod-a", kPodA, kPodGateway);
