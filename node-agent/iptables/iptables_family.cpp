@@ -575,7 +575,8 @@ VerifyResult IptablesFamily::Verify(const ServiceModel& model) {
 }
 
 DrainStatus IptablesFamily::Drain(const ServiceModel& model) {
-  if (!drained_) {
+  const bool begins = !drained_;
+  if (begins) {
     Writer nat("nat");
     Writer filter("filter");
     for (const Table* table : {&Table::Nat(), &Table::Filter()}) {
@@ -593,15 +594,16 @@ DrainStatus IptablesFamily::Drain(const ServiceModel& model) {
     Restore(nat, filter);
     drained_ = true;
   }
-  return {.connections = CountConnections()};
+  return {.connections = CountConnections(begins)};
 }
 
-uint64_t IptablesFamily::CountConnections() const {
-  uint64_t connections = 0;
+uint64_t IptablesFamily::CountConnections(bool drain_begins) {
+  std::unordered_set<uint32_t> counted;
   netlink::Conntrack().ForEach(family(), 0, [&](const netlink::ConntrackFlow& flow) {
-    // ipvs does not set this bit: its flows' reply direction is rewritten without NAT of conntrack
-    // (net/netfilter/ipvs/ip_vs_nfct.c).
+    // ipvs does not set this bit where it needs no DNAT of ours: its flows' reply direction is
+    // rewritten without NAT of conntrack (net/netfilter/ipvs/ip_vs_nfct.c).
     if ((flow.status & IPS_DST_NAT) == 0 || !netlink::IsOpen(flow)) return;
+    if (!drain_begins && !drained_flows_.contains(flow.id)) return;
     Protocol protocol = Protocol::kTcp;
     switch (flow.original.protocol) {
       case IPPROTO_TCP:
@@ -618,10 +620,11 @@ uint64_t IptablesFamily::CountConnections() const {
     const uint16_t port = flow.original.destination_port;
     if (nat_addresses_.Contains(flow.original.destination, protocol, port) ||
         nat_ports_.ContainsPort(protocol, port)) {
-      ++connections;
+      counted.insert(flow.id);
     }
   });
-  return connections;
+  drained_flows_ = std::move(counted);
+  return drained_flows_.size();
 }
 
 SyncResult IptablesFamily::Remove() {

@@ -37,6 +37,10 @@ constexpr char kStrictArpRecord[] = "PM-IPVS-STRICT-ARP";
 // Services work before the last are written.
 constexpr size_t kChangesPerFlush = 8192;
 constexpr auto kUdpIdle = std::chrono::seconds(30);
+// How often destinations of weight 0 are looked at while there are any.
+constexpr auto kQuietLook = std::chrono::seconds(30);
+constexpr std::array<std::string_view, 13> kSchedulers{
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf"};
 constexpr size_t kMaxDifferences = 20;
 
 std::string KernelRelease() {
@@ -96,6 +100,12 @@ std::array<SetEntry, 2> HealthElements(const FrontendKey& key) {
   return ipvs::PortElements(SetId::kHealth, key.ip.family(), key.port, key.protocol);
 }
 
+bool IsDraining(const ServicePortEntry& entry, const IpvsDestination& d) {
+  const auto at = std::lower_bound(entry.draining.begin(), entry.draining.end(),
+                                   Backend{d.address, d.port, false});
+  return at != entry.draining.end() && at->ip == d.address && at->port == d.port;
+}
+
 bool IsIdle(const IpvsDestination& d) {
   return d.active == 0 && d.inactive == 0;
 }
@@ -144,9 +154,12 @@ ipvs::NearMap IpvsDataplane::NearOf(const Frontends& frontends) {
   return near;
 }
 
-IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, IptablesTool& v4,
-                             IptablesTool* v6)
-    : settings_(settings), kernel_release_(KernelRelease()), route_(NETLINK_ROUTE) {
+IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
+                             IptablesTool& v4, IptablesTool* v6)
+    : settings_(settings),
+      ensure_scheduler_(std::move(ensure_scheduler)),
+      kernel_release_(KernelRelease()),
+      route_(NETLINK_ROUTE) {
   families_.emplace_back(net::Family::kIPv4, &v4);
   if (v6 != nullptr) families_.emplace_back(net::Family::kIPv6, v6);
   // An old kernel ignores the filter of a route dump; what it then answers too many is skipped.
@@ -187,13 +200,64 @@ bool IpvsDataplane::NodeInRanges(const ServicePortEntry& entry) const {
       });
 }
 
+const std::string& IpvsDataplane::SchedulerOf(const ServicePortEntry& entry) const {
+  const auto known = schedulers_.find(entry.ipvs_scheduler);
+  const bool usable = known != schedulers_.end() && known->second.empty();
+  return usable ? known->first : settings_.ipvs.scheduler;
+}
+
+void IpvsDataplane::CheckScheduler(const ServicePortEntry& entry) {
+  if (entry.ipvs_scheduler.empty()) return;
+  auto [known, unseen] = schedulers_.try_emplace(entry.ipvs_scheduler);
+  if (unseen) {
+    // The name comes from whoever may write Services: only the kernel's own schedulers are modules
+    // that they may have loaded.
+    if (std::find(kSchedulers.begin(), kSchedulers.end(), entry.ipvs_scheduler) ==
+        kSchedulers.end()) {
+      known->second = "IPVS has no such scheduler";
+    } else {
+      known->second = ensure_scheduler_(entry.ipvs_scheduler);
+    }
+  }
+  if (known->second.empty()) return;
+  warnings_[entry.id] = "annotation pointsman.io/ipvs-scheduler: \"" + entry.ipvs_scheduler +
+                        "\" cannot be used: " + known->second + "; " + settings_.ipvs.scheduler +
+                        " is used";
+}
+
+std::vector<ServiceWarning> IpvsDataplane::Warnings() const {
+  std::vector<ServiceWarning> warnings;
+  for (const auto& [id, message] : warnings_)
+    warnings.push_back({id.ns, id.name, message});
+  std::sort(warnings.begin(), warnings.end());
+  // One Service with several ports says it once.
+  warnings.erase(std::unique(warnings.begin(), warnings.end()), warnings.end());
+  return warnings;
+}
+
+void IpvsDataplane::NoteFullSyncDue() {
+  full_sync_due_ = steady_clock::time_point::max();
+  if (quiet_.empty()) return;
+  const auto now = steady_clock::now();
+  // Those whose connections have ended go then, and those of terminating pods are looked after.
+  full_sync_due_ = now + kQuietLook;
+  for (const auto& [key, destinations] : quiet_) {
+    for (const Quiet& quiet : destinations) {
+      if (!quiet.terminating) full_sync_due_ = std::min(full_sync_due_, quiet.deadline);
+    }
+  }
+  full_sync_due_ = std::max(full_sync_due_, now + std::chrono::seconds(1));
+}
+
 IpvsServer IpvsDataplane::MakeServer(const Key& key, const ServicePortEntry& entry) const {
   IpvsServer server;
   server.address = key.ip;
   server.port = key.port;
   server.protocol = key.protocol;
-  server.scheduler = entry.ipvs_scheduler.empty() ? settings_.ipvs.scheduler : entry.ipvs_scheduler;
-  server.flags = SchedulerFlags(entry.ipvs_scheduler_flags);
+  server.scheduler = SchedulerOf(entry);
+  // Flags are meant for the scheduler that the Service asks for.
+  if (entry.ipvs_scheduler.empty() || server.scheduler == entry.ipvs_scheduler)
+    server.flags = SchedulerFlags(entry.ipvs_scheduler_flags);
   // These two keep a hash slot for a destination of weight 0 and would refuse its clients while it
   // drains, if they were not told to look further.
   if (server.scheduler == "sh" || server.scheduler == "mh") server.flags |= IP_VS_SVC_F_SCHED1;
@@ -319,6 +383,7 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
       continue;
     }
     if (quiet == nullptr) quiet = &quiet_[key];
+    const bool terminating = entry != nullptr && IsDraining(*entry, *d);
     auto known = std::find_if(quiet->begin(), quiet->end(), [&](const Quiet& q) {
       return q.ip == d->address && q.port == d->port;
     });
@@ -328,7 +393,8 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
       stopped.forwarding = IP_VS_CONN_F_MASQ;
       writer.SetDestination(server, stopped, entry);
       quieted_now_.insert(key);
-    } else if (known != quiet->end() && known->deadline <= now) {
+    } else if (known != quiet->end() && !terminating &&
+               (known->terminating || known->deadline <= now)) {
       writer.DeleteDestination(server, *d, entry);
       quiet->erase(known);
       continue;
@@ -341,7 +407,10 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
     if (known == quiet->end()) {
       quiet->push_back(
           {d->address, d->port,
-           now + std::chrono::duration_cast<steady_clock::duration>(settings_.drain_timeout)});
+           now + std::chrono::duration_cast<steady_clock::duration>(settings_.drain_timeout),
+           terminating});
+    } else {
+      known->terminating = terminating;
     }
   }
   if (quiet != nullptr && quiet->empty()) quiet_.erase(key);
@@ -495,6 +564,7 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
       result.problems.push_back({"ipvs timeouts", e.what()});
     }
   }
+  ipvs::EnsureSysctls(ipvs::UdpTimeoutSysctls(settings_), result);
 
   bool ready = true;
   std::unordered_set<std::string> names;
@@ -586,6 +656,11 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   const std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
   device_index_ = device ? device->index : 0;
   ReadHostAddresses();
+  warnings_.clear();
+  schedulers_.clear();  // what could not be loaded is tried again
+  for (const auto& [id, entry] : model.entries)
+    CheckScheduler(*entry);
+  result.warnings = Warnings();
   Desired desired = BuildDesired(model);
   ipvs::NearMap near = NearOf(desired.frontends);
   const bool near_changed = near != near_;
@@ -690,6 +765,7 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   waiting_ = std::move(desired.waiting);
   std::erase_if(quiet_, [&](const auto& item) { return !frontends_.contains(item.first); });
   ReapIdle(writer);
+  NoteFullSyncDue();
   synced_ = true;
   return result;
 }
@@ -758,8 +834,12 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     if (ours(change.before)) ReleaseClaims(change.before, touched);
   }
   for (const EntryChange& change : delta.changes) {
-    if (ours(change.after)) MakeClaims(change.after, touched);
+    if (change.before != nullptr) warnings_.erase(change.before->id);
+    if (!ours(change.after)) continue;
+    CheckScheduler(*change.after);
+    MakeClaims(change.after, touched);
   }
+  result.warnings = Warnings();
 
   quieted_now_.clear();
   Writer writer(ipvs_, ipset_, route_, device_index_, result);
@@ -833,6 +913,7 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
   UpdateNear(touched, result);
   writer.Flush();
   ReapIdle(writer);
+  NoteFullSyncDue();
   synced_ = true;
   return result;
 }

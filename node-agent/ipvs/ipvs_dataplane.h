@@ -14,6 +14,8 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,9 +41,15 @@ class IpvsDataplane final : public Dataplane {
  public:
   static constexpr const char* kDevice = "kube-ipvs-pm";
 
+  // Makes sure that the kernel has a scheduler ("mh"); returns "" or why it cannot have it.
+  using EnsureScheduler = std::function<std::string(const std::string& name)>;
+
   // The tools outlive this; `v6` null: IPv4 only. Opens netlink sockets only, changes nothing.
-  // Throws std::system_error, ENOENT when the kernel has no IPVS.
-  IpvsDataplane(const kube::ProxySettings& settings, IptablesTool& v4, IptablesTool* v6 = nullptr);
+  // `ensure_scheduler` is asked for schedulers of single Services (annotation
+  // pointsman.io/ipvs-scheduler), never for the configured one, which is preflight's. Throws
+  // std::system_error, ENOENT when the kernel has no IPVS.
+  IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
+                IptablesTool& v4, IptablesTool* v6 = nullptr);
 
   kube::Mode mode() const override { return kube::Mode::kIpvs; }
   SyncResult FullSync(const ServiceModel& model) override;
@@ -51,6 +59,7 @@ class IpvsDataplane final : public Dataplane {
   // the last 30 s (IPVS does not say of a single UDP flow when it was last used).
   DrainStatus Drain(const ServiceModel& model) override;
   SyncResult Remove() override;
+  std::chrono::steady_clock::time_point FullSyncDue() const override { return full_sync_due_; }
   bool Present() override;
 
  private:
@@ -71,6 +80,9 @@ class IpvsDataplane final : public Dataplane {
     net::IpAddress ip;
     uint16_t port = 0;
     std::chrono::steady_clock::time_point deadline;
+    // Its pod terminates: the pod's grace period is the deadline, and when the pod is gone nothing
+    // is left to wait for.
+    bool terminating = false;
   };
   // A claim that lost against another Service port's for the same key.
   struct Claim {
@@ -96,6 +108,12 @@ class IpvsDataplane final : public Dataplane {
   bool NodeInRanges(const ServicePortEntry& entry) const;
   bool Excluded(const net::IpAddress& ip) const;
   netlink::IpvsServer MakeServer(const Key& key, const ServicePortEntry& entry) const;
+  // The Service's own scheduler if it can be had, else the configured one.
+  const std::string& SchedulerOf(const ServicePortEntry& entry) const;
+  // Looks whether the entry's scheduler can be had, and remembers a warning if not.
+  void CheckScheduler(const ServicePortEntry& entry);
+  std::vector<ServiceWarning> Warnings() const;
+  void NoteFullSyncDue();
   ServerState Remembered(const Key& key, const Frontend& frontend) const;
   static Frontend MakeFrontend(const EntryPtr& entry, ipvs::FrontendSource source, bool vip);
 
@@ -121,6 +139,7 @@ class IpvsDataplane final : public Dataplane {
   void ReadOwned(std::vector<Key>& owned);
 
   const kube::ProxySettings settings_;
+  const EnsureScheduler ensure_scheduler_;
   std::vector<std::pair<net::Family, IptablesTool*>> families_;
   const std::string kernel_release_;
   netlink::Ipvs ipvs_;
@@ -128,6 +147,12 @@ class IpvsDataplane final : public Dataplane {
   netlink::Socket route_;
   ipvs::StrictArp strict_arp_;
   int device_index_ = 0;
+
+  std::map<std::string, std::string, std::less<>>
+      schedulers_;  // name → why it cannot be had, or ""
+  std::map<ServicePortId, std::string> warnings_;
+  std::chrono::steady_clock::time_point full_sync_due_ =
+      std::chrono::steady_clock::time_point::max();
 
   bool synced_ = false;
   bool drained_ = false;  // new connections are not kept for IPVS any more

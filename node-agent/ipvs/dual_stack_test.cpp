@@ -1,0 +1,1 @@
+#include "node-agent/ipvs/testing/dataplane_fixture.h"
