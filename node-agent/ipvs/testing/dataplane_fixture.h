@@ -65,6 +65,16 @@ inline std::string Text(const VerifyResult& result) {
     EXPECT_TRUE(synced_result.ok()) << Text(synced_result); \
   } while (false)
 
+// externalTrafficPolicy: Local.
+inline void MakeLocal(ServicePortEntry& entry, std::vector<Backend> local,
+                      std::vector<Backend> all) {
+  entry.external_local = true;
+  entry.external.backends = std::move(local);
+  entry.external.when_empty = BackendChoice::WhenEmpty::kDrop;
+  entry.external_from_node.backends = all;
+  entry.internal.backends = std::move(all);
+}
+
 class IpvsDataplaneTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -111,15 +121,6 @@ class IpvsDataplaneTest : public ::testing::Test {
     return TryTool({"modprobe", "ip_vs_" + name}, &output) == 0 ? "" : output;
   };
 
-  // externalTrafficPolicy: Local.
-  static void MakeLocal(ServicePortEntry& entry, std::vector<Backend> local,
-                        std::vector<Backend> all) {
-    entry.external_local = true;
-    entry.external.backends = std::move(local);
-    entry.external.when_empty = BackendChoice::WhenEmpty::kDrop;
-    entry.external_from_node.backends = all;
-    entry.internal.backends = std::move(all);
-  }
   ServicePortEntry Web(std::vector<Backend> backends) {
     ServicePortEntry entry = MakeEntry("web", Protocol::kTcp, kVip, 80, std::move(backends));
     entry.node_port = 30080;

@@ -120,10 +120,19 @@ void TestNetwork::AddHost(const std::string& name, const std::string& ip,
                           const std::string& gateway) {
   RunTool({"ip", "netns", "add", name});
   hosts_.push_back(name);
+  const std::string node_side = "v" + name;
+  RunTool({"ip", "link", "add", node_side, "type", "veth", "peer", "name", "eth0", "netns", name});
+  RunTool({"ip", "link", "set", node_side, "up"});
+  RunTool({"ip", "-n", name, "link", "set", "lo", "up"});
+  RunTool({"ip", "-n", name, "link", "set", "eth0", "up"});
+  AddAddress(name, ip, gateway);
+}
+
+void TestNetwork::AddAddress(const std::string& name, const std::string& ip,
+                             const std::string& gateway) {
   const bool v6 = ip.find(':') != std::string::npos;
   const std::string node_side = "v" + name;
   const std::string length = v6 ? "/128" : "/32";
-  RunTool({"ip", "link", "add", node_side, "type", "veth", "peer", "name", "eth0", "netns", name});
   if (v6) {
     RunTool({"ip", "-6", "addr", "add", gateway + length, "dev", node_side, "nodad"});
     RunTool({"ip", "-n", name, "-6", "addr", "add", ip + length, "dev", "eth0", "nodad"});
@@ -131,9 +140,6 @@ void TestNetwork::AddHost(const std::string& name, const std::string& ip,
     RunTool({"ip", "addr", "add", gateway + length, "dev", node_side});
     RunTool({"ip", "-n", name, "addr", "add", ip + length, "dev", "eth0"});
   }
-  RunTool({"ip", "link", "set", node_side, "up"});
-  RunTool({"ip", "-n", name, "link", "set", "lo", "up"});
-  RunTool({"ip", "-n", name, "link", "set", "eth0", "up"});
   const char* family = v6 ? "-6" : "-4";
   RunTool({"ip", family, "route", "add", ip + length, "dev", node_side});
   RunTool({"ip", "-n", name, family, "route", "add", gateway + length, "dev", "eth0"});

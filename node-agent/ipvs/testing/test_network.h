@@ -31,6 +31,8 @@ class TestNetwork {
   // A namespace with one interface that has `ip` and a default route to the node, which has
   // `gateway` on its side. IPv4 and IPv6.
   void AddHost(const std::string& name, const std::string& ip, const std::string& gateway);
+  // A further address of the host, of the other family.
+  void AddAddress(const std::string& name, const std::string& ip, const std::string& gateway);
 
   // A socket of namespace `host`; "" is the node.
   int Socket(const std::string& host, int family, int type);
