@@ -1,4 +1,5 @@
 // Backends that go, in a real kernel. The numbers in the names are issues of kubernetes/kubernetes.
+#include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 
 namespace pointsman::agent {
@@ -181,6 +182,43 @@ TEST_F(DrainTest, K70747K71114K93297AClientPortThatIsUsedAgainCostsNoSecond) {
     EXPECT_LT(connect_from("pod-c", kVip, 80), 900);
     EXPECT_LT(connect_from("client", kNodeIp, 30080), 900);
   }
+}
+
+TEST_F(DrainTest, NodePortsGoFromIptablesModeToIpvsModeAndBack) {
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  IptablesDataplane iptables(settings_, tool_);
+  EXPECT_SYNCED(iptables.FullSync(maker_.model));
+  auto old = std::make_unique<Stream>(*network_, "client", kNodeIp, 30080);
+  ASSERT_EQ(old->Ask().host, "pod-a");
+
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_EQ(iptables.Drain(maker_.model).connections, 1U);
+  // From here on IPVS has the new ones; they look the same to connection tracking, and are not what
+  // iptables mode waits for.
+  Stream newer(*network_, "client", kNodeIp, 30080);
+  ASSERT_EQ(newer.Ask().host, "pod-a");
+  EXPECT_THAT(RunTool({"ipvsadm", "-Lnc"}), HasSubstr("169.254.112.1:30080"));
+  EXPECT_EQ(iptables.Drain(maker_.model).connections, 1U);
+  EXPECT_EQ(old->Ask().host, "pod-a");
+  old.reset();
+  const auto deadline = Clock::now() + std::chrono::seconds(10);
+  uint64_t left = 1;
+  while (left != 0 && Clock::now() < deadline)
+    left = iptables.Drain(maker_.model).connections;
+  EXPECT_EQ(left, 0U);
+  EXPECT_SYNCED(iptables.Remove());
+  EXPECT_EQ(newer.Ask().host, "pod-a");
+  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
+
+  // And back.
+  EXPECT_SYNCED(iptables.FullSync(maker_.model));
+  dataplane_->Drain(maker_.model);
+  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
+  EXPECT_EQ(newer.Ask().host, "pod-a");
+  EXPECT_SYNCED(dataplane_->Remove());
+  EXPECT_EQ(newer.Ask().host, "pod-a");
+  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
+  EXPECT_SYNCED(iptables.Remove());
 }
 
 TEST_F(DrainTest, AFailedPartOfAWriteIsDoneByTheNextFullSync) {

@@ -41,7 +41,8 @@ class DualStackTest : public ::testing::TestWithParam<const Addresses*> {
     for (const char* module :
          {"ip_vs", "ip_vs_rr", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport",
           "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_netport",
-          "nf_conntrack_netlink", "veth", "ip6table_nat", "ip6table_filter", "ip6table_mangle"})
+          "nf_conntrack_netlink", "veth", "ip6table_nat", "ip6table_filter", "ip6table_mangle",
+          "sctp"})
       RunTool({"modprobe", module});
     network_ = std::make_unique<TestNetwork>();
     ASSERT_TRUE(WriteSysctl("net.ipv6.conf.all.forwarding", "1").ok());
@@ -76,6 +77,7 @@ class DualStackTest : public ::testing::TestWithParam<const Addresses*> {
       EXPECT_SYNCED(base.Remove());
     network_->StopServing("");
     TryTool({"conntrack", "-F"});
+    TryTool({"conntrack", "-F", "-f", "ipv6"});
   }
   void Start() {
     dataplane_ = std::make_unique<IpvsDataplane>(
@@ -141,6 +143,29 @@ TEST_P(DualStackTest, EveryKindOfAddressCarriesTcpAndUdp) {
   // Nothing to be done for one that has just been started.
   Start();
   EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U);
+}
+
+TEST_P(DualStackTest, Sctp) {
+  // CONFIG_IP_VS_PROTO_SCTP is a kernel's choice.
+  if (TryTool({"ipvsadm", "-A", "--sctp-service", "192.0.2.1:1", "-s", "rr"}) != 0)
+    GTEST_SKIP() << "this kernel's IPVS has no SCTP";
+  RunTool({"ipvsadm", "-D", "--sctp-service", "192.0.2.1:1"});
+  for (const auto& [host, ip] : {std::pair{"pod-a", at_.pod_a}, {"pod-b", at_.pod_b}})
+    network_->ServeSctp(host, ip, 9090);
+  maker_.Put(Web({MakeBackend(at_.pod_a, 9090)}, Protocol::kSctp));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  ExpectVerified();
+  const auto ask = [&](const char* host, const char* ip, uint16_t port) {
+    Stream stream(*network_, host, ip, port, std::chrono::milliseconds(5000), IPPROTO_SCTP);
+    return stream.Ask();
+  };
+  EXPECT_EQ(ask("pod-c", at_.vip, 80).host, "pod-a");
+  EXPECT_EQ(ask("client", at_.node, 30080).host, "pod-a");
+  EXPECT_EQ(ask("client", at_.load_balancer, 80).host, "pod-a");
+  EXPECT_EQ(ask("", at_.vip, 80).host, "pod-a");
+  Apply(maker_.Put(Web({MakeBackend(at_.pod_b, 9090)}, Protocol::kSctp)));
+  EXPECT_EQ(ask("pod-c", at_.vip, 80).host, "pod-b");
+  EXPECT_EQ(ask("client", at_.node, 30080).host, "pod-b");
 }
 
 TEST_P(DualStackTest, K72236NothingButServicePortsAnswersOnAVip) {
