@@ -172,7 +172,7 @@ TEST_F(DrainTest, K70747K71114K93297AClientPortThatIsUsedAgainCostsNoSecond) {
     inet_pton(AF_INET, ip, &target.sin_addr);
     const auto began = Clock::now();
     EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&target), sizeof target), 0)
-        << strerror(errno);
+        << std::generic_category().message(errno);
     const auto took = Clock::now() - began;
     close(fd);
     return std::chrono::duration_cast<std::chrono::milliseconds>(took).count();
