@@ -598,11 +598,12 @@ DrainStatus IptablesFamily::Drain(const ServiceModel& model) {
 }
 
 uint64_t IptablesFamily::CountConnections(bool drain_begins) {
-  std::unordered_set<uint32_t> counted;
+  if (drain_begins) drained_flows_.clear();
+  uint64_t connections = 0;
   netlink::Conntrack().ForEach(family(), 0, [&](const netlink::ConntrackFlow& flow) {
     // ipvs does not set this bit where it needs no DNAT of ours: its flows' reply direction is
     // rewritten without NAT of conntrack (net/netfilter/ipvs/ip_vs_nfct.c).
-    if ((flow.status & IPS_DST_NAT) == 0 || !netlink::IsOpen(flow)) return;
+    if ((flow.status & IPS_DST_NAT) == 0) return;
     if (!drain_begins && !drained_flows_.contains(flow.id)) return;
     Protocol protocol = Protocol::kTcp;
     switch (flow.original.protocol) {
@@ -620,11 +621,11 @@ uint64_t IptablesFamily::CountConnections(bool drain_begins) {
     const uint16_t port = flow.original.destination_port;
     if (nat_addresses_.Contains(flow.original.destination, protocol, port) ||
         nat_ports_.ContainsPort(protocol, port)) {
-      counted.insert(flow.id);
+      if (drain_begins) drained_flows_.insert(flow.id);
+      if (netlink::IsOpen(flow)) ++connections;
     }
   });
-  drained_flows_ = std::move(counted);
-  return drained_flows_.size();
+  return connections;
 }
 
 SyncResult IptablesFamily::Remove() {

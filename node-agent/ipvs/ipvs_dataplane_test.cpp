@@ -270,6 +270,11 @@ TEST_F(IpvsDataplaneTest, StrictArpAndTimeoutsAreSetAndStrictArpIsUndone) {
   EXPECT_EQ(read("net.ipv4.conf.vclient.arp_announce"), "2");
   EXPECT_EQ(read("net.ipv4.conf.vpod-a.arp_ignore"), "0") << "not what pods hang on";
   EXPECT_EQ(read("net.ipv4.conf.all.arp_ignore"), "0");
+  // An interface that gets a network later.
+  RunTool({"ip", "addr", "add", "192.168.52.1/24", "dev", "vpod-b"});
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_EQ(read("net.ipv4.conf.vpod-b.arp_ignore"), "1");
+  EXPECT_EQ(read("net.ipv4.conf.vpod-b.arp_announce"), "2");
   EXPECT_EQ(read("net.ipv4.vs.conntrack"), "1");
   EXPECT_EQ(read("net.ipv4.vs.conn_reuse_mode"), "1");
   EXPECT_THAT(RunTool({"ipvsadm", "-L", "--timeout"}), ::testing::HasSubstr("901 120 302"));
@@ -281,6 +286,8 @@ TEST_F(IpvsDataplaneTest, StrictArpAndTimeoutsAreSetAndStrictArpIsUndone) {
   EXPECT_SYNCED(dataplane_->Remove());
   EXPECT_EQ(read("net.ipv4.conf.vclient.arp_ignore"), "0");
   EXPECT_EQ(read("net.ipv4.conf.vclient.arp_announce"), "0");
+  EXPECT_EQ(read("net.ipv4.conf.vpod-b.arp_ignore"), "0");
+  RunTool({"ip", "addr", "del", "192.168.52.1/24", "dev", "vpod-b"});
   RunTool({"ip", "addr", "del", "192.168.51.1/24", "dev", "vclient"});
 }
 
