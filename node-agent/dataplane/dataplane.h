@@ -26,8 +26,7 @@ struct SyncProblem {
 struct ServiceWarning {
   std::string ns;
   std::string service;
-  std::string
-      message;  // "annotation pointsman.io/ipvs-scheduler: there is no scheduler \"nosuch\""
+  std::string message;  // for a person; names the field or annotation
   auto operator<=>(const ServiceWarning&) const = default;
 };
 
@@ -71,7 +70,7 @@ class Dataplane {
   virtual SyncResult Sync(const ServiceModel& model, const ModelDelta& delta) = 0;
 
   // When the next FullSync is due at the latest, however long the sync period is: something ends
-  // then, such as the drain of a backend. In the past: not before the next sync.
+  // then, such as the drain of a backend. Not asked after a sync that failed.
   virtual std::chrono::steady_clock::time_point FullSyncDue() const {
     return std::chrono::steady_clock::time_point::max();
   }

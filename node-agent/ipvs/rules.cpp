@@ -282,7 +282,7 @@ void StopTaking(IptablesTool& tool) {
       const bool takes = line.starts_with("-A PREROUTING ") || line.starts_with("-A OUTPUT ");
       if (takes) jumps += "-D" + line.substr(2) + "\n";
     }
-    if (!jumps.empty()) text += "*" + table + "\n" + jumps + "COMMIT\n";
+    if (!jumps.empty()) text += fmt::format("*{}\n{}COMMIT\n", table, jumps);
   }
   if (!text.empty()) tool.Restore(text);
 }
