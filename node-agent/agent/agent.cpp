@@ -245,7 +245,7 @@ class Agent::Impl {
       Report();
       return;
     }
-    if (batch.addresses_changed || apply_) RefreshAddresses();
+    if (batch.addresses_changed || batch.node || apply_) RefreshAddresses();
     if (batch.node && node_ && HasIpv6(*node_)) ServeIpv6();
     Program(batch, started);
     Report();
@@ -272,12 +272,16 @@ class Agent::Impl {
       const std::vector<HostAddress> addresses = addresses_.Read();
       model_.SetNodeNetwork(
           ChooseNodeNetwork(options_.node_name, addresses, proxy_->spec.settings, node_.get()));
-      // A Service that takes the API server's address would cut this node off from it
-      // (kubernetes#66966). Where the API server runs on this node it may share the address.
+      // A Service that takes the API server's address, or that by which others know this node,
+      // would cut the node off (kubernetes#66966, #75290, #93175, #104679, #127410, #114815). Not
+      // every address of an interface is protected: announcers of load balancers (kube-vip,
+      // keepalived) put the very addresses of Services there.
       std::unordered_set<net::IpAddress> protected_addresses;
       if (const auto server = environment_.ApiServerAddress()) protected_addresses.insert(*server);
-      for (const HostAddress& own : addresses)
-        protected_addresses.erase(own.address);
+      if (node_) {
+        protected_addresses.insert(node_->internal_ips.begin(), node_->internal_ips.end());
+        protected_addresses.insert(node_->external_ips.begin(), node_->external_ips.end());
+      }
       model_.SetProtectedAddresses(std::move(protected_addresses));
     } catch (const std::exception& error) {
       spdlog::error("this node's addresses could not be read: {}", error.what());
@@ -339,6 +343,7 @@ class Agent::Impl {
         metrics_.ChangeReachedKernel(now - *batch.oldest);
       }
     }
+    TellWarnings();
     CheckCandidate();
   }
 
@@ -390,6 +395,18 @@ class Agent::Impl {
                    options_.node_name + ": " + problem.message);
     }
     told_problems_ = std::move(problems);
+  }
+
+  void TellWarnings() {
+    const std::vector<ServiceWarning>& warnings = modes_.state().warnings;
+    if (warnings == told_warnings_) return;
+    for (const ServiceWarning& warning : warnings) {
+      if (std::binary_search(told_warnings_.begin(), told_warnings_.end(), warning)) continue;
+      spdlog::warn("Service {}/{}: {}", warning.ns, warning.service, warning.message);
+      events_.Emit({"v1", "Service", warning.ns, warning.service, ""}, kube::EventType::kWarning,
+                   "NotServedAsWritten", options_.node_name + ": " + warning.message);
+    }
+    told_warnings_ = warnings;
   }
 
   // The operator asks what a revision would do here before it changes any node.
@@ -488,7 +505,8 @@ class Agent::Impl {
   ModelBuilder model_;
   NodeAddresses addresses_;
   StaleFlows stale_flows_;
-  std::vector<ModelProblem> told_problems_;  // sorted
+  std::vector<ModelProblem> told_problems_;    // sorted
+  std::vector<ServiceWarning> told_warnings_;  // sorted
   const std::string kernel_release_;
   std::shared_ptr<const kube::NodeProxy> proxy_;
   std::shared_ptr<const kube::Node> node_;

@@ -86,7 +86,12 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
         return std::make_unique<IptablesDataplane>(settings, Tool(), *tool_v6_);
       return std::make_unique<IptablesDataplane>(settings, Tool());
     case kube::Mode::kIpvs:
-      return std::make_unique<IpvsDataplane>(settings, Tool(), tool_v6_.get());
+      return std::make_unique<IpvsDataplane>(
+          settings,
+          [this, policy = settings.modules.policy](const std::string& scheduler) {
+            return EnsureScheduler(scheduler, policy);
+          },
+          Tool(), tool_v6_.get());
     case kube::Mode::kNftables:
       return std::make_unique<NftablesDataplane>(settings, Families());
     case kube::Mode::kUserspace: {
@@ -100,6 +105,31 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
     }
   }
   throw std::logic_error(fmt::format("there is no {} dataplane", kube::ToString(mode)));
+}
+
+std::string KernelEnvironment::EnsureScheduler(const std::string& scheduler,
+                                               kube::ModulePolicy policy) const {
+  const std::string module = "ip_vs_" + scheduler;
+  try {
+    utsname names{};
+    if (uname(&names) != 0) throw std::system_error(errno, std::generic_category(), "uname");
+    ModuleLoader loader(modules_root_, names.release);
+    switch (loader.Look(module)) {
+      case ModuleLoader::State::kBuiltin:
+      case ModuleLoader::State::kLoaded:
+        return "";
+      case ModuleLoader::State::kNotFound:
+        return "this node's kernel has no module " + module;
+      case ModuleLoader::State::kLoadable:
+        break;
+    }
+    if (policy == kube::ModulePolicy::kRequireLoaded)
+      return "module " + module + " is not loaded, and modules.policy is RequireLoaded";
+    const ModuleLoader::LoadResult loaded = loader.Load(module);
+    return loaded.ok ? "" : "module " + module + " could not be loaded: " + loaded.error;
+  } catch (const std::exception& error) {
+    return "module " + module + ": " + error.what();
+  }
 }
 
 std::unique_ptr<Dataplane> KernelEnvironment::FindInKernel(kube::Mode mode,

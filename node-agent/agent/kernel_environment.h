@@ -39,6 +39,8 @@ class KernelEnvironment final : public ModeEnvironment {
  private:
   IptablesTool& Tool();
   std::vector<net::Family> Families() const;
+  // "" or why this node cannot have the IPVS scheduler.
+  std::string EnsureScheduler(const std::string& scheduler, kube::ModulePolicy policy) const;
   // Calls `call` with the base rules of each family, and adds up.
   SyncResult ForEachBase(const kube::ProxySettings& settings,
                          const std::function<SyncResult(BaseRules&)>& call);

@@ -87,6 +87,8 @@ Metrics::Metrics(const std::string& version)
                                   "Connections that the mode before still carries.")),
       problems_(Gauge(registry_, "pointsman_agent_sync_problems",
                       "Objects that the kernel refused in the last sync.")),
+      warnings_(Gauge(registry_, "pointsman_agent_service_warnings",
+                      "Services that are served, but not in every detail as they ask.")),
       repaired_(Gauge(registry_, "pointsman_agent_repaired_objects",
                       "Objects that something else had changed and a resync repaired, since the "
                       "start.")),
@@ -188,6 +190,7 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model) {
   reverted_.Set(state.reverted_reason.empty() ? 0 : 1);
   draining_connections_.Set(static_cast<double>(state.draining_connections));
   problems_.Set(static_cast<double>(state.problems.size()));
+  warnings_.Set(static_cast<double>(state.warnings.size()));
   repaired_.Set(static_cast<double>(state.repaired));
   services_.Set(static_cast<double>(model.service_count));
   endpoints_.Set(static_cast<double>(model.endpoint_count));

@@ -49,6 +49,7 @@ class Metrics {
   prometheus::Gauge& reverted_;
   prometheus::Gauge& draining_connections_;
   prometheus::Gauge& problems_;
+  prometheus::Gauge& warnings_;
   prometheus::Gauge& repaired_;
   prometheus::Gauge& services_;
   prometheus::Gauge& endpoints_;

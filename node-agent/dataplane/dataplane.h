@@ -22,10 +22,21 @@ struct SyncProblem {
   std::string message;  // "add destination 10.244.1.7:80: No space left on device"
 };
 
+// A Service that is served, but not in every detail as it asks.
+struct ServiceWarning {
+  std::string ns;
+  std::string service;
+  std::string message;  // for a person; names the field or annotation
+  auto operator<=>(const ServiceWarning&) const = default;
+};
+
 struct SyncResult {
   std::vector<SyncProblem> problems;  // empty: all is in the kernel
-  uint64_t kernel_writes = 0;         // objects added, changed or removed
-  uint64_t repaired = 0;  // full sync only: objects that differed from what we had written
+  // Of the whole model as it is now, after a partial sync too. Sorted. No problems: nothing is to
+  // be retried.
+  std::vector<ServiceWarning> warnings;
+  uint64_t kernel_writes = 0;  // objects added, changed or removed
+  uint64_t repaired = 0;       // full sync only: objects that differed from what we had written
   bool ok() const { return problems.empty(); }
 };
 
@@ -57,6 +68,12 @@ class Dataplane {
   // Writes just `delta`; `model` is the state after it. A failed object is retried by a later
   // FullSync, which the agent schedules when the result has problems.
   virtual SyncResult Sync(const ServiceModel& model, const ModelDelta& delta) = 0;
+
+  // When the next FullSync is due at the latest, however long the sync period is: something ends
+  // then, such as the drain of a backend. Not asked after a sync that failed.
+  virtual std::chrono::steady_clock::time_point FullSyncDue() const {
+    return std::chrono::steady_clock::time_point::max();
+  }
 
   // Reads the kernel back and compares; changes nothing.
   virtual VerifyResult Verify(const ServiceModel& model) = 0;

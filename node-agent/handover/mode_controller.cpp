@@ -159,6 +159,7 @@ bool ModeController::Program(Dataplane& dataplane, const ServiceModel& model, bo
     spdlog::error("{}: {} problems: {}", kube::ToString(dataplane.mode()), result.problems.size(),
                   Describe(result.problems));
   }
+  if (result.ok()) state_.warnings = std::move(result.warnings);
   if (&dataplane == active_.get()) {
     need_full_sync_ = !result.ok();
     if (result.ok()) state_.synced_once = true;
@@ -302,7 +303,10 @@ void ModeController::Sync(const ServiceModel& model, const ModelDelta& delta) {
   ++state_.syncs;
   try {
     SyncResult result = active_->Sync(model, delta);
-    if (result.ok()) return;
+    if (result.ok()) {
+      state_.warnings = std::move(result.warnings);
+      return;
+    }
     state_.problems = std::move(result.problems);
   } catch (const std::exception& error) {
     state_.problems = {{std::string(kube::ToString(active_->mode())), error.what()}};
@@ -331,15 +335,21 @@ void ModeController::Resync(const ServiceModel& model) {
 void ModeController::Tick(const ServiceModel& model) {
   const TimePoint now = environment_.Now();
   if (settings_ && now >= next_choice_) Apply(*settings_, model);
-  if (active_ != nullptr && now >= next_resync_) Resync(model);
+  if (active_ != nullptr && now >= ResyncDue()) Resync(model);
   if (draining_ != nullptr && now >= next_drain_poll_) PollDrain(model);
   // Never before another mode serves.
   if (state_.synced_once && now >= next_leftovers_) RemoveLeftovers();
 }
 
+ModeController::TimePoint ModeController::ResyncDue() const {
+  // After a failure the retry's own pace counts.
+  if (active_ == nullptr || need_full_sync_) return next_resync_;
+  return std::min(next_resync_, active_->FullSyncDue());
+}
+
 ModeController::TimePoint ModeController::NextDeadline() const {
   const TimePoint leftovers = state_.synced_once ? next_leftovers_ : TimePoint::max();
-  return std::min({next_choice_, next_resync_, next_drain_poll_, leftovers});
+  return std::min({next_choice_, ResyncDue(), next_drain_poll_, leftovers});
 }
 
 std::vector<SyncProblem> ModeController::RemoveAll() {

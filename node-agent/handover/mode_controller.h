@@ -59,6 +59,7 @@ struct ModeState {
   std::string reverted_reason;
   // No mode could be programmed or the last sync left something out.
   std::vector<SyncProblem> problems;
+  std::vector<ServiceWarning> warnings;  // of the active mode; sorted
   uint64_t full_syncs = 0;
   uint64_t syncs = 0;
   uint64_t repaired = 0;
@@ -114,6 +115,7 @@ class ModeController {
   void EndDrain();
   void RemoveLeftovers();
   kube::Duration SyncPeriod() const;
+  TimePoint ResyncDue() const;
 
   ModeEnvironment& environment_;
   std::optional<kube::ProxySettings> settings_;

@@ -28,6 +28,9 @@ struct World {
   bool probes_fail_in_ipvs = false;
   std::optional<Mode> serving;
   std::chrono::steady_clock::time_point now{1000s};
+  std::chrono::steady_clock::time_point full_sync_due =
+      std::chrono::steady_clock::time_point::max();
+  std::vector<ServiceWarning> warnings;  // of ipvs
 };
 
 class RecordedDataplane final : public Dataplane {
@@ -39,12 +42,15 @@ class RecordedDataplane final : public Dataplane {
     if (world_.cannot_program.contains(mode_)) return {.problems = {{"10.0.0.1:80", "no room"}}};
     world_.in_kernel.insert(mode_);
     world_.serving = mode_;
-    return {};
+    return Done();
   }
   SyncResult Sync(const ServiceModel&, const ModelDelta&) override {
     Note("sync");
     if (world_.cannot_program.contains(mode_)) return {.problems = {{"10.0.0.1:80", "no room"}}};
-    return {};
+    return Done();
+  }
+  std::chrono::steady_clock::time_point FullSyncDue() const override {
+    return world_.full_sync_due;
   }
   VerifyResult Verify(const ServiceModel&) override {
     Note("verify");
@@ -62,6 +68,11 @@ class RecordedDataplane final : public Dataplane {
   bool Present() override { return world_.in_kernel.contains(mode_); }
 
  private:
+  SyncResult Done() const {
+    SyncResult result;
+    if (mode_ == Mode::kIpvs) result.warnings = world_.warnings;
+    return result;
+  }
   void Note(const std::string& what) {
     world_.calls.push_back(std::string(kube::ToString(mode_)) + " " + what);
   }
@@ -256,6 +267,42 @@ TEST_F(ModeControllerTest, RestartAdoptsAndThenChangesMode) {
   controller_.Apply(Settings(Mode::kIpvs), model_);
   EXPECT_THAT(Calls(), ElementsAre("probe", "ipvs full", "ipvs verify", "iptables drain", "probe",
                                    "iptables drain", "iptables remove"));
+}
+
+TEST_F(ModeControllerTest, ADataplaneIsSyncedWhenSomethingInItEnds) {
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  world_.full_sync_due = world_.now + 7s;
+  EXPECT_EQ(controller_.NextDeadline(), world_.now + 7s);
+  Calls();
+  world_.now += 6s;
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), IsEmpty());
+  world_.now += 1s;
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), ElementsAre("ipvs full"));
+  // A sync that fails is tried again at the pace of retries, however late it is.
+  world_.cannot_program = {Mode::kIpvs};
+  controller_.Tick(model_);
+  Calls();
+  EXPECT_EQ(controller_.NextDeadline(), world_.now + ModeController::kRetry);
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), IsEmpty());
+}
+
+TEST_F(ModeControllerTest, WarningsAreThoseOfTheActiveModeAsItIsNow) {
+  world_.warnings = {{"default", "web", "no such scheduler"}};
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_EQ(controller_.state().warnings, world_.warnings);
+  EXPECT_THAT(controller_.state().problems, IsEmpty()) << "a warning degrades no node";
+  world_.warnings = {};
+  ModelDelta delta;
+  delta.changes.emplace_back();
+  controller_.Sync(model_, delta);
+  EXPECT_THAT(controller_.state().warnings, IsEmpty());
+  world_.warnings = {{"default", "web", "no such scheduler"}};
+  controller_.Sync(model_, delta);
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  EXPECT_THAT(controller_.state().warnings, IsEmpty());
 }
 
 TEST_F(ModeControllerTest, AFailedChangeIsFollowedByAFullSync) {

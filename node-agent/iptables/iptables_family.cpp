@@ -598,7 +598,8 @@ VerifyResult IptablesFamily::Verify(const ServiceModel& model) {
 }
 
 DrainStatus IptablesFamily::Drain(const ServiceModel& model) {
-  if (!drained_) {
+  const bool begins = !drained_;
+  if (begins) {
     Writer nat("nat");
     Writer filter("filter");
     for (const Table* table : {&nat_, &filter_}) {
@@ -617,15 +618,17 @@ DrainStatus IptablesFamily::Drain(const ServiceModel& model) {
     drained_ = true;
   }
   // Where the kernel sends nothing on, somebody else knows the connections.
-  return {.connections = rules_.flavour.sends_on ? CountConnections() : 0};
+  return {.connections = rules_.flavour.sends_on ? CountConnections(begins) : 0};
 }
 
-uint64_t IptablesFamily::CountConnections() const {
+uint64_t IptablesFamily::CountConnections(bool drain_begins) {
+  if (drain_begins) drained_flows_.clear();
   uint64_t connections = 0;
   netlink::Conntrack().ForEach(family(), 0, [&](const netlink::ConntrackFlow& flow) {
-    // ipvs does not set this bit: its flows' reply direction is rewritten without NAT of conntrack
-    // (net/netfilter/ipvs/ip_vs_nfct.c).
-    if ((flow.status & IPS_DST_NAT) == 0 || !netlink::IsOpen(flow)) return;
+    // ipvs does not set this bit where it needs no DNAT of ours: its flows' reply direction is
+    // rewritten without NAT of conntrack (net/netfilter/ipvs/ip_vs_nfct.c).
+    if ((flow.status & IPS_DST_NAT) == 0) return;
+    if (!drain_begins && !drained_flows_.contains(flow.id)) return;
     Protocol protocol = Protocol::kTcp;
     switch (flow.original.protocol) {
       case IPPROTO_TCP:
@@ -642,7 +645,8 @@ uint64_t IptablesFamily::CountConnections() const {
     const uint16_t port = flow.original.destination_port;
     if (nat_addresses_.Contains(flow.original.destination, protocol, port) ||
         nat_ports_.ContainsPort(protocol, port)) {
-      ++connections;
+      if (drain_begins) drained_flows_.insert(flow.id);
+      if (netlink::IsOpen(flow)) ++connections;
     }
   });
   return connections;

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "kube/pointsman/proxy_settings.h"
@@ -79,7 +80,7 @@ class IptablesFamily {
                Writer& writer, const std::function<void(const Change&)>& on_change) const;
   uint64_t Restore(const Writer& nat, const Writer& filter);
   bool WantsRouteLocalnet(const NodeNetwork& node) const;
-  uint64_t CountConnections() const;
+  uint64_t CountConnections(bool drain_begins);
 
   const kube::ProxySettings settings_;
   const RuleSettings rules_;
@@ -97,6 +98,9 @@ class IptablesFamily {
   bool owns_route_localnet_ = false;
   bool synced_ = false;   // the kernel has what the trees say
   bool drained_ = false;  // the jumps for new connections are gone
+  // Connection tracking's ids of what was there when they went. Later ones may look the same: ipvs
+  // mode sends node ports to itself by DNAT.
+  std::unordered_set<uint32_t> drained_flows_;
 };
 
 }  // namespace pointsman::agent

@@ -38,7 +38,7 @@ uint8_t IpProtocol(kube::Protocol protocol) {
   return IPPROTO_TCP;
 }
 
-void ForEachFrontend(const ServicePortEntry& entry, const NodeNetwork& node,
+void ForEachFrontend(const ServicePortEntry& entry,
                      const std::function<void(const FrontendKey&, FrontendSource)>& each) {
   const uint8_t protocol = IpProtocol(entry.id.protocol);
   if (!entry.cluster_ip.IsUnspecified())
@@ -47,12 +47,37 @@ void ForEachFrontend(const ServicePortEntry& entry, const NodeNetwork& node,
     each({ip, entry.port, protocol}, FrontendSource::kLoadBalancer);
   for (const net::IpAddress& ip : entry.external_ips)
     each({ip, entry.port, protocol}, FrontendSource::kExternalIp);
-  ForEachNodePortFrontend(entry, node,
-                          [&](const FrontendKey& key) { each(key, FrontendSource::kNodePort); });
+  if (entry.node_port == 0) return;
+  const net::Family family = entry.id.family;
+  each({NodePortAddress(family), entry.node_port, protocol}, FrontendSource::kNodePort);
+  if (entry.external_local)
+    each({NearNodePortAddress(family), entry.node_port, protocol}, FrontendSource::kNodePortNear);
 }
 
 const BackendChoice& ChoiceOf(const ServicePortEntry& entry, FrontendSource source) {
-  return source == FrontendSource::kClusterIp ? entry.internal : entry.external;
+  switch (source) {
+    case FrontendSource::kClusterIp:
+      return entry.internal;
+    case FrontendSource::kNodePortNear:
+      return entry.external_from_node;
+    case FrontendSource::kLoadBalancer:
+    case FrontendSource::kExternalIp:
+    case FrontendSource::kNodePort:
+      break;
+  }
+  return entry.external;
+}
+
+std::optional<FrontendKey> NearFrontend(const ServicePortEntry& entry, FrontendSource source) {
+  if (!entry.external_local) return std::nullopt;
+  if (source != FrontendSource::kLoadBalancer && source != FrontendSource::kExternalIp)
+    return std::nullopt;
+  const uint8_t protocol = IpProtocol(entry.id.protocol);
+  if (entry.node_port != 0)
+    return FrontendKey{NearNodePortAddress(entry.id.family), entry.node_port, protocol};
+  if (entry.internal == entry.external_from_node && !entry.cluster_ip.IsUnspecified())
+    return FrontendKey{entry.cluster_ip, entry.port, protocol};
+  return std::nullopt;
 }
 
 }  // namespace pointsman::agent::ipvs

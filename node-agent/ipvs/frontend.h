@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "kube/net/ip_address.h"
@@ -24,15 +25,31 @@ struct FrontendKeyHash {
 };
 
 // Where the address comes from. When two claim the same key, the lower value wins.
-enum class FrontendSource : uint8_t { kClusterIp, kLoadBalancer, kExternalIp, kNodePort };
+enum class FrontendSource : uint8_t {
+  kClusterIp,
+  kLoadBalancer,
+  kExternalIp,
+  kNodePort,      // for everyone, or with externalTrafficPolicy: Local for those outside
+  kNodePortNear,  // with that policy: for this node and its pods
+};
+constexpr bool IsNodePort(FrontendSource source) {
+  return source >= FrontendSource::kNodePort;
+}
 
 uint8_t IpProtocol(kube::Protocol protocol);
 
-// Calls `each` for every frontend of `entry` on this node.
-void ForEachFrontend(const ServicePortEntry& entry, const NodeNetwork& node,
+// Calls `each` for every frontend of `entry`. A node port is one or two of them, however many
+// addresses the node has (node_ports.h).
+void ForEachFrontend(const ServicePortEntry& entry,
                      const std::function<void(const FrontendKey&, FrontendSource)>& each);
 
 // The backends that traffic to this frontend may go to.
 const BackendChoice& ChoiceOf(const ServicePortEntry& entry, FrontendSource source);
+
+// With externalTrafficPolicy: Local, the node itself and its pods reach an external address through
+// all endpoints (kube-proxy does so too; kubernetes#75262, #93456): the frontend that has these
+// instead. None: they use what the others use. Which it is does not depend on endpoints, unless
+// internalTrafficPolicy is Local too and there is no node port.
+std::optional<FrontendKey> NearFrontend(const ServicePortEntry& entry, FrontendSource source);
 
 }  // namespace pointsman::agent::ipvs

@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 #include <system_error>
 
+#include "node-agent/ipvs/node_ports.h"
 #include "node-agent/ipvs/sysctls.h"
 #include "node-agent/netlink/address.h"
 #include "node-agent/netlink/ipvs_table.h"
@@ -36,6 +37,10 @@ constexpr char kStrictArpRecord[] = "PM-IPVS-STRICT-ARP";
 // Services work before the last are written.
 constexpr size_t kChangesPerFlush = 8192;
 constexpr auto kUdpIdle = std::chrono::seconds(30);
+// How often destinations of weight 0 are looked at while there are any.
+constexpr auto kQuietLook = std::chrono::seconds(30);
+constexpr std::array<std::string_view, 13> kSchedulers{
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf"};
 constexpr size_t kMaxDifferences = 20;
 
 std::string KernelRelease() {
@@ -84,6 +89,23 @@ bool SameServer(const IpvsServer& a, const IpvsServer& b) {
          ((a.flags & IP_VS_SVC_F_PERSISTENT) == 0 || a.persistence == b.persistence);
 }
 
+// A health check node port has no address of its own: the key's says the family.
+std::optional<FrontendKey> HealthKey(const ServicePortEntry& entry) {
+  if (entry.health_check_node_port == 0) return std::nullopt;
+  return FrontendKey{ipvs::NodePortAddress(entry.id.family),
+                     static_cast<uint16_t>(entry.health_check_node_port), IPPROTO_TCP};
+}
+
+std::array<SetEntry, 2> HealthElements(const FrontendKey& key) {
+  return ipvs::PortElements(SetId::kHealth, key.ip.family(), key.port, key.protocol);
+}
+
+bool IsDraining(const ServicePortEntry& entry, const IpvsDestination& d) {
+  const auto at = std::lower_bound(entry.draining.begin(), entry.draining.end(),
+                                   Backend{d.address, d.port, false});
+  return at != entry.draining.end() && at->ip == d.address && at->port == d.port;
+}
+
 bool IsIdle(const IpvsDestination& d) {
   return d.active == 0 && d.inactive == 0;
 }
@@ -122,9 +144,22 @@ struct IpvsDataplane::Desired {
   std::vector<Key> order;
 };
 
-IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, IptablesTool& v4,
-                             IptablesTool* v6)
-    : settings_(settings), kernel_release_(KernelRelease()), route_(NETLINK_ROUTE) {
+ipvs::NearMap IpvsDataplane::NearOf(const Frontends& frontends) {
+  ipvs::NearMap near;
+  for (const auto& [key, frontend] : frontends) {
+    if (frontend.lingering) continue;
+    if (const auto target = ipvs::NearFrontend(*frontend.entry, frontend.source))
+      near.emplace(key, *target);
+  }
+  return near;
+}
+
+IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
+                             IptablesTool& v4, IptablesTool* v6)
+    : settings_(settings),
+      ensure_scheduler_(std::move(ensure_scheduler)),
+      kernel_release_(KernelRelease()),
+      route_(NETLINK_ROUTE) {
   families_.emplace_back(net::Family::kIPv4, &v4);
   if (v6 != nullptr) families_.emplace_back(net::Family::kIPv6, v6);
   // An old kernel ignores the filter of a route dump; what it then answers too many is skipped.
@@ -140,6 +175,23 @@ bool IpvsDataplane::IsHostAddress(const net::IpAddress& ip) const {
   return std::binary_search(host_addresses_.begin(), host_addresses_.end(), ip);
 }
 
+bool IpvsDataplane::IsVip(const Key& key, FrontendSource source) const {
+  return ipvs::IsNodePort(source) || !IsHostAddress(key.ip);
+}
+
+std::vector<SetEntry> IpvsDataplane::NodeAddresses(const NodeNetwork& node) const {
+  std::vector<SetEntry> entries;
+  // Nothing is said: every address of the node, which the rules know without a set.
+  if (settings_.node_port_addresses.empty() && !settings_.node_port_primary) return entries;
+  for (const net::IpAddress& ip : node.node_port_addresses) {
+    const bool served = std::any_of(families_.begin(), families_.end(), [&](const auto& family) {
+      return family.first == ip.family();
+    });
+    if (served && !ip.IsLoopback()) entries.push_back(ipvs::NodeAddressElement(ip));
+  }
+  return entries;
+}
+
 bool IpvsDataplane::NodeInRanges(const ServicePortEntry& entry) const {
   return std::any_of(
       entry.source_ranges.begin(), entry.source_ranges.end(), [&](const net::IpPrefix& range) {
@@ -148,13 +200,64 @@ bool IpvsDataplane::NodeInRanges(const ServicePortEntry& entry) const {
       });
 }
 
+const std::string& IpvsDataplane::SchedulerOf(const ServicePortEntry& entry) const {
+  const auto known = schedulers_.find(entry.ipvs_scheduler);
+  const bool usable = known != schedulers_.end() && known->second.empty();
+  return usable ? known->first : settings_.ipvs.scheduler;
+}
+
+void IpvsDataplane::CheckScheduler(const ServicePortEntry& entry) {
+  if (entry.ipvs_scheduler.empty()) return;
+  auto [known, unseen] = schedulers_.try_emplace(entry.ipvs_scheduler);
+  if (unseen) {
+    // The name comes from whoever may write Services: only the kernel's own schedulers are modules
+    // that they may have loaded.
+    if (std::find(kSchedulers.begin(), kSchedulers.end(), entry.ipvs_scheduler) ==
+        kSchedulers.end()) {
+      known->second = "IPVS has no such scheduler";
+    } else {
+      known->second = ensure_scheduler_(entry.ipvs_scheduler);
+    }
+  }
+  if (known->second.empty()) return;
+  warnings_[entry.id] = "annotation pointsman.io/ipvs-scheduler: \"" + entry.ipvs_scheduler +
+                        "\" cannot be used: " + known->second + "; " + settings_.ipvs.scheduler +
+                        " is used";
+}
+
+std::vector<ServiceWarning> IpvsDataplane::Warnings() const {
+  std::vector<ServiceWarning> warnings;
+  for (const auto& [id, message] : warnings_)
+    warnings.push_back({id.ns, id.name, message});
+  std::sort(warnings.begin(), warnings.end());
+  // One Service with several ports says it once.
+  warnings.erase(std::unique(warnings.begin(), warnings.end()), warnings.end());
+  return warnings;
+}
+
+void IpvsDataplane::NoteFullSyncDue() {
+  full_sync_due_ = steady_clock::time_point::max();
+  if (quiet_.empty()) return;
+  const auto now = steady_clock::now();
+  // Those whose connections have ended go then, and those of terminating pods are looked after.
+  full_sync_due_ = now + kQuietLook;
+  for (const auto& [key, destinations] : quiet_) {
+    for (const Quiet& quiet : destinations) {
+      if (!quiet.terminating) full_sync_due_ = std::min(full_sync_due_, quiet.deadline);
+    }
+  }
+  full_sync_due_ = std::max(full_sync_due_, now + std::chrono::seconds(1));
+}
+
 IpvsServer IpvsDataplane::MakeServer(const Key& key, const ServicePortEntry& entry) const {
   IpvsServer server;
   server.address = key.ip;
   server.port = key.port;
   server.protocol = key.protocol;
-  server.scheduler = entry.ipvs_scheduler.empty() ? settings_.ipvs.scheduler : entry.ipvs_scheduler;
-  server.flags = SchedulerFlags(entry.ipvs_scheduler_flags);
+  server.scheduler = SchedulerOf(entry);
+  // Flags are meant for the scheduler that the Service asks for.
+  if (entry.ipvs_scheduler.empty() || server.scheduler == entry.ipvs_scheduler)
+    server.flags = SchedulerFlags(entry.ipvs_scheduler_flags);
   // These two keep a hash slot for a destination of weight 0 and would refuse its clients while it
   // drains, if they were not told to look further.
   if (server.scheduler == "sh" || server.scheduler == "mh") server.flags |= IP_VS_SVC_F_SCHED1;
@@ -280,6 +383,7 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
       continue;
     }
     if (quiet == nullptr) quiet = &quiet_[key];
+    const bool terminating = entry != nullptr && IsDraining(*entry, *d);
     auto known = std::find_if(quiet->begin(), quiet->end(), [&](const Quiet& q) {
       return q.ip == d->address && q.port == d->port;
     });
@@ -289,7 +393,8 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
       stopped.forwarding = IP_VS_CONN_F_MASQ;
       writer.SetDestination(server, stopped, entry);
       quieted_now_.insert(key);
-    } else if (known != quiet->end() && known->deadline <= now) {
+    } else if (known != quiet->end() && !terminating &&
+               (known->terminating || known->deadline <= now)) {
       writer.DeleteDestination(server, *d, entry);
       quiet->erase(known);
       continue;
@@ -302,7 +407,10 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
     if (known == quiet->end()) {
       quiet->push_back(
           {d->address, d->port,
-           now + std::chrono::duration_cast<steady_clock::duration>(settings_.drain_timeout)});
+           now + std::chrono::duration_cast<steady_clock::duration>(settings_.drain_timeout),
+           terminating});
+    } else {
+      known->terminating = terminating;
     }
   }
   if (quiet != nullptr && quiet->empty()) quiet_.erase(key);
@@ -336,6 +444,10 @@ void IpvsDataplane::CountReferences(const Key& key, const Frontend& frontend, in
     count = static_cast<uint32_t>(static_cast<int>(count) + by);
   }
   if (frontend.lingering) return;
+  if (const auto health = HealthKey(*frontend.entry)) {
+    auto& count = health_[*health];
+    count = static_cast<uint32_t>(static_cast<int>(count) + by);
+  }
   for (const Backend& backend : ipvs::ChoiceOf(*frontend.entry, frontend.source).backends) {
     if (!backend.local) continue;
     auto& count = hairpins_[{backend.ip, backend.port, key.protocol}];
@@ -353,8 +465,8 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) co
     const ServicePortId& id = item.first;
     const EntryPtr& entry = item.second;
     if (!families.contains(id.family)) continue;
-    ipvs::ForEachFrontend(*entry, model.node, [&](const Key& key, FrontendSource source) {
-      const bool vip = source != FrontendSource::kNodePort && !IsHostAddress(key.ip);
+    ipvs::ForEachFrontend(*entry, [&](const Key& key, FrontendSource source) {
+      const bool vip = IsVip(key, source);
       auto [it, fresh] = desired.frontends.try_emplace(key, MakeFrontend(entry, source, vip));
       if (fresh) {
         (id.ns == "default" && id.name == "kubernetes" ? first : desired.order).push_back(key);
@@ -452,6 +564,7 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
       result.problems.push_back({"ipvs timeouts", e.what()});
     }
   }
+  ipvs::EnsureSysctls(ipvs::UdpTimeoutSysctls(settings_), result);
 
   bool ready = true;
   std::unordered_set<std::string> names;
@@ -472,19 +585,12 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
     }
   }
   if (!ready) return false;
-  for (const auto& [family, tool] : families_) {
-    try {
-      const size_t written = ipvs::EnsureChains(
-          *tool, ipvs::DesiredChains(family, settings_, tool->has_random_fully()));
-      result.kernel_writes += written;
-      if (synced_) result.repaired += written;
-    } catch (const std::exception& e) {
-      result.problems.push_back(
-          {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", e.what()});
-      ready = false;
-    }
-  }
-  if (!ready) return false;
+  const size_t problems_before = result.problems.size();
+  const uint64_t writes_before = result.kernel_writes;
+  for (const auto& [family, tool] : families_)
+    EnsureRules(family, *tool, result);
+  if (synced_) result.repaired += result.kernel_writes - writes_before;
+  if (result.problems.size() != problems_before) return false;
 
   std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
   if (!device) {
@@ -500,6 +606,16 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
   }
   device_index_ = device->index;
   return true;
+}
+
+void IpvsDataplane::EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result) {
+  try {
+    result.kernel_writes += ipvs::EnsureChains(
+        tool, ipvs::DesiredChains(family, settings_, tool.has_random_fully(), near_));
+  } catch (const std::exception& e) {
+    result.problems.push_back(
+        {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", e.what()});
+  }
 }
 
 void IpvsDataplane::EnsureStrictArp(bool recorded, SyncResult& result) {
@@ -537,16 +653,28 @@ void IpvsDataplane::UndoStrictArp(SyncResult& result) {
 SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   SyncResult result;
   const bool was_synced = synced_;
+  const std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
+  device_index_ = device ? device->index : 0;
+  ReadHostAddresses();
+  warnings_.clear();
+  schedulers_.clear();  // what could not be loaded is tried again
+  for (const auto& [id, entry] : model.entries)
+    CheckScheduler(*entry);
+  result.warnings = Warnings();
+  Desired desired = BuildDesired(model);
+  ipvs::NearMap near = NearOf(desired.frontends);
+  const bool near_changed = near != near_;
+  near_ = std::move(near);
+  if (near_changed) synced_ = false;  // what is written to the rules is no repair
   const bool ready = EnsureBase(result);
   synced_ = false;  // until this has gone through
   drained_ = false;
   if (!ready) return result;
-  ReadHostAddresses();
   const Kernel kernel = ReadKernel();
-  Desired desired = BuildDesired(model);
 
   vips_.clear();
   hairpins_.clear();
+  health_.clear();
   quieted_now_.clear();
   Frontends lingering;
   Writer writer(ipvs_, ipset_, route_, device_index_, result);
@@ -602,11 +730,18 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
     lingering.emplace(key, left);
   }
 
-  for (const auto& [key, count] : hairpins_) {
-    const SetEntry entry = ipvs::HairpinElement(key.ip, key.port, key.protocol);
+  auto want_early = [&](const SetEntry& entry) {
     wanted.push_back(entry);
     if (!kernel.Has(entry)) writer.AddElement(Writer::When::kEarly, entry);
+  };
+  for (const auto& [key, count] : hairpins_)
+    want_early(ipvs::HairpinElement(key.ip, key.port, key.protocol));
+  for (const auto& [key, count] : health_) {
+    for (const SetEntry& entry : HealthElements(key))
+      want_early(entry);
   }
+  for (const SetEntry& entry : NodeAddresses(model.node))
+    want_early(entry);
   std::sort(wanted.begin(), wanted.end());
   wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
   for (const SetEntry& entry : kernel.elements) {
@@ -630,13 +765,13 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   waiting_ = std::move(desired.waiting);
   std::erase_if(quiet_, [&](const auto& item) { return !frontends_.contains(item.first); });
   ReapIdle(writer);
+  NoteFullSyncDue();
   synced_ = true;
   return result;
 }
 
-void IpvsDataplane::ReleaseClaims(const EntryPtr& entry, const NodeNetwork& node,
-                                  Touched& touched) {
-  ipvs::ForEachFrontend(*entry, node, [&](const Key& key, FrontendSource) {
+void IpvsDataplane::ReleaseClaims(const EntryPtr& entry, Touched& touched) {
+  ipvs::ForEachFrontend(*entry, [&](const Key& key, FrontendSource) {
     auto [first, last] = waiting_.equal_range(key);
     for (auto it = first; it != last;) {
       if (it->second.entry->id == entry->id)
@@ -657,15 +792,15 @@ void IpvsDataplane::ReleaseClaims(const EntryPtr& entry, const NodeNetwork& node
         best = it;
     }
     if (best == last) return;
-    const bool vip = best->second.source != FrontendSource::kNodePort && !IsHostAddress(key.ip);
-    frontends_.emplace(key, MakeFrontend(best->second.entry, best->second.source, vip));
+    frontends_.emplace(key, MakeFrontend(best->second.entry, best->second.source,
+                                         IsVip(key, best->second.source)));
     waiting_.erase(best);
   });
 }
 
-void IpvsDataplane::MakeClaims(const EntryPtr& entry, const NodeNetwork& node, Touched& touched) {
-  ipvs::ForEachFrontend(*entry, node, [&](const Key& key, FrontendSource source) {
-    const bool vip = source != FrontendSource::kNodePort && !IsHostAddress(key.ip);
+void IpvsDataplane::MakeClaims(const EntryPtr& entry, Touched& touched) {
+  ipvs::ForEachFrontend(*entry, [&](const Key& key, FrontendSource source) {
+    const bool vip = IsVip(key, source);
     const auto held = frontends_.find(key);
     if (held == frontends_.end()) {
       touched.try_emplace(key, std::nullopt);
@@ -696,20 +831,27 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
   };
   Touched touched;
   for (const EntryChange& change : delta.changes) {
-    if (ours(change.before)) ReleaseClaims(change.before, model.node, touched);
+    if (ours(change.before)) ReleaseClaims(change.before, touched);
   }
   for (const EntryChange& change : delta.changes) {
-    if (ours(change.after)) MakeClaims(change.after, model.node, touched);
+    if (change.before != nullptr) warnings_.erase(change.before->id);
+    if (!ours(change.after)) continue;
+    CheckScheduler(*change.after);
+    MakeClaims(change.after, touched);
   }
+  result.warnings = Warnings();
 
   quieted_now_.clear();
   Writer writer(ipvs_, ipset_, route_, device_index_, result);
   // Before and after of what frontends share, to write only what changes in the end.
   std::unordered_map<net::IpAddress, uint32_t> vips_before;
   std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_before;
+  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> health_before;
   auto note = [&](const Key& key, const Frontend& frontend) {
     if (frontend.vip) vips_before.try_emplace(key.ip, vips_[key.ip]);
     if (frontend.lingering) return;
+    if (const auto health = HealthKey(*frontend.entry))
+      health_before.try_emplace(*health, health_[*health]);
     for (const Backend& backend : ipvs::ChoiceOf(*frontend.entry, frontend.source).backends) {
       if (!backend.local) continue;
       const Key hairpin{backend.ip, backend.port, key.protocol};
@@ -760,10 +902,40 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     if (count != 0 && now->second == 0) writer.DeleteElement(Writer::When::kLate, entry);
     if (now->second == 0) hairpins_.erase(now);
   }
+  for (const auto& [key, count] : health_before) {
+    const auto now = health_.find(key);
+    for (const SetEntry& entry : HealthElements(key)) {
+      if (count == 0 && now->second != 0) writer.AddElement(Writer::When::kEarly, entry);
+      if (count != 0 && now->second == 0) writer.DeleteElement(Writer::When::kLate, entry);
+    }
+    if (now->second == 0) health_.erase(now);
+  }
+  UpdateNear(touched, result);
   writer.Flush();
   ReapIdle(writer);
+  NoteFullSyncDue();
   synced_ = true;
   return result;
+}
+
+void IpvsDataplane::UpdateNear(const Touched& touched, SyncResult& result) {
+  std::unordered_set<net::Family> changed;
+  for (const auto& [key, before] : touched) {
+    const auto found = frontends_.find(key);
+    std::optional<Key> target;
+    if (found != frontends_.end() && !found->second.lingering)
+      target = ipvs::NearFrontend(*found->second.entry, found->second.source);
+    const auto known = near_.find(key);
+    if (target ? known != near_.end() && known->second == *target : known == near_.end()) continue;
+    changed.insert(key.ip.family());
+    if (target)
+      near_[key] = *target;
+    else
+      near_.erase(known);
+  }
+  for (const auto& [family, tool] : families_) {
+    if (changed.contains(family)) EnsureRules(family, *tool, result);
+  }
 }
 
 void IpvsDataplane::ReapIdle(Writer& writer) {
@@ -818,20 +990,20 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
     if (result.differences.size() < kMaxDifferences)
       result.differences.push_back({std::move(object), std::move(message)});
   };
-  for (const auto& [family, tool] : families_) {
-    const std::vector<ipvs::Chain> chains =
-        ipvs::DesiredChains(family, settings_, tool->has_random_fully());
-    result.objects_checked += chains.size();
-    for (std::string& difference : ipvs::CheckChains(*tool, chains))
-      differ("iptables", std::move(difference));
-  }
   const std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
   ++result.objects_checked;
   if (!device || !device->up) differ(kDevice, device ? "is down" : "is missing");
   device_index_ = device ? device->index : 0;
   ReadHostAddresses();
-  const Kernel kernel = ReadKernel();
   const Desired desired = BuildDesired(model);
+  for (const auto& [family, tool] : families_) {
+    const std::vector<ipvs::Chain> chains =
+        ipvs::DesiredChains(family, settings_, tool->has_random_fully(), NearOf(desired.frontends));
+    result.objects_checked += chains.size();
+    for (std::string& difference : ipvs::CheckChains(*tool, chains))
+      differ("iptables", std::move(difference));
+  }
+  const Kernel kernel = ReadKernel();
 
   std::unordered_set<net::IpAddress> bound;
   std::vector<SetEntry> wanted;
@@ -851,6 +1023,10 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
     for (const Backend& backend : backends) {
       if (backend.local)
         wanted.push_back(ipvs::HairpinElement(backend.ip, backend.port, key.protocol));
+    }
+    if (const auto health = HealthKey(*frontend.entry)) {
+      for (const SetEntry& entry : HealthElements(*health))
+        wanted.push_back(entry);
     }
     const auto server = kernel.servers.find(key);
     if (server == kernel.servers.end()) {
@@ -887,6 +1063,8 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
     while (at != destinations.end())
       surplus(*at++);
   }
+  for (const SetEntry& entry : NodeAddresses(model.node))
+    wanted.push_back(entry);
   std::sort(wanted.begin(), wanted.end());
   wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
   result.objects_checked += wanted.size();
@@ -1047,6 +1225,8 @@ SyncResult IpvsDataplane::Remove() {
   quiet_.clear();
   vips_.clear();
   hairpins_.clear();
+  health_.clear();
+  near_.clear();
   udp_activity_.clear();
   return result;
 }

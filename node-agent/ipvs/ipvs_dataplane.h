@@ -5,6 +5,7 @@
 //   it: 10,000 of them cost no quadratic insertion, are never picked as a source address and do not
 //   appear where programs list the node's addresses; the kernel delivers and answers ARP the same.
 //   A VIP that is an address of the node anyway gets neither route nor filter.
+// * A node port is one virtual server, on an internal address (node_ports.h).
 // * What is ours is recorded in the kernel (ipset PM-IPVS-OWNED-4/-6, written before the virtual
 //   server): a restarted agent and Remove touch exactly that. Other virtual servers are not
 //   touched; one that a Service needs is taken over, unless its address is in excludeCIDRs.
@@ -13,6 +14,8 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,9 +41,15 @@ class IpvsDataplane final : public Dataplane {
  public:
   static constexpr const char* kDevice = "kube-ipvs-pm";
 
+  // Makes sure that the kernel has a scheduler ("mh"); returns "" or why it cannot have it.
+  using EnsureScheduler = std::function<std::string(const std::string& name)>;
+
   // The tools outlive this; `v6` null: IPv4 only. Opens netlink sockets only, changes nothing.
-  // Throws std::system_error, ENOENT when the kernel has no IPVS.
-  IpvsDataplane(const kube::ProxySettings& settings, IptablesTool& v4, IptablesTool* v6 = nullptr);
+  // `ensure_scheduler` is asked for schedulers of single Services (annotation
+  // pointsman.io/ipvs-scheduler), never for the configured one, which is preflight's. Throws
+  // std::system_error, ENOENT when the kernel has no IPVS.
+  IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
+                IptablesTool& v4, IptablesTool* v6 = nullptr);
 
   kube::Mode mode() const override { return kube::Mode::kIpvs; }
   SyncResult FullSync(const ServiceModel& model) override;
@@ -50,6 +59,7 @@ class IpvsDataplane final : public Dataplane {
   // the last 30 s (IPVS does not say of a single UDP flow when it was last used).
   DrainStatus Drain(const ServiceModel& model) override;
   SyncResult Remove() override;
+  std::chrono::steady_clock::time_point FullSyncDue() const override { return full_sync_due_; }
   bool Present() override;
 
  private:
@@ -70,6 +80,9 @@ class IpvsDataplane final : public Dataplane {
     net::IpAddress ip;
     uint16_t port = 0;
     std::chrono::steady_clock::time_point deadline;
+    // Its pod terminates: the pod's grace period is the deadline, and when the pod is gone nothing
+    // is left to wait for.
+    bool terminating = false;
   };
   // A claim that lost against another Service port's for the same key.
   struct Claim {
@@ -85,11 +98,22 @@ class IpvsDataplane final : public Dataplane {
   bool EnsureBase(SyncResult& result);
   void EnsureStrictArp(bool recorded, SyncResult& result);
   void UndoStrictArp(SyncResult& result);
+  void EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result);
   void ReadHostAddresses();
   bool IsHostAddress(const net::IpAddress& ip) const;
+  // Is the frontend's address to be bound and filtered by us?
+  bool IsVip(const Key& key, ipvs::FrontendSource source) const;
+  // The elements of kNodeAddress.
+  std::vector<ipvs::SetEntry> NodeAddresses(const NodeNetwork& node) const;
   bool NodeInRanges(const ServicePortEntry& entry) const;
   bool Excluded(const net::IpAddress& ip) const;
   netlink::IpvsServer MakeServer(const Key& key, const ServicePortEntry& entry) const;
+  // The Service's own scheduler if it can be had, else the configured one.
+  const std::string& SchedulerOf(const ServicePortEntry& entry) const;
+  // Looks whether the entry's scheduler can be had, and remembers a warning if not.
+  void CheckScheduler(const ServicePortEntry& entry);
+  std::vector<ServiceWarning> Warnings() const;
+  void NoteFullSyncDue();
   ServerState Remembered(const Key& key, const Frontend& frontend) const;
   static Frontend MakeFrontend(const EntryPtr& entry, ipvs::FrontendSource source, bool vip);
 
@@ -102,8 +126,11 @@ class IpvsDataplane final : public Dataplane {
   std::vector<ipvs::SetEntry> Elements(const Key& key, const Frontend& frontend) const;
   // The frontends that a sync touches, as they were before it (null: there was none).
   using Touched = std::unordered_map<Key, std::optional<Frontend>, ipvs::FrontendKeyHash>;
-  void ReleaseClaims(const EntryPtr& entry, const NodeNetwork& node, Touched& touched);
-  void MakeClaims(const EntryPtr& entry, const NodeNetwork& node, Touched& touched);
+  void ReleaseClaims(const EntryPtr& entry, Touched& touched);
+  void MakeClaims(const EntryPtr& entry, Touched& touched);
+  static ipvs::NearMap NearOf(const Frontends& frontends);
+  // Writes the rules anew if the frontends that changed have them changed.
+  void UpdateNear(const Touched& touched, SyncResult& result);
   void CountReferences(const Key& key, const Frontend& frontend, int by);
   // Deletes destinations of weight 0 without connections, and servers and frontends that then have
   // no reason to be.
@@ -112,6 +139,7 @@ class IpvsDataplane final : public Dataplane {
   void ReadOwned(std::vector<Key>& owned);
 
   const kube::ProxySettings settings_;
+  const EnsureScheduler ensure_scheduler_;
   std::vector<std::pair<net::Family, IptablesTool*>> families_;
   const std::string kernel_release_;
   netlink::Ipvs ipvs_;
@@ -119,6 +147,12 @@ class IpvsDataplane final : public Dataplane {
   netlink::Socket route_;
   ipvs::StrictArp strict_arp_;
   int device_index_ = 0;
+
+  std::map<std::string, std::string, std::less<>>
+      schedulers_;  // name → why it cannot be had, or ""
+  std::map<ServicePortId, std::string> warnings_;
+  std::chrono::steady_clock::time_point full_sync_due_ =
+      std::chrono::steady_clock::time_point::max();
 
   bool synced_ = false;
   bool drained_ = false;  // new connections are not kept for IPVS any more
@@ -128,7 +162,10 @@ class IpvsDataplane final : public Dataplane {
   std::unordered_set<Key, ipvs::FrontendKeyHash> quieted_now_;
   std::unordered_map<net::IpAddress, uint32_t> vips_;                  // frontends on each
   std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_;  // local backends
-  std::vector<net::IpAddress> host_addresses_;                         // sorted
+  // Health check node ports by the frontends of their Services; the key's address says the family.
+  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> health_;
+  ipvs::NearMap near_;                          // as the rules have it
+  std::vector<net::IpAddress> host_addresses_;  // sorted
 
   struct UdpActivity {
     uint64_t packets = 0;

@@ -2,11 +2,14 @@
 
 #include <array>
 #include <map>
+#include <netinet/in.h>
 #include <set>
 
 #include <spdlog/fmt/fmt.h>
 
 #include "node-agent/iptables/jump_order.h"
+#include "node-agent/iptables/service_rules.h"
+#include "node-agent/ipvs/node_ports.h"
 #include "node-agent/ipvs/sets.h"
 
 namespace pointsman::agent::ipvs {
@@ -23,23 +26,8 @@ std::string NoMatch(SetId id, net::Family family, const char* direction) {
   return "-m set ! --match-set " + SetName(id, family) + " " + direction;
 }
 
-// Matches what does not come from a pod of this cluster, as kube-proxy's localDetector; empty:
-// nothing is known about pods, nothing is masqueraded for its source.
-std::vector<std::string> NotFromPods(net::Family family, const kube::ProxySettings& settings) {
-  switch (settings.detect_local_mode) {
-    case kube::DetectLocalMode::kBridgeInterface:
-      return {"! -i " + settings.detect_local.bridge_interface};
-    case kube::DetectLocalMode::kInterfaceNamePrefix:
-      return {"! -i " + settings.detect_local.interface_name_prefix + "+"};
-    case kube::DetectLocalMode::kNone:
-    case kube::DetectLocalMode::kClusterCidr:
-    case kube::DetectLocalMode::kNodeCidr:
-      for (const net::IpPrefix& cidr : settings.cluster_cidrs) {
-        if (cidr.family() == family) return {"! -s " + cidr.ToString()};
-      }
-      return {};
-  }
-  return {};
+const char* ProtocolName(uint8_t protocol) {
+  return protocol == IPPROTO_UDP ? "udp" : protocol == IPPROTO_SCTP ? "sctp" : "tcp";
 }
 
 struct SavedTable {
@@ -115,6 +103,7 @@ std::string Difference(const SavedTable& saved, const Chain& chain) {
     ++at;
   }
   if (at != chain.rules.size()) return "rule is missing: " + RuleLine(chain, chain.rules[at]);
+  if (chain.base.empty()) return "";
   if (jumps == 0) return "jump is missing: " + JumpLine(chain);
   if (!saved.first.contains(JumpLine(chain)))
     return "rules of others stand before the jump: " + JumpLine(chain);
@@ -124,32 +113,48 @@ std::string Difference(const SavedTable& saved, const Chain& chain) {
 }  // namespace
 
 std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& settings,
-                                 bool random_fully) {
+                                 bool random_fully, const NearMap& near) {
   const bool v4 = family == net::Family::kIPv4;
+  const RuleSettings sources(settings, family);
   const uint32_t bit = 1U << static_cast<unsigned>(settings.iptables.masquerade_bit);
   const std::string marked = fmt::format("-m mark --mark {0:#x}/{0:#x}", bit);
   const std::string mark = fmt::format(" -j MARK --set-xmark {0:#x}/{0:#x}", bit);
   const std::string reject = v4 ? " -j REJECT --reject-with icmp-port-unreachable"
                                 : " -j REJECT --reject-with icmp6-port-unreachable";
-  const std::string guarded = Match(SetId::kGuarded, family, "dst,dst") + " " +
-                              NoMatch(SetId::kSources, family, "dst,dst,src") + " -j DROP";
   const std::string comment = R"(-m comment --comment "pointsman ipvs")";
+  const std::string fresh = "-m conntrack --ctstate INVALID,NEW ";
+  const std::string node_port_server = NodePortAddress(family).ToString();
+  const std::string near_server = NearNodePortAddress(family).ToString();
+  // An address of this node that answers node ports.
+  const bool any_address = settings.node_port_addresses.empty() && !settings.node_port_primary;
+  const std::string to_node =
+      any_address ? "-m addrtype --dst-type LOCAL " + NoMatch(SetId::kVip, family, "dst") + " "
+                  : Match(SetId::kNodeAddress, family, "dst") + " ";
 
   std::vector<Chain> chains;
-  Chain input{"filter",
-              "POINTSMAN-IPVS-INPUT",
-              "INPUT",
-              comment + " -m conntrack ! --ctstate RELATED,ESTABLISHED",
-              {Match(SetId::kDrop, family, "dst,dst") + " -j DROP", guarded}};
+  Chain input{"filter", "POINTSMAN-IPVS-INPUT", "INPUT", comment, {}};
+  // In the other modes traffic to Services is forwarded, and what is in INPUT, such as a policy of
+  // DROP, does not concern it.
+  input.rules.push_back("-m conntrack --ctstate RELATED,ESTABLISHED " +
+                        Match(SetId::kVip, family, "dst") + " -j ACCEPT");
+  input.rules.push_back(Match(SetId::kHealth, family, "dst,dst") + " -j ACCEPT");
+  input.rules.emplace_back("-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN");
+  // The internal addresses are no way in for those who find them out.
+  for (const std::string& server : {node_port_server, near_server})
+    input.rules.push_back("-d " + server + (v4 ? "/32" : "/128") +
+                          " -m conntrack ! --ctstate DNAT -j DROP");
+  input.rules.push_back(Match(SetId::kDrop, family, "dst,dst") + " -j DROP");
   for (const SetId id : {SetId::kCluster, SetId::kExternal, SetId::kLocal})
-    input.rules.push_back(Match(id, family, "dst,dst") + " -j RETURN");
+    input.rules.push_back(Match(id, family, "dst,dst") + " -j ACCEPT");
   input.rules.push_back(v4 ? "-p icmp -m icmp --icmp-type 8 -j RETURN"
                            : "-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j RETURN");
   // A node's own listeners on 0.0.0.0 must not answer on a VIP (kubernetes#72236); and a Service
   // port without endpoints, on any kind of address, is refused.
-  const std::string fresh = "-m conntrack --ctstate INVALID,NEW ";
   input.rules.push_back(fresh + Match(SetId::kVip, family, "dst") + reject);
   input.rules.push_back(fresh + Match(SetId::kOwned, family, "dst,dst") + reject);
+  input.rules.push_back(to_node + Match(SetId::kNodePortDrop, family, "dst,dst") + " -j DROP");
+  input.rules.push_back(fresh + to_node + Match(SetId::kNodePortReject, family, "dst,dst") +
+                        reject);
   chains.push_back(std::move(input));
 
   // Answers of backends pass FORWARD; a default policy of DROP must not stop them.
@@ -160,29 +165,39 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
        comment,
        {marked + " -j ACCEPT", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"}});
 
-  // IPVS takes what the node itself sends in LOCAL_OUT after NAT (priority -98), that is before
-  // table filter: source ranges must be looked at in mangle (-150).
-  chains.push_back({"mangle",
-                    "POINTSMAN-IPVS-OUTPUT",
-                    "OUTPUT",
-                    comment + " -m conntrack --ctstate NEW",
-                    {guarded}});
-
-  Chain prerouting{"nat", "POINTSMAN-IPVS-PREROUTING", "PREROUTING", comment, {}};
-  if (settings.iptables.masquerade_all) {
-    prerouting.rules.push_back(Match(SetId::kCluster, family, "dst,dst") + mark);
-  } else {
-    for (const std::string& source : NotFromPods(family, settings))
-      prerouting.rules.push_back(
-          fmt::format("{} {}{}", source, Match(SetId::kCluster, family, "dst,dst"), mark));
+  // Source ranges are looked at before table nat may send a packet on to another address.
+  for (const char* base : {"PREROUTING", "OUTPUT"}) {
+    chains.push_back({"mangle",
+                      std::string(kPrefix) + base,
+                      base,
+                      comment + " -m conntrack --ctstate NEW",
+                      {Match(SetId::kGuarded, family, "dst,dst") + " " +
+                       NoMatch(SetId::kSources, family, "dst,dst,src") + " -j DROP"}});
   }
-  prerouting.rules.push_back(Match(SetId::kExternal, family, "dst,dst") + mark);
+
   // What IPVS serves is decided here: rules of others behind this one (kube-proxy's, as long as it
   // runs beside us or was not cleaned up) must not send it elsewhere before IPVS sees it.
   std::vector<std::string> taken;
   for (const SetId id : {SetId::kCluster, SetId::kExternal, SetId::kLocal})
     taken.push_back(Match(id, family, "dst,dst") + " -j ACCEPT");
+  const std::string near_node_port = to_node + Match(SetId::kNodePortNear, family, "dst,dst");
+  const std::string to_near_server = " -j DNAT --to-destination " + near_server;
+  const std::string near_jump = Match(SetId::kNear, family, "dst,dst") + " -j POINTSMAN-IPVS-NEAR";
+  const std::string node_ports_jump = to_node + "-j POINTSMAN-IPVS-NODEPORTS";
+
+  Chain prerouting{"nat", "POINTSMAN-IPVS-PREROUTING", "PREROUTING", comment, {}};
+  const std::string from_pods = sources.from_cluster.empty() ? "" : sources.from_cluster + " ";
+  if (!from_pods.empty()) prerouting.rules.push_back(from_pods + near_jump);
+  if (settings.iptables.masquerade_all) {
+    prerouting.rules.push_back(Match(SetId::kCluster, family, "dst,dst") + mark);
+  } else if (!sources.off_cluster.empty()) {
+    prerouting.rules.push_back(sources.off_cluster + " " +
+                               Match(SetId::kCluster, family, "dst,dst") + mark);
+  }
+  prerouting.rules.push_back(Match(SetId::kExternal, family, "dst,dst") + mark);
   prerouting.rules.insert(prerouting.rules.end(), taken.begin(), taken.end());
+  if (!from_pods.empty()) prerouting.rules.push_back(from_pods + near_node_port + to_near_server);
+  prerouting.rules.push_back(node_ports_jump);
   chains.push_back(std::move(prerouting));
 
   // What the node itself sends to a VIP has that VIP as its source address (it is local), which no
@@ -191,9 +206,33 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
                "POINTSMAN-IPVS-OUTPUT",
                "OUTPUT",
                comment,
-               {Match(SetId::kOwned, family, "dst,dst") + mark}};
+               {Match(SetId::kOwned, family, "dst,dst") + mark, near_jump}};
   output.rules.insert(output.rules.end(), taken.begin(), taken.end());
+  output.rules.emplace_back(v4 ? "-d 127.0.0.0/8 -j RETURN" : "-d ::1/128 -j RETURN");
+  output.rules.push_back(near_node_port + mark);
+  output.rules.push_back(near_node_port + to_near_server);
+  output.rules.push_back(node_ports_jump);
   chains.push_back(std::move(output));
+
+  const std::string to_server = " -j DNAT --to-destination " + node_port_server;
+  chains.push_back({"nat",
+                    "POINTSMAN-IPVS-NODEPORTS",
+                    "",
+                    "",
+                    {Match(SetId::kNodePortExternal, family, "dst,dst") + mark,
+                     Match(SetId::kNodePortExternal, family, "dst,dst") + to_server,
+                     Match(SetId::kNodePortLocal, family, "dst,dst") + to_server}});
+
+  Chain near_chain{"nat", "POINTSMAN-IPVS-NEAR", "", "", {}};
+  for (const auto& [from, to] : near) {
+    if (from.ip.family() != family) continue;
+    const char* protocol = ProtocolName(from.protocol);
+    near_chain.rules.push_back(fmt::format(
+        "-d {0}/{1} -p {2} -m {2} --dport {3} -j DNAT --to-destination {4}", from.ip.ToString(),
+        v4 ? 32 : 128, protocol, from.port,
+        (v4 ? to.ip.ToString() : "[" + to.ip.ToString() + "]") + ":" + std::to_string(to.port)));
+  }
+  chains.push_back(std::move(near_chain));
 
   // A pod that reaches itself through its Service would see its own address as the client's and
   // answer past us.
@@ -218,7 +257,7 @@ size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains) {
       for (const std::string& rule : chain.rules)
         rules += RuleLine(chain, rule) + "\n";
       written += chain.rules.size();
-      if (saved.first.contains(JumpLine(chain))) continue;
+      if (chain.base.empty() || saved.first.contains(JumpLine(chain))) continue;
       for (const std::string& line : saved.rules) {
         if (line == JumpLine(chain)) rules += "-D" + line.substr(2) + "\n";
       }
@@ -237,12 +276,15 @@ size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains) {
 
 void StopTaking(IptablesTool& tool) {
   std::string text;
-  const SavedTables tables = Read(tool);
-  for (const std::string& line : tables.at("nat").rules) {
-    const bool takes = line.starts_with("-A PREROUTING ") || line.starts_with("-A OUTPUT ");
-    if (takes) text += "-D" + line.substr(2) + "\n";
+  for (const auto& [table, saved] : Read(tool)) {
+    std::string jumps;
+    for (const std::string& line : saved.rules) {
+      const bool takes = line.starts_with("-A PREROUTING ") || line.starts_with("-A OUTPUT ");
+      if (takes) jumps += "-D" + line.substr(2) + "\n";
+    }
+    if (!jumps.empty()) text += fmt::format("*{}\n{}COMMIT\n", table, jumps);
   }
-  if (!text.empty()) tool.Restore("*nat\n" + text + "COMMIT\n");
+  if (!text.empty()) tool.Restore(text);
 }
 
 std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain>& chains) {

@@ -1,12 +1,16 @@
-// The iptables rules of ipvs mode. They never change with the Services: what is dynamic is in
-// ipsets, so iptables-restore runs only when the rules are not there or were damaged.
+// The iptables rules of ipvs mode. They do not change with the Services: what is dynamic is in
+// ipsets, so iptables-restore runs only when the rules are not there or were damaged. The exception
+// are load balancer and external IPs with externalTrafficPolicy: Local, a rule each, because
+// iptables has no DNAT by a map; what changes with the endpoints is in a set here too.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/iptables/iptables_tool.h"
+#include "node-agent/ipvs/frontend.h"
 
 namespace pointsman::agent::ipvs {
 
@@ -14,21 +18,25 @@ namespace pointsman::agent::ipvs {
 struct Chain {
   std::string table;
   std::string name;
-  std::string base;                // "INPUT"
+  std::string base;                // "INPUT"; empty: only other chains of ours jump to it
   std::string jump;                // arguments of the jump rule, as iptables-save prints them
   std::vector<std::string> rules;  // arguments after "-A <name>", as iptables-save prints them
 };
 
-// Pure. `random_fully`: MASQUERADE knows --random-fully.
+// Frontend → the one through which this node and its pods reach it (NearFrontend).
+using NearMap = std::map<FrontendKey, FrontendKey>;
+
+// Pure. `random_fully`: MASQUERADE knows --random-fully. `near` may hold both families. Throws
+// std::invalid_argument that names a field of the settings.
 std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& settings,
-                                 bool random_fully);
+                                 bool random_fully, const NearMap& near);
 
 // Compares with what iptables-save says and rewrites chains that differ; our jumps stand before the
 // rules of others (iptables/jump_order.h). Returns how many rules
 // were written. Throws what IptablesTool throws.
 size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains);
-// New connections are no longer kept for IPVS: other NAT rules may decide about them. EnsureChains
-// undoes it. Idempotent.
+// New connections are no longer sent to or kept for IPVS: other rules decide about them.
+// EnsureChains undoes it. Idempotent.
 void StopTaking(IptablesTool& tool);
 // Differences in words, none: all is as it should be.
 std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain>& chains);

@@ -4,8 +4,11 @@ namespace pointsman::agent::ipvs {
 namespace {
 
 const char* BaseName(SetId id) {
-  static constexpr const char* kNames[] = {"OWNED", "VIP",   "CLUSTER", "EXTERNAL", "LOCAL",
-                                           "DROP",  "GUARD", "SOURCES", "HAIRPIN"};
+  static constexpr const char* kNames[] = {
+      "OWNED",   "VIP",       "CLUSTER", "EXTERNAL",     "LOCAL",       "DROP",
+      "GUARD",   "SOURCES",   "HAIRPIN", "NEAR",         "NP-EXTERNAL", "NP-LOCAL",
+      "NP-NEAR", "NP-REJECT", "NP-DROP", "NODE-ADDRESS", "HEALTH"};
+  static_assert(std::size(kNames) == kAllSets.size());
   return kNames[static_cast<size_t>(id)];
 }
 
@@ -18,7 +21,15 @@ std::string SetName(SetId id, net::Family family) {
 netlink::SetType SetTypeOf(SetId id) {
   switch (id) {
     case SetId::kVip:
+    case SetId::kNodeAddress:
       return netlink::SetType::kHashIp;
+    case SetId::kNodePortExternal:
+    case SetId::kNodePortLocal:
+    case SetId::kNodePortNear:
+    case SetId::kNodePortReject:
+    case SetId::kNodePortDrop:
+    case SetId::kHealth:
+      return netlink::SetType::kHashNetPort;
     case SetId::kSources:
       return netlink::SetType::kHashIpPortNet;
     case SetId::kHairpin:
@@ -38,14 +49,29 @@ void ForEachOwnElement(const FrontendKey& key, const ServicePortEntry& entry, Fr
     out.set = id;
     each(out);
   };
+  auto put_port = [&](SetId id) {
+    if (!IsNodePort(source)) return;
+    for (const SetEntry& half : PortElements(id, key.ip.family(), key.port, key.protocol))
+      each(half);
+  };
   put(SetId::kOwned);
+  if (NearFrontend(entry, source) && !entry.external_from_node.backends.empty()) put(SetId::kNear);
   const BackendChoice& choice = ChoiceOf(entry, source);
+  if (source == FrontendSource::kNodePortNear) {
+    if (choice.backends.empty()) return;
+    put(SetId::kLocal);
+    put_port(SetId::kNodePortNear);
+    return;
+  }
   if (choice.backends.empty()) {
-    if (choice.when_empty == BackendChoice::WhenEmpty::kDrop) put(SetId::kDrop);
+    const bool drop = choice.when_empty == BackendChoice::WhenEmpty::kDrop;
+    if (drop) put(SetId::kDrop);
+    put_port(drop ? SetId::kNodePortDrop : SetId::kNodePortReject);
   } else if (source == FrontendSource::kClusterIp) {
     put(SetId::kCluster);
   } else {
     put(entry.external_local ? SetId::kLocal : SetId::kExternal);
+    put_port(entry.external_local ? SetId::kNodePortLocal : SetId::kNodePortExternal);
   }
   if (source != FrontendSource::kLoadBalancer ||
       (entry.source_ranges.empty() && !entry.source_ranges_deny_all))
@@ -77,6 +103,29 @@ SetEntry VipElement(const net::IpAddress& ip) {
   entry.set = SetId::kVip;
   entry.element.ip = ip;
   return entry;
+}
+
+SetEntry NodeAddressElement(const net::IpAddress& ip) {
+  SetEntry entry;
+  entry.set = SetId::kNodeAddress;
+  entry.element.ip = ip;
+  return entry;
+}
+
+std::array<SetEntry, 2> PortElements(SetId id, net::Family family, uint16_t port,
+                                     uint8_t protocol) {
+  const size_t size = family == net::Family::kIPv4 ? 4 : 16;
+  std::array<SetEntry, 2> halves;
+  for (SetEntry& half : halves) {
+    std::array<uint8_t, 16> first{};
+    if (&half == &halves[1]) first[0] = 0x80;
+    half.set = id;
+    half.element.ip = net::IpAddress::FromBytes(first.data(), size);
+    half.element.prefix_length = 1;
+    half.element.port = port;
+    half.element.protocol = protocol;
+  }
+  return halves;
 }
 
 SetEntry HairpinElement(const net::IpAddress& ip, uint16_t port, uint8_t protocol) {

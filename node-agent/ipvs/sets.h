@@ -22,16 +22,50 @@ enum class SetId : uint8_t {
   kGuarded,   // loadBalancerSourceRanges apply
   kSources,   // … and these may
   kHairpin,   // local backend, port, itself
+  kNear,      // frontends that this node and its pods reach in another way: DNAT
+  // Node ports, whatever the address …
+  kNodePortExternal,  // … to be masqueraded and sent to NodePortAddress
+  kNodePortLocal,     // … to be sent there as they are
+  kNodePortNear,      // … for this node and its pods: to NearNodePortAddress
+  kNodePortReject,    // … without an endpoint
+  kNodePortDrop,      // … with a Local policy and no local endpoint
+  kNodeAddress,       // the addresses that answer node ports, when not all do
+  kHealth,            // health check node ports
 };
-inline constexpr std::array kAllSets{SetId::kOwned,    SetId::kVip,     SetId::kCluster,
-                                     SetId::kExternal, SetId::kLocal,   SetId::kDrop,
-                                     SetId::kGuarded,  SetId::kSources, SetId::kHairpin};
+inline constexpr std::array kAllSets{SetId::kOwned,
+                                     SetId::kVip,
+                                     SetId::kCluster,
+                                     SetId::kExternal,
+                                     SetId::kLocal,
+                                     SetId::kDrop,
+                                     SetId::kGuarded,
+                                     SetId::kSources,
+                                     SetId::kHairpin,
+                                     SetId::kNear,
+                                     SetId::kNodePortExternal,
+                                     SetId::kNodePortLocal,
+                                     SetId::kNodePortNear,
+                                     SetId::kNodePortReject,
+                                     SetId::kNodePortDrop,
+                                     SetId::kNodeAddress,
+                                     SetId::kHealth};
 
 std::string SetName(SetId id, net::Family family);  // "PM-IPVS-CLUSTER-4"
 netlink::SetType SetTypeOf(SetId id);
 // Being in one of these lets new connections in.
 constexpr bool IsOpenSet(SetId id) {
-  return id == SetId::kCluster || id == SetId::kExternal || id == SetId::kLocal;
+  switch (id) {
+    case SetId::kCluster:
+    case SetId::kExternal:
+    case SetId::kLocal:
+    case SetId::kNear:
+    case SetId::kNodePortExternal:
+    case SetId::kNodePortLocal:
+    case SetId::kNodePortNear:
+      return true;
+    default:
+      return false;
+  }
 }
 
 struct SetEntry {
@@ -40,13 +74,18 @@ struct SetEntry {
   auto operator<=>(const SetEntry&) const = default;
 };
 
-// The elements that belong to one frontend alone; kVip and kHairpin are shared and counted by the
-// caller. `node_in_ranges`: one of the node's addresses is in the source ranges; then the node
-// itself may connect, and what it sends to an address of its own has that address as its source.
+// The elements that belong to one frontend alone; kVip, kHairpin and kHealth are shared and counted
+// by the caller, kNodeAddress is the node's. `node_in_ranges`: one of the node's addresses is in
+// the source ranges; then the node itself may connect, and what it sends to an address of its own
+// has that address as its source.
 void ForEachOwnElement(const FrontendKey& key, const ServicePortEntry& entry, FrontendSource source,
                        bool node_in_ranges, const std::function<void(const SetEntry&)>& each);
 
 SetEntry VipElement(const net::IpAddress& ip);
+SetEntry NodeAddressElement(const net::IpAddress& ip);
+// A set that looks at ports alone and knows all protocols does not exist: a network and a port,
+// where the network is everything, of which a hash set takes only halves.
+std::array<SetEntry, 2> PortElements(SetId id, net::Family family, uint16_t port, uint8_t protocol);
 SetEntry HairpinElement(const net::IpAddress& ip, uint16_t port, uint8_t protocol);
 
 }  // namespace pointsman::agent::ipvs

@@ -33,6 +33,17 @@ std::vector<Sysctl> NeededSysctls(const std::string& kernel_release, bool ipv6) 
   return needed;
 }
 
+std::vector<Sysctl> UdpTimeoutSysctls(const kube::ProxySettings& settings) {
+  std::vector<Sysctl> needed;
+  const auto seconds = std::chrono::ceil<std::chrono::seconds>(settings.ipvs.udp_timeout).count();
+  if (seconds <= 0) return needed;
+  if (settings.conntrack.udp_timeout.count() <= 0)
+    needed.push_back({"net.netfilter.nf_conntrack_udp_timeout", std::to_string(seconds)});
+  if (settings.conntrack.udp_stream_timeout.count() <= 0)
+    needed.push_back({"net.netfilter.nf_conntrack_udp_timeout_stream", std::to_string(seconds)});
+  return needed;
+}
+
 void EnsureSysctls(const std::vector<Sysctl>& needed, SyncResult& result) {
   for (const Sysctl& sysctl : needed) {
     const SysctlResult written = WriteSysctl(sysctl.name, sysctl.value);

@@ -17,6 +17,11 @@ struct Sysctl {
 // `kernel_release` as uname says it ("6.1.0-18-amd64").
 std::vector<Sysctl> NeededSysctls(const std::string& kernel_release, bool ipv6);
 
+// ipvs.udpTimeout says how long a UDP flow is remembered; but connection tracking remembers it too,
+// and as long as it does the flow stays with its backend (kubernetes#120076). So both get the same
+// time, unless the settings have one of connection tracking's own. None: no udpTimeout.
+std::vector<Sysctl> UdpTimeoutSysctls(const kube::ProxySettings& settings);
+
 // Reads each and writes those that differ. Problems name the parameter.
 void EnsureSysctls(const std::vector<Sysctl>& needed, SyncResult& result);
 

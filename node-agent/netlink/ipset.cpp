@@ -25,13 +25,19 @@ const TypeFacts& Facts(SetType type) {
   static constexpr TypeFacts kFacts[] = {
       {"hash:ip", 4, true, false, false},       {"hash:ip,port", 5, true, true, false},
       {"hash:ip,port,ip", 5, true, true, true}, {"hash:ip,port,net", 7, true, true, true},
-      {"hash:net", 6, true, false, false},      {"bitmap:port", 3, false, true, false},
+      {"hash:net", 6, true, false, false},      {"hash:net,port", 7, true, true, false},
+      {"bitmap:port", 3, false, true, false},
   };
   return kFacts[static_cast<size_t>(type)];
 }
 
 bool HasProtocol(SetType type) {
   return type != SetType::kBitmapPort;
+}
+
+// Is `ip` a network?
+bool HasPrefix(SetType type) {
+  return type == SetType::kHashNet || type == SetType::kHashNetPort;
 }
 
 struct Command : Message {
@@ -57,7 +63,7 @@ void PutElement(Message& message, SetType type, const SetElement& element) {
   const TypeFacts& facts = Facts(type);
   nlattr* nest = message.BeginNested(IPSET_ATTR_DATA);
   if (facts.has_ip) PutIp(message, IPSET_ATTR_IP, element.ip);
-  if (type == SetType::kHashNet) message.PutU8(IPSET_ATTR_CIDR, element.prefix_length);
+  if (HasPrefix(type)) message.PutU8(IPSET_ATTR_CIDR, element.prefix_length);
   if (facts.has_port) {
     message.PutU16(IPSET_ATTR_PORT | NLA_F_NET_BYTEORDER, htons(element.port));
     if (HasProtocol(type)) message.PutU8(IPSET_ATTR_PROTO, element.protocol);
@@ -133,7 +139,7 @@ std::string SetElement::ToString(SetType type) const {
   const TypeFacts& facts = Facts(type);
   if (type == SetType::kBitmapPort) return std::to_string(port);
   std::string text = ip.ToString();
-  if (type == SetType::kHashNet) text += "/" + std::to_string(prefix_length);
+  if (HasPrefix(type)) text += "/" + std::to_string(prefix_length);
   if (facts.has_port) {
     const char* name = protocol == IPPROTO_TCP    ? "tcp"
                        : protocol == IPPROTO_UDP  ? "udp"

@@ -19,16 +19,18 @@ enum class SetType : uint8_t {
   kHashIpPortIp,
   kHashIpPortNet,
   kHashNet,
+  kHashNetPort,
   kBitmapPort
 };
 std::string_view ToString(SetType type);  // "hash:ip,port"
 
 struct SetElement {
-  net::IpAddress ip;          // not in bitmap:port
-  uint8_t protocol = 0;       // IPPROTO_…; hash:ip,port*
-  uint16_t port = 0;          // hash:ip,port*, bitmap:port
-  net::IpAddress ip2;         // hash:ip,port,ip and hash:ip,port,net
-  uint8_t prefix_length = 0;  // hash:net (of ip), hash:ip,port,net (of ip2); 1 or more
+  net::IpAddress ip;     // not in bitmap:port
+  uint8_t protocol = 0;  // IPPROTO_…; hash:ip,port*, hash:net,port
+  uint16_t port = 0;     // hash:ip,port*, hash:net,port, bitmap:port
+  net::IpAddress ip2;    // hash:ip,port,ip and hash:ip,port,net
+  // hash:net, hash:net,port (of ip), hash:ip,port,net (of ip2); 1 or more.
+  uint8_t prefix_length = 0;
   auto operator<=>(const SetElement&) const = default;
   std::string ToString(SetType type) const;  // as `ipset list` prints it
 };

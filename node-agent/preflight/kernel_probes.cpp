@@ -172,7 +172,7 @@ bool KernelHasFacility(const std::string& module) {
   if (module == "ip_set_hash_ipport") return HasIpset("hash:ip,port");
   if (module == "ip_set_hash_ipportip") return HasIpset("hash:ip,port,ip");
   if (module == "ip_set_hash_ipportnet") return HasIpset("hash:ip,port,net");
-  if (module == "ip_set_bitmap_port") return HasIpset("bitmap:port");
+  if (module == "ip_set_hash_netport") return HasIpset("hash:net,port");
   if (module == "ip_tables") return Exists("/proc/net/ip_tables_names");
   if (module == "iptable_nat") return HasLegacyTable("nat");
   if (module == "iptable_filter") return HasLegacyTable("filter");

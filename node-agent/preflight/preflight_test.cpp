@@ -108,7 +108,7 @@ TEST_F(PreflightTest, ProbesTellWhatIsThereFromWhatIsNot) {
   if (HasLoadableModules()) GTEST_SKIP() << "this kernel has loadable modules";
   // Seen in this kernel's configuration: nf_tables with these, no ip_vs, no dummy.
   for (const char* there : {"nft_masq", "nft_nat", "nft_ct", "xt_statistic", "xt_bpf",
-                            "ip_set_bitmap_port", "iptable_nat"}) {
+                            "ip_set_hash_netport", "iptable_nat"}) {
     EXPECT_TRUE(KernelHasFacility(there)) << there;
   }
   for (const char* absent : {"ip_vs", "ip_vs_rr", "nft_zebra", "xt_zebra", "zebra"}) {

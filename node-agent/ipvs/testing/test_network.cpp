@@ -120,10 +120,19 @@ void TestNetwork::AddHost(const std::string& name, const std::string& ip,
                           const std::string& gateway) {
   RunTool({"ip", "netns", "add", name});
   hosts_.push_back(name);
+  const std::string node_side = "v" + name;
+  RunTool({"ip", "link", "add", node_side, "type", "veth", "peer", "name", "eth0", "netns", name});
+  RunTool({"ip", "link", "set", node_side, "up"});
+  RunTool({"ip", "-n", name, "link", "set", "lo", "up"});
+  RunTool({"ip", "-n", name, "link", "set", "eth0", "up"});
+  AddAddress(name, ip, gateway);
+}
+
+void TestNetwork::AddAddress(const std::string& name, const std::string& ip,
+                             const std::string& gateway) {
   const bool v6 = ip.find(':') != std::string::npos;
   const std::string node_side = "v" + name;
   const std::string length = v6 ? "/128" : "/32";
-  RunTool({"ip", "link", "add", node_side, "type", "veth", "peer", "name", "eth0", "netns", name});
   if (v6) {
     RunTool({"ip", "-6", "addr", "add", gateway + length, "dev", node_side, "nodad"});
     RunTool({"ip", "-n", name, "-6", "addr", "add", ip + length, "dev", "eth0", "nodad"});
@@ -131,16 +140,13 @@ void TestNetwork::AddHost(const std::string& name, const std::string& ip,
     RunTool({"ip", "addr", "add", gateway + length, "dev", node_side});
     RunTool({"ip", "-n", name, "addr", "add", ip + length, "dev", "eth0"});
   }
-  RunTool({"ip", "link", "set", node_side, "up"});
-  RunTool({"ip", "-n", name, "link", "set", "lo", "up"});
-  RunTool({"ip", "-n", name, "link", "set", "eth0", "up"});
   const char* family = v6 ? "-6" : "-4";
   RunTool({"ip", family, "route", "add", ip + length, "dev", node_side});
   RunTool({"ip", "-n", name, family, "route", "add", gateway + length, "dev", "eth0"});
   RunTool({"ip", "-n", name, family, "route", "add", "default", "via", gateway, "dev", "eth0"});
 }
 
-int TestNetwork::Socket(const std::string& host, int family, int type) {
+int TestNetwork::Socket(const std::string& host, int family, int type, int protocol) {
   int fd = -1;
   int error = 0;
   // A socket belongs to the namespace that its maker is in; a thread of its own enters it.
@@ -153,7 +159,7 @@ int TestNetwork::Socket(const std::string& host, int family, int type) {
       }
       close(ns);
     }
-    fd = socket(family, type | SOCK_CLOEXEC, 0);
+    fd = socket(family, type | SOCK_CLOEXEC, protocol);
     if (fd < 0) error = errno;
   }).join();
   if (fd < 0) throw std::system_error(error, std::generic_category(), "socket in " + host);
@@ -161,14 +167,24 @@ int TestNetwork::Socket(const std::string& host, int family, int type) {
 }
 
 void TestNetwork::Serve(const std::string& host, const std::string& ip, uint16_t port) {
+  Bind(host, ip, port, SOCK_STREAM, 0);
+  Bind(host, ip, port, SOCK_DGRAM, 0);
+}
+
+void TestNetwork::ServeSctp(const std::string& host, const std::string& ip, uint16_t port) {
+  Bind(host, ip, port, SOCK_STREAM, IPPROTO_SCTP);
+}
+
+void TestNetwork::Bind(const std::string& host, const std::string& ip, uint16_t port, int type,
+                       int protocol) {
   const Address address = MakeAddress(ip, port);
-  for (const bool stream : {true, false}) {
-    const int fd =
-        Socket(host, address.family(), (stream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK);
-    const int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, address.get(), address.size) < 0) Throw("bind " + host + " " + ip);
-    if (stream && listen(fd, 128) < 0) Throw("listen");
+  const bool stream = type == SOCK_STREAM;
+  const int fd = Socket(host, address.family(), type | SOCK_NONBLOCK, protocol);
+  const int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (bind(fd, address.get(), address.size) < 0) Throw("bind " + host + " " + ip);
+  if (stream && listen(fd, 128) < 0) Throw("listen");
+  {
     const std::lock_guard lock(mutex_);
     servers_.push_back({host, fd, stream, stream});
   }
@@ -235,10 +251,10 @@ void TestNetwork::Loop() {
 }
 
 Stream::Stream(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
-               std::chrono::milliseconds timeout)
+               std::chrono::milliseconds timeout, int protocol)
     : timeout_(timeout) {
   const Address address = MakeAddress(ip, port);
-  fd_ = network.Socket(host, address.family(), SOCK_STREAM | SOCK_NONBLOCK);
+  fd_ = network.Socket(host, address.family(), SOCK_STREAM | SOCK_NONBLOCK, protocol);
   if (connect(fd_, address.get(), address.size) == 0) return;
   if (errno != EINPROGRESS) {
     error_ = errno;

@@ -31,13 +31,17 @@ class TestNetwork {
   // A namespace with one interface that has `ip` and a default route to the node, which has
   // `gateway` on its side. IPv4 and IPv6.
   void AddHost(const std::string& name, const std::string& ip, const std::string& gateway);
+  // A further address of the host, of the other family.
+  void AddAddress(const std::string& name, const std::string& ip, const std::string& gateway);
 
   // A socket of namespace `host`; "" is the node.
-  int Socket(const std::string& host, int family, int type);
+  int Socket(const std::string& host, int family, int type, int protocol = 0);
 
   // A TCP and a UDP server that answer each piece of data with "<host> <client address>\n"; a TCP
   // connection stays open until the client closes it. `ip` may be 0.0.0.0.
   void Serve(const std::string& host, const std::string& ip, uint16_t port);
+  // The same in SCTP (one-to-one sockets).
+  void ServeSctp(const std::string& host, const std::string& ip, uint16_t port);
   void StopServing(const std::string& host);
 
  private:
@@ -47,6 +51,7 @@ class TestNetwork {
     bool stream = false;
     bool listening = false;
   };
+  void Bind(const std::string& host, const std::string& ip, uint16_t port, int type, int protocol);
   void Loop();
   std::vector<std::string> hosts_;
   std::mutex mutex_;
@@ -63,11 +68,11 @@ struct Answer {
   bool ok() const { return error == 0; }
 };
 
-// A TCP connection that stays open.
+// A TCP (or SCTP) connection that stays open.
 class Stream {
  public:
   Stream(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
-         std::chrono::milliseconds timeout = std::chrono::milliseconds(1500));
+         std::chrono::milliseconds timeout = std::chrono::milliseconds(1500), int protocol = 0);
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;

@@ -1,0 +1,282 @@
+// Backends that go, in a real kernel. The numbers in the names are issues of kubernetes/kubernetes.
+#include "node-agent/iptables/iptables_dataplane.h"
+#include "node-agent/ipvs/testing/dataplane_fixture.h"
+
+namespace pointsman::agent {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Clock = std::chrono::steady_clock;
+
+class DrainTest : public IpvsDataplaneTest {
+ protected:
+  static std::string Servers() { return RunTool({"ipvsadm", "-Sn"}); }
+};
+
+TEST_F(DrainTest, K81775K84322K57841K99162AScaleDownKeepsOpenConnections) {
+  maker_.Put(Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  Stream first(*network_, "pod-c", kVip, 80);
+  Stream second(*network_, "pod-c", kVip, 80);
+  const std::string on_first = first.Ask().host;
+  const std::string on_second = second.Ask().host;
+  ASSERT_NE(on_first, on_second);
+
+  Put(Web({MakeBackend(on_first == "pod-a" ? kPodA : kPodB, 8080)}));
+  for (int i = 0; i < 4; ++i)
+    EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, on_first) << "new connections";
+  EXPECT_EQ(second.Ask().host, on_second) << "the open one stays where it is";
+  ExpectVerified();
+  // Down to none: refused, but the open ones live; also over a restart of the agent.
+  Put(Web({}));
+  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).error, ECONNREFUSED);
+  Start();
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_TRUE(first.Ask().ok());
+  EXPECT_EQ(second.Ask().host, on_second);
+  ExpectVerified();
+  EXPECT_EQ(dataplane_->Drain(maker_.model).connections, 2U) << RunTool({"ipvsadm", "-Lnc"});
+  // The Service goes: the same.
+  Apply(maker_.Remove(Web({}).id));
+  EXPECT_TRUE(first.Ask().ok());
+  EXPECT_TRUE(second.Ask().ok());
+  ExpectVerified();
+}
+
+TEST_F(DrainTest, ADestinationWithoutConnectionsGoesAtOnce) {
+  maker_.Put(Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  Put(Web({MakeBackend(kPodB, 8080)}));
+  EXPECT_THAT(RunTool({"ipvsadm", "-Sn"}), ::testing::Not(::testing::HasSubstr("10.244.0.2")));
+  Apply(maker_.Remove(Web({}).id));
+  EXPECT_EQ(RunTool({"ipvsadm", "-Sn"}), "");
+  EXPECT_THAT(Dump(), ::testing::Not(::testing::HasSubstr("10.96.0.10")));
+}
+
+TEST_F(DrainTest, ADrainIsBounded) {
+  settings_.drain_timeout = std::chrono::milliseconds(1);
+  Start();
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  Stream stream(*network_, "pod-c", kVip, 80);
+  ASSERT_EQ(stream.Ask().host, "pod-a");
+  Put(Web({MakeBackend(kPodB, 8080)}));
+  // The agent syncs then, however long its sync period is.
+  EXPECT_LE(dataplane_->FullSyncDue(), Clock::now() + std::chrono::seconds(1));
+  std::this_thread::sleep_until(dataplane_->FullSyncDue());
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_THAT(Servers(), Not(HasSubstr(kPodA)));
+  EXPECT_EQ(dataplane_->FullSyncDue(), Clock::time_point::max());
+}
+
+TEST_F(DrainTest, K81775ATerminatingPodKeepsItsConnectionsUntilItIsGone) {
+  settings_.drain_timeout = std::chrono::milliseconds(1);  // the pod's grace period is longer
+  Start();
+  ServicePortEntry web = Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)});
+  maker_.Put(web);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  Stream first(*network_, "pod-c", kVip, 80);
+  Stream second(*network_, "pod-c", kVip, 80);
+  Stream& on_a = first.Ask().host == "pod-a" ? first : second;
+  ASSERT_EQ(on_a.Ask().host, "pod-a");
+  web.internal.backends = web.external.backends = {MakeBackend(kPodB, 8080)};
+  web.draining = {MakeBackend(kPodA, 8080)};
+  Put(web);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+    EXPECT_EQ(on_a.Ask().host, "pod-a");
+    EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-b");
+  }
+  ExpectVerified();
+  // The pod is gone: nothing is left to wait for.
+  web.draining.clear();
+  Put(web);
+  EXPECT_THAT(Servers(), Not(HasSubstr(kPodA)));
+  ExpectVerified();
+}
+
+TEST_F(DrainTest, K92019WeightsThatAnEarlierProcessLeftAreReconciledAtStart) {
+  maker_.Put(Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  Stream first(*network_, "pod-c", kVip, 80);
+  Stream second(*network_, "pod-c", kVip, 80);
+  ASSERT_TRUE(first.Ask().ok());
+  ASSERT_TRUE(second.Ask().ok());
+  Put(Web({MakeBackend(kPodB, 8080)}));
+  ASSERT_THAT(Servers(), HasSubstr("-r 10.244.0.2:8080 -m -w 0"));
+  // While the agent is down the endpoint comes back, and another one goes.
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  Start();
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_THAT(Servers(), HasSubstr("-r 10.244.0.2:8080 -m -w 1"));
+  EXPECT_THAT(Servers(), HasSubstr("-r 10.244.0.3:8080 -m -w 0"));
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
+  EXPECT_TRUE(first.Ask().ok());
+  EXPECT_TRUE(second.Ask().ok());
+}
+
+TEST_F(DrainTest, AScaleDownUnderLoadLosesNothing) {
+  const std::vector<std::pair<const char*, uint16_t>> places{{kVip, 80}, {kNodeIp, 30080}};
+  ServicePortEntry web = Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)});
+  maker_.Put(web);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  std::atomic<bool> stop = false;
+  std::atomic<int> made = 0;
+  std::atomic<int> failed = 0;
+  std::thread load([&] {
+    for (size_t i = 0; !stop; ++i) {
+      const auto& [ip, port] = places[i % places.size()];
+      const Answer answer = AskTcp(*network_, i % 2 == 0 ? "pod-c" : "client", ip, port);
+      ++made;
+      if (!answer.ok()) ++failed;
+    }
+  });
+  for (int round = 0; round < 10; ++round) {
+    const int before = made;
+    web.internal.backends =
+        web.external.backends = {MakeBackend(round % 2 == 0 ? kPodA : kPodB, 8080)};
+    Put(web);
+    web.internal.backends =
+        web.external.backends = {MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)};
+    Put(web);
+    // Traffic goes on between the changes.
+    while (made < before + 4)
+      std::this_thread::yield();
+  }
+  stop = true;
+  load.join();
+  EXPECT_GE(made, 40);
+  EXPECT_EQ(failed, 0);
+}
+
+TEST_F(DrainTest, K70747K71114K93297AClientPortThatIsUsedAgainCostsNoSecond) {
+  maker_.Put(Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  // The server closes first, so its side is in TIME_WAIT as IPVS sees it; the client binds the same
+  // port again.
+  const auto connect_from = [&](const char* host, const char* ip, uint16_t port) {
+    const int fd = network_->Socket(host, AF_INET, SOCK_STREAM);
+    const int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    const linger hard{1, 0};  // a reset: no TIME_WAIT of the client's own
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    sockaddr_in source{};
+    source.sin_family = AF_INET;
+    source.sin_port = htons(5601);
+    EXPECT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&source), sizeof source), 0);
+    sockaddr_in target{};
+    target.sin_family = AF_INET;
+    target.sin_port = htons(port);
+    inet_pton(AF_INET, ip, &target.sin_addr);
+    const auto began = Clock::now();
+    EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&target), sizeof target), 0)
+        << std::generic_category().message(errno);
+    const auto took = Clock::now() - began;
+    close(fd);
+    return std::chrono::duration_cast<std::chrono::milliseconds>(took).count();
+  };
+  for (int i = 0; i < 6; ++i) {
+    // A SYN that is dropped comes again after a second.
+    EXPECT_LT(connect_from("pod-c", kVip, 80), 900);
+    EXPECT_LT(connect_from("client", kNodeIp, 30080), 900);
+  }
+}
+
+TEST_F(DrainTest, NodePortsGoFromIptablesModeToIpvsModeAndBack) {
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  IptablesDataplane iptables(settings_, tool_);
+  EXPECT_SYNCED(iptables.FullSync(maker_.model));
+  auto old = std::make_unique<Stream>(*network_, "client", kNodeIp, 30080);
+  ASSERT_EQ(old->Ask().host, "pod-a");
+
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_EQ(iptables.Drain(maker_.model).connections, 1U);
+  // From here on IPVS has the new ones; they look the same to connection tracking, and are not what
+  // iptables mode waits for.
+  Stream newer(*network_, "client", kNodeIp, 30080);
+  ASSERT_EQ(newer.Ask().host, "pod-a");
+  EXPECT_THAT(RunTool({"ipvsadm", "-Lnc"}), HasSubstr("169.254.112.1:30080"));
+  EXPECT_EQ(iptables.Drain(maker_.model).connections, 1U);
+  EXPECT_EQ(old->Ask().host, "pod-a");
+  old.reset();
+  const auto deadline = Clock::now() + std::chrono::seconds(10);
+  uint64_t left = 1;
+  while (left != 0 && Clock::now() < deadline)
+    left = iptables.Drain(maker_.model).connections;
+  EXPECT_EQ(left, 0U);
+  EXPECT_SYNCED(iptables.Remove());
+  EXPECT_EQ(newer.Ask().host, "pod-a");
+  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
+
+  // And back.
+  EXPECT_SYNCED(iptables.FullSync(maker_.model));
+  dataplane_->Drain(maker_.model);
+  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
+  EXPECT_EQ(newer.Ask().host, "pod-a");
+  EXPECT_SYNCED(dataplane_->Remove());
+  EXPECT_EQ(newer.Ask().host, "pod-a");
+  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
+  EXPECT_SYNCED(iptables.Remove());
+}
+
+TEST_F(DrainTest, AFailedPartOfAWriteIsDoneByTheNextFullSync) {
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  // Somebody takes a set away under our feet: what is to go there is refused.
+  ServicePortEntry dns = Dns({MakeBackend(kPodA, 8080)});
+  RunTool({"iptables-legacy", "-t", "nat", "-F", "POINTSMAN-IPVS-NODEPORTS"});
+  RunTool({"ipset", "destroy", "PM-IPVS-NP-EXTERNAL-4"});
+  const SyncResult refused = dataplane_->Sync(maker_.model, maker_.Put(dns));
+  EXPECT_FALSE(refused.ok());
+  EXPECT_THAT(Text(refused), HasSubstr("PM-IPVS-NP-EXTERNAL-4"));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  ExpectVerified();
+  EXPECT_EQ(AskUdp(*network_, "client", kNodeIp, 30053).host, "pod-a");
+  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
+}
+
+TEST_F(DrainTest, K71809K89358K103000AffinityHoldsAndLeavesAnEndpointThatIsGone) {
+  ServicePortEntry web = Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)});
+  web.affinity_timeout = std::chrono::seconds(100);
+  maker_.Put(web);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  const std::string chosen = AskTcp(*network_, "pod-c", kVip, 80).host;
+  for (int i = 0; i < 4; ++i)
+    EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, chosen);
+  Stream open(*network_, "pod-c", kVip, 80);
+  ASSERT_EQ(open.Ask().host, chosen);
+  web.internal.backends =
+      web.external.backends = {MakeBackend(chosen == "pod-a" ? kPodB : kPodA, 8080)};
+  Put(web);
+  const Answer next = AskTcp(*network_, "pod-c", kVip, 80);
+  EXPECT_TRUE(next.ok());
+  EXPECT_NE(next.host, chosen);
+  EXPECT_EQ(open.Ask().host, chosen);
+}
+
+TEST_F(DrainTest, K103000AffinityEndsWithItsTimeout) {
+  ServicePortEntry dns = Dns({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)});
+  dns.affinity_timeout = std::chrono::seconds(100);
+  maker_.Put(dns);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  const std::string chosen = AskUdp(*network_, "pod-c", kVip, 53).host;
+  EXPECT_EQ(AskUdp(*network_, "pod-c", kVip, 53).host, chosen);
+  // The time is changed while connections are there.
+  dns.affinity_timeout = std::chrono::seconds(200);
+  Put(dns);
+  EXPECT_THAT(Servers(), HasSubstr("-p 200"));
+  EXPECT_EQ(AskUdp(*network_, "pod-c", kVip, 53).host, chosen);
+  // Affinity is switched off: the next ones go round.
+  dns.affinity_timeout = std::chrono::seconds(0);
+  Put(dns);
+  EXPECT_THAT(Servers(), Not(HasSubstr("-p ")));
+  std::set<std::string> hosts;
+  for (int i = 0; i < 4; ++i)
+    hosts.insert(AskUdp(*network_, "pod-c", kVip, 53).host);
+  EXPECT_THAT(hosts, ::testing::ElementsAre("pod-a", "pod-b"));
+}
+
+}  // namespace
+}  // namespace pointsman::agent

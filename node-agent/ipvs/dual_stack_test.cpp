@@ -1,0 +1,239 @@
+// The main cases in both families, on one dataplane that serves both.
+#include "node-agent/ipvs/node_ports.h"
+#include "node-agent/ipvs/testing/dataplane_fixture.h"
+
+namespace pointsman::agent {
+namespace {
+
+using ::testing::ElementsAre;
+
+struct Addresses {
+  net::Family family;
+  const char* pod_gateway;
+  const char* node;
+  const char* client;
+  const char* vip;
+  const char* pod_a;
+  const char* pod_b;
+  const char* pod_c;
+  const char* load_balancer;
+  const char* loopback;
+  const char* any;
+};
+constexpr Addresses kV4{
+    net::Family::kIPv4, kPodGateway, kNodeIp,  kClientIp, kVip, kPodA, kPodB, kPodC,
+    "203.0.113.8",      "127.0.0.1", "0.0.0.0"};
+constexpr Addresses kV6{net::Family::kIPv6,
+                        "fd00:10:244::1",
+                        "fd00:50::1",
+                        "fd00:50::2",
+                        "fd00:10:96::10",
+                        "fd00:10:244::2",
+                        "fd00:10:244::3",
+                        "fd00:10:244::4",
+                        "2001:db8::8",
+                        "::1",
+                        "::"};
+
+class DualStackTest : public ::testing::TestWithParam<const Addresses*> {
+ protected:
+  static void SetUpTestSuite() {
+    for (const char* module :
+         {"ip_vs", "ip_vs_rr", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport",
+          "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_netport",
+          "nf_conntrack_netlink", "veth", "ip6table_nat", "ip6table_filter", "ip6table_mangle",
+          "sctp"})
+      RunTool({"modprobe", module});
+    network_ = std::make_unique<TestNetwork>();
+    ASSERT_TRUE(WriteSysctl("net.ipv6.conf.all.forwarding", "1").ok());
+    for (const auto& [host, v4, v6] : {std::tuple{"pod-a", kV4.pod_a, kV6.pod_a},
+                                       {"pod-b", kV4.pod_b, kV6.pod_b},
+                                       {"pod-c", kV4.pod_c, kV6.pod_c},
+                                       {"client", kV4.client, kV6.client}}) {
+      const bool client = host == std::string("client");
+      network_->AddHost(host, v4, client ? kV4.node : kV4.pod_gateway);
+      network_->AddAddress(host, v6, client ? kV6.node : kV6.pod_gateway);
+      if (client) continue;
+      network_->Serve(host, v4, 8080);
+      network_->Serve(host, v6, 8080);
+    }
+  }
+  static void TearDownTestSuite() { network_.reset(); }
+
+  void SetUp() override {
+    settings_.mode = kube::Mode::kIpvs;
+    settings_.drain_timeout = std::chrono::minutes(5);
+    settings_.cluster_cidrs = {net::IpPrefix::Parse("10.244.0.0/16").value(),
+                               net::IpPrefix::Parse("fd00:10:244::/64").value()};
+    maker_.model.node.node_name = "node";
+    maker_.model.node.node_port_addresses = {Ip(kV4.node), Ip(kV6.node)};
+    for (auto& base : bases_)
+      EXPECT_SYNCED(base.Ensure());
+    Start();
+  }
+  void TearDown() override {
+    EXPECT_SYNCED(dataplane_->Remove());
+    for (auto& base : bases_)
+      EXPECT_SYNCED(base.Remove());
+    network_->StopServing("");
+    TryTool({"conntrack", "-F"});
+    TryTool({"conntrack", "-F", "-f", "ipv6"});
+  }
+  void Start() {
+    dataplane_ = std::make_unique<IpvsDataplane>(
+        settings_, [](const std::string&) { return std::string(); }, v4_, &v6_);
+  }
+  ServicePortEntry Web(std::vector<Backend> backends, Protocol protocol = Protocol::kTcp) {
+    ServicePortEntry entry = MakeEntry(protocol == Protocol::kTcp ? "web" : "dns", protocol,
+                                       at_.vip, 80, std::move(backends));
+    entry.node_port = 30080;
+    entry.load_balancer_ips = {Ip(at_.load_balancer)};
+    return entry;
+  }
+  void Apply(const ModelDelta& delta) {
+    EXPECT_SYNCED(dataplane_->Sync(maker_.model, delta));
+    EXPECT_SYNCED(StaleFlows().Clean(maker_.model, delta).sync);
+  }
+  void ExpectVerified() {
+    const VerifyResult result = dataplane_->Verify(maker_.model);
+    EXPECT_TRUE(result.ok()) << Text(result);
+  }
+  std::set<std::string> Hosts(const std::string& host, const char* ip, uint16_t port,
+                              std::set<std::string>* sources = nullptr) {
+    std::set<std::string> hosts;
+    for (int i = 0; i < 4; ++i) {
+      const Answer answer = AskTcp(*network_, host, ip, port);
+      EXPECT_EQ(answer.error, 0) << host << " to " << ip;
+      hosts.insert(answer.host);
+      if (sources != nullptr) sources->insert(answer.source);
+    }
+    return hosts;
+  }
+
+  const Addresses& at_ = *GetParam();
+  kube::ProxySettings settings_;
+  IptablesTool v4_{net::Family::kIPv4};
+  IptablesTool v6_{net::Family::kIPv6};
+  std::array<BaseRules, 2> bases_{BaseRules(v4_, settings_.iptables.masquerade_bit),
+                                  BaseRules(v6_, settings_.iptables.masquerade_bit)};
+  static inline std::unique_ptr<TestNetwork> network_;
+  ModelMaker maker_;
+  std::unique_ptr<IpvsDataplane> dataplane_;
+};
+
+TEST_P(DualStackTest, EveryKindOfAddressCarriesTcpAndUdp) {
+  maker_.Put(Web({MakeBackend(at_.pod_a, 8080), MakeBackend(at_.pod_b, 8080)}));
+  maker_.Put(Web({MakeBackend(at_.pod_a, 8080)}, Protocol::kUdp));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  ExpectVerified();
+  std::set<std::string> sources;
+  EXPECT_THAT(Hosts("pod-c", at_.vip, 80, &sources), ElementsAre("pod-a", "pod-b"));
+  EXPECT_THAT(sources, ElementsAre(at_.pod_c));
+  sources.clear();
+  EXPECT_THAT(Hosts("client", at_.node, 30080, &sources), ElementsAre("pod-a", "pod-b"));
+  EXPECT_THAT(sources, ElementsAre(at_.pod_gateway)) << "masqueraded";
+  EXPECT_THAT(Hosts("client", at_.load_balancer, 80), ElementsAre("pod-a", "pod-b"));
+  EXPECT_THAT(Hosts("", at_.vip, 80), ElementsAre("pod-a", "pod-b"));
+  EXPECT_THAT(Hosts("", at_.node, 30080), ElementsAre("pod-a", "pod-b"));
+  EXPECT_THAT(Hosts("pod-a", at_.vip, 80), ElementsAre("pod-a", "pod-b")) << "hairpin";
+  EXPECT_EQ(AskUdp(*network_, "pod-c", at_.vip, 80).host, "pod-a");
+  EXPECT_EQ(AskUdp(*network_, "client", at_.node, 30080).host, "pod-a");
+  EXPECT_EQ(AskUdp(*network_, "", at_.node, 30080).host, "pod-a");
+  EXPECT_EQ(AskTcp(*network_, "", at_.loopback, 30080).error, ECONNREFUSED);
+  // Nothing to be done for one that has just been started.
+  Start();
+  EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U);
+}
+
+TEST_P(DualStackTest, Sctp) {
+  // CONFIG_IP_VS_PROTO_SCTP is a kernel's choice.
+  if (TryTool({"ipvsadm", "-A", "--sctp-service", "192.0.2.1:1", "-s", "rr"}) != 0)
+    GTEST_SKIP() << "this kernel's IPVS has no SCTP";
+  RunTool({"ipvsadm", "-D", "--sctp-service", "192.0.2.1:1"});
+  for (const auto& [host, ip] : {std::pair{"pod-a", at_.pod_a}, {"pod-b", at_.pod_b}})
+    network_->ServeSctp(host, ip, 9090);
+  maker_.Put(Web({MakeBackend(at_.pod_a, 9090)}, Protocol::kSctp));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  ExpectVerified();
+  const auto ask = [&](const char* host, const char* ip, uint16_t port) {
+    Stream stream(*network_, host, ip, port, std::chrono::milliseconds(5000), IPPROTO_SCTP);
+    return stream.Ask();
+  };
+  EXPECT_EQ(ask("pod-c", at_.vip, 80).host, "pod-a");
+  EXPECT_EQ(ask("client", at_.node, 30080).host, "pod-a");
+  EXPECT_EQ(ask("client", at_.load_balancer, 80).host, "pod-a");
+  EXPECT_EQ(ask("", at_.vip, 80).host, "pod-a");
+  Apply(maker_.Put(Web({MakeBackend(at_.pod_b, 9090)}, Protocol::kSctp)));
+  EXPECT_EQ(ask("pod-c", at_.vip, 80).host, "pod-b");
+  EXPECT_EQ(ask("client", at_.node, 30080).host, "pod-b");
+}
+
+TEST_P(DualStackTest, K72236NothingButServicePortsAnswersOnAVip) {
+  network_->Serve("", at_.any, 22222);
+  maker_.Put(Web({MakeBackend(at_.pod_a, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  for (const char* host : {"pod-c", "client", ""}) {
+    for (const char* ip : {at_.vip, at_.load_balancer}) {
+      EXPECT_EQ(AskTcp(*network_, host, ip, 22222).error, ECONNREFUSED) << host;
+      EXPECT_EQ(AskUdp(*network_, host, ip, 22222).error, ECONNREFUSED) << host;
+    }
+  }
+  EXPECT_TRUE(AskTcp(*network_, "client", at_.node, 22222).ok());
+  for (const net::IpAddress& ip :
+       {ipvs::NodePortAddress(at_.family), ipvs::NearNodePortAddress(at_.family)})
+    EXPECT_FALSE(AskTcp(*network_, "client", ip.ToString(), 30080).ok());
+}
+
+TEST_P(DualStackTest, RefusesWithoutEndpoints) {
+  ServicePortEntry web = Web({});
+  maker_.Put(web);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  for (const char* host : {"pod-c", "client", ""}) {
+    EXPECT_EQ(AskTcp(*network_, host, at_.vip, 80).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskTcp(*network_, host, at_.load_balancer, 80).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskTcp(*network_, host, at_.node, 30080).error, ECONNREFUSED) << host;
+  }
+  Apply(maker_.Put(Web({MakeBackend(at_.pod_a, 8080)})));
+  EXPECT_EQ(AskTcp(*network_, "client", at_.node, 30080).host, "pod-a");
+  ExpectVerified();
+}
+
+TEST_P(DualStackTest, K75262LocalPolicyIsForThoseOutsideOnly) {
+  ServicePortEntry web = Web({});
+  MakeLocal(web, {MakeBackend(at_.pod_a, 8080)},
+            {MakeBackend(at_.pod_a, 8080), MakeBackend(at_.pod_b, 8080)});
+  maker_.Put(web);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  ExpectVerified();
+  for (const auto& [ip, port] :
+       {std::pair<const char*, uint16_t>{at_.node, 30080}, {at_.load_balancer, 80}}) {
+    std::set<std::string> sources;
+    EXPECT_THAT(Hosts("client", ip, port, &sources), ElementsAre("pod-a"));
+    EXPECT_THAT(sources, ElementsAre(at_.client));
+    EXPECT_THAT(Hosts("pod-c", ip, port), ElementsAre("pod-a", "pod-b"));
+    EXPECT_THAT(Hosts("", ip, port), ElementsAre("pod-a", "pod-b"));
+  }
+  web.external.backends.clear();
+  Apply(maker_.Put(web));
+  EXPECT_EQ(AskTcp(*network_, "client", at_.node, 30080).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp(*network_, "client", at_.load_balancer, 80).error, ETIMEDOUT);
+  EXPECT_THAT(Hosts("pod-c", at_.load_balancer, 80), ElementsAre("pod-a", "pod-b"));
+}
+
+TEST_P(DualStackTest, K119656SourceRangesAreHeld) {
+  ServicePortEntry web = Web({MakeBackend(at_.pod_a, 8080)});
+  web.source_ranges = {net::IpPrefix(Ip(at_.client), at_.family == net::Family::kIPv4 ? 32 : 128)};
+  maker_.Put(web);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_EQ(AskTcp(*network_, "client", at_.load_balancer, 80).host, "pod-a");
+  EXPECT_EQ(AskTcp(*network_, "pod-c", at_.load_balancer, 80).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp(*network_, "", at_.load_balancer, 80).error, ETIMEDOUT);
+}
+
+INSTANTIATE_TEST_SUITE_P(Family, DualStackTest, ::testing::Values(&kV4, &kV6),
+                         [](const ::testing::TestParamInfo<const Addresses*>& family) {
+                           return family.param == &kV4 ? "IPv4" : "IPv6";
+                         });
+
+}  // namespace
+}  // namespace pointsman::agent

@@ -1,0 +1,159 @@
+// What the kernel tests of ipvs mode share: a node with pods and a client outside, and a dataplane.
+#pragma once
+
+#include <arpa/inet.h>
+#include <atomic>
+#include <cerrno>
+#include <memory>
+#include <set>
+#include <string>
+#include <sys/socket.h>
+#include <thread>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "node-agent/conntrack/stale_flows.h"
+#include "node-agent/iptables/base_rules.h"
+#include "node-agent/ipvs/ipvs_dataplane.h"
+#include "node-agent/ipvs/testing/model_maker.h"
+#include "node-agent/ipvs/testing/test_network.h"
+#include "node-agent/sysctl/sysctl.h"
+
+namespace pointsman::agent {
+
+using kube::Protocol;
+using testing::Answer;
+using testing::AskTcp;
+using testing::AskUdp;
+using testing::Ip;
+using testing::MakeBackend;
+using testing::MakeEntry;
+using testing::ModelMaker;
+using testing::RunTool;
+using testing::Stream;
+using testing::TestNetwork;
+using testing::TryTool;
+
+constexpr const char* kPodGateway = "10.244.0.1";
+constexpr const char* kNodeIp = "192.168.50.1";
+constexpr const char* kClientIp = "192.168.50.2";
+constexpr const char* kVip = "10.96.0.10";
+constexpr const char* kPodA = "10.244.0.2";
+constexpr const char* kPodB = "10.244.0.3";
+constexpr const char* kPodC = "10.244.0.4";
+
+inline std::string Text(const SyncResult& result) {
+  std::string text;
+  for (const SyncProblem& problem : result.problems)
+    text += problem.object + ": " + problem.message + "\n";
+  return text;
+}
+
+inline std::string Text(const VerifyResult& result) {
+  std::string text;
+  for (const SyncProblem& problem : result.differences)
+    text += problem.object + ": " + problem.message + "\n";
+  return text;
+}
+
+#define EXPECT_SYNCED(expression)                           \
+  do {                                                      \
+    const SyncResult synced_result = (expression);          \
+    EXPECT_TRUE(synced_result.ok()) << Text(synced_result); \
+  } while (false)
+
+// externalTrafficPolicy: Local.
+inline void MakeLocal(ServicePortEntry& entry, std::vector<Backend> local,
+                      std::vector<Backend> all) {
+  entry.external_local = true;
+  entry.external.backends = std::move(local);
+  entry.external.when_empty = BackendChoice::WhenEmpty::kDrop;
+  entry.external_from_node.backends = all;
+  entry.internal.backends = std::move(all);
+}
+
+class IpvsDataplaneTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    for (const char* module :
+         {"ip_vs", "ip_vs_rr", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport",
+          "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_netport",
+          "nf_conntrack_netlink", "veth"})
+      RunTool({"modprobe", module});
+    network_ = std::make_unique<TestNetwork>();
+    network_->AddHost("pod-a", kPodA, kPodGateway);
+    network_->AddHost("pod-b", kPodB, kPodGateway);
+    network_->AddHost("pod-c", kPodC, kPodGateway);
+    network_->AddHost("client", kClientIp, kNodeIp);
+    for (const auto& [host, ip] : {std::pair{"pod-a", kPodA}, {"pod-b", kPodB}, {"pod-c", kPodC}})
+      network_->Serve(host, ip, 8080);
+  }
+
+  static void TearDownTestSuite() { network_.reset(); }
+
+  void SetUp() override {
+    settings_.mode = kube::Mode::kIpvs;
+    settings_.drain_timeout = std::chrono::minutes(5);
+    maker_.model.node.node_name = "node";
+    maker_.model.node.node_port_addresses = {Ip(kNodeIp)};
+    base_ = std::make_unique<BaseRules>(tool_, settings_.iptables.masquerade_bit);
+    ASSERT_TRUE(base_->Ensure().ok());
+    Start();
+  }
+
+  void TearDown() override {
+    if (dataplane_ != nullptr) EXPECT_SYNCED(dataplane_->Remove());
+    EXPECT_SYNCED(base_->Remove());
+    network_->StopServing("");
+    TryTool({"ipvsadm", "-C"});
+    TryTool({"conntrack", "-F"});
+  }
+
+  // A new process takes over.
+  void Start() {
+    dataplane_ = std::make_unique<IpvsDataplane>(settings_, ensure_scheduler_, tool_);
+  }
+  IpvsDataplane::EnsureScheduler ensure_scheduler_ = [](const std::string& name) {
+    std::string output;
+    return TryTool({"modprobe", "ip_vs_" + name}, &output) == 0 ? "" : output;
+  };
+
+  ServicePortEntry Web(std::vector<Backend> backends) {
+    ServicePortEntry entry = MakeEntry("web", Protocol::kTcp, kVip, 80, std::move(backends));
+    entry.node_port = 30080;
+    return entry;
+  }
+  ServicePortEntry Dns(std::vector<Backend> backends) {
+    ServicePortEntry entry = MakeEntry("dns", Protocol::kUdp, kVip, 53, std::move(backends));
+    entry.node_port = 30053;
+    return entry;
+  }
+  // As the agent does.
+  void Apply(const ModelDelta& delta) {
+    EXPECT_SYNCED(dataplane_->Sync(maker_.model, delta));
+    EXPECT_SYNCED(StaleFlows().Clean(maker_.model, delta).sync);
+  }
+  void Put(const ServicePortEntry& entry) { Apply(maker_.Put(entry)); }
+  void ExpectVerified() {
+    const VerifyResult result = dataplane_->Verify(maker_.model);
+    EXPECT_TRUE(result.ok()) << Text(result);
+    EXPECT_GT(result.objects_checked, 0U);
+  }
+  // What the kernel holds of ipvs mode, as people's tools print it.
+  static std::string Dump() {
+    return RunTool({"ipvsadm", "-Sn"}) + RunTool({"ipset", "save", "-sorted"}) +
+           RunTool({"ip", "route", "show", "table", "local", "dev", IpvsDataplane::kDevice});
+  }
+
+  kube::ProxySettings settings_;
+  IptablesTool tool_{net::Family::kIPv4};
+  static inline std::unique_ptr<TestNetwork> network_;
+  std::unique_ptr<BaseRules> base_;
+  ModelMaker maker_;
+  std::unique_ptr<IpvsDataplane> dataplane_;
+};
+
+}  // namespace pointsman::agent
