@@ -70,7 +70,8 @@ void Measure(uint32_t services, uint32_t endpoints, int changes) {
     model.entries.emplace(entry->id, entry);
   }
   const long model_kb = ResidentKilobytes();
-  IpvsDataplane dataplane(settings, tool);
+  IpvsDataplane dataplane(
+      settings, [](const std::string&) { return std::string(); }, tool);
 
   double cpu = CpuSeconds();
   auto start = std::chrono::steady_clock::now();

@@ -144,6 +144,9 @@ Json Arena::Configuration(const std::string& node) const {
       {"nftables", periods},
   };
   if (options_.mode == kube::Mode::kIpvs) configuration["ipvs"] = periods;
+  // kube-proxy's file means "primary" by this mode when it says nothing; the cases mean all.
+  if (options_.mode == kube::Mode::kNftables)
+    configuration["nodePortAddresses"] = {"0.0.0.0/0", "::/0"};
   configuration.merge_patch(changes_);
   return configuration;
 }
