@@ -272,16 +272,15 @@ class Agent::Impl {
       const std::vector<HostAddress> addresses = addresses_.Read();
       model_.SetNodeNetwork(
           ChooseNodeNetwork(options_.node_name, addresses, proxy_->spec.settings, node_.get()));
-      // A Service that takes the API server's address, or that by which others know this node,
-      // would cut the node off (kubernetes#66966, #75290, #93175, #104679, #127410, #114815). Not
-      // every address of an interface is protected: announcers of load balancers (kube-vip,
-      // keepalived) put the very addresses of Services there.
+      // A Service that takes the API server's address would cut this node off from it
+      // (kubernetes#66966, #104679, #127410). Where the API server runs on this node it may share
+      // the address: a node's own addresses are given to Services on purpose (externalIPs of bare
+      // metal clusters, load balancers that forward on the node, kube-vip), in each mode such a
+      // Service takes its own ports there and nothing else.
       std::unordered_set<net::IpAddress> protected_addresses;
       if (const auto server = environment_.ApiServerAddress()) protected_addresses.insert(*server);
-      if (node_) {
-        protected_addresses.insert(node_->internal_ips.begin(), node_->internal_ips.end());
-        protected_addresses.insert(node_->external_ips.begin(), node_->external_ips.end());
-      }
+      for (const HostAddress& own : addresses)
+        protected_addresses.erase(own.address);
       model_.SetProtectedAddresses(std::move(protected_addresses));
     } catch (const std::exception& error) {
       spdlog::error("this node's addresses could not be read: {}", error.what());

@@ -224,7 +224,7 @@ void IptablesFamily::RenderEntrance(const DispatchTree& addresses, const Dispatc
                    not_loopback, ports.top());
     return;
   }
-  if (WantsRouteLocalnet(node))
+  if (family() == net::Family::kIPv4 && node.localhost_node_ports)
     fmt::format_to(Text(text), "-A {} -d 127.0.0.0/8 -j {}\n", addresses.top(), ports.top());
   for (const net::IpAddress& address : node.node_port_addresses) {
     if (address.family() != family()) continue;
