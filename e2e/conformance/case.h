@@ -32,7 +32,9 @@ struct Expectation {
   // whose backends see the node's address always, "client" is taken as "node".
   std::string source;
   bool same_backend = false;  // all connections go to one
-  milliseconds within{1000};  // how soon it is refused
+  // How soon it is refused. The kernel sends few ICMP errors a second to one client
+  // (icmp_ratelimit): the answer may be to the second or third SYN.
+  milliseconds within{4000};
 };
 
 // One kind of connection, `count` times. The lists multiply: each from with each to and protocol.

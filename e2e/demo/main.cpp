@@ -20,6 +20,7 @@ using kube::Json;
 using std::chrono_literals::operator""s;
 
 constexpr int kServices = 20;
+constexpr int kFirstPort = 8000;  // of the pods; each Service has its own
 constexpr char kManifests[] = "manifests/base";
 constexpr char kNamespace[] = "pointsman-system";
 
@@ -38,9 +39,10 @@ spec:
       containers:
         - name: web
           image: pointsman.io/traffic:1
-          args: [--name=$(NAME), --tcp=8080, --udp=8080]
+          # A port for each Service: docs/ipvs.md says why they should not share backends.
+          args: [--name=$(NAME), --tcp=$PORTS, --udp=$PORTS]
           env: [{name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
-          readinessProbe: {tcpSocket: {port: 8080}}
+          readinessProbe: {tcpSocket: {port: 8000}}
 ---
 apiVersion: v1
 kind: Pod
@@ -60,12 +62,18 @@ spec:
   clusterIP: 10.96.1.{}
   selector: {{app: web}}
   ports:
-    - {{name: tcp, protocol: TCP, port: 80, targetPort: 8080{}}}
-    - {{name: udp, protocol: UDP, port: 80, targetPort: 8080{}}}
+    - {{name: tcp, protocol: TCP, port: 80, targetPort: {}{}}}
+    - {{name: udp, protocol: UDP, port: 80, targetPort: {}{}}}
 )",
-                        i, i == 0 ? "NodePort" : "ClusterIP", 10 + i,
-                        i == 0 ? ", nodePort: 30080" : "", i == 0 ? ", nodePort: 30080" : "");
+                        i, i == 0 ? "NodePort" : "ClusterIP", 10 + i, kFirstPort + i,
+                        i == 0 ? ", nodePort: 30080" : "", kFirstPort + i,
+                        i == 0 ? ", nodePort: 30080" : "");
   }
+  std::string ports;
+  for (int i = 0; i < kServices; ++i)
+    ports += fmt::format("{}{}", i > 0 ? "," : "", kFirstPort + i);
+  for (size_t at = 0; (at = yaml.find("$PORTS", at)) != std::string::npos;)
+    yaml.replace(at, std::string_view("$PORTS").size(), ports);
   return yaml;
 }
 
