@@ -50,7 +50,7 @@ TEST(JudgeTest, RefusedIsNotATimeOutAndNotLate) {
   expect.kind = Expectation::Kind::kRefused;
   EXPECT_EQ(Judge(expect, {}, {Failed("refused"), Failed("icmp-port-unreachable")}), "");
   EXPECT_NE(Judge(expect, {}, {Failed("timeout", 700)}), "");
-  EXPECT_NE(Judge(expect, {}, {Failed("refused", 1500)}), "");
+  EXPECT_NE(Judge(expect, {}, {Failed("refused", 4500)}), "");
   EXPECT_NE(Judge(expect, {}, {Answered("a", "1.1.1.1")}), "");
   expect.kind = Expectation::Kind::kDropped;
   EXPECT_EQ(Judge(expect, {}, {Failed("timeout", 700)}), "");
