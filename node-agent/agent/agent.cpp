@@ -92,7 +92,8 @@ class Agent::Impl {
         model_(options_.node_name),
         addresses_([this] { inbox_.PutAddressesChanged(); }),
         kernel_release_(KernelRelease()) {
-    Serve();
+    ServeOwn();
+    if (standalone_) ServeInThePlaceOfKubeProxy();
   }
 
   void Run(std::stop_token stop) {
@@ -305,6 +306,9 @@ class Agent::Impl {
           spdlog::error("removing {}: {}", problem.object, problem.message);
         }
         if (problems.empty()) spdlog::info("all rules were removed, as asked");
+        servers_.clear();
+        retrying_servers_.clear();
+        in_the_place_of_kube_proxy_ = false;
         applied_ = problems.empty();
         removal_retry_ =
             applied_ ? Clock::time_point::max() : Clock::now() + ModeController::kRetry;
@@ -322,6 +326,7 @@ class Agent::Impl {
       ApplyNodeSysctls(settings);
       applied_ = true;
       removal_retry_ = Clock::time_point::max();
+      ServeInThePlaceOfKubeProxy();
     } else {
       modes_.Sync(model, delta);
     }
@@ -486,7 +491,9 @@ class Agent::Impl {
     return shown_.active && shown_.synced_once ? std::string(kube::ToString(*shown_.active)) : "";
   }
 
-  void Serve();
+  kube::HttpServer::Handler MetricsHandler();
+  void ServeOwn();
+  void ServeInThePlaceOfKubeProxy();
   void Listen(std::unique_ptr<kube::HttpServer> server, const std::string& what);
 
   const Options options_;
@@ -532,6 +539,8 @@ class Agent::Impl {
   std::unique_ptr<kube::Informer<kube::EndpointSlice>> slices_;
   std::unique_ptr<kube::Informer<kube::Node>> nodes_;
   std::unique_ptr<kube::Informer<kube::NodeProxy>> proxies_;
+  bool in_the_place_of_kube_proxy_ = false;
+  std::unique_ptr<kube::HttpServer> own_server_;
   std::vector<std::unique_ptr<kube::HttpServer>> servers_;
   std::vector<std::unique_ptr<kube::RetryingHttpServer>> retrying_servers_;
 };
@@ -546,15 +555,33 @@ void Agent::Impl::Listen(std::unique_ptr<kube::HttpServer> server, const std::st
   }
 }
 
-void Agent::Impl::Serve() {
+kube::HttpServer::Handler Agent::Impl::MetricsHandler() {
+  return [this](const kube::ServedRequest&) {
+    return kube::ServedResponse{.content_type = "text/plain; version=0.0.4; charset=utf-8",
+                                .body = RenderMetrics()};
+  };
+}
+
+void Agent::Impl::ServeOwn() {
+  if (options_.agent_bind_address.empty()) return;
+  own_server_ = std::make_unique<kube::HttpServer>(options_.agent_bind_address, 2);
+  own_server_->Handle("/metrics", MetricsHandler());
+  own_server_->Handle("/livez", [this](const kube::ServedRequest&) {
+    const ProxyHealth::Answer health = health_.Livez();
+    return kube::ServedResponse{health.status, "application/json", health.body};
+  });
+  own_server_->Start();
+}
+
+// kube-proxy's ports. Not before the node is ours: an agent that waits would take them from a
+// kube-proxy that is restarted, and answer its load balancers.
+void Agent::Impl::ServeInThePlaceOfKubeProxy() {
+  if (std::exchange(in_the_place_of_kube_proxy_, true)) return;
   const auto text = [](std::string body) { return kube::ServedResponse{.body = std::move(body)}; };
   const std::string metrics_address = options_.metrics_bind_address.value_or("127.0.0.1:10249");
   if (!metrics_address.empty()) {
     auto server = std::make_unique<kube::HttpServer>(metrics_address);
-    server->Handle("/metrics", [this](const kube::ServedRequest&) {
-      return kube::ServedResponse{.content_type = "text/plain; version=0.0.4; charset=utf-8",
-                                  .body = RenderMetrics()};
-    });
+    server->Handle("/metrics", MetricsHandler());
     server->Handle("/proxyMode",
                    [this, text](const kube::ServedRequest&) { return text(ActiveMode()); });
     server->Handle("/healthz", [text](const kube::ServedRequest&) { return text("ok"); });
@@ -577,14 +604,6 @@ void Agent::Impl::Serve() {
       return answer(health);
     });
     Listen(std::move(server), "health (healthzBindAddress)");
-  }
-  if (!options_.health_probe_bind_address.empty()) {
-    auto server = std::make_unique<kube::HttpServer>(options_.health_probe_bind_address, 1);
-    server->Handle("/livez", [this](const kube::ServedRequest&) {
-      const ProxyHealth::Answer health = health_.Livez();
-      return kube::ServedResponse{health.status, "application/json", health.body};
-    });
-    Listen(std::move(server), "the kubelet's probe (--health-probe-bind-address)");
   }
 }
 

@@ -83,9 +83,9 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
   AddBindAddress(app, "--healthz-bind-address",
                  "address and port of /healthz and /livez; empty: off (default: 0.0.0.0:10256)",
                  10256, options.healthz_bind_address);
-  app.add_option("--health-probe-bind-address", options.health_probe_bind_address,
-                 "address and port of a further /livez, for the kubelet's probe on a node where "
-                 "kube-proxy still has port 10256; empty: off")
+  app.add_option("--agent-bind-address", options.agent_bind_address,
+                 "address and port of the agent's own /livez and /metrics, served also while "
+                 "kube-proxy still has the two above; empty: off")
       ->capture_default_str();
   app.add_option("--modules-root", options.modules_root,
                  "folder under which lib/modules of the running kernel is");

@@ -22,7 +22,7 @@ struct Options {
   // "address:port"; "": off. Not given: as the configuration file says, else kube-proxy's ports.
   std::optional<std::string> metrics_bind_address;
   std::optional<std::string> healthz_bind_address;
-  std::string health_probe_bind_address;         // a further /livez; "": off
+  std::string agent_bind_address;                // its own /livez and /metrics; "": off
   bool bind_address_hard_fail = false;           // a port that cannot be bound ends the process
   std::filesystem::path modules_root;            // "": /
   std::filesystem::path proc_sys = "/proc/sys";  // where sysctls are written
