@@ -105,28 +105,41 @@ class MigrationTest : public testing::Test {
     std::printf("%s: %s\n", who.c_str(), report.Summary().c_str());
   }
 
+  // From a pod on node-1, from node-2, and from outside to node-2's node ports: together more than
+  // 100 new connections a second and more than 20 streams.
+  void StartLoads() {
+    const Node& second = world_->cluster().node("node-2");
+    world_->AddClientPod("node-1", "client");
+    std::vector<std::string> node_ports;
+    for (int i = 0; i < 5; ++i)
+      node_ports.push_back(fmt::format("{}:{}", second.address(), 30080 + i));
+    const auto start = [&](const char* who, const Node& node, const char* pod,
+                           const std::vector<std::string>& targets, int rate, int streams) {
+      loads_.emplace_back(who, world_->StartLoad(node, pod, targets, rate, "both", streams));
+    };
+    start("pod on node-1 to ClusterIPs", world_->cluster().node("node-1"), "client", targets_, 60,
+          20);
+    start("node-2 to ClusterIPs", second, "", targets_, 30, 10);
+    start("outside client to node ports", world_->cluster().outside(), "", node_ports, 20, 10);
+    for (const auto& [who, load] : loads_)
+      world_->AwaitLoadRunning(load);
+  }
+  void ExpectLoadsClean() {
+    for (const auto& [who, load] : loads_)
+      ExpectClean(world_->StopLoad(load), who);
+  }
+
   std::unique_ptr<World> world_;
   std::map<std::string, std::string> endpoint_nodes_;
   std::vector<World::ServiceSpec> services_;
   std::vector<std::string> targets_;
+  std::vector<std::pair<std::string, World::Load>> loads_;
 };
 
 TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
   Start({"uml", "uml", "uml"});
   const Node& first = world_->cluster().node("node-1");
-  const Node& second = world_->cluster().node("node-2");
-  world_->AddClientPod("node-1", "client");
-  std::vector<std::string> node_ports;
-  for (int i = 0; i < 5; ++i) {
-    node_ports.push_back(fmt::format("{}:{}", second.address(), 30080 + i));
-  }
-  // Together more than 100 new connections a second and more than 20 streams.
-  const World::Load pod = world_->StartLoad(first, "client", targets_, 60, "both", 20);
-  const World::Load node = world_->StartLoad(second, "", targets_, 30, "both", 10);
-  const World::Load outside =
-      world_->StartLoad(world_->cluster().outside(), "", node_ports, 20, "both", 10);
-  for (const auto& load : {pod, node, outside})
-    world_->AwaitLoadRunning(load);
+  StartLoads();
 
   // The rules are in the legacy tables: the test kernels' nf_tables has no NAT.
   const auto has_rules = [](const Node& each) {
@@ -156,9 +169,7 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
     EXPECT_TRUE(has_rules(each)) << each.name();
     EXPECT_EQ(each.Check({"ipvsadm", "-Ln"}).find("10.96."), std::string::npos);
   }
-  ExpectClean(world_->StopLoad(pod), "pod on node-1 to ClusterIPs");
-  ExpectClean(world_->StopLoad(node), "node-2 to ClusterIPs");
-  ExpectClean(world_->StopLoad(outside), "outside client to node ports");
+  ExpectLoadsClean();
 }
 
 // userspace mode's connections are in a process beside the agent: a killed agent must not take them
@@ -166,17 +177,7 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
 TEST_F(MigrationTest, IptablesToUserspaceAndBackWithAKilledAgentLosesNothing) {
   Start({"netns", "netns"});
   const Node& first = world_->cluster().node("node-1");
-  const Node& second = world_->cluster().node("node-2");
-  world_->AddClientPod("node-1", "client");
-  std::vector<std::string> node_ports;
-  for (int i = 0; i < 5; ++i) {
-    node_ports.push_back(fmt::format("{}:{}", second.address(), 30080 + i));
-  }
-  const World::Load pod = world_->StartLoad(first, "client", targets_, 60, "both", 20);
-  const World::Load outside =
-      world_->StartLoad(world_->cluster().outside(), "", node_ports, 20, "both", 10);
-  for (const auto& load : {pod, outside})
-    world_->AwaitLoadRunning(load);
+  StartLoads();
   world_->Apply(Configuration("userspace"));
   world_->AwaitRollout("cluster", 90s);
   for (const Node& each : world_->cluster().nodes()) {
@@ -195,35 +196,20 @@ TEST_F(MigrationTest, IptablesToUserspaceAndBackWithAKilledAgentLosesNothing) {
     world_->AwaitMode(each.name(), "iptables", 90s);
     EXPECT_EQ(each.Check({"iptables-save", "-t", "nat"}).find("POINTSMAN-USP-"), std::string::npos);
   }
-  ExpectClean(world_->StopLoad(pod), "pod on node-1 to ClusterIPs");
-  ExpectClean(world_->StopLoad(outside), "outside client to node ports");
+  ExpectLoadsClean();
 }
 
 // The modes of a kernel without ip_vs, each to each other's neighbour.
 TEST_F(MigrationTest, ThroughNftablesAndUserspaceAndBackUnderLoadLosesNothing) {
   Start({"netns", "netns"});
-  const Node& first = world_->cluster().node("node-1");
-  const Node& second = world_->cluster().node("node-2");
-  world_->AddClientPod("node-1", "client");
-  std::vector<std::string> node_ports;
-  for (int i = 0; i < 5; ++i) {
-    node_ports.push_back(fmt::format("{}:{}", second.address(), 30080 + i));
-  }
-  const World::Load pod = world_->StartLoad(first, "client", targets_, 60, "both", 20);
-  const World::Load node = world_->StartLoad(second, "", targets_, 30, "both", 10);
-  const World::Load outside =
-      world_->StartLoad(world_->cluster().outside(), "", node_ports, 20, "both", 10);
-  for (const auto& load : {pod, node, outside})
-    world_->AwaitLoadRunning(load);
+  StartLoads();
   for (const char* mode : {"nftables", "userspace", "nftables", "iptables"}) {
     world_->Apply(Configuration(mode));
     world_->AwaitRollout("cluster", 90s);
     for (const Node& each : world_->cluster().nodes())
       world_->AwaitMode(each.name(), mode, 30s);
   }
-  ExpectClean(world_->StopLoad(pod), "pod on node-1 to ClusterIPs");
-  ExpectClean(world_->StopLoad(node), "node-2 to ClusterIPs");
-  ExpectClean(world_->StopLoad(outside), "outside client to node ports");
+  ExpectLoadsClean();
 }
 
 TEST_F(MigrationTest, ANodeWithoutIpvsRunsIptablesAndSaysWhy) {

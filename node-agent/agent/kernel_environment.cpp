@@ -174,10 +174,7 @@ SyncResult KernelEnvironment::ForEachBase(const kube::ProxySettings& settings,
     try {
       BaseRules rules(family == net::Family::kIPv4 ? Tool() : *tool_v6_,
                       settings.iptables.masquerade_bit);
-      SyncResult part = call(rules);
-      std::move(part.problems.begin(), part.problems.end(), std::back_inserter(sum.problems));
-      sum.kernel_writes += part.kernel_writes;
-      sum.repaired += part.repaired;
+      sum.Add(call(rules));
     } catch (const std::exception& error) {
       // Mode nftables has masquerade rules of its own and runs on nodes without iptables. Were
       // another mode to run instead, its own writing would say what is missing.

@@ -2,8 +2,10 @@
 // A dataplane knows nothing of the Kubernetes API.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -38,13 +40,28 @@ struct SyncResult {
   uint64_t kernel_writes = 0;  // objects added, changed or removed
   uint64_t repaired = 0;       // full sync only: objects that differed from what we had written
   bool ok() const { return problems.empty(); }
+  // The result of a further part: another family, another table.
+  void Add(SyncResult part) {
+    std::move(part.problems.begin(), part.problems.end(), std::back_inserter(problems));
+    std::move(part.warnings.begin(), part.warnings.end(), std::back_inserter(warnings));
+    std::sort(warnings.begin(), warnings.end());
+    kernel_writes += part.kernel_writes;
+    repaired += part.repaired;
+  }
 };
 
 struct VerifyResult {
-  std::vector<SyncProblem> differences;  // at most 20; `difference_count` has them all
+  static constexpr size_t kMostDifferences = 20;
+  std::vector<SyncProblem> differences;  // at most that many; `difference_count` has them all
   uint64_t difference_count = 0;
   uint64_t objects_checked = 0;
   bool ok() const { return difference_count == 0; }
+  void Add(VerifyResult part) {  // as SyncResult's
+    std::move(part.differences.begin(), part.differences.end(), std::back_inserter(differences));
+    if (differences.size() > kMostDifferences) differences.resize(kMostDifferences);
+    difference_count += part.difference_count;
+    objects_checked += part.objects_checked;
+  }
 };
 
 struct DrainStatus {

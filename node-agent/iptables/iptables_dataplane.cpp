@@ -5,12 +5,6 @@
 namespace pointsman::agent {
 namespace {
 
-void Add(SyncResult& sum, SyncResult part) {
-  std::move(part.problems.begin(), part.problems.end(), std::back_inserter(sum.problems));
-  sum.kernel_writes += part.kernel_writes;
-  sum.repaired += part.repaired;
-}
-
 // What one family's tables refuse is no reason to leave the other's alone.
 template <typename Call>
 SyncResult ForEachFamily(const std::vector<std::unique_ptr<IptablesFamily>>& families,
@@ -18,7 +12,7 @@ SyncResult ForEachFamily(const std::vector<std::unique_ptr<IptablesFamily>>& fam
   SyncResult sum;
   for (const std::unique_ptr<IptablesFamily>& family : families) {
     try {
-      Add(sum, call(*family));
+      sum.Add(call(*family));
     } catch (const std::runtime_error& error) {
       sum.problems.push_back(
           {fmt::format("iptables rules of {}", net::ToString(family->family())), error.what()});
@@ -53,13 +47,8 @@ SyncResult IptablesDataplane::Sync(const ServiceModel& model, const ModelDelta& 
 VerifyResult IptablesDataplane::Verify(const ServiceModel& model) {
   VerifyResult sum;
   for (const std::unique_ptr<IptablesFamily>& family : families_) {
-    VerifyResult part = family->Verify(model);
-    std::move(part.differences.begin(), part.differences.end(),
-              std::back_inserter(sum.differences));
-    sum.difference_count += part.difference_count;
-    sum.objects_checked += part.objects_checked;
+    sum.Add(family->Verify(model));
   }
-  if (sum.differences.size() > 20) sum.differences.resize(20);
   return sum;
 }
 

@@ -14,10 +14,7 @@ template <typename Call>
 void ForEach(const Families& families, SyncResult& sum, const Call& call) {
   for (const auto& family : families) {
     try {
-      SyncResult part = call(*family);
-      std::move(part.problems.begin(), part.problems.end(), std::back_inserter(sum.problems));
-      sum.kernel_writes += part.kernel_writes;
-      sum.repaired += part.repaired;
+      sum.Add(call(*family));
     } catch (const std::runtime_error& error) {
       sum.problems.push_back(
           {fmt::format("nftables {}", net::ToString(family->family())), error.what()});
@@ -54,14 +51,8 @@ SyncResult NftablesDataplane::Sync(const ServiceModel& model, const ModelDelta& 
 
 VerifyResult NftablesDataplane::Verify(const ServiceModel& model) {
   VerifyResult sum;
-  for (const auto& family : served_) {
-    VerifyResult part = family->Verify(model);
-    std::move(part.differences.begin(), part.differences.end(),
-              std::back_inserter(sum.differences));
-    sum.difference_count += part.difference_count;
-    sum.objects_checked += part.objects_checked;
-  }
-  if (sum.differences.size() > 20) sum.differences.resize(20);
+  for (const auto& family : served_)
+    sum.Add(family->Verify(model));
   return sum;
 }
 

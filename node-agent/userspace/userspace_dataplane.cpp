@@ -160,10 +160,7 @@ void UserspaceDataplane::SyncRules(SyncResult& result,
   // What one family's tables refuse is no reason to leave the other's alone.
   for (const auto& family : families_) {
     try {
-      SyncResult part = call(*family);
-      std::move(part.problems.begin(), part.problems.end(), std::back_inserter(result.problems));
-      result.kernel_writes += part.kernel_writes;
-      result.repaired += part.repaired;
+      result.Add(call(*family));
     } catch (const std::runtime_error& error) {
       result.problems.push_back(
           {fmt::format("iptables rules of {}", net::ToString(family->family())), error.what()});
@@ -405,13 +402,8 @@ VerifyResult UserspaceDataplane::Verify(const ServiceModel& model) {
         kInput,
         InputText(family->family(), family->family() == net::Family::kIPv4 ? port_v4 : port_v6));
     family->SetExtraText(kGuard, GuardText(family->family()));
-    VerifyResult rules = family->Verify(steered);
-    result.objects_checked += rules.objects_checked;
-    result.difference_count += rules.difference_count;
-    std::move(rules.differences.begin(), rules.differences.end(),
-              std::back_inserter(result.differences));
+    result.Add(family->Verify(steered));
   }
-  if (result.differences.size() > kMaxDifferences) result.differences.resize(kMaxDifferences);
   return result;
 }
 
