@@ -40,7 +40,7 @@ spec:
         - name: web
           image: pointsman.io/traffic:1
           # A port for each Service: docs/ipvs.md says why they should not share backends.
-          args: [--name=$(NAME), --tcp=$PORTS, --udp=$PORTS]
+          args: [--name=$(NAME), "--tcp=$PORTS", "--udp=$PORTS"]
           env: [{name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
           readinessProbe: {tcpSocket: {port: 8000}}
 ---
