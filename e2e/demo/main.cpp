@@ -347,6 +347,15 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "error: %s\n", missing.c_str());
     return 1;
   }
+  try {
+    const AttachedCluster running(options.dir);
+    std::fprintf(stderr, "error: a demo is running in %s already (process %d)\n",
+                 options.dir.c_str(), running.owner());
+    return 1;
+  } catch (const std::runtime_error&) {
+    // What an earlier one left, its API server's state above all, is not where this one begins.
+    std::filesystem::remove_all(options.dir);
+  }
   const Signals signals;
   for (int i = 0; i < 3; ++i)
     options.nodes.push_back(ParseNode("uml"));
