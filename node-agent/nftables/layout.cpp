@@ -166,17 +166,22 @@ void OnNodeAddresses(const LayoutSettings& settings, const NodeNetwork& node,
 
 Chain ServicesChain(const LayoutSettings& settings, const NodeNetwork& node) {
   Chain chain{.name = std::string(kServicesChain)};
-  RuleBuilder services(settings.family);
-  FindService(services, 0, kOwner);
-  chain.rules.push_back(GoToClass(services).Build());
-  OnNodeAddresses(
-      settings, node,
-      [&] {
-        RuleBuilder rule(settings.family);
-        FindService(rule, TrafficClass::kByNodePort, kOwner);
-        return rule;
-      },
-      [&](RuleBuilder& rule) { chain.rules.push_back(GoToClass(rule).Build()); });
+  // All of it twice: before Linux 6.17 a look-up that meets the commit of a transaction can miss an
+  // element that is being replaced (net/netfilter/nf_tables_api.c switches the generation, then
+  // unlinks). conntrack would remember the connection as one without translation for good.
+  for (int look = 0; look < 2; ++look) {
+    RuleBuilder services(settings.family);
+    FindService(services, 0, kOwner);
+    chain.rules.push_back(GoToClass(services).Build());
+    OnNodeAddresses(
+        settings, node,
+        [&] {
+          RuleBuilder rule(settings.family);
+          FindService(rule, TrafficClass::kByNodePort, kOwner);
+          return rule;
+        },
+        [&](RuleBuilder& rule) { chain.rules.push_back(GoToClass(rule).Build()); });
+  }
   return chain;
 }
 
@@ -255,10 +260,9 @@ void AppendChoice(Chain& chain, const LayoutSettings& settings, const TrafficCla
     FindService(rule, traffic_class.policy, 0);
     return rule.LoadSource(2);
   };
-  const auto choose = [&](RuleBuilder& rule) {
+  const auto choose = [&](RuleBuilder& rule, uint32_t among) {
     FindService(rule, traffic_class.policy, kOwner);
-    rule.LoadRandom(traffic_class.backends, kOwner + 2)
-        .Map(NameOf(SetId::kEndpoints), kOwner, kEndpoint);
+    rule.LoadRandom(among, kOwner + 2).Map(NameOf(SetId::kEndpoints), kOwner, kEndpoint);
   };
   if (traffic_class.affinity != 0) {
     // A client that has been here goes where it went, if that is still one of the backends.
@@ -277,7 +281,7 @@ void AppendChoice(Chain& chain, const LayoutSettings& settings, const TrafficCla
     forget.LoadSource(kClient).Delete(NameOf(SetId::kAffinity), kOwner, kOwner);
     chain.rules.push_back(forget.Build());
     RuleBuilder remember(settings.family);
-    choose(remember);
+    choose(remember, traffic_class.backends);
     client(remember);
     remember.Update(NameOf(SetId::kAffinity), 0, kEndpoint, timeout)
         .Dnat(kEndpoint, kEndpoint + address);
@@ -285,8 +289,12 @@ void AppendChoice(Chain& chain, const LayoutSettings& settings, const TrafficCla
     // The map is full: better without affinity than not at all.
   }
   RuleBuilder rule(settings.family);
-  choose(rule);
+  choose(rule, traffic_class.backends);
   chain.rules.push_back(rule.Dnat(kEndpoint, kEndpoint + address).Build());
+  // The packet met a change that made the backends fewer: number 0 is there as long as any is.
+  RuleBuilder first(settings.family);
+  choose(first, 1);
+  chain.rules.push_back(first.Dnat(kEndpoint, kEndpoint + address).Build());
   // Not reached while the table is whole. Better that the client tries again than that conntrack
   // remembers the connection as one without translation.
   chain.rules.push_back(RuleBuilder(settings.family).Drop().Build());

@@ -15,10 +15,10 @@ namespace nft {
 class NftablesFamily;
 }
 
-// Needs no iptables: it masquerades in its own tables. A sync writes one transaction, and a second
-// one when something is left over that nothing leads to any more. Clients' affinity is in the
-// kernel only and survives every sync. With detectLocalMode NodeCIDR, settings.cluster_cidrs are
-// this node's pod CIDRs.
+// Needs no iptables: it masquerades in its own tables. A sync writes one transaction, one before
+// it when a chain is new, and one after it when something is left over that nothing leads to any
+// more. Clients' affinity is in the kernel only and survives every sync. With detectLocalMode
+// NodeCIDR, settings.cluster_cidrs are this node's pod CIDRs.
 //
 // When the kernel refuses a change, the table is read and repaired at once; what it refuses even
 // then is a problem in the result, and the next Sync is a full one. route_localnet is set for node

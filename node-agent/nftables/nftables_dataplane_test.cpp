@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <fstream>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <map>
@@ -211,6 +212,28 @@ class Traffic : public ::testing::TestWithParam<Family> {
       ExpectOk(result);
       EXPECT_EQ(result.repaired, 0U);
     });
+  }
+  // First packets that the node's conntrack has dropped because another one had just taken the
+  // addresses and ports that they were given: the column `insert_failed`, a line for each CPU.
+  uint64_t ConntrackClashes() {
+    uint64_t clashes = 0;
+    OnNode([&] {
+      std::ifstream file("/proc/thread-self/net/stat/nf_conntrack");
+      std::string line;
+      std::getline(file, line);
+      std::istringstream header(line);
+      size_t column = 0;
+      for (std::string word; header >> word && word != "insert_failed";)
+        ++column;
+      while (std::getline(file, line)) {
+        std::istringstream words(line);
+        std::string word;
+        for (size_t i = 0; i <= column; ++i)
+          words >> word;
+        clashes += std::stoull(word, nullptr, 16);
+      }
+    });
+    return clashes;
   }
   Reply FromPod(const std::string& ip, uint16_t port, const Attempt& attempt = {}, int pod = 0) {
     return Ask(network_->pod(pod), ip, port, attempt);
@@ -642,6 +665,7 @@ TEST_P(Traffic, TheNodeMayComeByItsLoadBalancersAddress) {
 TEST_P(Traffic, NothingFailsWhileEndpointsChange) {
   PutBoth(Entry("web", 18, {0, 1, 2}));
   FullSync();
+  const uint64_t clashes_before = ConntrackClashes();
   std::atomic<bool> stop{false};
   std::atomic<int> connections{0};
   std::atomic<int> failures{0};
@@ -684,10 +708,11 @@ TEST_P(Traffic, NothingFailsWhileEndpointsChange) {
   stop = true;
   for (std::thread& client : clients)
     client.join();
-  // Open: at thousands of connections and fifteen changes a second, one in 17,000 connections was
-  // seen to get no answer, once, in IPv6. A look-up that meets the commit of a transaction is
-  // suspected (the kernel repeats such look-ups since 6.17 only).
-  EXPECT_LE(failures, 1 + connections / 10'000) << fmt::format("{}", fmt::join(failed, "\n"));
+  // Two packets at once that masquerade to the same port: conntrack drops the one that comes
+  // second, in any mode (nf_conntrack_core.c, insert_failed). Nothing else may be lost.
+  const uint64_t clashes = ConntrackClashes() - clashes_before;
+  EXPECT_LE(static_cast<uint64_t>(failures), clashes) << fmt::format("{}", fmt::join(failed, "\n"));
+  RecordProperty("clashes", static_cast<int>(clashes));
   EXPECT_GT(connections, 200);
   RecordProperty("connections", connections);
   RecordProperty("changes", changes);

@@ -100,11 +100,17 @@ struct NftablesFamily::Desired {
   }
 };
 
-// What is to be written, in two transactions: the second takes away what nothing of the first leads
-// to any more. In one, a packet that had just read the older value of one map could miss what that
-// leads to in the next map.
+// What is to be written, in up to three transactions, as a packet under way may meet both the old
+// and the new state:
+// * sets, chains and their rules come before what leads to them. A packet keeps to the rules as
+//   they were when it came (nft_do_chain reads the generation once), while its look-ups see the
+//   newest elements: one that led to a chain of the same transaction would find the chain empty;
+// * what nothing leads to any more goes after. Else a packet that had just read the older value of
+//   one map could miss what that leads to in the next map.
 struct NftablesFamily::Plan {
-  explicit Plan(net::Family family) : first(family, kTable), second(family, kTable) {}
+  explicit Plan(net::Family family)
+      : structure(family, kTable), first(family, kTable), second(family, kTable) {}
+  Transaction structure;
   Transaction first;
   Transaction second;
   bool rewrite = false;  // the whole table, since what is there cannot be changed into ours
@@ -224,7 +230,7 @@ void NftablesFamily::Compare(const Desired& desired, const KernelTable& kernel, 
   }
   if (kernel.flags != 0) {
     plan.Note(fmt::format("table {}", kTable), "is dormant or has other flags");
-    plan.first.AddTable();
+    plan.structure.AddTable();
   }
   std::vector<bool> have(kSets);
   for (size_t i = 0; i < kSets; ++i) {
@@ -233,7 +239,7 @@ void NftablesFamily::Compare(const Desired& desired, const KernelTable& kernel, 
     have[i] = found != kernel.sets.end();
     if (!have[i]) {
       plan.Note(fmt::format("set {}", set.name), "is missing");
-      plan.first.AddSet(set);
+      plan.structure.AddSet(set);
     } else if (!found->second.Is(set)) {
       plan.Note(fmt::format("set {}", set.name), "is of another kind");
       plan.rewrite = true;
@@ -280,20 +286,20 @@ void NftablesFamily::CompareChains(const Desired& desired, const KernelTable& ke
     const auto found = kernel.chains.find(chain.name);
     if (found == kernel.chains.end()) {
       plan.Note("chain " + chain.name, "is missing");
-      plan.first.AddChain(chain);
+      plan.structure.AddChain(chain);
       changed.push_back(&chain);
     } else if (!found->second.HasHookOf(chain)) {
       plan.Note("chain " + chain.name, "has another hook, priority or policy");
       plan.rewrite = true;
     } else if (!found->second.HasRulesOf(chain)) {
       plan.Note("chain " + chain.name, "has other rules than were written");
-      plan.first.FlushChain(chain.name);
+      plan.structure.FlushChain(chain.name);
       changed.push_back(&chain);
     }
   }
   for (const Chain* chain : changed) {
     for (const Rule& rule : chain->rules)
-      plan.first.AppendRule(chain->name, rule);
+      plan.structure.AppendRule(chain->name, rule);
   }
   // Emptied before any is deleted: they may name one another.
   for (const auto& [name, chain] : kernel.chains) {
@@ -404,7 +410,7 @@ void NftablesFamily::CompareElements(const Desired& desired, SetId id, Plan& pla
 }
 
 bool NftablesFamily::Commit(Plan& plan, SyncResult& result) {
-  for (Transaction* transaction : {&plan.first, &plan.second}) {
+  for (Transaction* transaction : {&plan.structure, &plan.first, &plan.second}) {
     if (transaction->empty()) continue;
     if (transaction == &plan.second) WaitForPacketsUnderWay();
     const uint64_t objects = transaction->objects();
@@ -525,7 +531,7 @@ SyncResult NftablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
   std::vector<Chain> new_chains;
   for (const TrafficClass& traffic_class : new_classes)
     new_chains.push_back(ClassChain(layout_, traffic_class));
-  WriteChains(new_chains, plan.first);
+  WriteChains(new_chains, plan.structure);
   for (const TrafficClass& traffic_class : new_classes)
     AddClass(traffic_class, plan.first);
 
