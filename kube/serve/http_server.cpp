@@ -1,8 +1,14 @@
 #include "kube/serve/http_server.h"
 
+#include <atomic>
 #include <charconv>
+#include <thread>
+
+#include <netdb.h>
+#include <sys/socket.h>
 
 #include <civetweb.h>
+#include <unistd.h>
 
 namespace pointsman::kube {
 namespace {
@@ -30,6 +36,26 @@ std::string ListeningPorts(const std::string& address) {
   if (host.empty() || host == "0.0.0.0") return port_text;
   if (host == "[::]") return "+" + port_text;
   return address;
+}
+
+// Opens a connection to our own server and closes it.
+void Knock(const std::string& address, int port) {
+  std::string host = address.substr(0, address.rfind(':'));
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  if (host.empty() || host == "0.0.0.0") host = "127.0.0.1";
+  if (host == "::") host = "::1";
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return;
+  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd >= 0) {
+    // Whether it succeeds is not asked: without it the server takes longer to stop, no more.
+    (void)connect(fd, found->ai_addr, found->ai_addrlen);
+    close(fd);
+  }
+  freeaddrinfo(found);
 }
 
 const char* ReasonPhrase(int status) {
@@ -108,7 +134,18 @@ class HttpServer::Impl {
 
   void Stop() {
     if (context_ == nullptr) return;
-    mg_stop(context_);
+    // civetweb sees that it is to stop when its poll(2) of the listening sockets returns: after two
+    // seconds, or when somebody comes.
+    std::atomic<bool> stopped{false};
+    std::thread stop([&] {
+      mg_stop(context_);
+      stopped = true;
+    });
+    while (!stopped) {
+      Knock(address_, port_);
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    stop.join();
     context_ = nullptr;
   }
 

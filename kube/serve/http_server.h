@@ -40,7 +40,7 @@ class HttpServer {
 
   // Listens. Throws std::runtime_error naming the address and the cause.
   void Start();
-  // Waits for the requests under way. Takes up to two seconds (civetweb's poll interval).
+  // Waits for the requests under way.
   void Stop();
 
   // The port it listens on; 0 before Start.

@@ -33,7 +33,7 @@ std::string Exchange(int port, const std::string& request) {
   return answer;
 }
 
-// One server for all cases: civetweb's mg_stop takes two seconds.
+// One server for all cases.
 class HttpServerTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -100,6 +100,19 @@ TEST_F(HttpServerTest, SaysWhichAddressIsTaken) {
   } catch (const std::runtime_error& error) {
     EXPECT_THAT(error.what(), HasSubstr("127.0.0.1:" + std::to_string(server_->port())));
     EXPECT_THAT(error.what(), Not(HasSubstr("unknown cause")));
+  }
+}
+
+TEST(HttpServerStopTest, FreesItsPort) {
+  for (const std::string host : {"127.0.0.1", ""}) {
+    HttpServer first(host + ":0");
+    first.Start();
+    const int port = first.port();
+    first.Stop();
+    first.Stop();  // once more does nothing
+    HttpServer second(host + ":" + std::to_string(port));
+    EXPECT_NO_THROW(second.Start()) << host;
+    EXPECT_EQ(second.port(), port);
   }
 }
 
