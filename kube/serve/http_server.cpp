@@ -1,88 +1,53 @@
 #include "kube/serve/http_server.h"
 
-#include <atomic>
 #include <charconv>
 #include <thread>
 
-#include <netdb.h>
-#include <sys/socket.h>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
 
-#include <civetweb.h>
-#include <unistd.h>
+#include "kube/serve/http_connection.h"
 
 namespace pointsman::kube {
 namespace {
 
-// What civetweb takes as "listening_ports" for an address in the notation of Kubernetes flags.
-std::string ListeningPorts(const std::string& address) {
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
+constexpr size_t kMostConnections = 64;
+// After a connection could not be accepted: no file descriptors, as a rule.
+constexpr std::chrono::seconds kPause{1};
+
+struct Place {
+  asio::ip::address ip;
+  uint16_t port = 0;
+};
+
+Place ParsePlace(const std::string& address) {
   const auto bad = [&](const char* why) {
     return std::invalid_argument("listen address \"" + address + "\": " + why +
                                  " (expected host:port, such as 127.0.0.1:8080, :8080, [::]:8080)");
   };
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos) throw bad("has no port");
-  const std::string host = address.substr(0, colon);
+  std::string host = address.substr(0, colon);
   const std::string port_text = address.substr(colon + 1);
-  int port = -1;
+  Place place;
   const char* const port_end = port_text.data() + port_text.size();
-  const auto [end, error] = std::from_chars(port_text.data(), port_end, port);
-  if (error != std::errc() || end != port_end || port < 0 || port > 65535) {
+  const auto [end, error] = std::from_chars(port_text.data(), port_end, place.port);
+  if (error != std::errc() || end != port_end) {
     throw bad("the port is no number from 0 to 65535");
   }
-  // civetweb reads commas and letters after the port as more ports and options.
-  if (host.find_first_not_of("0123456789abcdefABCDEF.:[]") != std::string::npos) {
-    throw bad("the host is no IP address");
+  if (host.empty()) {
+    place.ip = asio::ip::address_v6::any();
+    return place;
   }
-  if (host.empty() || host == "0.0.0.0") return port_text;
-  if (host == "[::]") return "+" + port_text;
-  return address;
-}
-
-// Opens a connection to our own server and closes it.
-void Knock(const std::string& address, int port) {
-  std::string host = address.substr(0, address.rfind(':'));
-  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
-  if (host.empty() || host == "0.0.0.0") host = "127.0.0.1";
-  if (host == "::") host = "::1";
-  addrinfo hints{};
-  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return;
-  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd >= 0) {
-    // Whether it succeeds is not asked: without it the server takes longer to stop, no more.
-    (void)connect(fd, found->ai_addr, found->ai_addrlen);
-    close(fd);
-  }
-  freeaddrinfo(found);
-}
-
-const char* ReasonPhrase(int status) {
-  switch (status) {
-    case 200:
-      return "OK";
-    case 404:
-      return "Not Found";
-    case 405:
-      return "Method Not Allowed";
-    case 503:
-      return "Service Unavailable";
-    default:
-      return status < 400 ? "OK" : status < 500 ? "Client Error" : "Internal Server Error";
-  }
-}
-
-void Send(mg_connection* connection, const ServedResponse& response, bool with_body) {
-  const std::string head =
-      "HTTP/1.1 " + std::to_string(response.status) + " " + ReasonPhrase(response.status) +
-      "\r\nContent-Type: " + response.content_type +
-      "\r\nContent-Length: " + std::to_string(response.body.size()) +
-      "\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-cache, private" +
-      (response.status == 405 ? "\r\nAllow: GET, HEAD" : "") + "\r\nConnection: close\r\n\r\n";
-  // A peer that is gone by now is its own business: nothing is left to tell it.
-  mg_write(connection, head.data(), head.size());
-  if (with_body) mg_write(connection, response.body.data(), response.body.size());
+  const bool bracketed = host.starts_with('[') && host.ends_with(']');
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  boost::system::error_code not_an_address;
+  place.ip = asio::ip::make_address(host, not_an_address);
+  if (not_an_address || place.ip.is_v6() != bracketed) throw bad("the host is no IP address");
+  return place;
 }
 
 }  // namespace
@@ -90,7 +55,7 @@ void Send(mg_connection* connection, const ServedResponse& response, bool with_b
 class HttpServer::Impl {
  public:
   Impl(const std::string& address, int threads)
-      : address_(address), ports_(ListeningPorts(address)), threads_(threads) {}
+      : address_(address), place_(ParsePlace(address)), threads_(threads) {}
   ~Impl() { Stop(); }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -98,102 +63,74 @@ class HttpServer::Impl {
   void Handle(const std::string& path, Handler handler) { routes_[path] = std::move(handler); }
 
   void Start() {
-    static const unsigned initialized = mg_init_library(0);
-    (void)initialized;
-    const std::string threads = std::to_string(threads_);
-    // civetweb's own defaults: 50 threads, 30 s; a health endpoint needs neither.
-    const std::array<const char*, 15> options = {"listening_ports",
-                                                 ports_.c_str(),
-                                                 "num_threads",
-                                                 threads.c_str(),
-                                                 "request_timeout_ms",
-                                                 "10000",
-                                                 "keep_alive_timeout_ms",
-                                                 "0",
-                                                 "enable_directory_listing",
-                                                 "no",
-                                                 "listen_backlog",
-                                                 "64",
-                                                 "max_request_size",
-                                                 "8192",
-                                                 nullptr};
-    mg_callbacks callbacks{};
-    callbacks.begin_request = &Impl::OnRequest;
-    callbacks.log_message = &Impl::OnLog;
-    error_.clear();
-    context_ = mg_start(&callbacks, this, const_cast<const char**>(options.data()));
-    if (context_ == nullptr) {
-      throw std::runtime_error("cannot serve HTTP on " + address_ + ": " +
-                               (error_.empty() ? "unknown cause" : error_));
+    auto context = std::make_unique<asio::io_context>(threads_);
+    boost::system::error_code error;
+    acceptor_ = OpenListener(*context, place_.ip, place_.port, error);
+    if (!acceptor_) {
+      throw std::runtime_error("cannot serve HTTP on " + address_ + ": " + error.message());
     }
-    std::array<mg_server_port, 4> listening{};
-    const int count =
-        mg_get_server_ports(context_, static_cast<int>(listening.size()), listening.data());
-    port_ = count > 0 ? listening[0].port : 0;
+    context_ = std::move(context);
+    port_ = acceptor_->local_endpoint().port();
+    Accept();
+    for (int i = 0; i < threads_; ++i)
+      pool_.emplace_back([this] { context_->run(); });
   }
 
   void Stop() {
-    if (context_ == nullptr) return;
-    // civetweb sees that it is to stop when its poll(2) of the listening sockets returns: after two
-    // seconds, or when somebody comes.
-    std::atomic<bool> stopped{false};
-    std::thread stop([&] {
-      mg_stop(context_);
-      stopped = true;
-    });
-    while (!stopped) {
-      Knock(address_, port_);
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    stop.join();
-    context_ = nullptr;
+    if (!context_) return;
+    context_->stop();
+    pool_.clear();  // joins
+    acceptor_.reset();
+    context_.reset();  // and with it the connections
   }
 
   int port() const { return port_; }
 
  private:
-  static int OnRequest(mg_connection* connection) {
-    const mg_request_info* info = mg_get_request_info(connection);
-    const auto* self = static_cast<const Impl*>(info->user_data);
-    const std::string_view method = info->request_method;
-    const bool head = method == "HEAD";
-    if (method != "GET" && !head) {
-      Send(connection, {405, "text/plain; charset=utf-8", "only GET and HEAD\n"}, true);
-      return 405;
-    }
-    const ServedResponse response =
-        self->Answer({info->local_uri, info->query_string != nullptr ? info->query_string : ""});
-    Send(connection, response, !head);
-    return response.status;
+  void Accept() {
+    acceptor_->async_accept(
+        asio::make_strand(*context_), [this](boost::system::error_code error, tcp::socket socket) {
+          if (error) return AcceptLater(error);
+          if (std::shared_ptr<void> slot = limit_.Take()) {
+            ServeConnection(
+                std::move(socket), [this](const ServedRequest& request) { return Answer(request); },
+                std::move(slot));
+          }
+          Accept();
+        });
+  }
+
+  void AcceptLater(const boost::system::error_code& error) {
+    spdlog::error("http: {}: {}", address_, error.message());
+    const auto timer = std::make_shared<asio::steady_timer>(*context_, kPause);
+    timer->async_wait([this, timer](boost::system::error_code) { Accept(); });
   }
 
   ServedResponse Answer(const ServedRequest& request) const {
+    if (request.method != "GET" && request.method != "HEAD") {
+      return {.status = 405, .headers = {{"Allow", "GET, HEAD"}}, .body = "only GET and HEAD\n"};
+    }
     const auto route = routes_.find(request.path);
-    if (route == routes_.end()) return {404, "text/plain; charset=utf-8", "not found\n"};
+    if (route == routes_.end()) return {.status = 404, .body = "not found\n"};
+    ServedResponse response;
     try {
-      return route->second(request);
+      response = route->second(request);
     } catch (const std::exception& error) {
       spdlog::error("http: {} failed: {}", request.path, error.what());
-      return {500, "text/plain; charset=utf-8", std::string(error.what()) + "\n"};
+      response = {.status = 500, .body = std::string(error.what()) + "\n"};
     }
-  }
-
-  static int OnLog(const mg_connection* connection, const char* message) {
-    const mg_context* context = mg_get_context(connection);
-    if (context != nullptr) {
-      auto* self = static_cast<Impl*>(mg_get_user_data(context));
-      if (self != nullptr && self->context_ == nullptr) self->error_ = message;
-    }
-    spdlog::debug("http: {}", message);
-    return 1;  // logged
+    response.headers.emplace_back("Cache-Control", "no-cache, private");
+    return response;
   }
 
   const std::string address_;
-  const std::string ports_;
+  const Place place_;
   const int threads_;
   std::map<std::string, Handler> routes_;
-  mg_context* context_ = nullptr;
-  std::string error_;  // the last message of a failing start
+  ConnectionLimit limit_{kMostConnections};
+  std::unique_ptr<asio::io_context> context_;
+  std::optional<tcp::acceptor> acceptor_;
+  std::vector<std::jthread> pool_;
   int port_ = 0;
 };
 

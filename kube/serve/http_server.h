@@ -7,17 +7,21 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace pointsman::kube {
 
 struct ServedRequest {
-  std::string path;   // decoded, without the query
+  std::string method;
+  std::string path;   // as sent, without the query
   std::string query;  // as sent, without '?'
 };
 
 struct ServedResponse {
   int status = 200;
   std::string content_type = "text/plain; charset=utf-8";
+  std::vector<std::pair<std::string, std::string>> headers;  // more of them
   std::string body;
 };
 
@@ -27,9 +31,9 @@ class HttpServer {
  public:
   using Handler = std::function<ServedResponse(const ServedRequest&)>;
 
-  // `address`: "host:port" with the notations of Kubernetes flags: ":8080" and "0.0.0.0:8080"
-  // (all IPv4 addresses), "[::]:8080" (all addresses), "127.0.0.1:0" (a free port; see port()).
-  // Throws std::invalid_argument for anything else.
+  // `address`: "host:port" with the notations of Kubernetes flags: ":8080", "0.0.0.0:8080" and
+  // "[::]:8080" (all addresses of both families, as in Go), "127.0.0.1:0" (a free port; see
+  // port()). Throws std::invalid_argument for anything else.
   explicit HttpServer(const std::string& address, int threads = 4);
   ~HttpServer();  // stops
   HttpServer(const HttpServer&) = delete;
@@ -40,7 +44,7 @@ class HttpServer {
 
   // Listens. Throws std::runtime_error naming the address and the cause.
   void Start();
-  // Waits for the requests under way.
+  // Waits for the handlers under way, then ends the connections.
   void Stop();
 
   // The port it listens on; 0 before Start.

@@ -1,26 +1,29 @@
 #include "kube/serve/http_server.h"
 
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netdb.h>
 #include <unistd.h>
 
 namespace pointsman::kube {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-std::string Exchange(int port, const std::string& request) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+std::string Exchange(int port, const std::string& request, const char* host = "127.0.0.1") {
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* address = nullptr;
+  EXPECT_EQ(getaddrinfo(host, std::to_string(port).c_str(), &hints, &address), 0);
+  const int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(connect(fd, address->ai_addr, address->ai_addrlen), 0) << host;
+  freeaddrinfo(address);
   EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
   std::string answer;
   std::array<char, 4096> buffer{};
@@ -55,33 +58,39 @@ class HttpServerTest : public ::testing::Test {
 
 TEST_F(HttpServerTest, AnswersItsRoutes) {
   ASSERT_GT(server_->port(), 0);
-  const std::string answer = Exchange(server_->port(), "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+  const std::string answer =
+      Exchange(server_->port(), "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 OK\r\n"));
   EXPECT_THAT(answer, HasSubstr("\r\nContent-Length: 2\r\n"));
   EXPECT_THAT(answer, ::testing::EndsWith("\r\n\r\nok"));
 }
 
 TEST_F(HttpServerTest, PassesQueryStatusAndType) {
-  const std::string answer = Exchange(server_->port(), "GET /echo?a=b HTTP/1.1\r\nHost: x\r\n\r\n");
+  const std::string answer =
+      Exchange(server_->port(), "GET /echo?a=b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 503 "));
   EXPECT_THAT(answer, HasSubstr("Content-Type: application/json"));
   EXPECT_THAT(answer, ::testing::EndsWith("\r\n\r\na=b"));
 }
 
 TEST_F(HttpServerTest, HeadHasNoBody) {
-  const std::string answer = Exchange(server_->port(), "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+  const std::string answer =
+      Exchange(server_->port(), "HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   EXPECT_THAT(answer, HasSubstr("Content-Length: 2"));
   EXPECT_THAT(answer, ::testing::EndsWith("\r\n\r\n"));
 }
 
 TEST_F(HttpServerTest, RefusesWhatItDoesNotServe) {
-  EXPECT_THAT(Exchange(server_->port(), "GET /other HTTP/1.1\r\nHost: x\r\n\r\n"),
-              StartsWith("HTTP/1.1 404 "));
-  const std::string post =
-      Exchange(server_->port(), "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_THAT(
+      Exchange(server_->port(), "GET /other HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+      StartsWith("HTTP/1.1 404 "));
+  const std::string post = Exchange(
+      server_->port(),
+      "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
   EXPECT_THAT(post, StartsWith("HTTP/1.1 405 "));
   EXPECT_THAT(post, HasSubstr("Allow: GET, HEAD"));
-  const std::string thrown = Exchange(server_->port(), "GET /throws HTTP/1.1\r\nHost: x\r\n\r\n");
+  const std::string thrown =
+      Exchange(server_->port(), "GET /throws HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   EXPECT_THAT(thrown, StartsWith("HTTP/1.1 500 "));
   EXPECT_THAT(thrown, HasSubstr("the reason"));
 }
@@ -103,8 +112,34 @@ TEST_F(HttpServerTest, SaysWhichAddressIsTaken) {
   }
 }
 
+TEST(HttpServerFamiliesTest, AnyAddressIsThoseOfBoth) {
+  for (const std::string host : {"[::]", "0.0.0.0", ""}) {
+    HttpServer server(host + ":0");
+    server.Handle("/", [](const ServedRequest&) { return ServedResponse{.body = "here"}; });
+    server.Start();
+    for (const char* from : {"127.0.0.1", "::1"}) {
+      EXPECT_THAT(
+          Exchange(server.port(), "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", from),
+          HasSubstr("here"))
+          << host << " from " << from;
+    }
+  }
+}
+
+TEST(HttpServerFamiliesTest, KeepsAConnectionOpen) {
+  HttpServer server("127.0.0.1:0");
+  server.Handle("/", [](const ServedRequest&) { return ServedResponse{.body = "here"}; });
+  server.Start();
+  const std::string answers =
+      Exchange(server.port(),
+               "GET / HTTP/1.1\r\nHost: x\r\n\r\nHEAD /none HTTP/1.1\r\nHost: x\r\n\r\n"
+               "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  EXPECT_THAT(answers,
+              ContainsRegex("200 OK(.|\n)*here(.|\n)*404 Not Found(.|\n)*200 OK(.|\n)*here"));
+}
+
 TEST(HttpServerStopTest, FreesItsPort) {
-  for (const std::string host : {"127.0.0.1", ""}) {
+  for (const std::string host : {"127.0.0.1", "[::1]", "[::]", "0.0.0.0", ""}) {
     HttpServer first(host + ":0");
     first.Start();
     const int port = first.port();

@@ -568,7 +568,8 @@ void Agent::Impl::ServeOwn() {
   own_server_->Handle("/metrics", MetricsHandler());
   own_server_->Handle("/livez", [this](const kube::ServedRequest&) {
     const ProxyHealth::Answer health = health_.Livez();
-    return kube::ServedResponse{health.status, "application/json", health.body};
+    return kube::ServedResponse{
+        .status = health.status, .content_type = "application/json", .body = health.body};
   });
   own_server_->Start();
 }
@@ -591,7 +592,8 @@ void Agent::Impl::ServeInThePlaceOfKubeProxy() {
   if (!health_address.empty()) {
     auto server = std::make_unique<kube::HttpServer>(health_address);
     const auto answer = [](const ProxyHealth::Answer& health) {
-      return kube::ServedResponse{health.status, "application/json", health.body};
+      return kube::ServedResponse{
+          .status = health.status, .content_type = "application/json", .body = health.body};
     };
     server->Handle("/healthz", [this, answer](const kube::ServedRequest&) {
       const ProxyHealth::Answer health = health_.Healthz();

@@ -3,26 +3,20 @@
 #include <set>
 #include <thread>
 
-#include <boost/asio/dispatch.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http.hpp>
+
+#include "kube/serve/http_connection.h"
 
 namespace pointsman::agent {
 namespace {
 
 namespace asio = boost::asio;
-namespace http = boost::beast::http;
 using asio::ip::tcp;
 
 constexpr size_t kMostConnections = 512;
-constexpr uint32_t kMostHeader = 8192;
-constexpr std::chrono::seconds kTimeout{10};
 constexpr std::chrono::seconds kRetry{5};
 
 // Quotes as Go's %q does for what a Kubernetes name can hold.
@@ -66,63 +60,17 @@ class ServiceHealth::Impl {
     auto operator<=>(const Place&) const = default;
   };
 
-  class Connection : public std::enable_shared_from_this<Connection> {
-   public:
-    Connection(Impl& owner, tcp::socket socket, uint16_t port)
-        : owner_(owner), stream_(std::move(socket)), port_(port) {
-      ++owner_.connections_;
-    }
-    ~Connection() { --owner_.connections_; }
-    Connection(const Connection&) = delete;
-    Connection& operator=(const Connection&) = delete;
-
-    void Read() {
-      parser_.emplace();
-      parser_->header_limit(kMostHeader);
-      parser_->body_limit(0);
-      stream_.expires_after(kTimeout);
-      http::async_read_header(stream_, buffer_, *parser_,
-                              [self = shared_from_this()](boost::beast::error_code error, size_t) {
-                                // A peer that went or sent no HTTP is told nothing.
-                                if (!error) self->Answer();
-                              });
-    }
-
-   private:
-    void Answer() {
-      response_ = {};
-      response_.version(parser_->get().version());
-      // What a request with a body sends after its header is not read: the next one is not found.
-      response_.keep_alive(parser_->get().keep_alive() && parser_->is_done());
-      const auto found = owner_.services_.find(port_);
-      if (found == owner_.services_.end()) {
-        response_.result(http::status::not_found);
-      } else {
-        const Service& service = found->second;
-        const bool healthy = owner_.proxy_healthy_();
-        response_.result(healthy && service.local_endpoints > 0
-                             ? http::status::ok
-                             : http::status::service_unavailable);
-        response_.set(http::field::content_type, "application/json");
-        response_.set("X-Content-Type-Options", "nosniff");
-        response_.set("X-Load-Balancing-Endpoint-Weight", std::to_string(service.local_endpoints));
-        response_.body() = Body(service, healthy);
-      }
-      response_.prepare_payload();
-      if (parser_->get().method() == http::verb::head) response_.body().clear();
-      http::async_write(stream_, response_,
-                        [self = shared_from_this()](boost::beast::error_code error, size_t) {
-                          if (!error && self->response_.keep_alive()) self->Read();
-                        });
-    }
-
-    Impl& owner_;
-    boost::beast::tcp_stream stream_;
-    const uint16_t port_;
-    boost::beast::flat_buffer buffer_{kMostHeader};
-    std::optional<http::request_parser<http::empty_body>> parser_;
-    http::response<http::string_body> response_;
-  };
+  kube::ServedResponse Answer(uint16_t port) const {
+    const auto found = services_.find(port);
+    if (found == services_.end()) return {.status = 404};
+    const Service& service = found->second;
+    const bool healthy = proxy_healthy_();
+    return {
+        .status = healthy && service.local_endpoints > 0 ? 200 : 503,
+        .content_type = "application/json",
+        .headers = {{"X-Load-Balancing-Endpoint-Weight", std::to_string(service.local_endpoints)}},
+        .body = Body(service, healthy)};
+  }
 
   // Opens what is missing and closes what is no longer wanted.
   void Listen() {
@@ -152,38 +100,19 @@ class ServiceHealth::Impl {
 
   // "" or why not.
   std::string Open(const Place& place) {
+    const asio::ip::address ip = place.ip.IsUnspecified()
+                                     ? asio::ip::address(asio::ip::address_v6::any())
+                                     : asio::ip::make_address(place.ip.ToString());
     boost::system::error_code error;
-    if (place.ip.IsUnspecified()) {
-      // Both families by one socket; a node without IPv6 has IPv4 alone.
-      auto listener = TryOpen({asio::ip::address_v6::any(), place.port}, error);
-      if (error == asio::error::address_family_not_supported) {
-        listener = TryOpen({asio::ip::address_v4::any(), place.port}, error);
-      }
-      if (!error) Start(place, std::move(*listener));
-    } else {
-      auto listener = TryOpen({asio::ip::make_address(place.ip.ToString()), place.port}, error);
-      if (!error) Start(place, std::move(*listener));
+    if (auto listener = kube::OpenListener(context_, ip, place.port, error)) {
+      Start(place, std::move(*listener));
+      return "";
     }
-    if (!error) return "";
     return fmt::format("the health check node port cannot be served on {}: {}",
                        place.ip.IsUnspecified()
                            ? fmt::format("port {}", place.port)
                            : fmt::format("{} port {}", place.ip.ToString(), place.port),
                        error.message());
-  }
-
-  std::optional<tcp::acceptor> TryOpen(const tcp::endpoint& endpoint,
-                                       boost::system::error_code& error) {
-    tcp::acceptor acceptor(context_);
-    acceptor.open(endpoint.protocol(), error);
-    if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
-    if (!error && endpoint.address().is_v6()) {
-      acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
-    }
-    if (!error) acceptor.bind(endpoint, error);
-    if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-    if (error) return std::nullopt;
-    return acceptor;
   }
 
   void Start(const Place& place, tcp::acceptor acceptor) {
@@ -196,8 +125,13 @@ class ServiceHealth::Impl {
     acceptor.async_accept([this, place](boost::system::error_code error, tcp::socket socket) {
       const auto listener = listeners_.find(place);
       if (error == asio::error::operation_aborted || listener == listeners_.end()) return;
-      if (!error && connections_ < kMostConnections) {
-        std::make_shared<Connection>(*this, std::move(socket), place.port)->Read();
+      if (!error) {
+        if (std::shared_ptr<void> slot = limit_.Take()) {
+          kube::ServeConnection(
+              std::move(socket),
+              [this, port = place.port](const kube::ServedRequest&) { return Answer(port); },
+              std::move(slot));
+        }
       }
       if (!error) return Accept(*listener->second, place);
       // No file descriptors, as a rule: not at once again.
@@ -217,8 +151,8 @@ class ServiceHealth::Impl {
   Services services_;
   std::vector<net::IpAddress> addresses_;
   std::set<Place> failed_;  // told already
-  size_t connections_ = 0;
 
+  kube::ConnectionLimit limit_{kMostConnections};
   asio::io_context context_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::map<Place, std::shared_ptr<tcp::acceptor>> listeners_;
