@@ -163,16 +163,16 @@ void Arena::StartAgent(const std::string& name) {
 void Arena::UseConfiguration(const Json& changes) {
   if (changes == changes_) return;
   changes_ = changes;
-  for (const std::string& name : StandingNodes()) {
-    const Node& node = world_->cluster().node(name);
-    if (agents_.contains(name)) {
-      node.client().Signal(agents_[name], SIGTERM);
-      world_->Await(
-          "the agent of " + name + " ends",
-          [&] { return !node.client().Status(agents_[name]).running; }, 15s);
-    }
-    StartAgent(name);
+  for (const auto& [name, agent] : agents_)
+    world_->cluster().node(name).client().Signal(agent, SIGTERM);
+  for (const auto& running : agents_) {
+    const Node& node = world_->cluster().node(running.first);
+    world_->Await(
+        "the agent of " + node.name() + " ends",
+        [&] { return !node.client().Status(running.second).running; }, 15s);
   }
+  for (const std::string& name : StandingNodes())
+    StartAgent(name);
   const std::string mode(kube::ToString(options_.mode));
   for (const std::string& name : StandingNodes()) {
     const Node& node = world_->cluster().node(name);
