@@ -26,6 +26,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <thread>
 
 #include <CLI/CLI.hpp>
@@ -91,8 +92,8 @@ struct Result {
   std::vector<double> latencies;  // milliseconds, sorted
   double change_cpu = 0;          // seconds each
   int rate_changes = 0;
-  double rate_cpu = 0;  // seconds each
-  double idle_cpu = -1;
+  double rate_cpu = 0;             // seconds each
+  std::optional<double> idle_cpu;  // seconds; none: not measured
   double end_memory_mb = 0;
 
   double Percentile(double share) const {
@@ -202,10 +203,10 @@ Result Measure(e2e::World& world, ApiLoad& load, const Dataplane& dataplane,
 std::string Row(const Result& r) {
   return fmt::format(
       "{:<16} {:>6}  {:>8.2f} s {:>7.2f} s  {:>5.0f} MB ({:>3.0f})  {:>8.1f} {:>8.1f} {:>8.1f} ms  "
-      "{:>8.2f} ms {:>8.2f} ms  {:>6.2f} s  {:>4.0f} MB",
+      "{:>8.2f} ms {:>8.2f} ms  {:>8}  {:>4.0f} MB",
       r.dataplane->name, r.services, r.first_sync, r.first_sync_cpu, r.memory_mb, r.peak_mb,
       r.Percentile(0.5), r.Percentile(0.9), r.Percentile(1), r.change_cpu * 1000, r.rate_cpu * 1000,
-      r.idle_cpu, r.end_memory_mb);
+      r.idle_cpu ? fmt::format("{:.2f} s", *r.idle_cpu) : "-", r.end_memory_mb);
 }
 
 constexpr const char* kHead =
@@ -226,7 +227,7 @@ kube::Json ToJson(const Result& r) {
           {"cpuSecondsPerSingleChange", r.change_cpu},
           {"changesAtRate", r.rate_changes},
           {"cpuSecondsPerChangeAtRate", r.rate_cpu},
-          {"idleCpuSeconds", r.idle_cpu},
+          {"idleCpuSeconds", r.idle_cpu ? kube::Json(*r.idle_cpu) : kube::Json()},
           {"memoryAtEndMegabytes", r.end_memory_mb}};
 }
 
