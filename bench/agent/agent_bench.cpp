@@ -14,7 +14,8 @@
 //   The clock starts when the API server hands the watch event to the agent's TLS connection (its
 //   --watch-log) and stops when a reader on the node has seen the change in the kernel and its word
 //   has come here. The reader asks for the one virtual server's destinations (ipvs), the number of
-//   rules in the table nat (legacy iptables) or the generation of the rules (nft), over and over;
+//   rules in the table nat (legacy iptables) or the generation of the rules (nft), or connects to
+//   the Service and sees which endpoint it came to (userspace), over and over;
 //   where the kernel has one CPU it runs only when nothing else wants to, so that what the agent
 //   does after its write is in the figure too. So the figure is an upper bound. API server, reader
 //   and this program take the machine's same clock (CLOCK_MONOTONIC); the node's clock is not used.
@@ -64,6 +65,10 @@ constexpr Dataplane kDataplanes[] = {
      "iptables-nft-save -t nat | grep -c -e '-j DNAT'", 20},
     {"nftables", kube::Mode::kNftables, e2e::NodeKind::kNetns, "nftables", "",
      "nft list map ip pointsman endpoints | grep -o ' : [0-9.]* [.] [0-9]*' | wc -l", 100},
+    // The endpoints are in the forwarder; what can be counted is the rules that lead to it, one a
+    // Service.
+    {"userspace", kube::Mode::kUserspace, e2e::NodeKind::kNetns, "connections", "legacy",
+     "echo $((10 * $(iptables-legacy-save -t nat | grep -c -e '-j DNAT')))", 100},
 };
 
 constexpr uint32_t kEndpoints = 10;
