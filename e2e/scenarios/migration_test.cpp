@@ -253,12 +253,12 @@ TEST_F(MigrationTest, IpvsToNftablesAndBackOnAStockKernelLosesNothing) {
     world_->AwaitLoadRunning(load);
   EXPECT_EQ(ModesIn(node), std::set<std::string>{"iptables"});
   std::string before = "iptables";
-  for (const std::string mode : {"ipvs", "nftables", "ipvs", "userspace", "ipvs", "iptables"}) {
+  for (const std::string mode : {"ipvs", "nftables", "ipvs", "iptables"}) {
     const std::string move = before + " -> " + mode;
     std::printf("%s\n", move.c_str());
-    // Opened in the mode that goes. ipvs and userspace have to carry their own until they end;
-    // those of the others live in connection tracking, also when the drain's time is over.
-    const bool carries = before == "ipvs" || before == "userspace";
+    // Opened in the mode that goes. ipvs has to carry its own until they end; those of the others
+    // live in connection tracking, also when the drain's time is over.
+    const bool carries = before == "ipvs";
     const World::Load late = world_->StartLoad(node, "client", targets_, 5, "both", 5, "10s");
     world_->AwaitLoadRunning(late);
     world_->Apply(Configuration(mode, carries ? "60s" : "3s"));
