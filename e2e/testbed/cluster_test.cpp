@@ -248,8 +248,8 @@ TEST_F(ClusterTest, AVirtualMachineHasBothIpvsAndNatInNftables) {
     EXPECT_NE(missing.error.find("not found"), std::string::npos) << missing.error;
     ExecOptions rules;
     rules.input =
-        "table ip test { chain c { type nat hook output priority -100;\n"
-        "ip daddr 10.9.9.9 tcp dport 80 dnat to 10.244.2.2:80\n} }\n";
+        "table ip test {\n  chain c {\n    type nat hook output priority -100;\n"
+        "    ip daddr 10.9.9.9 tcp dport 80 dnat to 10.244.2.2:80\n  }\n}\n";
     node.Check({"nft", "-f", "-"}, rules);
     // Through the rule to a pod on the other node, over the tap.
     const Node& other = cluster.node("node-2");
