@@ -199,6 +199,25 @@ TEST_F(MigrationTest, IptablesToUserspaceAndBackWithAKilledAgentLosesNothing) {
   ExpectLoadsClean();
 }
 
+// The same and ipvs mode, each to and from userspace mode.
+TEST_F(MigrationTest, UserspaceToAndFromIpvsAndIptablesUnderLoadLosesNothing) {
+  Start({"uml", "uml"});
+  StartLoads();
+  std::string drain_timeout = "3s";  // iptables mode's own streams are conntrack's, and never end
+  for (const char* mode : {"userspace", "ipvs", "userspace", "iptables"}) {
+    // Opened in the mode that is left now, which has to keep them.
+    const World::Load late =
+        world_->StartLoad(world_->cluster().node("node-1"), "client", targets_, 10, "both", 10);
+    world_->AwaitLoadRunning(late);
+    world_->Apply(Configuration(mode, std::exchange(drain_timeout, "40s")));
+    world_->AwaitRollout("cluster", 90s);
+    ExpectClean(world_->StopLoad(late), std::string("pod on node-1, begun before ") + mode);
+    for (const Node& each : world_->cluster().nodes())
+      world_->AwaitMode(each.name(), mode, 30s);
+  }
+  ExpectLoadsClean();
+}
+
 // The modes of a kernel without ip_vs, each to each other's neighbour.
 TEST_F(MigrationTest, ThroughNftablesAndUserspaceAndBackUnderLoadLosesNothing) {
   Start({"netns", "netns"});

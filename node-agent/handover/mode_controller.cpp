@@ -352,6 +352,31 @@ ModeController::TimePoint ModeController::NextDeadline() const {
   return std::min({next_choice_, ResyncDue(), next_drain_poll_, leftovers});
 }
 
+bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::seconds longest) {
+  if (active_ != nullptr && active_->mode() == kube::Mode::kUserspace && settings_) {
+    kube::ProxySettings settings = *settings_;
+    settings.mode = kube::Mode::kIptables;
+    settings.fallback_modes.clear();
+    const PreflightResult preflight =
+        environment_.Preflight(kube::Mode::kIptables, settings, /*load=*/true);
+    if (preflight.passed) {
+      settings_ = settings;
+      HandOver(kube::Mode::kIptables, model);
+    } else {
+      spdlog::error("userspace mode ends, and nothing takes its place: {}", preflight.message);
+    }
+    next_choice_ = TimePoint::max();
+    if (active_->mode() == kube::Mode::kIptables) {
+      state_.fallback_reason =
+          "the agent ends, and userspace mode's forwarder with it; the next agent goes back";
+    }
+  }
+  if (draining_ == nullptr || draining_->mode() != kube::Mode::kUserspace) return false;
+  drain_deadline_ = std::min(drain_deadline_, environment_.Now() + longest);
+  next_drain_poll_ = std::min(next_drain_poll_, drain_deadline_);
+  return true;
+}
+
 std::vector<SyncProblem> ModeController::RemoveAll() {
   const kube::ProxySettings settings = settings_.value_or(kube::ProxySettings{});
   std::vector<SyncProblem> problems;

@@ -21,6 +21,11 @@ std::string ForwarderBesideThisProgram();
 
 struct ForwarderSettings {
   std::string program;  // path of pointsman-forwarder
+  // The socket of a `pointsman-forwarder --launcher` that starts forwarders, and nobody else does;
+  // "": forwarders are children of this process.
+  std::string launcher;
+  // How long the launcher may take to be there: its container is started with the agent's.
+  std::chrono::milliseconds launcher_patience{5000};
   // Of the control sockets; made with mode 0700, and removed when it is empty.
   std::string directory = "/run/pointsman/forwarder";
   // A running forwarder of another version, or on a port outside the range, is replaced.

@@ -700,5 +700,116 @@ TEST_F(ForwarderTest, OthersMayNotControlIt) {
   }
 }
 
+// `pointsman-forwarder --launcher`, as in a container of its own.
+class LauncherTest : public ForwarderTest {
+ protected:
+  void SetUp() override {
+    ForwarderTest::SetUp();
+    if (IsSkipped()) return;
+    settings_.launcher = settings_.directory + "-launcher.sock";
+    // Nothing is started but by the launcher.
+    program_ = std::exchange(settings_.program, "");
+  }
+  void TearDown() override {
+    ForwarderTest::TearDown();
+    EndLauncher(SIGKILL);
+    if (!settings_.launcher.empty()) ::unlink(settings_.launcher.c_str());
+  }
+  void StartLauncher() {
+    launcher_ = ::fork();
+    ASSERT_GE(launcher_, 0);
+    if (launcher_ > 0) return;
+    ::execl(program_.c_str(), program_.c_str(), "--launcher", settings_.launcher.c_str(), nullptr);
+    ::_exit(127);
+  }
+  // Its wait status; -1: there was none.
+  int EndLauncher(int signal) {
+    if (launcher_ <= 0) return -1;
+    int status = -1;
+    ::kill(launcher_, signal);
+    ::waitpid(std::exchange(launcher_, -1), &status, 0);
+    return status;
+  }
+
+  std::string program_;
+  pid_t launcher_ = -1;
+};
+
+TEST_F(LauncherTest, StartsForwardersThatOutliveTheAgentAndEndsAfterThem) {
+  // The agent is first, and waits.
+  auto started = std::async(std::launch::async, [this] {
+    link_ = std::make_unique<ForwarderLink>(settings_);
+    return link_->Ensure();
+  });
+  StartLauncher();
+  ASSERT_EQ(started.get(), ForwarderLink::Found::kStarted);
+  struct stat status {};
+  ASSERT_EQ(::stat(settings_.launcher.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600U);
+  ASSERT_TRUE(link_->Dump().empty());
+  std::ifstream proc("/proc/" + std::to_string(link_->pid()) + "/stat");
+  std::string word;
+  for (int i = 0; i < 4; ++i)
+    proc >> word;
+  EXPECT_EQ(word, std::to_string(launcher_)) << "the launcher is its parent";
+
+  EchoServer server(At("127.0.0.2", 0), "+");
+  Put(MakeSlot(1, {server.place()}));
+  Fd client = ConnectTcp(Place(1));
+  EXPECT_EQ(Receive(client, 1), "+");
+  const pid_t first = link_->pid();
+  link_ = std::make_unique<ForwarderLink>(settings_);
+  EXPECT_EQ(link_->Ensure(), ForwarderLink::Found::kAdopted);
+  EXPECT_EQ(link_->pid(), first);
+  ASSERT_EQ(link_->Dump().size(), 1U);
+
+  // A killed forwarder has a successor with the same table on the same port.
+  const IpPort place = Place(1);
+  ::kill(first, SIGKILL);
+  ASSERT_TRUE(Eventually([&] { return link_->pid() != 0 && link_->pid() != first; }));
+  EXPECT_EQ(Place(1), place);
+  EXPECT_EQ(Greeting(1), "+");
+
+  // Told to end it waits for what it has started.
+  client = ConnectTcp(Place(1));
+  EXPECT_EQ(Receive(client, 1), "+");
+  ::kill(launcher_, SIGTERM);
+  ASSERT_TRUE(Eventually([&] { return ::access(settings_.launcher.c_str(), F_OK) != 0; }));
+  EXPECT_EQ(::waitpid(launcher_, nullptr, WNOHANG), 0);
+  Send(client, "!");
+  EXPECT_EQ(Receive(client, 1), "!");
+  link_->ExitAll();
+  int ended = -1;
+  const pid_t launcher = std::exchange(launcher_, -1);
+  EXPECT_EQ(::waitpid(launcher, &ended, 0), launcher);
+  EXPECT_EQ(ended, 0);
+}
+
+TEST_F(LauncherTest, ASuccessorTakesTheSocketOfAKilledOneButNotOfARunningOne) {
+  StartLauncher();
+  Start();
+  const pid_t first = std::exchange(launcher_, -1);
+  StartLauncher();
+  int status = 0;
+  ASSERT_EQ(::waitpid(std::exchange(launcher_, -1), &status, 0) > 0, true);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << "there is one already";
+  link_->ExitAll();
+  ::kill(first, SIGKILL);
+  ::waitpid(first, nullptr, 0);
+  StartLauncher();
+  Start();
+}
+
+TEST_F(LauncherTest, WithoutALauncherNothingIsStartedAndItIsSaid) {
+  settings_.launcher_patience = 100ms;
+  link_ = std::make_unique<ForwarderLink>(settings_);
+  try {
+    link_->Ensure();
+    FAIL() << "started by nobody";
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr(settings_.launcher));
+  }
+}
+
 }  // namespace
 }  // namespace pointsman::agent

@@ -82,6 +82,7 @@ forwarder::PortRange ParsePortRange(const std::string& text) {
 ForwarderSettings LinkSettings(const kube::ProxySettings& settings,
                                const UserspaceDataplane::Options& options) {
   return {.program = options.forwarder_program,
+          .launcher = options.launcher,
           .directory = options.run_directory,
           // One that marks its packets otherwise would not be told from its clients.
           .version =

@@ -26,6 +26,7 @@ class UserspaceDataplane final : public Dataplane {
  public:
   struct Options {
     std::string forwarder_program;
+    std::string launcher;  // see ForwarderSettings
     std::string run_directory = "/run/pointsman/forwarder";
     std::string version;
     uint64_t max_files = uint64_t{1} << 20;

@@ -43,6 +43,11 @@ FileBudget ShareFiles(uint64_t files) {
 
 Forwarder::Forwarder(const ForwarderOptions& options)
     : options_(options), budget_(ShareFiles(RaiseFileLimit(options.max_files))) {
+  // Said now, and not with each connection.
+  if (const Fd marked(OpenBackendSocket(net::Family::kIPv4, /*udp=*/true, options.mark)); !marked) {
+    throw std::system_error(errno, std::generic_category(),
+                            fmt::format("mark {:#x} on a socket", options.mark));
+  }
   Listeners listeners = OpenListeners(options.port, options.port_range);
   port_v4_ = listeners.port;
   tcp_ = std::make_unique<TcpRelay>(
