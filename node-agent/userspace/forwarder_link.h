@@ -92,7 +92,8 @@ class ForwarderLink {
               uint32_t last_slot);
   forwarder::Stats Statistics();
   // Nothing is started for it: all 0 when there is no forwarder. Connections and flows are those of
-  // all forwarders of this network namespace.
+  // all forwarders of this network namespace, which end when they have not been asked for
+  // `longest`, or have nothing left and this link has ended; ExitAll ends them.
   forwarder::Stats Drain(std::chrono::seconds longest);
 
   // Drains the forwarders of other versions, and any second one.

@@ -438,6 +438,27 @@ TEST_F(ForwarderTest, DatagramsGoRoundAndFlowsEndWhenIdle) {
   }
 }
 
+// An answer that takes its time, to a question that was not the client's first.
+TEST_F(ForwarderTest, ALateAnswerReachesAClientThatHadOneBefore) {
+  Start();
+  const Fd server = testing::BindUdp(At("127.0.0.2", 0));
+  Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(server))}, true));
+  const Fd client = ConnectUdp(Place(1));
+  for (const int delay : {0, 700}) {  // ms; longer than the idle time-out
+    Send(client, "q");
+    char buffer[16];
+    sockaddr_storage peer{};
+    socklen_t size = sizeof peer;
+    ASSERT_EQ(::recvfrom(server.get(), buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&peer),
+                         &size),
+              1);
+    EXPECT_EQ(::poll(nullptr, 0, delay), 0);
+    ASSERT_EQ(::sendto(server.get(), "a", 1, 0, reinterpret_cast<const sockaddr*>(&peer), size), 1);
+    EXPECT_EQ(::recv(client.get(), buffer, sizeof buffer, 0), 1) << delay;
+  }
+  EXPECT_TRUE(Eventually([&] { return link_->Statistics().udp_flows == 0; }));
+}
+
 // One client port to several Services: the flows stay apart.
 TEST_F(ForwarderTest, OneClientPortTalksToTwoServices) {
   Start();
@@ -649,9 +670,31 @@ TEST_F(ForwarderTest, ADrainEndsWithTheLastConnectionAndCanBeTakenBack) {
   EXPECT_EQ(::poll(nullptr, 0, 2600), 0);
   EXPECT_EQ(link_->pid(), pid);
   EXPECT_EQ(Greeting(1), "+");
+  // It has nothing left, but the agent may have to tell it something.
   link_->Drain(60s);
+  EXPECT_EQ(::poll(nullptr, 0, 2600), 0);
+  EXPECT_EQ(link_->Drain(60s).tcp_connections, 0U);
+  EXPECT_EQ(link_->pid(), pid);
+  link_.reset();
+  link_ = std::make_unique<ForwarderLink>(settings_);
   ASSERT_TRUE(Eventually([&] { return !link_->AnyPresent(); }));
   EXPECT_EQ(link_->Drain(60s).tcp_connections, 0U);
+  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+TEST_F(ForwarderTest, ADrainsTimeCountsFromTheLastQuestion) {
+  Start();
+  EchoServer server(At("127.0.0.2", 0), "+");
+  Put(MakeSlot(1, {server.place()}));
+  Fd client = ConnectTcp(Place(1));
+  EXPECT_EQ(Receive(client, 1), "+");
+  link_->Drain(1s);
+  link_->Drain(60s);
+  EXPECT_EQ(::poll(nullptr, 0, 1600), 0);
+  EXPECT_EQ(link_->Drain(60s).tcp_connections, 1U);
+  Send(client, "!");
+  EXPECT_EQ(Receive(client, 1), "!");
 }
 
 TEST_F(ForwarderTest, ThePortRangeIsKept) {
