@@ -126,15 +126,17 @@ class InstallTest : public testing::Test {
     return pods;
   }
 
-  // Of the processes of that program on the node, the oldest first.
-  static std::vector<std::string> Processes(const Node& node, const std::string& program) {
-    std::istringstream words(node.Exec({"pgrep", "-x", program.substr(0, 15)}).out);
-    return {std::istream_iterator<std::string>(words), {}};
+  // Process ids of that program on the node, the oldest first.
+  static std::vector<int> Processes(const Node& node, const std::string& program) {
+    std::istringstream words(node.Exec({"pidof", program}).out);
+    std::vector<int> pids{std::istream_iterator<int>(words), {}};
+    std::sort(pids.begin(), pids.end());
+    return pids;
   }
 
   // "Name:\tvalue" of /proc/PID/status.
-  static std::string StatusOf(const Node& node, const std::string& pid, const std::string& field) {
-    std::istringstream lines(node.Check({"cat", "/proc/" + pid + "/status"}));
+  static std::string StatusOf(const Node& node, int pid, const std::string& field) {
+    std::istringstream lines(node.Check({"cat", fmt::format("/proc/{}/status", pid)}));
     for (std::string line; std::getline(lines, line);) {
       if (line.starts_with(field + ":\t")) return line.substr(field.size() + 2);
     }
@@ -290,7 +292,7 @@ TEST_F(InstallTest, UserspaceModeInPodsLivesThroughRestartsOfTheAgent) {
     // The launcher and the forwarder. NET_ADMIN (bit 12) and nothing else.
     const auto pids = Processes(node, "pointsman-forwarder");
     ASSERT_EQ(pids.size(), 2U) << node.name();
-    for (const std::string& pid : pids) {
+    for (const int pid : pids) {
       for (const char* set : {"CapPrm", "CapEff", "CapBnd"})
         EXPECT_EQ(StatusOf(node, pid, set), "0000000000001000") << set;
       EXPECT_EQ(StatusOf(node, pid, "NoNewPrivs"), "1");
@@ -303,6 +305,7 @@ TEST_F(InstallTest, UserspaceModeInPodsLivesThroughRestartsOfTheAgent) {
     world_->AwaitLoadRunning(load);
     return load;
   };
+  const auto kill = [&](int pid) { first.Check({"kill", "-9", std::to_string(pid)}); };
   const auto await_restarts = [&](const std::string& restarts) {
     world_->Await(
         "restarts: " + restarts, [&] { return Restarts("node-1") == restarts; }, 30s,
@@ -314,7 +317,7 @@ TEST_F(InstallTest, UserspaceModeInPodsLivesThroughRestartsOfTheAgent) {
   // The agent is killed; its container is made again, and the forwarder goes on.
   const auto forwarders = Processes(first, "pointsman-forwarder");
   World::Load load = start(40, 10);
-  first.Check({"kill", "-9", Processes(first, "pointsman-node-agent").at(0)});
+  kill(Processes(first, "pointsman-node-agent").at(0));
   await_restarts("node-agent 1, forwarder 0");
   world_->AwaitMode("node-1", "userspace", 30s);
   EXPECT_EQ(Processes(first, "pointsman-forwarder"), forwarders);
@@ -328,7 +331,7 @@ TEST_F(InstallTest, UserspaceModeInPodsLivesThroughRestartsOfTheAgent) {
   // The forwarder's container is killed: its connections end, and new ones are served when it is
   // back, by the same agent.
   load = start(0, 5);
-  first.Check({"kill", "-9", forwarders.at(0)});
+  kill(forwarders.at(0));
   await_restarts("node-agent 1, forwarder 1");
   EXPECT_EQ(world_->StopLoad(load).BrokenStreams(), 5);
   world_->Await(

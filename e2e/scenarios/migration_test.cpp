@@ -212,9 +212,9 @@ TEST_F(MigrationTest, UserspaceToAndFromIpvsAndIptablesUnderLoadLosesNothing) {
     world_->Apply(Configuration(mode, std::exchange(drain_timeout, "40s")));
     world_->AwaitRollout("cluster", 90s);
     ExpectClean(world_->StopLoad(late), std::string("pod on node-1, begun before ") + mode);
-    for (const Node& each : world_->cluster().nodes())
-      world_->AwaitMode(each.name(), mode, 30s);
   }
+  for (const Node& each : world_->cluster().nodes())
+    world_->AwaitMode(each.name(), "iptables", 60s);
   ExpectLoadsClean();
 }
 
