@@ -380,17 +380,22 @@ UdpRelay::Flow* UdpRelay::Find(const Key& key, Listener& listener) {
   if (found != flows_.end()) return found->second.get();
   const Slot* slot = table_.Find(key.slot);
   if (slot == nullptr) return nullptr;
-  while (flows_.size() >= limit_ && !flows_.empty()) {
-    const Phase* const oldest =
-        std::find_if(std::begin(kPhases), std::end(kPhases),
-                     [this](Phase phase) { return !InPhase(phase).empty(); });
-    End(InPhase(*oldest).front());
+  while (flows_.size() >= limit_ && EndOne()) {
   }
   auto flow = std::make_shared<Flow>(*this, key, listener);
   if (!flow->Open()) return nullptr;
   Flow* const made = flow.get();
   flows_.emplace(key, std::move(flow));
   return made;
+}
+
+bool UdpRelay::EndOne() {
+  for (Order& order : orders_) {
+    if (order.empty()) continue;
+    End(order.front());
+    return true;
+  }
+  return false;
 }
 
 void UdpRelay::End(Flow* flow) {

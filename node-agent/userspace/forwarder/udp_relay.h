@@ -73,6 +73,8 @@ class UdpRelay {
 
   Flow* Find(const Key& key, Listener& listener);
   void End(Flow* flow);
+  // The one that makes room for a new one; false: there is none.
+  bool EndOne();
   void Sweep();
   void ScheduleSweep();
   Order& InPhase(Phase phase) { return orders_[static_cast<size_t>(phase)]; }
