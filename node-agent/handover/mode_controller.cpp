@@ -61,9 +61,7 @@ void ModeController::AdoptWhatIsThere(const kube::ProxySettings& settings) {
     auto dataplane = environment_.FindInKernel(mode, settings);
     if (dataplane == nullptr) continue;
     spdlog::info("found {} rules of an earlier run in the kernel", kube::ToString(mode));
-    if (active_ == nullptr) {
-      active_ = std::move(dataplane);
-    } else if (active_->mode() == settings.mode) {
+    if (active_ == nullptr || active_->mode() == settings.mode) {
       active_ = std::move(dataplane);  // the asked one comes back by the handover
     } else if (mode != settings.mode) {
       leftovers_.push_back(std::move(dataplane));  // only two modes at a time
@@ -91,7 +89,12 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
     return;
   }
 
+  const std::string told = state_.fallback_reason;
   const auto chosen = Choose(settings);
+  if (chosen && chosen->mode != settings.mode && state_.fallback_reason != told) {
+    spdlog::warn("{} is to run and not {}: {}", kube::ToString(chosen->mode),
+                 kube::ToString(settings.mode), state_.fallback_reason);
+  }
   next_choice_ = TimePoint::max();
   if (!chosen || chosen->mode != settings.mode) {
     next_choice_ = environment_.Now() + kPreflightRetry;
