@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <numeric>
 #include <sys/signalfd.h>
 
 #include <CLI/CLI.hpp>
@@ -11,6 +12,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "e2e/scenarios/workload.h"
 #include "e2e/scenarios/world.h"
 
 namespace pointsman::e2e {
@@ -20,38 +22,16 @@ using kube::Json;
 using std::chrono_literals::operator""s;
 
 constexpr int kServices = 20;
-constexpr int kFirstPort = 8000;  // of the pods; each Service has its own
+constexpr uint16_t kFirstPort = 8000;  // of the pods; each Service has its own
 constexpr char kManifests[] = "manifests/base";
 constexpr char kNamespace[] = "pointsman-system";
 
-// A Deployment of servers, a Pod to send from, and Services that select the servers.
+// The servers, and Services that select them, each with a port of its own: docs/ipvs.md says why
+// they should not share backends.
 std::string Workload() {
-  std::string yaml = R"(
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 6
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      containers:
-        - name: web
-          image: pointsman.io/traffic:1
-          # A port for each Service: docs/ipvs.md says why they should not share backends.
-          args: [--name=$(NAME), "--tcp=$PORTS", "--udp=$PORTS"]
-          env: [{name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
-          readinessProbe: {tcpSocket: {port: 8000}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: client}
-spec:
-  nodeName: node-1
-  containers:
-    - {name: client, image: pointsman.io/traffic:1, command: [sleep, infinity]}
-)";
+  std::vector<uint16_t> ports(kServices);
+  std::iota(ports.begin(), ports.end(), kFirstPort);
+  std::string yaml = WorkloadYaml(ports);
   for (int i = 0; i < kServices; ++i) {
     yaml += fmt::format(R"(---
 apiVersion: v1
@@ -69,11 +49,6 @@ spec:
                         i == 0 ? ", nodePort: 30080" : "", kFirstPort + i,
                         i == 0 ? ", nodePort: 30080" : "");
   }
-  std::string ports;
-  for (int i = 0; i < kServices; ++i)
-    ports += fmt::format("{}{}", i > 0 ? "," : "", kFirstPort + i);
-  for (size_t at = 0; (at = yaml.find("$PORTS", at)) != std::string::npos;)
-    yaml.replace(at, std::string_view("$PORTS").size(), ports);
   return yaml;
 }
 

@@ -1,9 +1,12 @@
 // The manifests as they are, on a cluster without kube-proxy: real kubectl installs them, Pods with
 // just the rights they ask for move the cluster's traffic, and everything goes again without a
 // trace.
+#include <iterator>
+
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "e2e/scenarios/workload.h"
 #include "e2e/scenarios/world.h"
 
 namespace pointsman::e2e {
@@ -13,15 +16,19 @@ using std::chrono_literals::operator""s;
 
 constexpr char kNamespace[] = "pointsman-system";
 
-std::string Configuration(const std::string& mode, int max_unavailable = 1) {
+// `node`: "": all nodes; else this one, before what another says of all.
+std::string Configuration(const std::string& mode, int max_unavailable = 1,
+                          const std::string& node = "") {
   return R"(
 apiVersion: pointsman.io/v1alpha1
 kind: ProxyConfiguration
 metadata:
-  name: cluster
-spec:
-  mode: )" +
-         mode + R"(
+  name: )" +
+         (node.empty() ? std::string("cluster") : "only-" + node) + "\nspec:\n" +
+         (node.empty() ? std::string()
+                       : "  priority: 1\n  nodeSelector: {matchLabels: {kubernetes.io/hostname: " +
+                             node + "}}\n") +
+         "  mode: " + mode + R"(
   clusterCIDR: 10.244.0.0/16
   rollout:
     canary: {nodes: 0}
@@ -33,25 +40,7 @@ spec:
 )";
 }
 
-// Servers, a Service of theirs, and a Pod to send from.
-constexpr char kWorkload[] = R"(
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 6
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 5
-      automountServiceAccountToken: false
-      containers:
-        - name: web
-          image: pointsman.io/traffic:1
-          args: [--name=$(NAME), --tcp=8080, --udp=8080, --linger=2s]
-          env: [{name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
-          readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 5}
+constexpr char kService[] = R"(
 ---
 apiVersion: v1
 kind: Service
@@ -63,15 +52,6 @@ spec:
   ports:
     - {name: tcp, protocol: TCP, port: 80, targetPort: 8080, nodePort: 30080}
     - {name: udp, protocol: UDP, port: 80, targetPort: 8080, nodePort: 30080}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: client}
-spec:
-  nodeName: node-1
-  terminationGracePeriodSeconds: 0
-  containers:
-    - {name: client, image: pointsman.io/traffic:1, command: [sleep, infinity]}
 )";
 
 class InstallTest : public testing::Test {
@@ -102,6 +82,33 @@ class InstallTest : public testing::Test {
     world_->Start();
   }
 
+  // Servers by a Deployment, their EndpointSlices by the controller.
+  void StartWorkload() {
+    world_->Apply(WorkloadYaml({8080}) + kService);
+    world_->MustKubectl({"rollout", "status", "--timeout=60s", "deployment/web"}, "", 70s);
+    world_->MustKubectl({"wait", "--for=condition=Ready", "--timeout=30s", "pod/client"});
+  }
+
+  // The agent's Pod on that node; the only one.
+  kube::Json AgentPod(const std::string& node) {
+    kube::Json found;
+    for (kube::Json& pod : Pods(kNamespace, "pointsman-node-agent")) {
+      if (pod.at("spec").at("nodeName") == node) found = std::move(pod);
+    }
+    return found;
+  }
+  // "node-agent 1, forwarder 0": how often its containers were restarted.
+  std::string Restarts(const std::string& node) {
+    std::string text;
+    for (const kube::Json& container :
+         AgentPod(node).value("/status/containerStatuses"_json_pointer, kube::Json::array())) {
+      text +=
+          fmt::format("{}{} {}", text.empty() ? "" : ", ", container.at("name").get<std::string>(),
+                      container.at("restartCount").get<int>());
+    }
+    return text;
+  }
+
   // The containers' logs are in their node's memory.
   void SaveLogs() {
     for (const Node& node : world_->cluster().nodes()) {
@@ -119,16 +126,28 @@ class InstallTest : public testing::Test {
     return pods;
   }
 
-  // "Name:\tvalue" of /proc/PID/status of the only process of that program on the node.
-  static std::string ProcessStatus(const Node& node, const std::string& program,
-                                   const std::string& field) {
-    std::string pid = node.Check({"pidof", "-s", program});
-    pid.erase(pid.find_last_not_of('\n') + 1);
-    std::istringstream lines(node.Check({"cat", "/proc/" + pid + "/status"}));
+  // Process ids of that program on the node, the oldest first.
+  static std::vector<int> Processes(const Node& node, const std::string& program) {
+    std::istringstream words(node.Exec({"pidof", program}).out);
+    std::vector<int> pids{std::istream_iterator<int>(words), {}};
+    std::sort(pids.begin(), pids.end());
+    return pids;
+  }
+
+  // "Name:\tvalue" of /proc/PID/status.
+  static std::string StatusOf(const Node& node, int pid, const std::string& field) {
+    std::istringstream lines(node.Check({"cat", fmt::format("/proc/{}/status", pid)}));
     for (std::string line; std::getline(lines, line);) {
       if (line.starts_with(field + ":\t")) return line.substr(field.size() + 2);
     }
     return "no " + field;
+  }
+  // The same of the only process of that program on the node.
+  static std::string ProcessStatus(const Node& node, const std::string& program,
+                                   const std::string& field) {
+    const auto pids = Processes(node, program);
+    return pids.size() == 1 ? StatusOf(node, pids[0], field)
+                            : fmt::format("{} processes of {}", pids.size(), program);
   }
 
   // Everything of Pointsman's in that node's kernel; "" when there is nothing
@@ -189,10 +208,7 @@ TEST_F(InstallTest, KubectlInstallsMovesTheTrafficAndTakesEverythingOut) {
     EXPECT_EQ(ProcessStatus(*node, program, "Seccomp"), "2") << program;
   }
 
-  // Servers by a Deployment, their EndpointSlices by the controller.
-  world_->Apply(kWorkload);
-  world_->MustKubectl({"rollout", "status", "--timeout=60s", "deployment/web"}, "", 70s);
-  world_->MustKubectl({"wait", "--for=condition=Ready", "--timeout=30s", "pod/client"});
+  StartWorkload();
   world_->Apply(Configuration("iptables"));
   world_->AwaitRollout("cluster", 60s);
 
@@ -262,32 +278,151 @@ TEST_F(InstallTest, KubectlInstallsMovesTheTrafficAndTakesEverythingOut) {
   EXPECT_NE(world_->cluster().Kubectl({"get", "pxc"}).exit, 0) << "the kind is gone too";
 }
 
-// On each node an agent with one capability less than the manifest gives it.
-TEST_F(InstallTest, EachCapabilityOfTheAgentIsNeededAndItsLackIsSaid) {
-  Start({"uml", "uml", "uml"});
+// What carries userspace mode's connections is a process, in a container of its own: the agent's
+// may be restarted, and when the Pod goes the kernel takes over (docs/userspace.md).
+TEST_F(InstallTest, UserspaceModeInPodsLivesThroughRestartsOfTheAgent) {
+  Start({"uml", "netns"});
   world_->Install();
-  kube::Json agent = kube::Json::parse(world_->MustKubectl(
+  StartWorkload();
+  world_->Apply(Configuration("userspace", 2));
+  world_->AwaitRollout("cluster", 60s);
+  const Node& first = world_->cluster().node("node-1");
+  for (const Node& node : world_->cluster().nodes()) {
+    world_->AwaitMode(node.name(), "userspace", 30s);
+    // The launcher and the forwarder. NET_ADMIN (bit 12) and nothing else.
+    const auto pids = Processes(node, "pointsman-forwarder");
+    ASSERT_EQ(pids.size(), 2U) << node.name();
+    for (const int pid : pids) {
+      for (const char* set : {"CapPrm", "CapEff", "CapBnd"})
+        EXPECT_EQ(StatusOf(node, pid, set), "0000000000001000") << set;
+      EXPECT_EQ(StatusOf(node, pid, "NoNewPrivs"), "1");
+      EXPECT_EQ(StatusOf(node, pid, "Seccomp"), "2");
+    }
+  }
+  const auto start = [&](int rate, int streams) {
+    const World::Load load =
+        world_->StartLoad(first, "default_client", {"10.96.1.1:80"}, rate, "both", streams);
+    world_->AwaitLoadRunning(load);
+    return load;
+  };
+  const auto kill = [&](int pid) { first.Check({"kill", "-9", std::to_string(pid)}); };
+  const auto await_restarts = [&](const std::string& restarts) {
+    world_->Await(
+        "restarts: " + restarts, [&] { return Restarts("node-1") == restarts; }, 30s,
+        [&] { return AgentPod("node-1").dump(1); });
+    world_->MustKubectl({"-n", kNamespace, "wait", "--for=condition=Ready", "--timeout=30s",
+                         "pod/" + AgentPod("node-1").at("metadata").at("name").get<std::string>()});
+  };
+
+  // The agent is killed; its container is made again, and the forwarder goes on.
+  const auto forwarders = Processes(first, "pointsman-forwarder");
+  World::Load load = start(40, 10);
+  kill(Processes(first, "pointsman-node-agent").at(0));
+  await_restarts("node-agent 1, forwarder 0");
+  world_->AwaitMode("node-1", "userspace", 30s);
+  EXPECT_EQ(Processes(first, "pointsman-forwarder"), forwarders);
+  // A change of endpoints gets to the forwarder that was adopted.
+  world_->MustKubectl({"scale", "deployment/web", "--replicas=7"});
+  world_->MustKubectl({"rollout", "status", "--timeout=60s", "deployment/web"}, "", 70s);
+  LoadReport report = world_->StopLoad(load);
+  EXPECT_EQ(report.Streams(), 10);
+  ExpectClean(report, "the agent killed");
+
+  // The forwarder's container is killed: its connections end, and new ones are served when it is
+  // back, by the same agent.
+  load = start(0, 5);
+  kill(forwarders.at(0));
+  await_restarts("node-agent 1, forwarder 1");
+  EXPECT_EQ(world_->StopLoad(load).BrokenStreams(), 5);
+  world_->Await(
+      "another forwarder serves",
+      [&] {
+        return first
+            .Exec({world_->cluster().Program("pointsman-traffic"), "connect", "10.96.1.1:80",
+                   "--timeout", "1s"},
+                  {.netns = "default_client"})
+            .ok();
+      },
+      20s);
+
+  // An update of the agents: new connections never fail, and those that there are have 20 s.
+  load = start(40, 0);
+  const World::Load streams = start(0, 10);
+  const std::string before = AgentPod("node-1").at("metadata").at("uid");
+  world_->MustKubectl({"-n", kNamespace, "rollout", "restart", "daemonset/pointsman-node-agent"});
+  world_->Await(
+      "the agent that ends has left new connections to iptables mode",
+      [&] {
+        const kube::Json proxy = world_->NodeProxy("node-1");
+        const kube::Json status = proxy.value("status", kube::Json::object());
+        return status.value("activeMode", "") == "iptables" &&
+               status.value("drainingMode", "") == "userspace";
+      },
+      60s, [&] { return world_->NodeProxy("node-1").dump(1); });
+  EXPECT_EQ(AgentPod("node-1").at("metadata").at("uid"), before) << "it waits for the streams";
+  report = world_->StopLoad(streams);
+  EXPECT_EQ(report.Streams(), 10);
+  EXPECT_EQ(report.BrokenStreams(), 0) << report.json.dump(1);
+  world_->MustKubectl(
+      {"-n", kNamespace, "rollout", "status", "--timeout=60s", "daemonset/pointsman-node-agent"},
+      "", 70s);
+  EXPECT_NE(AgentPod("node-1").at("metadata").at("uid"), before);
+  for (const Node& node : world_->cluster().nodes())
+    world_->AwaitMode(node.name(), "userspace", 30s);
+  ExpectClean(world_->StopLoad(load), "the agents updated");
+
+  // A namespace node has nf_tables: the same Pod moves it there.
+  const Node& second = world_->cluster().node("node-2");
+  const World::Load from_node = world_->StartLoad(second, "", {"10.96.1.1:80"}, 40, "both", 5);
+  world_->AwaitLoadRunning(from_node);
+  world_->Apply(Configuration("nftables", 1, "node-2"));
+  world_->AwaitRollout("only-node-2", 60s);
+  EXPECT_NE(second.Check({"nft", "list", "map", "ip", "pointsman", "services"}).find("10.96.1.1"),
+            std::string::npos);
+  report = world_->StopLoad(from_node);
+  ExpectClean(report, "node-2 to nftables");
+  world_->AwaitMode("node-2", "nftables", 30s);
+  EXPECT_EQ(Processes(second, "pointsman-forwarder").size(), 1U) << "only the launcher waits";
+  world_->AwaitMode("node-1", "userspace", 30s);
+}
+
+// On each node a Pod with one capability less than the manifest gives it.
+TEST_F(InstallTest, EachCapabilityOfTheAgentIsNeededAndItsLackIsSaid) {
+  Start({"uml", "uml", "uml", "netns"});
+  world_->Install();
+  const kube::Json agent = kube::Json::parse(world_->MustKubectl(
       {"-n", kNamespace, "get", "daemonset", "pointsman-node-agent", "-o", "json"}));
   world_->MustKubectl({"-n", kNamespace, "delete", "daemonset", "pointsman-node-agent", "--wait"});
-  const std::vector<std::string> all =
-      agent.at("/spec/template/spec/containers/0/securityContext/capabilities/add"_json_pointer);
-  ASSERT_EQ(all.size(), 3U);
+  const auto capabilities = "/securityContext/capabilities/add"_json_pointer;
+  const kube::Json& containers = agent.at("/spec/template/spec/containers"_json_pointer);
+  std::vector<std::pair<size_t, std::string>> all;  // container, capability
+  for (size_t i = 0; i < containers.size(); ++i) {
+    for (const std::string capability : containers[i].at(capabilities))
+      all.emplace_back(i, capability);
+  }
+  ASSERT_EQ(all.size(), world_->cluster().nodes().size());
   for (size_t i = 0; i < all.size(); ++i) {
+    const auto& [container, capability] = all[i];
+    const std::string name = fmt::format("agent-{}", i);
     kube::Json less = agent;
-    less["metadata"] = {{"name", fmt::format("agent-{}", i)}, {"namespace", kNamespace}};
+    less["metadata"] = {{"name", name}, {"namespace", kNamespace}};
     less.erase("status");
-    less["spec"]["selector"]["matchLabels"] = {{"app", fmt::format("agent-{}", i)}};
-    less["spec"]["template"]["metadata"]["labels"] = {{"app", fmt::format("agent-{}", i)}};
+    less["spec"]["selector"]["matchLabels"] = {{"app", name}};
+    less["spec"]["template"]["metadata"]["labels"] = {{"app", name}};
     less["spec"]["template"]["spec"]["nodeSelector"] = {
         {"kubernetes.io/hostname", fmt::format("node-{}", i + 1)}};
-    std::vector<std::string> others = all;
-    others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
-    less["/spec/template/spec/containers/0/securityContext/capabilities/add"_json_pointer] = others;
+    kube::Json& others = less["spec"]["template"]["spec"]["containers"][container][capabilities];
+    others.erase(std::find(others.begin(), others.end(), capability));
     world_->Apply(less.dump());
+  }
+  for (size_t i = 0; i < all.size(); ++i) {
     world_->MustKubectl({"-n", kNamespace, "rollout", "status", "--timeout=60s",
                          fmt::format("daemonset/agent-{}", i)},
                         "", 70s);
   }
+  // The last one's is the forwarder's.
+  EXPECT_EQ(all.back().first, 1U);
+  world_->Apply(Configuration("userspace", 1, "node-4"));
   world_->Apply(Configuration("ipvs", 3));
   for (size_t i = 0; i < all.size(); ++i) {
     const std::string name = fmt::format("node-{}", i + 1);
@@ -297,11 +432,13 @@ TEST_F(InstallTest, EachCapabilityOfTheAgentIsNeededAndItsLackIsSaid) {
     };
     // In its NodeProxy, or, when it cannot even look at the kernel, in its log.
     const auto words = [&] {
-      return status().dump(1) +
-             world_->cluster().node(name).Exec({"sh", "-c", "cat /var/log/*_agent-*.log"}).out;
+      return status().dump(1) + world_->cluster()
+                                    .node(name)
+                                    .Exec({"sh", "-c", "cat /var/log/*_agent-*_node-agent.log"})
+                                    .out;
     };
     world_->Await(
-        "the agent without " + all[i] + " says what it lacks",
+        "the agent without " + all[i].second + " says what it lacks",
         [&] {
           const std::string text = words();
           return text.find("not permitted") != std::string::npos ||

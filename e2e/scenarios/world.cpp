@@ -381,11 +381,15 @@ void World::AwaitLoadRunning(const Load& load) {
   Await(
       "the load runs",
       [&] {
-        std::istringstream lines(ReadFile(load.log_path));
-        int count = 0;
-        for (std::string line; std::getline(lines, line);)
-          ++count;
-        return count >= 3;
+        const std::string text = ReadFile(load.log_path);
+        const size_t end = text.rfind('\n');
+        if (end == std::string::npos || end == 0) return false;
+        const size_t before = text.rfind('\n', end - 1);
+        const size_t begin = before == std::string::npos ? 0 : before + 1;
+        const Json last = Json::parse(text.substr(begin, end - begin), nullptr, false);
+        if (!last.is_object()) return false;
+        return Number(last, "messages") >= Number(last, "streams") &&
+               (Number(last, "started") == 0 || Number(last, "succeeded") > 0);
       },
       std::chrono::seconds(20), [&] { return Tail(load.log_path); });
 }

@@ -19,6 +19,7 @@ using Clock = EventLoop::Clock;
 constexpr std::size_t kFirstFailures = 20;
 constexpr std::size_t kMaxLine = 4096;
 constexpr std::chrono::milliseconds kTick{5};
+constexpr std::chrono::milliseconds kProgressPeriod{250};
 
 std::string TimeStamp() {
   timespec now{};
@@ -96,7 +97,7 @@ class LoadRun {
                            {"p99Ms", latency_.QuantileMs(0.99)}};
     std::puts(line.dump().c_str());
     std::fflush(stdout);
-    loop_.After(std::chrono::seconds(1), [this] { Progress(); });
+    loop_.After(kProgressPeriod, [this] { Progress(); });
   }
 
   Tally& TallyOf(Protocol protocol) { return protocol == Protocol::kTcp ? tcp_ : udp_; }

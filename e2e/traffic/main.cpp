@@ -86,7 +86,7 @@ int main(int argc, char** argv) {
       ->transform(duration());
   load_command->add_option("--from", load.from, "Local address");
   load_command->add_option("--report", load.report, "File for the final JSON report");
-  load_command->add_flag("--progress", load.progress, "Print a JSON line every second");
+  load_command->add_flag("--progress", load.progress, "Print a JSON line every 250 ms");
 
   std::string target;
   std::string from;

@@ -44,6 +44,10 @@ bool HasIpv6(const kube::Node& node) {
          std::any_of(node.pod_cidrs.begin(), node.pod_cidrs.end(), is_v6);
 }
 
+// How long userspace mode's connections have to end when the agent is told to: less than the
+// manifest's terminationGracePeriodSeconds, after which nothing is left that could tidy up.
+constexpr std::chrono::seconds kEndDrain{20};
+
 // Of the asked mode.
 kube::Duration SyncPeriod(const kube::ProxySettings& settings) {
   switch (settings.mode) {
@@ -87,7 +91,7 @@ class Agent::Impl {
                         [this](const ServiceHealth::Service& service, const std::string& message) {
                           TellServiceHealthProblem(service, message);
                         }),
-        environment_(options_.modules_root.string(), api.server),
+        environment_(options_.modules_root.string(), api.server, options_.forwarder_launcher),
         modes_(environment_),
         model_(options_.node_name),
         addresses_([this] { inbox_.PutAddressesChanged(); }),
@@ -110,9 +114,13 @@ class Agent::Impl {
     Clock::time_point not_before = Clock::now();
     while (true) {
       auto batch = inbox_.Take(not_before, std::min(modes_.NextDeadline(), removal_retry_));
-      if (!batch) break;
+      if (!batch) {
+        if (!LeaveToKernel()) break;
+        continue;
+      }
       if (!batch->empty()) not_before = Clock::now() + MinSyncPeriod();
       Handle(*batch);
+      if (ending_ && !modes_.state().draining) break;
     }
     spdlog::info("stopping; the kernel's rules stay in place");
   }
@@ -182,6 +190,17 @@ class Agent::Impl {
     watching_ = true;
   }
 
+  // Told to end, where userspace mode's forwarder ends with this Pod: without it the rules would
+  // refuse every connection until the next agent is there, which may be as long as an image takes
+  // to be pulled. True: it still drains.
+  bool LeaveToKernel() {
+    if (options_.forwarder_launcher.empty() || !proxy_ || !applied_ || !CachesSynced())
+      return false;
+    ending_ = modes_.LeaveToKernel(model_.model(), kEndDrain);
+    Report();
+    return ending_;
+  }
+
   // Everything that the lists held has been taken from the inbox.
   bool CachesSynced() const { return synced_.all(); }
 
@@ -238,7 +257,7 @@ class Agent::Impl {
       model_.SetNode(node_);
       health_.SetNodeEligible(node_ && !node_->deleting && !node_->to_be_deleted);
     }
-    if (batch.node_proxy) Accept(std::move(*batch.node_proxy));
+    if (batch.node_proxy && !ending_) Accept(std::move(*batch.node_proxy));
     // A node that nothing is asked of is late with nothing: its agent must not be restarted for it.
     if (!proxy_) health_.Synced();
     if (!proxy_ || !CachesSynced()) {
@@ -318,7 +337,7 @@ class Agent::Impl {
       // runs goes on.
       applied_ = false;
       modes_.Sync(model, delta);
-    } else if (apply_) {
+    } else if (apply_ && !ending_) {
       const kube::ProxySettings settings = ResolvedSettings();
       health_.SetTimeout(2 * SyncPeriod(settings));
       modes_.Apply(settings, model);
@@ -525,6 +544,7 @@ class Agent::Impl {
   bool ipv6_asked_ = false;  // the node or a Service has IPv6
   bool apply_ = false;       // proxy_'s settings are to be given to the mode controller
   bool applied_ = false;     // they were
+  bool ending_ = false;      // told to end; what drains is waited for
   Clock::time_point removal_retry_ = Clock::time_point::max();
 
   std::mutex shown_mutex_;
@@ -639,7 +659,7 @@ int RunCleanup(const Options& options) {
     spdlog::error("--cleanup needs root, or the capability CAP_NET_ADMIN; nothing was changed");
     return 1;
   }
-  KernelEnvironment environment(options.modules_root.string(), "");
+  KernelEnvironment environment(options.modules_root.string(), "", options.forwarder_launcher);
   // What an earlier agent may have served.
   if (const std::string refused = environment.ServeIpv6(); !refused.empty())
     spdlog::info("this kernel has no IPv6 rules to remove: {}", refused);

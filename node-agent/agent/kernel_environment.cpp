@@ -40,8 +40,11 @@ std::optional<Probe> ProbeOfServer(const std::string& url) {
 
 }  // namespace
 
-KernelEnvironment::KernelEnvironment(std::string modules_root, const std::string& api_server)
-    : modules_root_(std::move(modules_root)), api_server_(ProbeOfServer(api_server)) {}
+KernelEnvironment::KernelEnvironment(std::string modules_root, const std::string& api_server,
+                                     std::string forwarder_launcher)
+    : modules_root_(std::move(modules_root)),
+      forwarder_launcher_(std::move(forwarder_launcher)),
+      api_server_(ProbeOfServer(api_server)) {}
 
 KernelEnvironment::~KernelEnvironment() = default;
 
@@ -100,6 +103,7 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
       return std::make_unique<UserspaceDataplane>(
           settings,
           UserspaceDataplane::Options{.forwarder_program = ForwarderBesideThisProgram(),
+                                      .launcher = forwarder_launcher_,
                                       .version = kVersion},
           std::move(tools));
     }
@@ -156,7 +160,8 @@ std::unique_ptr<Dataplane> KernelEnvironment::FindInKernel(kube::Mode mode,
 PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxySettings& settings,
                                              bool load) {
   PreflightResult result = RunPreflight(mode, settings, load, modules_root_);
-  if (mode == kube::Mode::kUserspace && result.passed && ForwarderBesideThisProgram().empty()) {
+  if (mode == kube::Mode::kUserspace && result.passed && forwarder_launcher_.empty() &&
+      ForwarderBesideThisProgram().empty()) {
     result.passed = false;
     result.reason = "ToolMissing";
     result.message =

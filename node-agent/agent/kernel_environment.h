@@ -17,7 +17,9 @@ namespace pointsman::agent {
 class KernelEnvironment final : public ModeEnvironment {
  public:
   // `api_server`: "https://10.0.0.1:6443"; probed before and after a handover.
-  KernelEnvironment(std::string modules_root, const std::string& api_server);
+  // `forwarder_launcher`: see ForwarderSettings::launcher.
+  KernelEnvironment(std::string modules_root, const std::string& api_server,
+                    std::string forwarder_launcher);
   ~KernelEnvironment() override;
 
   std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode,
@@ -46,6 +48,7 @@ class KernelEnvironment final : public ModeEnvironment {
                          const std::function<SyncResult(BaseRules&)>& call);
 
   const std::string modules_root_;
+  const std::string forwarder_launcher_;
   std::optional<Probe> api_server_;
   // Made on first use: a preflight tells better than a constructor that iptables is missing.
   std::unique_ptr<IptablesTool> tool_;

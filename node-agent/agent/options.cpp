@@ -87,6 +87,9 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
                  "address and port of the agent's own /livez and /metrics, served also while "
                  "kube-proxy still has the two above; empty: off")
       ->capture_default_str();
+  app.add_option("--forwarder-launcher", options.forwarder_launcher,
+                 "in a Pod: socket of the `pointsman-forwarder --launcher` in another container, "
+                 "which starts userspace mode's forwarders");
   app.add_option("--modules-root", options.modules_root,
                  "folder under which lib/modules of the running kernel is");
   app.add_option("--proc-sys", options.proc_sys, "where the node's /proc/sys is writable")

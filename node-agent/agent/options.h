@@ -22,8 +22,12 @@ struct Options {
   // "address:port"; "": off. Not given: as the configuration file says, else kube-proxy's ports.
   std::optional<std::string> metrics_bind_address;
   std::optional<std::string> healthz_bind_address;
-  std::string agent_bind_address;                // its own /livez and /metrics; "": off
-  bool bind_address_hard_fail = false;           // a port that cannot be bound ends the process
+  std::string agent_bind_address;       // its own /livez and /metrics; "": off
+  bool bind_address_hard_fail = false;  // a port that cannot be bound ends the process
+  // Where a launcher in another container of this Pod starts the forwarders of userspace mode. Then
+  // they end with the Pod, and an agent that is told to end leaves their work to the kernel. "":
+  // the agent starts them itself, and they outlive it.
+  std::string forwarder_launcher;
   std::filesystem::path modules_root;            // "": /
   std::filesystem::path proc_sys = "/proc/sys";  // where sysctls are written
   std::optional<std::string> log_format;         // text | json; not given: text

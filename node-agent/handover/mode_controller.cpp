@@ -61,9 +61,7 @@ void ModeController::AdoptWhatIsThere(const kube::ProxySettings& settings) {
     auto dataplane = environment_.FindInKernel(mode, settings);
     if (dataplane == nullptr) continue;
     spdlog::info("found {} rules of an earlier run in the kernel", kube::ToString(mode));
-    if (active_ == nullptr) {
-      active_ = std::move(dataplane);
-    } else if (active_->mode() == settings.mode) {
+    if (active_ == nullptr || active_->mode() == settings.mode) {
       active_ = std::move(dataplane);  // the asked one comes back by the handover
     } else if (mode != settings.mode) {
       leftovers_.push_back(std::move(dataplane));  // only two modes at a time
@@ -91,7 +89,12 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
     return;
   }
 
+  const std::string told = state_.fallback_reason;
   const auto chosen = Choose(settings);
+  if (chosen && chosen->mode != settings.mode && state_.fallback_reason != told) {
+    spdlog::warn("{} is to run and not {}: {}", kube::ToString(chosen->mode),
+                 kube::ToString(settings.mode), state_.fallback_reason);
+  }
   next_choice_ = TimePoint::max();
   if (!chosen || chosen->mode != settings.mode) {
     next_choice_ = environment_.Now() + kPreflightRetry;
@@ -350,6 +353,31 @@ ModeController::TimePoint ModeController::ResyncDue() const {
 ModeController::TimePoint ModeController::NextDeadline() const {
   const TimePoint leftovers = state_.synced_once ? next_leftovers_ : TimePoint::max();
   return std::min({next_choice_, ResyncDue(), next_drain_poll_, leftovers});
+}
+
+bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::seconds longest) {
+  if (active_ != nullptr && active_->mode() == kube::Mode::kUserspace && settings_) {
+    kube::ProxySettings settings = *settings_;
+    settings.mode = kube::Mode::kIptables;
+    settings.fallback_modes.clear();
+    const PreflightResult preflight =
+        environment_.Preflight(kube::Mode::kIptables, settings, /*load=*/true);
+    if (preflight.passed) {
+      settings_ = settings;
+      HandOver(kube::Mode::kIptables, model);
+    } else {
+      spdlog::error("userspace mode ends, and nothing takes its place: {}", preflight.message);
+    }
+    next_choice_ = TimePoint::max();
+    if (active_->mode() == kube::Mode::kIptables) {
+      state_.fallback_reason =
+          "the agent ends, and userspace mode's forwarder with it; the next agent goes back";
+    }
+  }
+  if (draining_ == nullptr || draining_->mode() != kube::Mode::kUserspace) return false;
+  drain_deadline_ = std::min(drain_deadline_, environment_.Now() + longest);
+  next_drain_poll_ = std::min(next_drain_poll_, drain_deadline_);
+  return true;
 }
 
 std::vector<SyncProblem> ModeController::RemoveAll() {

@@ -83,6 +83,11 @@ class ModeController {
   void Tick(const ServiceModel& model);
   // When Tick has something to do next.
   std::chrono::steady_clock::time_point NextDeadline() const;
+  // This process is about to end, and with it what of userspace mode is a process and not in the
+  // kernel: new connections move to iptables mode, whose preflight is userspace mode's but for the
+  // forwarder, and established ones drain for `longest` at most. True: call Sync and Tick, and not
+  // Apply, until state().draining is empty. False: there is nothing to wait for.
+  bool LeaveToKernel(const ServiceModel& model, std::chrono::seconds longest);
   // Takes all modes' objects out of the kernel (spec.state: Removed, --cleanup). Problems are
   // returned; calling again retries.
   std::vector<SyncProblem> RemoveAll();

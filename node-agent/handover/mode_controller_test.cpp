@@ -334,5 +334,61 @@ TEST_F(ModeControllerTest, RemoveAllLeavesNothing) {
   EXPECT_FALSE(controller_.state().active);
 }
 
+// What carries userspace mode's connections ends with the Pod; a kernel's rules do not.
+TEST_F(ModeControllerTest, AtTheEndUserspaceModeIsLeftToTheKernel) {
+  controller_.Apply(Settings(Mode::kUserspace), model_);
+  Calls();
+  world_.connections[Mode::kUserspace] = 3;
+  EXPECT_TRUE(controller_.LeaveToKernel(model_, 20s));
+  EXPECT_THAT(Calls(), ElementsAre("probe", "iptables full", "iptables verify", "userspace drain",
+                                   "probe", "userspace drain"));
+  EXPECT_EQ(controller_.state().asked, Mode::kUserspace);
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_EQ(controller_.state().draining, Mode::kUserspace);
+  EXPECT_THAT(controller_.state().fallback_reason, HasSubstr("the agent ends"));
+  world_.now += 19s;
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), ElementsAre("userspace drain"));
+  world_.now += 1s;
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), ElementsAre("userspace drain", "userspace remove"));
+  EXPECT_FALSE(controller_.state().draining);
+
+  // The next agent finds iptables mode, and goes back.
+  ModeController next(environment_);
+  next.Apply(Settings(Mode::kUserspace), model_);
+  EXPECT_EQ(next.state().active, Mode::kUserspace);
+  EXPECT_THAT(next.state().fallback_reason, IsEmpty());
+}
+
+TEST_F(ModeControllerTest, AtTheEndADrainOfUserspaceModeIsShortened) {
+  controller_.Apply(Settings(Mode::kUserspace), model_);
+  world_.connections[Mode::kUserspace] = 3;
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  Calls();
+  EXPECT_TRUE(controller_.LeaveToKernel(model_, 2s));
+  EXPECT_THAT(Calls(), IsEmpty());
+  world_.now += 2s;
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), ElementsAre("userspace drain", "userspace remove"));
+  EXPECT_EQ(controller_.state().active, Mode::kIpvs);
+}
+
+TEST_F(ModeControllerTest, AtTheEndNothingIsDoneInAModeOfTheKernel) {
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  Calls();
+  EXPECT_FALSE(controller_.LeaveToKernel(model_, 20s));
+  EXPECT_THAT(Calls(), IsEmpty());
+}
+
+TEST_F(ModeControllerTest, AtTheEndUserspaceModeStaysWhereNothingElseCanRun) {
+  controller_.Apply(Settings(Mode::kUserspace), model_);
+  Calls();
+  world_.cannot_run.insert(Mode::kIptables);
+  EXPECT_FALSE(controller_.LeaveToKernel(model_, 20s));
+  EXPECT_THAT(Calls(), IsEmpty());
+  EXPECT_EQ(controller_.state().active, Mode::kUserspace);
+}
+
 }  // namespace
 }  // namespace pointsman::agent

@@ -221,6 +221,22 @@ TEST_F(DrainTest, NodePortsGoFromIptablesModeToIpvsModeAndBack) {
   EXPECT_SYNCED(iptables.Remove());
 }
 
+TEST_F(DrainTest, TheNodesOwnConnectionsOfTheNextModeOutliveTheVips) {
+  RunTool({"ip", "route", "add", "default", "via", kClientIp});
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-a");
+  IptablesDataplane iptables(settings_, tool_);
+  EXPECT_SYNCED(iptables.FullSync(maker_.model));
+  dataplane_->Drain(maker_.model);
+  Stream own(*network_, "", kVip, 80);
+  EXPECT_EQ(own.Ask().host, "pod-a");
+  EXPECT_SYNCED(dataplane_->Remove());
+  EXPECT_EQ(own.Ask().host, "pod-a");
+  EXPECT_SYNCED(iptables.Remove());
+  RunTool({"ip", "route", "del", "default"});
+}
+
 TEST_F(DrainTest, AFailedPartOfAWriteIsDoneByTheNextFullSync) {
   maker_.Put(Web({MakeBackend(kPodA, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));

@@ -6,8 +6,11 @@
 #include <linux/ip_vs.h>
 #include <linux/netfilter/ipset/ip_set.h>
 #include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/utsname.h>
 #include <system_error>
+
+#include <unistd.h>
 
 #include "node-agent/ipvs/node_ports.h"
 #include "node-agent/ipvs/sysctls.h"
@@ -98,6 +101,25 @@ std::optional<FrontendKey> HealthKey(const ServicePortEntry& entry) {
 
 std::array<SetEntry, 2> HealthElements(const FrontendKey& key) {
   return ipvs::PortElements(SetId::kHealth, key.ip.family(), key.port, key.protocol);
+}
+
+// The address that this node's connections to elsewhere have as their source; nullopt: there is no
+// route to elsewhere, and hence none to a Service without its VIP either. Nothing is sent.
+std::optional<net::IpAddress> UsualSource() {
+  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return std::nullopt;
+  sockaddr_in elsewhere{};
+  elsewhere.sin_family = AF_INET;
+  elsewhere.sin_port = htons(9);
+  elsewhere.sin_addr.s_addr = htonl(0xc0000201);  // 192.0.2.1, of RFC 5737: nobody's
+  sockaddr_in own{};
+  socklen_t size = sizeof own;
+  const bool known =
+      ::connect(fd, reinterpret_cast<const sockaddr*>(&elsewhere), sizeof elsewhere) == 0 &&
+      ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0;
+  ::close(fd);
+  if (!known) return std::nullopt;
+  return net::IpAddress::FromBytes(&own.sin_addr, sizeof own.sin_addr);
 }
 
 bool IsDraining(const ServicePortEntry& entry, const IpvsDestination& d) {
@@ -1110,12 +1132,30 @@ void IpvsDataplane::ReadOwned(std::vector<Key>& owned) {
   }
 }
 
+void IpvsDataplane::KeepVipsFromBeingSources() {
+  // IPv6 takes no source from a route of type local that names none (net/ipv6/route.c).
+  const auto device = netlink::FindLink(route_, kDevice);
+  const auto source = UsualSource();
+  if (!device || !source) return;
+  const std::vector<net::IpAddress> vips =
+      netlink::LocalRoutes(route_, net::Family::kIPv4, device->index);
+  netlink::Batch batch;
+  for (const net::IpAddress& vip : vips)
+    netlink::SetLocalRouteSource(batch, vip, device->index, *source);
+  if (batch.empty()) return;
+  for (const netlink::Failure& failure : route_.Execute(batch)) {
+    spdlog::warn("connections of this node to {} will end with ipvs mode: {}",
+                 vips[failure.index].ToString(), std::generic_category().message(failure.error));
+  }
+}
+
 DrainStatus IpvsDataplane::Drain(const ServiceModel&) {
   // The rules of the other dataplane see a new connection before IPVS does (PREROUTING and OUTPUT
   // come before LOCAL_IN) once ours do not keep it for IPVS any more. All else must stay for the
   // old connections.
   if (!drained_) {
     synced_ = false;
+    KeepVipsFromBeingSources();
     for (const auto& [family, tool] : families_)
       ipvs::StopTaking(*tool);
     drained_ = true;

@@ -136,6 +136,9 @@ class IpvsDataplane final : public Dataplane {
   // no reason to be.
   void ReapIdle(ipvs::Writer& writer);
   void ForgetFrontend(ipvs::Writer& writer, const Key& key);
+  // The node's own connections to a VIP that is bound here have the VIP as their source, and end
+  // with it: those that the other mode gets from now on shall not.
+  void KeepVipsFromBeingSources();
   void ReadOwned(std::vector<Key>& owned);
 
   const kube::ProxySettings settings_;

@@ -13,7 +13,7 @@ uint8_t HostLength(net::Family family) {
 }
 
 size_t Append(Batch& batch, uint16_t type, uint16_t flags, const net::IpPrefix& prefix,
-              int interface_index) {
+              int interface_index, const net::IpAddress* source = nullptr) {
   const net::IpAddress& address = prefix.address();
   Message request(type, flags, sizeof(rtmsg));
   auto* header = request.header<rtmsg>();
@@ -25,6 +25,7 @@ size_t Append(Batch& batch, uint16_t type, uint16_t flags, const net::IpPrefix& 
   header->rtm_type = RTN_LOCAL;
   request.PutAddress(RTA_DST, address);
   request.PutU32(RTA_OIF, static_cast<uint32_t>(interface_index));
+  if (source != nullptr) request.PutAddress(RTA_PREFSRC, *source);
   return batch.Add(request);
 }
 
@@ -72,6 +73,12 @@ size_t AddLocalRoute(Batch& batch, const net::IpAddress& address, int interface_
 size_t DeleteLocalRoute(Batch& batch, const net::IpAddress& address, int interface_index) {
   return DeleteLocalRoute(batch, net::IpPrefix(address, HostLength(address.family())),
                           interface_index);
+}
+
+size_t SetLocalRouteSource(Batch& batch, const net::IpAddress& address, int interface_index,
+                           const net::IpAddress& source) {
+  return Append(batch, RTM_NEWROUTE, NLM_F_REPLACE,
+                net::IpPrefix(address, HostLength(address.family())), interface_index, &source);
 }
 
 size_t AddLocalRoute(Batch& batch, const net::IpPrefix& prefix, int interface_index) {

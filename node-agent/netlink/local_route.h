@@ -17,6 +17,10 @@ inline constexpr uint8_t kRouteProtocol = 112;
 // The kernel answers EEXIST, ESRCH (nothing to delete), ENETDOWN.
 size_t AddLocalRoute(Batch& batch, const net::IpAddress& address, int interface_index);
 size_t DeleteLocalRoute(Batch& batch, const net::IpAddress& address, int interface_index);
+// Changes a route that AddLocalRoute made: this node's own new connections to `address` get
+// `source` as theirs, and not `address` itself. `source` has to be an address of an interface.
+size_t SetLocalRouteSource(Batch& batch, const net::IpAddress& address, int interface_index,
+                           const net::IpAddress& source);
 // The same for every address of a prefix.
 size_t AddLocalRoute(Batch& batch, const net::IpPrefix& prefix, int interface_index);
 size_t DeleteLocalRoute(Batch& batch, const net::IpPrefix& prefix, int interface_index);

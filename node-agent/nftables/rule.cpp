@@ -188,7 +188,7 @@ RuleBuilder& RuleBuilder::And(unsigned reg, const void* mask, const void* toggle
       .Register(NFTA_BITWISE_SREG, reg)
       .Register(NFTA_BITWISE_DREG, reg)
       .Number(NFTA_BITWISE_LEN, static_cast<uint32_t>(size))
-      .Number(NFTA_BITWISE_OP, NFT_BITWISE_MASK_XOR)
+      .Number(NFTA_BITWISE_OP, NFT_BITWISE_BOOL)
       .Value(NFTA_BITWISE_MASK, mask, size)
       .Value(NFTA_BITWISE_XOR, toggle, size);
   return *this;

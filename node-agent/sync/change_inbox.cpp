@@ -64,7 +64,7 @@ std::optional<ChangeBatch> ChangeInbox::Take(Clock::time_point not_before,
       changed_.wait_until(lock, until);
     }
   }
-  if (stopped_) return std::nullopt;
+  if (std::exchange(stopped_, false)) return std::nullopt;
   return std::exchange(batch_, ChangeBatch{});
 }
 

@@ -53,11 +53,11 @@ class ChangeInbox {
   // After the last object of its list: what is asked of the cache itself could run ahead of what
   // the taker has been given, and a partial picture would be written.
   void PutCacheSynced(CacheId cache);
-  // Ends every Take from now on.
+  // Ends the Take that waits now, or else the next one: once.
   void Stop();
 
   // Waits until something is there and `not_before` has come, or until `deadline`; returns all
-  // there is (perhaps nothing). nullopt: stopped.
+  // there is (perhaps nothing). nullopt: Stop was called.
   std::optional<ChangeBatch> Take(Clock::time_point not_before, Clock::time_point deadline);
 
  private:

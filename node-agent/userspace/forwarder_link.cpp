@@ -14,8 +14,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <unistd.h>
+
+#include "node-agent/userspace/forwarder/launcher.h"
+#include "node-agent/userspace/forwarder/spawn.h"
 
 namespace pointsman::agent {
 namespace {
@@ -309,56 +311,32 @@ void ForwarderLink::Start() {
   Fd ready(ends[0]);
   Fd child_ready(ends[1]);
 
-  constexpr int kReadyFd = 3;
-  std::vector<std::string> words{settings_.program,
-                                 "--control",
-                                 path,
-                                 "--ready-fd",
-                                 std::to_string(kReadyFd),
-                                 "--udp-idle-timeout",
-                                 std::to_string(settings_.udp_idle_timeout.count()),
-                                 "--mark",
-                                 std::to_string(settings_.mark),
-                                 "--max-files",
-                                 std::to_string(settings_.max_files),
-                                 "--instance-version",
-                                 settings_.version};
-  if (port_ != 0) words.insert(words.end(), {"--port", std::to_string(port_)});
+  std::vector<std::string> arguments{"--control",
+                                     path,
+                                     "--udp-idle-timeout",
+                                     std::to_string(settings_.udp_idle_timeout.count()),
+                                     "--mark",
+                                     std::to_string(settings_.mark),
+                                     "--max-files",
+                                     std::to_string(settings_.max_files),
+                                     "--instance-version",
+                                     settings_.version};
+  if (port_ != 0) arguments.insert(arguments.end(), {"--port", std::to_string(port_)});
   if (settings_.port_range.first != 0) {
-    words.insert(words.end(), {"--port-range", fmt::format("{}-{}", settings_.port_range.first,
-                                                           settings_.port_range.last)});
+    arguments.insert(arguments.end(),
+                     {"--port-range",
+                      fmt::format("{}-{}", settings_.port_range.first, settings_.port_range.last)});
   }
-  std::vector<char*> argv;
-  argv.reserve(words.size() + 1);
-  for (std::string& word : words)
-    argv.push_back(word.data());
-  argv.push_back(nullptr);
-
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawnattr_init(&attributes);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, child_ready.get(), kReadyFd);
-  posix_spawn_file_actions_addclosefrom_np(&actions, kReadyFd + 1);
-  sigset_t none;
-  sigset_t all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &all);
-  // A session of its own: what ends the agent's process group does not end it.
-  posix_spawnattr_setflags(&attributes,
-                           POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-  pid_t pid = -1;
-  const int error =
-      ::posix_spawn(&pid, settings_.program.c_str(), &actions, &attributes, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
-  if (error != 0) {
-    throw std::runtime_error(fmt::format("the forwarder {} cannot be started: {}",
-                                         settings_.program,
-                                         std::generic_category().message(error)));
+  pid_t pid = -1;  // of our child
+  try {
+    if (settings_.launcher.empty()) {
+      pid = forwarder::Spawn(settings_.program, std::move(arguments), child_ready.get());
+    } else {
+      forwarder::Launch(settings_.launcher, arguments, child_ready.get(),
+                        settings_.launcher_patience);
+    }
+  } catch (const std::system_error& error) {
+    throw std::runtime_error(fmt::format("the forwarder cannot be started: {}", error.what()));
   }
   child_ready.Reset();
 
@@ -376,11 +354,13 @@ void ForwarderLink::Start() {
       said.append(buffer.data(), static_cast<size_t>(count));
       continue;
     }
-    ::kill(pid, SIGKILL);
-    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+    if (pid > 0) {
+      ::kill(pid, SIGKILL);
+      while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+      }
     }
     throw std::runtime_error(
-        fmt::format("the forwarder {} did not start: {}", settings_.program,
+        fmt::format("the forwarder did not start: {}",
                     said.empty() ? "it ended, or did not answer in time" : said));
   }
   Reap();
@@ -389,7 +369,7 @@ void ForwarderLink::Start() {
   path_ = path;
   port_ = session_->hello().port_v4;
   draining_ = false;
-  spdlog::info("started the forwarder (process {}, port {})", pid, port_);
+  spdlog::info("started the forwarder (process {}, port {})", session_->hello().pid, port_);
 }
 
 ForwarderLink::Found ForwarderLink::Ensure() {

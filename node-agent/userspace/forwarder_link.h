@@ -21,6 +21,11 @@ std::string ForwarderBesideThisProgram();
 
 struct ForwarderSettings {
   std::string program;  // path of pointsman-forwarder
+  // The socket of a `pointsman-forwarder --launcher` that starts forwarders, and nobody else does;
+  // "": forwarders are children of this process.
+  std::string launcher;
+  // How long the launcher may take to be there: its container is started with the agent's.
+  std::chrono::milliseconds launcher_patience{5000};
   // Of the control sockets; made with mode 0700, and removed when it is empty.
   std::string directory = "/run/pointsman/forwarder";
   // A running forwarder of another version, or on a port outside the range, is replaced.
@@ -87,7 +92,8 @@ class ForwarderLink {
               uint32_t last_slot);
   forwarder::Stats Statistics();
   // Nothing is started for it: all 0 when there is no forwarder. Connections and flows are those of
-  // all forwarders of this network namespace.
+  // all forwarders of this network namespace, which end when they have not been asked for
+  // `longest`, or have nothing left and this link has ended; ExitAll ends them.
   forwarder::Stats Drain(std::chrono::seconds longest);
 
   // Drains the forwarders of other versions, and any second one.

@@ -438,6 +438,27 @@ TEST_F(ForwarderTest, DatagramsGoRoundAndFlowsEndWhenIdle) {
   }
 }
 
+// An answer that takes its time, to a question that was not the client's first.
+TEST_F(ForwarderTest, ALateAnswerReachesAClientThatHadOneBefore) {
+  Start();
+  const Fd server = testing::BindUdp(At("127.0.0.2", 0));
+  Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(server))}, true));
+  const Fd client = ConnectUdp(Place(1));
+  for (const int delay : {0, 700}) {  // ms; longer than the idle time-out
+    Send(client, "q");
+    char buffer[16];
+    sockaddr_storage peer{};
+    socklen_t size = sizeof peer;
+    ASSERT_EQ(::recvfrom(server.get(), buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&peer),
+                         &size),
+              1);
+    EXPECT_EQ(::poll(nullptr, 0, delay), 0);
+    ASSERT_EQ(::sendto(server.get(), "a", 1, 0, reinterpret_cast<const sockaddr*>(&peer), size), 1);
+    EXPECT_EQ(::recv(client.get(), buffer, sizeof buffer, 0), 1) << delay;
+  }
+  EXPECT_TRUE(Eventually([&] { return link_->Statistics().udp_flows == 0; }));
+}
+
 // One client port to several Services: the flows stay apart.
 TEST_F(ForwarderTest, OneClientPortTalksToTwoServices) {
   Start();
@@ -649,9 +670,31 @@ TEST_F(ForwarderTest, ADrainEndsWithTheLastConnectionAndCanBeTakenBack) {
   EXPECT_EQ(::poll(nullptr, 0, 2600), 0);
   EXPECT_EQ(link_->pid(), pid);
   EXPECT_EQ(Greeting(1), "+");
+  // It has nothing left, but the agent may have to tell it something.
   link_->Drain(60s);
+  EXPECT_EQ(::poll(nullptr, 0, 2600), 0);
+  EXPECT_EQ(link_->Drain(60s).tcp_connections, 0U);
+  EXPECT_EQ(link_->pid(), pid);
+  link_.reset();
+  link_ = std::make_unique<ForwarderLink>(settings_);
   ASSERT_TRUE(Eventually([&] { return !link_->AnyPresent(); }));
   EXPECT_EQ(link_->Drain(60s).tcp_connections, 0U);
+  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+TEST_F(ForwarderTest, ADrainsTimeCountsFromTheLastQuestion) {
+  Start();
+  EchoServer server(At("127.0.0.2", 0), "+");
+  Put(MakeSlot(1, {server.place()}));
+  Fd client = ConnectTcp(Place(1));
+  EXPECT_EQ(Receive(client, 1), "+");
+  link_->Drain(1s);
+  link_->Drain(60s);
+  EXPECT_EQ(::poll(nullptr, 0, 1600), 0);
+  EXPECT_EQ(link_->Drain(60s).tcp_connections, 1U);
+  Send(client, "!");
+  EXPECT_EQ(Receive(client, 1), "!");
 }
 
 TEST_F(ForwarderTest, ThePortRangeIsKept) {
@@ -697,6 +740,117 @@ TEST_F(ForwarderTest, OthersMayNotControlIt) {
     if (!line.starts_with("CapEff:")) continue;
     const uint64_t capabilities = std::stoull(line.substr(7), nullptr, 16);
     EXPECT_EQ(capabilities & ~((1ULL << 12) | (1ULL << 24)), 0U) << line;
+  }
+}
+
+// `pointsman-forwarder --launcher`, as in a container of its own.
+class LauncherTest : public ForwarderTest {
+ protected:
+  void SetUp() override {
+    ForwarderTest::SetUp();
+    if (IsSkipped()) return;
+    settings_.launcher = settings_.directory + "-launcher.sock";
+    // Nothing is started but by the launcher.
+    program_ = std::exchange(settings_.program, "");
+  }
+  void TearDown() override {
+    ForwarderTest::TearDown();
+    EndLauncher(SIGKILL);
+    if (!settings_.launcher.empty()) ::unlink(settings_.launcher.c_str());
+  }
+  void StartLauncher() {
+    launcher_ = ::fork();
+    ASSERT_GE(launcher_, 0);
+    if (launcher_ > 0) return;
+    ::execl(program_.c_str(), program_.c_str(), "--launcher", settings_.launcher.c_str(), nullptr);
+    ::_exit(127);
+  }
+  // Its wait status; -1: there was none.
+  int EndLauncher(int signal) {
+    if (launcher_ <= 0) return -1;
+    int status = -1;
+    ::kill(launcher_, signal);
+    ::waitpid(std::exchange(launcher_, -1), &status, 0);
+    return status;
+  }
+
+  std::string program_;
+  pid_t launcher_ = -1;
+};
+
+TEST_F(LauncherTest, StartsForwardersThatOutliveTheAgentAndEndsAfterThem) {
+  // The agent is first, and waits.
+  auto started = std::async(std::launch::async, [this] {
+    link_ = std::make_unique<ForwarderLink>(settings_);
+    return link_->Ensure();
+  });
+  StartLauncher();
+  ASSERT_EQ(started.get(), ForwarderLink::Found::kStarted);
+  struct stat status {};
+  ASSERT_EQ(::stat(settings_.launcher.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600U);
+  ASSERT_TRUE(link_->Dump().empty());
+  std::ifstream proc("/proc/" + std::to_string(link_->pid()) + "/stat");
+  std::string word;
+  for (int i = 0; i < 4; ++i)
+    proc >> word;
+  EXPECT_EQ(word, std::to_string(launcher_)) << "the launcher is its parent";
+
+  EchoServer server(At("127.0.0.2", 0), "+");
+  Put(MakeSlot(1, {server.place()}));
+  Fd client = ConnectTcp(Place(1));
+  EXPECT_EQ(Receive(client, 1), "+");
+  const pid_t first = link_->pid();
+  link_ = std::make_unique<ForwarderLink>(settings_);
+  EXPECT_EQ(link_->Ensure(), ForwarderLink::Found::kAdopted);
+  EXPECT_EQ(link_->pid(), first);
+  ASSERT_EQ(link_->Dump().size(), 1U);
+
+  // A killed forwarder has a successor with the same table on the same port.
+  const IpPort place = Place(1);
+  ::kill(first, SIGKILL);
+  ASSERT_TRUE(Eventually([&] { return link_->pid() != 0 && link_->pid() != first; }));
+  EXPECT_EQ(Place(1), place);
+  EXPECT_EQ(Greeting(1), "+");
+
+  // Told to end it waits for what it has started.
+  client = ConnectTcp(Place(1));
+  EXPECT_EQ(Receive(client, 1), "+");
+  ::kill(launcher_, SIGTERM);
+  ASSERT_TRUE(Eventually([&] { return ::access(settings_.launcher.c_str(), F_OK) != 0; }));
+  EXPECT_EQ(::waitpid(launcher_, nullptr, WNOHANG), 0);
+  Send(client, "!");
+  EXPECT_EQ(Receive(client, 1), "!");
+  link_->ExitAll();
+  int ended = -1;
+  const pid_t launcher = std::exchange(launcher_, -1);
+  EXPECT_EQ(::waitpid(launcher, &ended, 0), launcher);
+  EXPECT_EQ(ended, 0);
+}
+
+TEST_F(LauncherTest, ASuccessorTakesTheSocketOfAKilledOneButNotOfARunningOne) {
+  StartLauncher();
+  Start();
+  const pid_t first = std::exchange(launcher_, -1);
+  StartLauncher();
+  int status = 0;
+  ASSERT_EQ(::waitpid(std::exchange(launcher_, -1), &status, 0) > 0, true);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << "there is one already";
+  link_->ExitAll();
+  ::kill(first, SIGKILL);
+  ::waitpid(first, nullptr, 0);
+  StartLauncher();
+  Start();
+}
+
+TEST_F(LauncherTest, WithoutALauncherNothingIsStartedAndItIsSaid) {
+  settings_.launcher_patience = 100ms;
+  link_ = std::make_unique<ForwarderLink>(settings_);
+  try {
+    link_->Ensure();
+    FAIL() << "started by nobody";
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr(settings_.launcher));
   }
 }
 

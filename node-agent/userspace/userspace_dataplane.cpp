@@ -17,6 +17,8 @@ constexpr std::string_view kInput = "POINTSMAN-USP-INPUT";
 constexpr std::string_view kGuard = "POINTSMAN-USP-GUARD";
 constexpr std::string_view kOwn = "POINTSMAN-USP-OWN";
 constexpr size_t kMaxDifferences = 20;
+// Of an agent that drains: it asks each second, unless it is killed or has much to write.
+constexpr std::chrono::seconds kLongestSilence{60};
 
 std::string Jump(std::string_view match, std::string_view what, std::string_view chain) {
   return fmt::format("{}-m comment --comment \"pointsman: {}\" -j {}", match, what, chain);
@@ -82,6 +84,7 @@ forwarder::PortRange ParsePortRange(const std::string& text) {
 ForwarderSettings LinkSettings(const kube::ProxySettings& settings,
                                const UserspaceDataplane::Options& options) {
   return {.program = options.forwarder_program,
+          .launcher = options.launcher,
           .directory = options.run_directory,
           // One that marks its packets otherwise would not be told from its clients.
           .version =
@@ -411,7 +414,7 @@ DrainStatus UserspaceDataplane::Drain(const ServiceModel& model) {
   for (const auto& family : families_)
     family->Drain(synced_ ? steered_ : model);
   drained_ = true;
-  const forwarder::Stats left = link_.Drain(DrainTimeout(settings_));
+  const forwarder::Stats left = link_.Drain(std::max(DrainTimeout(settings_), kLongestSilence));
   if (left.udp_flows > 0 && link_.Adopt()) RefreshSlots(model);
   return {.connections = left.tcp_connections + left.udp_flows};
 }

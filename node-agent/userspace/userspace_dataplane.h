@@ -26,6 +26,7 @@ class UserspaceDataplane final : public Dataplane {
  public:
   struct Options {
     std::string forwarder_program;
+    std::string launcher;  // see ForwarderSettings
     std::string run_directory = "/run/pointsman/forwarder";
     std::string version;
     uint64_t max_files = uint64_t{1} << 20;
@@ -42,8 +43,10 @@ class UserspaceDataplane final : public Dataplane {
   SyncResult FullSync(const ServiceModel& model) override;
   SyncResult Sync(const ServiceModel& model, const ModelDelta& delta) override;
   VerifyResult Verify(const ServiceModel& model) override;
-  // Takes the jumps for new connections away; the forwarder keeps what it has, and ends by itself
-  // after settings.drain_timeout if nobody asks any more.
+  // Takes the jumps for new connections away; the forwarder keeps what it has until Remove. If
+  // nobody asks any more, it ends by itself when it has nothing left, or after a minute or
+  // settings.drain_timeout, whatever is longer: what ends the drain is Remove, since these settings
+  // may be older than those that asked for it.
   DrainStatus Drain(const ServiceModel& model) override;
   SyncResult Remove() override;
   bool Present() override;

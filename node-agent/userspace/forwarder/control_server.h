@@ -25,6 +25,9 @@ class ControlServer {
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
 
+  // Is an agent connected?
+  bool asked_by_anyone() const { return !sessions_.empty(); }
+
  private:
   class Listener;
   class Session;

@@ -43,6 +43,11 @@ FileBudget ShareFiles(uint64_t files) {
 
 Forwarder::Forwarder(const ForwarderOptions& options)
     : options_(options), budget_(ShareFiles(RaiseFileLimit(options.max_files))) {
+  // Said now, and not with each connection.
+  if (const Fd marked(OpenBackendSocket(net::Family::kIPv4, /*udp=*/true, options.mark)); !marked) {
+    throw std::system_error(errno, std::generic_category(),
+                            fmt::format("mark {:#x} on a socket", options.mark));
+  }
   Listeners listeners = OpenListeners(options.port, options.port_range);
   port_v4_ = listeners.port;
   tcp_ = std::make_unique<TcpRelay>(
@@ -168,8 +173,9 @@ void Forwarder::Apply(Update update) {
 
 // New connections are still taken: that none come is the rules' doing.
 void Forwarder::Drain(std::chrono::seconds longest) {
-  if (drain_deadline_) return;
+  const bool drains = drain_deadline_.has_value();
   drain_deadline_ = Clock::now() + longest;
+  if (drains) return;
   drain_timer_ = loop_.At(Clock::now() + std::min<std::chrono::seconds>(kDrainAtLeast, longest),
                           [this] { PollDrain(); });
 }
@@ -177,7 +183,8 @@ void Forwarder::Drain(std::chrono::seconds longest) {
 void Forwarder::PollDrain() {
   if (!drain_deadline_) return;
   const size_t left = tcp_->connections() + udp_->flows();
-  if (left == 0 || loop_.now() >= *drain_deadline_) {
+  // An agent that waits for it first makes conntrack forget the datagrams that would still come.
+  if ((left == 0 && !control_->asked_by_anyone()) || loop_.now() >= *drain_deadline_) {
     spdlog::info("forwarder {}: drained, {} connections are left", ::getpid(), left);
     loop_.Stop();
     return;

@@ -1,5 +1,6 @@
 // pointsman-forwarder: carries the connections of userspace mode. Started by the node agent, in a
-// session of its own, so that the agent can be restarted without breaking connections.
+// session of its own, so that the agent can be restarted without breaking connections. As
+// `--launcher` it carries nothing, but starts such forwarders for an agent in another container.
 
 #include <cerrno>
 #include <csignal>
@@ -13,12 +14,14 @@
 #include "kube/process/logging.h"
 #include "node-agent/agent/version.h"
 #include "node-agent/userspace/forwarder/forwarder.h"
+#include "node-agent/userspace/forwarder/launcher.h"
 
 namespace pointsman::forwarder {
 namespace {
 
 struct Arguments {
   ForwarderOptions options;
+  std::string launcher;
   std::string port_range;
   int64_t udp_idle_timeout = 250'000'000;
   int ready_fd = -1;
@@ -48,8 +51,13 @@ int Main(int argc, char** argv) {
   Arguments arguments;
   CLI::App app("Carries the connections of Pointsman's userspace mode; the node agent starts it.");
   app.set_version_flag("--version", std::string("pointsman-forwarder ") + agent::kVersion);
-  app.add_option("--control", arguments.options.control_path, "path of the control socket")
-      ->required();
+  CLI::Option_group* const what = app.add_option_group("What it is");
+  what->add_option("--control", arguments.options.control_path,
+                   "a forwarder: path of its control socket");
+  what->add_option("--launcher", arguments.launcher,
+                   "starts forwarders for a node agent in another container: path of the socket "
+                   "on which that asks for them (its --forwarder-launcher)");
+  what->require_option(1);
   app.add_option("--port", arguments.options.port, "port of the listening sockets, if it is free");
   app.add_option("--port-range", arguments.port_range, "ports to choose from; empty: any");
   app.add_option("--udp-idle-timeout", arguments.udp_idle_timeout, "nanoseconds")
@@ -69,6 +77,12 @@ int Main(int argc, char** argv) {
     // A peer that closes is a return value, and the agent's terminal is not ours.
     std::signal(SIGPIPE, SIG_IGN);
     std::signal(SIGHUP, SIG_IGN);
+    if (!arguments.launcher.empty()) {
+      // What it starts cannot have more.
+      DropCapabilities({CAP_NET_ADMIN, CAP_SYS_RESOURCE});
+      Launcher(arguments.launcher, {"--log-format", arguments.log_format}).Run();
+      return 0;
+    }
     Forwarder forwarder(arguments.options);
     // It reads what strangers send: what it needs no more is given up. NET_ADMIN marks the sockets
     // to backends, SYS_RESOURCE lets it have more pipes than an ordinary user.

@@ -32,9 +32,11 @@ enum class FrameType : uint16_t {
   kDump = 3,      // → kDumpPart, … the last one says so
   kStats = 4,     // → kStatsReply
   kSettings = 5,  // u64 UDP idle time-out in nanoseconds → kDone
-  kDrain = 6,     // u32 seconds until it ends at the latest → kStatsReply
-  kResume = 7,    // takes a drain back → kDone
-  kExit = 8,      // → kDone; the process ends
+  // u32 seconds until it ends at the latest, from this question on → kStatsReply. It ends sooner
+  // when it has nothing left and no agent is connected.
+  kDrain = 6,
+  kResume = 7,  // takes a drain back → kDone
+  kExit = 8,    // → kDone; the process ends
   kDone = 100,
   kError = 101,  // text
   kHelloReply = 102,

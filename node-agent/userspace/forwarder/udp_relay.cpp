@@ -124,7 +124,8 @@ class UdpRelay::Flow final : public EventHandler {
  public:
   Flow(UdpRelay& relay, const Key& key, Listener& listener)
       : relay_(relay), key_(key), listener_(listener), last_(relay.loop_.now()) {
-    place_ = relay_.unanswered_.insert(relay_.unanswered_.end(), this);
+    Order& order = relay_.InPhase(phase_);
+    place_ = order.insert(order.end(), this);
   }
   ~Flow() override { Retire(); }
   Flow(const Flow&) = delete;
@@ -139,7 +140,7 @@ class UdpRelay::Flow final : public EventHandler {
   void Retire() {
     if (std::exchange(retired_, true)) return;
     Close();
-    (answered_ ? relay_.answered_ : relay_.unanswered_).erase(place_);
+    relay_.InPhase(phase_).erase(place_);
   }
 
   // A socket to the next backend; false: there is none.
@@ -171,15 +172,15 @@ class UdpRelay::Flow final : public EventHandler {
   bool Send() {
     Buffers& buffers = *relay_.buffers_;
     const Clock::time_point now = relay_.loop_.now();
-    if (!answered_ && now - opened_ >= kUnansweredTimeout && sent_ && !HasAffinity() &&
+    if (!Answered() && now - opened_ >= kUnansweredTimeout && sent_ && !HasAffinity() &&
         tried_.size() < kMaxTries && !Open()) {
       // No other backend: the same one again.
       tried_.clear();
       if (!Open()) return false;
     }
     const std::string_view newest = buffers.Datagram(queue_.back());
-    if (!answered_ && newest.size() <= kMaxKept) kept_ = newest;
-    Touch(answered_);
+    if (!Answered() && newest.size() <= kMaxKept) kept_ = newest;
+    Touch(Answered() ? Phase::kAsking : Phase::kUnanswered);
     for (size_t i = 0; i < queue_.size(); ++i) {
       msghdr& header = buffers.out[i].msg_hdr;
       header = {};
@@ -205,7 +206,7 @@ class UdpRelay::Flow final : public EventHandler {
       }
       // An ICMP error for an earlier datagram, or no route.
       relay_.table_.Failed(backend_, now);
-      if (answered_ || !Open()) {
+      if (Answered() || !Open()) {
         relay_.stats_.datagrams_dropped += queue_.size() - sent;
         return false;
       }
@@ -237,19 +238,20 @@ class UdpRelay::Flow final : public EventHandler {
     ::close(std::exchange(fd_, -1));
   }
 
-  void Touch(bool answered) {
+  bool Answered() const { return phase_ != Phase::kUnanswered; }
+
+  void Touch(Phase phase) {
     last_ = relay_.loop_.now();
-    Order& from = answered_ ? relay_.answered_ : relay_.unanswered_;
-    Order& to = answered ? relay_.answered_ : relay_.unanswered_;
-    to.splice(to.end(), from, place_);
-    answered_ = answered;
+    Order& to = relay_.InPhase(phase);
+    to.splice(to.end(), relay_.InPhase(phase_), place_);
+    phase_ = phase;
   }
 
   // False: the flow is over.
   bool OnError() {
     relay_.table_.Failed(backend_, relay_.loop_.now());
     // After an answer the client's next datagram starts another flow.
-    while (!answered_ && !kept_.empty() && Open()) {
+    while (!Answered() && !kept_.empty() && Open()) {
       ++relay_.stats_.udp_retries;
       if (::send(fd_, kept_.data(), kept_.size(), MSG_NOSIGNAL) >= 0) return true;
       relay_.table_.Failed(backend_, relay_.loop_.now());
@@ -270,14 +272,13 @@ class UdpRelay::Flow final : public EventHandler {
         if (errno != EAGAIN) OnError();
         return;
       }
-      const bool first = !answered_;
-      Touch(true);
-      if (first) {
+      if (!Answered()) {
         kept_ = {};
         tried_.clear();
         relay_.table_.Reached(key_.slot, key_.client.ip, backend_, relay_.loop_.now());
-        relay_.ScheduleSweep();
       }
+      Touch(Phase::kQuiet);
+      relay_.ScheduleSweep();  // the time-out is shorter now
       for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
         msghdr& header = buffers.messages[i].msg_hdr;
         buffers.pieces[i].iov_len = buffers.messages[i].msg_len;
@@ -306,7 +307,7 @@ class UdpRelay::Flow final : public EventHandler {
   Listener& listener_;
   Clock::time_point last_;
   Order::iterator place_;
-  bool answered_ = false;
+  Phase phase_ = Phase::kUnanswered;
   bool retired_ = false;
   bool sent_ = false;
   int fd_ = -1;
@@ -379,13 +380,22 @@ UdpRelay::Flow* UdpRelay::Find(const Key& key, Listener& listener) {
   if (found != flows_.end()) return found->second.get();
   const Slot* slot = table_.Find(key.slot);
   if (slot == nullptr) return nullptr;
-  while (flows_.size() >= limit_ && !flows_.empty())
-    End(unanswered_.empty() ? answered_.front() : unanswered_.front());
+  while (flows_.size() >= limit_ && EndOne()) {
+  }
   auto flow = std::make_shared<Flow>(*this, key, listener);
   if (!flow->Open()) return nullptr;
   Flow* const made = flow.get();
   flows_.emplace(key, std::move(flow));
   return made;
+}
+
+bool UdpRelay::EndOne() {
+  for (Order& order : orders_) {
+    if (order.empty()) continue;
+    End(order.front());
+    return true;
+  }
+  return false;
 }
 
 void UdpRelay::End(Flow* flow) {
@@ -398,8 +408,9 @@ void UdpRelay::End(Flow* flow) {
   loop_.Destroy(std::move(ended));
 }
 
-Clock::duration UdpRelay::TimeoutOf(bool answered) const {
-  return answered ? idle_timeout_ : std::max<Clock::duration>(idle_timeout_, kAnswerTimeout);
+Clock::duration UdpRelay::TimeoutOf(Phase phase) const {
+  return phase == Phase::kQuiet ? idle_timeout_
+                                : std::max<Clock::duration>(idle_timeout_, kAnswerTimeout);
 }
 
 void UdpRelay::SetIdleTimeout(std::chrono::nanoseconds timeout) {
@@ -410,9 +421,9 @@ void UdpRelay::SetIdleTimeout(std::chrono::nanoseconds timeout) {
 
 void UdpRelay::Sweep() {
   sweep_set_ = false;
-  for (bool answered : {false, true}) {
-    Order& order = answered ? answered_ : unanswered_;
-    while (!order.empty() && order.front()->last() + TimeoutOf(answered) <= loop_.now())
+  for (const Phase phase : kPhases) {
+    Order& order = InPhase(phase);
+    while (!order.empty() && order.front()->last() + TimeoutOf(phase) <= loop_.now())
       End(order.front());
   }
   ScheduleSweep();
@@ -420,10 +431,10 @@ void UdpRelay::Sweep() {
 
 void UdpRelay::ScheduleSweep() {
   std::optional<Clock::time_point> next;
-  for (bool answered : {false, true}) {
-    const Order& order = answered ? answered_ : unanswered_;
+  for (const Phase phase : kPhases) {
+    const Order& order = InPhase(phase);
     if (order.empty()) continue;
-    const Clock::time_point end = order.front()->last() + TimeoutOf(answered);
+    const Clock::time_point end = order.front()->last() + TimeoutOf(phase);
     if (!next || end < *next) next = end;
   }
   if (!next) return;

@@ -1,9 +1,9 @@
 // UDP: flows (one client address and port to one slot) with a connected socket each towards their
 // backend, which makes the kernel hand ICMP errors to the flow they belong to.
 //
-//  * A flow ends when nothing came either way for the idle time-out; one whose client still waits
-//    for the first answer lives at least kAnswerTimeout, because an answer may well take longer
-//    than the 250 ms that kube-proxy's default gives it.
+//  * A flow ends when nothing came either way for the idle time-out; one whose client waits for an
+//    answer, the first or a later one, lives at least kAnswerTimeout, because an answer may well
+//    take longer than the 250 ms that kube-proxy's default gives it.
 //  * An ICMP error before the first answer sends the last datagram to the next backend. Without
 //    affinity, a client that sends again after kUnansweredTimeout without any answer goes to the
 //    next backend too: a backend that is gone without an error is not asked for ever.
@@ -11,7 +11,9 @@
 //    another one: UDP has no connections to keep.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <iterator>
 #include <list>
 #include <memory>
 #include <unordered_map>
@@ -33,8 +35,8 @@ class UdpRelay {
   static constexpr size_t kMaxKept = 4096;
 
   // All outlive this. At most `flows` flows (a file descriptor each): a new one ends the one that
-  // has been silent longest, an unanswered one before the others, so that a flood of forged source
-  // addresses does not end flows that are in use.
+  // has been silent longest, one that never had an answer before the others, so that a flood of
+  // forged source addresses does not end flows that are in use.
   UdpRelay(EventLoop& loop, BackendTable& table, Stats& stats, size_t flows, uint32_t mark);
   ~UdpRelay();
   UdpRelay(const UdpRelay&) = delete;
@@ -60,13 +62,23 @@ class UdpRelay {
     }
   };
   using Order = std::list<Flow*>;  // the longest silent first
+  // In the order in which they make room for a new flow.
+  enum class Phase : uint8_t {
+    kUnanswered,  // no answer has come yet
+    kQuiet,       // nothing was sent since the last answer
+    kAsking,      // something was
+  };
+  static constexpr Phase kPhases[] = {Phase::kUnanswered, Phase::kQuiet, Phase::kAsking};
   struct Buffers;
 
   Flow* Find(const Key& key, Listener& listener);
   void End(Flow* flow);
+  // The one that makes room for a new one; false: there is none.
+  bool EndOne();
   void Sweep();
   void ScheduleSweep();
-  Clock::duration TimeoutOf(bool answered) const;
+  Order& InPhase(Phase phase) { return orders_[static_cast<size_t>(phase)]; }
+  Clock::duration TimeoutOf(Phase phase) const;
 
   EventLoop& loop_;
   BackendTable& table_;
@@ -77,8 +89,7 @@ class UdpRelay {
   std::unique_ptr<Buffers> buffers_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::unordered_map<Key, std::shared_ptr<Flow>, KeyHash> flows_;
-  Order answered_;
-  Order unanswered_;
+  std::array<Order, std::size(kPhases)> orders_;
   bool sweep_set_ = false;
   EventLoop::Timer sweep_;
 };
