@@ -1,5 +1,5 @@
 // The main cases in both families, on one dataplane that serves both.
-#include "node-agent/ipvs/node_ports.h"
+#include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 
 namespace pointsman::agent {

@@ -1,7 +1,6 @@
 // Node ports and external addresses in a real kernel. The numbers in the names are issues of
 // kubernetes/kubernetes.
-#include "node-agent/ipvs/node_ports.h"
-
+#include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 
 namespace pointsman::agent {
