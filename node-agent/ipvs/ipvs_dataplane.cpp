@@ -13,6 +13,7 @@
 #include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/sysctls.h"
 #include "node-agent/netlink/address.h"
+#include "node-agent/netlink/connected_route.h"
 #include "node-agent/netlink/ipvs_table.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
@@ -529,18 +530,17 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) co
   return desired;
 }
 
-void IpvsDataplane::ReadHostAddresses() {
+void IpvsDataplane::ReadHost() {
   host_addresses_.clear();
-  on_link_.clear();
   for (const netlink::InterfaceAddress& address : netlink::InterfaceAddresses(route_)) {
-    if (address.interface_index == device_index_) continue;
-    host_addresses_.push_back(address.address);
-    if (!address.address.IsLoopback())
-      on_link_.emplace_back(address.address, address.prefix_length);
+    if (address.interface_index != device_index_) host_addresses_.push_back(address.address);
   }
   std::sort(host_addresses_.begin(), host_addresses_.end());
-  std::sort(on_link_.begin(), on_link_.end());
-  on_link_.erase(std::unique(on_link_.begin(), on_link_.end()), on_link_.end());
+  on_link_.clear();
+  for (const auto& [family, tool] : families_) {
+    for (const net::IpPrefix& prefix : netlink::ConnectedPrefixes(route_, family))
+      on_link_.push_back(prefix);
+  }
 }
 
 std::vector<IpvsDestination> IpvsDataplane::DestinationsOf(const IpvsServer& server) {
@@ -704,7 +704,7 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   const bool was_synced = synced_;
   const std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
   device_index_ = device ? device->index : 0;
-  ReadHostAddresses();
+  ReadHost();
   warnings_.clear();
   schedulers_.clear();  // what could not be loaded is tried again
   for (const auto& [id, entry] : model.entries)
@@ -1050,8 +1050,22 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
 }
 
 std::set<net::Family> IpvsDataplane::UpdateTargets(const Touched& touched) {
-  std::set<net::Family> changed;
+  std::unordered_set<Key, ipvs::FrontendKeyHash> keys;
+  auto note = [&](const Frontend& frontend) {
+    if (frontend.source != FrontendSource::kExternal &&
+        frontend.source != FrontendSource::kExternalNear)
+      return;
+    // Who has this one decides about all addresses of its claimants.
+    ipvs::ForEachFrontend(*frontend.entry, true,
+                          [&](const Key& key, FrontendSource) { keys.insert(key); });
+  };
   for (const auto& [key, before] : touched) {
+    keys.insert(key);
+    if (before && !before->lingering) note(*before);
+    if (const auto now = frontends_.find(key); now != frontends_.end()) note(now->second);
+  }
+  std::set<net::Family> changed;
+  for (const Key& key : keys) {
     ipvs::DnatTargets now;
     AddTargets(frontends_, key, now);
     for (const auto& [map, wanted] :
@@ -1126,7 +1140,7 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
   ++result.objects_checked;
   if (!device || !device->up) differ(kDevice, device ? "is down" : "is missing");
   device_index_ = device ? device->index : 0;
-  ReadHostAddresses();
+  ReadHost();
   const Desired desired = BuildDesired(model);
   for (const auto& [family, tool] : families_) {
     const std::vector<ipvs::Chain> chains = ipvs::DesiredChains(

@@ -104,7 +104,7 @@ class IpvsDataplane final : public Dataplane {
   void EnsureStrictArp(bool recorded, SyncResult& result);
   void UndoStrictArp(SyncResult& result);
   void EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result);
-  void ReadHostAddresses();
+  void ReadHost();
   bool IsHostAddress(const net::IpAddress& ip) const;
   // Can the address be another machine's, or is it in a list with one of this node's?
   bool IsUnbound(const ServicePortEntry& entry, const net::IpAddress& ip,
@@ -183,7 +183,7 @@ class IpvsDataplane final : public Dataplane {
   std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> health_;
   ipvs::DnatTargets targets_;                   // as the rules have them
   std::vector<net::IpAddress> host_addresses_;  // sorted
-  std::vector<net::IpPrefix> on_link_;          // the subnets of these
+  std::vector<net::IpPrefix> on_link_;          // where other machines may be, without a gateway
 
   struct UdpActivity {
     uint64_t packets = 0;
