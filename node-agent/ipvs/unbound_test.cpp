@@ -147,6 +147,8 @@ TEST_F(UnboundTest, FlowsFollowAnAddressThatIsNoLongerBoundAndStreamsOneThatIs) 
   EXPECT_THAT(Bound(), HasSubstr(kElsewhere));
   for (const char* host : {"pod-c", "client", ""})
     EXPECT_EQ(AskUdp(*network_, host, kElsewhere, 53, 5600).host, "pod-a") << host;
+  Stream before(*network_, "pod-c", kElsewhere, 80);
+  ASSERT_EQ(before.Ask().host, "pod-a");
 
   give({Ip(kNodeIp), Ip(kElsewhere)});
   Put(dns);
@@ -157,6 +159,7 @@ TEST_F(UnboundTest, FlowsFollowAnAddressThatIsNoLongerBoundAndStreamsOneThatIs) 
     EXPECT_EQ(AskUdp(*network_, host, kElsewhere, 53, 5600).host, "pod-a") << host;
     EXPECT_EQ(AskTcp(*network_, host, kElsewhere, 80).host, "pod-a") << host;
   }
+  EXPECT_EQ(before.Ask().error, ECONNRESET) << "and does not hang";
   Stream stream(*network_, "pod-c", kElsewhere, 80);
   Stream own(*network_, "", kElsewhere, 80);
   ASSERT_EQ(stream.Ask().host, "pod-a");
