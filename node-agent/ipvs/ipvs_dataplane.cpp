@@ -521,11 +521,10 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) co
       }
     });
   }
+  std::sort(desired.order.begin(), desired.order.end());
   // What an unbound address leads to must be there before it does.
-  std::sort(desired.order.begin(), desired.order.end(), [&](const Key& a, const Key& b) {
-    return std::forward_as_tuple(desired.frontends.at(a).unbound, a) <
-           std::forward_as_tuple(desired.frontends.at(b).unbound, b);
-  });
+  std::stable_partition(desired.order.begin(), desired.order.end(),
+                        [&](const Key& key) { return !desired.frontends.at(key).unbound; });
   desired.order.insert(desired.order.begin(), first.begin(), first.end());
   return desired;
 }
@@ -993,12 +992,25 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     }
     PlanElements(writer, elements_before, elements_after);
   };
-  auto bind = [&] {
+  auto add_shared = [&] {
     for (auto& [ip, count] : vips_before) {
       const uint32_t now = vips_.at(ip);
       if (count != 0 || now == 0) continue;
       writer.AddElement(Writer::When::kEarly, ipvs::VipElement(ip));
       writer.Bind(ip);
+      count = now;
+    }
+    for (auto& [key, count] : hairpins_before) {
+      const uint32_t now = hairpins_.at(key);
+      if (count != 0 || now == 0) continue;
+      writer.AddElement(Writer::When::kEarly, ipvs::HairpinElement(key.ip, key.port, key.protocol));
+      count = now;
+    }
+    for (auto& [key, count] : health_before) {
+      const uint32_t now = health_.at(key);
+      if (count != 0 || now == 0) continue;
+      for (const SetEntry& entry : HealthElements(key))
+        writer.AddElement(Writer::When::kEarly, entry);
       count = now;
     }
   };
@@ -1011,7 +1023,7 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
       const bool target = after != nullptr && !after->unbound;
       if (target == targets_first) write(key, before, after);
     }
-    bind();
+    add_shared();
     if (!targets_first || other_rules.empty()) continue;
     writer.Flush();
     for (const auto& [family, tool] : families_) {
@@ -1028,16 +1040,17 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
   }
   for (const auto& [key, count] : hairpins_before) {
     const auto now = hairpins_.find(key);
-    const SetEntry entry = ipvs::HairpinElement(key.ip, key.port, key.protocol);
-    if (count == 0 && now->second != 0) writer.AddElement(Writer::When::kEarly, entry);
-    if (count != 0 && now->second == 0) writer.DeleteElement(Writer::When::kLate, entry);
+    if (count != 0 && now->second == 0) {
+      writer.DeleteElement(Writer::When::kLate,
+                           ipvs::HairpinElement(key.ip, key.port, key.protocol));
+    }
     if (now->second == 0) hairpins_.erase(now);
   }
   for (const auto& [key, count] : health_before) {
     const auto now = health_.find(key);
-    for (const SetEntry& entry : HealthElements(key)) {
-      if (count == 0 && now->second != 0) writer.AddElement(Writer::When::kEarly, entry);
-      if (count != 0 && now->second == 0) writer.DeleteElement(Writer::When::kLate, entry);
+    if (count != 0 && now->second == 0) {
+      for (const SetEntry& entry : HealthElements(key))
+        writer.DeleteElement(Writer::When::kLate, entry);
     }
     if (now->second == 0) health_.erase(now);
   }
