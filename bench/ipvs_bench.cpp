@@ -46,12 +46,14 @@ void Check(const SyncResult& result, const char* what) {
                            result.problems[0].message);
 }
 
-ServicePortEntry MakeEntry(uint32_t service, uint32_t endpoints) {
+ServicePortEntry MakeEntry(uint32_t service, uint32_t endpoints, uint32_t with_external_ip) {
   ServicePortEntry entry;
   entry.id.ns = "bench";
   entry.id.name = "service-" + std::to_string(service);
   entry.cluster_ip = net::IpAddress::V4(0x0a600000 + 256 + service);
   entry.port = 80;
+  if (service < with_external_ip)
+    entry.external_ips = {net::IpAddress::V4(0xcb007100 + service)};  // 203.0.113.0 and on
   for (uint32_t e = 0; e < endpoints; ++e) {
     const Backend backend{net::IpAddress::V4(0x0b000000 + service * 16 + e), 8080, e == 0};
     entry.internal.backends.push_back(backend);
@@ -60,13 +62,14 @@ ServicePortEntry MakeEntry(uint32_t service, uint32_t endpoints) {
   return entry;
 }
 
-void Measure(uint32_t services, uint32_t endpoints, int changes) {
+void Measure(uint32_t services, uint32_t endpoints, int changes, uint32_t with_external_ip) {
   kube::ProxySettings settings;
   settings.mode = kube::Mode::kIpvs;
   IptablesTool tool(net::Family::kIPv4);
   ServiceModel model;
   for (uint32_t s = 0; s < services; ++s) {
-    auto entry = std::make_shared<const ServicePortEntry>(MakeEntry(s, endpoints));
+    auto entry =
+        std::make_shared<const ServicePortEntry>(MakeEntry(s, endpoints, with_external_ip));
     model.entries.emplace(entry->id, entry);
   }
   const long model_kb = ResidentKilobytes();
@@ -84,7 +87,8 @@ void Measure(uint32_t services, uint32_t endpoints, int changes) {
   for (int i = 0; i < changes; ++i) {
     // One endpoint is replaced by another.
     const uint32_t service = static_cast<uint32_t>(i) * 7919 % services;
-    auto after = std::make_shared<ServicePortEntry>(MakeEntry(service, endpoints));
+    auto after =
+        std::make_shared<ServicePortEntry>(MakeEntry(service, endpoints, with_external_ip));
     after->internal.backends.back() = {net::IpAddress::V4(0x0bf00000 + static_cast<uint32_t>(i)),
                                        8080, false};
     after->external.backends = after->internal.backends;
@@ -133,9 +137,13 @@ int main(int argc, char** argv) {
   app.add_option("--services", services, "Services")->check(CLI::Range(1, 1000000));
   app.add_option("--endpoints", endpoints, "Endpoints of each")->check(CLI::Range(1, 16));
   app.add_option("--changes", changes, "Single changes to time")->check(CLI::Range(1, 1000000));
+  uint32_t with_external_ip = 0;
+  app.add_option("--external-ips", with_external_ip,
+                 "Services that have an external IP too, which costs a rule")
+      ->check(CLI::Range(0, 1000000));
   CLI11_PARSE(app, argc, argv);
   try {
-    Measure(services, endpoints, changes);
+    Measure(services, endpoints, changes, with_external_ip);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "ipvs_bench: %s\n", e.what());
     return 1;

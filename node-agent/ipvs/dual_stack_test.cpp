@@ -1,5 +1,5 @@
 // The main cases in both families, on one dataplane that serves both.
-#include "node-agent/ipvs/node_ports.h"
+#include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 
 namespace pointsman::agent {
@@ -76,6 +76,7 @@ class DualStackTest : public ::testing::TestWithParam<const Addresses*> {
     for (auto& base : bases_)
       EXPECT_SYNCED(base.Remove());
     network_->StopServing("");
+    network_->StopServing("client");
     TryTool({"conntrack", "-F"});
     TryTool({"conntrack", "-F", "-f", "ipv6"});
   }
@@ -218,6 +219,42 @@ TEST_P(DualStackTest, K75262LocalPolicyIsForThoseOutsideOnly) {
   EXPECT_EQ(AskTcp(*network_, "client", at_.node, 30080).error, ETIMEDOUT);
   EXPECT_EQ(AskTcp(*network_, "client", at_.load_balancer, 80).error, ETIMEDOUT);
   EXPECT_THAT(Hosts("pod-c", at_.load_balancer, 80), ElementsAre("pod-a", "pod-b"));
+}
+
+TEST_P(DualStackTest, K66966K114815AnotherMachinesAddressIsNotBound) {
+  network_->Serve("client", at_.any, 22222);
+  for (const uint16_t node_port : {30080, 0}) {
+    for (const bool local : {false, true}) {
+      SCOPED_TRACE(std::to_string(node_port) + (local ? " Local" : " Cluster"));
+      const std::vector<Backend> all{MakeBackend(at_.pod_a, 8080), MakeBackend(at_.pod_b, 8080)};
+      for (const Protocol protocol : {Protocol::kTcp, Protocol::kUdp}) {
+        ServicePortEntry web = Web(all, protocol);
+        web.load_balancer_ips.clear();
+        web.external_ips = {Ip(at_.client)};
+        web.node_port = node_port;
+        if (local) MakeLocal(web, {}, all);
+        Apply(maker_.Put(web));
+      }
+      ExpectVerified();
+      for (const char* host : {"pod-c", ""}) {
+        EXPECT_THAT(Hosts(host, at_.client, 80), ElementsAre("pod-a", "pod-b")) << host;
+        EXPECT_TRUE(AskUdp(*network_, host, at_.client, 80).host.starts_with("pod-")) << host;
+        EXPECT_EQ(AskTcp(*network_, host, at_.client, 22222).host, "client") << host;
+        EXPECT_EQ(AskUdp(*network_, host, at_.client, 22222).host, "client") << host;
+      }
+    }
+  }
+  for (const Protocol protocol : {Protocol::kTcp, Protocol::kUdp}) {
+    ServicePortEntry web = Web({}, protocol);
+    web.load_balancer_ips.clear();
+    web.external_ips = {Ip(at_.client)};
+    Apply(maker_.Put(web));
+  }
+  for (const char* host : {"pod-c", ""}) {
+    EXPECT_EQ(AskTcp(*network_, host, at_.client, 80).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskUdp(*network_, host, at_.client, 80).error, ECONNREFUSED) << host;
+  }
+  ExpectVerified();
 }
 
 TEST_P(DualStackTest, K119656SourceRangesAreHeld) {

@@ -2,7 +2,7 @@
 
 #include <netinet/in.h>
 
-#include "node-agent/ipvs/node_ports.h"
+#include "node-agent/ipvs/internal_addresses.h"
 
 namespace pointsman::agent::ipvs {
 
@@ -38,7 +38,7 @@ uint8_t IpProtocol(kube::Protocol protocol) {
   return IPPROTO_TCP;
 }
 
-void ForEachFrontend(const ServicePortEntry& entry,
+void ForEachFrontend(const ServicePortEntry& entry, bool any_unbound,
                      const std::function<void(const FrontendKey&, FrontendSource)>& each) {
   const uint8_t protocol = IpProtocol(entry.id.protocol);
   if (!entry.cluster_ip.IsUnspecified())
@@ -47,8 +47,16 @@ void ForEachFrontend(const ServicePortEntry& entry,
     each({ip, entry.port, protocol}, FrontendSource::kLoadBalancer);
   for (const net::IpAddress& ip : entry.external_ips)
     each({ip, entry.port, protocol}, FrontendSource::kExternalIp);
-  if (entry.node_port == 0) return;
   const net::Family family = entry.id.family;
+  if (entry.node_port == 0) {
+    if (any_unbound)
+      each({ExternalAddress(entry.cluster_ip), entry.port, protocol}, FrontendSource::kExternal);
+    if (entry.external_local) {
+      each({NearExternalAddress(entry.cluster_ip), entry.port, protocol},
+           FrontendSource::kExternalNear);
+    }
+    return;
+  }
   each({NodePortAddress(family), entry.node_port, protocol}, FrontendSource::kNodePort);
   if (entry.external_local)
     each({NearNodePortAddress(family), entry.node_port, protocol}, FrontendSource::kNodePortNear);
@@ -59,10 +67,12 @@ const BackendChoice& ChoiceOf(const ServicePortEntry& entry, FrontendSource sour
     case FrontendSource::kClusterIp:
       return entry.internal;
     case FrontendSource::kNodePortNear:
+    case FrontendSource::kExternalNear:
       return entry.external_from_node;
     case FrontendSource::kLoadBalancer:
     case FrontendSource::kExternalIp:
     case FrontendSource::kNodePort:
+    case FrontendSource::kExternal:
       break;
   }
   return entry.external;
@@ -75,9 +85,13 @@ std::optional<FrontendKey> NearFrontend(const ServicePortEntry& entry, FrontendS
   const uint8_t protocol = IpProtocol(entry.id.protocol);
   if (entry.node_port != 0)
     return FrontendKey{NearNodePortAddress(entry.id.family), entry.node_port, protocol};
-  if (entry.internal == entry.external_from_node && !entry.cluster_ip.IsUnspecified())
-    return FrontendKey{entry.cluster_ip, entry.port, protocol};
-  return std::nullopt;
+  return FrontendKey{NearExternalAddress(entry.cluster_ip), entry.port, protocol};
+}
+
+FrontendKey UnboundTarget(const ServicePortEntry& entry) {
+  const uint8_t protocol = IpProtocol(entry.id.protocol);
+  if (entry.node_port != 0) return {NodePortAddress(entry.id.family), entry.node_port, protocol};
+  return {ExternalAddress(entry.cluster_ip), entry.port, protocol};
 }
 
 }  // namespace pointsman::agent::ipvs

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <linux/ip_vs.h>
 #include <linux/netfilter/ipset/ip_set.h>
+#include <linux/netfilter/nf_conntrack_common.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
@@ -12,9 +13,10 @@
 
 #include <unistd.h>
 
-#include "node-agent/ipvs/node_ports.h"
+#include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/sysctls.h"
 #include "node-agent/netlink/address.h"
+#include "node-agent/netlink/connected_route.h"
 #include "node-agent/netlink/ipvs_table.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
@@ -122,6 +124,15 @@ std::optional<net::IpAddress> UsualSource() {
   return net::IpAddress::FromBytes(&own.sin_addr, sizeof own.sin_addr);
 }
 
+SetEntry OwnedElement(const FrontendKey& key) {
+  SetEntry owned;
+  owned.set = SetId::kOwned;
+  owned.element.ip = key.ip;
+  owned.element.protocol = key.protocol;
+  owned.element.port = key.port;
+  return owned;
+}
+
 bool IsDraining(const ServicePortEntry& entry, const IpvsDestination& d) {
   const auto at = std::lower_bound(entry.draining.begin(), entry.draining.end(),
                                    Backend{d.address, d.port, false});
@@ -166,14 +177,28 @@ struct IpvsDataplane::Desired {
   std::vector<Key> order;
 };
 
-ipvs::NearMap IpvsDataplane::NearOf(const Frontends& frontends) {
-  ipvs::NearMap near;
-  for (const auto& [key, frontend] : frontends) {
-    if (frontend.lingering) continue;
-    if (const auto target = ipvs::NearFrontend(*frontend.entry, frontend.source))
-      near.emplace(key, *target);
-  }
-  return near;
+void IpvsDataplane::AddTargets(const Frontends& frontends, const Key& key,
+                               ipvs::DnatTargets& targets) {
+  const auto found = frontends.find(key);
+  if (found == frontends.end() || found->second.lingering) return;
+  const Frontend& frontend = found->second;
+  auto add = [&](std::map<Key, Key>& to, const Key& target) {
+    const auto holder = frontends.find(target);
+    if (holder == frontends.end() || holder->second.lingering ||
+        holder->second.entry->id != frontend.entry->id)
+      return;
+    to.emplace(key, target);
+  };
+  if (const auto near = ipvs::NearFrontend(*frontend.entry, frontend.source))
+    add(targets.near, *near);
+  if (frontend.unbound) add(targets.unbound, ipvs::UnboundTarget(*frontend.entry));
+}
+
+ipvs::DnatTargets IpvsDataplane::TargetsOf(const Frontends& frontends) {
+  ipvs::DnatTargets targets;
+  for (const auto& [key, frontend] : frontends)
+    AddTargets(frontends, key, targets);
+  return targets;
 }
 
 IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
@@ -197,8 +222,24 @@ bool IpvsDataplane::IsHostAddress(const net::IpAddress& ip) const {
   return std::binary_search(host_addresses_.begin(), host_addresses_.end(), ip);
 }
 
-bool IpvsDataplane::IsVip(const Key& key, FrontendSource source) const {
-  return ipvs::IsNodePort(source) || !IsHostAddress(key.ip);
+bool IpvsDataplane::IsUnbound(const ServicePortEntry& entry, const net::IpAddress& ip,
+                              FrontendSource source) const {
+  // Whatever a user wrote: any machine's (CVE-2020-8554).
+  if (source == FrontendSource::kExternalIp) return true;
+  if (source != FrontendSource::kLoadBalancer) return false;
+  // A list of the nodes' addresses, as k3s writes it, has those of other subnets too.
+  return std::any_of(on_link_.begin(), on_link_.end(),
+                     [&](const net::IpPrefix& subnet) { return subnet.Contains(ip); }) ||
+         std::any_of(entry.load_balancer_ips.begin(), entry.load_balancer_ips.end(),
+                     [&](const net::IpAddress& other) { return IsHostAddress(other); });
+}
+
+bool IpvsDataplane::AnyUnbound(const ServicePortEntry& entry) const {
+  return !entry.external_ips.empty() ||
+         std::any_of(entry.load_balancer_ips.begin(), entry.load_balancer_ips.end(),
+                     [&](const net::IpAddress& ip) {
+                       return IsUnbound(entry, ip, FrontendSource::kLoadBalancer);
+                     });
 }
 
 std::vector<SetEntry> IpvsDataplane::NodeAddresses(const NodeNetwork& node) const {
@@ -290,27 +331,30 @@ IpvsServer IpvsDataplane::MakeServer(const Key& key, const ServicePortEntry& ent
   return server;
 }
 
-IpvsDataplane::Frontend IpvsDataplane::MakeFrontend(const EntryPtr& entry, FrontendSource source,
-                                                    bool vip) {
+IpvsDataplane::Frontend IpvsDataplane::MakeFrontend(const Key& key, const EntryPtr& entry,
+                                                    FrontendSource source) const {
   Frontend frontend;
   frontend.entry = entry;
   frontend.source = source;
-  frontend.vip = vip;
+  frontend.unbound = IsUnbound(*entry, key.ip, source);
+  frontend.vip = !frontend.unbound && (ipvs::IsInternal(source) || !IsHostAddress(key.ip));
   return frontend;
+}
+
+const std::vector<Backend>& IpvsDataplane::BackendsOf(const Frontend& frontend) {
+  static const std::vector<Backend> kNone;
+  if (frontend.lingering || frontend.unbound) return kNone;
+  return ipvs::ChoiceOf(*frontend.entry, frontend.source).backends;
 }
 
 std::vector<SetEntry> IpvsDataplane::Elements(const Key& key, const Frontend& frontend) const {
   std::vector<SetEntry> elements;
   if (frontend.lingering) {
-    SetEntry owned;
-    owned.set = SetId::kOwned;
-    owned.element.ip = key.ip;
-    owned.element.protocol = key.protocol;
-    owned.element.port = key.port;
-    elements.push_back(owned);
+    elements.push_back(OwnedElement(key));
     return elements;
   }
-  ipvs::ForEachOwnElement(key, *frontend.entry, frontend.source, NodeInRanges(*frontend.entry),
+  ipvs::ForEachOwnElement(key, *frontend.entry, frontend.source, frontend.unbound,
+                          NodeInRanges(*frontend.entry),
                           [&](const SetEntry& entry) { elements.push_back(entry); });
   std::sort(elements.begin(), elements.end());
   elements.erase(std::unique(elements.begin(), elements.end()), elements.end());
@@ -328,10 +372,8 @@ IpvsDataplane::ServerState IpvsDataplane::Remembered(const Key& key,
     state.server.port = key.port;
     state.server.protocol = key.protocol;  // no scheduler: differs from any wanted server
   }
-  if (!frontend.lingering) {
-    for (const Backend& backend : ipvs::ChoiceOf(*frontend.entry, frontend.source).backends)
-      state.destinations.push_back(MakeDestination(backend));
-  }
+  for (const Backend& backend : BackendsOf(frontend))
+    state.destinations.push_back(MakeDestination(backend));
   if (auto it = quiet_.find(key); it != quiet_.end()) {
     for (const Quiet& quiet : it->second) {
       IpvsDestination d;
@@ -349,8 +391,7 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
                                bool counted, const Frontend* want) {
   static const std::vector<Backend> kNone;
   const ServicePortEntry* entry = want != nullptr ? want->entry.get() : nullptr;
-  const std::vector<Backend>& backends =
-      want != nullptr ? ipvs::ChoiceOf(*want->entry, want->source).backends : kNone;
+  const std::vector<Backend>& backends = want != nullptr ? BackendsOf(*want) : kNone;
   if (current == nullptr && counted) quiet_.erase(key);  // whatever there was is gone
   if (current == nullptr && backends.empty()) return false;
 
@@ -470,7 +511,7 @@ void IpvsDataplane::CountReferences(const Key& key, const Frontend& frontend, in
     auto& count = health_[*health];
     count = static_cast<uint32_t>(static_cast<int>(count) + by);
   }
-  for (const Backend& backend : ipvs::ChoiceOf(*frontend.entry, frontend.source).backends) {
+  for (const Backend& backend : BackendsOf(frontend)) {
     if (!backend.local) continue;
     auto& count = hairpins_[{backend.ip, backend.port, key.protocol}];
     count = static_cast<uint32_t>(static_cast<int>(count) + by);
@@ -487,9 +528,8 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) co
     const ServicePortId& id = item.first;
     const EntryPtr& entry = item.second;
     if (!families.contains(id.family)) continue;
-    ipvs::ForEachFrontend(*entry, [&](const Key& key, FrontendSource source) {
-      const bool vip = IsVip(key, source);
-      auto [it, fresh] = desired.frontends.try_emplace(key, MakeFrontend(entry, source, vip));
+    ipvs::ForEachFrontend(*entry, AnyUnbound(*entry), [&](const Key& key, FrontendSource source) {
+      auto [it, fresh] = desired.frontends.try_emplace(key, MakeFrontend(key, entry, source));
       if (fresh) {
         (id.ns == "default" && id.name == "kubernetes" ? first : desired.order).push_back(key);
         return;
@@ -497,23 +537,31 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) co
       Frontend& holder = it->second;
       if (Wins(*entry, source, *holder.entry, holder.source)) {
         if (holder.entry != entry) desired.waiting.emplace(key, Claim{holder.entry, holder.source});
-        holder = MakeFrontend(entry, source, vip);
+        holder = MakeFrontend(key, entry, source);
       } else if (holder.entry != entry) {
         desired.waiting.emplace(key, Claim{entry, source});
       }
     });
   }
   std::sort(desired.order.begin(), desired.order.end());
+  // What an unbound address leads to must be there before it does.
+  std::stable_partition(desired.order.begin(), desired.order.end(),
+                        [&](const Key& key) { return !desired.frontends.at(key).unbound; });
   desired.order.insert(desired.order.begin(), first.begin(), first.end());
   return desired;
 }
 
-void IpvsDataplane::ReadHostAddresses() {
+void IpvsDataplane::ReadHost() {
   host_addresses_.clear();
   for (const netlink::InterfaceAddress& address : netlink::InterfaceAddresses(route_)) {
     if (address.interface_index != device_index_) host_addresses_.push_back(address.address);
   }
   std::sort(host_addresses_.begin(), host_addresses_.end());
+  on_link_.clear();
+  for (const auto& [family, tool] : families_) {
+    for (const net::IpPrefix& prefix : netlink::ConnectedPrefixes(route_, family))
+      on_link_.push_back(prefix);
+  }
 }
 
 std::vector<IpvsDestination> IpvsDataplane::DestinationsOf(const IpvsServer& server) {
@@ -633,7 +681,7 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
 void IpvsDataplane::EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result) {
   try {
     result.kernel_writes += ipvs::EnsureChains(
-        tool, ipvs::DesiredChains(family, settings_, tool.has_random_fully(), near_));
+        tool, ipvs::DesiredChains(family, settings_, tool.has_random_fully(), targets_));
   } catch (const std::exception& e) {
     result.problems.push_back(
         {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", e.what()});
@@ -677,17 +725,18 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   const bool was_synced = synced_;
   const std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
   device_index_ = device ? device->index : 0;
-  ReadHostAddresses();
+  ReadHost();
   warnings_.clear();
   schedulers_.clear();  // what could not be loaded is tried again
   for (const auto& [id, entry] : model.entries)
     CheckScheduler(*entry);
-  result.warnings = Warnings();
   Desired desired = BuildDesired(model);
-  ipvs::NearMap near = NearOf(desired.frontends);
-  const bool near_changed = near != near_;
-  near_ = std::move(near);
-  if (near_changed) synced_ = false;  // what is written to the rules is no repair
+  waiting_ = std::move(desired.waiting);
+  NoteLostTargets();
+  result.warnings = Warnings();
+  ipvs::DnatTargets targets = TargetsOf(desired.frontends);
+  if (targets != targets_) synced_ = false;  // what is written to the rules is no repair
+  targets_ = std::move(targets);
   const bool ready = EnsureBase(result);
   synced_ = false;  // until this has gone through
   drained_ = false;
@@ -699,6 +748,8 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   health_.clear();
   quieted_now_.clear();
   Frontends lingering;
+  std::unordered_set<net::IpAddress> unbound;
+  std::vector<Key> unbound_now;
   Writer writer(ipvs_, ipset_, route_, device_index_, result);
   std::vector<SetEntry> wanted;  // of all frontends
 
@@ -708,7 +759,15 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
     const std::vector<SetEntry> elements = Elements(key, frontend);
     const auto server = kernel.servers.find(key);
     const ServerState* current = nullptr;
-    if (server != kernel.servers.end()) {
+    if (frontend.unbound) {
+      unbound.insert(key.ip);
+      if (kernel.Has(OwnedElement(key))) {
+        if (server != kernel.servers.end())
+          writer.DeleteServer(server->second.server, frontend.entry.get());
+        quiet_.erase(key);
+        unbound_now.push_back(key);
+      }
+    } else if (server != kernel.servers.end()) {
       if (Excluded(key.ip) && !kernel.Has(elements.front())) {
         writer.AddProblem(frontend.entry->id.ToString(),
                           "virtual server " + key.ToString() +
@@ -745,7 +804,8 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
     if (!PlanServer(writer, key, &server->second, true, nullptr)) continue;
     Frontend left;
     left.lingering = true;
-    left.vip = kernel.Has(ipvs::VipElement(key.ip)) && !IsHostAddress(key.ip);
+    left.vip =
+        kernel.Has(ipvs::VipElement(key.ip)) && !IsHostAddress(key.ip) && !unbound.contains(key.ip);
     CountReferences(key, left, 1);
     if (left.vip) wanted.push_back(ipvs::VipElement(key.ip));
     wanted.push_back(entry);
@@ -772,19 +832,18 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
     const bool open = ipvs::IsOpenSet(entry.set);
     // One that moves to another open set is closed there only after it is open here.
     const auto moved = desired.frontends.find(key);
-    const bool stays_open =
-        open && moved != desired.frontends.end() &&
-        !ipvs::ChoiceOf(*moved->second.entry, moved->second.source).backends.empty();
+    const bool stays_open = open && moved != desired.frontends.end() &&
+                            (moved->second.unbound || !BackendsOf(moved->second).empty());
     writer.DeleteElement(open && !stays_open ? Writer::When::kEarly : Writer::When::kLate, entry);
   }
   for (const net::IpAddress& ip : kernel.routes) {
     if (!vips_.contains(ip)) writer.Unbind(ip);
   }
   writer.Flush();
+  ForgetFlows(unbound_now, result);
 
   frontends_ = std::move(desired.frontends);
   frontends_.merge(lingering);
-  waiting_ = std::move(desired.waiting);
   std::erase_if(quiet_, [&](const auto& item) { return !frontends_.contains(item.first); });
   ReapIdle(writer);
   NoteFullSyncDue();
@@ -792,8 +851,52 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   return result;
 }
 
+void IpvsDataplane::NoteLostTargets() {
+  for (const auto& [key, claim] : waiting_) {
+    if (claim.source != FrontendSource::kExternal && claim.source != FrontendSource::kExternalNear)
+      continue;
+    warnings_[claim.entry->id] =
+        "its external addresses are not served: the internal address made from its cluster IP, " +
+        key.ip.ToString() + ", is that of another Service too; give it a node port";
+  }
+}
+
+void IpvsDataplane::ForgetFlows(const std::vector<Key>& keys, SyncResult& result) {
+  if (keys.empty()) return;
+  const std::unordered_set<Key, ipvs::FrontendKeyHash> frontends(keys.begin(), keys.end());
+  std::set<std::pair<net::Family, uint8_t>> kinds;
+  for (const Key& key : keys)
+    kinds.emplace(key.ip.family(), key.protocol);
+  for (const auto& [family, protocol] : kinds) {
+    std::vector<netlink::ConntrackFlow> flows;
+    conntrack_.ForEach(family, protocol, [&](const netlink::ConntrackFlow& flow) {
+      // Those that a DNAT rule sent on are connection tracking's, and go on.
+      if ((flow.status & IPS_DST_NAT) == 0 &&
+          frontends.contains(
+              {flow.original.destination, flow.original.destination_port, flow.original.protocol}))
+        flows.push_back(flow);
+    });
+    netlink::Batch batch;
+    for (const netlink::ConntrackFlow& flow : flows)
+      netlink::Conntrack::Delete(batch, flow);
+    if (flows.empty()) continue;
+    size_t failed = 0;
+    for (const netlink::Failure& failure : conntrack_.Execute(batch)) {
+      ++failed;
+      if (failure.error == ENOENT) continue;  // it ended by itself
+      const netlink::ConntrackTuple& flow = flows[failure.index].original;
+      result.problems.push_back({"conntrack " + flow.source.ToString() + " to " +
+                                     flow.destination.ToString() + " port " +
+                                     std::to_string(flow.destination_port),
+                                 "delete: " + std::generic_category().message(failure.error)});
+    }
+    result.kernel_writes += flows.size() - failed;
+  }
+}
+
 void IpvsDataplane::ReleaseClaims(const EntryPtr& entry, Touched& touched) {
-  ipvs::ForEachFrontend(*entry, [&](const Key& key, FrontendSource) {
+  // What is not a frontend of its own is not found.
+  ipvs::ForEachFrontend(*entry, true, [&](const Key& key, FrontendSource) {
     auto [first, last] = waiting_.equal_range(key);
     for (auto it = first; it != last;) {
       if (it->second.entry->id == entry->id)
@@ -814,28 +917,26 @@ void IpvsDataplane::ReleaseClaims(const EntryPtr& entry, Touched& touched) {
         best = it;
     }
     if (best == last) return;
-    frontends_.emplace(key, MakeFrontend(best->second.entry, best->second.source,
-                                         IsVip(key, best->second.source)));
+    frontends_.emplace(key, MakeFrontend(key, best->second.entry, best->second.source));
     waiting_.erase(best);
   });
 }
 
 void IpvsDataplane::MakeClaims(const EntryPtr& entry, Touched& touched) {
-  ipvs::ForEachFrontend(*entry, [&](const Key& key, FrontendSource source) {
-    const bool vip = IsVip(key, source);
+  ipvs::ForEachFrontend(*entry, AnyUnbound(*entry), [&](const Key& key, FrontendSource source) {
     const auto held = frontends_.find(key);
     if (held == frontends_.end()) {
       touched.try_emplace(key, std::nullopt);
-      frontends_.emplace(key, MakeFrontend(entry, source, vip));
+      frontends_.emplace(key, MakeFrontend(key, entry, source));
       return;
     }
     touched.try_emplace(key, held->second);
     Frontend& holder = held->second;
     if (holder.lingering) {
-      holder = MakeFrontend(entry, source, vip);
+      holder = MakeFrontend(key, entry, source);
     } else if (Wins(*entry, source, *holder.entry, holder.source)) {
       if (holder.entry->id != entry->id) waiting_.emplace(key, Claim{holder.entry, holder.source});
-      holder = MakeFrontend(entry, source, vip);
+      holder = MakeFrontend(key, entry, source);
     } else if (holder.entry->id != entry->id) {
       waiting_.emplace(key, Claim{entry, source});
     }
@@ -861,6 +962,7 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     CheckScheduler(*change.after);
     MakeClaims(change.after, touched);
   }
+  NoteLostTargets();
   result.warnings = Warnings();
 
   quieted_now_.clear();
@@ -874,15 +976,14 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     if (frontend.lingering) return;
     if (const auto health = HealthKey(*frontend.entry))
       health_before.try_emplace(*health, health_[*health]);
-    for (const Backend& backend : ipvs::ChoiceOf(*frontend.entry, frontend.source).backends) {
+    for (const Backend& backend : BackendsOf(frontend)) {
       if (!backend.local) continue;
       const Key hairpin{backend.ip, backend.port, key.protocol};
       hairpins_before.try_emplace(hairpin, hairpins_[hairpin]);
     }
   };
-  for (const auto& [key, before] : touched) {
-    const auto found = frontends_.find(key);
-    const Frontend* after = found != frontends_.end() ? &found->second : nullptr;
+  std::vector<Key> unbound_now;
+  auto write = [&](const Key& key, const std::optional<Frontend>& before, const Frontend* after) {
     std::vector<SetEntry> elements_before;
     if (before) {
       note(key, *before);
@@ -891,8 +992,15 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     }
     std::optional<ServerState> current;
     if (before) current = Remembered(key, *before);
-    const bool stays = PlanServer(
-        writer, key, current && !current->destinations.empty() ? &*current : nullptr, false, after);
+    if (current && current->destinations.empty()) current.reset();
+    bool stays = true;
+    if (after == nullptr || !after->unbound) {
+      stays = PlanServer(writer, key, current ? &*current : nullptr, false, after);
+    } else if (before && !before->unbound) {
+      if (current) writer.DeleteServer(current->server, after->entry.get());
+      quiet_.erase(key);
+      unbound_now.push_back(key);
+    }
     if (after == nullptr && stays) {
       Frontend left = *before;
       left.lingering = true;
@@ -905,13 +1013,48 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
       elements_after = Elements(key, *after);
     }
     PlanElements(writer, elements_before, elements_after);
+  };
+  auto add_shared = [&] {
+    for (auto& [ip, count] : vips_before) {
+      const uint32_t now = vips_.at(ip);
+      if (count != 0 || now == 0) continue;
+      writer.AddElement(Writer::When::kEarly, ipvs::VipElement(ip));
+      writer.Bind(ip);
+      count = now;
+    }
+    for (auto& [key, count] : hairpins_before) {
+      const uint32_t now = hairpins_.at(key);
+      if (count != 0 || now == 0) continue;
+      writer.AddElement(Writer::When::kEarly, ipvs::HairpinElement(key.ip, key.port, key.protocol));
+      count = now;
+    }
+    for (auto& [key, count] : health_before) {
+      const uint32_t now = health_.at(key);
+      if (count != 0 || now == 0) continue;
+      for (const SetEntry& entry : HealthElements(key))
+        writer.AddElement(Writer::When::kEarly, entry);
+      count = now;
+    }
+  };
+  // What an external address leads to is there before it leads there, and goes afterwards.
+  const std::set<net::Family> other_rules = UpdateTargets(touched);
+  for (const bool targets_first : {true, false}) {
+    for (const auto& [key, before] : touched) {
+      const auto found = frontends_.find(key);
+      const Frontend* after = found != frontends_.end() ? &found->second : nullptr;
+      const bool target = after != nullptr && !after->unbound;
+      if (target == targets_first) write(key, before, after);
+    }
+    add_shared();
+    if (!targets_first || other_rules.empty()) continue;
+    writer.Flush();
+    for (const auto& [family, tool] : families_) {
+      if (other_rules.contains(family)) EnsureRules(family, *tool, result);
+    }
   }
   for (const auto& [ip, count] : vips_before) {
     const auto now = vips_.find(ip);
-    if (count == 0 && now->second != 0) {
-      writer.AddElement(Writer::When::kEarly, ipvs::VipElement(ip));
-      writer.Bind(ip);
-    } else if (count != 0 && now->second == 0) {
+    if (count != 0 && now->second == 0) {
       writer.Unbind(ip);
       writer.DeleteElement(Writer::When::kLate, ipvs::VipElement(ip));
     }
@@ -919,45 +1062,61 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
   }
   for (const auto& [key, count] : hairpins_before) {
     const auto now = hairpins_.find(key);
-    const SetEntry entry = ipvs::HairpinElement(key.ip, key.port, key.protocol);
-    if (count == 0 && now->second != 0) writer.AddElement(Writer::When::kEarly, entry);
-    if (count != 0 && now->second == 0) writer.DeleteElement(Writer::When::kLate, entry);
+    if (count != 0 && now->second == 0) {
+      writer.DeleteElement(Writer::When::kLate,
+                           ipvs::HairpinElement(key.ip, key.port, key.protocol));
+    }
     if (now->second == 0) hairpins_.erase(now);
   }
   for (const auto& [key, count] : health_before) {
     const auto now = health_.find(key);
-    for (const SetEntry& entry : HealthElements(key)) {
-      if (count == 0 && now->second != 0) writer.AddElement(Writer::When::kEarly, entry);
-      if (count != 0 && now->second == 0) writer.DeleteElement(Writer::When::kLate, entry);
+    if (count != 0 && now->second == 0) {
+      for (const SetEntry& entry : HealthElements(key))
+        writer.DeleteElement(Writer::When::kLate, entry);
     }
     if (now->second == 0) health_.erase(now);
   }
-  UpdateNear(touched, result);
   writer.Flush();
+  ForgetFlows(unbound_now, result);
   ReapIdle(writer);
   NoteFullSyncDue();
   synced_ = true;
   return result;
 }
 
-void IpvsDataplane::UpdateNear(const Touched& touched, SyncResult& result) {
-  std::unordered_set<net::Family> changed;
+std::set<net::Family> IpvsDataplane::UpdateTargets(const Touched& touched) {
+  std::unordered_set<Key, ipvs::FrontendKeyHash> keys;
+  auto note = [&](const Frontend& frontend) {
+    if (frontend.source != FrontendSource::kExternal &&
+        frontend.source != FrontendSource::kExternalNear)
+      return;
+    // Who has this one decides about all addresses of its claimants.
+    ipvs::ForEachFrontend(*frontend.entry, true,
+                          [&](const Key& key, FrontendSource) { keys.insert(key); });
+  };
   for (const auto& [key, before] : touched) {
-    const auto found = frontends_.find(key);
-    std::optional<Key> target;
-    if (found != frontends_.end() && !found->second.lingering)
-      target = ipvs::NearFrontend(*found->second.entry, found->second.source);
-    const auto known = near_.find(key);
-    if (target ? known != near_.end() && known->second == *target : known == near_.end()) continue;
-    changed.insert(key.ip.family());
-    if (target)
-      near_[key] = *target;
-    else
-      near_.erase(known);
+    keys.insert(key);
+    if (before && !before->lingering) note(*before);
+    if (const auto now = frontends_.find(key); now != frontends_.end()) note(now->second);
   }
-  for (const auto& [family, tool] : families_) {
-    if (changed.contains(family)) EnsureRules(family, *tool, result);
+  std::set<net::Family> changed;
+  for (const Key& key : keys) {
+    ipvs::DnatTargets now;
+    AddTargets(frontends_, key, now);
+    for (const auto& [map, wanted] :
+         {std::pair{&targets_.near, &now.near}, {&targets_.unbound, &now.unbound}}) {
+      const auto known = map->find(key);
+      if (wanted->empty() ? known == map->end()
+                          : known != map->end() && known->second == wanted->begin()->second)
+        continue;
+      changed.insert(key.ip.family());
+      if (wanted->empty())
+        map->erase(known);
+      else
+        map->insert_or_assign(key, wanted->begin()->second);
+    }
   }
+  return changed;
 }
 
 void IpvsDataplane::ReapIdle(Writer& writer) {
@@ -1016,11 +1175,11 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
   ++result.objects_checked;
   if (!device || !device->up) differ(kDevice, device ? "is down" : "is missing");
   device_index_ = device ? device->index : 0;
-  ReadHostAddresses();
+  ReadHost();
   const Desired desired = BuildDesired(model);
   for (const auto& [family, tool] : families_) {
-    const std::vector<ipvs::Chain> chains =
-        ipvs::DesiredChains(family, settings_, tool->has_random_fully(), NearOf(desired.frontends));
+    const std::vector<ipvs::Chain> chains = ipvs::DesiredChains(
+        family, settings_, tool->has_random_fully(), TargetsOf(desired.frontends));
     result.objects_checked += chains.size();
     for (std::string& difference : ipvs::CheckChains(*tool, chains))
       differ("iptables", std::move(difference));
@@ -1039,8 +1198,7 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
       ++result.objects_checked;
       if (!kernel.routes.contains(key.ip)) differ(object, key.ip.ToString() + " is not bound");
     }
-    const std::vector<Backend>& backends =
-        ipvs::ChoiceOf(*frontend.entry, frontend.source).backends;
+    const std::vector<Backend>& backends = BackendsOf(frontend);
     result.objects_checked += 1 + backends.size();
     for (const Backend& backend : backends) {
       if (backend.local)
@@ -1050,6 +1208,7 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
       for (const SetEntry& entry : HealthElements(*health))
         wanted.push_back(entry);
     }
+    if (frontend.unbound) continue;  // its address and port may be someone else's virtual server
     const auto server = kernel.servers.find(key);
     if (server == kernel.servers.end()) {
       if (!backends.empty()) differ(object, "virtual server " + key.ToString() + " is missing");
@@ -1266,7 +1425,7 @@ SyncResult IpvsDataplane::Remove() {
   vips_.clear();
   hairpins_.clear();
   health_.clear();
-  near_.clear();
+  targets_ = {};
   udp_activity_.clear();
   return result;
 }

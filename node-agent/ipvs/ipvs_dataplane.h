@@ -5,7 +5,9 @@
 //   it: 10,000 of them cost no quadratic insertion, are never picked as a source address and do not
 //   appear where programs list the node's addresses; the kernel delivers and answers ARP the same.
 //   A VIP that is an address of the node anyway gets neither route nor filter.
-// * A node port is one virtual server, on an internal address (node_ports.h).
+// * A node port is one virtual server, on an internal address (internal_addresses.h).
+// * External and load balancer IPs that another machine may have are not bound, since this node
+//   could not reach that machine any more: a DNAT rule sends each of their ports on.
 // * What is ours is recorded in the kernel (ipset PM-IPVS-OWNED-4/-6, written before the virtual
 //   server): a restarted agent and Remove touch exactly that. Other virtual servers are not
 //   touched; one that a Service needs is taken over, unless its address is in excludeCIDRs.
@@ -18,6 +20,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -31,6 +34,7 @@
 #include "node-agent/ipvs/sets.h"
 #include "node-agent/ipvs/strict_arp.h"
 #include "node-agent/ipvs/writer.h"
+#include "node-agent/netlink/conntrack.h"
 #include "node-agent/netlink/ipset.h"
 #include "node-agent/netlink/ipvs.h"
 #include "node-agent/netlink/socket.h"
@@ -68,6 +72,7 @@ class IpvsDataplane final : public Dataplane {
     EntryPtr entry;  // null: lingering, of an earlier process
     ipvs::FrontendSource source = ipvs::FrontendSource::kClusterIp;
     bool vip = false;        // its address is bound and filtered by us
+    bool unbound = false;    // it has no virtual server: a DNAT rule leads to another frontend
     bool lingering = false;  // the Service port is gone, connections are not
   };
   using Key = ipvs::FrontendKey;
@@ -99,10 +104,12 @@ class IpvsDataplane final : public Dataplane {
   void EnsureStrictArp(bool recorded, SyncResult& result);
   void UndoStrictArp(SyncResult& result);
   void EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result);
-  void ReadHostAddresses();
+  void ReadHost();
   bool IsHostAddress(const net::IpAddress& ip) const;
-  // Is the frontend's address to be bound and filtered by us?
-  bool IsVip(const Key& key, ipvs::FrontendSource source) const;
+  // Can the address be another machine's, or is it in a list with one of this node's?
+  bool IsUnbound(const ServicePortEntry& entry, const net::IpAddress& ip,
+                 ipvs::FrontendSource source) const;
+  bool AnyUnbound(const ServicePortEntry& entry) const;
   // The elements of kNodeAddress.
   std::vector<ipvs::SetEntry> NodeAddresses(const NodeNetwork& node) const;
   bool NodeInRanges(const ServicePortEntry& entry) const;
@@ -115,7 +122,9 @@ class IpvsDataplane final : public Dataplane {
   std::vector<ServiceWarning> Warnings() const;
   void NoteFullSyncDue();
   ServerState Remembered(const Key& key, const Frontend& frontend) const;
-  static Frontend MakeFrontend(const EntryPtr& entry, ipvs::FrontendSource source, bool vip);
+  Frontend MakeFrontend(const Key& key, const EntryPtr& entry, ipvs::FrontendSource source) const;
+  // Those of its virtual server.
+  static const std::vector<Backend>& BackendsOf(const Frontend& frontend);
 
   // Plans what turns `current` (null: no server) into what `want` (null: nothing) needs. Returns
   // whether a server will be there. `counted`: the connection counts in `current` are real.
@@ -128,9 +137,16 @@ class IpvsDataplane final : public Dataplane {
   using Touched = std::unordered_map<Key, std::optional<Frontend>, ipvs::FrontendKeyHash>;
   void ReleaseClaims(const EntryPtr& entry, Touched& touched);
   void MakeClaims(const EntryPtr& entry, Touched& touched);
-  static ipvs::NearMap NearOf(const Frontends& frontends);
-  // Writes the rules anew if the frontends that changed have them changed.
-  void UpdateNear(const Touched& touched, SyncResult& result);
+  // Adds what `key` is sent to.
+  static void AddTargets(const Frontends& frontends, const Key& key, ipvs::DnatTargets& targets);
+  static ipvs::DnatTargets TargetsOf(const Frontends& frontends);
+  // The families whose rules have to be written anew because of the frontends that changed.
+  std::set<net::Family> UpdateTargets(const Touched& touched);
+  // An unbound address is not sent where another Service's virtual server is.
+  void NoteLostTargets();
+  // Deletes what connection tracking knows of flows that IPVS carried on frontends that are not
+  // bound any more: their packets would go on to the address's owner.
+  void ForgetFlows(const std::vector<Key>& keys, SyncResult& result);
   void CountReferences(const Key& key, const Frontend& frontend, int by);
   // Deletes destinations of weight 0 without connections, and servers and frontends that then have
   // no reason to be.
@@ -148,6 +164,7 @@ class IpvsDataplane final : public Dataplane {
   netlink::Ipvs ipvs_;
   netlink::Ipset ipset_;
   netlink::Socket route_;
+  netlink::Conntrack conntrack_;
   ipvs::StrictArp strict_arp_;
   int device_index_ = 0;
 
@@ -167,8 +184,9 @@ class IpvsDataplane final : public Dataplane {
   std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_;  // local backends
   // Health check node ports by the frontends of their Services; the key's address says the family.
   std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> health_;
-  ipvs::NearMap near_;                          // as the rules have it
+  ipvs::DnatTargets targets_;                   // as the rules have them
   std::vector<net::IpAddress> host_addresses_;  // sorted
+  std::vector<net::IpPrefix> on_link_;          // where other machines may be, without a gateway
 
   struct UdpActivity {
     uint64_t packets = 0;

@@ -140,6 +140,27 @@ TEST_F(IpvsDataplaneTest, AnExternalIpThatIsTheNodesOwnDoesNotCutTheNodeOff) {
   ExpectVerified();
 }
 
+TEST_F(IpvsDataplaneTest, ALocalPolicyDropsWhatTheNodeSendsWhileTheLastLocalBackendDrains) {
+  ServicePortEntry web = Web({MakeBackend(kPodA, 8080)});
+  maker_.Put(web);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  Stream stream(*network_, "", kVip, 80);
+  ASSERT_EQ(stream.Ask().host, "pod-a");
+  web.internal.backends.clear();
+  web.internal.when_empty = BackendChoice::WhenEmpty::kDrop;
+  Put(web);
+  EXPECT_THAT(RunTool({"ipvsadm", "-Sn"}), ::testing::HasSubstr("10.96.0.10")) << "it drains";
+  EXPECT_EQ(AskTcp(*network_, "", kVip, 80).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).error, ETIMEDOUT);
+  EXPECT_EQ(stream.Ask().host, "pod-a");
+  ExpectVerified();
+  // No endpoint anywhere is refused all the same.
+  web.internal.when_empty = BackendChoice::WhenEmpty::kReject;
+  Put(web);
+  EXPECT_EQ(AskTcp(*network_, "", kVip, 80).error, ECONNREFUSED);
+  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).error, ECONNREFUSED);
+}
+
 TEST_F(IpvsDataplaneTest, ARestartedAgentTakesOverWithoutAWrite) {
   maker_.Put(Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)}));
   maker_.Put(Dns({MakeBackend(kPodA, 8080)}));
@@ -320,6 +341,7 @@ TEST_F(IpvsDataplaneTest, StrictArpOfAnEarlierProcessIsUndoneByOneThatKnowsNoSet
 }
 
 TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {
+  RunTool({"ip", "route", "add", "192.168.50.0/28", "dev", "vclient"});
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   const auto seed = std::random_device()();
   SCOPED_TRACE("seed " + std::to_string(seed));
@@ -344,6 +366,9 @@ TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {
       if (pick(2) == 0) entry.node_port = static_cast<uint16_t>(31000 + n);
       if (pick(3) == 0) entry.external_ips = {Ip("203.0.113." + std::to_string(pick(3) + 1))};
       if (pick(3) == 0) entry.load_balancer_ips = {Ip("203.0.113." + std::to_string(pick(3) + 1))};
+      if (pick(4) == 0) entry.load_balancer_ips = {Ip("192.168.50." + std::to_string(pick(3) + 7))};
+      if (pick(6) == 0) entry.load_balancer_ips.push_back(Ip(kNodeIp));
+      std::sort(entry.load_balancer_ips.begin(), entry.load_balancer_ips.end());
       if (pick(3) == 0) entry.port = 80;
       if (pick(4) == 0) entry.source_ranges = {net::IpPrefix::Parse("10.0.0.0/8").value()};
       if (pick(4) == 0) entry.affinity_timeout = std::chrono::seconds(pick(2) + 100);
@@ -385,6 +410,7 @@ TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {
   EXPECT_SYNCED(dataplane_->FullSync(empty));
   EXPECT_EQ(RunTool({"ipvsadm", "-Sn"}), "");
   EXPECT_THAT(Dump(), ::testing::Not(::testing::HasSubstr("add PM-IPVS")));
+  RunTool({"ip", "route", "del", "192.168.50.0/28", "dev", "vclient"});
 }
 
 }  // namespace

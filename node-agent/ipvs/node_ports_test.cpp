@@ -1,7 +1,6 @@
 // Node ports and external addresses in a real kernel. The numbers in the names are issues of
 // kubernetes/kubernetes.
-#include "node-agent/ipvs/node_ports.h"
-
+#include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 
 namespace pointsman::agent {
@@ -110,6 +109,7 @@ TEST_F(NodePortTest, K75262K93456K92857LocalPolicyIsForThoseOutsideOnly) {
   // One without a node port: allocateLoadBalancerNodePorts: false.
   ServicePortEntry bare = MakeEntry("bare", Protocol::kTcp, "10.96.0.11", 80, {});
   MakeLocal(bare, {MakeBackend(kPodA, 8080)}, {MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)});
+  bare.internal = bare.external;  // internalTrafficPolicy: Local
   bare.load_balancer_ips = {Ip("203.0.113.9")};
   maker_.Put(bare);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));

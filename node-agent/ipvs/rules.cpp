@@ -9,7 +9,7 @@
 
 #include "node-agent/iptables/jump_order.h"
 #include "node-agent/iptables/service_rules.h"
-#include "node-agent/ipvs/node_ports.h"
+#include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/sets.h"
 
 namespace pointsman::agent::ipvs {
@@ -113,7 +113,7 @@ std::string Difference(const SavedTable& saved, const Chain& chain) {
 }  // namespace
 
 std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& settings,
-                                 bool random_fully, const NearMap& near) {
+                                 bool random_fully, const DnatTargets& targets) {
   const bool v4 = family == net::Family::kIPv4;
   const RuleSettings sources(settings, family);
   const uint32_t bit = 1U << static_cast<unsigned>(settings.iptables.masquerade_bit);
@@ -140,9 +140,8 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
   input.rules.push_back(Match(SetId::kHealth, family, "dst,dst") + " -j ACCEPT");
   input.rules.emplace_back("-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN");
   // The internal addresses are no way in for those who find them out.
-  for (const std::string& server : {node_port_server, near_server})
-    input.rules.push_back("-d " + server + (v4 ? "/32" : "/128") +
-                          " -m conntrack ! --ctstate DNAT -j DROP");
+  for (const net::IpPrefix& prefix : InternalPrefixes(family))
+    input.rules.push_back("-d " + prefix.ToString() + " -m conntrack ! --ctstate DNAT -j DROP");
   input.rules.push_back(Match(SetId::kDrop, family, "dst,dst") + " -j DROP");
   for (const SetId id : {SetId::kCluster, SetId::kExternal, SetId::kLocal})
     input.rules.push_back(Match(id, family, "dst,dst") + " -j ACCEPT");
@@ -166,13 +165,18 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
        {marked + " -j ACCEPT", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"}});
 
   // Source ranges are looked at before table nat may send a packet on to another address.
-  for (const char* base : {"PREROUTING", "OUTPUT"}) {
-    chains.push_back({"mangle",
-                      std::string(kPrefix) + base,
-                      base,
-                      comment + " -m conntrack --ctstate NEW",
-                      {Match(SetId::kGuarded, family, "dst,dst") + " " +
-                       NoMatch(SetId::kSources, family, "dst,dst,src") + " -j DROP"}});
+  for (const std::string base : {"PREROUTING", "OUTPUT"}) {
+    Chain early{
+        "mangle", std::string(kPrefix) + base, base, comment + " -m conntrack --ctstate NEW", {}};
+    early.rules.push_back(Match(SetId::kGuarded, family, "dst,dst") + " " +
+                          NoMatch(SetId::kSources, family, "dst,dst,src") + " -j DROP");
+    // What the node itself sends meets IPVS before any filter, and IPVS refuses what it has no
+    // backend for, while it keeps the virtual server for the connections of a backend that left.
+    if (base == "OUTPUT") {
+      early.rules.push_back(Match(SetId::kDrop, family, "dst,dst") + " " +
+                            NoMatch(SetId::kNear, family, "dst,dst") + " -j DROP");
+    }
+    chains.push_back(std::move(early));
   }
 
   // What IPVS serves is decided here: rules of others behind this one (kube-proxy's, as long as it
@@ -183,6 +187,8 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
   const std::string near_node_port = to_node + Match(SetId::kNodePortNear, family, "dst,dst");
   const std::string to_near_server = " -j DNAT --to-destination " + near_server;
   const std::string near_jump = Match(SetId::kNear, family, "dst,dst") + " -j POINTSMAN-IPVS-NEAR";
+  const std::string unbound_jump =
+      Match(SetId::kUnbound, family, "dst,dst") + " -j POINTSMAN-IPVS-UNBOUND";
   const std::string node_ports_jump = to_node + "-j POINTSMAN-IPVS-NODEPORTS";
 
   Chain prerouting{"nat", "POINTSMAN-IPVS-PREROUTING", "PREROUTING", comment, {}};
@@ -195,18 +201,20 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
                                Match(SetId::kCluster, family, "dst,dst") + mark);
   }
   prerouting.rules.push_back(Match(SetId::kExternal, family, "dst,dst") + mark);
+  prerouting.rules.push_back(unbound_jump);
   prerouting.rules.insert(prerouting.rules.end(), taken.begin(), taken.end());
   if (!from_pods.empty()) prerouting.rules.push_back(from_pods + near_node_port + to_near_server);
   prerouting.rules.push_back(node_ports_jump);
   chains.push_back(std::move(prerouting));
 
   // What the node itself sends to a VIP has that VIP as its source address (it is local), which no
-  // backend elsewhere could answer.
+  // backend elsewhere could answer. To an address that is not bound it has one of the node's.
   Chain output{"nat",
                "POINTSMAN-IPVS-OUTPUT",
                "OUTPUT",
                comment,
-               {Match(SetId::kOwned, family, "dst,dst") + mark, near_jump}};
+               {Match(SetId::kOwned, family, "dst,dst") + mark,
+                Match(SetId::kUnbound, family, "dst,dst") + mark, near_jump, unbound_jump}};
   output.rules.insert(output.rules.end(), taken.begin(), taken.end());
   output.rules.emplace_back(v4 ? "-d 127.0.0.0/8 -j RETURN" : "-d ::1/128 -j RETURN");
   output.rules.push_back(near_node_port + mark);
@@ -223,16 +231,19 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
                      Match(SetId::kNodePortExternal, family, "dst,dst") + to_server,
                      Match(SetId::kNodePortLocal, family, "dst,dst") + to_server}});
 
-  Chain near_chain{"nat", "POINTSMAN-IPVS-NEAR", "", "", {}};
-  for (const auto& [from, to] : near) {
-    if (from.ip.family() != family) continue;
-    const char* protocol = ProtocolName(from.protocol);
-    near_chain.rules.push_back(fmt::format(
-        "-d {0}/{1} -p {2} -m {2} --dport {3} -j DNAT --to-destination {4}", from.ip.ToString(),
-        v4 ? 32 : 128, protocol, from.port,
-        (v4 ? to.ip.ToString() : "[" + to.ip.ToString() + "]") + ":" + std::to_string(to.port)));
+  for (const auto& [name, dnat] : {std::pair{"POINTSMAN-IPVS-NEAR", &targets.near},
+                                   {"POINTSMAN-IPVS-UNBOUND", &targets.unbound}}) {
+    Chain chain{"nat", name, "", "", {}};
+    for (const auto& [from, to] : *dnat) {
+      if (from.ip.family() != family) continue;
+      const char* protocol = ProtocolName(from.protocol);
+      chain.rules.push_back(fmt::format(
+          "-d {0}/{1} -p {2} -m {2} --dport {3} -j DNAT --to-destination {4}", from.ip.ToString(),
+          v4 ? 32 : 128, protocol, from.port,
+          (v4 ? to.ip.ToString() : "[" + to.ip.ToString() + "]") + ":" + std::to_string(to.port)));
+    }
+    chains.push_back(std::move(chain));
   }
-  chains.push_back(std::move(near_chain));
 
   // A pod that reaches itself through its Service would see its own address as the client's and
   // answer past us.

@@ -1,7 +1,7 @@
 // The iptables rules of ipvs mode. They do not change with the Services: what is dynamic is in
 // ipsets, so iptables-restore runs only when the rules are not there or were damaged. The exception
-// are load balancer and external IPs with externalTrafficPolicy: Local, a rule each, because
-// iptables has no DNAT by a map; what changes with the endpoints is in a set here too.
+// are external frontends that are not bound or have externalTrafficPolicy: Local, a rule each,
+// because iptables has no DNAT by a map; what changes with the endpoints is in a set here too.
 #pragma once
 
 #include <map>
@@ -23,13 +23,19 @@ struct Chain {
   std::vector<std::string> rules;  // arguments after "-A <name>", as iptables-save prints them
 };
 
-// Frontend → the one through which this node and its pods reach it (NearFrontend).
-using NearMap = std::map<FrontendKey, FrontendKey>;
+// A rule each.
+struct DnatTargets {
+  // Frontend → the one through which this node and its pods reach it (NearFrontend).
+  std::map<FrontendKey, FrontendKey> near;
+  // Frontend whose address is not bound → the one that serves it (UnboundTarget).
+  std::map<FrontendKey, FrontendKey> unbound;
+  bool operator==(const DnatTargets&) const = default;
+};
 
-// Pure. `random_fully`: MASQUERADE knows --random-fully. `near` may hold both families. Throws
+// Pure. `random_fully`: MASQUERADE knows --random-fully. `targets` may hold both families. Throws
 // std::invalid_argument that names a field of the settings.
 std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& settings,
-                                 bool random_fully, const NearMap& near);
+                                 bool random_fully, const DnatTargets& targets);
 
 // Compares with what iptables-save says and rewrites chains that differ; our jumps stand before the
 // rules of others (iptables/jump_order.h). Returns how many rules

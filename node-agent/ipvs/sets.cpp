@@ -5,9 +5,9 @@ namespace {
 
 const char* BaseName(SetId id) {
   static constexpr const char* kNames[] = {
-      "OWNED",   "VIP",       "CLUSTER", "EXTERNAL",     "LOCAL",       "DROP",
-      "GUARD",   "SOURCES",   "HAIRPIN", "NEAR",         "NP-EXTERNAL", "NP-LOCAL",
-      "NP-NEAR", "NP-REJECT", "NP-DROP", "NODE-ADDRESS", "HEALTH"};
+      "OWNED",    "VIP",     "CLUSTER",   "EXTERNAL", "LOCAL",        "DROP",
+      "GUARD",    "SOURCES", "HAIRPIN",   "NEAR",     "UNBOUND",      "NP-EXTERNAL",
+      "NP-LOCAL", "NP-NEAR", "NP-REJECT", "NP-DROP",  "NODE-ADDRESS", "HEALTH"};
   static_assert(std::size(kNames) == kAllSets.size());
   return kNames[static_cast<size_t>(id)];
 }
@@ -40,7 +40,8 @@ netlink::SetType SetTypeOf(SetId id) {
 }
 
 void ForEachOwnElement(const FrontendKey& key, const ServicePortEntry& entry, FrontendSource source,
-                       bool node_in_ranges, const std::function<void(const SetEntry&)>& each) {
+                       bool unbound, bool node_in_ranges,
+                       const std::function<void(const SetEntry&)>& each) {
   SetEntry out;
   out.element.ip = key.ip;
   out.element.protocol = key.protocol;
@@ -54,16 +55,18 @@ void ForEachOwnElement(const FrontendKey& key, const ServicePortEntry& entry, Fr
     for (const SetEntry& half : PortElements(id, key.ip.family(), key.port, key.protocol))
       each(half);
   };
-  put(SetId::kOwned);
+  put(unbound ? SetId::kUnbound : SetId::kOwned);
   if (NearFrontend(entry, source) && !entry.external_from_node.backends.empty()) put(SetId::kNear);
   const BackendChoice& choice = ChoiceOf(entry, source);
-  if (source == FrontendSource::kNodePortNear) {
+  if (source == FrontendSource::kNodePortNear || source == FrontendSource::kExternalNear) {
     if (choice.backends.empty()) return;
     put(SetId::kLocal);
     put_port(SetId::kNodePortNear);
     return;
   }
-  if (choice.backends.empty()) {
+  if (unbound) {
+    if (!entry.external_local) put(SetId::kExternal);
+  } else if (choice.backends.empty()) {
     const bool drop = choice.when_empty == BackendChoice::WhenEmpty::kDrop;
     if (drop) put(SetId::kDrop);
     put_port(drop ? SetId::kNodePortDrop : SetId::kNodePortReject);

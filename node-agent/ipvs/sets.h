@@ -23,6 +23,7 @@ enum class SetId : uint8_t {
   kSources,   // … and these may
   kHairpin,   // local backend, port, itself
   kNear,      // frontends that this node and its pods reach in another way: DNAT
+  kUnbound,   // external frontends whose address is not bound: DNAT
   // Node ports, whatever the address …
   kNodePortExternal,  // … to be masqueraded and sent to NodePortAddress
   kNodePortLocal,     // … to be sent there as they are
@@ -32,23 +33,12 @@ enum class SetId : uint8_t {
   kNodeAddress,       // the addresses that answer node ports, when not all do
   kHealth,            // health check node ports
 };
-inline constexpr std::array kAllSets{SetId::kOwned,
-                                     SetId::kVip,
-                                     SetId::kCluster,
-                                     SetId::kExternal,
-                                     SetId::kLocal,
-                                     SetId::kDrop,
-                                     SetId::kGuarded,
-                                     SetId::kSources,
-                                     SetId::kHairpin,
-                                     SetId::kNear,
-                                     SetId::kNodePortExternal,
-                                     SetId::kNodePortLocal,
-                                     SetId::kNodePortNear,
-                                     SetId::kNodePortReject,
-                                     SetId::kNodePortDrop,
-                                     SetId::kNodeAddress,
-                                     SetId::kHealth};
+inline constexpr std::array kAllSets{
+    SetId::kOwned,         SetId::kVip,          SetId::kCluster,        SetId::kExternal,
+    SetId::kLocal,         SetId::kDrop,         SetId::kGuarded,        SetId::kSources,
+    SetId::kHairpin,       SetId::kNear,         SetId::kUnbound,        SetId::kNodePortExternal,
+    SetId::kNodePortLocal, SetId::kNodePortNear, SetId::kNodePortReject, SetId::kNodePortDrop,
+    SetId::kNodeAddress,   SetId::kHealth};
 
 std::string SetName(SetId id, net::Family family);  // "PM-IPVS-CLUSTER-4"
 netlink::SetType SetTypeOf(SetId id);
@@ -59,6 +49,7 @@ constexpr bool IsOpenSet(SetId id) {
     case SetId::kExternal:
     case SetId::kLocal:
     case SetId::kNear:
+    case SetId::kUnbound:
     case SetId::kNodePortExternal:
     case SetId::kNodePortLocal:
     case SetId::kNodePortNear:
@@ -75,11 +66,13 @@ struct SetEntry {
 };
 
 // The elements that belong to one frontend alone; kVip, kHairpin and kHealth are shared and counted
-// by the caller, kNodeAddress is the node's. `node_in_ranges`: one of the node's addresses is in
-// the source ranges; then the node itself may connect, and what it sends to an address of its own
-// has that address as its source.
+// by the caller, kNodeAddress is the node's. `unbound`: it has no virtual server, and what its
+// endpoints are is a matter of the frontend that it is sent to. `node_in_ranges`: one of the node's
+// addresses is in the source ranges; then the node itself may connect, and what it sends to an
+// address of its own has that address as its source.
 void ForEachOwnElement(const FrontendKey& key, const ServicePortEntry& entry, FrontendSource source,
-                       bool node_in_ranges, const std::function<void(const SetEntry&)>& each);
+                       bool unbound, bool node_in_ranges,
+                       const std::function<void(const SetEntry&)>& each);
 
 SetEntry VipElement(const net::IpAddress& ip);
 SetEntry NodeAddressElement(const net::IpAddress& ip);

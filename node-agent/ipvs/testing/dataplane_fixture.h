@@ -90,6 +90,9 @@ class IpvsDataplaneTest : public ::testing::Test {
     network_->AddHost("client", kClientIp, kNodeIp);
     for (const auto& [host, ip] : {std::pair{"pod-a", kPodA}, {"pod-b", kPodB}, {"pod-c", kPodC}})
       network_->Serve(host, ip, 8080);
+    // What is not bound needs a route for the node's own connections, wherever it leads.
+    for (const char* prefix : {"203.0.113.0/24", "198.51.100.0/24"})
+      RunTool({"ip", "route", "add", prefix, "via", kClientIp});
   }
 
   static void TearDownTestSuite() { network_.reset(); }
