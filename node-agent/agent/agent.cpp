@@ -109,11 +109,9 @@ class Agent::Impl {
       proxy->spec.settings = standalone_->settings;
       Accept(proxy);
     }
-    Clock::time_point not_before = Clock::now();
     while (true) {
-      auto batch = inbox_.Take(not_before, std::min(modes_.NextDeadline(), removal_retry_));
+      auto batch = inbox_.Take(not_before_, std::min(modes_.NextDeadline(), removal_retry_));
       if (!batch) break;
-      if (!batch->empty()) not_before = Clock::now() + MinSyncPeriod();
       Handle(*batch);
     }
     spdlog::info("stopping; the kernel's rules stay in place");
@@ -340,6 +338,8 @@ class Agent::Impl {
 
     const bool full = modes_.state().full_syncs != full_before;
     const bool wrote = full || modes_.state().syncs != partial_before;
+    // Only what wrote holds up the next change: a Node's heartbeat does not.
+    if (wrote && !batch.empty()) not_before_ = started + MinSyncPeriod();
     // What a full sync and the lists before it took and gave back belongs to the node again.
     if (full) malloc_trim(0);
     // As often as the kernel's rules are looked at whole, and not at every change.
@@ -552,6 +552,7 @@ class Agent::Impl {
   bool apply_ = false;       // proxy_'s settings are to be given to the mode controller
   bool applied_ = false;     // they were
   Clock::time_point removal_retry_ = Clock::time_point::max();
+  Clock::time_point not_before_{};  // what comes sooner is held back (minSyncPeriod)
 
   std::mutex shown_mutex_;
   ModeState shown_;  // for /metrics and /proxyMode

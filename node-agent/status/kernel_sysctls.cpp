@@ -17,6 +17,7 @@ std::vector<kube::SysctlStatus> ReadSysctls(const std::vector<std::string>& name
       values.emplace(name, std::move(*value));
   }
   std::vector<kube::SysctlStatus> status;
+  status.reserve(values.size());
   for (auto& [name, value] : values)
     status.push_back({name, std::move(value)});
   return status;
