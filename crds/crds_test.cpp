@@ -43,9 +43,13 @@ json Load(const std::filesystem::path& file) {
   return ToJson(YAML::LoadFile(file.string()));
 }
 
-json SpecSchema(const char* file) {
+json Schema(const char* file) {
   return Load(std::filesystem::path(POINTSMAN_CRDS_DIR) / file)
-      .at("/spec/versions/0/schema/openAPIV3Schema/properties/spec"_json_pointer);
+      .at("/spec/versions/0/schema/openAPIV3Schema"_json_pointer);
+}
+
+json SpecSchema(const char* file) {
+  return Schema(file).at("/properties/spec"_json_pointer);
 }
 
 // What the server makes of {"mode": "iptables"}: `default` at every level, as it applies them.
@@ -169,6 +173,16 @@ TEST_F(ProxyConfigurationCrdTest, BoundsWhatItAcceptsInSize) {
     EXPECT_TRUE(bounded) << at;
     EXPECT_TRUE(type != "array" || property.contains("maxItems")) << at;
   });
+}
+
+// The agent keeps to these, or the API server would refuse its whole status.
+TEST(NodeProxyCrdTest, HasTheBoundsOfSysctls) {
+  const json sysctls =
+      Schema("pointsman.io_nodeproxies.yaml")
+          .at("/properties/status/properties/kernel/properties/sysctls"_json_pointer);
+  EXPECT_EQ(sysctls.at("maxItems"), limits::kMaxSysctls);
+  for (const auto& [name, property] : sysctls.at("/items/properties"_json_pointer).items())
+    EXPECT_EQ(property.at("maxLength"), limits::kMaxSysctlText) << name;
 }
 
 TEST(NodeProxyCrdTest, HasTheFieldsOfTheTypes) {

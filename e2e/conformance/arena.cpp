@@ -24,12 +24,12 @@ std::string KindFor(kube::Mode mode) {
   return mode == kube::Mode::kIpvs ? "uml" : "netns";
 }
 
-std::string Bracketed(const std::string& address, int port) {
+}  // namespace
+
+std::string HostPort(const std::string& address, int port) {
   return address.find(':') == std::string::npos ? fmt::format("{}:{}", address, port)
                                                 : fmt::format("[{}]:{}", address, port);
 }
-
-}  // namespace
 
 Arena::Arena(Options options) : options_(std::move(options)) {
   if (options_.node_kind.empty()) options_.node_kind = KindFor(options_.mode);
@@ -99,7 +99,7 @@ void Arena::AddPods() {
         [&] {
           return place.node
               ->Exec({world_->cluster().Program("pointsman-traffic"), "connect", "--udp",
-                      Bracketed(pod_ips_[pod], kPodPorts[1]), "--timeout", "1s"},
+                      HostPort(pod_ips_[pod], kPodPorts[1]), "--timeout", "1s"},
                      {.netns = pod})
               .ok();
         },
@@ -207,7 +207,7 @@ void Arena::AwaitTakenUp() {
   }
   for (const Node& node : world_->cluster().nodes()) {
     for (const Json& ip : service.at("spec").at("clusterIPs")) {
-      const std::string address = Bracketed(ip, port);
+      const std::string address = HostPort(ip, port);
       const auto deadline = Clock::now() + 15s;
       while (!AnswersFence(node, address, backend)) {
         if (Clock::now() > deadline)

@@ -21,6 +21,9 @@ struct Place {
   std::string netns;  // "" on a node
 };
 
+// "10.0.0.1:80", "[fd00::1]:80"
+std::string HostPort(const std::string& address, int port);
+
 // Not thread-safe.
 class Arena {
  public:

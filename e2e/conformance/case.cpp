@@ -334,6 +334,17 @@ class Reader {
     return run;
   }
 
+  EventStep ReadEvent(const Json& value, const std::string& path) {
+    EventStep event;
+    Known(path, value, {"on", "reason", "message", "eventually"});
+    event.object = String(value, path, "on", true);
+    if (!event.object.empty()) CheckObject(event.object, At(path, "on"));
+    event.reason = String(value, path, "reason", true);
+    event.message = String(value, path, "message", true);
+    event.eventually = Duration(value, path, "eventually", event.eventually);
+    return event;
+  }
+
   // "Service/web"
   void CheckObject(const std::string& object, const std::string& path) {
     const std::string kind = object.substr(0, object.find('/'));
@@ -343,8 +354,8 @@ class Reader {
   }
 
   Step ReadStep(const Json& value, const std::string& path) {
-    static const std::set<std::string> kVerbs{"apply", "endpoints", "patch", "delete",   "probe",
-                                              "open",  "stream",    "run",   "pass_time"};
+    static const std::set<std::string> kVerbs{"apply", "endpoints", "patch", "delete", "probe",
+                                              "open",  "stream",    "run",   "event",  "pass_time"};
     Step step;
     step.line = document_.LineOf(path);
     if (!value.is_object() || value.size() != 1 || !kVerbs.contains(value.begin().key())) {
@@ -401,6 +412,7 @@ class Reader {
       if (verb == "open") step.action = ReadOpen(body, at);
       if (verb == "stream") step.action = ReadStream(body, at);
       if (verb == "run") step.action = ReadRun(body, at);
+      if (verb == "event") step.action = ReadEvent(body, at);
     }
     return step;
   }
@@ -478,9 +490,10 @@ class Reader {
     const bool checks = std::any_of(out.steps.begin(), out.steps.end(), [](const Step& step) {
       return std::holds_alternative<ProbeStep>(step.action) ||
              std::holds_alternative<StreamStep>(step.action) ||
-             std::holds_alternative<RunStep>(step.action);
+             std::holds_alternative<RunStep>(step.action) ||
+             std::holds_alternative<EventStep>(step.action);
     });
-    if (!checks) Error(At(path, "steps"), "nothing is checked: no probe, stream or run");
+    if (!checks) Error(At(path, "steps"), "nothing is checked: no probe, stream, run or event");
     return out;
   }
 

@@ -92,6 +92,13 @@ struct RunStep {
   milliseconds within{0};  // the longest it may take; 0: not looked at
   milliseconds eventually{0};
 };
+// An Event that somebody finds with kubectl describe.
+struct EventStep {
+  std::string object;  // "Service/web"
+  std::string reason;
+  std::string message;  // a regular expression that is found in it
+  milliseconds eventually{5000};
+};
 // Time that has to pass (a time-out of a minute cannot be waited for by its effect alone).
 struct PassTimeStep {
   milliseconds time{0};
@@ -99,7 +106,7 @@ struct PassTimeStep {
 
 struct Step {
   std::variant<ApplyStep, EndpointsStep, PatchStep, DeleteStep, ProbeStep, OpenStep, StreamStep,
-               RunStep, PassTimeStep>
+               RunStep, EventStep, PassTimeStep>
       action;
   int line = 0;      // in the case file
   std::string text;  // "probe from pod-1a to web": for messages

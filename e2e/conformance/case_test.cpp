@@ -24,6 +24,7 @@ cases:
   - delete: Service/web
   - stream: {name: s, is: alive}
   - probe: {from: pod-1a, to: web, expect: refused, eventually: 2s}
+  - event: {on: Service/web, reason: Odd, message: "no .*"}
 )";
 
 std::string ErrorOf(const std::string& text) {
@@ -53,7 +54,7 @@ TEST(CaseTest, ReadsWhatIsThere) {
   EXPECT_FALSE(one.AppliesTo(kube::Mode::kUserspace, net::Family::kIPv4));
   EXPECT_EQ(one.KnownFailure(kube::Mode::kIpvs, net::Family::kIPv6), "not yet");
   EXPECT_EQ(one.KnownFailure(kube::Mode::kIpvs, net::Family::kIPv4), "");
-  ASSERT_EQ(one.steps.size(), 7U);
+  ASSERT_EQ(one.steps.size(), 8U);
   const auto& probe = std::get<ProbeStep>(one.steps[2].action);
   EXPECT_EQ(probe.from, (std::vector<std::string>{"pod-1a", "node-2"}));
   EXPECT_EQ(probe.protocol, (std::vector<std::string>{"tcp", "udp"}));
@@ -62,6 +63,10 @@ TEST(CaseTest, ReadsWhatIsThere) {
   const auto& last = std::get<ProbeStep>(one.steps[6].action);
   EXPECT_EQ(last.expect.kind, Expectation::Kind::kRefused);
   EXPECT_EQ(last.eventually, std::chrono::seconds(2));
+  const auto& event = std::get<EventStep>(one.steps[7].action);
+  EXPECT_EQ(event.object, "Service/web");
+  EXPECT_EQ(event.reason, "Odd");
+  EXPECT_EQ(event.message, "no .*");
 }
 
 TEST(CaseTest, NamesFileLineCaseAndFieldOfABadOne) {
@@ -78,6 +83,8 @@ TEST(CaseTest, NamesFileLineCaseAndFieldOfABadOne) {
   EXPECT_THAT(ErrorOf(With("- delete: Service/web", "- remove: Service/web")),
               HasSubstr("steps[4]: must be a map with one of apply, "));
   EXPECT_THAT(ErrorOf(With("web@node-1", "web@node-7")), HasSubstr("place \"node-7\" is none of"));
+  EXPECT_THAT(ErrorOf(With("on: Service/web", "on: web")), HasSubstr("is not Service/NAME"));
+  EXPECT_THAT(ErrorOf(With("reason: Odd, ", "")), HasSubstr("needs \"reason\""));
   EXPECT_THAT(ErrorOf(With("ipvs/IPv6", "ipvs/v6")), HasSubstr("is not MODE or MODE/IPv4"));
   EXPECT_THAT(ErrorOf(With("{userspace:", "{usrspace:")), HasSubstr("\"usrspace\" is no mode"));
   EXPECT_THAT(ErrorOf(With("  source: https", "  sauce: https")), HasSubstr("needs \"source\""));

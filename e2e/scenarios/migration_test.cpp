@@ -138,6 +138,25 @@ class MigrationTest : public testing::Test {
       ExpectClean(world_->StopLoad(load), who);
   }
 
+  // The status says these, and nothing that the kernel does not.
+  void ExpectSysctls(const std::string& node, const std::vector<std::string>& expected) {
+    const std::string said = world_->MustKubectl(
+        {"get", "npx", node, "-o",
+         R"(jsonpath={range .status.kernel.sysctls[*]}{.name}={.value}{"\n"}{end})"});
+    std::istringstream lines(said);
+    for (std::string line; std::getline(lines, line);) {
+      const size_t equals = line.find('=');
+      ASSERT_NE(equals, std::string::npos) << said;
+      EXPECT_EQ(world_->cluster().node(node).Check({"sysctl", "-n", line.substr(0, equals)}),
+                line.substr(equals + 1) + "\n")
+          << node << ": " << line;
+    }
+    for (const std::string& each : expected)
+      EXPECT_NE(("\n" + said).find("\n" + each + "\n"), std::string::npos)
+          << node << ": " << each << " is not in:\n"
+          << said;
+  }
+
   std::unique_ptr<World> world_;
   std::map<std::string, std::string> endpoint_nodes_;
   std::vector<World::ServiceSpec> services_;
@@ -293,6 +312,11 @@ TEST_F(MigrationTest, ANodeWithoutIpvsRunsIptablesAndSaysWhy) {
   world_->Apply(Configuration("ipvs"));
   world_->AwaitRollout("cluster", 90s);
   world_->AwaitMode("node-1", "ipvs", 30s);
+  // conn_reuse_mode 1 is for Linux 5.9 and newer.
+  ExpectSysctls("node-1", {"net.ipv4.vs.conn_reuse_mode=1", "net.ipv4.vs.conntrack=1",
+                           "net.ipv4.vs.expire_nodest_conn=1",
+                           "net.ipv4.vs.expire_quiescent_template=1", "net.ipv4.ip_forward=1"});
+  ExpectSysctls("node-2", {"net.ipv4.ip_forward=1", "net.ipv4.conf.all.route_localnet=1"});
   for (const char* name : {"node-2", "node-3"}) {
     world_->AwaitMode(name, "iptables", 30s);
     const std::string text = world_->MustKubectl({"describe", "npx", name});

@@ -370,6 +370,19 @@ TEST_F(StandaloneTest, HealthTellsALeavingNodeAndSyncsThatStop) {
   taint(nullptr);
   AwaitAnswer(10256, "/healthz", 200);
 
+  // A node that is taken out of the cluster: no load balancer shall send it anything any more, what
+  // comes to it all the same is served.
+  Json node = world_->api().Get(kube::resources::kNodes, "", "node-1");
+  world_->api().Delete(kube::resources::kNodes, "", "node-1");
+  AwaitAnswer(10256, "/healthz", 503);
+  EXPECT_EQ(Json::parse(Get(10256, "/healthz").body).at("nodeEligible"), false);
+  EXPECT_EQ(Get(10256, "/livez").status, 200);
+  EXPECT_TRUE(Connects("10.96.1.1:80"));
+  for (const char* field : {"uid", "resourceVersion", "creationTimestamp", "managedFields"})
+    node["metadata"].erase(field);
+  world_->api().Create(kube::resources::kNodes, "", node);
+  AwaitAnswer(10256, "/healthz", 200);
+
   // Whoever holds the xtables lock stops the syncs: twice the sync period (2 s) later it is told.
   const pid_t holder =
       Node().client().Start({"flock", "/run/xtables.lock", "sleep", "1000"}, dir_ / "holder.log");

@@ -7,6 +7,7 @@
 
 #include "e2e/traffic/connect.h"
 #include "e2e/traffic/load.h"
+#include "e2e/traffic/out_of_window.h"
 #include "e2e/traffic/serve.h"
 
 namespace {
@@ -116,6 +117,15 @@ int main(int argc, char** argv) {
   hold_command->add_option("--interval", interval_ms)->transform(duration());
   hold_command->add_option("--timeout", timeout_ms, "Of an exchange")->transform(duration());
 
+  CLI::App* out_of_window_command = app.add_subcommand(
+      "out-of-window", "Answer a connection's segments with ones that are in no window");
+  out_of_window_command->add_option("local", target, "IP:PORT, where the segments come to")
+      ->required();
+  out_of_window_command->add_option("--peer-port", from_port, "From which port they come")
+      ->required();
+  out_of_window_command->add_option("--count", count)->check(CLI::Range(1, 1000));
+  out_of_window_command->add_option("--timeout", timeout_ms)->transform(duration());
+
   std::string http_path;
   CLI::App* probe_command = app.add_subcommand("probe", "Is a port open, or an HTTP server well?");
   probe_command->add_option("target", target, "IP:PORT")->required();
@@ -146,6 +156,11 @@ int main(int argc, char** argv) {
           pointsman::e2e::ParseEndpoint(target), http_path, std::chrono::milliseconds(timeout_ms));
       if (!failed.empty()) std::puts(failed.c_str());
       return failed.empty() ? 0 : 1;
+    }
+    if (out_of_window_command->parsed()) {
+      pointsman::e2e::SendOutOfWindow(pointsman::e2e::ParseEndpoint(target), from_port, count,
+                                      std::chrono::milliseconds(timeout_ms));
+      return 0;
     }
     bool all = true;
     const Endpoint endpoint = pointsman::e2e::ParseEndpoint(target);

@@ -33,6 +33,9 @@ inline constexpr size_t kMaxExcludeCidrs = 64;
 inline constexpr size_t kMaxNodePortAddresses = 64;
 inline constexpr size_t kMaxExtraModules = 64;
 inline constexpr size_t kMaxModuleName = 63;
+// In a NodeProxy's status.
+inline constexpr size_t kMaxSysctls = 128;
+inline constexpr size_t kMaxSysctlText = 256;
 inline constexpr size_t kMaxInterfaceName = 15;  // IFNAMSIZ - 1
 inline constexpr size_t kMaxClusterCidr = 96;
 inline constexpr size_t kMaxPortRange = 11;

@@ -56,6 +56,16 @@ NodeProxyStatus ReadStatus(ObjectReader reader) {
       status.modules.push_back(std::move(module_status));
     }
   }
+  if (const json* sysctls = kernel.Raw("sysctls"); sysctls != nullptr && sysctls->is_array()) {
+    for (const json& element : *sysctls) {
+      std::vector<FieldError> ignored;
+      ObjectReader sysctl(&element, "", ignored);
+      SysctlStatus sysctl_status;
+      sysctl.String("name", kText, sysctl_status.name);
+      sysctl.String("value", kText, sysctl_status.value);
+      status.sysctls.push_back(std::move(sysctl_status));
+    }
+  }
   reader.Int("services", 0, INT64_MAX, status.services);
   reader.Int("endpoints", 0, INT64_MAX, status.endpoints);
   reader.String("lastSync", kText, status.last_sync);
@@ -132,13 +142,20 @@ json ToJson(const NodeProxyStatus& status) {
   for (const ModuleStatus& module : status.modules) {
     modules.push_back({{"name", module.name}, {"state", module.state}});
   }
+  json sysctls = json::array();
+  for (const SysctlStatus& sysctl : status.sysctls) {
+    sysctls.push_back({{"name", sysctl.name}, {"value", sysctl.value}});
+  }
   json conditions = json::array();
   for (const Condition& condition : status.conditions)
     conditions.push_back(ToJson(condition));
   json object = {{"observedGeneration", status.observed_generation},
                  {"observedRevision", status.observed_revision},
                  {"activeMode", status.active_mode},
-                 {"kernel", {{"release", status.kernel_release}, {"modules", std::move(modules)}}},
+                 {"kernel",
+                  {{"release", status.kernel_release},
+                   {"modules", std::move(modules)},
+                   {"sysctls", std::move(sysctls)}}},
                  {"services", status.services},
                  {"endpoints", status.endpoints},
                  {"drainingMode", status.draining_mode},

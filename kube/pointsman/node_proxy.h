@@ -44,6 +44,13 @@ struct ModuleStatus {
   bool operator==(const ModuleStatus&) const = default;
 };
 
+// A parameter of the kernel as it was read back: "net.ipv4.vs.conntrack", "1".
+struct SysctlStatus {
+  std::string name;
+  std::string value;
+  bool operator==(const SysctlStatus&) const = default;
+};
+
 struct CandidateStatus {
   int64_t revision = 0;
   std::string mode;     // the mode that would run, "" if none can
@@ -59,6 +66,7 @@ struct NodeProxyStatus {
   std::string active_mode;  // "" when nothing is programmed
   std::string kernel_release;
   std::vector<ModuleStatus> modules;
+  std::vector<SysctlStatus> sysctls;  // what the running mode needs or has set
   int64_t services = 0;
   int64_t endpoints = 0;
   std::string last_sync;  // RFC 3339; moves only when something else in the status changes too

@@ -49,6 +49,7 @@ TEST(NodeProxyTest, StatusWritesAndReadsBack) {
   status.active_mode = "ipvs";
   status.kernel_release = "6.1.0";
   status.modules = {{"ip_vs", "LoadedNow"}, {"ip_vs_lc", "Missing"}};
+  status.sysctls = {{"net.ipv4.vs.conn_reuse_mode", "1"}, {"net.ipv4.vs.conntrack", "1"}};
   status.services = 200;
   status.endpoints = 1000;
   status.last_sync = "2026-01-02T03:04:05Z";

@@ -1,6 +1,7 @@
 #include "node-agent/agent/agent.h"
 
 #include <fstream>
+#include <set>
 #include <sys/utsname.h>
 
 #include <malloc.h>
@@ -19,6 +20,7 @@
 #include "node-agent/health/proxy_health.h"
 #include "node-agent/health/service_health.h"
 #include "node-agent/model/model_builder.h"
+#include "node-agent/status/kernel_sysctls.h"
 #include "node-agent/status/status_builder.h"
 #include "node-agent/status/status_writer.h"
 #include "node-agent/sync/change_inbox.h"
@@ -111,14 +113,12 @@ class Agent::Impl {
       proxy->spec.settings = standalone_->settings;
       Accept(proxy);
     }
-    Clock::time_point not_before = Clock::now();
     while (true) {
-      auto batch = inbox_.Take(not_before, std::min(modes_.NextDeadline(), removal_retry_));
+      auto batch = inbox_.Take(not_before_, std::min(modes_.NextDeadline(), removal_retry_));
       if (!batch) {
         if (!LeaveToKernel()) break;
         continue;
       }
-      if (!batch->empty()) not_before = Clock::now() + MinSyncPeriod();
       Handle(*batch);
       if (ending_ && !modes_.state().draining) break;
     }
@@ -325,6 +325,7 @@ class Agent::Impl {
           spdlog::error("removing {}: {}", problem.object, problem.message);
         }
         if (problems.empty()) spdlog::info("all rules were removed, as asked");
+        sysctls_.emplace();
         servers_.clear();
         retrying_servers_.clear();
         in_the_place_of_kube_proxy_ = false;
@@ -356,8 +357,12 @@ class Agent::Impl {
 
     const bool full = modes_.state().full_syncs != full_before;
     const bool wrote = full || modes_.state().syncs != partial_before;
+    // Only what wrote holds up the next change: a Node's heartbeat does not.
+    if (wrote && !batch.empty()) not_before_ = started + MinSyncPeriod();
     // What a full sync and the lists before it took and gave back belongs to the node again.
     if (full) malloc_trim(0);
+    // As often as the kernel's rules are looked at whole, and not at every change.
+    if (full) ReadSysctlsBack();
     if (modes_.state().problems.empty()) {
       health_.Synced();
       const Clock::time_point now = Clock::now();
@@ -368,6 +373,13 @@ class Agent::Impl {
     }
     TellWarnings();
     CheckCandidate();
+  }
+
+  void ReadSysctlsBack() {
+    std::vector<std::string> names = NodeSysctlNames(proxy_->spec.settings);
+    std::vector<std::string> of_mode = modes_.ActiveSysctls();
+    std::move(of_mode.begin(), of_mode.end(), std::back_inserter(names));
+    sysctls_ = ReadSysctls(names);
   }
 
   void ServeServiceHealth(const ModelDelta& delta) {
@@ -432,6 +444,17 @@ class Agent::Impl {
     told_warnings_ = warnings;
   }
 
+  // Those of which an Event NotServedAsWritten still holds.
+  size_t ServicesNotServedAsWritten() const {
+    std::set<std::string> services;
+    for (const ModelProblem& problem : told_problems_) {
+      if (problem.kind == "Service") services.insert(problem.key);
+    }
+    for (const ServiceWarning& warning : told_warnings_)
+      services.insert(warning.ns + "/" + warning.service);
+    return services.size();
+  }
+
   // The operator asks what a revision would do here before it changes any node.
   void CheckCandidate() {
     const auto& asked = proxy_->spec.candidate;
@@ -474,6 +497,7 @@ class Agent::Impl {
       input.applied = applied_ && !apply_;
       input.kernel_release = kernel_release_;
       input.agent_version = kVersion;
+      input.sysctls = sysctls_;
       input.candidate = candidate_;
       input.now = kube::NowRfc3339();
       status_ = BuildStatus(input, status_);
@@ -481,6 +505,7 @@ class Agent::Impl {
     }
     const std::lock_guard lock(shown_mutex_);
     shown_ = modes_.state();
+    shown_warnings_ = ServicesNotServedAsWritten();
     shown_counts_.service_count = model_.model().service_count;
     shown_counts_.endpoint_count = model_.model().endpoint_count;
   }
@@ -488,7 +513,7 @@ class Agent::Impl {
   std::string RenderMetrics() {
     {
       const std::lock_guard lock(shown_mutex_);
-      metrics_.SetState(shown_, shown_counts_);
+      metrics_.SetState(shown_, shown_counts_, shown_warnings_);
     }
     if (watching_) {  // before that the watches do not exist
       const auto set = [this](const char* resource, const auto& informer) {
@@ -536,6 +561,7 @@ class Agent::Impl {
   std::shared_ptr<const kube::NodeProxy> proxy_;
   std::shared_ptr<const kube::Node> node_;
   kube::NodeProxyStatus status_;
+  std::optional<std::vector<kube::SysctlStatus>> sysctls_;  // nullopt: not read yet
   std::optional<kube::CandidateStatus> candidate_;
   std::optional<kube::NodeProxyCandidate> candidate_asked_;
   CacheSet synced_;
@@ -546,10 +572,12 @@ class Agent::Impl {
   bool applied_ = false;     // they were
   bool ending_ = false;      // told to end; what drains is waited for
   Clock::time_point removal_retry_ = Clock::time_point::max();
+  Clock::time_point not_before_{};  // what comes sooner is held back (minSyncPeriod)
 
   std::mutex shown_mutex_;
   ModeState shown_;  // for /metrics and /proxyMode
   ServiceModel shown_counts_;
+  size_t shown_warnings_ = 0;
 
   std::atomic<bool> watching_ = false;
   std::optional<StatusWriter> writer_;

@@ -88,7 +88,7 @@ Metrics::Metrics(const std::string& version)
       problems_(Gauge(registry_, "pointsman_agent_sync_problems",
                       "Objects that the kernel refused in the last sync.")),
       warnings_(Gauge(registry_, "pointsman_agent_service_warnings",
-                      "Services that are served, but not in every detail as they ask.")),
+                      "Services that are not served in every detail as they are written.")),
       repaired_(Gauge(registry_, "pointsman_agent_repaired_objects",
                       "Objects that something else had changed and a resync repaired, since the "
                       "start.")),
@@ -168,7 +168,7 @@ void Metrics::ChangeReachedKernel(std::chrono::nanoseconds took) {
   programming_duration_.Observe(Seconds(took));
 }
 
-void Metrics::SetState(const ModeState& state, const ServiceModel& model) {
+void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t service_warnings) {
   for (const kube::Mode mode :
        {kube::Mode::kUserspace, kube::Mode::kIptables, kube::Mode::kIpvs, kube::Mode::kNftables}) {
     const std::string name(kube::ToString(mode));
@@ -190,7 +190,7 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model) {
   reverted_.Set(state.reverted_reason.empty() ? 0 : 1);
   draining_connections_.Set(static_cast<double>(state.draining_connections));
   problems_.Set(static_cast<double>(state.problems.size()));
-  warnings_.Set(static_cast<double>(state.warnings.size()));
+  warnings_.Set(static_cast<double>(service_warnings));
   repaired_.Set(static_cast<double>(state.repaired));
   services_.Set(static_cast<double>(model.service_count));
   endpoints_.Set(static_cast<double>(model.endpoint_count));

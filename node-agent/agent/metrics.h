@@ -27,7 +27,8 @@ class Metrics {
   void SyncDone(bool full, std::chrono::nanoseconds took);
   // From the watch event to the kernel.
   void ChangeReachedKernel(std::chrono::nanoseconds took);
-  void SetState(const ModeState& state, const ServiceModel& model);
+  // `service_warnings`: Services that are not served as they are written.
+  void SetState(const ModeState& state, const ServiceModel& model, size_t service_warnings);
   void SetWatch(const std::string& resource, uint64_t errors, bool synced);
   // An answer of :10256/healthz or /livez.
   void HealthzAnswered(int status);

@@ -2,6 +2,9 @@
 // conntrack): sizes and timeouts that every mode needs.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "kube/pointsman/proxy_settings.h"
 
 namespace pointsman::agent {
@@ -10,5 +13,8 @@ namespace pointsman::agent {
 // lowered (as kube-proxy). What cannot be written is logged with its name: traffic does not hang on
 // it.
 void ApplyNodeSysctls(const kube::ProxySettings& settings);
+
+// Those that ApplyNodeSysctls looks after, as ReadSysctl takes them.
+std::vector<std::string> NodeSysctlNames(const kube::ProxySettings& settings);
 
 }  // namespace pointsman::agent

@@ -92,6 +92,10 @@ class Dataplane {
     return std::chrono::steady_clock::time_point::max();
   }
 
+  // The kernel parameters that this mode needs or has set on this node, for people who look there.
+  // Names as ReadSysctl takes them; the more important first.
+  virtual std::vector<std::string> Sysctls() const { return {}; }
+
   // Reads the kernel back and compares; changes nothing.
   virtual VerifyResult Verify(const ServiceModel& model) = 0;
 

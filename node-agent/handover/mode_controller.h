@@ -93,6 +93,10 @@ class ModeController {
   std::vector<SyncProblem> RemoveAll();
 
   const ModeState& state() const { return state_; }
+  // Dataplane::Sysctls of the active mode.
+  std::vector<std::string> ActiveSysctls() const {
+    return active_ == nullptr ? std::vector<std::string>{} : active_->Sysctls();
+  }
 
   // How long after a failed sync the next full sync comes; how often a failed preflight is looked
   // at again; how often a drain is.

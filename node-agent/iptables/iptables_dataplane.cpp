@@ -69,4 +69,13 @@ bool IptablesDataplane::Present() {
                      [](const auto& family) { return family->Present(); });
 }
 
+std::vector<std::string> IptablesDataplane::Sysctls() const {
+  std::vector<std::string> names;
+  for (const auto& family : families_) {
+    for (std::string& name : family->Sysctls())
+      names.push_back(std::move(name));
+  }
+  return names;
+}
+
 }  // namespace pointsman::agent

@@ -37,6 +37,7 @@ class IptablesDataplane final : public Dataplane {
   DrainStatus Drain(const ServiceModel& model) override;
   SyncResult Remove() override;
   bool Present() override;
+  std::vector<std::string> Sysctls() const override;
 
  private:
   std::vector<std::unique_ptr<IptablesFamily>> families_;

@@ -206,6 +206,16 @@ bool IptablesFamily::WantsRouteLocalnet(const NodeNetwork& node) const {
   return rules_.flavour.sends_on && family() == net::Family::kIPv4 && node.localhost_node_ports;
 }
 
+std::vector<std::string> IptablesFamily::Sysctls() const {
+  std::vector<std::string> names;
+  // Else the packets that go to pods go to the node itself first.
+  if (rules_.flavour.sends_on)
+    names.emplace_back(family() == net::Family::kIPv4 ? "net.ipv4.ip_forward"
+                                                      : "net.ipv6.conf.all.forwarding");
+  if (guard_) names.emplace_back(kRouteLocalnet);
+  return names;
+}
+
 void IptablesFamily::RenderEntrance(const DispatchTree& addresses, const DispatchTree& ports,
                                     const NodeNetwork& node, std::string& text) const {
   addresses.RenderTop(text);

@@ -39,6 +39,8 @@ class IptablesFamily {
   bool Present();
 
   net::Family family() const { return rules_.family; }
+  // As Dataplane's.
+  std::vector<std::string> Sysctls() const;
 
  private:
   struct Jump {

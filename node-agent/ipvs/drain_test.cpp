@@ -272,7 +272,9 @@ TEST_F(DrainTest, K71809K89358K103000AffinityHoldsAndLeavesAnEndpointThatIsGone)
   EXPECT_EQ(open.Ask().host, chosen);
 }
 
-TEST_F(DrainTest, K103000AffinityEndsWithItsTimeout) {
+// That affinity ends with its time is not for us to say while connections are there (docs/ipvs.md,
+// Affinity).
+TEST_F(DrainTest, TheTimeOfAffinityIsChangedAndAffinitySwitchedOffWhileFlowsAreThere) {
   ServicePortEntry dns = Dns({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)});
   dns.affinity_timeout = std::chrono::seconds(100);
   maker_.Put(dns);

@@ -678,6 +678,18 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
   return true;
 }
 
+std::vector<std::string> IpvsDataplane::Sysctls() const {
+  std::vector<std::string> names;
+  for (const auto& list : {ipvs::NeededSysctls(kernel_release_, families_.size() > 1),
+                           ipvs::UdpTimeoutSysctls(settings_)}) {
+    for (const ipvs::Sysctl& sysctl : list)
+      names.push_back(sysctl.name);
+  }
+  // Last: there are as many as interfaces.
+  names.insert(names.end(), strict_arp_.names().begin(), strict_arp_.names().end());
+  return names;
+}
+
 void IpvsDataplane::EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result) {
   try {
     result.kernel_writes += ipvs::EnsureChains(

@@ -65,6 +65,7 @@ class IpvsDataplane final : public Dataplane {
   SyncResult Remove() override;
   std::chrono::steady_clock::time_point FullSyncDue() const override { return full_sync_due_; }
   bool Present() override;
+  std::vector<std::string> Sysctls() const override;
 
  private:
   // A frontend as it was last written.

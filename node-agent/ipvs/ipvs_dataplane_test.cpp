@@ -304,6 +304,12 @@ TEST_F(IpvsDataplaneTest, StrictArpAndTimeoutsAreSetAndStrictArpIsUndone) {
   EXPECT_EQ(read("net.netfilter.nf_conntrack_udp_timeout_stream"), "302");
   EXPECT_EQ(read("net.ipv4.vs.expire_nodest_conn"), "1");
   EXPECT_EQ(read("net.ipv4.vs.expire_quiescent_template"), "1");
+  EXPECT_THAT(
+      dataplane_->Sysctls(),
+      ::testing::IsSupersetOf(
+          {"net.ipv4.vs.conntrack", "net.ipv4.vs.conn_reuse_mode", "net.ipv4.vs.expire_nodest_conn",
+           "net.ipv4.vs.expire_quiescent_template", "net.netfilter.nf_conntrack_udp_timeout",
+           "net.ipv4.conf.vclient.arp_ignore", "net.ipv4.conf.vpod-b.arp_announce"}));
   EXPECT_SYNCED(dataplane_->Remove());
   EXPECT_EQ(read("net.ipv4.conf.vclient.arp_ignore"), "0");
   EXPECT_EQ(read("net.ipv4.conf.vclient.arp_announce"), "0");

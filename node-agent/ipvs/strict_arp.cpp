@@ -50,9 +50,11 @@ void Write(const std::string& name, const std::string& value, SyncResult& result
 }  // namespace
 
 void StrictArp::Ensure(netlink::Socket& route, SyncResult& result) {
+  names_.clear();
   for (const std::string& interface_name : Interfaces(route)) {
     for (const Parameter& parameter : kParameters) {
       const std::string name = Name(interface_name, parameter.name);
+      names_.push_back(name);
       const SysctlResult written = WriteSysctl(name, parameter.value);
       if (!written.ok()) result.problems.push_back({"sysctl " + name, written.error});
       if (!written.changed) continue;
@@ -75,6 +77,7 @@ void StrictArp::Restore(netlink::Socket& route, SyncResult& result) {
     if (ReadSysctl(name)) Write(name, value, result);  // the interface may be gone
   }
   before_.clear();
+  names_.clear();
 }
 
 }  // namespace pointsman::agent::ipvs

@@ -7,6 +7,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "node-agent/dataplane/dataplane.h"
 #include "node-agent/netlink/socket.h"
@@ -20,9 +21,12 @@ class StrictArp {
   // Back to the values that Ensure of this object found; an interface set by an earlier process
   // gets the values of net.ipv4.conf.default.
   void Restore(netlink::Socket& route, SyncResult& result);
+  // The parameters that the last Ensure looked after.
+  const std::vector<std::string>& names() const { return names_; }
 
  private:
   std::map<std::string, std::string> before_;  // parameter -> value
+  std::vector<std::string> names_;
 };
 
 }  // namespace pointsman::agent::ipvs

@@ -76,4 +76,13 @@ bool NftablesDataplane::Present() {
          std::any_of(others_.begin(), others_.end(), present);
 }
 
+std::vector<std::string> NftablesDataplane::Sysctls() const {
+  std::vector<std::string> names;
+  for (const auto& family : served_) {
+    for (std::string& name : family->Sysctls())
+      names.push_back(std::move(name));
+  }
+  return names;
+}
+
 }  // namespace pointsman::agent

@@ -42,6 +42,7 @@ class NftablesDataplane final : public Dataplane {
   DrainStatus Drain(const ServiceModel& model) override;
   SyncResult Remove() override;
   bool Present() override;
+  std::vector<std::string> Sysctls() const override;
 
  private:
   std::vector<std::unique_ptr<nft::NftablesFamily>> served_;

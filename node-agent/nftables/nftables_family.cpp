@@ -437,6 +437,13 @@ bool NftablesFamily::OwnsRouteLocalnet(const KernelTable& kernel) const {
   return false;
 }
 
+std::vector<std::string> NftablesFamily::Sysctls() const {
+  std::vector<std::string> names{family() == net::Family::kIPv4 ? "net.ipv4.ip_forward"
+                                                                : "net.ipv6.conf.all.forwarding"};
+  if (wants_route_localnet_) names.emplace_back(kRouteLocalnet);
+  return names;
+}
+
 void NftablesFamily::SwitchRouteLocalnetOff(SyncResult& result) {
   owns_route_localnet_ = false;
   const SysctlResult reset = WriteSysctl(kRouteLocalnet, "0");
@@ -448,6 +455,7 @@ SyncResult NftablesFamily::FullSync(const ServiceModel& model) {
   synced_ = false;
   Kernel();
   const bool wants_localnet = WantsRouteLocalnet(layout_, model.node);
+  wants_route_localnet_ = wants_localnet;
   SyncResult result;
   for (int attempt = 1;; ++attempt) {
     result = {};

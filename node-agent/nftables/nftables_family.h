@@ -33,6 +33,8 @@ class NftablesFamily {
   bool Present();
 
   net::Family family() const { return layout_.family; }
+  // As Dataplane's.
+  std::vector<std::string> Sysctls() const;
 
  private:
   struct Desired;
@@ -65,6 +67,7 @@ class NftablesFamily {
   AddressUses hairpin_;  // backends' addresses; only on kernels that cannot compare two
   // We have switched it on. Beside the mark in the kernel, for the case that somebody deletes that.
   bool owns_route_localnet_ = false;
+  bool wants_route_localnet_ = false;
   bool synced_ = false;  // the kernel has what the model said
   bool drained_ = false;
   // Conntrack's ids of the connections that were there when the drain began: later ones are another

@@ -137,6 +137,7 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   }
   status.kernel_release = input.kernel_release;
   status.modules = modes.preflight ? modes.preflight->modules : previous.modules;
+  if (input.sysctls) status.sysctls = *input.sysctls;
   status.services = static_cast<int64_t>(input.services);
   status.endpoints = static_cast<int64_t>(input.endpoints);
   status.draining_mode = modes.draining ? std::string(kube::ToString(*modes.draining)) : "";

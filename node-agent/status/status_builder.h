@@ -18,6 +18,8 @@ struct StatusInput {
   bool applied = false;
   std::string kernel_release;
   std::string agent_version;
+  // As read back; nullopt: not read yet, what was said before stays.
+  std::optional<std::vector<kube::SysctlStatus>> sysctls;
   std::optional<kube::CandidateStatus> candidate;
   std::string now;  // RFC 3339
 };

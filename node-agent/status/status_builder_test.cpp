@@ -61,6 +61,17 @@ TEST_F(StatusBuilderTest, NothingChangedMeansTheSameStatusLater) {
   EXPECT_EQ(BuildStatus(input_, first), first);
 }
 
+TEST_F(StatusBuilderTest, SysctlsStayAsTheyWereSaidUntilTheyAreReadAgain) {
+  input_.sysctls = std::vector{kube::SysctlStatus{"net.ipv4.vs.conn_reuse_mode", "1"}};
+  const auto first = BuildStatus(input_, {});
+  input_.sysctls.reset();  // a restarted agent before its first sync
+  EXPECT_EQ(BuildStatus(input_, first).sysctls, first.sysctls);
+  input_.sysctls = std::vector{kube::SysctlStatus{"net.ipv4.vs.conn_reuse_mode", "0"}};
+  EXPECT_TRUE(DiffersInSubstance(first, BuildStatus(input_, first)));
+  input_.sysctls.emplace();  // removed from the node
+  EXPECT_TRUE(BuildStatus(input_, first).sysctls.empty());
+}
+
 TEST_F(StatusBuilderTest, NumbersAloneAreNoSubstance) {
   const auto first = BuildStatus(input_, {});
   input_.services = 3;
