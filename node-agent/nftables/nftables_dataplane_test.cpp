@@ -321,7 +321,7 @@ TEST_P(Traffic, NodePortsAnswerOnEveryAddress) {
   const std::string later = v4() ? "192.168.77.7" : "fd00:77::7";
   OnNode([&] {
     IpTool(fmt::format("addr add {} dev outside{}", later + (v4() ? "/32" : "/128"),
-                   v4() ? "" : " nodad"));
+                       v4() ? "" : " nodad"));
   });
   EXPECT_TRUE(FromOutside(later, 30080).ok());
   // It is the node's port and not that of whatever is behind it.
