@@ -4,7 +4,6 @@
 // are those of all three together.
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sys/socket.h>
@@ -16,6 +15,7 @@
 
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
+#include "node-agent/testing/process_usage.h"
 #include "node-agent/userspace/forwarder_link.h"
 #include "node-agent/userspace/testing/sockets.h"
 
@@ -33,22 +33,11 @@ double Seconds(Clock::duration time) {
 }
 
 double CpuSeconds(pid_t pid) {
-  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-  std::string word;
-  for (int i = 0; i < 13; ++i)
-    stat >> word;
-  double user = 0;
-  double system = 0;
-  stat >> user >> system;
-  return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+  return Seconds(testing::CpuTime(pid));
 }
 
-size_t ResidentBytes(pid_t pid) {
-  std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
-  size_t total = 0;
-  size_t resident = 0;
-  statm >> total >> resident;
-  return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+double Megabytes(size_t kilobytes) {
+  return static_cast<double>(kilobytes) / 1024;
 }
 
 constexpr size_t kPiece = size_t{256} << 10;
@@ -247,7 +236,7 @@ int Main(int argc, char** argv) {
   latency("UDP round trip, us (median / 99 %)", testing::ConnectUdp(udp.place()),
           testing::ConnectUdp(udp_slot));
 
-  const size_t before = ResidentBytes(pid);
+  const size_t before = testing::ResidentKilobytes(pid);
   std::vector<Fd> connections;
   for (int i = 0; i < idle; ++i) {
     connections.push_back(testing::ConnectTcp(echo_slot));
@@ -256,8 +245,8 @@ int Main(int argc, char** argv) {
   }
   std::printf(
       "%d idle connections: %.0f bytes each in the forwarder (%.1f MB in all), %llu pipes\n", idle,
-      static_cast<double>(ResidentBytes(pid) - before) / idle,
-      static_cast<double>(ResidentBytes(pid)) / 1e6,
+      static_cast<double>(testing::ResidentKilobytes(pid) - before) * 1024 / idle,
+      Megabytes(testing::ResidentKilobytes(pid)),
       static_cast<unsigned long long>(link.Statistics().pipes));
   connections.clear();
 
@@ -283,7 +272,7 @@ int Main(int argc, char** argv) {
   }
   std::sort(changes.begin(), changes.end());
   std::printf("one change of endpoints: %.0f us (median); forwarder: %.0f MB\n",
-              changes[changes.size() / 2], static_cast<double>(ResidentBytes(pid)) / 1e6);
+              changes[changes.size() / 2], Megabytes(testing::ResidentKilobytes(pid)));
   link.ExitAll();
   std::filesystem::remove_all(directory);
   return 0;

@@ -88,13 +88,14 @@ function(pointsman_executable name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 endfunction()
 
-# What a build of just the tests with one label builds: tests-unit, tests-threads.
-foreach(label unit threads)
+# What a build of just the tests with one label builds: tests-unit, tests-threads, tests-namespace.
+foreach(label unit threads namespace)
   add_custom_target(tests-${label})
 endforeach()
 
-# pointsman_test(<name> SOURCES a_test.cpp … [DEPS lib …] [LABELS unit|threads|kernel|e2e …] [TIMEOUT s] [ONE_PROCESS])
-# "threads", beside "unit": several threads share something; scripts/sanitize.sh runs it with ThreadSanitizer.
+# pointsman_test(<name> SOURCES a_test.cpp … [DEPS lib …] [LABELS unit|threads|kernel|namespace|e2e …] [TIMEOUT s] [ONE_PROCESS])
+# "threads", beside another: several threads share something; scripts/sanitize.sh runs it with ThreadSanitizer.
+# "namespace", beside "kernel": it runs in network namespaces of this machine's kernel, so sanitize.sh can run it too.
 # Every TEST becomes a ctest of its own, so that a failure names the case; ONE_PROCESS makes the
 # whole binary one ctest (for fixtures that are dear to set up). Exit code 77 means: skipped.
 function(pointsman_test name)

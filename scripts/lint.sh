@@ -30,7 +30,8 @@ mkdir -p "$remembered"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# clang cannot read gcc's precompiled header: give it the header itself.
+# clang cannot read gcc's precompiled header: what is remembered goes by the header itself, and clang-tidy
+# gets one of clang's own (below).
 sed -E "s# -Winvalid-pch##; s# -fpch-preprocess##; s#-include [^ ]*/cmake_pch\\.hxx#-include $root_dir/cmake/pch.h#" \
   "$build_dir/compile_commands.json" >"$work/compile_commands.json"
 
@@ -67,6 +68,12 @@ for unit in "${units[@]}"; do
 done
 step "clang-tidy: ${#todo[@]} files (${#units[@]} looked at, the others were clean before)"
 [ ${#todo[@]} -gt 0 ] || exit 0
+# A precompiled header of clang's own spares each file a quarter of its time. The file that makes gcc's has
+# the options that all others have too.
+read -r -a options < <(jq -r --arg file "$root_dir/cmake/pch.cpp" \
+  '.[] | select(.file == $file) | .command | split(" -include ")[0]' "$work/compile_commands.json")
+clang++ "${options[@]:1}" -x c++-header "$root_dir/cmake/pch.h" -o "$work/pch"
+sed -i "s#-include $root_dir/cmake/pch\\.h#-include-pch $work/pch#" "$work/compile_commands.json"
 export work
 status=0
 printf '%s\0' "${todo[@]}" | xargs -0 -n 1 -P "$(nproc)" bash -c '

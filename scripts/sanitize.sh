@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the unit tests with sanitizers and runs them: all of them with AddressSanitizer and
-# UndefinedBehaviorSanitizer (build-address/), those labelled "threads" with ThreadSanitizer
-# (build-thread/). A finding fails the test in which it is made.
+# Builds tests with sanitizers and runs them: the unit tests, and as root those in network namespaces,
+# with AddressSanitizer and UndefinedBehaviorSanitizer (build-address/), those labelled "threads" with
+# ThreadSanitizer (build-thread/). A finding fails the test in which it is made.
 #   scripts/sanitize.sh [address|thread]… [-- ARGUMENT…]   the arguments go to ctest; default: both
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -27,12 +27,12 @@ export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=history_size=4
 
 for kind in "${kinds[@]}"; do
-  label=unit
-  [ "$kind" = address ] || label=threads
+  labels=(unit namespace)
+  [ "$kind" = address ] || labels=(threads)
   POINTSMAN_BUILD_DIR=$root_dir/build-$kind POINTSMAN_CMAKE_ARGS=-DPOINTSMAN_SANITIZE=$kind \
-    "$root_dir/scripts/build.sh" "tests-$label"
+    "$root_dir/scripts/build.sh" "${labels[@]/#/tests-}"
   step "Testing with sanitizer: $kind"
   # These two have no program of ours in them.
   (cd "$root_dir/build-$kind" &&
-    ctest --output-on-failure -j "$(nproc)" -L "^$label\$" -E '^(clang_format|alert_rules)$' "$@")
+    ctest --output-on-failure -j "$(nproc)" -L "^($(IFS='|' && echo "${labels[*]}"))\$" -E '^(clang_format|alert_rules)$' "$@")
 done

@@ -26,10 +26,12 @@
 #include <unistd.h>
 
 #include "bench/agent/kernel_reader.h"
+#include "node-agent/testing/process_usage.h"
 
 namespace pointsman::bench {
 namespace {
 
+using agent::testing::ResidentKilobytes;
 using Clock = std::chrono::steady_clock;
 
 [[noreturn]] void Throw(const std::string& what) {
@@ -56,29 +58,6 @@ std::string StatusField(pid_t pid, const std::string& name) {
     return begin == std::string::npos ? "" : line.substr(begin);
   }
   return "";
-}
-
-long Kilobytes(pid_t pid) {
-  const std::string text = StatusField(pid, "VmRSS");
-  return text.empty() ? 0 : std::stol(text);
-}
-
-// Of the process with its threads and of the children it has waited for.
-long CpuMilliseconds(pid_t pid) {
-  const std::string stat = ReadFile("/proc/" + std::to_string(pid) + "/stat");
-  const size_t after_name = stat.rfind(')');
-  if (after_name == std::string::npos) throw std::runtime_error("the agent is gone");
-  std::istringstream fields(stat.substr(after_name + 2));
-  std::string skipped;
-  for (int i = 3; i < 14; ++i)
-    fields >> skipped;
-  long ticks = 0;
-  for (int i = 0; i < 4; ++i) {  // utime, stime, cutime, cstime
-    long value = 0;
-    fields >> value;
-    ticks += value;
-  }
-  return ticks * 1000 / sysconf(_SC_CLK_TCK);
 }
 
 pid_t StartAgent(const std::vector<std::string>& argv, int output) {
@@ -167,15 +146,16 @@ class Runner {
   }
 
   void Sample() {
-    long children = 0;
+    size_t children = 0;
     const std::string list = ReadFile("/proc/" + std::to_string(agent_) + "/task/" +
                                       std::to_string(agent_) + "/children");
     std::istringstream pids(list);
     for (pid_t pid = 0; pids >> pid;) {
       // Before exec it is a copy of the agent, whose pages count already.
-      if (StatusField(pid, "Name") != StatusField(agent_, "Name")) children += Kilobytes(pid);
+      if (StatusField(pid, "Name") != StatusField(agent_, "Name"))
+        children += ResidentKilobytes(pid);
     }
-    peak_ = std::max(peak_, Kilobytes(agent_) + children);
+    peak_ = std::max(peak_, ResidentKilobytes(agent_) + children);
   }
 
   void Request(const std::string& line) {
@@ -184,8 +164,8 @@ class Runner {
     words >> verb;
     if (verb == "usage") {
       Sample();
-      Say("usage " + std::to_string(Kilobytes(agent_)) + " " + std::to_string(peak_) + " " +
-          std::to_string(CpuMilliseconds(agent_)));
+      Say("usage " + std::to_string(ResidentKilobytes(agent_)) + " " + std::to_string(peak_) + " " +
+          std::to_string(agent::testing::CpuTime(agent_).count()));
     } else if (verb == "await") {
       Await(words);
     } else {
@@ -239,7 +219,7 @@ class Runner {
   std::string output_;
   std::string requests_;
   bool synced_ = false;
-  long peak_ = 0;
+  size_t peak_ = 0;
 };
 
 int Connect(const std::string& address, uint16_t port) {

@@ -196,7 +196,7 @@ int serve(const Flags& flags) {
   apiOptions.emulation = emulation;
   apiOptions.bookmarkInterval = parseDuration("--bookmark-interval", flags.bookmarkInterval);
   apiOptions.watchLog = flags.watchLog;
-  ApiServer api(apiOptions, store, registry, *schemas, customResources, authenticator, authorizer);
+  ApiServer api(apiOptions, store, registry, *schemas, authenticator, authorizer);
 
   HttpServer::Options httpOptions;
   httpOptions.certificate = pki.serverCertificate();

@@ -303,10 +303,9 @@ std::string World::AddServerPod(const std::string& name, const std::string& pod,
   const std::string ip = AddClientPod(name, pod);
   const Node& node = cluster_->node(name);
   const std::string list = fmt::format("{}", fmt::join(ports, ","));
-  pod_processes_[name + "/" + pod].push_back(
-      node.client().Start({cluster_->Program("pointsman-traffic"), "serve", "--name", pod, "--tcp",
-                           list, "--udp", list},
-                          options_.dir / (name + "-" + pod + ".log"), {.netns = pod}));
+  node.client().Start({cluster_->Program("pointsman-traffic"), "serve", "--name", pod, "--tcp",
+                       list, "--udp", list},
+                      options_.dir / (name + "-" + pod + ".log"), {.netns = pod});
   // It listens on its ports in the order of the list.
   Await(
       fmt::format("pod {} answers on port {}", pod, ports.back()),
@@ -319,14 +318,6 @@ std::string World::AddServerPod(const std::string& name, const std::string& pod,
       },
       std::chrono::seconds(20));
   return ip;
-}
-
-void World::RemovePod(const std::string& name, const std::string& pod) {
-  const Node& node = cluster_->node(name);
-  for (const pid_t pid : pod_processes_[name + "/" + pod])
-    node.client().Signal(pid, SIGKILL);
-  pod_processes_.erase(name + "/" + pod);
-  node.RemovePodNetwork(pod);
 }
 
 void World::CreateServices(const std::vector<ServiceSpec>& services) {

@@ -88,7 +88,6 @@ class World {
                            const std::vector<uint16_t>& ports);
   // A pod to send from. Returns its address.
   std::string AddClientPod(const std::string& node, const std::string& pod);
-  void RemovePod(const std::string& node, const std::string& pod);
 
   struct ServiceSpec {
     std::string name;
@@ -139,7 +138,6 @@ class World {
   Process operator_;
   std::map<std::string, pid_t> agents_;
   std::map<std::string, int> next_pod_;  // per node: the last part of the next pod's address
-  std::map<std::string, std::vector<pid_t>> pod_processes_;
   int loads_ = 0;
 };
 

@@ -523,14 +523,6 @@ RunResult Cluster::Kubectl(std::vector<std::string> args, const std::string& inp
   return Run(spawn, input, timeout);
 }
 
-Process Cluster::StartProgram(std::vector<std::string> argv, const fs::path& log) const {
-  SpawnOptions spawn;
-  spawn.argv = std::move(argv);
-  spawn.log = log;
-  spawn.pid_ns = sandbox_->pid_ns();
-  return Spawn(spawn);
-}
-
 Cluster::Machine& Cluster::FindMachine(std::string_view name) {
   for (auto& machine : machines_) {
     if (machine->options.name == name) return *machine;

@@ -115,11 +115,6 @@ class Cluster {
   static constexpr std::uint16_t kApiPort = 6443;
   void StartControlPlane();  // returns when it is ready; throws with its log when it is not
   void KillControlPlane();   // SIGKILL
-  void RestartControlPlane() {
-    KillControlPlane();
-    StartControlPlane();
-  }
-  bool ControlPlaneRunning() { return control_plane_.Running(); }
   std::filesystem::path Kubeconfig() const {
     return options_.dir / "kubeconfig";
   }  // for this machine
@@ -129,10 +124,6 @@ class Cluster {
   std::filesystem::path ControlPlaneCa() const { return options_.dir / "pki" / "ca.crt"; }
   RunResult Kubectl(std::vector<std::string> args, const std::string& input = "",
                     std::chrono::milliseconds timeout = std::chrono::seconds(60)) const;
-
-  // A program on this machine's network that ends with the cluster at the latest (the operator).
-  // The returned process must not outlive the cluster. Its output is appended to `log`.
-  Process StartProgram(std::vector<std::string> argv, const std::filesystem::path& log) const;
 
   const std::vector<NodeOptions>& node_options() const { return options_.nodes; }
   const std::filesystem::path& dir() const { return options_.dir; }

@@ -75,8 +75,6 @@ void ExpectTheService(const Service& service) {
   EXPECT_EQ(service.external_traffic_policy, TrafficPolicy::kLocal);
   EXPECT_EQ(service.internal_traffic_policy, TrafficPolicy::kLocal);
   EXPECT_EQ(service.health_check_node_port, 32000);
-  EXPECT_TRUE(service.publish_not_ready_addresses);
-  EXPECT_EQ(service.traffic_distribution, "PreferClose");
   EXPECT_EQ(service.topology_mode, "auto");
   EXPECT_TRUE(service.has_service_proxy_name);
   EXPECT_EQ(service.service_proxy_name, "other");

@@ -105,10 +105,6 @@ class ServiceDecoder {
         if (const auto port = reader_.Int(field, 0, kMaxPort)) {
           service_.health_check_node_port = static_cast<uint16_t>(*port);
         }
-      } else if (key == "publishNotReadyAddresses") {
-        reader_.Assign(field, service_.publish_not_ready_addresses);
-      } else if (key == "trafficDistribution") {
-        reader_.Assign(field, service_.traffic_distribution);
       }
     });
   }

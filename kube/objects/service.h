@@ -53,8 +53,6 @@ struct Service {
   TrafficPolicy external_traffic_policy = TrafficPolicy::kCluster;
   TrafficPolicy internal_traffic_policy = TrafficPolicy::kCluster;
   uint16_t health_check_node_port = 0;
-  bool publish_not_ready_addresses = false;
-  InternedString traffic_distribution;  // "" or "PreferClose", "PreferSameZone", "PreferSameNode"
   InternedString topology_mode;  // annotation service.kubernetes.io/topology-mode (or -aware-hints)
   InternedString service_proxy_name;    // label service.kubernetes.io/service-proxy-name
   bool has_service_proxy_name = false;  // the label is there, be it with an empty value

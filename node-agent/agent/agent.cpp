@@ -352,10 +352,10 @@ class Agent::Impl {
     }
     apply_ = false;
     if (!proxy_->spec.removed) modes_.Tick(model);
-    if (!delta.changes.empty()) CleanConntrack(model, delta);
+    const bool full = modes_.state().full_syncs != full_before;
+    if (!delta.changes.empty() || (flows_in_doubt_ && full)) CleanConntrack(model, delta);
     ServeServiceHealth(delta);
 
-    const bool full = modes_.state().full_syncs != full_before;
     const bool wrote = full || modes_.state().syncs != partial_before;
     // Only what wrote holds up the next change: a Node's heartbeat does not.
     if (wrote && !batch.empty()) not_before_ = started + MinSyncPeriod();
@@ -402,12 +402,16 @@ class Agent::Impl {
   }
 
   void CleanConntrack(const ServiceModel& model, const ModelDelta& delta) {
+    // What one clean-up left behind is in no later delta.
     try {
-      const StaleFlows::Result result = stale_flows_.Clean(model, delta);
+      const StaleFlows::Result result =
+          flows_in_doubt_ ? stale_flows_.CleanAll(model) : stale_flows_.Clean(model, delta);
+      flows_in_doubt_ = !result.sync.ok();
       for (const SyncProblem& problem : result.sync.problems) {
         spdlog::error("stale flow {}: {}", problem.object, problem.message);
       }
     } catch (const std::exception& error) {
+      flows_in_doubt_ = true;
       spdlog::error("stale connection tracking entries could not be removed: {}", error.what());
     }
   }
@@ -555,6 +559,7 @@ class Agent::Impl {
   ModelBuilder model_;
   NodeAddresses addresses_;
   StaleFlows stale_flows_;
+  bool flows_in_doubt_ = false;                // a clean-up failed
   std::vector<ModelProblem> told_problems_;    // sorted
   std::vector<ServiceWarning> told_warnings_;  // sorted
   const std::string kernel_release_;

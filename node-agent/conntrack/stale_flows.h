@@ -29,7 +29,7 @@ class StaleFlows {
   // no frontend its first one.
   Result Clean(const ServiceModel& model, const ModelDelta& delta);
 
-  // The same for everything in the model, without a delta: after a start, and with a full sync.
+  // The same for everything in the model, without a delta: after a Clean that failed.
   Result CleanAll(const ServiceModel& model);
 
  private:

@@ -4,8 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "node-agent/ipvs/testing/model_maker.h"
-#include "node-agent/ipvs/testing/test_network.h"
+#include "node-agent/testing/model_maker.h"
+#include "node-agent/testing/run_tool.h"
+#include "node-agent/testing/test_network.h"
 
 namespace pointsman::agent {
 namespace {
@@ -58,7 +59,13 @@ TEST_F(StaleFlowsTest, AClientThatKeepsItsPortReachesTheNewBackendAtOnce) {
   EXPECT_EQ(AskUdp(network_, "client", kVip, 53, 5555).host, "pod-b");
   // What is right stays.
   EXPECT_EQ(stale_.CleanAll(maker_.model).sync.kernel_writes, 0U);
+  // A backend that went while nobody could look is found without a delta.
   Nat("-D", "10.244.0.3:8080");
+  Nat("-A", "10.244.0.2:8080");
+  maker_.Put(Dns({MakeBackend("10.244.0.2", 8080)}));
+  EXPECT_EQ(stale_.CleanAll(maker_.model).sync.kernel_writes, 1U);
+  EXPECT_EQ(AskUdp(network_, "client", kVip, 53, 5555).host, "pod-a");
+  Nat("-D", "10.244.0.2:8080");
 }
 
 TEST_F(StaleFlowsTest, AFlowThatBeganBeforeTheServiceHadAnEndpointIsForgotten) {

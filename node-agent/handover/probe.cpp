@@ -1,13 +1,13 @@
 #include "node-agent/handover/probe.h"
 
 #include <cerrno>
-#include <cstring>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <system_error>
 
 #include <poll.h>
 #include <unistd.h>
+
+#include "kube/net/socket_address.h"
 
 namespace pointsman::agent {
 namespace {
@@ -32,22 +32,9 @@ class Socket {
 
 // True: connected or under way.
 bool StartConnect(const Socket& socket, const Probe& probe) {
-  sockaddr_storage storage{};
-  socklen_t size = 0;
-  if (probe.address.is_v4()) {
-    auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
-    v4->sin_family = AF_INET;
-    v4->sin_port = htons(probe.port);
-    std::memcpy(&v4->sin_addr, probe.address.data(), 4);
-    size = sizeof(*v4);
-  } else {
-    auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(probe.port);
-    std::memcpy(&v6->sin6_addr, probe.address.data(), 16);
-    size = sizeof(*v6);
-  }
-  return connect(socket.fd(), reinterpret_cast<sockaddr*>(&storage), size) == 0 ||
+  const sockaddr_storage to = net::ToSocketAddress(probe.address, probe.port);
+  return connect(socket.fd(), reinterpret_cast<const sockaddr*>(&to),
+                 net::SocketAddressSize(probe.address)) == 0 ||
          errno == EINPROGRESS;
 }
 

@@ -1,51 +1,51 @@
 #include "node-agent/iptables/iptables_dataplane.h"
 
 #include <cerrno>
-#include <random>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include "node-agent/iptables/base_rules.h"
-#include "node-agent/iptables/fresh_netns.h"
-#include "node-agent/iptables/test_network.h"
 #include "node-agent/sysctl/sysctl.h"
+#include "node-agent/testing/dual_stack_network.h"
+#include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/iptables_rules.h"
+#include "node-agent/testing/random_model.h"
+#include "node-agent/testing/results.h"
 
 namespace pointsman::agent {
 namespace {
 
+using testing::Ask;
+using testing::Attempt;
+using testing::DualStackNetwork;
 using ::testing::HasSubstr;
-using ::testing::Not;
+using testing::Ip;
+using testing::IpTool;
+using testing::ModelMaker;
+using testing::NetNamespace;
+using testing::OpenStream;
+using testing::RandomModel;
+using testing::Reply;
+using testing::RulesOf;
+using testing::Text;
+using testing::Transport;
 
-net::IpAddress Address(const std::string& text) {
-  return net::IpAddress::Parse(text).value();
+net::IpAddress PodIp(int k) {
+  return DualStackNetwork::PodIp(k, net::Family::kIPv4);
 }
 
 ServicePortEntry Entry(const std::string& name, const std::string& vip, uint16_t port,
                        const std::vector<int>& pods, Protocol protocol = Protocol::kTcp) {
   ServicePortEntry entry;
   entry.id = {"default", name, "http", protocol, net::Family::kIPv4};
-  entry.cluster_ip = Address(vip);
+  entry.cluster_ip = Ip(vip);
   entry.port = port;
   for (int k : pods)
-    entry.internal.backends.push_back({TestNetwork::PodIp(k), 8080, true});
+    entry.internal.backends.push_back({PodIp(k), 8080, true});
   entry.external = entry.internal;
   return entry;
-}
-
-void Put(ServiceModel& model, ServicePortEntry entry) {
-  auto pointer = std::make_shared<const ServicePortEntry>(std::move(entry));
-  model.entries[pointer->id] = pointer;
-}
-
-// Puts it and says what changed.
-ModelDelta Change(ServiceModel& model, const ServicePortEntry& entry) {
-  EntryPtr before = model.entries.contains(entry.id) ? model.entries[entry.id] : nullptr;
-  Put(model, entry);
-  ModelDelta delta;
-  delta.changes.push_back(EntryChange{before, model.entries[entry.id]});
-  return delta;
 }
 
 kube::ProxySettings Settings() {
@@ -58,7 +58,7 @@ class Traffic : public ::testing::Test {
  protected:
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "needs root to make network namespaces";
-    network_ = std::make_unique<TestNetwork>(3);
+    network_ = std::make_unique<DualStackNetwork>(3);
     OnNode([&] {
       tool_ = std::make_unique<IptablesTool>(net::Family::kIPv4);
       dataplane_ = std::make_unique<IptablesDataplane>(Settings(), *tool_);
@@ -66,19 +66,12 @@ class Traffic : public ::testing::Test {
   }
   void OnNode(const std::function<void()>& work) { network_->node().Run(work); }
   void FullSync() {
-    OnNode([&] {
-      SyncResult result = dataplane_->FullSync(model_);
-      for (const SyncProblem& problem : result.problems) {
-        ADD_FAILURE() << problem.object << ": " << problem.message;
-      }
-    });
+    OnNode([&] { EXPECT_SYNCED(dataplane_->FullSync(maker_.model)); });
   }
   void Sync(const ServicePortEntry& entry) {
     OnNode([&] {
-      SyncResult result = dataplane_->Sync(model_, Change(model_, entry));
-      for (const SyncProblem& problem : result.problems) {
-        ADD_FAILURE() << problem.object << ": " << problem.message;
-      }
+      const SyncResult result = dataplane_->Sync(maker_.model, maker_.Put(entry));
+      EXPECT_TRUE(result.ok()) << Text(result);
       EXPECT_EQ(result.repaired, 0U);
     });
   }
@@ -87,35 +80,36 @@ class Traffic : public ::testing::Test {
     OnNode([&] { text = tool_->Save("nat") + tool_->Save("filter"); });
     return text;
   }
-  TestNetwork::Outcome Pod(const std::string& vip, uint16_t port, bool udp = false, int pod = 0) {
-    return TestNetwork::Connect(network_->pod(pod), vip, port, udp);
+  static Attempt Over(bool udp) { return {.transport = udp ? Transport::kUdp : Transport::kTcp}; }
+  Reply Pod(const std::string& vip, uint16_t port, bool udp = false, int pod = 0) {
+    return Ask(network_->pod(pod), vip, port, Over(udp));
   }
-  TestNetwork::Outcome Outside(const std::string& vip, uint16_t port, bool udp = false) {
-    return TestNetwork::Connect(network_->outside(), vip, port, udp);
+  Reply Outside(const std::string& vip, uint16_t port, bool udp = false) {
+    return Ask(network_->outside(), vip, port, Over(udp));
   }
-  TestNetwork::Outcome Node(const std::string& vip, uint16_t port, bool udp = false) {
-    return TestNetwork::Connect(network_->node(), vip, port, udp);
+  Reply Node(const std::string& vip, uint16_t port, bool udp = false) {
+    return Ask(network_->node(), vip, port, Over(udp));
   }
 
-  std::unique_ptr<TestNetwork> network_;
+  std::unique_ptr<DualStackNetwork> network_;
   std::unique_ptr<IptablesTool> tool_;
   std::unique_ptr<IptablesDataplane> dataplane_;
-  ServiceModel model_;
+  ModelMaker maker_;
 };
 
 TEST_F(Traffic, ClusterIpReachesEveryBackend) {
-  Put(model_, Entry("web", "10.96.0.10", 80, {0, 1, 2}));
-  Put(model_, Entry("dns", "10.96.0.10", 80, {0, 1, 2}, Protocol::kUdp));
+  maker_.Put(Entry("web", "10.96.0.10", 80, {0, 1, 2}));
+  maker_.Put(Entry("dns", "10.96.0.10", 80, {0, 1, 2}, Protocol::kUdp));
   FullSync();
   for (bool udp : {false, true}) {
     std::map<std::string, int> seen;
     for (int i = 0; i < 60; ++i) {
-      TestNetwork::Outcome outcome = Pod("10.96.0.10", 80, udp);
+      Reply outcome = Pod("10.96.0.10", 80, udp);
       ASSERT_EQ(outcome.error, 0) << strerror(outcome.error);
-      ++seen[outcome.answer.server];
+      ++seen[outcome.server];
       // A pod's address is kept, unless it reached itself.
-      if (outcome.answer.server != "pod0") {
-        EXPECT_EQ(outcome.answer.peer, "10.244.0.2");
+      if (outcome.server != "pod0") {
+        EXPECT_EQ(outcome.peer, "10.244.0.2");
       }
     }
     // 60 draws of 3: fewer than 5 of one has a probability of about 10^-6.
@@ -127,31 +121,31 @@ TEST_F(Traffic, ClusterIpReachesEveryBackend) {
 }
 
 TEST_F(Traffic, AnEndpointReachesItself) {
-  Put(model_, Entry("self", "10.96.0.11", 80, {0}));
+  maker_.Put(Entry("self", "10.96.0.11", 80, {0}));
   FullSync();
   for (bool udp : {false, true}) {
     if (udp) Sync(Entry("self", "10.96.0.11", 80, {0}, Protocol::kUdp));
-    TestNetwork::Outcome outcome = Pod("10.96.0.11", 80, udp);
+    Reply outcome = Pod("10.96.0.11", 80, udp);
     EXPECT_EQ(outcome.error, 0);
-    EXPECT_EQ(outcome.answer.peer, "10.244.0.1");
+    EXPECT_EQ(outcome.peer, "10.244.0.1");
   }
 }
 
 TEST_F(Traffic, OffClusterSourcesAreMasqueraded) {
-  Put(model_, Entry("web", "10.96.0.12", 80, {1}));
+  maker_.Put(Entry("web", "10.96.0.12", 80, {1}));
   FullSync();
-  EXPECT_EQ(Outside("10.96.0.12", 80).answer.peer, "10.244.1.1");
-  EXPECT_EQ(Pod("10.96.0.12", 80).answer.peer, "10.244.0.2");
+  EXPECT_EQ(Outside("10.96.0.12", 80).peer, "10.244.1.1");
+  EXPECT_EQ(Pod("10.96.0.12", 80).peer, "10.244.0.2");
 }
 
 TEST_F(Traffic, NodePortsAnswerOnEveryAddress) {
   ServicePortEntry entry = Entry("web", "10.96.0.13", 80, {1});
   entry.node_port = 30080;
-  Put(model_, entry);
+  maker_.Put(entry);
   FullSync();
-  TestNetwork::Outcome outcome = Outside("192.168.77.1", 30080);
+  Reply outcome = Outside("192.168.77.1", 30080);
   EXPECT_EQ(outcome.error, 0);
-  EXPECT_EQ(outcome.answer.peer, "10.244.1.1");
+  EXPECT_EQ(outcome.peer, "10.244.1.1");
   EXPECT_EQ(Outside("10.244.0.1", 30080).error, 0);
   EXPECT_EQ(Pod("192.168.77.1", 30080).error, 0);
   EXPECT_EQ(Node("192.168.77.1", 30080).error, 0);
@@ -166,9 +160,9 @@ TEST_F(Traffic, NodePortsOnLoopbackAlone) {
   OnNode([&] { dataplane_ = std::make_unique<IptablesDataplane>(settings, *tool_); });
   ServicePortEntry entry = Entry("web", "10.96.0.14", 80, {1});
   entry.node_port = 30082;
-  Put(model_, entry);
-  model_.node.localhost_node_ports = true;
-  model_.node.node_port_addresses.clear();
+  maker_.Put(entry);
+  maker_.model.node.localhost_node_ports = true;
+  maker_.model.node.node_port_addresses.clear();
   FullSync();
   EXPECT_EQ(Node("127.0.0.1", 30082).error, 0);
   EXPECT_EQ(Outside("192.168.77.1", 30082).error, ECONNREFUSED);
@@ -176,7 +170,7 @@ TEST_F(Traffic, NodePortsOnLoopbackAlone) {
 }
 
 TEST_F(Traffic, LoopbackStaysClosedToTheOutside) {
-  model_.node.localhost_node_ports = true;
+  maker_.model.node.localhost_node_ports = true;
   FullSync();
   EXPECT_EQ(
       *[&] {
@@ -186,10 +180,9 @@ TEST_F(Traffic, LoopbackStaysClosedToTheOutside) {
       }(),
       "1");
   NetNamespace const& outside = network_->outside();
-  outside.Run([] { Ip("route add 127.0.0.5/32 via 192.168.77.1 table local"); });
+  outside.Run([] { IpTool("route add 127.0.0.5/32 via 192.168.77.1 table local"); });
   // Something listens on every address of the node, as a node's own debug ports do on 127.0.0.1.
-  TestNetwork::Outcome outcome =
-      TestNetwork::Connect(outside, "127.0.0.5", 8080, false, std::chrono::milliseconds(300));
+  Reply outcome = Ask(outside, "127.0.0.5", 8080, {.timeout = std::chrono::milliseconds(300)});
   EXPECT_NE(outcome.error, 0);
   OnNode([&] { dataplane_->Remove(); });
   OnNode([&] { EXPECT_EQ(ReadSysctl("net.ipv4.conf.all.route_localnet"), "0"); });
@@ -199,14 +192,14 @@ TEST_F(Traffic, WithoutEndpointsItIsRefusedAtOnce) {
   for (Protocol protocol : {Protocol::kTcp, Protocol::kUdp}) {
     ServicePortEntry entry = Entry("empty", "10.96.0.14", 80, {}, protocol);
     entry.node_port = 30090;
-    entry.external_ips = {Address("198.51.100.1")};
-    entry.load_balancer_ips = {Address("198.51.100.2")};
-    Put(model_, entry);
+    entry.external_ips = {Ip("198.51.100.1")};
+    entry.load_balancer_ips = {Ip("198.51.100.2")};
+    maker_.Put(entry);
   }
   FullSync();
   for (bool udp : {false, true}) {
     for (const std::string vip : {"10.96.0.14", "198.51.100.1", "198.51.100.2"}) {
-      auto refused = [&](const char* from, const TestNetwork::Outcome& outcome) {
+      auto refused = [&](const char* from, const Reply& outcome) {
         // A datagram of the node's own does not even leave: send(2) fails.
         EXPECT_THAT(outcome.error, ::testing::AnyOf(ECONNREFUSED, udp ? EPERM : ECONNREFUSED))
             << from << " " << vip << (udp ? " udp" : " tcp");
@@ -230,21 +223,21 @@ TEST_F(Traffic, WithoutEndpointsItIsRefusedAtOnce) {
 TEST_F(Traffic, AffinityKeepsAClientAtItsBackend) {
   ServicePortEntry entry = Entry("sticky", "10.96.0.15", 80, {0, 1, 2});
   entry.affinity_timeout = std::chrono::seconds(100);
-  Put(model_, entry);
+  maker_.Put(entry);
   FullSync();
-  const std::string first = Outside("10.96.0.15", 80).answer.server;
+  const std::string first = Outside("10.96.0.15", 80).server;
   for (int i = 0; i < 12; ++i)
-    EXPECT_EQ(Outside("10.96.0.15", 80).answer.server, first);
+    EXPECT_EQ(Outside("10.96.0.15", 80).server, first);
   // Another backend's change leaves it alone.
   const int kept = first.back() - '0';
-  entry.internal.backends = {{TestNetwork::PodIp(kept), 8080, true}};
+  entry.internal.backends = {{PodIp(kept), 8080, true}};
   const int other = kept == 0 ? 1 : 0;
-  entry.internal.backends.push_back({TestNetwork::PodIp(other), 8080, true});
+  entry.internal.backends.push_back({PodIp(other), 8080, true});
   std::sort(entry.internal.backends.begin(), entry.internal.backends.end());
   entry.external = entry.internal;
   Sync(entry);
   for (int i = 0; i < 8; ++i)
-    EXPECT_EQ(Outside("10.96.0.15", 80).answer.server, first);
+    EXPECT_EQ(Outside("10.96.0.15", 80).server, first);
 }
 
 TEST_F(Traffic, LocalPolicyKeepsTheClientsAddress) {
@@ -252,20 +245,20 @@ TEST_F(Traffic, LocalPolicyKeepsTheClientsAddress) {
   entry.node_port = 30100;
   entry.external_local = true;
   entry.external_from_node = entry.internal;
-  entry.external.backends = {{TestNetwork::PodIp(1), 8080, true}};
+  entry.external.backends = {{PodIp(1), 8080, true}};
   entry.external.when_empty = BackendChoice::WhenEmpty::kDrop;
-  Put(model_, entry);
+  maker_.Put(entry);
   FullSync();
   for (int i = 0; i < 6; ++i) {
-    TestNetwork::Outcome outcome = Outside("192.168.77.1", 30100);
-    EXPECT_EQ(outcome.answer.server, "pod1");
-    EXPECT_EQ(outcome.answer.peer, "192.168.77.2");
+    Reply outcome = Outside("192.168.77.1", 30100);
+    EXPECT_EQ(outcome.server, "pod1");
+    EXPECT_EQ(outcome.peer, "192.168.77.2");
   }
   // No local endpoint: outside is dropped, the node and its pods are served.
   entry.external.backends.clear();
   Sync(entry);
-  TestNetwork::Outcome outcome = TestNetwork::Connect(network_->outside(), "192.168.77.1", 30100,
-                                                      false, std::chrono::milliseconds(400));
+  Reply outcome =
+      Ask(network_->outside(), "192.168.77.1", 30100, {.timeout = std::chrono::milliseconds(400)});
   EXPECT_NE(outcome.error, 0);
   EXPECT_NE(outcome.error, ECONNREFUSED);
   EXPECT_EQ(Node("192.168.77.1", 30100).error, 0);
@@ -274,13 +267,13 @@ TEST_F(Traffic, LocalPolicyKeepsTheClientsAddress) {
 
 TEST_F(Traffic, SourceRangesAreEnforced) {
   ServicePortEntry entry = Entry("lb", "10.96.0.17", 80, {1});
-  entry.load_balancer_ips = {Address("198.51.100.7")};
+  entry.load_balancer_ips = {Ip("198.51.100.7")};
   entry.source_ranges = {net::IpPrefix::Parse("10.244.0.0/24").value()};
-  Put(model_, entry);
+  maker_.Put(entry);
   FullSync();
   EXPECT_EQ(Pod("198.51.100.7", 80).error, 0);
-  TestNetwork::Outcome outcome = TestNetwork::Connect(network_->outside(), "198.51.100.7", 80,
-                                                      false, std::chrono::milliseconds(400));
+  Reply outcome =
+      Ask(network_->outside(), "198.51.100.7", 80, {.timeout = std::chrono::milliseconds(400)});
   EXPECT_NE(outcome.error, 0);
   entry.source_ranges.push_back(net::IpPrefix::Parse("192.168.77.2/32").value());
   Sync(entry);
@@ -288,24 +281,23 @@ TEST_F(Traffic, SourceRangesAreEnforced) {
 }
 
 TEST_F(Traffic, StreamsSurviveChangeDrainAndRemoval) {
-  Put(model_, Entry("web", "10.96.0.18", 80, {1}));
+  maker_.Put(Entry("web", "10.96.0.18", 80, {1}));
   FullSync();
-  std::unique_ptr<Stream> pod = TestNetwork::Open(network_->pod(0), "10.96.0.18", 80);
-  std::unique_ptr<Stream> outside = TestNetwork::Open(network_->outside(), "10.96.0.18", 80);
-  EXPECT_EQ(pod->answer.server, "pod1");
+  OpenStream pod(network_->pod(0), "10.96.0.18", 80);
+  OpenStream outside(network_->outside(), "10.96.0.18", 80);
+  EXPECT_EQ(pod.server(), "pod1");
   Sync(Entry("web", "10.96.0.18", 80, {2}));
-  EXPECT_TRUE(pod->Echo());
-  EXPECT_TRUE(outside->Echo());
-  EXPECT_EQ(Pod("10.96.0.18", 80).answer.server, "pod2");
+  EXPECT_TRUE(pod.Echo());
+  EXPECT_TRUE(outside.Echo());
+  EXPECT_EQ(Pod("10.96.0.18", 80).server, "pod2");
   OnNode([&] {
-    EXPECT_GE(dataplane_->Drain(model_).connections, 2U);
+    EXPECT_GE(dataplane_->Drain(maker_.model).connections, 2U);
     EXPECT_TRUE(dataplane_->Present());
   });
-  EXPECT_NE(TestNetwork::Connect(network_->pod(0), "10.96.0.18", 80, false,
-                                 std::chrono::milliseconds(300))
-                .error,
-            0);
-  EXPECT_TRUE(pod->Echo());
+  EXPECT_NE(
+      Ask(network_->pod(0), "10.96.0.18", 80, {.timeout = std::chrono::milliseconds(300)}).error,
+      0);
+  EXPECT_TRUE(pod.Echo());
   // Back: a drain that was broken off.
   FullSync();
   EXPECT_EQ(Pod("10.96.0.18", 80).error, 0);
@@ -314,8 +306,8 @@ TEST_F(Traffic, StreamsSurviveChangeDrainAndRemoval) {
     EXPECT_FALSE(dataplane_->Present());
   });
   // The base rules keep conntrack going.
-  EXPECT_TRUE(pod->Echo());
-  EXPECT_TRUE(outside->Echo());
+  EXPECT_TRUE(pod.Echo());
+  EXPECT_TRUE(outside.Echo());
 }
 
 // Rules alone, in an empty namespace; both variants.
@@ -336,142 +328,47 @@ class Rules : public ::testing::TestWithParam<std::string> {
   void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
 
   IptablesDataplane Make() { return IptablesDataplane(Settings(), *tool_, *tool6_); }
-  // The content of the tables; the order of chains is that of their making.
-  std::string Save() {
-    std::string all;
-    for (IptablesTool* tool : {tool_.get(), tool6_.get()}) {
-      for (const char* table : {"nat", "filter"}) {
-        std::vector<std::string> chains;
-        std::map<std::string, std::string> rules;
-        tool->SaveLines(table, [&](std::string_view line) {
-          if (line.starts_with(':')) chains.emplace_back(line);
-          if (!line.starts_with("-A")) return;
-          std::string& of_chain = rules[std::string(line.substr(0, line.find(' ', 3)))];
-          of_chain += line;
-          of_chain += '\n';
-        });
-        std::sort(chains.begin(), chains.end());
-        all += std::string("*") + table + "\n";
-        for (const std::string& chain : chains) {
-          // Not the counters of the builtin ones.
-          all += chain.substr(0, chain.find(' ')) + "\n";
-        }
-        for (const auto& [chain, text] : rules)
-          all += text;
-      }
-    }
-    return all;
-  }
+  std::string Save() { return RulesOf(*tool_) + RulesOf(*tool6_); }
 
   std::unique_ptr<IptablesTool> tool_;
   std::unique_ptr<IptablesTool> tool6_;
 };
 
-class RandomModel {
- public:
-  explicit RandomModel(uint32_t seed) : random_(seed) {}
-  uint32_t Below(uint32_t limit) { return static_cast<uint32_t>(random_() % limit); }
-
-  ServicePortEntry Entry() {
-    ServicePortEntry entry;
-    const bool v4 = Below(3) != 0;
-    const uint32_t number = Below(40);
-    entry.id = {"ns" + std::to_string(number % 3), "svc" + std::to_string(number), "p",
-                static_cast<Protocol>(Below(3)), v4 ? net::Family::kIPv4 : net::Family::kIPv6};
-    auto address = [&](const char* v4_net, const char* v6_net, uint32_t host) {
-      return Address(v4 ? fmt::format("{}.{}.{}", v4_net, host / 200, host % 200)
-                        : fmt::format("{}{:x}", v6_net, host));
-    };
-    // Spread over several prefixes of every level; addresses are shared by several.
-    entry.cluster_ip = address("10.96", "fd00:1::", Below(2) != 0 ? Below(30) : Below(50000));
-    entry.port = static_cast<uint16_t>(80 + Below(3));
-    if (Below(2) != 0) entry.node_port = static_cast<uint16_t>(30000 + Below(300));
-    if (Below(4) == 0) entry.external_ips.push_back(address("198.51", "2001:db8::", Below(500)));
-    if (Below(4) == 0) {
-      entry.load_balancer_ips.push_back(address("203.0", "2001:db8:1::", Below(500)));
-      if (Below(2) != 0) {
-        entry.source_ranges = {net::IpPrefix::Parse(v4 ? "192.168.0.0/16" : "fd00:2::/64").value()};
-      }
-      entry.source_ranges_deny_all = entry.source_ranges.empty() && Below(3) == 0;
-    }
-    if (Below(5) == 0) entry.affinity_timeout = std::chrono::seconds(10 + Below(3));
-    auto choice = [&] {
-      BackendChoice made;
-      for (uint32_t count = Below(4); count > 0; --count) {
-        made.backends.push_back({address("10.244", "fd00:244::", Below(1000)), 8080, false});
-      }
-      std::sort(made.backends.begin(), made.backends.end());
-      made.backends.erase(std::unique(made.backends.begin(), made.backends.end()),
-                          made.backends.end());
-      if (Below(2) != 0) made.when_empty = BackendChoice::WhenEmpty::kDrop;
-      return made;
-    };
-    entry.internal = choice();
-    entry.external = Below(2) != 0 ? entry.internal : choice();
-    entry.external_local = Below(3) == 0;
-    entry.external_from_node = Below(2) != 0 ? entry.internal : choice();
-    if (Below(6) == 0) entry.health_check_node_port = static_cast<uint16_t>(32000 + Below(5));
-    return entry;
-  }
-
-  ModelDelta Step(ServiceModel& model) {
-    ModelDelta delta;
-    for (uint32_t count = 1 + Below(4); count > 0; --count) {
-      ServicePortEntry entry = Entry();
-      const bool listed =
-          std::any_of(delta.changes.begin(), delta.changes.end(), [&](const EntryChange& change) {
-            return (change.before ? change.before : change.after)->id == entry.id;
-          });
-      if (listed) continue;
-      if (model.entries.contains(entry.id) && Below(3) == 0) {
-        delta.changes.push_back(EntryChange{model.entries[entry.id], nullptr});
-        model.entries.erase(entry.id);
-      } else {
-        delta.changes.push_back(Change(model, entry).changes[0]);
-      }
-    }
-    return delta;
-  }
-
- private:
-  std::mt19937 random_;
-};
-
 TEST_P(Rules, IncrementalEqualsFull) {
   const std::string untouched = Save();
   RandomModel random(20261123);
-  ServiceModel model;
+  ModelMaker maker;
   IptablesDataplane dataplane = Make();
-  ASSERT_TRUE(dataplane.FullSync(model).ok());
+  ASSERT_TRUE(dataplane.FullSync(maker.model).ok());
   for (int step = 0; step < 60; ++step) {
-    SyncResult result = dataplane.Sync(model, random.Step(model));
+    SyncResult result = dataplane.Sync(maker.model, random.Step(maker));
     ASSERT_TRUE(result.ok()) << result.problems[0].message;
     // Another process finds nothing to write: what is in the kernel is what a full sync would make.
     if (step % 6 != 5) continue;
-    VerifyResult verified = Make().Verify(model);
+    VerifyResult verified = Make().Verify(maker.model);
     ASSERT_TRUE(verified.ok()) << "step " << step << ": " << verified.differences[0].object << " "
                                << verified.differences[0].message;
     EXPECT_GT(verified.objects_checked, 10U);
-    ASSERT_TRUE(dataplane.Verify(model).ok());
+    ASSERT_TRUE(dataplane.Verify(maker.model).ok());
   }
   const std::string incremental = Save();
   IptablesDataplane restarted = Make();
-  EXPECT_EQ(restarted.FullSync(model).kernel_writes, 0U);
+  EXPECT_EQ(restarted.FullSync(maker.model).kernel_writes, 0U);
   EXPECT_EQ(Save(), incremental);
   EXPECT_TRUE(restarted.Remove().ok());
   EXPECT_EQ(Save(), untouched);
-  EXPECT_TRUE(restarted.FullSync(model).ok());
+  EXPECT_TRUE(restarted.FullSync(maker.model).ok());
   EXPECT_EQ(Save(), incremental);
 }
 
 TEST_P(Rules, DamageIsSeenAndRepaired) {
   RandomModel random(7);
-  ServiceModel model;
+  ModelMaker maker;
   for (int i = 0; i < 10; ++i)
-    random.Step(model);
-  Put(model, Entry("web", "10.96.0.10", 80, {0, 1}));
+    random.Step(maker);
+  maker.Put(Entry("web", "10.96.0.10", 80, {0, 1}));
   IptablesDataplane dataplane = Make();
-  ASSERT_TRUE(dataplane.FullSync(model).ok());
+  ASSERT_TRUE(dataplane.FullSync(maker.model).ok());
   const std::string good = Save();
   for (const char* damage :
        {"*nat\n-F POINTSMAN-IPT-SERVICES\nCOMMIT\n",
@@ -485,22 +382,22 @@ TEST_P(Rules, DamageIsSeenAndRepaired) {
         "*filter\n-F POINTSMAN-IPT-FORWARD\nCOMMIT\n", "*filter\n-F INPUT\nCOMMIT\n"}) {
     tool_->Restore(damage);
     EXPECT_NE(Save(), good) << damage;
-    EXPECT_EQ(dataplane.Verify(model).difference_count, 1U) << damage;
-    SyncResult result = dataplane.FullSync(model);
+    EXPECT_EQ(dataplane.Verify(maker.model).difference_count, 1U) << damage;
+    SyncResult result = dataplane.FullSync(maker.model);
     EXPECT_TRUE(result.ok());
     EXPECT_EQ(result.repaired, 1U) << damage;
     EXPECT_EQ(Save(), good) << damage;
-    EXPECT_TRUE(dataplane.Verify(model).ok());
+    EXPECT_TRUE(dataplane.Verify(maker.model).ok());
   }
   // Somebody else's jump before ours, as kube-proxy's: ours comes first again, theirs stays.
   tool_->Restore("*nat\n:KUBE-SERVICES - [0:0]\n-I PREROUTING -j KUBE-SERVICES\nCOMMIT\n");
-  EXPECT_FALSE(dataplane.Verify(model).ok());
-  EXPECT_TRUE(dataplane.FullSync(model).ok());
-  EXPECT_TRUE(dataplane.Verify(model).ok());
+  EXPECT_FALSE(dataplane.Verify(maker.model).ok());
+  EXPECT_TRUE(dataplane.FullSync(maker.model).ok());
+  EXPECT_TRUE(dataplane.Verify(maker.model).ok());
   EXPECT_THAT(tool_->Save("nat"), HasSubstr("-A PREROUTING -j KUBE-SERVICES\n"));
   // Calico's may stay before ours: it would put it back.
   tool_->Restore("*nat\n:cali-PREROUTING - [0:0]\n-I PREROUTING -j cali-PREROUTING\nCOMMIT\n");
-  EXPECT_EQ(dataplane.FullSync(model).kernel_writes, 0U);
+  EXPECT_EQ(dataplane.FullSync(maker.model).kernel_writes, 0U);
 }
 
 TEST_P(Rules, RemovalLeavesOthersAlone) {
@@ -510,13 +407,13 @@ TEST_P(Rules, RemovalLeavesOthersAlone) {
       "ACCEPT\n-A MINE -j RETURN\nCOMMIT\n");
   auto exact = [&] { return tool_->Save("nat") + tool_->Save("filter") + tool6_->Save("nat"); };
   const std::string before = exact();
-  ServiceModel model;
+  ModelMaker maker;
   RandomModel random(3);
   for (int i = 0; i < 10; ++i)
-    random.Step(model);
+    random.Step(maker);
   IptablesDataplane dataplane = Make();
   EXPECT_FALSE(dataplane.Present());
-  ASSERT_TRUE(dataplane.FullSync(model).ok());
+  ASSERT_TRUE(dataplane.FullSync(maker.model).ok());
   EXPECT_TRUE(Make().Present());
   // By another process, which remembers nothing.
   EXPECT_TRUE(Make().Remove().ok());
@@ -526,19 +423,19 @@ TEST_P(Rules, RemovalLeavesOthersAlone) {
 }
 
 TEST_P(Rules, AFailedWriteIsReportedAndMadeGood) {
-  ServiceModel model;
+  ModelMaker maker;
   IptablesDataplane dataplane = Make();
-  ASSERT_TRUE(dataplane.FullSync(model).ok());
+  ASSERT_TRUE(dataplane.FullSync(maker.model).ok());
   // Without the chain that its rules jump to, the kernel's tool refuses the Service.
   BaseRules(*tool_, 14).Remove();
   ServicePortEntry entry = Entry("web", "10.96.0.10", 80, {0});
-  SyncResult result = dataplane.Sync(model, Change(model, entry));
+  SyncResult result = dataplane.Sync(maker.model, maker.Put(entry));
   ASSERT_EQ(result.problems.size(), 1U);
   EXPECT_THAT(result.problems[0].message, HasSubstr("POINTSMAN-MARK-MASQ"));
   // The next sync is a full one, which makes the base rules too.
-  EXPECT_TRUE(dataplane.Sync(model, {}).ok());
+  EXPECT_TRUE(dataplane.Sync(maker.model, {}).ok());
   EXPECT_THAT(tool_->Save("nat"), HasSubstr("-d 10.96.0.10/32 -p tcp -m tcp --dport 80 -j"));
-  EXPECT_TRUE(dataplane.Verify(model).ok());
+  EXPECT_TRUE(dataplane.Verify(maker.model).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, Rules, ::testing::Values("legacy", "nft"),

@@ -5,8 +5,8 @@
 #include <gmock/gmock.h>
 
 #include "node-agent/iptables/base_rules.h"
-#include "node-agent/iptables/fresh_netns.h"
 #include "node-agent/iptables/nft_nat_probe.h"
+#include "node-agent/testing/fresh_netns.h"
 
 namespace pointsman::agent {
 namespace {

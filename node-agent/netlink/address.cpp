@@ -9,26 +9,6 @@
 #include <system_error>
 
 namespace pointsman::agent::netlink {
-namespace {
-
-void Change(Socket& socket, uint16_t type, uint16_t flags, const std::string& interface_name,
-            const net::IpAddress& address, uint8_t prefix_length, const char* verb) {
-  const std::string what = std::string(verb) + " address " + address.ToString() + "/" +
-                           std::to_string(prefix_length) + " on " + interface_name;
-  const unsigned index = if_nametoindex(interface_name.c_str());
-  if (index == 0) throw std::system_error(errno, std::generic_category(), what);
-  Message request(type, flags, sizeof(ifaddrmsg));
-  auto* header = request.header<ifaddrmsg>();
-  header->ifa_family = address.is_v4() ? AF_INET : AF_INET6;
-  header->ifa_prefixlen = prefix_length;
-  header->ifa_index = index;
-  request.PutAddress(IFA_LOCAL, address);
-  request.PutAddress(IFA_ADDRESS, address);
-  const int error = socket.Execute(request);
-  if (error != 0) throw std::system_error(error, std::generic_category(), what);
-}
-
-}  // namespace
 
 std::vector<InterfaceAddress> InterfaceAddresses(Socket& socket) {
   std::vector<InterfaceAddress> addresses;
@@ -43,7 +23,6 @@ std::vector<InterfaceAddress> InterfaceAddresses(Socket& socket) {
         entry.prefix_length = info->ifa_prefixlen;
         entry.interface_index = static_cast<int>(info->ifa_index);
         entry.scope = info->ifa_scope;
-        uint32_t flags = info->ifa_flags;
         bool local_seen = false;
         bool any = false;
         for (const nlattr* attribute : Attributes(header, sizeof(ifaddrmsg))) {
@@ -56,15 +35,11 @@ std::vector<InterfaceAddress> InterfaceAddresses(Socket& socket) {
               if (!local_seen) entry.address = AttributeAddress(attribute);
               any = true;
               break;
-            case IFA_FLAGS:
-              flags = mnl_attr_get_u32(attribute);
-              break;
             default:
               break;
           }
         }
         if (!any) return;
-        entry.tentative = (flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) != 0;
         addresses.push_back(std::move(entry));
       });
   if (error != 0)
@@ -82,17 +57,6 @@ std::vector<InterfaceAddress> InterfaceAddresses(Socket& socket) {
     entry.interface_name = name.data();
   }
   return addresses;
-}
-
-void AddAddress(Socket& socket, const std::string& interface_name, const net::IpAddress& address,
-                uint8_t prefix_length) {
-  Change(socket, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, interface_name, address, prefix_length,
-         "add");
-}
-
-void DeleteAddress(Socket& socket, const std::string& interface_name, const net::IpAddress& address,
-                   uint8_t prefix_length) {
-  Change(socket, RTM_DELADDR, 0, interface_name, address, prefix_length, "delete");
 }
 
 AddressMonitor::AddressMonitor() : socket_(NETLINK_ROUTE) {

@@ -1,4 +1,4 @@
-// Interface addresses: reading, changing, and being told of changes.
+// Interface addresses: reading, and being told of changes.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +15,12 @@ struct InterfaceAddress {
   uint8_t prefix_length = 0;
   int interface_index = 0;
   std::string interface_name;
-  uint8_t scope = 0;       // RT_SCOPE_UNIVERSE (0), _LINK, _HOST
-  bool tentative = false;  // IPv6: duplicate address detection is not over, or it failed
+  uint8_t scope = 0;  // RT_SCOPE_UNIVERSE (0), _LINK, _HOST
 };
 
 // Every address of every interface, both families, in the kernel's order.
 // `socket` is a NETLINK_ROUTE socket. Throws std::system_error.
 std::vector<InterfaceAddress> InterfaceAddresses(Socket& socket);
-
-// Throw std::system_error that names address and interface; EEXIST, EADDRNOTAVAIL.
-void AddAddress(Socket& socket, const std::string& interface_name, const net::IpAddress& address,
-                uint8_t prefix_length);
-void DeleteAddress(Socket& socket, const std::string& interface_name, const net::IpAddress& address,
-                   uint8_t prefix_length);
 
 // Says when interface addresses have come or gone. Wait for fd() to become readable (poll, epoll),
 // then call Drain.

@@ -237,13 +237,6 @@ int Ipset::Flush(const std::string& name) {
   return ByName(socket_, IPSET_CMD_FLUSH, name);
 }
 
-int Ipset::Swap(const std::string& a, const std::string& b) {
-  Command request(IPSET_CMD_SWAP, 0);
-  request.PutString(IPSET_ATTR_SETNAME, a);
-  request.PutString(IPSET_ATTR_SETNAME2, b);
-  return socket_.Execute(request);
-}
-
 int Ipset::Elements(const std::string& name, std::vector<SetElement>& out) {
   const size_t before = out.size();
   Command request(IPSET_CMD_LIST, 0);

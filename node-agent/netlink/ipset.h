@@ -58,8 +58,6 @@ class Ipset {
   int Create(const std::string& name, SetType type, net::Family family, uint32_t max_elements);
   int Destroy(const std::string& name);
   int Flush(const std::string& name);
-  // Exchanges names and so the rules that use them. Both of one type.
-  int Swap(const std::string& a, const std::string& b);
   // Appends to `out`. 0 or an error number; ENOENT: no such set.
   int Elements(const std::string& name, std::vector<SetElement>& out);
 

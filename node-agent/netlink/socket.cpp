@@ -32,10 +32,6 @@ Socket::Socket(int bus) : buffer_(kReadSize) {
     sockaddr_nl address{};
     address.nl_family = AF_NETLINK;
     if (bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) Throw("netlink bind");
-    socklen_t length = sizeof address;
-    if (getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &length) < 0)
-      Throw("netlink getsockname");
-    port_id_ = address.nl_pid;
     // FORCE needs CAP_NET_ADMIN, which everything else here needs too; without it the ordinary
     // limit applies and a batch may end in ENOBUFS, which is reported.
     const int size = kReceiveBuffer;

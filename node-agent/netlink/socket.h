@@ -50,7 +50,6 @@ class Socket {
   // Subscribes to a multicast group (RTNLGRP_…).
   void Join(unsigned group);
   int fd() const { return fd_; }
-  uint32_t port_id() const { return port_id_; }
 
  private:
   void Send(const void* data, size_t size);
@@ -59,7 +58,6 @@ class Socket {
                const std::function<void(const nlmsghdr*)>& each);
 
   int fd_ = -1;
-  uint32_t port_id_ = 0;
   uint32_t sequence_ = 0;
   std::vector<char> buffer_;
 };

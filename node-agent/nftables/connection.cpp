@@ -9,12 +9,9 @@
 #include <system_error>
 
 #include <libmnl/libmnl.h>
-#include <unistd.h>
 
 namespace pointsman::agent::nft {
 namespace {
-
-constexpr int kReceiveBuffer = 4 << 20;
 
 [[noreturn]] void Throw(const char* what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -22,30 +19,11 @@ constexpr int kReceiveBuffer = 4 << 20;
 
 }  // namespace
 
-Connection::Connection() : dumps_(NETLINK_NETFILTER) {
-  fd_ = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-  if (fd_ < 0) Throw("netlink socket for nf_tables");
-  try {
-    sockaddr_nl address{};
-    address.nl_family = AF_NETLINK;
-    if (bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) Throw("netlink bind");
-    const int size = kReceiveBuffer;
-    if (setsockopt(fd_, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0 &&
-        setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &size, sizeof size) < 0)
-      Throw("netlink SO_RCVBUF");
-    const int on = 1;
-    for (const int option : {NETLINK_CAP_ACK, NETLINK_EXT_ACK}) {
-      if (setsockopt(fd_, SOL_NETLINK, option, &on, sizeof on) < 0 && errno != ENOPROTOOPT)
-        Throw("netlink option");
-    }
-  } catch (...) {
-    close(fd_);
-    throw;
-  }
-}
-
-Connection::~Connection() {
-  close(fd_);
+Connection::Connection() : transactions_(NETLINK_NETFILTER), dumps_(NETLINK_NETFILTER) {
+  const int on = 1;
+  if (setsockopt(transactions_.fd(), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on) < 0 &&
+      errno != ENOPROTOOPT)
+    Throw("netlink NETLINK_EXT_ACK");
 }
 
 std::vector<Refusal> Connection::Run(Transaction& transaction, bool commit) {
@@ -56,15 +34,16 @@ std::vector<Refusal> Connection::Run(Transaction& transaction, bool commit) {
   // CAP_NET_ADMIN in the namespace's user namespace, as everything else here does.
   if (bytes.size() > static_cast<size_t>(send_buffer_)) {
     send_buffer_ = static_cast<int>(bytes.size() + bytes.size() / 2 + (64 << 10));
-    if (setsockopt(fd_, SOL_SOCKET, SO_SNDBUFFORCE, &send_buffer_, sizeof send_buffer_) < 0)
+    if (setsockopt(transactions_.fd(), SOL_SOCKET, SO_SNDBUFFORCE, &send_buffer_,
+                   sizeof send_buffer_) < 0)
       Throw("netlink SO_SNDBUFFORCE");
   }
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
   ssize_t sent = 0;
   do {
-    sent = sendto(fd_, bytes.data(), bytes.size(), 0, reinterpret_cast<sockaddr*>(&kernel),
-                  sizeof kernel);
+    sent = sendto(transactions_.fd(), bytes.data(), bytes.size(), 0,
+                  reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
   } while (sent < 0 && errno == EINTR);
   if (sent < 0) Throw("send an nf_tables transaction");
 
@@ -73,7 +52,7 @@ std::vector<Refusal> Connection::Run(Transaction& transaction, bool commit) {
   bool finished = false;
   alignas(nlmsghdr) char buffer[16384];
   while (true) {
-    ssize_t size = recv(fd_, buffer, sizeof buffer, MSG_DONTWAIT);
+    ssize_t size = recv(transactions_.fd(), buffer, sizeof buffer, MSG_DONTWAIT);
     if (size < 0 && errno == EINTR) continue;
     if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
     if (size < 0) Throw("read the answer to an nf_tables transaction");

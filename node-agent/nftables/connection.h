@@ -23,9 +23,6 @@ class Connection {
  public:
   // Throws std::system_error.
   Connection();
-  ~Connection();
-  Connection(const Connection&) = delete;
-  Connection& operator=(const Connection&) = delete;
 
   // Empty: done. Else nothing was done. The transaction is used up. Throws std::system_error when
   // the socket itself fails, after which it is not known whether it was done.
@@ -44,8 +41,8 @@ class Connection {
  private:
   std::vector<Refusal> Run(Transaction& transaction, bool commit);
 
+  netlink::Socket transactions_;
   netlink::Socket dumps_;
-  int fd_ = -1;
   uint32_t sequence_ = 1;
   int send_buffer_ = 0;
 };

@@ -32,7 +32,6 @@ class RuleBuilder {
  public:
   explicit RuleBuilder(net::Family family) : family_(family) {}
 
-  static constexpr unsigned Words(size_t bytes) { return static_cast<unsigned>((bytes + 3) / 4); }
   // Registers that an address takes.
   unsigned address_words() const { return family_ == net::Family::kIPv4 ? 1 : 4; }
   net::Family family() const { return family_; }

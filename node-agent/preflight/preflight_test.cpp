@@ -9,9 +9,9 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include "node-agent/iptables/fresh_netns.h"
 #include "node-agent/preflight/kernel_probes.h"
 #include "node-agent/preflight/required_modules.h"
+#include "node-agent/testing/fresh_netns.h"
 
 namespace pointsman::agent {
 namespace {

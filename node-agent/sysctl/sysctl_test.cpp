@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include "node-agent/iptables/fresh_netns.h"
+#include "node-agent/testing/fresh_netns.h"
 
 namespace pointsman::agent {
 namespace {

@@ -117,7 +117,6 @@ class ForwarderLink {
   std::vector<Known> Look(bool clear = false);
   bool AdoptLocked();
   void Start();
-  void Push(const forwarder::Update& update);
   void PushAll();
   void Watch(const std::stop_token& stop);
   void Recover();

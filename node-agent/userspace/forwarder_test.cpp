@@ -19,9 +19,10 @@
 #include <unistd.h>
 
 #include "node-agent/iptables/child_process.h"
-#include "node-agent/iptables/fresh_netns.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
+#include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/process_usage.h"
 #include "node-agent/userspace/forwarder_link.h"
 #include "node-agent/userspace/testing/sockets.h"
 
@@ -33,6 +34,7 @@ using testing::At;
 using testing::BlackHole;
 using testing::ConnectTcp;
 using testing::ConnectUdp;
+using testing::CpuTime;
 using testing::EchoServer;
 using testing::Eventually;
 using testing::Fd;
@@ -40,6 +42,7 @@ using testing::IpPort;
 using testing::Noise;
 using testing::Receive;
 using testing::ReceiveAll;
+using testing::ResidentKilobytes;
 using testing::Send;
 using testing::UdpServer;
 
@@ -51,15 +54,6 @@ std::string UdpAsk(const Fd& socket, const std::string& text) {
   const ssize_t count = ::recv(socket.get(), buffer, sizeof buffer, 0);
   return count < 0 ? "errno " + std::to_string(errno)
                    : std::string(buffer, static_cast<size_t>(count));
-}
-
-// In kB.
-size_t ResidentMemory(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmRSS:")) return std::stoul(line.substr(6));
-  }
-  return 0;
 }
 
 class ForwarderTest : public ::testing::Test {
@@ -318,7 +312,7 @@ TEST_F(ForwarderTest, ASlowReaderSlowsTheSenderAndCostsNoMemory) {
   Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(listener))}));
   const Fd client = ConnectTcp(Place(1));
   const Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  const size_t before = ResidentMemory(link_->pid());
+  const size_t before = ResidentKilobytes(link_->pid());
   const std::string piece = Noise(3, 1 << 20);
   size_t sent = 0;
   // Full when nothing can be written for half a second.
@@ -327,21 +321,11 @@ TEST_F(ForwarderTest, ASlowReaderSlowsTheSenderAndCostsNoMemory) {
     if (count > 0) sent += static_cast<size_t>(count);
     ASSERT_LT(sent, size_t{64} << 20);
   }
-  EXPECT_LT(ResidentMemory(link_->pid()), before + 2048);
+  EXPECT_LT(ResidentKilobytes(link_->pid()), before + 2048);
   // Nothing spins meanwhile.
-  const auto cpu = [&] {
-    std::ifstream stat("/proc/" + std::to_string(link_->pid()) + "/stat");
-    std::string word;
-    for (int i = 0; i < 13; ++i)
-      stat >> word;
-    long user = 0;
-    long system = 0;
-    stat >> user >> system;
-    return user + system;
-  };
-  const long ticks = cpu();
+  const std::chrono::milliseconds cpu = CpuTime(link_->pid());
   EXPECT_EQ(::poll(nullptr, 0, 500), 0);
-  EXPECT_LE(cpu() - ticks, 2);  // of 50
+  EXPECT_LE(CpuTime(link_->pid()) - cpu, 20ms);  // of 500
   // And all of it arrives.
   testing::CloseWriting(server);
   EXPECT_EQ(ReceiveAll(client).bytes.size(), sent);
@@ -357,7 +341,7 @@ TEST_F(ForwarderTest, ManyConnectionsAtOnce) {
   const size_t connections =
       std::min<size_t>({10'000, (files_ - 100) / 2, link_->Statistics().connection_limit});
   ASSERT_GT(connections, 100U);
-  const size_t before = ResidentMemory(link_->pid());
+  const size_t before = ResidentKilobytes(link_->pid());
   std::vector<Fd> clients;
   const auto expect_echo = [&](size_t i) {
     const std::string number = std::to_string(i);
@@ -375,7 +359,7 @@ TEST_F(ForwarderTest, ManyConnectionsAtOnce) {
   for (size_t i = connections - std::min(kAtATime, connections); i < connections; ++i)
     ASSERT_NO_FATAL_FAILURE(expect_echo(i));
   EXPECT_EQ(link_->Statistics().tcp_connections, connections);
-  const size_t after = ResidentMemory(link_->pid());
+  const size_t after = ResidentKilobytes(link_->pid());
   std::cout << connections << " connections, " << (after - before) * 1024 / connections
             << " bytes of the forwarder's own memory each\n";
   EXPECT_LT((after - before) * 1024 / connections, 1024U);
@@ -469,7 +453,7 @@ TEST_F(ForwarderTest, OneClientPortTalksToTwoServices) {
   const Fd client = testing::BindUdp(At("127.0.0.1", 0));
   for (int round = 0; round < 3; ++round) {
     for (uint32_t slot : {1U, 2U}) {
-      const sockaddr_storage to = forwarder::ToSocketAddress(Place(slot).ip, Place(slot).port);
+      const sockaddr_storage to = net::ToSocketAddress(Place(slot).ip, Place(slot).port);
       ASSERT_EQ(::sendto(client.get(), "q", 1, 0, reinterpret_cast<const sockaddr*>(&to),
                          sizeof(sockaddr_in)),
                 1);
@@ -480,7 +464,7 @@ TEST_F(ForwarderTest, OneClientPortTalksToTwoServices) {
                                        reinterpret_cast<sockaddr*>(&from), &size);
       ASSERT_GT(count, 0);
       EXPECT_EQ(std::string(buffer, static_cast<size_t>(count)), slot == 1 ? "a:q" : "b:q");
-      EXPECT_EQ(forwarder::FromSocketAddress(from), Place(slot));
+      EXPECT_EQ(net::FromSocketAddress(from), Place(slot));
     }
   }
 }

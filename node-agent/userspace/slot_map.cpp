@@ -8,11 +8,11 @@ namespace {
 
 enum Kind : uint8_t { kInternal, kExternal, kExternalFromNode };
 
-std::vector<forwarder::IpPort> Places(const std::vector<Backend>& backends) {
-  std::vector<forwarder::IpPort> places;
+std::vector<net::IpPort> Places(const std::vector<Backend>& backends) {
+  std::vector<net::IpPort> places;
   places.reserve(backends.size());
   for (const Backend& backend : backends) {
-    const forwarder::IpPort place{backend.ip, backend.port};
+    const net::IpPort place{backend.ip, backend.port};
     if (places.empty() || places.back() != place) places.push_back(place);
   }
   return places;

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "node-agent/ipvs/testing/model_maker.h"
+#include "node-agent/testing/model_maker.h"
 
 namespace pointsman::agent {
 namespace {

@@ -4,7 +4,6 @@
 
 #include <cerrno>
 #include <filesystem>
-#include <random>
 #include <sys/stat.h>
 
 #include <gmock/gmock.h>
@@ -14,11 +13,14 @@
 
 #include "node-agent/conntrack/stale_flows.h"
 #include "node-agent/iptables/base_rules.h"
-#include "node-agent/iptables/fresh_netns.h"
 #include "node-agent/iptables/iptables_dataplane.h"
-#include "node-agent/ipvs/testing/model_maker.h"
-#include "node-agent/ipvs/testing/test_network.h"
 #include "node-agent/sysctl/sysctl.h"
+#include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/iptables_rules.h"
+#include "node-agent/testing/random_model.h"
+#include "node-agent/testing/results.h"
+#include "node-agent/testing/run_tool.h"
+#include "node-agent/testing/test_network.h"
 #include "node-agent/userspace/testing/sockets.h"
 
 namespace pointsman::agent {
@@ -35,46 +37,13 @@ using testing::Ip;
 using testing::MakeBackend;
 using testing::MakeEntry;
 using testing::ModelMaker;
+using testing::RandomModel;
+using testing::RulesOf;
 using testing::RunTool;
 using testing::Stream;
 using testing::TestNetwork;
+using testing::Text;
 using testing::TryTool;
-
-std::string Text(const std::vector<SyncProblem>& problems) {
-  std::string text;
-  for (const SyncProblem& problem : problems)
-    text += problem.object + ": " + problem.message + "\n";
-  return text;
-}
-
-#define EXPECT_SYNCED(expression)                                    \
-  do {                                                               \
-    const SyncResult synced_result = (expression);                   \
-    EXPECT_TRUE(synced_result.ok()) << Text(synced_result.problems); \
-  } while (false)
-
-// What of ours is in the kernel, without the order in which chains were made.
-std::string Rules(IptablesTool& tool) {
-  std::vector<std::string> chains;
-  std::map<std::string, std::string> rules;
-  for (const char* table : {"nat", "filter"}) {
-    tool.SaveLines(table, [&](std::string_view line) {
-      if (line.starts_with(':'))
-        chains.push_back(table + std::string(line.substr(0, line.find(' '))));
-      if (!line.starts_with("-A")) return;
-      std::string& of_chain = rules[table + std::string(line.substr(0, line.find(' ', 3)))];
-      of_chain += line;
-      of_chain += '\n';
-    });
-  }
-  std::sort(chains.begin(), chains.end());
-  std::string all;
-  for (const std::string& chain : chains)
-    all += chain + "\n";
-  for (const auto& [chain, text] : rules)
-    all += text;
-  return all;
-}
 
 class UserspaceTest : public ::testing::Test {
  protected:
@@ -128,12 +97,13 @@ class UserspaceTest : public ::testing::Test {
     const auto another = Make();
     for (UserspaceDataplane* dataplane : {dataplane_.get(), another.get()}) {
       const VerifyResult result = dataplane->Verify(maker_.model);
-      EXPECT_TRUE(result.ok()) << Text(result.differences);
+      EXPECT_TRUE(result.ok()) << Text(result);
       EXPECT_GT(result.objects_checked, 5U);
     }
   }
   std::string Kernel() {
-    return Rules(*tool4_) + Rules(*tool6_) + RunTool({"ip", "route", "show", "table", "local"}) +
+    return RulesOf(*tool4_) + RulesOf(*tool6_) +
+           RunTool({"ip", "route", "show", "table", "local"}) +
            RunTool({"ip", "-6", "route", "show", "table", "local"});
   }
 
@@ -586,76 +556,13 @@ class RulesTest : public UserspaceTest, public ::testing::WithParamInterface<std
   }
 };
 
-class RandomModel {
- public:
-  explicit RandomModel(uint32_t seed) : random_(seed) {}
-  uint32_t Below(uint32_t limit) { return static_cast<uint32_t>(random_() % limit); }
-
-  ServicePortEntry Entry() {
-    ServicePortEntry entry;
-    const bool v4 = Below(3) != 0;
-    const uint32_t number = Below(30);
-    entry.id = {"ns" + std::to_string(number % 3), "svc" + std::to_string(number), "p",
-                static_cast<Protocol>(Below(3)), v4 ? net::Family::kIPv4 : net::Family::kIPv6};
-    const auto address = [&](const char* v4_net, const char* v6_net, uint32_t host) {
-      return Ip(v4 ? fmt::format("{}.{}.{}", v4_net, host / 200, host % 200)
-                   : fmt::format("{}{:x}", v6_net, host));
-    };
-    entry.cluster_ip = address("10.96", "fd00:1::", Below(2) != 0 ? Below(30) : Below(50000));
-    entry.port = static_cast<uint16_t>(80 + Below(3));
-    if (Below(2) != 0) entry.node_port = static_cast<uint16_t>(30000 + Below(300));
-    if (Below(4) == 0) entry.external_ips.push_back(address("198.51", "2001:db8::", Below(500)));
-    if (Below(4) == 0) {
-      entry.load_balancer_ips.push_back(address("203.0", "2001:db8:1::", Below(500)));
-      if (Below(2) != 0) {
-        entry.source_ranges = {net::IpPrefix::Parse(v4 ? "192.168.0.0/16" : "fd00:2::/64").value()};
-      }
-      entry.source_ranges_deny_all = entry.source_ranges.empty() && Below(3) == 0;
-    }
-    if (Below(5) == 0) entry.affinity_timeout = std::chrono::seconds(10 + Below(3));
-    const auto choice = [&] {
-      BackendChoice made;
-      for (uint32_t count = Below(4); count > 0; --count)
-        made.backends.push_back({address("10.244", "fd00:244::", Below(1000)), 8080, false});
-      std::sort(made.backends.begin(), made.backends.end());
-      made.backends.erase(std::unique(made.backends.begin(), made.backends.end()),
-                          made.backends.end());
-      if (Below(2) != 0) made.when_empty = BackendChoice::WhenEmpty::kDrop;
-      return made;
-    };
-    entry.internal = choice();
-    entry.external = Below(2) != 0 ? entry.internal : choice();
-    entry.external_local = Below(3) == 0;
-    entry.external_from_node = Below(2) != 0 ? entry.internal : choice();
-    if (Below(6) == 0) entry.health_check_node_port = static_cast<uint16_t>(32000 + Below(5));
-    return entry;
-  }
-
-  ModelDelta Step(ModelMaker& maker) {
-    ModelDelta delta;
-    std::set<ServicePortId> listed;
-    for (uint32_t count = 1 + Below(4); count > 0; --count) {
-      const ServicePortEntry entry = Entry();
-      if (!listed.insert(entry.id).second) continue;
-      const ModelDelta one = maker.model.entries.contains(entry.id) && Below(3) == 0
-                                 ? maker.Remove(entry.id)
-                                 : maker.Put(entry);
-      delta.changes.insert(delta.changes.end(), one.changes.begin(), one.changes.end());
-    }
-    return delta;
-  }
-
- private:
-  std::mt19937 random_;
-};
-
 TEST_P(RulesTest, IncrementalEqualsFull) {
   const std::string untouched = Kernel();
   RandomModel random(20261124);
   FullSync();
   for (int step = 0; step < 60; ++step) {
     const SyncResult result = dataplane_->Sync(maker_.model, random.Step(maker_));
-    ASSERT_TRUE(result.ok()) << "step " << step << ": " << Text(result.problems);
+    ASSERT_TRUE(result.ok()) << "step " << step << ": " << Text(result);
     if (step % 6 != 5) continue;
     // Another process finds nothing to write: kernel and forwarder have what a full sync makes.
     ASSERT_NO_FATAL_FAILURE(ExpectVerified());
@@ -710,7 +617,7 @@ TEST_P(RulesTest, DamageIsSeenAndRepaired) {
     EXPECT_NE(Kernel(), good);
     EXPECT_EQ(dataplane_->Verify(maker_.model).difference_count, 1U);
     const SyncResult repaired = dataplane_->FullSync(maker_.model);
-    EXPECT_TRUE(repaired.ok()) << Text(repaired.problems);
+    EXPECT_TRUE(repaired.ok()) << Text(repaired);
     EXPECT_EQ(repaired.kernel_writes > 0, true);
     EXPECT_EQ(Kernel(), good);
     EXPECT_TRUE(dataplane_->Verify(maker_.model).ok());

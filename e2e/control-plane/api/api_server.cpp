@@ -3,6 +3,7 @@
 #include <charconv>
 #include <random>
 
+#include "e2e/control-plane/api/crds.h"
 #include "e2e/control-plane/api/managed_fields.h"
 #include "e2e/control-plane/api/patch.h"
 #include "e2e/control-plane/registry/builtin_types.h"
@@ -104,13 +105,12 @@ RequestInfo ApiServer::Context::info(const std::string& subresource) {
 }
 
 ApiServer::ApiServer(Options options, Store& store, Registry& registry,
-                     const SchemaProvider& schemas, CustomResources& customResources,
-                     const Authenticator& authenticator, const Authorizer& authorizer)
+                     const SchemaProvider& schemas, const Authenticator& authenticator,
+                     const Authorizer& authorizer)
     : options_(options),
       store_(store),
       registry_(registry),
       schemas_(schemas),
-      customResources_(customResources),
       authenticator_(authenticator),
       authorizer_(authorizer) {
   if (options_.watchLog.empty()) return;

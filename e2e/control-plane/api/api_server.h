@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "e2e/control-plane/api/crds.h"
 #include "e2e/control-plane/api/faults.h"
 #include "e2e/control-plane/api/render.h"
 #include "e2e/control-plane/api/selectors.h"
@@ -24,8 +23,7 @@ class ApiServer {
   };
 
   ApiServer(Options options, Store& store, Registry& registry, const SchemaProvider& schemas,
-            CustomResources& customResources, const Authenticator& authenticator,
-            const Authorizer& authorizer);
+            const Authenticator& authenticator, const Authorizer& authorizer);
 
   void handle(const HttpRequest& request, HttpExchange& exchange);
 
@@ -101,7 +99,6 @@ class ApiServer {
   Store& store_;
   Registry& registry_;
   const SchemaProvider& schemas_;
-  CustomResources& customResources_;
   const Authenticator& authenticator_;
   const Authorizer& authorizer_;
   Faults faults_;

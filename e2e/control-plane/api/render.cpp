@@ -5,17 +5,10 @@
 #include <yaml-cpp/yaml.h>
 
 #include "e2e/control-plane/registry/json_path.h"
+#include "e2e/control-plane/registry/trim.h"
 
 namespace pointsman::e2e {
 namespace {
-
-std::string_view trim(std::string_view s) {
-  while (!s.empty() && s.front() == ' ')
-    s.remove_prefix(1);
-  while (!s.empty() && s.back() == ' ')
-    s.remove_suffix(1);
-  return s;
-}
 
 Json partial(const Json& object) {
   return {{"kind", "PartialObjectMetadata"},

@@ -3,17 +3,10 @@
 #include <charconv>
 
 #include "e2e/control-plane/registry/builtin_types.h"
+#include "e2e/control-plane/registry/trim.h"
 
 namespace pointsman::e2e {
 namespace {
-
-std::string_view trim(std::string_view s) {
-  while (!s.empty() && s.front() == ' ')
-    s.remove_prefix(1);
-  while (!s.empty() && s.back() == ' ')
-    s.remove_suffix(1);
-  return s;
-}
 
 // Splits at commas that are not inside parentheses.
 std::vector<std::string_view> splitTop(std::string_view text) {

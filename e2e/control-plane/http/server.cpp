@@ -17,6 +17,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "e2e/control-plane/registry/trim.h"
+
 namespace pointsman::e2e {
 namespace {
 
@@ -87,14 +89,6 @@ const char* phrase(int status) {
 
 bool equalsNoCase(std::string_view a, std::string_view b) {
   return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
-}
-
-std::string_view trim(std::string_view s) {
-  while (!s.empty() && (s.front() == ' ' || s.front() == '\t'))
-    s.remove_prefix(1);
-  while (!s.empty() && (s.back() == ' ' || s.back() == '\t'))
-    s.remove_suffix(1);
-  return s;
 }
 
 /// Thrown inside a connection's thread to end it.

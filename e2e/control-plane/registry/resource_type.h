@@ -87,7 +87,6 @@ struct ResourceType {
   std::vector<std::string> categories;
   bool namespaced = true;
   bool hasStatus = false;
-  bool hasScale = false;
   bool custom = false;  ///< from a CustomResourceDefinition
   /// metadata.generation is kept: it rises with every change outside metadata and status.
   bool generations = false;
@@ -128,8 +127,6 @@ struct ResourceType {
   std::string groupVersion() const { return group.empty() ? version : group + "/" + version; }
   /// The name in the store.
   ResourceName storeName() const { return group.empty() ? plural : group + "/" + plural; }
-  /// "services", "endpointslices.discovery.k8s.io"
-  std::string qualifiedName() const { return group.empty() ? plural : plural + "." + group; }
 };
 
 /// The served types. Thread-safe; readers take snapshots.

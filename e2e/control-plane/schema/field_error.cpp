@@ -98,15 +98,6 @@ FieldError TooMany(std::string field, int64_t actual, int64_t max) {
           "must have at most " + std::to_string(max) + " items", actual};
 }
 
-Json Causes(const FieldErrors& errors) {
-  Json causes = Json::array();
-  for (const auto& error : errors) {
-    causes.push_back(
-        {{"reason", error.Reason()}, {"message", error.Body()}, {"field", error.field}});
-  }
-  return causes;
-}
-
 std::string Aggregate(const FieldErrors& errors) {
   if (errors.size() == 1) return errors.front().Text();
   std::string text = "[";

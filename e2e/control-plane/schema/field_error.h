@@ -47,8 +47,6 @@ FieldError NotSupported(std::string field, Json value, const std::vector<std::st
 FieldError TooLong(std::string field, int64_t max_bytes);
 FieldError TooMany(std::string field, int64_t actual, int64_t max);
 
-// Status.details.causes for `errors`: [{reason, message, field}].
-Json Causes(const FieldErrors& errors);
 // What follows `<kind> "<name>" is invalid: ` in the Status message: the one text, or all of them
 // in brackets.
 std::string Aggregate(const FieldErrors& errors);

@@ -64,10 +64,6 @@ constexpr std::string_view kSubdomainRule =
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
     "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
     "for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-constexpr std::string_view kLabel1035Rule =
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
-    "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', "
-    "regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 
 std::string Check(std::string_view text, const RE2& regex, size_t max, std::string_view rule) {
   if (text.size() > max) return "must be no more than " + std::to_string(max) + " characters";
@@ -85,11 +81,6 @@ std::string CheckDns1123Subdomain(std::string_view text) {
   static const RE2& regex =
       *new RE2(R"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)");
   return Check(text, regex, 253, kSubdomainRule);
-}
-
-std::string CheckDns1035Label(std::string_view text) {
-  static const RE2& regex = *new RE2("[a-z]([-a-z0-9]*[a-z0-9])?");
-  return Check(text, regex, 63, kLabel1035Rule);
 }
 
 std::optional<nanoseconds> ParseGoDuration(std::string_view text) {

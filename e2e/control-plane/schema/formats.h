@@ -22,6 +22,5 @@ std::optional<std::chrono::sys_time<std::chrono::nanoseconds>> ParseDateTime(std
 // server's words.
 std::string CheckDns1123Label(std::string_view text);
 std::string CheckDns1123Subdomain(std::string_view text);
-std::string CheckDns1035Label(std::string_view text);
 
 }  // namespace pointsman::e2e::schema

@@ -18,9 +18,11 @@
 #include "node-agent/conntrack/stale_flows.h"
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
-#include "node-agent/ipvs/testing/model_maker.h"
-#include "node-agent/ipvs/testing/test_network.h"
 #include "node-agent/sysctl/sysctl.h"
+#include "node-agent/testing/model_maker.h"
+#include "node-agent/testing/results.h"
+#include "node-agent/testing/run_tool.h"
+#include "node-agent/testing/test_network.h"
 
 namespace pointsman::agent {
 
@@ -35,6 +37,7 @@ using testing::ModelMaker;
 using testing::RunTool;
 using testing::Stream;
 using testing::TestNetwork;
+using testing::Text;
 using testing::TryTool;
 
 constexpr const char* kPodGateway = "10.244.0.1";
@@ -44,26 +47,6 @@ constexpr const char* kVip = "10.96.0.10";
 constexpr const char* kPodA = "10.244.0.2";
 constexpr const char* kPodB = "10.244.0.3";
 constexpr const char* kPodC = "10.244.0.4";
-
-inline std::string Text(const SyncResult& result) {
-  std::string text;
-  for (const SyncProblem& problem : result.problems)
-    text += problem.object + ": " + problem.message + "\n";
-  return text;
-}
-
-inline std::string Text(const VerifyResult& result) {
-  std::string text;
-  for (const SyncProblem& problem : result.differences)
-    text += problem.object + ": " + problem.message + "\n";
-  return text;
-}
-
-#define EXPECT_SYNCED(expression)                           \
-  do {                                                      \
-    const SyncResult synced_result = (expression);          \
-    EXPECT_TRUE(synced_result.ok()) << Text(synced_result); \
-  } while (false)
 
 // externalTrafficPolicy: Local.
 inline void MakeLocal(ServicePortEntry& entry, std::vector<Backend> local,

@@ -10,11 +10,14 @@
 
 #include <cstdint>
 #include <optional>
-#include <sys/socket.h>
 
 #include "kube/net/ip_address.h"
+#include "kube/net/socket_address.h"
 
 namespace pointsman::forwarder {
+
+using net::FromSocketAddress;
+using net::IpPort;
 
 inline constexpr int kSlotBits = 18;
 // Slot numbers are 1..kMaxSlot.
@@ -25,15 +28,5 @@ net::IpPrefix SlotPrefix(net::Family family);
 net::IpAddress SlotAddress(net::Family family, uint32_t slot);
 // nullopt: not in the prefix.
 std::optional<uint32_t> SlotOf(const net::IpAddress& address);
-
-// Socket addresses of AF_INET and AF_INET6.
-sockaddr_storage ToSocketAddress(const net::IpAddress& ip, uint16_t port);
-socklen_t SocketAddressSize(const net::IpAddress& ip);
-struct IpPort {
-  net::IpAddress ip;
-  uint16_t port = 0;
-  auto operator<=>(const IpPort&) const = default;
-};
-IpPort FromSocketAddress(const sockaddr_storage& address);
 
 }  // namespace pointsman::forwarder

@@ -34,17 +34,17 @@ Fd Socket(const net::IpAddress& family, int type) {
 void Bind(const Fd& socket, const IpPort& at) {
   const int on = 1;
   ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  const sockaddr_storage address = forwarder::ToSocketAddress(at.ip, at.port);
+  const sockaddr_storage address = net::ToSocketAddress(at.ip, at.port);
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address),
-             forwarder::SocketAddressSize(at.ip)) != 0) {
+             net::SocketAddressSize(at.ip)) != 0) {
     Throw("bind " + at.ip.ToString());
   }
 }
 
 void Connect(const Fd& socket, const IpPort& to) {
-  const sockaddr_storage address = forwarder::ToSocketAddress(to.ip, to.port);
+  const sockaddr_storage address = net::ToSocketAddress(to.ip, to.port);
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address),
-                forwarder::SocketAddressSize(to.ip)) != 0) {
+                net::SocketAddressSize(to.ip)) != 0) {
     Throw("connect " + to.ip.ToString());
   }
 }
@@ -88,7 +88,7 @@ uint16_t PortOf(const Fd& socket) {
   if (::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
     Throw("getsockname");
   }
-  return forwarder::FromSocketAddress(address).port;
+  return net::FromSocketAddress(address).port;
 }
 
 Received ReceiveAll(const Fd& socket) {
@@ -140,15 +140,6 @@ std::string Noise(uint64_t seed, size_t size) {
   }
   bytes.resize(size);
   return bytes;
-}
-
-bool Eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(kTimeoutSeconds);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return true;
 }
 
 EchoServer::EchoServer(const IpPort& at, std::string greeting)
@@ -258,9 +249,9 @@ BlackHole::BlackHole(const std::string& ip)
   // The kernel queues one more than it was told to.
   for (int i = 0; i < 4; ++i) {
     Fd socket = Socket(place_.ip, SOCK_STREAM | SOCK_NONBLOCK);
-    const sockaddr_storage address = forwarder::ToSocketAddress(place_.ip, place_.port);
+    const sockaddr_storage address = net::ToSocketAddress(place_.ip, place_.port);
     ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address),
-              forwarder::SocketAddressSize(place_.ip));
+              net::SocketAddressSize(place_.ip));
     fill_.push_back(std::move(socket));
   }
 }

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "node-agent/testing/eventually.h"
 #include "node-agent/userspace/forwarder/address_plan.h"
 #include "node-agent/userspace/forwarder/sockets.h"
 
@@ -42,9 +43,6 @@ void Send(const Fd& socket, std::string_view bytes);
 void CloseWriting(const Fd& socket);
 // Reproducible bytes that do not repeat within 2^32.
 std::string Noise(uint64_t seed, size_t size);
-
-// Waits until `condition` holds; false after 20 s.
-bool Eventually(const std::function<bool()>& condition);
 
 // A TCP server in a thread: answers every connection with `greeting`, then echoes until the client
 // closes its half, then closes. Any number of connections.

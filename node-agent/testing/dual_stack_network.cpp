@@ -1,9 +1,8 @@
-#include "node-agent/nftables/testing/dual_stack_network.h"
+#include "node-agent/testing/dual_stack_network.h"
 
 #include <algorithm>
-#include <arpa/inet.h>
 #include <cerrno>
-#include <netinet/in.h>
+#include <cstring>
 #include <sstream>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -14,7 +13,9 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
+#include "kube/net/socket_address.h"
 #include "node-agent/sysctl/sysctl.h"
+#include "node-agent/testing/run_tool.h"
 
 namespace pointsman::agent::testing {
 namespace {
@@ -31,30 +32,15 @@ struct SocketAddress {
 
   static SocketAddress Of(const std::string& text, uint16_t port) {
     const net::IpAddress ip = net::IpAddress::Parse(text).value();
-    SocketAddress address;
-    if (ip.is_v4()) {
-      auto* v4 = reinterpret_cast<sockaddr_in*>(&address.storage);
-      v4->sin_family = AF_INET;
-      v4->sin_port = htons(port);
-      std::memcpy(&v4->sin_addr, ip.data(), 4);
-      address.size = sizeof *v4;
-    } else {
-      auto* v6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
-      v6->sin6_family = AF_INET6;
-      v6->sin6_port = htons(port);
-      std::memcpy(&v6->sin6_addr, ip.data(), 16);
-      address.size = sizeof *v6;
-    }
-    return address;
+    return {net::ToSocketAddress(ip, port), net::SocketAddressSize(ip)};
   }
 
   // Without the "::ffff:" of IPv4 on a socket of both families.
   std::string Text() const {
-    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&storage);
-    const auto* bytes = reinterpret_cast<const uint8_t*>(&v6->sin6_addr);
-    return IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)
-               ? net::IpAddress::FromBytes(bytes + 12, 4).ToString()
-               : net::IpAddress::FromBytes(bytes, 16).ToString();
+    const net::IpAddress ip = net::FromSocketAddress(storage).ip;
+    constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    const bool mapped = !ip.is_v4() && std::memcmp(ip.data(), kMapped, sizeof kMapped) == 0;
+    return (mapped ? net::IpAddress::FromBytes(ip.data() + 12, 4) : ip).ToString();
   }
 };
 
@@ -140,13 +126,13 @@ class DualStackNetwork::EchoServer {
         if (i <= listeners_.size()) {
           const int fd = ::accept4(fds[i].fd, peer.raw(), &peer.size, SOCK_CLOEXEC);
           if (fd < 0) continue;
-          const std::string line = name_ + " " + PeerText(peer) + "\n";
+          const std::string line = name_ + " " + peer.Text() + "\n";
           ::send(fd, line.data(), line.size(), MSG_NOSIGNAL);
           clients_.push_back(fd);
         } else if (i <= listeners_.size() + datagrams_.size()) {
           if (::recvfrom(fds[i].fd, buffer, sizeof buffer, 0, peer.raw(), &peer.size) <= 0)
             continue;
-          const std::string line = name_ + " " + PeerText(peer) + "\n";
+          const std::string line = name_ + " " + peer.Text() + "\n";
           ::sendto(fds[i].fd, line.data(), line.size(), 0, peer.raw(), peer.size);
         } else {
           const ssize_t count = ::recv(fds[i].fd, buffer, sizeof buffer, 0);
@@ -159,12 +145,6 @@ class DualStackNetwork::EchoServer {
         }
       }
     }
-  }
-
-  static std::string PeerText(const SocketAddress& peer) {
-    if (peer.storage.ss_family == AF_INET6) return peer.Text();
-    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&peer.storage);
-    return net::IpAddress::FromBytes(&v4->sin_addr, 4).ToString();
   }
 
   const std::string name_;
@@ -182,6 +162,8 @@ net::IpAddress DualStackNetwork::PodIp(int k, net::Family family) {
 }
 
 DualStackNetwork::DualStackNetwork(int pods) {
+  // User-Mode Linux has IPv6 as a module; where it is built in there is nothing to load.
+  TryTool({"modprobe", "ipv6"});
   const std::vector<SocketAddress> everywhere{SocketAddress::Of("::", 8080)};
   // The links' own addresses would wait a second for duplicates, and neighbours be unknown till
   // then.
@@ -192,16 +174,20 @@ DualStackNetwork::DualStackNetwork(int pods) {
     // `v4`, `v6`: the network, without the host's number.
     const auto wire = [](const std::string& link, const NetNamespace& peer, const std::string& v4,
                          const std::string& v6) {
-      Ip(fmt::format("link add {} type veth peer name eth0 netns {}", link, peer.path()));
-      Ip(fmt::format("addr add {}1/24 dev {}", v4, link));
-      Ip(fmt::format("-6 addr add {}1/64 dev {} nodad", v6, link));
-      Ip(fmt::format("link set {} up", link));
+      IpTool(
+          fmt::format("link add {0} type veth peer name eth0 netns {1}\n"
+                      "addr add {2}1/24 dev {0}\n"
+                      "addr add {3}1/64 dev {0} nodad\n"
+                      "link set {0} up\n",
+                      link, peer.path(), v4, v6));
       peer.Run([&] {
-        Ip(fmt::format("addr add {}2/24 dev eth0", v4));
-        Ip(fmt::format("-6 addr add {}2/64 dev eth0 nodad", v6));
-        Ip("link set eth0 up");
-        Ip(fmt::format("route add default via {}1", v4));
-        Ip(fmt::format("-6 route add default via {}1", v6));
+        IpTool(
+            fmt::format("addr add {0}2/24 dev eth0\n"
+                        "addr add {1}2/64 dev eth0 nodad\n"
+                        "link set eth0 up\n"
+                        "route add default via {0}1\n"
+                        "route add default via {1}1\n",
+                        v4, v6));
       });
     };
     // Redirects would use up the rate at which the node may send ICMP errors.
@@ -219,8 +205,7 @@ DualStackNetwork::DualStackNetwork(int pods) {
     WriteSysctl("net.ipv4.ip_forward", "1");
     WriteSysctl("net.ipv6.conf.all.forwarding", "1");
     // Without a route the node itself could not send to a Service's address at all.
-    Ip("route add default via 192.168.77.2");
-    Ip("-6 route add default via fd00:77::2");
+    IpTool("route add default via 192.168.77.2\nroute add default via fd00:77::2\n");
   });
   servers_.push_back(std::make_unique<EchoServer>(node_, "node", everywhere));
   servers_.push_back(

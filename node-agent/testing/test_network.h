@@ -15,12 +15,6 @@
 
 namespace pointsman::agent::testing {
 
-// Runs a program found in the usual folders; throws std::runtime_error with its output when it
-// fails.
-std::string RunTool(const std::vector<std::string>& argv);
-// Its exit status instead.
-int TryTool(const std::vector<std::string>& argv, std::string* output = nullptr);
-
 class TestNetwork {
  public:
   TestNetwork();

@@ -1,6 +1,7 @@
 // Small service models for tests.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kube/net/ip_address.h"
-#include "node-agent/iptables/test_network.h"
+#include "node-agent/testing/net_namespace.h"
 
 namespace pointsman::agent::testing {
 

@@ -1,12 +1,9 @@
-#include "node-agent/ipvs/testing/test_network.h"
+#include "node-agent/testing/test_network.h"
 
 #include <algorithm>
-#include <arpa/inet.h>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <netinet/in.h>
-#include <stdexcept>
 #include <sys/socket.h>
 #include <system_error>
 
@@ -15,7 +12,8 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include "node-agent/iptables/child_process.h"
+#include "kube/net/socket_address.h"
+#include "node-agent/testing/run_tool.h"
 
 namespace pointsman::agent::testing {
 namespace {
@@ -24,38 +22,17 @@ namespace {
   throw std::system_error(errno, std::generic_category(), what);
 }
 
+// As the socket calls take it.
 struct Address {
-  sockaddr_storage storage{};
-  socklen_t size = 0;
+  sockaddr_storage storage;
+  socklen_t size;
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   int family() const { return storage.ss_family; }
 };
 
-Address MakeAddress(const std::string& ip, uint16_t port) {
-  Address address;
-  auto* v4 = reinterpret_cast<sockaddr_in*>(&address.storage);
-  auto* v6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
-  if (inet_pton(AF_INET, ip.c_str(), &v4->sin_addr) == 1) {
-    v4->sin_family = AF_INET;
-    v4->sin_port = htons(port);
-    address.size = sizeof *v4;
-  } else if (inet_pton(AF_INET6, ip.c_str(), &v6->sin6_addr) == 1) {
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(port);
-    address.size = sizeof *v6;
-  } else {
-    throw std::invalid_argument("not an address: " + ip);
-  }
-  return address;
-}
-
-std::string Text(const sockaddr_storage& storage) {
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  const void* bytes =
-      storage.ss_family == AF_INET
-          ? static_cast<const void*>(&reinterpret_cast<const sockaddr_in&>(storage).sin_addr)
-          : &reinterpret_cast<const sockaddr_in6&>(storage).sin6_addr;
-  return inet_ntop(storage.ss_family, bytes, text.data(), text.size());
+Address MakeAddress(const std::string& text, uint16_t port) {
+  const net::IpAddress ip = net::IpAddress::Parse(text).value();
+  return {net::ToSocketAddress(ip, port), net::SocketAddressSize(ip)};
 }
 
 bool WaitFor(int fd, short events, std::chrono::milliseconds timeout) {
@@ -74,30 +51,6 @@ Answer Parse(const char* data, ssize_t size) {
 }
 
 }  // namespace
-
-int TryTool(const std::vector<std::string>& argv, std::string* output) {
-  std::vector<std::string> full = argv;
-  for (const char* folder : {"/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"}) {
-    if (access((folder + argv[0]).c_str(), X_OK) == 0) {
-      full[0] = folder + argv[0];
-      break;
-    }
-  }
-  std::string text;
-  const ChildExit exit = RunChild(full, {}, [&](std::string_view piece) { text += piece; });
-  if (output != nullptr) *output = text + exit.error_output;
-  return exit.status;
-}
-
-std::string RunTool(const std::vector<std::string>& argv) {
-  std::string output;
-  const int status = TryTool(argv, &output);
-  if (status == 0) return output;
-  std::string command;
-  for (const std::string& word : argv)
-    command += word + " ";
-  throw std::runtime_error(command + "failed (" + std::to_string(status) + "): " + output);
-}
 
 TestNetwork::TestNetwork() {
   if (pipe2(wake_, O_CLOEXEC | O_NONBLOCK) < 0) Throw("pipe2");
@@ -243,7 +196,8 @@ void TestNetwork::Loop() {
         length = sizeof peer;
         if (getpeername(server.fd, peer_address, &length) < 0) continue;
       }
-      const std::string answer = server.host + " " + Text(peer) + "\n";
+      const std::string answer =
+          server.host + " " + net::FromSocketAddress(peer).ip.ToString() + "\n";
       sendto(server.fd, answer.data(), answer.size(), MSG_NOSIGNAL,
              server.stream ? nullptr : peer_address, server.stream ? 0 : length);
     }

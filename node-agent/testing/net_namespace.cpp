@@ -1,0 +1,68 @@
+#include "node-agent/testing/net_namespace.h"
+
+#include <cerrno>
+#include <exception>
+#include <stdexcept>
+#include <string_view>
+#include <system_error>
+#include <thread>
+
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "node-agent/iptables/child_process.h"
+
+namespace pointsman::agent::testing {
+namespace {
+
+[[noreturn]] void ThrowErrno(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+void InThread(const std::function<void()>& work) {
+  std::exception_ptr error;
+  std::thread thread([&] {
+    try {
+      work();
+    } catch (...) {
+      error = std::current_exception();  // thrown again in the caller
+    }
+  });
+  thread.join();
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace
+
+NetNamespace::NetNamespace() {
+  InThread([this] {
+    if (::unshare(CLONE_NEWNET) != 0) ThrowErrno("unshare(CLONE_NEWNET)");
+    fd_ = ::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (fd_ < 0) ThrowErrno("open namespace");
+    IpTool("link set lo up");
+  });
+}
+
+NetNamespace::~NetNamespace() {
+  ::close(fd_);
+}
+
+void NetNamespace::Run(const std::function<void()>& work) const {
+  InThread([&] {
+    if (::setns(fd_, CLONE_NEWNET) != 0) ThrowErrno("setns");
+    work();
+  });
+}
+
+std::string NetNamespace::path() const {
+  return fmt::format("/proc/{}/fd/{}", ::getpid(), fd_);
+}
+
+void IpTool(const std::string& lines) {
+  const std::string_view input[] = {lines};
+  const ChildExit exit = RunChild({"/sbin/ip", "-batch", "-"}, input, nullptr);
+  if (exit.status != 0) throw std::runtime_error("ip: " + exit.error_output + "of:\n" + lines);
+}
+
+}  // namespace pointsman::agent::testing

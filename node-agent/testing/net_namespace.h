@@ -1,0 +1,29 @@
+// For tests: network namespaces without a name.
+#pragma once
+
+#include <functional>
+#include <string>
+
+namespace pointsman::agent::testing {
+
+// Ends with its last file descriptor, thread and socket. Throws std::system_error.
+class NetNamespace {
+ public:
+  NetNamespace();
+  ~NetNamespace();
+  NetNamespace(const NetNamespace&) = delete;
+  NetNamespace& operator=(const NetNamespace&) = delete;
+  // Runs `work` in a thread of this namespace and waits for it; what it throws is thrown here.
+  void Run(const std::function<void()>& work) const;
+  // A path that ip(8) takes as "netns".
+  std::string path() const;
+
+ private:
+  int fd_ = -1;
+};
+
+// ip(8) with the words of each line, one process for all, in the calling thread's namespace. Throws
+// std::runtime_error with its message at the first line that fails.
+void IpTool(const std::string& lines);
+
+}  // namespace pointsman::agent::testing
