@@ -40,8 +40,11 @@ std::optional<Probe> ProbeOfServer(const std::string& url) {
 
 }  // namespace
 
-KernelEnvironment::KernelEnvironment(std::string modules_root, const std::string& api_server)
-    : modules_root_(std::move(modules_root)), api_server_(ProbeOfServer(api_server)) {}
+KernelEnvironment::KernelEnvironment(std::string modules_root, const std::string& api_server,
+                                     std::string log_format)
+    : modules_root_(std::move(modules_root)),
+      log_format_(std::move(log_format)),
+      api_server_(ProbeOfServer(api_server)) {}
 
 KernelEnvironment::~KernelEnvironment() = default;
 
@@ -100,7 +103,8 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
       return std::make_unique<UserspaceDataplane>(
           settings,
           UserspaceDataplane::Options{.forwarder_program = ForwarderBesideThisProgram(),
-                                      .version = kVersion},
+                                      .version = kVersion,
+                                      .log_format = log_format_},
           std::move(tools));
     }
   }
@@ -196,6 +200,14 @@ SyncResult KernelEnvironment::EnsureBase(const kube::ProxySettings& settings) {
 
 SyncResult KernelEnvironment::RemoveBase(const kube::ProxySettings& settings) {
   return ForEachBase(settings, [](BaseRules& rules) { return rules.Remove(); });
+}
+
+uint64_t KernelEnvironment::RestoreFailures() const {
+  uint64_t failures = 0;
+  for (const auto* tool : {&tool_, &tool_v6_}) {
+    if (*tool != nullptr) failures += (*tool)->restore_failures();
+  }
+  return failures;
 }
 
 std::optional<net::IpAddress> KernelEnvironment::ApiServerAddress() const {

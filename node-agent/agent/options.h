@@ -1,6 +1,7 @@
 // The agent's command line.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -22,8 +23,16 @@ struct Options {
   // "address:port"; "": off. Not given: as the configuration file says, else kube-proxy's ports.
   std::optional<std::string> metrics_bind_address;
   std::optional<std::string> healthz_bind_address;
-  std::string agent_bind_address;                // its own /livez and /metrics; "": off
-  bool bind_address_hard_fail = false;           // a port that cannot be bound ends the process
+  std::string agent_bind_address;       // its own /livez and /metrics; "": off
+  bool bind_address_hard_fail = false;  // a port that cannot be bound ends the process
+  // Requests to the API server a second, and at once. Negative: no limit. In the place of
+  // kube-proxy they are the configuration's (5 and 10 by default, as client-go's); an agent of the
+  // operator's, which also writes its NodeProxy's status and is told what to do by it, has more.
+  double api_qps = 50;
+  int api_burst = 100;
+  // How often the model is made anew from all objects and the kernel compared with it, however long
+  // the mode's syncPeriod is.
+  std::chrono::nanoseconds config_sync_period = std::chrono::minutes(15);
   std::filesystem::path modules_root;            // "": /
   std::filesystem::path proc_sys = "/proc/sys";  // where sysctls are written
   std::optional<std::string> log_format;         // text | json; not given: text
@@ -34,7 +43,8 @@ struct Options {
   KubeProxyFlagValues kube_proxy_flags;
 };
 
-// Prints help, version or an error and returns the exit code to end with; nullopt: go on.
+// Prints help, version or an error and returns the exit code to end with; nullopt: go on. Flags may
+// be spelled with underscores, as kube-proxy takes them: --cluster_cidr.
 std::optional<int> ParseOptions(int argc, char** argv, Options& options);
 
 }  // namespace pointsman::agent
