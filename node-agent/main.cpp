@@ -57,6 +57,9 @@ void UseProcessSettings(const KubeProxyConfiguration& given, Options& options) {
   if (!options.metrics_bind_address) options.metrics_bind_address = given.metrics_bind_address;
   if (!options.healthz_bind_address) options.healthz_bind_address = given.healthz_bind_address;
   options.bind_address_hard_fail = given.bind_address_hard_fail;
+  options.api_qps = given.qps;
+  options.api_burst = given.burst;
+  options.config_sync_period = given.config_sync_period;
   if (!options.log_format) options.log_format = given.log_format;
   if (!options.verbosity) options.verbosity = given.log_verbosity;
   SetUpLog(options);

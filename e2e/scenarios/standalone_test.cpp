@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "e2e/scenarios/world.h"
+#include "kube/client/kube_time.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -452,6 +453,88 @@ TEST_F(StandaloneTest, ABadFileIsRefusedByFieldAndTheKernelIsUntouched) {
   refused({"--proxy-mode=iptables", "--kubeconfig=/none"}, "--kubeconfig");
   refused({"--no-such-flag"}, "--no-such-flag");
   ExpectSame(before, Kernel(), "after what was refused");
+}
+
+// What of the file concerns the process and not the rules; and the forwarder's metrics, with real
+// traffic, through the agent's port.
+TEST_F(StandaloneTest, ItsProcessIsAsTheFileSaysAndTellsOfTheForwarder) {
+  Start("netns");
+  CreateServices();
+  // One that nobody answers for: its share of the connections is tried again elsewhere.
+  World::ServiceSpec half_dead = services_[1];
+  half_dead.endpoints = {pods_[0], "10.244.1.250"};
+  half_dead.endpoint_nodes["10.244.1.250"] = "node-1";
+  world_->SetEndpoints(half_dead);
+  WriteConfiguration(
+      "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
+      "kind: KubeProxyConfiguration\n"
+      "mode: userspace\n"
+      "hostnameOverride: node-1\n"
+      "clusterCIDR: 10.244.0.0/16\n"
+      "iptables: {syncPeriod: 1h}\n"
+      "configSyncPeriod: 1s\n"
+      "conntrack: {maxPerCore: 0}\n"
+      "oomScoreAdj: 123\n"
+      "logging: {format: json, verbosity: 4}\n"
+      "clientConnection: {qps: 2, burst: 1, kubeconfig: " +
+      (dir_ / "kube-proxy.kubeconfig").string() + "}\n");
+  const pid_t agent = StartAgent();
+  AwaitMode("userspace");
+  EXPECT_EQ(Node().Check({"cat", fmt::format("/proc/{}/oom_score_adj", agent)}), "123\n");
+  const std::string log = Log();
+  std::istringstream lines(log);
+  for (std::string line; std::getline(lines, line);) {
+    const Json entry = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    ASSERT_TRUE(entry.is_object()) << "logging.format: " << line;
+  }
+  // A look for the API's version, three lists and three watches take a while at 2 a second.
+  EXPECT_THAT(log, HasSubstr("clientConnection.qps"));
+
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_TRUE(Connects("10.96.1.1:80"));
+    EXPECT_TRUE(Connects("10.96.1.2:80")) << "one of its two endpoints is dead";
+  }
+  const std::string metrics = Get(10249, "/metrics").body;
+  const auto value = [&](const std::string& series) {
+    const size_t at = metrics.find("\n" + series + " ");
+    return at == std::string::npos ? -1 : std::stod(metrics.substr(at + series.size() + 2));
+  };
+  EXPECT_EQ(value("pointsman_forwarder_tcp_connections_total"), 16) << metrics;
+  EXPECT_GE(value("pointsman_forwarder_tcp_connections_retried_total"), 1) << metrics;
+  EXPECT_GT(value("pointsman_forwarder_bytes_total{direction=\"to_client\",protocol=\"TCP\"}"), 0);
+  EXPECT_GT(value("kubeproxy_sync_proxy_rules_iptables_total{table=\"nat\"}"), kServices);
+  EXPECT_EQ(value("kubeproxy_sync_proxy_rules_service_changes_pending"), 0);
+  EXPECT_EQ(
+      value("kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"internal\"}"), 0);
+  EXPECT_THAT(metrics, HasSubstr("rest_client_requests_total{code=\"200\""));
+  EXPECT_THAT(metrics, HasSubstr("rest_client_request_duration_seconds_count{"));
+
+  // Network programming is measured from what the slice says changed it, by seconds.
+  EXPECT_EQ(value("kubeproxy_network_programming_duration_seconds_count"), 0);
+  world_->api().Patch(kube::resources::kEndpointSlices, "default", services_[2].name + "-1",
+                      kube::PatchType::kMerge,
+                      {{"metadata",
+                        {{"annotations",
+                          {{"endpoints.kubernetes.io/last-change-trigger-time",
+                            kube::FormatTime(std::chrono::system_clock::now())}}}}}});
+  world_->Await(
+      "the trigger is measured",
+      [&] {
+        return Get(10249, "/metrics")
+                   .body.find("\nkubeproxy_network_programming_duration_seconds_count 1\n") !=
+               std::string::npos;
+      },
+      20s);
+
+  // configSyncPeriod: what something else took away is back, an hour before iptables.syncPeriod.
+  Node().Check({"iptables-legacy", "-t", "nat", "-F", "POINTSMAN-USP-SERVICES"});
+  world_->Await(
+      "the rules are repaired", [&] { return Connects("10.96.1.1:80"); }, 20s,
+      [&] { return Log(); });
+  EXPECT_THAT(Log(), HasSubstr("\"level\":\"debug\"")) << "logging.verbosity";
+  EXPECT_EQ(Stop(agent).exit, 0);
+  // The forwarder is what a SIGTERM leaves behind.
+  EXPECT_TRUE(Node().Exec({Agent(), "--cleanup"}).ok());
 }
 
 TEST_F(StandaloneTest, KubeProxysCommandLineWorks) {

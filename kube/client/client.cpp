@@ -8,6 +8,8 @@
 #include <thread>
 #include <utility>
 
+#include <spdlog/spdlog.h>
+
 #include "kube/client/event_splitter.h"
 #include "kube/client/list_page.h"
 #include "kube/client/percent_encode.h"
@@ -25,6 +27,9 @@ constexpr seconds kMaxRetryAfter{10};
 // this is for a proxy in between that keeps the connection and lost the server. 5,000 agents must
 // not begin their watches anew all the time for it.
 constexpr seconds kWatchSilence{240};
+// A wait for the rate limit that somebody who looks for a delay should read of (client-go's
+// longThrottleLatency).
+constexpr milliseconds kLongWait{1000};
 
 // "?a=b&c=d" from the parameters that are not empty.
 class Query {
@@ -151,13 +156,35 @@ Client Client::WithStop(std::stop_token stop) const {
   return client;
 }
 
+Client Client::WithLimit(std::shared_ptr<RateLimiter> limiter) const {
+  Client client = *this;
+  client.limiter_ = std::move(limiter);
+  return client;
+}
+
+void Client::TakeToken(const HttpRequest& request, const std::stop_token& stop) {
+  if (limiter_ == nullptr) return;
+  const auto begin = std::chrono::steady_clock::now();
+  if (!limiter_->Wait(stop)) {
+    throw TransportError(request.method + " " + request.target + ": stopped");
+  }
+  const auto waited =
+      std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
+  if (waited >= kLongWait) {
+    spdlog::info(
+        "{} {} had to wait {} ms for the client's rate limit (clientConnection.qps, burst)",
+        request.method, request.target, waited.count());
+  }
+}
+
 HttpResponse Client::SendOrThrow(HttpRequest&& request, bool idempotent,
-                                 const std::stop_token& stop) {
+                                 const std::stop_token& stop, bool counts) {
   request.timeout = timeout_;
   const auto stopped = [&] {
     return TransportError(request.method + " " + request.target + ": stopped");
   };
   for (int attempt = 0;; ++attempt) {
+    if (counts || attempt > 0) TakeToken(request, stop);
     HttpResponse response;
     // Stream can be stopped, Send cannot.
     if (!stop.stop_possible()) {
@@ -220,7 +247,8 @@ std::string Client::ListPages(const Resource& resource, std::string_view ns,
     }
     HttpResponse response;
     try {
-      response = SendOrThrow(MakeRequest("GET", path + query.text()), true, stop);
+      response = SendOrThrow(MakeRequest("GET", path + query.text()), true, stop,
+                             /*counts=*/continue_token.empty());
     } catch (const ApiError& e) {
       if (!e.IsExpired() || continue_token.empty()) throw;
       // The version of the first page was compacted away. What came so far cannot be joined with
@@ -269,6 +297,7 @@ void Client::Watch(const Resource& resource, std::string_view ns, const WatchOpt
   HttpRequest request = MakeRequest("GET", resource.Path(ns) + query.text());
   request.timeout = std::min(options.timeout + seconds(15), kWatchSilence);
 
+  TakeToken(request, stop);
   EventSplitter splitter(on_event);
   bool wanted = true;
   HttpResponse response;

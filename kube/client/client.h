@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kube/client/api_error.h"
+#include "kube/client/rate_limiter.h"
 #include "kube/client/resource.h"
 #include "kube/http/transport.h"
 
@@ -56,6 +57,11 @@ class Client {
   // The same client whose calls end with a TransportError within a second of a requested `stop`.
   // Watch and ListPages have a `stop` of their own.
   Client WithStop(std::stop_token stop) const;
+  // The same client that takes a token of `limiter` for each request before it sends it; all
+  // clients made from it share them. A retry counts as a request; so does a watch (which client-go
+  // does not limit), once; a list counts once however many pages it has, since each page waits for
+  // the one before. null: no limit, as at first.
+  Client WithLimit(std::shared_ptr<RateLimiter> limiter) const;
 
   Json Get(const Resource& resource, std::string_view ns, std::string_view name);
 
@@ -99,12 +105,15 @@ class Client {
   Transport& transport() { return *transport_; }
 
  private:
-  HttpResponse SendOrThrow(HttpRequest&& request, bool idempotent, const std::stop_token& stop);
+  HttpResponse SendOrThrow(HttpRequest&& request, bool idempotent, const std::stop_token& stop,
+                           bool counts = true);
+  void TakeToken(const HttpRequest& request, const std::stop_token& stop);
   Json SendForObject(HttpRequest&& request, bool idempotent);
 
   std::shared_ptr<Transport> transport_;
   std::chrono::seconds timeout_{30};
   std::stop_token stop_;
+  std::shared_ptr<RateLimiter> limiter_;
 };
 
 }  // namespace pointsman::kube

@@ -262,6 +262,69 @@ TEST_F(ClientTest, WithTimeoutBoundsTheSilence) {
   EXPECT_LT(steady_clock::now() - start, seconds(5));
 }
 
+TEST_F(ClientTest, TheRateLimitCountsRequestsRetriesAndWatchesAndAListOnce) {
+  const auto tokens_taken = [this](const std::function<void(Client&)>& call,
+                                   TestServer::Handler handler) {
+    constexpr int kBurst = 20;
+    const auto limiter = std::make_shared<RateLimiter>(1e-9, kBurst);
+    Client client = Start(std::move(handler)).WithLimit(limiter);
+    call(client);
+    int left = 0;
+    while (limiter->Reserve(RateLimiter::Clock::now()).count() == 0)
+      ++left;
+    return kBurst - left;
+  };
+  const auto fine = [](const auto&, auto& reply) { reply.Json(200, "{\"metadata\":{}}"); };
+  EXPECT_EQ(tokens_taken([](Client& client) { client.Get(kServices, "ns", "web"); }, fine), 1);
+  EXPECT_EQ(tokens_taken(
+                [](Client& client) {
+                  client.Create(kServices, "ns", Json::object());
+                  client.WithTimeout(seconds(5)).Delete(kServices, "ns", "web");
+                },
+                fine),
+            2);
+  EXPECT_EQ(tokens_taken([](Client& client) { client.Get(kServices, "ns", "web"); },
+                         [asked = std::make_shared<std::atomic<int>>(0)](const auto&, auto& reply) {
+                           reply.Json((*asked)++ < 2 ? 429 : 200, "{\"metadata\":{}}");
+                         }),
+            3);
+  EXPECT_EQ(tokens_taken(
+                [](Client& client) {
+                  client.ListPages(
+                      kServices, "", {}, [](std::string_view) {}, [] {});
+                },
+                [](const auto& request, auto& reply) {
+                  reply.Json(200, request.TargetHas("continue=")
+                                      ? R"({"metadata":{"resourceVersion":"7"},"items":[]})"
+                                      : R"({"metadata":{"continue":"x"},"items":[]})");
+                }),
+            1);
+  EXPECT_EQ(tokens_taken(
+                [](Client& client) {
+                  client.Watch(kServices, "", {},
+                               [](WatchEventType, std::string_view) { return true; }, {});
+                },
+                [](const auto&, auto& reply) {
+                  reply.Begin(200);
+                  reply.End();
+                }),
+            1);
+}
+
+TEST_F(ClientTest, AStopEndsTheWaitForTheRateLimit) {
+  const auto limiter = std::make_shared<RateLimiter>(1e-9, 1);
+  std::stop_source stop;
+  Client client = Start([](const auto&, auto& reply) { reply.Json(200, "{\"metadata\":{}}"); })
+                      .WithLimit(limiter)
+                      .WithStop(stop.get_token());
+  client.Get(kServices, "ns", "web");
+  auto waits = std::async(std::launch::async, [&] { client.Get(kServices, "ns", "web"); });
+  EXPECT_EQ(waits.wait_for(milliseconds(100)), std::future_status::timeout);
+  stop.request_stop();
+  EXPECT_THROW(waits.get(), TransportError);
+  EXPECT_EQ(requests_.size(), 1U);
+}
+
 TEST_F(ClientTest, Discovers) {
   Client client = Start([](const auto& request, auto& reply) {
     if (request.target == "/version") {

@@ -39,6 +39,12 @@ class EndpointSliceDecoder {
         reader_.Assign(field, slice_.ns);
       } else if (key == "resourceVersion") {
         reader_.Assign(field, slice_.resource_version);
+      } else if (key == "annotations") {
+        reader_.Object(field, [this](std::string_view annotation, Value text) {
+          if (annotation != "endpoints.kubernetes.io/last-change-trigger-time") return;
+          // It is for a metric only: one that cannot be read is no problem of the Service's.
+          if (const auto time = reader_.String(text)) slice_.last_change_trigger = ParseTime(*time);
+        });
       } else if (key == "labels") {
         reader_.Object(field, [this](std::string_view label, Value text) {
           if (label == "kubernetes.io/service-name") {

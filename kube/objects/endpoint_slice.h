@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "kube/net/ip_address.h"
 #include "kube/objects/interned_string.h"
 #include "kube/objects/service.h"
+#include "kube/pointsman/timestamp.h"
 
 namespace pointsman::kube {
 
@@ -44,6 +46,9 @@ struct EndpointSlice {
   bool has_service_proxy_name = false;  // the label is there, be it with an empty value
   net::Family family = net::Family::kIPv4;
   bool fqdn = false;  // addressType FQDN: nothing to proxy
+  // What made the endpoints change last, by the controller's clock (annotation
+  // endpoints.kubernetes.io/last-change-trigger-time); nullopt: not said.
+  std::optional<TimePoint> last_change_trigger;
   std::vector<EndpointPort> ports;
   std::vector<Endpoint> endpoints;
   std::vector<InternedString> strings{""};  // each node name and zone once

@@ -255,10 +255,12 @@ constexpr const char* kSlice = R"({
      "nodeName": "n2", "zone": "z1", "hints": {"forZones": [{"name": "z0"}, {"name": "z1"}]}},
     {"addresses": ["10.1.0.3"], "conditions": {}, "nodeName": "n1"}],
   "metadata": {"name": "web-abc", "namespace": "shop", "resourceVersion": "9",
+     "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-02T03:04:05Z", "x": "y"},
      "labels": {"kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "x"}},
   "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "", "port": null, "protocol": "UDP"}]})";
 
 void ExpectTheSlice(const EndpointSlice& slice) {
+  EXPECT_EQ(slice.last_change_trigger, ParseTime("2026-01-02T03:04:05Z"));
   EXPECT_THAT(slice.problems, IsEmpty());
   EXPECT_EQ(slice.Key(), "shop/web-abc");
   EXPECT_EQ(slice.service_name, "web");
@@ -301,6 +303,14 @@ TEST(DecodeEndpointSlice, ReadsEveryFieldInAnyOrder) {
     EXPECT_EQ(slice.strings.size(), 4u);
     EXPECT_EQ(slice.hint_sets.size(), 3u);
   }
+}
+
+TEST(DecodeEndpointSlice, ATriggerTimeThatCannotBeReadIsNoProblem) {
+  const EndpointSlice slice = DecodeEndpointSlice(
+      R"({"metadata":{"name":"a","namespace":"b","annotations":
+          {"endpoints.kubernetes.io/last-change-trigger-time":"yesterday"}},"addressType":"IPv4"})");
+  EXPECT_FALSE(slice.last_change_trigger);
+  EXPECT_THAT(slice.problems, IsEmpty());
 }
 
 TEST(DecodeEndpointSlice, V1beta1TakesNodeAndZoneFromTheTopology) {

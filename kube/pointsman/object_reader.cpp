@@ -15,8 +15,8 @@ std::string Summarize(const std::vector<FieldError>& errors, size_t limit) {
 }
 
 ObjectReader::ObjectReader(const nlohmann::json* object, std::string path,
-                           std::vector<FieldError>& errors)
-    : object_(object), path_(std::move(path)), errors_(errors) {
+                           std::vector<FieldError>& errors, std::set<std::string>* asked)
+    : object_(object), path_(std::move(path)), errors_(errors), asked_(asked) {
   if (object_ == nullptr || object_->is_null()) {
     object_ = nullptr;
   } else if (!object_->is_object()) {
@@ -41,6 +41,7 @@ std::string ObjectReader::PathOf(const char* name) const {
 
 const nlohmann::json* ObjectReader::Raw(const char* name) {
   known_.insert(name);
+  if (asked_ != nullptr) asked_->insert(PathOf(name));
   return Find(name);
 }
 
@@ -156,7 +157,7 @@ bool ObjectReader::Strings(
 }
 
 ObjectReader ObjectReader::Object(const char* name) {
-  return ObjectReader(Raw(name), PathOf(name), errors_);
+  return {Raw(name), PathOf(name), errors_, asked_};
 }
 
 void ObjectReader::RejectUnknown() {

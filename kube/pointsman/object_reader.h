@@ -23,7 +23,10 @@ namespace pointsman::kube {
 class ObjectReader {
  public:
   // `object` and `errors` outlive the reader. An `object` that is absent (nullptr) reads as empty.
-  ObjectReader(const nlohmann::json* object, std::string path, std::vector<FieldError>& errors);
+  // `asked`, if given, collects the paths of the members that this reader and those made by Object
+  // are asked for, be they there or not.
+  ObjectReader(const nlohmann::json* object, std::string path, std::vector<FieldError>& errors,
+               std::set<std::string>* asked = nullptr);
 
   bool Has(const char* name) const;
   const std::string& path() const { return path_; }
@@ -74,6 +77,7 @@ class ObjectReader {
   const nlohmann::json* object_;
   const std::string path_;
   std::vector<FieldError>& errors_;
+  std::set<std::string>* const asked_;
   std::set<std::string, std::less<>> known_;
 };
 

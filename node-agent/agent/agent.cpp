@@ -8,6 +8,7 @@
 
 #include "kube/cache/informer.h"
 #include "kube/client/discovery.h"
+#include "kube/client/observed_transport.h"
 #include "kube/events/event_recorder.h"
 #include "kube/serve/retrying_http_server.h"
 #include "node-agent/agent/kernel_environment.h"
@@ -34,6 +35,9 @@ using Clock = std::chrono::steady_clock;
 // selector.
 constexpr char kOurs[] =
     "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
+
+// Observations of a metric that wait for a sync to succeed.
+constexpr size_t kMostTriggers = 100'000;
 
 template <typename T>
 bool SameVersion(const T& a, const T& b) {
@@ -64,6 +68,13 @@ kube::Duration SyncPeriod(const kube::ProxySettings& settings) {
   return settings.iptables.sync_period;
 }
 
+// "10.0.0.1:6443" of "https://10.0.0.1:6443", for the metrics.
+std::string HostOf(const std::string& url) {
+  const size_t begin = url.find("://");
+  const std::string host = begin == std::string::npos ? url : url.substr(begin + 3);
+  return host.substr(0, host.find('/'));
+}
+
 std::string KernelRelease() {
   utsname names{};
   uname(&names);
@@ -85,15 +96,16 @@ class Agent::Impl {
   Impl(Options options, const kube::Config& api, std::optional<KubeProxyConfiguration> standalone)
       : options_(std::move(options)),
         standalone_(std::move(standalone)),
-        client_(std::shared_ptr<kube::Transport>(kube::MakeTransport(api))),
-        events_(client_, "pointsman-node-agent", options_.node_name),
         metrics_(kVersion),
+        client_(MakeClient(api)),
+        events_(client_, "pointsman-node-agent", options_.node_name),
         health_(std::chrono::seconds(60)),
         service_health_([this] { return health_.Livez().status == 200; },
                         [this](const ServiceHealth::Service& service, const std::string& message) {
                           TellServiceHealthProblem(service, message);
                         }),
-        environment_(options_.modules_root.string(), api.server, options_.forwarder_launcher),
+        environment_(options_.modules_root.string(), api.server, options_.forwarder_launcher,
+                     options_.log_format.value_or("text")),
         modes_(environment_),
         model_(options_.node_name),
         addresses_([this] { inbox_.PutAddressesChanged(); }),
@@ -113,8 +125,10 @@ class Agent::Impl {
       proxy->spec.settings = standalone_->settings;
       Accept(proxy);
     }
+    next_refresh_ = Clock::now() + RefreshPeriod();
     while (true) {
-      auto batch = inbox_.Take(not_before_, std::min(modes_.NextDeadline(), removal_retry_));
+      auto batch = inbox_.Take(not_before_,
+                               std::min({modes_.NextDeadline(), removal_retry_, next_refresh_}));
       if (!batch) {
         if (!LeaveToKernel()) break;
         continue;
@@ -126,6 +140,16 @@ class Agent::Impl {
   }
 
  private:
+  kube::Client MakeClient(const kube::Config& api) {
+    kube::Client client(kube::ObserveRequests(
+        kube::MakeTransport(api), [this, host = HostOf(api.server)](const auto& outcome) {
+          metrics_.RequestDone(host, outcome);
+        }));
+    if (options_.api_qps < 0) return client;
+    return client.WithLimit(
+        std::make_shared<kube::RateLimiter>(options_.api_qps, options_.api_burst));
+  }
+
   // The watches need to know which version of EndpointSlice there is; until the server answers,
   // what is in the kernel goes on serving.
   bool WaitForServer(std::stop_token stop) {
@@ -201,6 +225,11 @@ class Agent::Impl {
     return ending_;
   }
 
+  // A shorter one would leave the node no time for anything else.
+  Clock::duration RefreshPeriod() const {
+    return std::max<Clock::duration>(options_.config_sync_period, std::chrono::seconds(1));
+  }
+
   // Everything that the lists held has been taken from the inbox.
   bool CachesSynced() const { return synced_.all(); }
 
@@ -244,12 +273,19 @@ class Agent::Impl {
 
   void Handle(ChangeBatch& batch) {
     const Clock::time_point started = Clock::now();
+    const bool refresh = started >= next_refresh_;
+    if (refresh) next_refresh_ = started + RefreshPeriod();
     health_.SyncBegins();
     metrics_.ChangesSeen(batch.services.size(), batch.endpoint_slices.size());
     synced_ |= batch.synced;
     for (auto& [key, service] : batch.services)
       model_.SetService(key, std::move(service));
     for (auto& [key, slice] : batch.endpoint_slices) {
+      // Changes from before this agent's time say nothing of it, as in kube-proxy.
+      const auto trigger = slice ? slice->last_change_trigger : std::nullopt;
+      if (trigger && *trigger > began_ && triggers_.size() < kMostTriggers) {
+        triggers_.push_back(*trigger);
+      }
       model_.SetEndpointSlice(key, std::move(slice));
     }
     if (batch.node) {
@@ -264,6 +300,13 @@ class Agent::Impl {
       // Without the whole picture nothing is written: a partial one would cut Services off.
       Report();
       return;
+    }
+    if (refresh) {
+      // configSyncPeriod. kube-proxy's informers hand out all objects again; what that is to heal
+      // is a model that went astray from them, and a kernel from the model.
+      spdlog::debug("configSyncPeriod: the model is made anew, the kernel compared with it");
+      model_.ResolveAll();
+      modes_.ResyncNow();
     }
     if (batch.addresses_changed || batch.node || apply_) RefreshAddresses();
     if (batch.node && node_ && HasIpv6(*node_)) ServeIpv6();
@@ -318,6 +361,8 @@ class Agent::Impl {
     TellProblems();
     const uint64_t full_before = modes_.state().full_syncs;
     const uint64_t partial_before = modes_.state().syncs;
+    const uint64_t restores_failed_before = environment_.RestoreFailures();
+    local_policies_.Apply(delta);
     if (proxy_->spec.removed) {
       if (apply_ || Clock::now() >= removal_retry_) {
         const auto problems = modes_.RemoveAll();
@@ -359,6 +404,12 @@ class Agent::Impl {
     const bool wrote = full || modes_.state().syncs != partial_before;
     // Only what wrote holds up the next change: a Node's heartbeat does not.
     if (wrote && !batch.empty()) not_before_ = started + MinSyncPeriod();
+    const uint64_t restores_failed = environment_.RestoreFailures() - restores_failed_before;
+    if (restores_failed > 0) metrics_.RestoreFailed(restores_failed, /*partial=*/!full);
+    if (wrote && !modes_.state().problems.empty() &&
+        modes_.state().active == kube::Mode::kNftables) {
+      metrics_.NftablesSyncFailed();
+    }
     // What a full sync and the lists before it took and gave back belongs to the node again.
     if (full) malloc_trim(0);
     // As often as the kernel's rules are looked at whole, and not at every change.
@@ -370,6 +421,7 @@ class Agent::Impl {
       if (wrote && batch.oldest && !delta.changes.empty()) {
         metrics_.ChangeReachedKernel(now - *batch.oldest);
       }
+      TellTriggers();
     }
     TellWarnings();
     CheckCandidate();
@@ -380,6 +432,16 @@ class Agent::Impl {
     std::vector<std::string> of_mode = modes_.ActiveSysctls();
     std::move(of_mode.begin(), of_mode.end(), std::back_inserter(names));
     sysctls_ = ReadSysctls(names);
+  }
+
+  // What they changed is in the kernel now, unless nothing is asked of this node.
+  void TellTriggers() {
+    const auto now = std::chrono::system_clock::now();
+    const bool serves = modes_.state().active && modes_.state().synced_once;
+    for (const kube::TimePoint trigger : std::exchange(triggers_, {})) {
+      // Another machine's clock said it.
+      if (serves) metrics_.NetworkProgrammed(std::max(now - trigger, decltype(now - trigger){}));
+    }
   }
 
   void ServeServiceHealth(const ModelDelta& delta) {
@@ -404,9 +466,13 @@ class Agent::Impl {
   void CleanConntrack(const ServiceModel& model, const ModelDelta& delta) {
     // What one clean-up left behind is in no later delta.
     try {
+      const Clock::time_point begin = Clock::now();
       const StaleFlows::Result result =
           flows_in_doubt_ ? stale_flows_.CleanAll(model) : stale_flows_.Clean(model, delta);
       flows_in_doubt_ = !result.sync.ok();
+      if (result.looked_at > 0) {
+        metrics_.ConntrackCleaned(Clock::now() - begin, result.sync.kernel_writes);
+      }
       for (const SyncProblem& problem : result.sync.problems) {
         spdlog::error("stale flow {}: {}", problem.object, problem.message);
       }
@@ -512,13 +578,16 @@ class Agent::Impl {
     shown_warnings_ = ServicesNotServedAsWritten();
     shown_counts_.service_count = model_.model().service_count;
     shown_counts_.endpoint_count = model_.model().endpoint_count;
+    shown_policies_ = local_policies_;
   }
 
   std::string RenderMetrics() {
     {
       const std::lock_guard lock(shown_mutex_);
       metrics_.SetState(shown_, shown_counts_, shown_warnings_);
+      metrics_.SetLocalPolicies(shown_policies_);
     }
+    metrics_.SetPending(inbox_.PendingChanges());
     if (watching_) {  // before that the watches do not exist
       const auto set = [this](const char* resource, const auto& informer) {
         metrics_.SetWatch(resource, informer.Stats().errors, informer.HasSynced());
@@ -546,9 +615,9 @@ class Agent::Impl {
 
   const Options options_;
   const std::optional<KubeProxyConfiguration> standalone_;
+  Metrics metrics_;  // the client's requests are counted in it
   kube::Client client_;
   kube::EventRecorder events_;
-  Metrics metrics_;
   ProxyHealth health_;
   ServiceHealth service_health_;
   ChangeInbox inbox_;
@@ -570,6 +639,9 @@ class Agent::Impl {
   std::optional<kube::CandidateStatus> candidate_;
   std::optional<kube::NodeProxyCandidate> candidate_asked_;
   CacheSet synced_;
+  const std::chrono::system_clock::time_point began_ = std::chrono::system_clock::now();
+  std::vector<kube::TimePoint> triggers_;  // of changes that are not in the kernel yet
+  LocalPolicies local_policies_;
   HealthCheckPorts health_ports_;
   bool serves_service_health_ = false;
   bool ipv6_asked_ = false;  // the node or a Service has IPv6
@@ -578,11 +650,13 @@ class Agent::Impl {
   bool ending_ = false;      // told to end; what drains is waited for
   Clock::time_point removal_retry_ = Clock::time_point::max();
   Clock::time_point not_before_{};  // what comes sooner is held back (minSyncPeriod)
+  Clock::time_point next_refresh_ = Clock::time_point::max();
 
   std::mutex shown_mutex_;
   ModeState shown_;  // for /metrics and /proxyMode
   ServiceModel shown_counts_;
   size_t shown_warnings_ = 0;
+  LocalPolicies shown_policies_;
 
   std::atomic<bool> watching_ = false;
   std::optional<StatusWriter> writer_;
@@ -692,7 +766,8 @@ int RunCleanup(const Options& options) {
     spdlog::error("--cleanup needs root, or the capability CAP_NET_ADMIN; nothing was changed");
     return 1;
   }
-  KernelEnvironment environment(options.modules_root.string(), "", options.forwarder_launcher);
+  KernelEnvironment environment(options.modules_root.string(), "", options.forwarder_launcher,
+                                options.log_format.value_or("text"));
   // What an earlier agent may have served.
   if (const std::string refused = environment.ServeIpv6(); !refused.empty())
     spdlog::info("this kernel has no IPv6 rules to remove: {}", refused);

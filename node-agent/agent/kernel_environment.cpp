@@ -41,9 +41,10 @@ std::optional<Probe> ProbeOfServer(const std::string& url) {
 }  // namespace
 
 KernelEnvironment::KernelEnvironment(std::string modules_root, const std::string& api_server,
-                                     std::string forwarder_launcher)
+                                     std::string forwarder_launcher, std::string log_format)
     : modules_root_(std::move(modules_root)),
       forwarder_launcher_(std::move(forwarder_launcher)),
+      log_format_(std::move(log_format)),
       api_server_(ProbeOfServer(api_server)) {}
 
 KernelEnvironment::~KernelEnvironment() = default;
@@ -104,7 +105,8 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
           settings,
           UserspaceDataplane::Options{.forwarder_program = ForwarderBesideThisProgram(),
                                       .launcher = forwarder_launcher_,
-                                      .version = kVersion},
+                                      .version = kVersion,
+                                      .log_format = log_format_},
           std::move(tools));
     }
   }
@@ -201,6 +203,14 @@ SyncResult KernelEnvironment::EnsureBase(const kube::ProxySettings& settings) {
 
 SyncResult KernelEnvironment::RemoveBase(const kube::ProxySettings& settings) {
   return ForEachBase(settings, [](BaseRules& rules) { return rules.Remove(); });
+}
+
+uint64_t KernelEnvironment::RestoreFailures() const {
+  uint64_t failures = 0;
+  for (const auto* tool : {&tool_, &tool_v6_}) {
+    if (*tool != nullptr) failures += (*tool)->restore_failures();
+  }
+  return failures;
 }
 
 std::optional<net::IpAddress> KernelEnvironment::ApiServerAddress() const {

@@ -17,9 +17,10 @@ namespace pointsman::agent {
 class KernelEnvironment final : public ModeEnvironment {
  public:
   // `api_server`: "https://10.0.0.1:6443"; probed before and after a handover.
-  // `forwarder_launcher`: see ForwarderSettings::launcher.
+  // `forwarder_launcher`: see ForwarderSettings::launcher. `log_format`: of the processes that this
+  // starts and that write to the agent's log, "text" or "json".
   KernelEnvironment(std::string modules_root, const std::string& api_server,
-                    std::string forwarder_launcher);
+                    std::string forwarder_launcher, std::string log_format);
   ~KernelEnvironment() override;
 
   std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode,
@@ -34,6 +35,8 @@ class KernelEnvironment final : public ModeEnvironment {
   // From the next dataplane on IPv6 Services are served too. Returns "" or why this kernel cannot;
   // what only some modes cannot is in the log.
   std::string ServeIpv6();
+  // Calls of iptables-restore that failed, since the start.
+  uint64_t RestoreFailures() const;
   // The API server's address, if it is known as one and not by name.
   std::optional<net::IpAddress> ApiServerAddress() const;
   std::chrono::steady_clock::time_point Now() override { return std::chrono::steady_clock::now(); }
@@ -49,6 +52,7 @@ class KernelEnvironment final : public ModeEnvironment {
 
   const std::string modules_root_;
   const std::string forwarder_launcher_;
+  const std::string log_format_;
   std::optional<Probe> api_server_;
   // Made on first use: a preflight tells better than a constructor that iptables is missing.
   std::unique_ptr<IptablesTool> tool_;

@@ -1,5 +1,6 @@
 #include "node-agent/agent/metrics.h"
 
+#include <filesystem>
 #include <fstream>
 #include <sys/resource.h>
 
@@ -22,9 +23,26 @@ Buckets SyncBuckets() {
   return buckets;
 }
 
-// From 0.1 ms: kube-proxy's network programming buckets begin at 250 ms, far above what a delta
-// takes.
+// kube-proxy's own, for times that begin with a pod's change.
 Buckets ProgrammingBuckets() {
+  Buckets buckets{0.25, 0.5};
+  buckets.reserve(80);
+  for (int second = 1; second < 60; ++second)
+    buckets.push_back(second);
+  for (int second = 60; second < 120; second += 5)
+    buckets.push_back(second);
+  for (int second = 120; second <= 300; second += 30)
+    buckets.push_back(second);
+  return buckets;
+}
+
+// client-go's own.
+Buckets RequestBuckets() {
+  return {0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60};
+}
+
+// From 0.1 ms: what a delta takes is far below kube-proxy's.
+Buckets ChangeBuckets() {
   return {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
           0.25,   0.5,     1,      2,     5,      10,    20,   60,    120,  300};
 }
@@ -53,7 +71,8 @@ double WallClock() {
 }  // namespace
 
 Metrics::Metrics(const std::string& version)
-    : mode_(BuildGauge()
+    : forwarders_(registry_, ForwarderSettings{}.directory),
+      mode_(BuildGauge()
                 .Name("pointsman_agent_mode")
                 .Help("1 for the asked, the active and the draining mode.")
                 .Register(registry_)),
@@ -77,6 +96,23 @@ Metrics::Metrics(const std::string& version)
                  .Name("kubeproxy_proxy_livez_total")
                  .Help("Cumulative proxy livez HTTP status.")
                  .Register(registry_)),
+      iptables_rules_(BuildGauge()
+                          .Name("kubeproxy_sync_proxy_rules_iptables_total")
+                          .Help("Total number of iptables rules owned by the proxy.")
+                          .Register(registry_)),
+      no_local_endpoints_(
+          BuildGauge()
+              .Name("kubeproxy_sync_proxy_rules_no_local_endpoints_total")
+              .Help("Service ports with a Local traffic policy and no endpoint on this node.")
+              .Register(registry_)),
+      requests_(BuildCounter()
+                    .Name("rest_client_requests_total")
+                    .Help("Requests to the API server, by status code, method and host.")
+                    .Register(registry_)),
+      request_duration_(BuildHistogram()
+                            .Name("rest_client_request_duration_seconds")
+                            .Help("Until the API server's answer began, in seconds.")
+                            .Register(registry_)),
       preflight_passed_(Gauge(registry_, "pointsman_agent_preflight_passed",
                               "1 when this node can run the asked mode.")),
       fallback_(Gauge(registry_, "pointsman_agent_fallback",
@@ -107,9 +143,30 @@ Metrics::Metrics(const std::string& version)
       partial_sync_duration_(
           Histogram(registry_, "kubeproxy_sync_partial_proxy_rules_duration_seconds",
                     "SyncProxyRules latency in seconds for partial resyncs.", SyncBuckets())),
+      change_duration_(Histogram(registry_, "pointsman_agent_change_to_kernel_seconds",
+                                 "From the watch event to the kernel, in seconds.",
+                                 ChangeBuckets())),
       programming_duration_(Histogram(registry_, "kubeproxy_network_programming_duration_seconds",
-                                      "From the watch event to the kernel, in seconds.",
+                                      "In Cluster Network Programming Latency in seconds.",
                                       ProgrammingBuckets())),
+      conntrack_duration_(
+          Histogram(registry_, "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+                    "Looking for stale connection tracking entries, in seconds.", SyncBuckets())),
+      conntrack_deleted_(Counter(registry_, "kubeproxy_conntrack_reconciler_deleted_entries_total",
+                                 "Stale connection tracking entries that were deleted.")),
+      restore_failures_(Counter(registry_,
+                                "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
+                                "Cumulative proxy iptables restore failures.")),
+      partial_restore_failures_(
+          Counter(registry_, "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total",
+                  "Cumulative proxy iptables partial restore failures.")),
+      nftables_failures_(Counter(registry_,
+                                 "kubeproxy_sync_proxy_rules_nftables_sync_failures_total",
+                                 "Cumulative proxy nftables sync failures.")),
+      services_pending_(Gauge(registry_, "kubeproxy_sync_proxy_rules_service_changes_pending",
+                              "Pending proxy rules Service changes.")),
+      endpoints_pending_(Gauge(registry_, "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
+                               "Pending proxy rules Endpoint changes.")),
       last_sync_(Gauge(registry_, "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
                        "The last time proxy rules were successfully synced.")),
       last_queued_(Gauge(registry_, "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
@@ -121,7 +178,11 @@ Metrics::Metrics(const std::string& version)
       cpu_seconds_(Gauge(registry_, "process_cpu_seconds_total",
                          "Total user and system CPU time spent in seconds.")),
       resident_bytes_(
-          Gauge(registry_, "process_resident_memory_bytes", "Resident memory size in bytes.")) {
+          Gauge(registry_, "process_resident_memory_bytes", "Resident memory size in bytes.")),
+      virtual_bytes_(
+          Gauge(registry_, "process_virtual_memory_bytes", "Virtual memory size in bytes.")),
+      open_files_(Gauge(registry_, "process_open_fds", "Number of open file descriptors.")),
+      max_files_(Gauge(registry_, "process_max_fds", "Maximum number of open file descriptors.")) {
   BuildGauge()
       .Name("pointsman_agent_info")
       .Help("1, with the version.")
@@ -139,16 +200,30 @@ void Metrics::ReadProcess() const {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
   };
   cpu_seconds_.Set(seconds(usage.ru_utime) + seconds(usage.ru_stime));
+  ReadProcessMemory();
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    max_files_.Set(static_cast<double>(limit.rlim_cur));
+  }
+  std::error_code error;
+  const std::filesystem::directory_iterator files("/proc/self/fd", error);
+  // One of them is the listing's own.
+  if (!error) open_files_.Set(static_cast<double>(std::distance(begin(files), end(files)) - 1));
+}
+
+void Metrics::ReadProcessMemory() const {
   std::ifstream statm("/proc/self/statm");
   double size = 0;
   double resident = 0;
-  if (statm >> size >> resident) {
-    resident_bytes_.Set(resident * static_cast<double>(sysconf(_SC_PAGESIZE)));
-  }
+  if (!(statm >> size >> resident)) return;
+  const auto page = static_cast<double>(sysconf(_SC_PAGESIZE));
+  virtual_bytes_.Set(size * page);
+  resident_bytes_.Set(resident * page);
 }
 
-std::string Metrics::Render() const {
+std::string Metrics::Render() {
   ReadProcess();
+  forwarders_.Read();
   return prometheus::TextSerializer().Serialize(registry_.Collect());
 }
 
@@ -164,8 +239,41 @@ void Metrics::SyncDone(bool full, std::chrono::nanoseconds took) {
   last_sync_.Set(WallClock());
 }
 
+void Metrics::RestoreFailed(uint64_t times, bool partial) {
+  restore_failures_.Increment(static_cast<double>(times));
+  if (partial) partial_restore_failures_.Increment(static_cast<double>(times));
+}
+
 void Metrics::ChangeReachedKernel(std::chrono::nanoseconds took) {
+  change_duration_.Observe(Seconds(took));
+}
+
+void Metrics::NetworkProgrammed(std::chrono::nanoseconds took) {
   programming_duration_.Observe(Seconds(took));
+}
+
+void Metrics::ConntrackCleaned(std::chrono::nanoseconds took, uint64_t deleted) {
+  conntrack_duration_.Observe(Seconds(took));
+  conntrack_deleted_.Increment(static_cast<double>(deleted));
+}
+
+void Metrics::SetPending(const ChangeInbox::Pending& pending) {
+  services_pending_.Set(static_cast<double>(pending.services));
+  endpoints_pending_.Set(static_cast<double>(pending.endpoint_slices));
+}
+
+void Metrics::SetLocalPolicies(const LocalPolicies& policies) {
+  no_local_endpoints_.Add({{"traffic_policy", "internal"}})
+      .Set(static_cast<double>(policies.without_internal()));
+  no_local_endpoints_.Add({{"traffic_policy", "external"}})
+      .Set(static_cast<double>(policies.without_external()));
+}
+
+void Metrics::RequestDone(const std::string& host, const kube::RequestOutcome& outcome) {
+  const std::string code = outcome.status == 0 ? "<error>" : std::to_string(outcome.status);
+  requests_.Add({{"code", code}, {"method", outcome.method}, {"host", host}}).Increment();
+  request_duration_.Add({{"verb", outcome.method}, {"host", host}}, RequestBuckets())
+      .Observe(Seconds(outcome.latency));
 }
 
 void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t service_warnings) {
@@ -192,6 +300,8 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t
   problems_.Set(static_cast<double>(state.problems.size()));
   warnings_.Set(static_cast<double>(service_warnings));
   repaired_.Set(static_cast<double>(state.repaired));
+  iptables_rules_.Add({{"table", "nat"}}).Set(static_cast<double>(state.nat_rules));
+  iptables_rules_.Add({{"table", "filter"}}).Set(static_cast<double>(state.filter_rules));
   services_.Set(static_cast<double>(model.service_count));
   endpoints_.Set(static_cast<double>(model.endpoint_count));
 }

@@ -10,8 +10,13 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include "kube/client/observed_transport.h"
+#include "node-agent/conntrack/stale_flows.h"
 #include "node-agent/handover/mode_controller.h"
+#include "node-agent/model/local_policies.h"
 #include "node-agent/model/service_model.h"
+#include "node-agent/sync/change_inbox.h"
+#include "node-agent/userspace/forwarder_metrics.h"
 
 namespace pointsman::agent {
 
@@ -20,13 +25,24 @@ class Metrics {
  public:
   explicit Metrics(const std::string& version);
 
-  // The text exposition format.
-  std::string Render() const;
+  // The text exposition format. Asks the forwarders, if there are any.
+  std::string Render();
 
   void ChangesSeen(size_t services, size_t endpoint_slices);
   void SyncDone(bool full, std::chrono::nanoseconds took);
+  // In nftables mode a sync failed.
+  void NftablesSyncFailed() { nftables_failures_.Increment(); }
+  // iptables-restore failed so many times in a sync; `partial`: which wrote a change only.
+  void RestoreFailed(uint64_t times, bool partial);
   // From the watch event to the kernel.
   void ChangeReachedKernel(std::chrono::nanoseconds took);
+  // From what made the endpoints change, as the EndpointSlice says, to the kernel.
+  void NetworkProgrammed(std::chrono::nanoseconds took);
+  void ConntrackCleaned(std::chrono::nanoseconds took, uint64_t deleted);
+  void SetPending(const ChangeInbox::Pending& pending);
+  void SetLocalPolicies(const LocalPolicies& policies);
+  // A request to the API server at `host` ("10.0.0.1:6443").
+  void RequestDone(const std::string& host, const kube::RequestOutcome& outcome);
   // `service_warnings`: Services that are not served as they are written.
   void SetState(const ModeState& state, const ServiceModel& model, size_t service_warnings);
   void SetWatch(const std::string& resource, uint64_t errors, bool synced);
@@ -37,14 +53,20 @@ class Metrics {
 
  private:
   void ReadProcess() const;
+  void ReadProcessMemory() const;
 
   prometheus::Registry registry_;
+  ForwarderMetrics forwarders_;
   prometheus::Family<prometheus::Gauge>& mode_;
   prometheus::Family<prometheus::Gauge>& module_;
   prometheus::Family<prometheus::Gauge>& watch_errors_;
   prometheus::Family<prometheus::Gauge>& watch_synced_;
   prometheus::Family<prometheus::Counter>& healthz_;
   prometheus::Family<prometheus::Counter>& livez_;
+  prometheus::Family<prometheus::Gauge>& iptables_rules_;
+  prometheus::Family<prometheus::Gauge>& no_local_endpoints_;
+  prometheus::Family<prometheus::Counter>& requests_;
+  prometheus::Family<prometheus::Histogram>& request_duration_;
   prometheus::Gauge& preflight_passed_;
   prometheus::Gauge& fallback_;
   prometheus::Gauge& reverted_;
@@ -59,13 +81,24 @@ class Metrics {
   prometheus::Histogram& sync_duration_;
   prometheus::Histogram& full_sync_duration_;
   prometheus::Histogram& partial_sync_duration_;
+  prometheus::Histogram& change_duration_;
   prometheus::Histogram& programming_duration_;
+  prometheus::Histogram& conntrack_duration_;
+  prometheus::Counter& conntrack_deleted_;
+  prometheus::Counter& restore_failures_;
+  prometheus::Counter& partial_restore_failures_;
+  prometheus::Counter& nftables_failures_;
+  prometheus::Gauge& services_pending_;
+  prometheus::Gauge& endpoints_pending_;
   prometheus::Gauge& last_sync_;
   prometheus::Gauge& last_queued_;
   prometheus::Counter& service_changes_;
   prometheus::Counter& endpoint_changes_;
   prometheus::Gauge& cpu_seconds_;
   prometheus::Gauge& resident_bytes_;
+  prometheus::Gauge& virtual_bytes_;
+  prometheus::Gauge& open_files_;
+  prometheus::Gauge& max_files_;
 };
 
 }  // namespace pointsman::agent

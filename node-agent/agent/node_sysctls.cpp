@@ -21,8 +21,19 @@ std::optional<int64_t> ReadNumber(const std::string& name) {
 struct Wanted {
   const char* name = nullptr;
   int64_t value = 0;
-  bool at_least = false;  // a greater one stays
+  bool table_size = false;  // of conntrack's table: a greater one stays
 };
+
+// Returns whether it has the value now.
+bool Write(const std::string& name, int64_t value) {
+  const SysctlResult result = WriteSysctl(name, std::to_string(value));
+  if (!result.ok()) {
+    spdlog::warn("{}", result.error);
+  } else if (result.changed) {
+    spdlog::info("sysctl {}: {} (was {})", name, value, result.old_value);
+  }
+  return result.ok();
+}
 
 // A setting of 0 asks for nothing.
 std::vector<Wanted> WantedSysctls(const kube::ProxySettings& settings) {
@@ -30,9 +41,12 @@ std::vector<Wanted> WantedSysctls(const kube::ProxySettings& settings) {
   std::vector<Wanted> wanted;
   if (conntrack.max_per_core.value_or(0) > 0) {
     const int64_t cores = std::max(1U, std::thread::hardware_concurrency());
-    wanted.push_back({"net.netfilter.nf_conntrack_max",
-                      std::max<int64_t>(*conntrack.max_per_core * cores, conntrack.min.value_or(0)),
-                      /*at_least=*/true});
+    const int64_t most =
+        std::max<int64_t>(*conntrack.max_per_core * cores, conntrack.min.value_or(0));
+    wanted.push_back({"net.netfilter.nf_conntrack_max", most, /*table_size=*/true});
+    // Hash buckets, a quarter as many as kube-proxy has it: the kernel chooses them for its own
+    // size when the module is loaded, and with a larger one its chains grow long.
+    wanted.push_back({"net.netfilter.nf_conntrack_buckets", most / 4, /*table_size=*/true});
   }
   const auto seconds = [&wanted](const char* name, kube::Duration duration) {
     const auto value = std::chrono::duration_cast<std::chrono::seconds>(duration).count();
@@ -49,13 +63,16 @@ std::vector<Wanted> WantedSysctls(const kube::ProxySettings& settings) {
 }  // namespace
 
 void ApplyNodeSysctls(const kube::ProxySettings& settings) {
+  // The table's size is the first network namespace's alone: where the one cannot be written, nor
+  // can the other.
+  bool resizable = true;
   for (const Wanted& wanted : WantedSysctls(settings)) {
-    if (wanted.at_least) {
-      const auto now = ReadNumber(wanted.name);
-      if (now && *now >= wanted.value) continue;
+    if (!wanted.table_size) {
+      Write(wanted.name, wanted.value);
+      continue;
     }
-    const SysctlResult result = WriteSysctl(wanted.name, std::to_string(wanted.value));
-    if (!result.ok()) spdlog::warn("{}", result.error);
+    const auto now = ReadNumber(wanted.name);
+    if (resizable && (!now || *now < wanted.value)) resizable = Write(wanted.name, wanted.value);
   }
 }
 

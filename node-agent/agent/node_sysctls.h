@@ -9,9 +9,9 @@
 
 namespace pointsman::agent {
 
-// Writes what differs; a setting of 0 leaves the kernel's value, and nf_conntrack_max is never
-// lowered (as kube-proxy). What cannot be written is logged with its name: traffic does not hang on
-// it.
+// Writes what differs; a setting of 0 leaves the kernel's value, and nf_conntrack_max and
+// nf_conntrack_buckets are never lowered (as kube-proxy). What cannot be written is logged with its
+// name: traffic does not hang on it.
 void ApplyNodeSysctls(const kube::ProxySettings& settings);
 
 // Those that ApplyNodeSysctls looks after, as ReadSysctl takes them.

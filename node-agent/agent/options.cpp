@@ -58,10 +58,20 @@ void AddKubeProxyFlags(CLI::App& app, KubeProxyFlagValues& values) {
   }
 }
 
+// k8s.io/component-base/cli/flag WordSepNormalizeFunc.
+std::string WithHyphens(std::string argument) {
+  if (!argument.starts_with("--")) return argument;
+  const auto end =
+      argument.begin() + static_cast<std::ptrdiff_t>(std::min(argument.find('='), argument.size()));
+  std::replace(argument.begin(), end, '_', '-');
+  return argument;
+}
+
 }  // namespace
 
 std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
-  CLI::App app("Programs this node's Service traffic and moves it between kernel mechanisms.");
+  CLI::App app("Programs this node's Service traffic and moves it between kernel mechanisms.",
+               "pointsman-node-agent");
   app.set_version_flag("--version", std::string("pointsman-node-agent ") + kVersion);
   app.add_option("--kubeconfig", options.kubeconfig,
                  "kubeconfig file (default: $KUBECONFIG, else the pod's service account)")
@@ -110,7 +120,12 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
   AddPort(app, "--healthz-port", "0.0.0.0", "--healthz-bind-address", options.healthz_bind_address);
   AddKubeProxyFlags(app, options.kube_proxy_flags);
   try {
-    app.parse(argc, argv);
+    // CLI11 takes them from the back.
+    std::vector<std::string> arguments;
+    arguments.reserve(static_cast<size_t>(argc));
+    for (int i = argc - 1; i > 0; --i)
+      arguments.push_back(WithHyphens(argv[i]));
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
   }

@@ -1,6 +1,7 @@
 // The agent's command line.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -28,6 +29,14 @@ struct Options {
   // they end with the Pod, and an agent that is told to end leaves their work to the kernel. "":
   // the agent starts them itself, and they outlive it.
   std::string forwarder_launcher;
+  // Requests to the API server a second, and at once. Negative: no limit. In the place of
+  // kube-proxy they are the configuration's (5 and 10 by default, as client-go's); an agent of the
+  // operator's, which also writes its NodeProxy's status and is told what to do by it, has more.
+  double api_qps = 50;
+  int api_burst = 100;
+  // How often the model is made anew from all objects and the kernel compared with it, however long
+  // the mode's syncPeriod is.
+  std::chrono::nanoseconds config_sync_period = std::chrono::minutes(15);
   std::filesystem::path modules_root;            // "": /
   std::filesystem::path proc_sys = "/proc/sys";  // where sysctls are written
   std::optional<std::string> log_format;         // text | json; not given: text
@@ -38,7 +47,8 @@ struct Options {
   KubeProxyFlagValues kube_proxy_flags;
 };
 
-// Prints help, version or an error and returns the exit code to end with; nullopt: go on.
+// Prints help, version or an error and returns the exit code to end with; nullopt: go on. Flags may
+// be spelled with underscores, as kube-proxy takes them: --cluster_cidr.
 std::optional<int> ParseOptions(int argc, char** argv, Options& options);
 
 }  // namespace pointsman::agent

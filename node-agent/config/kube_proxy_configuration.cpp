@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -55,8 +56,9 @@ std::optional<int> ParsePort(std::string_view text) {
 
 class Loader {
  public:
-  Loader(const nlohmann::json& value, std::vector<FieldError>& errors)
-      : errors_(errors), root_(&value, "", errors) {}
+  Loader(const nlohmann::json& value, std::vector<FieldError>& errors,
+         std::set<std::string>* asked = nullptr)
+      : errors_(errors), asked_(asked), root_(&value, "", errors, asked) {}
 
   KubeProxyConfiguration Load() {
     ReadType();
@@ -144,7 +146,7 @@ class Loader {
     // Validated in ipvs mode only, as in kube-proxy: a left-over block does no harm in another.
     std::vector<FieldError> errors;
     const nlohmann::json* const raw = root_.Raw("ipvs");
-    ObjectReader reader(raw, "ipvs", errors);
+    ObjectReader reader(raw, "ipvs", errors, asked_);
     kube::IpvsSettings ipvs;
     const std::string scheduler = Text(reader, "scheduler");
     const auto& known = kube::limits::kIpvsSchedulers;
@@ -197,9 +199,6 @@ class Loader {
     reader.Bool("tcpBeLiberal", conntrack.tcp_be_liberal);
     reader.Time("udpTimeout", Duration::zero(), kMaxTime, conntrack.udp_timeout);
     reader.Time("udpStreamTimeout", Duration::zero(), kMaxTime, conntrack.udp_stream_timeout);
-    int64_t max = 0;  // until 1.15, the limit as such
-    reader.Int("max", 0, kMaxInt32, max);
-    if (max != 0) reader.Error("max", "is no longer there; use maxPerCore and min");
     reader.RejectUnknown();
   }
 
@@ -370,12 +369,18 @@ class Loader {
   void ReadClientConnection() {
     ObjectReader reader = root_.Object("clientConnection");
     result_.kubeconfig = Text(reader, "kubeconfig");
-    // What the API server is asked for is ours to say: JSON.
-    Text(reader, "acceptContentTypes");
-    Text(reader, "contentType");
+    for (const char* name : {"acceptContentTypes", "contentType"}) {
+      const std::string type = Text(reader, name);
+      if (!type.empty() && type != "application/json") {
+        result_.notes.push_back(reader.PathOf(name) +
+                                ": the API server is asked for JSON, in which it always answers");
+      }
+    }
     if (const nlohmann::json* qps = reader.Raw("qps")) {
-      if (!qps->is_number()) {
-        reader.Error("qps", std::string("must be a number, is a ") + qps->type_name());
+      if (!qps->is_number() || !std::isfinite(qps->get<double>())) {
+        reader.Error("qps",
+                     std::string("must be a number, is ") +
+                         (qps->is_number() ? "not finite" : std::string("a ") + qps->type_name()));
       } else if (qps->get<double>() != 0) {
         result_.qps = qps->get<double>();
       }
@@ -402,7 +407,6 @@ class Loader {
         reader.Error("flushFrequency", "is not a duration");
       }
     }
-    RefuseTrue(reader, "sanitization", "is not supported");  // until 1.23
     if (const nlohmann::json* vmodule = reader.Raw("vmodule")) {
       if (!vmodule->is_array()) {
         reader.Error("vmodule", std::string("must be a list, is a ") + vmodule->type_name());
@@ -455,8 +459,6 @@ class Loader {
     Duration period{0};
     root_.Time("configSyncPeriod", Duration::zero(), kMaxTime, period);
     if (period != Duration::zero()) result_.config_sync_period = period;
-    const std::string container = Text(root_, "resourceContainer");  // until 1.15
-    if (!container.empty()) root_.Error("resourceContainer", "is no longer there");
     if (const nlohmann::json* gates = root_.Raw("featureGates")) {
       if (!gates->is_object()) {
         root_.Error("featureGates", std::string("must be an object, is a ") + gates->type_name());
@@ -479,7 +481,7 @@ class Loader {
     for (const char* name : {"networkName", "sourceVip", "rootHnsEndpointName"}) {
       if (!Text(reader, name).empty()) reader.Error(name, "is for Windows only");
     }
-    for (const char* name : {"enableDSR", "forwardHealthCheckVip", "forwardHealthCheckVIP"}) {
+    for (const char* name : {"enableDSR", "forwardHealthCheckVip"}) {
       RefuseTrue(reader, name, "is for Windows only");
     }
     reader.RejectUnknown();
@@ -492,6 +494,7 @@ class Loader {
   }
 
   std::vector<FieldError>& errors_;
+  std::set<std::string>* const asked_;
   ObjectReader root_;
   KubeProxyConfiguration result_;
 };
@@ -529,6 +532,19 @@ KubeProxyConfiguration KubeProxyConfigurationFromJson(
   for (FieldError& error : errors)
     error.path = place(error.path);
   throw std::invalid_argument(kube::Summarize(errors, kMaxErrors));
+}
+
+std::vector<std::string> KubeProxyConfigurationFields() {
+  const nlohmann::json nothing = nlohmann::json::object();
+  std::vector<FieldError> errors;  // it has no kind, of course
+  std::set<std::string> asked;
+  Loader(nothing, errors, &asked).Load();
+  std::vector<std::string> fields;
+  for (const std::string& path : asked) {
+    const auto inner = asked.lower_bound(path + ".");
+    if (inner == asked.end() || !inner->starts_with(path + ".")) fields.push_back(path);
+  }
+  return fields;
 }
 
 std::string ReadConfigurationFile(const std::filesystem::path& file) {

@@ -38,14 +38,16 @@ struct KubeProxyConfiguration {
 
   // Fields that were read and change nothing here, each with the reason: for the log.
   std::vector<std::string> notes;
+
+  bool operator==(const KubeProxyConfiguration&) const = default;
 };
 
 // Everything that Linux kube-proxy knows (v1.20 to v1.36) is read with its defaults and validated
 // as kube-proxy does (pkg/proxy/apis/config/v1alpha1/defaults.go, validation/validation.go); the
 // ipvs block only in ipvs mode, as there. Beyond kube-proxy: mode userspace, the ipvs schedulers
 // mh, fo, ovf and twos. What cannot be done is refused: unknown fields, other API versions,
-// enableProfiling, iptables.snatNodeInternalIP, "primary" mixed with CIDRs in nodePortAddresses,
-// logging.vmodule, and all of Windows.
+// "primary" mixed with CIDRs in nodePortAddresses, and the fields that docs/standalone.md says are
+// refused.
 //
 // In nftables mode nodePortAddresses that are not set mean "primary", as there.
 //
@@ -64,5 +66,9 @@ KubeProxyConfiguration ParseKubeProxyConfiguration(std::string_view text, const 
 // a message names.
 KubeProxyConfiguration KubeProxyConfigurationFromJson(
     const nlohmann::json& value, const std::function<std::string(const std::string&)>& place);
+
+// Every field that is read, "ipvs.scheduler", sorted: what is no object, and featureGates.
+// docs/standalone.md has a table of them.
+std::vector<std::string> KubeProxyConfigurationFields();
 
 }  // namespace pointsman::agent

@@ -114,6 +114,12 @@ const std::vector<KubeProxyFlag>& KubeProxyFlags() {
       {"--show-hidden-metrics-for-version", Kind::kText, {"showHiddenMetricsForVersion"}},
       {"--udp-timeout", Kind::kText, {"udpIdleTimeout"}},
 
+      {"--boot-id-file",
+       Kind::kIgnored,
+       {"of the library cAdvisor, which kube-proxy does not use"}},
+      {"--machine-id-file",
+       Kind::kIgnored,
+       {"of the library cAdvisor, which kube-proxy does not use"}},
       {"--feature-gates", Kind::kIgnored, {"kube-proxy's features are not switched here"}},
       {"--cleanup-ipvs", Kind::kIgnored, {"--cleanup removes what is there of every mode"}, true},
       {"--add-dir-header", Kind::kIgnored, {kLogsToStderr}, true},

@@ -39,6 +39,9 @@ struct SyncResult {
   std::vector<ServiceWarning> warnings;
   uint64_t kernel_writes = 0;  // objects added, changed or removed
   uint64_t repaired = 0;       // full sync only: objects that differed from what we had written
+  // Full sync of a mode whose Services are iptables rules: how many of them there are now.
+  uint64_t nat_rules = 0;
+  uint64_t filter_rules = 0;
   bool ok() const { return problems.empty(); }
   // The result of a further part: another family, another table.
   void Add(SyncResult part) {
@@ -47,6 +50,8 @@ struct SyncResult {
     std::sort(warnings.begin(), warnings.end());
     kernel_writes += part.kernel_writes;
     repaired += part.repaired;
+    nat_rules += part.nat_rules;
+    filter_rules += part.filter_rules;
   }
 };
 

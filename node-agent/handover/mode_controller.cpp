@@ -162,7 +162,11 @@ bool ModeController::Program(Dataplane& dataplane, const ServiceModel& model, bo
     spdlog::error("{}: {} problems: {}", kube::ToString(dataplane.mode()), result.problems.size(),
                   Describe(result.problems));
   }
-  if (result.ok()) state_.warnings = std::move(result.warnings);
+  if (result.ok()) {
+    state_.warnings = std::move(result.warnings);
+    state_.nat_rules = result.nat_rules;
+    state_.filter_rules = result.filter_rules;
+  }
   if (&dataplane == active_.get()) {
     need_full_sync_ = !result.ok();
     if (result.ok()) state_.synced_once = true;
@@ -318,6 +322,10 @@ void ModeController::Sync(const ServiceModel& model, const ModelDelta& delta) {
                 kube::ToString(active_->mode()), state_.problems.size(), Describe(state_.problems));
   need_full_sync_ = true;
   next_resync_ = environment_.Now() + kRetry;
+}
+
+void ModeController::ResyncNow() {
+  if (active_ != nullptr && !need_full_sync_) next_resync_ = environment_.Now();
 }
 
 void ModeController::Resync(const ServiceModel& model) {

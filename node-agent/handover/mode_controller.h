@@ -63,6 +63,9 @@ struct ModeState {
   uint64_t full_syncs = 0;
   uint64_t syncs = 0;
   uint64_t repaired = 0;
+  // Of the active mode, as of its last full sync; 0 where its Services are no iptables rules.
+  uint64_t nat_rules = 0;
+  uint64_t filter_rules = 0;
   bool synced_once = false;  // the active mode has been written whole at least once
 };
 
@@ -77,6 +80,9 @@ class ModeController {
   // The next Apply makes the dataplane anew, though the settings may be as before: the environment
   // can do more now (another family).
   void Rebuild() { rebuild_ = true; }
+  // The next Tick compares the kernel with the model, whatever the sync period says. A failure that
+  // is to be tried again keeps its own pace.
+  void ResyncNow();
   // The model changed by `delta`.
   void Sync(const ServiceModel& model, const ModelDelta& delta);
   // Whatever is due: periodic resync, a retry, the drain, another look at a failed preflight.

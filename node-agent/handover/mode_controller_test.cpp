@@ -269,6 +269,32 @@ TEST_F(ModeControllerTest, RestartAdoptsAndThenChangesMode) {
                                    "iptables drain", "iptables remove"));
 }
 
+TEST_F(ModeControllerTest, AResyncCanBeAskedForButNoFailureIsHurriedByIt) {
+  kube::ProxySettings settings = Settings(Mode::kIpvs);
+  settings.ipvs.sync_period = std::chrono::hours(1);
+  controller_.ResyncNow();  // nothing runs yet
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), IsEmpty());
+  controller_.Apply(settings, model_);
+  Calls();
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), IsEmpty());
+  controller_.ResyncNow();
+  EXPECT_LE(controller_.NextDeadline(), world_.now);
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), ElementsAre("ipvs full"));
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), IsEmpty());
+
+  world_.cannot_program.insert(Mode::kIpvs);
+  controller_.ResyncNow();
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), ElementsAre("ipvs full"));
+  controller_.ResyncNow();
+  controller_.Tick(model_);
+  EXPECT_THAT(Calls(), IsEmpty()) << "its retry has a pace of its own";
+}
+
 TEST_F(ModeControllerTest, ADataplaneIsSyncedWhenSomethingInItEnds) {
   controller_.Apply(Settings(Mode::kIpvs), model_);
   world_.full_sync_due = world_.now + 7s;

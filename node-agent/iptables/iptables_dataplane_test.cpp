@@ -120,6 +120,31 @@ TEST_F(Traffic, ClusterIpReachesEveryBackend) {
   }
 }
 
+TEST_F(Traffic, AFullSyncCountsTheRulesThatAreThere) {
+  ServicePortEntry entry = Entry("web", "10.96.0.10", 80, {0, 1, 2});
+  entry.node_port = 30080;
+  Put(model_, entry);
+  Put(model_, Entry("none", "10.96.0.11", 80, {}));
+  OnNode([&] {
+    // The second finds all of it there.
+    for (int i = 0; i < 2; ++i) {
+      const SyncResult result = dataplane_->FullSync(model_);
+      const auto rules = [&](const char* table) {
+        uint64_t count = 0;
+        tool_->SaveLines(table, [&](std::string_view line) {
+          if (line.starts_with("-A") && line.find("POINTSMAN-IPT-") != std::string_view::npos)
+            ++count;
+        });
+        return count;
+      };
+      EXPECT_EQ(result.nat_rules, rules("nat"));
+      EXPECT_EQ(result.filter_rules, rules("filter"));
+      EXPECT_GT(result.nat_rules, 10U);
+      EXPECT_GT(result.filter_rules, 5U);
+    }
+  });
+}
+
 TEST_F(Traffic, AnEndpointReachesItself) {
   maker_.Put(Entry("self", "10.96.0.11", 80, {0}));
   FullSync();

@@ -338,9 +338,10 @@ void IptablesFamily::ForEachFilterChain(const ServiceModel& model, const EachCha
   }
 }
 
-void IptablesFamily::Compare(const Table& table, const KernelRules& kernel,
-                             const ServiceModel& model, Writer& writer,
-                             const std::function<void(const Change&)>& on_change) const {
+uint64_t IptablesFamily::Compare(const Table& table, const KernelRules& kernel,
+                                 const ServiceModel& model, Writer& writer,
+                                 const std::function<void(const Change&)>& on_change) const {
+  uint64_t rules_wanted = table.jumps.size();
   std::unordered_set<std::string> wanted;
   wanted.reserve(kernel.chains.size());
   auto compare = [&](std::string_view name, std::string_view text) {
@@ -348,6 +349,7 @@ void IptablesFamily::Compare(const Table& table, const KernelRules& kernel,
     auto found = kernel.chains.find(key);
     RuleHash hash;
     hash.AddText(text);
+    rules_wanted += static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
     if (found == kernel.chains.end()) {
       on_change({Change::Kind::kMissing, table.name, name});
       writer.Write(name, text);
@@ -398,6 +400,7 @@ void IptablesFamily::Compare(const Table& table, const KernelRules& kernel,
       writer.JumpFirst(builtin, *rule);
     }
   }
+  return rules_wanted;
 }
 
 uint64_t IptablesFamily::Restore(const Writer& nat, const Writer& filter) {
@@ -446,8 +449,8 @@ SyncResult IptablesFamily::FullSync(const ServiceModel& model) {
   auto count = [&](const Change&) { ++repaired; };
   Writer nat("nat");
   Writer filter("filter");
-  Compare(nat_, nat_kernel, model, nat, count);
-  Compare(filter_, filter_kernel, model, filter, count);
+  result.nat_rules = Compare(nat_, nat_kernel, model, nat, count);
+  result.filter_rules = Compare(filter_, filter_kernel, model, filter, count);
   result.kernel_writes += Restore(nat, filter);
   // In a process that has just started, what differs may be the cluster's change and not damage.
   if (had_synced && !drained_) result.repaired = repaired;

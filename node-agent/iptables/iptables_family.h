@@ -77,9 +77,9 @@ class IptablesFamily {
   void RenderForward(std::string& text) const;
   void RenderHairpin(std::string& text) const;
   static void AddTreeChanges(DispatchTree& tree, Writer& writer, bool& entrance);
-  // Compares the table in the kernel with what `model` asks for.
-  void Compare(const Table& table, const KernelRules& kernel, const ServiceModel& model,
-               Writer& writer, const std::function<void(const Change&)>& on_change) const;
+  // Compares the table in the kernel with what `model` asks for; returns how many rules that is.
+  uint64_t Compare(const Table& table, const KernelRules& kernel, const ServiceModel& model,
+                   Writer& writer, const std::function<void(const Change&)>& on_change) const;
   uint64_t Restore(const Writer& nat, const Writer& filter);
   bool WantsRouteLocalnet(const NodeNetwork& node) const;
   uint64_t CountConnections(bool drain_begins);

@@ -196,8 +196,12 @@ void IptablesTool::Restore(std::string_view input) {
 }
 
 void IptablesTool::Restore(std::span<const std::string_view> pieces) {
+  ++restore_failures_;  // unless it is seen to succeed: it may also throw
   ChildExit exit = RunChild({restore_path_, "--noflush", "-w", kLockWaitSeconds}, pieces, nullptr);
-  if (exit.status == 0) return;
+  if (exit.status == 0) {
+    --restore_failures_;
+    return;
+  }
   std::string message = fmt::format("{} ended with status {}: {}", restore_path_, exit.status,
                                     Trim(exit.error_output));
   if (std::string_view line = LineOf(pieces, NamedLine(exit.error_output)); !line.empty()) {

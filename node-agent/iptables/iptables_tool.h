@@ -2,6 +2,7 @@
 // rules are in).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
@@ -36,6 +37,8 @@ class IptablesTool {
   net::Family family() const { return family_; }
   // "legacy" or "nft".
   std::string_view variant() const { return variant_; }
+  // Calls of Restore that failed.
+  uint64_t restore_failures() const { return restore_failures_; }
   bool has_random_fully() const { return random_fully_; }  // MASQUERADE --random-fully
 
  private:
@@ -44,6 +47,7 @@ class IptablesTool {
   std::string restore_path_;
   std::string save_path_;
   bool random_fully_ = false;
+  uint64_t restore_failures_ = 0;
 };
 
 }  // namespace pointsman::agent

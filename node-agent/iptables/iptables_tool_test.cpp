@@ -41,6 +41,15 @@ TEST_P(IptablesToolTest, WhatIsRestoredIsSaved) {
   EXPECT_THAT(saved, Not(HasSubstr("#")));
 }
 
+TEST_P(IptablesToolTest, CountsTheRestoresThatFail) {
+  tool_->Restore("*nat\n:MINE - [0:0]\nCOMMIT\n");
+  EXPECT_EQ(tool_->restore_failures(), 0U);
+  for (uint64_t failures = 1; failures <= 2; ++failures) {
+    EXPECT_THROW(tool_->Restore("*nat\n-A NONE -j RETURN\nCOMMIT\n"), std::runtime_error);
+    EXPECT_EQ(tool_->restore_failures(), failures);
+  }
+}
+
 TEST_P(IptablesToolTest, ErrorNamesTheLine) {
   try {
     tool_->Restore("*nat\n:MINE - [0:0]\n-A MINE -p tcp --no-such-option 1 -j RETURN\nCOMMIT\n");

@@ -154,6 +154,11 @@ class ModelBuilder::Impl {
     }
   }
 
+  void ResolveAll() {
+    for (auto& [key, state] : services_)
+      MarkDirty(*state);
+  }
+
   bool HasChanges() const { return !dirty_.empty() || !(network_ == model_.node); }
 
   ModelDelta Update() {
@@ -340,6 +345,9 @@ void ModelBuilder::SetService(const std::string& key, ServicePtr service) {
 }
 void ModelBuilder::SetEndpointSlice(const std::string& key, SlicePtr slice) {
   impl_->SetEndpointSlice(key, std::move(slice));
+}
+void ModelBuilder::ResolveAll() {
+  impl_->ResolveAll();
 }
 void ModelBuilder::SetNode(std::shared_ptr<const kube::Node> node) {
   impl_->SetNode(node);

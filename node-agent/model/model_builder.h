@@ -46,6 +46,10 @@ class ModelBuilder {
   // and of API servers.
   void SetProtectedAddresses(std::unordered_set<net::IpAddress> addresses);
 
+  // Everything counts as changed: the next Update makes the whole model anew from the objects, and
+  // returns what that made different.
+  void ResolveAll();
+
   bool HasChanges() const;
   // Resolves what changed since the last call and returns the difference. The cost is in proportion
   // to the changed Services, not to all.

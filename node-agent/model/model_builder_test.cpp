@@ -99,6 +99,18 @@ std::vector<std::string> Ips(const BackendChoice& choice) {
   return ips;
 }
 
+TEST_F(ModelBuilderTest, ResolvingAllAnewChangesNothingThatIsRight) {
+  Set(Web());
+  Set(Slice("web-a", {{"10.1.0.1"}}));
+  builder_.Update();
+  const EntryPtr before = Find("ns/web:http/TCP/IPv4");
+  ASSERT_TRUE(before);
+  builder_.ResolveAll();
+  EXPECT_TRUE(builder_.HasChanges());
+  EXPECT_TRUE(builder_.Update().empty());
+  EXPECT_EQ(*Find("ns/web:http/TCP/IPv4"), *before);
+}
+
 TEST_F(ModelBuilderTest, AClusterIp) {
   Set(Slice("web-b", {{"10.1.0.2", "n1"}}));
   Set(Web());

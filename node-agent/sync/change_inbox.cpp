@@ -44,6 +44,11 @@ void ChangeInbox::PutCacheSynced(CacheId cache) {
   Changed();
 }
 
+ChangeInbox::Pending ChangeInbox::PendingChanges() {
+  const std::lock_guard lock(mutex_);
+  return {batch_.services.size(), batch_.endpoint_slices.size()};
+}
+
 void ChangeInbox::Stop() {
   const std::lock_guard lock(mutex_);
   stopped_ = true;

@@ -53,6 +53,12 @@ class ChangeInbox {
   // After the last object of its list: what is asked of the cache itself could run ahead of what
   // the taker has been given, and a partial picture would be written.
   void PutCacheSynced(CacheId cache);
+  // What waits to be taken.
+  struct Pending {
+    size_t services = 0;
+    size_t endpoint_slices = 0;
+  };
+  Pending PendingChanges();
   // Ends the Take that waits now, or else the next one: once.
   void Stop();
 

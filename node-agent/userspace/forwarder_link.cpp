@@ -29,9 +29,9 @@ using forwarder::Slot;
 using forwarder::Stats;
 using forwarder::Update;
 
-// A forwarder answers in less than a millisecond; a dump of 100,000 backends in some. On a node
-// without time to spare it takes longer.
-constexpr std::chrono::seconds kAnswerTimeout{15};
+// For who only looks. A forwarder answers in less than a millisecond (a dump of 100,000 backends in
+// some), on a node without time to spare it takes longer.
+constexpr std::chrono::seconds kLookTimeout{2};
 constexpr std::chrono::seconds kStartTimeout{10};
 // It resets its connections first, of which there may be many.
 constexpr std::chrono::seconds kEndTimeout{30};
@@ -73,6 +73,27 @@ std::chrono::seconds Age(const std::string& path) {
       std::chrono::system_clock::now() - std::chrono::system_clock::from_time_t(status.st_mtime));
 }
 
+// Sorted; none if the directory is not there or is one that others can write to.
+std::vector<std::string> ControlSockets(const std::string& directory) {
+  std::vector<std::string> paths;
+  std::error_code error;
+  std::filesystem::directory_iterator entries(directory, error);
+  if (error == std::errc::no_such_file_or_directory) return paths;
+  if (error) throw std::system_error(error, directory);
+  try {
+    CheckDirectory(directory, /*make=*/false);
+  } catch (const std::runtime_error& problem) {
+    spdlog::warn("forwarders are not looked for: {}", problem.what());
+    return paths;
+  }
+  for (const std::filesystem::directory_entry& entry : entries) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("forwarder-") && name.ends_with(".sock")) paths.push_back(entry.path());
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
 bool HungUp(int fd, std::chrono::milliseconds wait) {
   pollfd item{fd, POLLRDHUP, 0};
   return ::poll(&item, 1, static_cast<int>(wait.count())) > 0;
@@ -88,7 +109,33 @@ std::string ForwarderBesideThisProgram() {
   return ::access(program.c_str(), X_OK) == 0 ? program : "";
 }
 
-ForwarderSession::ForwarderSession(const std::string& path)
+std::map<std::string, Stats> ReadForwarders(const std::string& directory) {
+  std::map<std::string, Stats> counted;
+  const uint64_t netns = NetnsInode();
+  std::vector<std::string> paths;
+  try {
+    paths = ControlSockets(directory);
+  } catch (const std::system_error& problem) {
+    spdlog::warn("forwarders are not looked for: {}", problem.what());
+  }
+  for (const std::string& path : paths) {
+    try {
+      ForwarderSession session(path, kLookTimeout);
+      if (session.hello().netns == netns) counted.emplace(path, session.Statistics());
+    } catch (const std::system_error& problem) {
+      // One that ended leaves its socket, which is not ours to clear away here.
+      if (problem.code() != std::errc::connection_refused &&
+          problem.code() != std::errc::no_such_file_or_directory) {
+        spdlog::warn("forwarder at {}: {}", path, problem.what());
+      }
+    } catch (const ProtocolError& problem) {
+      spdlog::warn("forwarder at {}: {}", path, problem.what());
+    }
+  }
+  return counted;
+}
+
+ForwarderSession::ForwarderSession(const std::string& path, std::chrono::seconds timeout)
     : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   if (!socket_) Throw("socket");
   sockaddr_un address{};
@@ -98,9 +145,9 @@ ForwarderSession::ForwarderSession(const std::string& path)
     Throw(path);
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  const timeval timeout{kAnswerTimeout.count(), 0};
-  ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-  ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+  const timeval limit{timeout.count(), 0};
+  ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   if (::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     Throw(path);
   }
@@ -229,23 +276,7 @@ void ForwarderLink::Wake() const {
 
 std::vector<ForwarderLink::Known> ForwarderLink::Look(bool clear) {
   std::vector<Known> found;
-  std::error_code error;
-  std::filesystem::directory_iterator entries(settings_.directory, error);
-  if (error == std::errc::no_such_file_or_directory) return found;
-  if (error) throw std::system_error(error, settings_.directory);
-  try {
-    CheckDirectory(settings_.directory, /*make=*/false);
-  } catch (const std::runtime_error& problem) {
-    spdlog::warn("forwarders are not looked for: {}", problem.what());
-    return found;
-  }
-  std::vector<std::string> paths;
-  for (const std::filesystem::directory_entry& entry : entries) {
-    const std::string name = entry.path().filename();
-    if (name.starts_with("forwarder-") && name.ends_with(".sock")) paths.push_back(entry.path());
-  }
-  std::sort(paths.begin(), paths.end());
-  for (const std::string& path : paths) {
+  for (const std::string& path : ControlSockets(settings_.directory)) {
     if (session_ != nullptr && path == path_) continue;
     try {
       auto session = std::make_unique<ForwarderSession>(path);
@@ -320,7 +351,9 @@ void ForwarderLink::Start() {
                                      "--max-files",
                                      std::to_string(settings_.max_files),
                                      "--instance-version",
-                                     settings_.version};
+                                     settings_.version,
+                                     "--log-format",
+                                     settings_.log_format};
   if (port_ != 0) arguments.insert(arguments.end(), {"--port", std::to_string(port_)});
   if (settings_.port_range.first != 0) {
     arguments.insert(arguments.end(),

@@ -34,13 +34,21 @@ struct ForwarderSettings {
   std::chrono::nanoseconds udp_idle_timeout{0};
   uint32_t mark = 0;
   uint64_t max_files = uint64_t{1} << 20;
+  std::string log_format = "text";  // of one that is started: "text" or "json"
 };
+
+// What the forwarders of the calling thread's network namespace have counted, by the path of their
+// control sockets in `directory`, which is another one for each process. Asks them for it at that
+// moment; one that is gone or does not answer in time (2 s) is left out.
+std::map<std::string, forwarder::Stats> ReadForwarders(const std::string& directory);
 
 // A connection to one forwarder's control socket. Not thread-safe.
 class ForwarderSession {
  public:
-  // Throws std::system_error; ECONNREFUSED or ENOENT: nobody is there. ProtocolError.
-  explicit ForwarderSession(const std::string& path);
+  // No answer for `timeout` is an error. Throws std::system_error; ECONNREFUSED or ENOENT: nobody
+  // is there. ProtocolError.
+  explicit ForwarderSession(const std::string& path,
+                            std::chrono::seconds timeout = std::chrono::seconds(15));
 
   const forwarder::HelloReply& hello() const { return hello_; }
   int fd() const { return socket_.get(); }

@@ -92,7 +92,8 @@ ForwarderSettings LinkSettings(const kube::ProxySettings& settings,
           .port_range = ParsePortRange(settings.userspace.port_range),
           .udp_idle_timeout = settings.userspace.udp_idle_timeout,
           .mark = 1U << settings.iptables.masquerade_bit,
-          .max_files = options.max_files};
+          .max_files = options.max_files,
+          .log_format = options.log_format};
 }
 
 std::chrono::seconds DrainTimeout(const kube::ProxySettings& settings) {

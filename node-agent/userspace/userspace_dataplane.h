@@ -30,6 +30,7 @@ class UserspaceDataplane final : public Dataplane {
     std::string run_directory = "/run/pointsman/forwarder";
     std::string version;
     uint64_t max_files = uint64_t{1} << 20;
+    std::string log_format = "text";  // the forwarder's
   };
 
   // The tools outlive this; one a family that is served. Throws std::invalid_argument that names

@@ -24,7 +24,8 @@ constexpr size_t kRead = size_t{256} << 10;
 
 class ControlServer::Session final : public EventHandler {
  public:
-  Session(ControlServer& server, Fd socket) : server_(server), socket_(std::move(socket)) {}
+  Session(ControlServer& server, Fd socket)
+      : server_(server), socket_(std::move(socket)), handler_(server.make_handler_()) {}
   ~Session() override { server_.loop_.Forget(this); }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -48,7 +49,7 @@ class ControlServer::Session final : public EventHandler {
       FrameType type{};
       std::string_view body;
       while (reader_.Next(type, body))
-        server_.handler_(type, body, out_);
+        handler_(type, body, out_);
     } catch (const std::exception& error) {
       spdlog::error("control socket: {}", error.what());
       out_.clear();
@@ -91,6 +92,7 @@ class ControlServer::Session final : public EventHandler {
 
   ControlServer& server_;
   Fd socket_;
+  const Handler handler_;
   FrameReader reader_;
   std::string out_;
   size_t written_ = 0;
@@ -142,8 +144,9 @@ class ControlServer::Listener final : public EventHandler {
   Fd socket_;
 };
 
-ControlServer::ControlServer(EventLoop& loop, std::string path, Handler handler)
-    : loop_(loop), path_(std::move(path)), handler_(std::move(handler)) {
+ControlServer::ControlServer(EventLoop& loop, std::string path,
+                             std::function<Handler()> make_handler)
+    : loop_(loop), path_(std::move(path)), make_handler_(std::move(make_handler)) {
   listener_ = std::make_unique<Listener>(*this);
 }
 

@@ -16,11 +16,12 @@ namespace pointsman::forwarder {
 // and a peer that is not the same user is turned away too.
 class ControlServer {
  public:
-  // Handles one question and appends the frames of its answer to `out`.
+  // Handles one question and appends the frames of its answer to `out`. Each session has one of its
+  // own, which goes with it.
   using Handler = std::function<void(FrameType type, std::string_view body, std::string& out)>;
 
   // Throws std::system_error.
-  ControlServer(EventLoop& loop, std::string path, Handler handler);
+  ControlServer(EventLoop& loop, std::string path, std::function<Handler()> make_handler);
   ~ControlServer();  // the path goes too
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
@@ -34,7 +35,7 @@ class ControlServer {
 
   EventLoop& loop_;
   const std::string path_;
-  const Handler handler_;
+  const std::function<Handler()> make_handler_;
   std::unique_ptr<Listener> listener_;
   std::list<std::shared_ptr<Session>> sessions_;
 };

@@ -64,9 +64,12 @@ Forwarder::Forwarder(const ForwarderOptions& options)
     udp_->Listen(std::move(listeners.udp_v6), net::Family::kIPv6);
   }
   // Last: who finds the control socket finds a forwarder that works.
-  control_ = std::make_unique<ControlServer>(
-      loop_, options.control_path,
-      [this](FrameType type, std::string_view body, std::string& out) { Handle(type, body, out); });
+  control_ = std::make_unique<ControlServer>(loop_, options.control_path, [this] {
+    return [this, partial = std::make_shared<Partial>()](FrameType type, std::string_view body,
+                                                         std::string& out) {
+      Handle(*partial, type, body, out);
+    };
+  });
 }
 
 HelloReply Forwarder::Hello() const {
@@ -91,41 +94,44 @@ Stats Forwarder::Statistics() const {
   return stats;
 }
 
-void Forwarder::Handle(FrameType type, std::string_view body, std::string& out) {
+void Forwarder::HandleUpdate(Partial& partial, std::string_view body, std::string& out) {
+  Update part = DecodeUpdate(body);
+  const bool last = part.last;
+  if (!partial) {
+    partial = std::move(part);
+  } else {
+    if (part.to != partial->to || part.whole != partial->whole) {
+      partial.reset();
+      throw ProtocolError("an update was broken off by another one");
+    }
+    std::move(part.set.begin(), part.set.end(), std::back_inserter(partial->set));
+    partial->removed.insert(partial->removed.end(), part.removed.begin(), part.removed.end());
+  }
+  if (partial->set.size() > kMaxSlot || partial->removed.size() > kMaxSlot ||
+      BackendsOf(partial->set) > kMaxBackends) {
+    partial.reset();
+    throw ProtocolError("an update has more slots or backends than the forwarder takes");
+  }
+  if (!last) return;
+  Update update = std::move(*partial);
+  partial.reset();
+  if (!update.whole && update.from != generation_) {
+    return AppendFrame(
+        out, FrameType::kError,
+        fmt::format("the table's generation is {}, not {}", generation_, update.from));
+  }
+  Apply(std::move(update));
+  AppendFrame(out, FrameType::kDone);
+}
+
+void Forwarder::Handle(Partial& partial, FrameType type, std::string_view body, std::string& out) {
   switch (type) {
     case FrameType::kHello:
       DecodeU32(body);
-      partial_.reset();  // of an agent that is gone
+      partial.reset();
       return AppendFrame(out, FrameType::kHelloReply, Encode(Hello()));
-    case FrameType::kUpdate: {
-      Update part = DecodeUpdate(body);
-      const bool last = part.last;
-      if (!partial_) {
-        partial_ = std::move(part);
-      } else {
-        if (part.to != partial_->to || part.whole != partial_->whole) {
-          partial_.reset();
-          throw ProtocolError("an update was broken off by another one");
-        }
-        std::move(part.set.begin(), part.set.end(), std::back_inserter(partial_->set));
-        partial_->removed.insert(partial_->removed.end(), part.removed.begin(), part.removed.end());
-      }
-      if (partial_->set.size() > kMaxSlot || partial_->removed.size() > kMaxSlot ||
-          BackendsOf(partial_->set) > kMaxBackends) {
-        partial_.reset();
-        throw ProtocolError("an update has more slots or backends than the forwarder takes");
-      }
-      if (!last) return;
-      Update update = std::move(*partial_);
-      partial_.reset();
-      if (!update.whole && update.from != generation_) {
-        return AppendFrame(
-            out, FrameType::kError,
-            fmt::format("the table's generation is {}, not {}", generation_, update.from));
-      }
-      Apply(std::move(update));
-      return AppendFrame(out, FrameType::kDone);
-    }
+    case FrameType::kUpdate:
+      return HandleUpdate(partial, body, out);
     case FrameType::kDump: {
       std::vector<const Slot*> slots;
       table_.ForEach([&](const Slot& slot) { slots.push_back(&slot); });

@@ -43,7 +43,11 @@ class Forwarder {
   void Run() { loop_.Run(); }
 
  private:
-  void Handle(FrameType type, std::string_view body, std::string& out);
+  // The frames of an update that is not complete yet, of one session: another one that only looks
+  // must not get into it, and what an agent that is gone had begun goes with its session.
+  using Partial = std::optional<Update>;
+  void Handle(Partial& partial, FrameType type, std::string_view body, std::string& out);
+  void HandleUpdate(Partial& partial, std::string_view body, std::string& out);
   void Apply(Update update);
   HelloReply Hello() const;
   Stats Statistics() const;
@@ -62,7 +66,6 @@ class Forwarder {
   std::unique_ptr<ControlServer> control_;
   uint64_t generation_ = 0;
   uint32_t last_slot_ = 0;
-  std::optional<Update> partial_;  // the frames of an update that is not complete yet
   std::optional<Clock::time_point> drain_deadline_;
   EventLoop::Timer drain_timer_;
 };

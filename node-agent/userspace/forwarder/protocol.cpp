@@ -87,6 +87,7 @@ class Reader {
     }
     return slot;
   }
+  bool AtEnd() const { return rest_.empty(); }
   void End() const {
     if (!rest_.empty()) throw ProtocolError("a frame is longer than its content");
   }
@@ -108,7 +109,8 @@ void ForEachCounter(Statistics& stats, const Each& each) {
         &stats.without_backend, &stats.connect_failures, &stats.bytes_to_backends,
         &stats.bytes_to_clients, &stats.datagrams_to_backends, &stats.datagrams_to_clients,
         &stats.datagrams_dropped, &stats.udp_retries, &stats.pipes, &stats.slots,
-        &stats.connection_limit}) {
+        &stats.connection_limit, &stats.retried, &stats.udp_begun, &stats.udp_bytes_to_backends,
+        &stats.udp_bytes_to_clients}) {
     each(*counter);
   }
 }
@@ -242,8 +244,9 @@ HelloReply DecodeHelloReply(std::string_view body) {
 Stats DecodeStats(std::string_view body) {
   Reader reader(body);
   Stats stats;
-  ForEachCounter(stats, [&](uint64_t& counter) { counter = reader.Get<uint64_t>(); });
-  reader.End();
+  ForEachCounter(stats, [&](uint64_t& counter) {
+    if (!reader.AtEnd()) counter = reader.Get<uint64_t>();
+  });
   return stats;
 }
 

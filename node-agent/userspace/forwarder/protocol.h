@@ -73,6 +73,7 @@ struct Update {
   std::vector<uint32_t> removed;
 };
 
+// New counters are added at the end: a drain's answer is also read by agents of other versions.
 struct Stats {
   uint64_t tcp_connections = 0;   // now, also those that still look for a backend
   uint64_t udp_flows = 0;         // now
@@ -89,6 +90,10 @@ struct Stats {
   uint64_t pipes = 0;        // now, in use or kept
   uint64_t slots = 0;
   uint64_t connection_limit = 0;
+  uint64_t retried = 0;    // TCP connections that got a backend after another attempt had failed
+  uint64_t udp_begun = 0;  // flows, since the start
+  uint64_t udp_bytes_to_backends = 0;  // bytes_to_… are TCP's
+  uint64_t udp_bytes_to_clients = 0;
   bool operator==(const Stats&) const = default;
 };
 
@@ -105,6 +110,7 @@ std::string EncodeU64(uint64_t value);
 
 // All throw ProtocolError.
 HelloReply DecodeHelloReply(std::string_view body);
+// Of a forwarder of another version: what it does not count is 0, what only it counts is left out.
 Stats DecodeStats(std::string_view body);
 Update DecodeUpdate(std::string_view body);
 // Appends the slots; returns whether it is the last part.

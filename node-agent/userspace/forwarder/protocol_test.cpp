@@ -54,8 +54,14 @@ TEST(Protocol, WhatIsEncodedIsDecoded) {
   EXPECT_EQ(back.generation, hello.generation);
   EXPECT_EQ(back.last_slot, hello.last_slot);
   EXPECT_TRUE(back.draining);
-  const Stats stats{.tcp_connections = 1, .udp_retries = 2, .connection_limit = 3};
+  const Stats stats{
+      .tcp_connections = 1, .udp_retries = 2, .connection_limit = 3, .udp_bytes_to_clients = 4};
   EXPECT_EQ(DecodeStats(Encode(stats)), stats);
+  // Of one that counts less, and of one that counts more.
+  const std::string text = Encode(stats);
+  EXPECT_EQ(DecodeStats(text.substr(0, 8)), (Stats{.tcp_connections = 1}));
+  EXPECT_EQ(DecodeStats(text + "12345678"), stats);
+  EXPECT_THROW(DecodeStats(text.substr(0, 12)), ProtocolError);
   EXPECT_EQ(DecodeU32(EncodeU32(0xdeadbeef)), 0xdeadbeefU);
   EXPECT_EQ(DecodeU64(EncodeU64(~uint64_t{1})), ~uint64_t{1});
 }

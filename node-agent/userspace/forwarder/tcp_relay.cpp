@@ -191,6 +191,7 @@ class TcpRelay::Connection final {
     }
     if ((events & EPOLLOUT) == 0) return;
     if (attempts_->timer_set) relay_.loop_.Cancel(attempts_->timer);
+    if (attempts_->timeouts > 0 || !attempts_->refused.empty()) ++relay_.stats_.retried;
     relay_.table_.Reached(slot_, client_ip_, attempts_->backend, relay_.loop_.now());
     attempts_.reset();
     Relay();

@@ -194,6 +194,9 @@ class UdpRelay::Flow final : public EventHandler {
       const int count = ::sendmmsg(fd_, buffers.out.data() + sent,
                                    static_cast<unsigned>(queue_.size() - sent), MSG_NOSIGNAL);
       if (count > 0) {
+        for (size_t i = sent; i < sent + static_cast<size_t>(count); ++i)
+          relay_.stats_.udp_bytes_to_backends += buffers.out_pieces[i].iov_len;
+        relay_.stats_.datagrams_to_backends += static_cast<uint64_t>(count);
         sent += static_cast<size_t>(count);
         sent_ = true;
         continue;
@@ -212,7 +215,6 @@ class UdpRelay::Flow final : public EventHandler {
       }
       ++relay_.stats_.udp_retries;
     }
-    relay_.stats_.datagrams_to_backends += queue_.size();
     return true;
   }
 
@@ -253,7 +255,11 @@ class UdpRelay::Flow final : public EventHandler {
     // After an answer the client's next datagram starts another flow.
     while (!Answered() && !kept_.empty() && Open()) {
       ++relay_.stats_.udp_retries;
-      if (::send(fd_, kept_.data(), kept_.size(), MSG_NOSIGNAL) >= 0) return true;
+      if (::send(fd_, kept_.data(), kept_.size(), MSG_NOSIGNAL) >= 0) {
+        ++relay_.stats_.datagrams_to_backends;
+        relay_.stats_.udp_bytes_to_backends += kept_.size();
+        return true;
+      }
       relay_.table_.Failed(backend_, relay_.loop_.now());
     }
     relay_.End(this);
@@ -291,6 +297,8 @@ class UdpRelay::Flow final : public EventHandler {
             ::sendmmsg(listener_.fd(), buffers.messages.data() + sent,
                        static_cast<unsigned>(count) - static_cast<unsigned>(sent), MSG_NOSIGNAL);
         if (done > 0) {
+          for (size_t i = sent; i < sent + static_cast<size_t>(done); ++i)
+            relay_.stats_.udp_bytes_to_clients += buffers.pieces[i].iov_len;
           sent += static_cast<size_t>(done);
           relay_.stats_.datagrams_to_clients += static_cast<uint64_t>(done);
         } else if (errno != EINTR) {
@@ -384,6 +392,7 @@ UdpRelay::Flow* UdpRelay::Find(const Key& key, Listener& listener) {
   }
   auto flow = std::make_shared<Flow>(*this, key, listener);
   if (!flow->Open()) return nullptr;
+  ++stats_.udp_begun;
   Flow* const made = flow.get();
   flows_.emplace(key, std::move(flow));
   return made;

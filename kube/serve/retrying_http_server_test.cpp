@@ -1,0 +1,106 @@
+#include "kube/serve/retrying_http_server.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace pointsman::kube {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+sockaddr_in Loopback(int port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+// A listening socket on a free port: the process before.
+class Holder {
+ public:
+  Holder() : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address = Loopback(0);
+    EXPECT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(listen(fd_, 1), 0);
+    socklen_t size = sizeof(address);
+    EXPECT_EQ(getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    port_ = ntohs(address.sin_port);
+  }
+  ~Holder() { Release(); }
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
+  void Release() {
+    if (fd_ >= 0) close(std::exchange(fd_, -1));
+  }
+  int port() const { return port_; }
+
+ private:
+  int fd_;
+  int port_ = 0;
+};
+
+// What the port answers; "": nobody listens.
+std::string Answer(int port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const sockaddr_in address = Loopback(port);
+  std::string answer;
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
+    const std::string_view request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
+    std::array<char, 1024> buffer{};
+    for (ssize_t got = 0; (got = read(fd, buffer.data(), buffer.size())) > 0;)
+      answer.append(buffer.data(), static_cast<size_t>(got));
+  }
+  close(fd);
+  return answer;
+}
+
+bool Serves(int port) {
+  const auto deadline = steady_clock::now() + seconds(20);
+  while (steady_clock::now() < deadline) {
+    if (Answer(port).ends_with("\r\n\r\nok")) return true;
+    std::this_thread::yield();
+  }
+  return false;
+}
+
+std::unique_ptr<HttpServer> ServerOn(int port) {
+  auto server = std::make_unique<HttpServer>("127.0.0.1:" + std::to_string(port), 1);
+  server->Handle("/healthz", [](const ServedRequest&) { return ServedResponse{.body = "ok"}; });
+  return server;
+}
+
+TEST(RetryingHttpServer, ServesATakenAddressOnceItIsFree) {
+  Holder holder;
+  const auto begin = steady_clock::now();
+  RetryingHttpServer server(ServerOn(holder.port()), "test", milliseconds(20));
+  EXPECT_LT(steady_clock::now() - begin, seconds(5)) << "who makes it does not wait for the port";
+  const int port = holder.port();
+  holder.Release();
+  EXPECT_TRUE(Serves(port));
+}
+
+TEST(RetryingHttpServer, ServesAFreeAddressAtOnce) {
+  Holder holder;
+  const int port = holder.port();
+  holder.Release();
+  // A period that this test does not live to see.
+  RetryingHttpServer server(ServerOn(port), "test", std::chrono::hours(1));
+  EXPECT_TRUE(Answer(port).ends_with("ok"));
+}
+
+TEST(RetryingHttpServer, CanBeEndedWhileItWaits) {
+  Holder holder;
+  const auto begin = steady_clock::now();
+  { RetryingHttpServer server(ServerOn(holder.port()), "test", std::chrono::hours(1)); }
+  EXPECT_LT(steady_clock::now() - begin, seconds(10));
+}
+
+}  // namespace
+}  // namespace pointsman::kube
