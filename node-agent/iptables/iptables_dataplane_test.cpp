@@ -204,6 +204,8 @@ TEST_F(Traffic, LoopbackStaysClosedToTheOutside) {
         return value;
       }(),
       "1");
+  EXPECT_THAT(dataplane_->Sysctls(),
+              testing::ElementsAre("net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet"));
   NetNamespace const& outside = network_->outside();
   outside.Run([] { IpTool("route add 127.0.0.5/32 via 192.168.77.1 table local"); });
   // Something listens on every address of the node, as a node's own debug ports do on 127.0.0.1.

@@ -398,6 +398,8 @@ TEST_P(Traffic, LoopbackStaysClosedToTheOutside) {
   maker_.model.node.localhost_node_ports = true;
   FullSync();
   EXPECT_EQ(route_localnet(), "1");
+  EXPECT_THAT(dataplane_->Sysctls(),
+              ::testing::IsSupersetOf({"net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet"}));
   ExpectDropped(ask());
   OnNode([&] { EXPECT_SYNCED(dataplane_->Remove()); });
   EXPECT_EQ(route_localnet(), "0");
