@@ -300,7 +300,7 @@ TEST_F(InstallTest, UserspaceModeInPodsLivesThroughRestartsOfTheAgent) {
     }
   }
   const auto start = [&](int rate, int streams) {
-    const World::Load load =
+    World::Load load =
         world_->StartLoad(first, "default_client", {"10.96.1.1:80"}, rate, "both", streams);
     world_->AwaitLoadRunning(load);
     return load;

@@ -113,7 +113,8 @@ class World {
                  const std::vector<std::string>& targets, int new_per_second,
                  const std::string& protocol, int streams, const std::string& timeout = "3s");
   LoadReport StopLoad(const Load& load);
-  // Waits until the load has had answers on new connections and, one each on average, on its streams.
+  // Waits until the load has had answers on new connections and, one each on average, on its
+  // streams.
   void AwaitLoadRunning(const Load& load);
 
   // Waits for a condition; when the deadline passes throws with `what` and what `last` says.
