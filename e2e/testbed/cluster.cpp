@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "e2e/testbed/node/virtual_machine.h"
+
 namespace pointsman::e2e {
 namespace {
 
@@ -97,16 +99,18 @@ NodeOptions ParseNode(std::string_view text) {
     node.kind = NodeKind::kUml;
   } else if (kind == "uml-no-modules") {
     node.kind = NodeKind::kUmlNoModules;
+  } else if (kind == "vm") {
+    node.kind = NodeKind::kVm;
   } else if (kind == "netns") {
     node.kind = NodeKind::kNetns;
   } else {
     throw std::invalid_argument("node kind '" + std::string(kind) +
-                                "' is none of uml, uml-no-modules, netns");
+                                "' is none of uml, uml-no-modules, vm, netns");
   }
   if (mark != std::string_view::npos) {
-    if (node.kind != NodeKind::kUml)
+    if (node.kind != NodeKind::kUml && node.kind != NodeKind::kVm)
       throw std::invalid_argument("'" + std::string(text) +
-                                  "': only uml nodes can do without modules");
+                                  "': only uml and vm nodes can do without modules");
     std::istringstream list{std::string(text.substr(mark + 1))};
     for (std::string module; std::getline(list, module, '+');)
       node.without_modules.push_back(module);
@@ -247,7 +251,8 @@ void Cluster::SetUpUnderlay() {
 }
 
 json Cluster::NodeConfig(const Machine& machine) const {
-  const bool uml = machine.options.kind != NodeKind::kNetns;
+  const NodeKind kind = machine.options.kind;
+  const bool uml = kind == NodeKind::kUml || kind == NodeKind::kUmlNoModules;
   const Node::Addresses& own = machine.addresses;
   const bool outside = own.pod_cidr.empty();
   const std::string interface = uml ? "vec0" : "eth0";
@@ -276,16 +281,16 @@ json Cluster::NodeConfig(const Machine& machine) const {
   }
   std::string modules;
   json before_network = json::array();
-  if (machine.options.kind == NodeKind::kUml) {
-    modules = MakeModules(machine);
+  if (kind == NodeKind::kUml || kind == NodeKind::kVm) {
+    modules = MakeModules(machine, uml ? kUmlModules : FindVirtualMachineKernel().modules);
     before_network.push_back({"modprobe", "-a", "ipv6", "bridge", "br_netfilter", "veth"});
-  } else if (machine.options.kind == NodeKind::kNetns && fs::exists("/lib/modules")) {
+  } else if (kind == NodeKind::kNetns && fs::exists("/lib/modules")) {
     modules = "/lib/modules";
   }
   std::vector<std::string> tmpfs = {"/run", "/tmp", "/var/tmp", "/var/log", "/var/lib/misc"};
   std::vector<std::string> keep = {options_.dir.string(), options_.bin_dir.string()};
   json config = {
-      {"kind", uml ? "uml" : "netns"},
+      {"ownKernel", kind != NodeKind::kNetns},
       {"name", machine.options.name},
       {"address", own.address},
       {"interface", interface},
@@ -317,11 +322,11 @@ json Cluster::NodeConfig(const Machine& machine) const {
 }
 
 // The directory that the node sees as /lib/modules.
-std::string Cluster::MakeModules(const Machine& machine) const {
-  if (machine.options.without_modules.empty()) return kUmlModules;
-  const fs::path top = machine.dir / "modules";
-  if (fs::exists(top)) return top.string();
-  for (const auto& release : fs::directory_iterator(kUmlModules)) {
+fs::path Cluster::MakeModules(const Machine& machine, const fs::path& all) {
+  if (machine.options.without_modules.empty()) return all;
+  fs::path top = machine.dir / "modules";
+  if (fs::exists(top)) return top;
+  for (const auto& release : fs::directory_iterator(all)) {
     const std::string version = release.path().filename();
     const fs::path to = machine.dir / "modules.new" / "lib" / "modules" / version;
     fs::create_directories(to);
@@ -352,7 +357,22 @@ std::string Cluster::MakeModules(const Machine& machine) const {
   }
   fs::rename(machine.dir / "modules.new" / "lib" / "modules", top);
   fs::remove_all(machine.dir / "modules.new");
-  return top.string();
+  return top;
+}
+
+// Made at each boot: it takes milliseconds, and is of the kernel that is there now.
+void Cluster::BootVm(Machine& machine, SpawnOptions spawn, const fs::path& config) const {
+  const VirtualMachineKernel kernel = FindVirtualMachineKernel();
+  const fs::path initramfs = machine.dir / "initramfs";
+  WriteWhole(initramfs, MakeInitramfs(kernel, Program("pointsman-initramfs-init")));
+  spawn.argv = VirtualMachineCommand(kernel, {.tap = machine.uplink,
+                                              .mac = MacAddress(machine.addresses.address),
+                                              .memory_mb = machine.options.memory_mb,
+                                              .initramfs = initramfs,
+                                              .shared = options_.dir,
+                                              .init = Program("pointsman-node-init"),
+                                              .config = config});
+  machine.process = Spawn(spawn);
 }
 
 void Cluster::Boot(Machine& machine) {
@@ -377,6 +397,7 @@ void Cluster::Boot(Machine& machine) {
     return;
   }
   spawn.net_ns = sandbox_->net_ns();
+  if (machine.options.kind == NodeKind::kVm) return BootVm(machine, spawn, config);
   spawn.argv = {"linux.uml",
                 "mem=" + std::to_string(machine.options.memory_mb) + "M",
                 "rootfstype=hostfs",

@@ -1,6 +1,6 @@
-// A cluster of real kernels on one machine: nodes are User-Mode Linux processes or network
-// namespaces, all inside namespaces of their own that vanish with the process that made them. Root
-// is needed.
+// A cluster of real kernels on one machine: nodes are User-Mode Linux processes, virtual machines
+// or network namespaces, all inside namespaces of their own that vanish with the process that made
+// them. Root is needed.
 //
 //   underlay   192.168.50.0/24   .1 control plane, .2 an outside client that is no node, .11… nodes
 //              fd00:50::/64      ::1, ::2 and ::11… in the same way
@@ -25,6 +25,7 @@ namespace pointsman::e2e {
 enum class NodeKind {
   kUml,           // a kernel of its own with loadable modules: ip_vs, ipset, …; legacy xtables
   kUmlNoModules,  // the same kernel with nothing to load: not even iptables works there
+  kVm,            // Debian's stock kernel in QEMU: ip_vs and all of nf_tables; a slow CPU
   kNetns,         // the machine's own kernel in namespaces
 };
 
@@ -32,9 +33,9 @@ struct NodeOptions {
   std::string name;  // default: node-<i>
   NodeKind kind = NodeKind::kUml;
   // Modules this node's kernel does not have, e.g. {"ip_vs", "ip_vs_*"}; '*' at the end matches any
-  // rest. kUml only.
+  // rest. kUml and kVm only.
   std::vector<std::string> without_modules;
-  int memory_mb = 512;  // kUml: a bound, taken from the machine only as it is touched
+  int memory_mb = 512;  // not kNetns: a bound, taken from the machine only as it is touched
   std::string zone = "zone-a";
 };
 
@@ -50,7 +51,7 @@ struct ClusterOptions {
   std::vector<std::string> control_plane_args;  // further flags, e.g. {"--emulate-version", "1.20"}
 };
 
-// "uml", "uml-no-modules", "netns"; with "!module,…" behind uml: "uml!ip_vs*". Throws
+// "uml", "uml-no-modules", "vm", "netns"; with "!module+…" behind uml or vm: "uml!ip_vs*". Throws
 // std::invalid_argument.
 NodeOptions ParseNode(std::string_view text);
 
@@ -161,7 +162,9 @@ class Cluster {
   void Boot(Machine& machine);
   void AwaitNetworkNamespace(Machine& machine) const;
   void AwaitBoot(Machine& machine, const NodeClient& client);
-  std::string MakeModules(const Machine& machine) const;
+  static std::filesystem::path MakeModules(const Machine& machine,
+                                           const std::filesystem::path& all);
+  void BootVm(Machine& machine, SpawnOptions spawn, const std::filesystem::path& config) const;
   nlohmann::json NodeConfig(const Machine& machine) const;
   Machine& FindMachine(std::string_view name);
   void RunIp(const std::string& batch) const;

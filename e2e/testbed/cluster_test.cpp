@@ -8,6 +8,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "e2e/testbed/node/virtual_machine.h"
+
 namespace pointsman::e2e {
 namespace {
 
@@ -232,11 +234,57 @@ TEST_F(ClusterTest, AnOwnerKilledWithSigkillLeavesNothing) {
   EXPECT_THROW(AttachedCluster{dir_}, std::runtime_error);
 }
 
+TEST_F(ClusterTest, AVirtualMachineHasBothIpvsAndNatInNftables) {
+  if (const std::string missing = MissingForVirtualMachines(); !missing.empty())
+    GTEST_SKIP() << missing;
+  const std::string before = Footprint();
+  {
+    Cluster cluster(Options({"vm!ip_vs_sed+ip_vs_nq", "netns"}));
+    cluster.Start();
+    const Node& node = cluster.node("node-1");
+    EXPECT_EQ(node.Check({"uname", "-r"}), FindVirtualMachineKernel().release + "\n");
+    EXPECT_TRUE(node.Exec({"modprobe", "ip_vs_wlc"}).ok());
+    const ExecResult missing = node.Exec({"modprobe", "ip_vs_sed"});
+    EXPECT_NE(missing.error.find("not found"), std::string::npos) << missing.error;
+    ExecOptions rules;
+    rules.input =
+        "table ip test {\n  chain c {\n    type nat hook output priority -100;\n"
+        "    ip daddr 10.9.9.9 tcp dport 80 dnat to 10.244.2.2:80\n  }\n}\n";
+    node.Check({"nft", "-f", "-"}, rules);
+    // Through the rule to a pod on the other node, over the tap.
+    const Node& other = cluster.node("node-2");
+    other.AddPodNetwork("pod-a", "10.244.2.2");
+    const std::string traffic = cluster.Program("pointsman-traffic");
+    ExecOptions in_pod;
+    in_pod.netns = "pod-a";
+    other.client().Start({traffic, "serve", "--name", "node-2", "--tcp", "80"}, "/run/pod-a.log",
+                         in_pod);
+    const auto deadline = Clock::now() + std::chrono::seconds(20);
+    nlohmann::json result;
+    do
+      result = Connect(node, traffic, "10.9.9.9:80");
+    while (result["error"] == "refused" && Clock::now() < deadline);
+    EXPECT_EQ(result["backend"], "node-2") << result;
+    // What it writes into the cluster's directory is there for this side, and the other way round.
+    node.Check({"sh", "-c", "echo one > " + (dir_ / "both").string()});
+    std::ofstream(dir_ / "both", std::ios::app) << "two\n";
+    EXPECT_EQ(node.Check({"cat", dir_ / "both"}), "one\ntwo\n");
+    cluster.KillNode("node-1");
+    EXPECT_FALSE(cluster.NodeRunning("node-1"));
+    cluster.BootNode("node-1");
+    EXPECT_EQ(node.Check({"nft", "list", "tables"}), "");
+  }
+  EXPECT_EQ(Footprint(), before);
+  EXPECT_EQ(ProcessesWith(dir_.string()), "");
+}
+
 TEST(ParseNodeTest, NamesKindAndMissingModules) {
   EXPECT_EQ(ParseNode("netns").kind, NodeKind::kNetns);
   EXPECT_EQ(ParseNode("uml-no-modules").kind, NodeKind::kUmlNoModules);
   EXPECT_EQ(ParseNode("uml!ip_vs*+dummy").without_modules,
             (std::vector<std::string>{"ip_vs*", "dummy"}));
+  EXPECT_EQ(ParseNode("vm").kind, NodeKind::kVm);
+  EXPECT_EQ(ParseNode("vm!dummy").without_modules, std::vector<std::string>{"dummy"});
   EXPECT_THROW(ParseNode("qemu"), std::invalid_argument);
   EXPECT_THROW(ParseNode("netns!ip_vs"), std::invalid_argument);
 }

@@ -193,7 +193,8 @@ int main(int argc, char** argv) {
   CLI::App* up = app.add_subcommand("up", "Start a cluster; it ends with this command (Ctrl-C)");
   up->add_option(
         "--nodes", nodes,
-        "uml, uml!MODULE+MODULE* (without these), uml-no-modules or netns, with commas between")
+        "uml, uml!MODULE+MODULE* (without these), uml-no-modules, vm, vm!… or netns, with commas "
+        "between")
       ->capture_default_str();
   up->add_option("--bin-dir", options.bin_dir, "Where the programs are");
   up->add_option("--emulate-version", version, "The control plane's Kubernetes version");

@@ -1,7 +1,7 @@
-// pointsman-node-init: the first process of a test node. In a User-Mode Linux kernel it is PID 1 of
-// the machine; in a namespace node it is PID 1 of the node's PID namespace. It sets up mounts and
-// network from $POINTSMAN_NODE_CONFIG (JSON, written by the testbed) and then serves commands (see
-// frame.h).
+// pointsman-node-init: the first process of a test node. In a node with a kernel of its own
+// (User-Mode Linux, a virtual machine) it is PID 1 of the machine; in a namespace node it is PID 1
+// of the node's PID namespace. It sets up mounts and network from $POINTSMAN_NODE_CONFIG (JSON,
+// written by the testbed) and then serves commands (see frame.h).
 //
 // As `pointsman-node-init namespaces` it makes the namespaces of such a node first.
 // As `pointsman-node-init sandbox FD` it is the first process of a cluster's namespaces instead: it
@@ -222,7 +222,6 @@ class NodeInit {
   explicit NodeInit(json config) : config_(std::move(config)) {}
 
   void SetUp() {
-    const bool uml = config_.at("kind") == "uml";
     const std::string name = config_.at("name");
     if (sethostname(name.c_str(), name.size()) != 0) Throw("sethostname " + name);
     setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
@@ -244,7 +243,7 @@ class NodeInit {
     // "ip netns" bind-mounts into this directory and wants it shared within the node.
     fs::create_directories("/run/netns");
     fs::create_directories("/run/lock");
-    if (uml) {
+    if (config_.at("ownKernel")) {
       fs::create_directories("/dev/pts");
       fs::create_directories("/dev/shm");
       Mount("devpts", "/dev/pts", "devpts", 0);
