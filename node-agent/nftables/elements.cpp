@@ -10,6 +10,10 @@
 namespace pointsman::agent::nft {
 namespace {
 
+// Policy and number of backends share a word.
+constexpr uint32_t kBackendBits = 24;
+constexpr uint32_t kMostBackends = (1U << kBackendBits) - 1;
+
 // Parts of a concatenation, each padded to whole registers.
 class Parts {
  public:
@@ -31,9 +35,10 @@ class Parts {
   Parts& Owner(uint64_t owner) {
     return Number(static_cast<uint32_t>(owner >> 32)).Number(static_cast<uint32_t>(owner));
   }
-  Parts& Class(const TrafficClass& c) {
-    return Number(c.policy).Number(c.backends).Number(c.affinity);
-  }
+  Parts& Policy(const TrafficClass& c) { return Number(c.policy << kBackendBits | c.backends); }
+  Parts& Class(const TrafficClass& c) { return Policy(c).Number(c.affinity); }
+  // A value of `services`, `node-ports` and `from-node`. See FindService for the first word.
+  Parts& Route(uint64_t owner, const TrafficClass& c) { return Number(0).Owner(owner).Class(c); }
 
  private:
   Parts& Bytes(const void* data, size_t size) {
@@ -80,7 +85,7 @@ class Renderer {
       by_port.policy |= TrafficClass::kByNodePort;
       Element& element = Add(SetId::kNodePorts);
       Parts(element.key).Protocol(entry_.id.protocol).Port(entry_.node_port);
-      Parts(element.data).Owner(Owner(external)).Class(by_port);
+      Parts(element.data).Route(Owner(external), by_port);
       if ((by_port.policy & TrafficClass::kReject) != 0) {
         Parts(Add(SetId::kRefusedPorts).key).Protocol(entry_.id.protocol).Port(entry_.node_port);
       }
@@ -118,16 +123,17 @@ class Renderer {
                             ? TrafficClass::kDrop
                             : TrafficClass::kReject};
     }
-    return {.policy = masquerade,
-            .backends = static_cast<uint32_t>(choice.backends.size()),
-            .affinity = static_cast<uint32_t>(
-                std::clamp<int64_t>(entry_.affinity_timeout.count(), 0, UINT32_MAX / 1000))};
+    return {
+        .policy = masquerade,
+        .backends = static_cast<uint32_t>(std::min<size_t>(choice.backends.size(), kMostBackends)),
+        .affinity = static_cast<uint32_t>(
+            std::clamp<int64_t>(entry_.affinity_timeout.count(), 0, UINT32_MAX / 1000))};
   }
 
   void Service(const net::IpAddress& ip, uint64_t owner, const TrafficClass& traffic_class) {
     Element& element = Add(SetId::kServices);
     Parts(element.key).Address(ip).Protocol(entry_.id.protocol).Port(entry_.port);
-    Parts(element.data).Owner(owner).Class(traffic_class);
+    Parts(element.data).Route(owner, traffic_class);
     if ((traffic_class.policy & TrafficClass::kReject) == 0) return;
     Parts(Add(SetId::kRefused).key).Address(ip).Protocol(entry_.id.protocol).Port(entry_.port);
   }
@@ -143,8 +149,8 @@ class Renderer {
     TrafficClass local = Choice(0, entry_.external_from_node);
     local.policy |= TrafficClass::kByFromNode | (way.policy & TrafficClass::kByNodePort);
     Element& element = Add(SetId::kFromNode);
-    Parts(element.key).Owner(Owner(external)).Number(way.policy);
-    Parts(element.data).Owner(Owner(here)).Class(local);
+    Parts(element.key).Owner(Owner(external)).Policy(way);
+    Parts(element.data).Route(Owner(here), local);
   }
 
   void Backends(Kind kind, const BackendChoice& choice) {
@@ -238,21 +244,23 @@ bool ClassOf(const Element& element, TrafficClass& traffic_class) {
       element.set != SetId::kFromNode) {
     return false;
   }
-  traffic_class = ClassFromKey(std::span(element.data).subspan(8, 12));
+  traffic_class = ClassFromKey(std::span(element.data).subspan(12, 8));
   return true;
 }
 
-std::array<uint8_t, 12> ClassKey(const TrafficClass& traffic_class) {
-  std::array<uint8_t, 12> key{};
+std::array<uint8_t, 8> ClassKey(const TrafficClass& traffic_class) {
+  std::array<uint8_t, 8> key{};
   Parts(key).Class(traffic_class);
   return key;
 }
 
 TrafficClass ClassFromKey(std::span<const uint8_t> key) {
+  uint32_t policy = 0;
   TrafficClass traffic_class;
-  std::memcpy(&traffic_class.policy, key.data(), 4);
-  std::memcpy(&traffic_class.backends, key.data() + 4, 4);
-  std::memcpy(&traffic_class.affinity, key.data() + 8, 4);
+  std::memcpy(&policy, key.data(), 4);
+  std::memcpy(&traffic_class.affinity, key.data() + 4, 4);
+  traffic_class.policy = policy >> kBackendBits;
+  traffic_class.backends = policy & kMostBackends;
   return traffic_class;
 }
 

@@ -51,7 +51,7 @@ std::string FrontendKey(const net::IpAddress& ip, uint8_t protocol, uint16_t por
 // elements of that set name none.
 bool ClassOf(const Element& element, TrafficClass& traffic_class);
 // A class as a key of `classes`.
-std::array<uint8_t, 12> ClassKey(const TrafficClass& traffic_class);
+std::array<uint8_t, 8> ClassKey(const TrafficClass& traffic_class);
 TrafficClass ClassFromKey(std::span<const uint8_t> key);
 
 }  // namespace pointsman::agent::nft

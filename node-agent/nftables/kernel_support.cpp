@@ -45,7 +45,7 @@ std::vector<std::string> MissingFeatures(net::Family family) {
   // From the base chains everything can be reached: the hooks that each expression allows are
   // checked too.
   for (const Class& kind : kinds) {
-    const std::array<uint8_t, 12> key = ClassKey(kind);
+    const std::array<uint8_t, 8> key = ClassKey(kind);
     transaction.AddGoto(SetsOf(family)[static_cast<size_t>(ClassMap(kind))],
                         {reinterpret_cast<const char*>(key.data()), key.size()},
                         ClassChainName(kind));

@@ -75,8 +75,8 @@ std::vector<SetDefinition> MakeSets(net::Family family) {
                                {4, 4, size}};
   set(SetId::kNodeAddresses) = {"node-addresses", 0, address, size};
   set(SetId::kHairpin) = {"hairpin", 0, Concatenation({address, address}), size * 2};
-  set(SetId::kClasses) = {"classes", NFT_SET_MAP, Concatenation({kMarkType, kMarkType, kMarkType}),
-                          12, kVerdictType};
+  set(SetId::kClasses) = {"classes", NFT_SET_MAP, Concatenation({kMarkType, kMarkType}), 8,
+                          kVerdictType};
   set(SetId::kClassesFromNode) = set(SetId::kClasses);
   set(SetId::kClassesFromNode).name = "classes-from-node";
   set(SetId::kAffinity) = {"affinity",
@@ -98,22 +98,27 @@ constexpr uint32_t StateBit(int state) {
   return 1U << (state % IP_CT_IS_REPLY + 1);  // NF_CT_STATE_BIT
 }
 
-// Registers 8 and on: the Service (2), then its class (3).
+// Registers 8 and on: the Service (2), then its class (2).
 constexpr unsigned kOwner = 8;
 constexpr unsigned kClass = 10;
 
-// Looks the packet's Service up, into register `to` and the four after it. Uses registers 0 to 5.
+// Looks the packet's Service up: into register `to` and the one after it the Service, into the next
+// two its class. Uses registers 0 to 5 and the one before `to`, which gets the value's first word.
+// That is nothing but a place: nft(8) 1.0.6 (Debian 12) remembers what a map gives by its first
+// register only, without its size, and aborts when a key begins there, whatever it was asked to
+// list.
 RuleBuilder& FindService(RuleBuilder& rule, uint32_t policy, unsigned to) {
+  const unsigned value = to - 1;
   if ((policy & TrafficClass::kByNodePort) != 0) {
-    rule.LoadProtocol(0).LoadDestinationPort(1).Map(NameOf(SetId::kNodePorts), 0, to);
+    rule.LoadProtocol(0).LoadDestinationPort(1).Map(NameOf(SetId::kNodePorts), 0, value);
   } else {
     const unsigned address = rule.address_words();
     rule.LoadDestination(0)
         .LoadProtocol(address)
         .LoadDestinationPort(address + 1)
-        .Map(NameOf(SetId::kServices), 0, to);
+        .Map(NameOf(SetId::kServices), 0, value);
   }
-  if ((policy & TrafficClass::kByFromNode) != 0) rule.Map(NameOf(SetId::kFromNode), to, to);
+  if ((policy & TrafficClass::kByFromNode) != 0) rule.Map(NameOf(SetId::kFromNode), to, value);
   return rule;
 }
 
@@ -250,10 +255,11 @@ void AppendChoice(Chain& chain, const LayoutSettings& settings, const TrafficCla
   constexpr unsigned kClient = kOwner + 2;    // after the Service: the key of `affinity`
   constexpr unsigned kEndpoint = kOwner + 2;  // after the Service: the key of `affinity-endpoints`
   const std::chrono::seconds timeout(traffic_class.affinity);
-  // The key of `affinity` once more, in registers 0 and on; what is in 8 and on stays.
+  // The key of `affinity` once more, in other registers; what is in 8 and on stays.
+  constexpr unsigned kAgain = 1;
   const auto client = [&](RuleBuilder& rule) {
-    FindService(rule, traffic_class.policy, 0);
-    return rule.LoadSource(2);
+    FindService(rule, traffic_class.policy, kAgain);
+    return rule.LoadSource(kAgain + 2);
   };
   const auto choose = [&](RuleBuilder& rule) {
     FindService(rule, traffic_class.policy, kOwner);
@@ -268,7 +274,7 @@ void AppendChoice(Chain& chain, const LayoutSettings& settings, const TrafficCla
         .Map(NameOf(SetId::kAffinity), kOwner, kEndpoint)
         .InSet(NameOf(SetId::kAffinityEndpoints), kOwner);
     client(again);
-    again.Update(NameOf(SetId::kAffinity), 0, kEndpoint, timeout)
+    again.Update(NameOf(SetId::kAffinity), kAgain, kEndpoint, timeout)
         .Dnat(kEndpoint, kEndpoint + address);
     chain.rules.push_back(again.Build());
     // What is left has no entry, or one that leads to a backend that is gone.
@@ -279,7 +285,7 @@ void AppendChoice(Chain& chain, const LayoutSettings& settings, const TrafficCla
     RuleBuilder remember(settings.family);
     choose(remember);
     client(remember);
-    remember.Update(NameOf(SetId::kAffinity), 0, kEndpoint, timeout)
+    remember.Update(NameOf(SetId::kAffinity), kAgain, kEndpoint, timeout)
         .Dnat(kEndpoint, kEndpoint + address);
     chain.rules.push_back(remember.Build());
     // The map is full: better without affinity than not at all.

@@ -5,7 +5,7 @@
 //   prerouting or output → services: look up destination, protocol and port in map `services`, or
 //   protocol and port in map `node-ports`; the value names the traffic class, and map `classes` has
 //   the chain that carries it out: masquerade, source ranges, affinity, the choice among N
-//   backends.
+//   backends. The key of `from-node` has the number of backends in the same word as the policy.
 // Services without endpoints are in `refused` and `refused-ports`, for chains of type filter that
 // come after. The backends are in map `endpoints` by (Service, number below N). So a Service is
 // nothing but elements of maps: to change it needs no rule and no chain, and the kernel, which

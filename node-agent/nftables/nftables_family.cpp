@@ -24,7 +24,7 @@ constexpr size_t kMaxDifferences = 20;
 // Somebody else may have changed our table between our look at it and our write.
 constexpr int kTries = 3;
 
-std::string_view View(const std::array<uint8_t, 12>& key) {
+std::string_view View(const std::array<uint8_t, 8>& key) {
   return {reinterpret_cast<const char*>(key.data()), key.size()};
 }
 
