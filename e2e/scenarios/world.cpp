@@ -349,7 +349,7 @@ void World::SetEndpoints(const ServiceSpec& service) {
 
 World::Load World::StartLoad(const Node& node, const std::string& netns,
                              const std::vector<std::string>& targets, int new_per_second,
-                             const std::string& protocol, int streams) {
+                             const std::string& protocol, int streams, const std::string& timeout) {
   const std::string stem = options_.dir / fmt::format("load-{}", ++loads_);
   std::string joined;
   for (const std::string& target : targets)
@@ -358,7 +358,8 @@ World::Load World::StartLoad(const Node& node, const std::string& netns,
   load.pid = node.client().Start(
       {cluster_->Program("pointsman-traffic"), "load", "--targets", joined, "--new-per-second",
        std::to_string(new_per_second), "--protocol", protocol, "--streams", std::to_string(streams),
-       "--stream-interval", "100ms", "--timeout", "3s", "--report", load.report_path, "--progress"},
+       "--stream-interval", "100ms", "--timeout", timeout, "--report", load.report_path,
+       "--progress"},
       load.log_path, {.netns = netns});
   return load;
 }

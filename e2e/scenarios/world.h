@@ -112,7 +112,7 @@ class World {
   };
   Load StartLoad(const Node& node, const std::string& netns,
                  const std::vector<std::string>& targets, int new_per_second,
-                 const std::string& protocol, int streams);
+                 const std::string& protocol, int streams, const std::string& timeout = "3s");
   LoadReport StopLoad(const Load& load);
   // Waits until the load has opened its streams and some connections without a failure.
   void AwaitLoadRunning(const Load& load);
