@@ -5,11 +5,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <string>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <system_error>
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -19,8 +19,9 @@ namespace {
 
 // Ending is a panic, and the console, which the testbed shows, has the reason.
 [[noreturn]] void Fail(const std::string& what) {
-  std::fprintf(stderr, "pointsman-initramfs-init: %s: %s\n", what.c_str(), std::strerror(errno));
-  std::exit(1);
+  const std::string why = std::generic_category().message(errno);
+  std::fprintf(stderr, "pointsman-initramfs-init: %s: %s\n", what.c_str(), why.c_str());
+  _exit(1);
 }
 
 // In the order of their names, which is the order of their dependencies.
