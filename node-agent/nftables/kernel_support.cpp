@@ -23,7 +23,7 @@ std::vector<std::string> MissingFeatures(net::Family family) {
   kube::ProxySettings proxy;
   proxy.detect_local_mode = kube::DetectLocalMode::kInterfaceNamePrefix;
   proxy.detect_local.interface_name_prefix = "veth";
-  const LayoutSettings settings(proxy, family, false);
+  const LayoutSettings settings(proxy, family);
   std::vector<Chain> chains = StaticChains(settings, {.localhost_node_ports = true}, false);
   using Class = TrafficClass;
   const Class kinds[] = {
@@ -58,15 +58,6 @@ std::vector<std::string> MissingFeatures(net::Family family) {
     missing.push_back(fmt::format("{}: {}", refusal.object, refusal.message));
   }
   return missing;
-}
-
-bool ComparesAddresses(Connection& connection, net::Family family) {
-  Transaction transaction(family, kProbeTable);
-  transaction.AddTable();
-  const Chain chain{"probe", {}, {}};
-  transaction.AddChain(chain);
-  transaction.AppendRule(chain.name, RuleBuilder(family).SourceIsDestination().Build());
-  return connection.Check(transaction).empty();
 }
 
 }  // namespace pointsman::agent::nft

@@ -17,7 +17,4 @@ namespace pointsman::agent::nft {
 // nf_tables that they miss on being asked. Throws std::system_error when it cannot be asked.
 std::vector<std::string> MissingFeatures(net::Family family);
 
-// Can a rule compare a packet's two addresses? (Linux 6.13.)
-bool ComparesAddresses(Connection& connection, net::Family family);
-
 }  // namespace pointsman::agent::nft

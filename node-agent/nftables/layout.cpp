@@ -225,15 +225,14 @@ Chain PostroutingChain(const LayoutSettings& settings) {
                             .Build("pointsman: masquerade"));
   // An endpoint that reached itself through its Service would answer past us. Not on lo: there the
   // node talks to itself, which works as it is.
+  // (Linux 6.13 and later can compare the two addresses without a set, but an nft(8) that does not
+  // know that expression aborts as soon as it reads the rule, also for everybody else's tables.)
   RuleBuilder hairpin(settings.family);
-  hairpin.OutputInterface("lo", Match::kNotEqual).CtStatus(IPS_DST_NAT);
-  if (settings.compares_addresses) {
-    hairpin.SourceIsDestination();
-  } else {
-    hairpin.LoadSource(0)
-        .LoadDestination(hairpin.address_words())
-        .InSet(NameOf(SetId::kHairpin), 0);
-  }
+  hairpin.OutputInterface("lo", Match::kNotEqual)
+      .CtStatus(IPS_DST_NAT)
+      .LoadSource(0)
+      .LoadDestination(hairpin.address_words())
+      .InSet(NameOf(SetId::kHairpin), 0);
   chain.rules.push_back(hairpin.Masquerade().Build("pointsman: hairpin"));
   return chain;
 }
@@ -329,10 +328,8 @@ std::string ClassChainName(const TrafficClass& traffic_class) {
   return name;
 }
 
-LayoutSettings::LayoutSettings(const kube::ProxySettings& settings, net::Family rule_family,
-                               bool can_compare)
+LayoutSettings::LayoutSettings(const kube::ProxySettings& settings, net::Family rule_family)
     : family(rule_family),
-      compares_addresses(can_compare),
       masquerade_all(settings.nftables.masquerade_all),
       drop_invalid(!settings.conntrack.tcp_be_liberal),
       all_node_addresses(settings.node_port_addresses.empty() && !settings.node_port_primary) {

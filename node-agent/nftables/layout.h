@@ -43,7 +43,7 @@ enum class SetId : uint8_t {
   kAffinityEndpoints,  // Service . address . port: may affinity still send there?
   kSourceRanges,       // Service . source
   kNodeAddresses,      // addresses that answer node ports, unless all do
-  kHairpin,            // address . address, on kernels that cannot compare two addresses
+  kHairpin,            // address . address of the endpoints on this node: what they send themselves
   kClasses,            // class → chain
   kClassesFromNode,    // the same for the classes that `from-node` names: a chain whose rules look
                        // into the map that led to it would be a loop to the kernel
@@ -85,10 +85,9 @@ std::string ClassChainName(const TrafficClass& traffic_class);
 // The facts that rules depend on.
 struct LayoutSettings {
   // Throws std::invalid_argument that names the field.
-  LayoutSettings(const kube::ProxySettings& settings, net::Family family, bool compares_addresses);
+  LayoutSettings(const kube::ProxySettings& settings, net::Family family);
 
   net::Family family;
-  bool compares_addresses;  // the kernel can (Linux 6.13)
   uint32_t mark = 0;
   bool masquerade_all = false;
   bool drop_invalid = true;

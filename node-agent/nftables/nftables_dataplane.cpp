@@ -25,12 +25,10 @@ void ForEach(const Families& families, SyncResult& sum, const Call& call) {
 }  // namespace
 
 NftablesDataplane::NftablesDataplane(const kube::ProxySettings& settings,
-                                     const std::vector<net::Family>& families,
-                                     bool may_compare_addresses) {
+                                     const std::vector<net::Family>& families) {
   for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
     const bool served = std::find(families.begin(), families.end(), family) != families.end();
-    (served ? served_ : others_)
-        .push_back(std::make_unique<nft::NftablesFamily>(settings, family, may_compare_addresses));
+    (served ? served_ : others_).push_back(std::make_unique<nft::NftablesFamily>(settings, family));
   }
 }
 

@@ -26,11 +26,8 @@ class NftablesFamily;
 class NftablesDataplane final : public Dataplane {
  public:
   // `families`: those to serve; tables of ours in another one are removed. Each stands alone: what
-  // fails in one leaves the other as it is. `may_compare_addresses` false: as on kernels before
-  // 6.13, which have no such expression (for tests). Throws std::invalid_argument that names the
-  // field.
-  NftablesDataplane(const kube::ProxySettings& settings, const std::vector<net::Family>& families,
-                    bool may_compare_addresses = true);
+  // fails in one leaves the other as it is. Throws std::invalid_argument that names the field.
+  NftablesDataplane(const kube::ProxySettings& settings, const std::vector<net::Family>& families);
   ~NftablesDataplane() override;
 
   kube::Mode mode() const override { return kube::Mode::kNftables; }

@@ -130,10 +130,9 @@ class Traffic : public ::testing::TestWithParam<Family> {
     network_ = std::make_unique<DualStackNetwork>(3);
     Make(Settings());
   }
-  void Make(const kube::ProxySettings& settings, bool may_compare = true) {
+  void Make(const kube::ProxySettings& settings) {
     OnNode([&] {
-      dataplane_ = std::make_unique<NftablesDataplane>(settings, std::vector<Family>{GetParam()},
-                                                       may_compare);
+      dataplane_ = std::make_unique<NftablesDataplane>(settings, std::vector<Family>{GetParam()});
     });
   }
   bool v4() const { return GetParam() == Family::kIPv4; }
@@ -267,21 +266,18 @@ TEST_P(Traffic, ClusterIpReachesEveryBackend) {
 }
 
 TEST_P(Traffic, AnEndpointReachesItself) {
-  for (const bool may_compare : {true, false}) {
-    Make(Settings(), may_compare);
-    PutBoth(Entry("self", 11, {0}));
-    FullSync();
-    for (const Transport transport : kTransports) {
-      const Reply reply = FromPod(Vip(11), 80, Over(transport));
-      EXPECT_TRUE(reply.ok()) << strerror(reply.error);
-      EXPECT_EQ(reply.peer, Gateway(0));
-      EXPECT_EQ(FromPod(Vip(11), 80, Over(transport), 1).peer, PodIp(1));
-    }
-    // Its successor, learnt by a change.
-    Sync(Entry("self", 11, {2}));
-    EXPECT_EQ(FromPod(Vip(11), 80, {}, 2).peer, Gateway(2));
-    OnNode([&] { EXPECT_VERIFIED(dataplane_->Verify(maker_.model)); });
+  PutBoth(Entry("self", 11, {0}));
+  FullSync();
+  for (const Transport transport : kTransports) {
+    const Reply reply = FromPod(Vip(11), 80, Over(transport));
+    EXPECT_TRUE(reply.ok()) << strerror(reply.error);
+    EXPECT_EQ(reply.peer, Gateway(0));
+    EXPECT_EQ(FromPod(Vip(11), 80, Over(transport), 1).peer, PodIp(1));
   }
+  // Its successor, learnt by a change.
+  Sync(Entry("self", 11, {2}));
+  EXPECT_EQ(FromPod(Vip(11), 80, {}, 2).peer, Gateway(2));
+  OnNode([&] { EXPECT_VERIFIED(dataplane_->Verify(maker_.model)); });
 }
 
 TEST_P(Traffic, SourcesAreMasqueradedAsTheSettingsSay) {
@@ -861,19 +857,16 @@ std::string FamilyName(const ::testing::TestParamInfo<Family>& family) {
 INSTANTIATE_TEST_SUITE_P(Families, Traffic, ::testing::ValuesIn(kFamilies), FamilyName);
 
 // Rules alone, in an empty namespace.
-class Rules : public ::testing::TestWithParam<bool> {
+class Rules : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
     SKIP_WITHOUT_NFTABLES();
   }
-  // The parameter: may addresses be compared? (Not on older kernels.)
-  static NftablesDataplane Make() {
-    return {Settings(), {Family::kIPv4, Family::kIPv6}, GetParam()};
-  }
+  static NftablesDataplane Make() { return {Settings(), {Family::kIPv4, Family::kIPv6}}; }
 };
 
-TEST_P(Rules, IncrementalEqualsFull) {
+TEST_F(Rules, IncrementalEqualsFull) {
   const std::string untouched = Snapshot();
   for (const uint32_t seed : {20261124U, 1U, 2U}) {
     RandomModel random(seed, RandomModel::Addresses::kOwn);
@@ -903,7 +896,7 @@ TEST_P(Rules, IncrementalEqualsFull) {
   }
 }
 
-TEST_P(Rules, ChangesWriteOnlyWhatTheyNeed) {
+TEST_F(Rules, ChangesWriteOnlyWhatTheyNeed) {
   ModelMaker maker;
   RandomModel random(5, RandomModel::Addresses::kOwn);
   for (int i = 0; i < 60; ++i)
@@ -918,13 +911,18 @@ TEST_P(Rules, ChangesWriteOnlyWhatTheyNeed) {
     entry.internal.backends.push_back({Ip(fmt::format("10.245.0.{}", i * 10)), 8080, false});
   entry.external = entry.internal;
   EXPECT_SYNCED(dataplane.Sync(maker.model, maker.Put(entry)));
-  // One backend in place of another: one element out, one in, and the same for its address where
-  // kernels cannot compare.
+  // One backend in place of another: one element out, one in.
   entry.internal.backends.back().ip = Ip("10.245.0.99");
   entry.external = entry.internal;
   SyncResult result = dataplane.Sync(maker.model, maker.Put(entry));
   EXPECT_SYNCED(result);
-  EXPECT_EQ(result.kernel_writes, GetParam() ? 2U : 4U);
+  EXPECT_EQ(result.kernel_writes, 2U);
+  // One that is on this node is written as one that may reach itself, too.
+  entry.internal.backends.back() = {Ip("10.245.0.100"), 8080, true};
+  entry.external = entry.internal;
+  result = dataplane.Sync(maker.model, maker.Put(entry));
+  EXPECT_SYNCED(result);
+  EXPECT_EQ(result.kernel_writes, 3U);
   // Nothing that this mode sees.
   entry.ipvs_scheduler = "wrr";
   result = dataplane.Sync(maker.model, maker.Put(entry));
@@ -932,7 +930,7 @@ TEST_P(Rules, ChangesWriteOnlyWhatTheyNeed) {
   EXPECT_VERIFIED(dataplane.Verify(maker.model));
 }
 
-TEST_P(Rules, DamageIsSeenAndRepaired) {
+TEST_F(Rules, DamageIsSeenAndRepaired) {
   ModelMaker maker;
   RandomModel random(7, RandomModel::Addresses::kOwn);
   for (int i = 0; i < 30; ++i)
@@ -1020,7 +1018,7 @@ TEST_P(Rules, DamageIsSeenAndRepaired) {
   }
 }
 
-TEST_P(Rules, AChangeThatMeetsDamageRepairsIt) {
+TEST_F(Rules, AChangeThatMeetsDamageRepairsIt) {
   ModelMaker maker;
   ServicePortEntry entry;
   entry.id = {"default", "web", "http", Protocol::kTcp, Family::kIPv4};
@@ -1042,7 +1040,7 @@ TEST_P(Rules, AChangeThatMeetsDamageRepairsIt) {
   EXPECT_VERIFIED(dataplane.Verify(maker.model));
 }
 
-TEST_P(Rules, TwoThatClaimAnAddressAreToldOf) {
+TEST_F(Rules, TwoThatClaimAnAddressAreToldOf) {
   ModelMaker maker;
   ServicePortEntry entry;
   entry.id = {"default", "a", "http", Protocol::kTcp, Family::kIPv4};
@@ -1067,7 +1065,7 @@ TEST_P(Rules, TwoThatClaimAnAddressAreToldOf) {
   EXPECT_EQ(Difference(Snapshot(), alone), "");
 }
 
-TEST_P(Rules, RemovalLeavesOthersAlone) {
+TEST_F(Rules, RemovalLeavesOthersAlone) {
   nft::Connection connection;
   for (const Family family : kFamilies) {
     nft::Transaction others(family, "kube-proxy");
@@ -1107,16 +1105,16 @@ TEST_P(Rules, RemovalLeavesOthersAlone) {
   EXPECT_EQ(Make().Remove().kernel_writes, 0U);
 }
 
-TEST_P(Rules, AFamilyThatIsNoLongerServedIsRemoved) {
+TEST_F(Rules, AFamilyThatIsNoLongerServedIsRemoved) {
   ModelMaker maker;
   EXPECT_SYNCED(Make().FullSync(maker.model));
-  NftablesDataplane only_v4(Settings(), {Family::kIPv4}, GetParam());
+  NftablesDataplane only_v4(Settings(), {Family::kIPv4});
   EXPECT_SYNCED(only_v4.FullSync(maker.model));
   EXPECT_NE(Snapshot(Family::kIPv4), "no table\n");
   EXPECT_EQ(Snapshot(Family::kIPv6), "no table\n");
 }
 
-TEST_P(Rules, ADormantTableIsWoken) {
+TEST_F(Rules, ADormantTableIsWoken) {
   ModelMaker maker;
   NftablesDataplane dataplane = Make();
   EXPECT_SYNCED(dataplane.FullSync(maker.model));
@@ -1128,10 +1126,6 @@ TEST_P(Rules, ADormantTableIsWoken) {
   EXPECT_SYNCED(dataplane.FullSync(maker.model));
   EXPECT_VERIFIED(dataplane.Verify(maker.model));
 }
-
-INSTANTIATE_TEST_SUITE_P(Kernels, Rules, ::testing::Bool(), [](const auto& parameter) {
-  return std::string(parameter.param ? "ComparesAddresses" : "HairpinSet");
-});
 
 TEST(NftablesSettings, BadOnesAreRefusedByName) {
   const auto refusal = [](const kube::ProxySettings& settings) -> std::string {

@@ -124,25 +124,21 @@ struct NftablesFamily::Plan {
   }
 };
 
-NftablesFamily::NftablesFamily(const kube::ProxySettings& settings, net::Family family,
-                               bool may_compare)
-    : layout_(settings, family, false), may_compare_(may_compare) {}
+NftablesFamily::NftablesFamily(const kube::ProxySettings& settings, net::Family family)
+    : layout_(settings, family) {}
 
 Connection& NftablesFamily::Kernel() {
-  if (!connection_) {
-    connection_ = std::make_unique<Connection>();
-    layout_.compares_addresses = may_compare_ && ComparesAddresses(*connection_, family());
-  }
+  if (!connection_) connection_ = std::make_unique<Connection>();
   return *connection_;
 }
 
-void NftablesFamily::CountBackends(const ServicePortEntry& entry, AddressUses& uses,
-                                   int64_t by) const {
-  if (layout_.compares_addresses) return;
+void NftablesFamily::CountLocalBackends(const ServicePortEntry& entry, AddressUses& uses,
+                                        int64_t by) {
   for (const BackendChoice* choice :
        {&entry.internal, &entry.external, &entry.external_from_node}) {
-    for (const Backend& backend : choice->backends)
-      uses[backend.ip] += by;
+    for (const Backend& backend : choice->backends) {
+      if (backend.local) uses[backend.ip] += by;
+    }
   }
 }
 
@@ -153,7 +149,7 @@ NftablesFamily::Desired NftablesFamily::MakeDesired(const ServiceModel& model,
   for (const auto& [id, entry] : model.entries) {
     if (id.family != family()) continue;
     AppendElements(*entry, model.node, desired.elements);
-    CountBackends(*entry, desired.hairpin, 1);
+    CountLocalBackends(*entry, desired.hairpin, 1);
   }
   AppendNodeElements(layout_, model.node, desired.elements);
   for (const auto& [ip, uses] : desired.hairpin)
@@ -513,11 +509,11 @@ SyncResult NftablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
     if (!any || any->id.family != family()) continue;
     if (change.before) {
       AppendElements(*change.before, model.node, before);
-      CountBackends(*change.before, address_changes, -1);
+      CountLocalBackends(*change.before, address_changes, -1);
     }
     if (change.after) {
       AppendElements(*change.after, model.node, after);
-      CountBackends(*change.after, address_changes, 1);
+      CountLocalBackends(*change.after, address_changes, 1);
     }
   }
   std::sort(before.begin(), before.end());

@@ -23,7 +23,7 @@ namespace pointsman::agent::nft {
 class NftablesFamily {
  public:
   // Does not talk to the kernel. Throws std::invalid_argument that names the field.
-  NftablesFamily(const kube::ProxySettings& settings, net::Family family, bool may_compare);
+  NftablesFamily(const kube::ProxySettings& settings, net::Family family);
 
   SyncResult FullSync(const ServiceModel& model);
   SyncResult Sync(const ServiceModel& model, const ModelDelta& delta);
@@ -56,15 +56,14 @@ class NftablesFamily {
   void DeleteClass(const TrafficClass& traffic_class, Transaction& transaction) const;
   // Both transactions; false and `problems`: refused.
   bool Commit(Plan& plan, SyncResult& result);
-  void CountBackends(const ServicePortEntry& entry, AddressUses& uses, int64_t by) const;
+  static void CountLocalBackends(const ServicePortEntry& entry, AddressUses& uses, int64_t by);
   bool OwnsRouteLocalnet(const KernelTable& kernel) const;
   void SwitchRouteLocalnetOff(SyncResult& result);
 
   LayoutSettings layout_;
-  const bool may_compare_;  // addresses, if the kernel can
   std::unique_ptr<Connection> connection_;
   ClassUses classes_;
-  AddressUses hairpin_;  // backends' addresses; only on kernels that cannot compare two
+  AddressUses hairpin_;  // addresses of the backends on this node
   // We have switched it on. Beside the mark in the kernel, for the case that somebody deletes that.
   bool owns_route_localnet_ = false;
   bool wants_route_localnet_ = false;

@@ -14,8 +14,6 @@ namespace pointsman::agent::nft {
 namespace {
 
 // Since Linux 6.13 (NFTA_BITWISE_SREG2, NFT_BITWISE_XOR); not in the headers of older ones.
-constexpr uint16_t kBitwiseSreg2 = 8;
-constexpr uint32_t kBitwiseXor = 5;
 constexpr uint32_t kIcmpPortUnreachable = 3;
 constexpr uint32_t kIcmp6PortUnreachable = 4;
 
@@ -259,19 +257,6 @@ RuleBuilder& RuleBuilder::CtState(uint32_t bits) {
 RuleBuilder& RuleBuilder::CtStatus(uint32_t bits) {
   Expression(out_, "ct").Register(NFTA_CT_DREG, 0).Number(NFTA_CT_KEY, NFT_CT_STATUS);
   return AnyBit(bits);
-}
-
-RuleBuilder& RuleBuilder::SourceIsDestination() {
-  const size_t size = size_t{address_words()} * 4;
-  LoadSource(0).LoadDestination(4);
-  Expression(out_, "bitwise")
-      .Register(NFTA_BITWISE_SREG, 0)
-      .Register(NFTA_BITWISE_DREG, 0)
-      .Number(NFTA_BITWISE_LEN, static_cast<uint32_t>(size))
-      .Number(NFTA_BITWISE_OP, kBitwiseXor)
-      .Register(kBitwiseSreg2, 4);
-  constexpr uint8_t kZeros[16] = {};
-  return Compare(0, Match::kEqual, kZeros, size);
 }
 
 RuleBuilder& RuleBuilder::Update(std::string_view map, unsigned key, unsigned data,

@@ -58,7 +58,6 @@ class RuleBuilder {
   RuleBuilder& CtState(uint32_t bits);   // any of NF_CT_STATE_BIT(…)
   RuleBuilder& CtStatus(uint32_t bits);  // any of IPS_…
   // Linux 6.13.
-  RuleBuilder& SourceIsDestination();
 
   // `key` is in the map, and its value goes to `to`.
   RuleBuilder& Map(std::string_view map, unsigned key, unsigned to);
