@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "e2e/control-plane/api/api_server.h"
+#include "e2e/control-plane/api/crds.h"
 #include "e2e/control-plane/api/namespaces.h"
 #include "e2e/control-plane/pki/pki.h"
 #include "e2e/control-plane/registry/builtin_types.h"
