@@ -13,7 +13,6 @@
 namespace pointsman::agent::nft {
 namespace {
 
-// Since Linux 6.13 (NFTA_BITWISE_SREG2, NFT_BITWISE_XOR); not in the headers of older ones.
 constexpr uint32_t kIcmpPortUnreachable = 3;
 constexpr uint32_t kIcmp6PortUnreachable = 4;
 
