@@ -12,18 +12,16 @@ int main(int argc, char** argv) {
   bench::DataplaneBench bench{.name = "nftables"};
   bool v6 = false;
   bool affinity = false;
-  bool old_kernel = false;
   bench.AddOptions(app);
   app.add_flag("--ipv6", v6, "IPv6 instead of IPv4");
   app.add_flag("--affinity", affinity, "Every Service has session affinity");
-  app.add_flag("--old-kernel", old_kernel, "As on a kernel before 6.13");
   app.add_flag("--resize", bench.resize, "Each second change takes an endpoint away");
   CLI11_PARSE(app, argc, argv);
   if (v6) bench.family = net::Family::kIPv6;
   const kube::ProxySettings settings;
   bench.prepare = [] { bench::EnterNetworkNamespace(); };
   bench.make = [&] {
-    return std::make_unique<NftablesDataplane>(settings, std::vector{bench.family}, !old_kernel);
+    return std::make_unique<NftablesDataplane>(settings, std::vector{bench.family});
   };
   bench.adapt = [&](ServicePortEntry& entry) {
     entry.external = {};  // no external address asks for it

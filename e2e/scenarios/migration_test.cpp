@@ -116,6 +116,7 @@ class MigrationTest : public testing::Test {
   }
   static std::vector<std::string> NodePorts(const Node& node) {
     std::vector<std::string> targets;
+    targets.reserve(5);
     for (int i = 0; i < 5; ++i)
       targets.push_back(fmt::format("{}:{}", node.address(), 30080 + i));
     return targets;
@@ -283,7 +284,7 @@ TEST_F(MigrationTest, IpvsToNftablesAndBackOnAStockKernelLosesNothing) {
   EXPECT_EQ(ModesIn(node), std::set<std::string>{"iptables"});
   std::string before = "iptables";
   for (const std::string mode : {"ipvs", "nftables", "ipvs", "iptables"}) {
-    const std::string move = before + " -> " + mode;
+    const std::string move = fmt::format("{} -> {}", before, mode);
     std::printf("%s\n", move.c_str());
     // Opened in the mode that goes. ipvs has to carry its own until they end; those of the others
     // live in connection tracking, also when the drain's time is over.

@@ -123,12 +123,12 @@ TEST_F(Traffic, ClusterIpReachesEveryBackend) {
 TEST_F(Traffic, AFullSyncCountsTheRulesThatAreThere) {
   ServicePortEntry entry = Entry("web", "10.96.0.10", 80, {0, 1, 2});
   entry.node_port = 30080;
-  Put(model_, entry);
-  Put(model_, Entry("none", "10.96.0.11", 80, {}));
+  maker_.Put(entry);
+  maker_.Put(Entry("none", "10.96.0.11", 80, {}));
   OnNode([&] {
     // The second finds all of it there.
     for (int i = 0; i < 2; ++i) {
-      const SyncResult result = dataplane_->FullSync(model_);
+      const SyncResult result = dataplane_->FullSync(maker_.model);
       const auto rules = [&](const char* table) {
         uint64_t count = 0;
         tool_->SaveLines(table, [&](std::string_view line) {
@@ -205,7 +205,7 @@ TEST_F(Traffic, LoopbackStaysClosedToTheOutside) {
       }(),
       "1");
   EXPECT_THAT(dataplane_->Sysctls(),
-              testing::ElementsAre("net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet"));
+              ::testing::ElementsAre("net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet"));
   NetNamespace const& outside = network_->outside();
   outside.Run([] { IpTool("route add 127.0.0.5/32 via 192.168.77.1 table local"); });
   // Something listens on every address of the node, as a node's own debug ports do on 127.0.0.1.

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "kube/pointsman/limits.h"
-#include "node-agent/iptables/fresh_netns.h"
+#include "node-agent/testing/fresh_netns.h"
 #include "node-agent/sysctl/sysctl.h"
 
 namespace pointsman::agent {
