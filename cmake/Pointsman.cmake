@@ -93,13 +93,14 @@ foreach(label unit threads namespace)
   add_custom_target(tests-${label})
 endforeach()
 
-# pointsman_test(<name> SOURCES a_test.cpp … [DEPS lib …] [LABELS unit|threads|kernel|namespace|e2e …] [TIMEOUT s] [ONE_PROCESS])
+# pointsman_test(<name> SOURCES a_test.cpp … [DEPS lib …] [LABELS unit|threads|kernel|namespace|e2e …] [TIMEOUT s] [ONE_PROCESS] [ALONE])
 # "threads", beside another: several threads share something; scripts/sanitize.sh runs it with ThreadSanitizer.
 # "namespace", beside "kernel": it runs in network namespaces of this machine's kernel, so sanitize.sh can run it too.
 # Every TEST becomes a ctest of its own, so that a failure names the case; ONE_PROCESS makes the
-# whole binary one ctest (for fixtures that are dear to set up). Exit code 77 means: skipped.
+# whole binary one ctest (for fixtures that are dear to set up). ALONE: ctest runs nothing beside it,
+# since its load wants the machine for itself. Exit code 77 means: skipped.
 function(pointsman_test name)
-  cmake_parse_arguments(ARG "ONE_PROCESS" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "ONE_PROCESS;ALONE" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
   endif()
@@ -108,12 +109,6 @@ function(pointsman_test name)
   endif()
   if(NOT POINTSMAN_SANITIZE STREQUAL "none")
     math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * 5")
-  endif()
-  # A test that boots kernels wants every core: its time-outs do not allow for neighbours.
-  if("e2e" IN_LIST ARG_LABELS)
-    set(serial TRUE)
-  else()
-    set(serial FALSE)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE pointsman_pch ${ARG_DEPS} GTest::gmock GTest::gtest_main)
@@ -126,9 +121,9 @@ function(pointsman_test name)
   endforeach()
   if(ARG_ONE_PROCESS)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77 RUN_SERIAL ${serial})
+    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77 RUN_SERIAL ${ARG_ALONE})
   else()
     include(GoogleTest)
-    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} RUN_SERIAL ${serial})
+    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} RUN_SERIAL ${ARG_ALONE})
   endif()
 endfunction()
