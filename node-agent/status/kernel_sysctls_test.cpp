@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 
 #include "kube/pointsman/limits.h"
-#include "node-agent/testing/fresh_netns.h"
 #include "node-agent/sysctl/sysctl.h"
+#include "node-agent/testing/fresh_netns.h"
 
 namespace pointsman::agent {
 namespace {

@@ -10,9 +10,9 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "node-agent/testing/fresh_netns.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
+#include "node-agent/testing/fresh_netns.h"
 #include "node-agent/userspace/testing/sockets.h"
 
 namespace pointsman::agent {
