@@ -51,7 +51,8 @@ std::string Answer(int port) {
   const sockaddr_in address = Loopback(port);
   std::string answer;
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
-    const std::string_view request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    const std::string_view request =
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
     std::array<char, 1024> buffer{};
     for (ssize_t got = 0; (got = read(fd, buffer.data(), buffer.size())) > 0;)

@@ -215,7 +215,7 @@ class OperatorTest : public ::testing::Test {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons(metrics_port_);
     std::string text;
-    const std::string request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    const std::string request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
         write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
       std::array<char, 4096> buffer{};

@@ -107,8 +107,7 @@ Message Receive(const Fd& socket) {
 
 }  // namespace
 
-Launcher::Launcher(std::string path, std::vector<std::string> arguments)
-    : path_(std::move(path)), arguments_(std::move(arguments)) {
+Launcher::Launcher(std::string path) : path_(std::move(path)) {
   const sockaddr_un address = Address(path_);
   if (const Fd other = Connect(path_)) {
     errno = EADDRINUSE;
@@ -187,7 +186,6 @@ void Launcher::Serve() {
   try {
     Message message = Receive(peer);
     ready = std::move(message.ready);
-    message.arguments.insert(message.arguments.end(), arguments_.begin(), arguments_.end());
     const std::string self = std::filesystem::read_symlink("/proc/self/exe");
     const pid_t pid = Spawn(self, std::move(message.arguments), ready.get());
     children_.insert(pid);

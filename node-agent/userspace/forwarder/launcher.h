@@ -18,9 +18,9 @@ namespace pointsman::forwarder {
 // that it is itself. Single-threaded; blocks SIGTERM, SIGINT and SIGCHLD in the calling thread.
 class Launcher {
  public:
-  // `arguments`: what every forwarder gets besides. A socket that a killed predecessor left there
-  // is replaced. Throws std::system_error; EADDRINUSE: another launcher is there.
-  Launcher(std::string path, std::vector<std::string> arguments);
+  // A socket that a killed predecessor left there is replaced. Throws std::system_error;
+  // EADDRINUSE: another launcher is there.
+  explicit Launcher(std::string path);
   ~Launcher();
   Launcher(const Launcher&) = delete;
   Launcher& operator=(const Launcher&) = delete;
@@ -35,7 +35,6 @@ class Launcher {
   bool TakeSignal();
 
   const std::string path_;
-  const std::vector<std::string> arguments_;
   Fd socket_;
   Fd signals_;
   std::unordered_set<pid_t> children_;

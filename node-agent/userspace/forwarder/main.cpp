@@ -80,7 +80,7 @@ int Main(int argc, char** argv) {
     if (!arguments.launcher.empty()) {
       // What it starts cannot have more.
       DropCapabilities({CAP_NET_ADMIN, CAP_SYS_RESOURCE});
-      Launcher(arguments.launcher, {"--log-format", arguments.log_format}).Run();
+      Launcher(arguments.launcher).Run();
       return 0;
     }
     Forwarder forwarder(arguments.options);
