@@ -22,9 +22,8 @@ constexpr int kServices = 30;
 constexpr char kConfigFile[] = "/run/kube-proxy.yaml";
 constexpr char kSyncs[] = "kubeproxy_sync_proxy_rules_duration_seconds_count";
 // Changes that have come from the watch to the kernel, and those of them within 2 s.
-constexpr char kReached[] = "kubeproxy_network_programming_duration_seconds_count";
-constexpr char kReachedSoon[] =
-    "kubeproxy_network_programming_duration_seconds_bucket\\{le=\"2\"\\}";
+constexpr char kReached[] = "pointsman_agent_change_to_kernel_seconds_count";
+constexpr char kReachedSoon[] = "pointsman_agent_change_to_kernel_seconds_bucket\\{le=\"2\"\\}";
 constexpr char kFullSyncs[] = "kubeproxy_sync_full_proxy_rules_duration_seconds_count";
 
 struct Setup {
