@@ -16,4 +16,5 @@ else
   export POINTSMAN_KUBECTL=$POINTSMAN_KUBECTL_120
 fi
 cd "$build_dir"
-exec ctest --output-on-failure -j "$(nproc)" "$@"
+# Most tests wait most of the time.
+exec ctest --output-on-failure -j "$(($(nproc) + 1))" "$@"
