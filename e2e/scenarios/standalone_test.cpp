@@ -385,8 +385,15 @@ TEST_F(StandaloneTest, HealthTellsALeavingNodeAndSyncsThatStop) {
   AwaitAnswer(10256, "/healthz", 200);
 
   // Whoever holds the xtables lock stops the syncs: twice the sync period (2 s) later it is told.
-  const pid_t holder =
-      Node().client().Start({"flock", "/run/xtables.lock", "sleep", "1000"}, dir_ / "holder.log");
+  const pid_t holder = Node().client().Start(
+      {"flock", "/run/xtables.lock", "sh", "-c", "touch /run/held; exec sleep 1000"},
+      dir_ / "holder.log");
+  world_->Await(
+      "the xtables lock is held",
+      [&] {
+        return Node().Exec({"test", "-e", "/run/held"}).ok();
+      },
+      30s);
   World::ServiceSpec changed = services_[1];
   changed.endpoints.pop_back();
   world_->SetEndpoints(changed);
