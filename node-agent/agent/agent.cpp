@@ -525,6 +525,20 @@ class Agent::Impl {
     return services.size();
   }
 
+  std::vector<SyncProblem> SomeNotServedAsWritten() const {
+    constexpr size_t kSome = 3;
+    std::vector<SyncProblem> some;
+    for (const ModelProblem& problem : told_problems_) {
+      if (some.size() == kSome) return some;
+      if (problem.kind == "Service") some.push_back({problem.key, problem.message});
+    }
+    for (const ServiceWarning& warning : told_warnings_) {
+      if (some.size() == kSome) return some;
+      some.push_back({warning.ns + "/" + warning.service, warning.message});
+    }
+    return some;
+  }
+
   // The operator asks what a revision would do here before it changes any node.
   void CheckCandidate() {
     const auto& asked = proxy_->spec.candidate;
@@ -569,6 +583,8 @@ class Agent::Impl {
       input.agent_version = kVersion;
       input.sysctls = sysctls_;
       input.candidate = candidate_;
+      input.services_not_as_written = ServicesNotServedAsWritten();
+      input.not_as_written = SomeNotServedAsWritten();
       input.now = kube::NowRfc3339();
       status_ = BuildStatus(input, status_);
       writer_->Want(status_);

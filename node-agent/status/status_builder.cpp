@@ -111,6 +111,22 @@ Condition Degraded(const StatusInput& input) {
   return {"Degraded", ConditionStatus::kFalse, "AsAsked", "this node runs what was asked"};
 }
 
+// What of a Service cannot be done is refused and the rest served, so the node is none the worse
+// for it: a condition of its own.
+Condition ServicesAccepted(const StatusInput& input) {
+  if (!input.caches_synced) {
+    return {"ServicesAccepted", ConditionStatus::kUnknown, "NotKnownYet",
+            "the Services are not known yet"};
+  }
+  if (input.services_not_as_written == 0) {
+    return {"ServicesAccepted", ConditionStatus::kTrue, "AllAccepted",
+            "all Services are served as they are written"};
+  }
+  return {"ServicesAccepted", ConditionStatus::kFalse, "NotAsWritten",
+          fmt::format("{} of the Services not served as written, for example {}",
+                      input.services_not_as_written, Describe(input.not_as_written))};
+}
+
 kube::NodeProxyStatus WithoutNumbers(kube::NodeProxyStatus status) {
   status.services = status.endpoints = status.draining_connections = 0;
   status.last_sync.clear();
@@ -144,8 +160,8 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   status.draining_connections = static_cast<int64_t>(modes.draining_connections);
   status.agent_version = input.agent_version;
   status.candidate = input.candidate;
-  for (Condition condition :
-       {Preflight(modes), Modules(modes), Rules(input), Ready(input), Degraded(input)}) {
+  for (Condition condition : {Preflight(modes), Modules(modes), Rules(input),
+                              ServicesAccepted(input), Ready(input), Degraded(input)}) {
     condition.observed_generation = input.proxy->generation;
     kube::SetCondition(status.conditions, std::move(condition), input.now);
   }

@@ -21,6 +21,9 @@ struct StatusInput {
   // As read back; nullopt: not read yet, what was said before stays.
   std::optional<std::vector<kube::SysctlStatus>> sysctls;
   std::optional<kube::CandidateStatus> candidate;
+  // Services that are not served as they are written: how many, and a few of them.
+  size_t services_not_as_written = 0;
+  std::vector<SyncProblem> not_as_written;
   std::string now;  // RFC 3339
 };
 

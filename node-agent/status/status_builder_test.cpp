@@ -7,6 +7,7 @@ namespace pointsman::agent {
 namespace {
 
 using kube::ConditionStatus;
+using testing::AllOf;
 using testing::HasSubstr;
 
 class StatusBuilderTest : public testing::Test {
@@ -53,6 +54,20 @@ TEST_F(StatusBuilderTest, AllIsAsAsked) {
     EXPECT_FALSE(Get(status, type).reason.empty()) << type;
   }
   EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse);
+}
+
+TEST_F(StatusBuilderTest, ServicesThatAreNotServedAsWrittenAreNamed) {
+  EXPECT_EQ(Get(BuildStatus(input_, {}), "ServicesAccepted").status, ConditionStatus::kTrue);
+  input_.services_not_as_written = 2;
+  input_.not_as_written = {{"default/web", "spec.externalIPs: 10.0.0.1 is the API server's"}};
+  const auto status = BuildStatus(input_, {});
+  EXPECT_EQ(Get(status, "ServicesAccepted").status, ConditionStatus::kFalse);
+  EXPECT_THAT(Get(status, "ServicesAccepted").message,
+              AllOf(HasSubstr("2 of"), HasSubstr("default/web"), HasSubstr("10.0.0.1")));
+  // The node is none the worse for it.
+  EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kTrue);
+  EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse);
+  EXPECT_EQ(status.observed_revision, 7);
 }
 
 TEST_F(StatusBuilderTest, NothingChangedMeansTheSameStatusLater) {
