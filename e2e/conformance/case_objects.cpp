@@ -184,11 +184,18 @@ std::string CaseObjects::LookForEvent(const EventStep& step) const {
   const auto [kind, name] = KindAndName(step.object);
   const std::regex message(step.message, std::regex::ECMAScript | std::regex::multiline);
   std::string seen;
+  // `kubectl describe` of a Service asks for the Events of that very object.
+  const std::string uid = kind == "Service"
+                              ? arena_.api()
+                                    .Get(ResourceOf(kind), namespace_, name)["metadata"]["uid"]
+                                    .get<std::string>()
+                              : "";
   // Events of objects without a namespace are in this one.
   for (const Json& event :
        arena_.api().List(resources::kEvents, kind == "Node" ? "default" : namespace_)) {
     const Json& about = event.at("involvedObject");
     if (about.value("kind", "") != kind || about.value("name", "") != name) continue;
+    if (!uid.empty() && about.value("uid", "") != uid) continue;
     const std::string text = event.value("message", "");
     if (event.value("reason", "") == step.reason && std::regex_search(text, message)) return "";
     seen += fmt::format("\n  {} {}: {}", event.value("type", ""), event.value("reason", ""), text);

@@ -158,6 +158,33 @@ class MigrationTest : public testing::Test {
           << said;
   }
 
+  // A Service that asks for a scheduler which does not exist, where there are schedulers at all.
+  void ExpectServicesAcceptedIsSaid() {
+    const auto accepted = [&](const char* node, const char* field) {
+      return world_->MustKubectl(
+          {"get", "npx", node, "-o",
+           fmt::format("jsonpath={{.status.conditions[?(@.type==\"ServicesAccepted\")].{}}}",
+                       field)});
+    };
+    const std::string& service = services_.front().name;
+    EXPECT_EQ(accepted("node-1", "status"), "True");
+    world_->MustKubectl(
+        {"annotate", "service", service, "pointsman.io/ipvs-scheduler=fastest", "--overwrite"});
+    world_->Await(
+        "node-1 says that a Service is not served as written",
+        [&] { return accepted("node-1", "status") == "False"; }, 15s);
+    const std::string message = accepted("node-1", "message");
+    EXPECT_NE(message.find("default/" + service + ": "), std::string::npos) << message;
+    EXPECT_NE(message.find("fastest"), std::string::npos) << message;
+    EXPECT_EQ(accepted("node-2", "status"), "True") << "iptables mode has no schedulers";
+    EXPECT_NE(world_->MustKubectl({"describe", "service", service}).find("NotServedAsWritten"),
+              std::string::npos);
+    world_->MustKubectl({"annotate", "service", service, "pointsman.io/ipvs-scheduler-"});
+    world_->Await(
+        "node-1 says that all Services are served as written",
+        [&] { return accepted("node-1", "status") == "True"; }, 15s);
+  }
+
   std::unique_ptr<World> world_;
   std::map<std::string, std::string> endpoint_nodes_;
   std::vector<World::ServiceSpec> services_;
@@ -328,6 +355,7 @@ TEST_F(MigrationTest, ANodeWithoutIpvsRunsIptablesAndSaysWhy) {
   EXPECT_NE(text.find("node-2"), std::string::npos) << text;
   EXPECT_NE(text.find("node-3"), std::string::npos) << text;
   EXPECT_NE(text.find("ip_vs"), std::string::npos) << text;
+  ExpectServicesAcceptedIsSaid();
   ExpectClean(world_->StopLoad(load), "pod on node-2, which has no ip_vs");
 }
 

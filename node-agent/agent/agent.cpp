@@ -459,8 +459,14 @@ class Agent::Impl {
   // On the thread that serves the ports.
   void TellServiceHealthProblem(const ServiceHealth::Service& service, const std::string& message) {
     spdlog::error("Service {}/{}: {}", service.ns, service.name, message);
-    events_.Emit({"v1", "Service", service.ns, service.name, ""}, kube::EventType::kWarning,
+    events_.Emit(ServiceReference(service.ns, service.name), kube::EventType::kWarning,
                  "FailedToStartServiceHealthcheck", options_.node_name + ": " + message);
+  }
+
+  // With its uid: `kubectl describe` looks for the Events of that very object. On any thread.
+  kube::ObjectReference ServiceReference(const std::string& ns, const std::string& name) const {
+    const auto service = services_->Get(ns + "/" + name);
+    return {"v1", "Service", ns, name, service ? service->uid : ""};
   }
 
   void CleanConntrack(const ServiceModel& model, const ModelDelta& delta) {
@@ -491,12 +497,13 @@ class Agent::Impl {
       if (std::binary_search(told_problems_.begin(), told_problems_.end(), problem)) continue;
       spdlog::warn("{} {}: {}", problem.kind, problem.key, problem.message);
       const size_t slash = problem.key.find('/');
-      // `kubectl describe` looks for the Events of that very object, by its uid.
-      const auto service = problem.kind == "Service" ? services_->Get(problem.key) : nullptr;
-      events_.Emit({problem.kind == "Service" ? "v1" : slices_resource_.ApiVersion(), problem.kind,
-                    problem.key.substr(0, slash), problem.key.substr(slash + 1),
-                    service ? service->uid : ""},
-                   kube::EventType::kWarning, "NotServedAsWritten",
+      const std::string ns = problem.key.substr(0, slash);
+      const std::string name = problem.key.substr(slash + 1);
+      const kube::ObjectReference about =
+          problem.kind == "Service"
+              ? ServiceReference(ns, name)
+              : kube::ObjectReference{slices_resource_.ApiVersion(), problem.kind, ns, name, ""};
+      events_.Emit(about, kube::EventType::kWarning, "NotServedAsWritten",
                    options_.node_name + ": " + problem.message);
     }
     told_problems_ = std::move(problems);
@@ -508,7 +515,7 @@ class Agent::Impl {
     for (const ServiceWarning& warning : warnings) {
       if (std::binary_search(told_warnings_.begin(), told_warnings_.end(), warning)) continue;
       spdlog::warn("Service {}/{}: {}", warning.ns, warning.service, warning.message);
-      events_.Emit({"v1", "Service", warning.ns, warning.service, ""}, kube::EventType::kWarning,
+      events_.Emit(ServiceReference(warning.ns, warning.service), kube::EventType::kWarning,
                    "NotServedAsWritten", options_.node_name + ": " + warning.message);
     }
     told_warnings_ = warnings;

@@ -552,9 +552,14 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) co
 }
 
 void IpvsDataplane::ReadHost() {
+  // kube-proxy binds what are Services' addresses too, and leaves them behind: no address of the
+  // node, and none to rely on.
+  const std::optional<netlink::Link> of_kube_proxy = netlink::FindLink(route_, "kube-ipvs0");
+  const int of_kube_proxy_index = of_kube_proxy ? of_kube_proxy->index : 0;
   host_addresses_.clear();
   for (const netlink::InterfaceAddress& address : netlink::InterfaceAddresses(route_)) {
-    if (address.interface_index != device_index_) host_addresses_.push_back(address.address);
+    if (address.interface_index != device_index_ && address.interface_index != of_kube_proxy_index)
+      host_addresses_.push_back(address.address);
   }
   std::sort(host_addresses_.begin(), host_addresses_.end());
   on_link_.clear();

@@ -279,6 +279,29 @@ TEST_F(IpvsDataplaneTest, TakesNewConnectionsFromRulesOfOthersAndLeavesThemTheir
   RunTool({"iptables-legacy", "-t", "nat", "-X", "KUBE-SERVICES"});
 }
 
+TEST_F(IpvsDataplaneTest, TakesOverWhatKubeProxysIpvsModeHasAndNeedsNothingOfIt) {
+  const std::string vip_port = std::string(kVip) + ":80";
+  RunTool({"ip", "link", "add", "kube-ipvs0", "type", "dummy"});
+  RunTool({"ip", "address", "add", std::string(kVip) + "/32", "dev", "kube-ipvs0"});
+  RunTool({"ipvsadm", "-A", "-t", vip_port, "-s", "rr"});
+  RunTool({"ipvsadm", "-a", "-t", vip_port, "-r", "10.244.0.2:8080", "-m"});
+  RunTool({"ipvsadm", "-a", "-t", vip_port, "-r", "10.244.0.3:8080", "-m"});
+  Stream old(*network_, "pod-c", kVip, 80);
+  const std::string backend = old.Ask().host;
+  ASSERT_THAT(backend, ::testing::AnyOf("pod-a", "pod-b"));
+  maker_.Put(Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  ExpectVerified();
+  EXPECT_EQ(old.Ask().host, backend);
+  // Both stand side by side; then kube-proxy and its interface go, and no sync follows.
+  EXPECT_FALSE(AskTcp(*network_, "pod-c", kVip, 80).host.empty());
+  RunTool({"ip", "link", "delete", "kube-ipvs0"});
+  EXPECT_FALSE(AskTcp(*network_, "pod-c", kVip, 80).host.empty());
+  EXPECT_FALSE(AskTcp(*network_, "", kVip, 80).host.empty()) << "the node's own";
+  EXPECT_EQ(old.Ask().host, backend);
+  ExpectVerified();
+}
+
 TEST_F(IpvsDataplaneTest, StrictArpAndTimeoutsAreSetAndStrictArpIsUndone) {
   RunTool({"ip", "addr", "add", "192.168.51.1/24", "dev", "vclient"});
   settings_.ipvs.strict_arp = true;
