@@ -13,6 +13,7 @@
 
 #include "kube/pointsman/mode.h"
 #include "kube/pointsman/proxy_settings.h"
+#include "node-agent/dataplane/client_binding.h"
 #include "node-agent/model/service_model.h"
 
 namespace pointsman::agent {
@@ -108,6 +109,16 @@ class Dataplane {
   // established ones must go on. Idempotent: called again each few seconds, also by a restarted
   // agent that finds a drain under way; returns what is left.
   virtual DrainStatus Drain(const ServiceModel& model) = 0;
+
+  // The clients that sessionAffinity binds now, of Services in `model`, at most kMostBindings. Only
+  // those whose backend may still be gone to and whose time has not ended.
+  virtual std::vector<ClientBinding> Bindings(const ServiceModel& model) = 0;
+
+  // Binds these clients too; one that is bound here already stays where it is. `model` is in the
+  // kernel, and new connections do not come here yet, or only just. What cannot be bound is a
+  // problem in the result and nothing worse: such a client is placed afresh.
+  virtual SyncResult Bind(const ServiceModel& model,
+                          const std::vector<ClientBinding>& bindings) = 0;
 
   // Removes all of ours from the kernel, also what an earlier process left, and nothing else.
   // Idempotent.

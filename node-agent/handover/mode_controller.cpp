@@ -119,6 +119,41 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
   HandOver(chosen->mode, model);
 }
 
+// sessionAffinity outlives a handover. Where that fails a client is placed afresh, which is no
+// reason to stay in the old mode.
+std::vector<ClientBinding> ModeController::BoundClients(const ServiceModel& model) {
+  const bool any = std::any_of(model.entries.begin(), model.entries.end(), [](const auto& each) {
+    return each.second->affinity_timeout.count() > 0;
+  });
+  if (!any) return {};
+  try {
+    return active_->Bindings(model);
+  } catch (const std::exception& error) {
+    spdlog::warn(
+        "which clients {} has bound by sessionAffinity is not known, so they are placed "
+        "afresh: {}",
+        kube::ToString(active_->mode()), error.what());
+    return {};
+  }
+}
+
+void ModeController::Bind(Dataplane& dataplane, const ServiceModel& model,
+                          const std::vector<ClientBinding>& bindings) {
+  if (bindings.empty()) return;
+  SyncResult result;
+  try {
+    result = dataplane.Bind(model, bindings);
+  } catch (const std::exception& error) {
+    result.problems.push_back({std::string(kube::ToString(dataplane.mode())), error.what()});
+  }
+  if (result.ok()) {
+    spdlog::info("{} clients stay bound by sessionAffinity", bindings.size());
+  } else {
+    spdlog::warn("of {} clients bound by sessionAffinity some are placed afresh: {}",
+                 bindings.size(), Describe(result.problems));
+  }
+}
+
 // The old dataplane stops attracting new connections; returns which of the probes that passed
 // before fail now, "" if none.
 std::string ModeController::MoveNewConnections(const std::vector<std::string>& before,
@@ -141,10 +176,13 @@ std::string ModeController::MoveNewConnections(const std::vector<std::string>& b
 }
 
 // Returns whether the kernel holds the whole model.
-bool ModeController::Program(Dataplane& dataplane, const ServiceModel& model, bool verify) {
+bool ModeController::Program(Dataplane& dataplane, const ServiceModel& model, bool verify,
+                             const std::vector<ClientBinding>& bindings) {
   SyncResult result;
   try {
     result = dataplane.FullSync(model);
+    // Before all else: in some modes new connections come already.
+    if (result.ok()) Bind(dataplane, model, bindings);
     if (result.ok() && verify) {
       VerifyResult read_back = dataplane.Verify(model);
       result.problems = std::move(read_back.differences);
@@ -200,12 +238,14 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
   next = environment_.MakeDataplane(mode, *settings_);
 
   std::vector<std::string> before;
+  std::vector<ClientBinding> bindings;
   if (active_ != nullptr) {
     before = environment_.PassingProbes(model);
+    bindings = BoundClients(model);
     spdlog::info("handover {} -> {} begins; {} probes pass", kube::ToString(active_->mode()),
                  kube::ToString(mode), before.size());
   }
-  const bool programmed = Program(*next, model, /*verify=*/true);
+  const bool programmed = Program(*next, model, /*verify=*/true, bindings);
   std::string failed;
   if (!programmed) {
     failed = "it could not be programmed: " + Describe(state_.problems);

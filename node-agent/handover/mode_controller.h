@@ -122,8 +122,12 @@ class ModeController {
 
   std::optional<Chosen> Choose(const kube::ProxySettings& settings);
   void AdoptWhatIsThere(const kube::ProxySettings& settings);
-  bool Program(Dataplane& dataplane, const ServiceModel& model, bool verify);
+  bool Program(Dataplane& dataplane, const ServiceModel& model, bool verify,
+               const std::vector<ClientBinding>& bindings = {});
   void HandOver(kube::Mode mode, const ServiceModel& model);
+  std::vector<ClientBinding> BoundClients(const ServiceModel& model);
+  static void Bind(Dataplane& dataplane, const ServiceModel& model,
+                   const std::vector<ClientBinding>& bindings);
   std::string MoveNewConnections(const std::vector<std::string>& before, const ServiceModel& model);
   void Resync(const ServiceModel& model);
   void PollDrain(const ServiceModel& model);

@@ -31,6 +31,9 @@ struct World {
   std::chrono::steady_clock::time_point full_sync_due =
       std::chrono::steady_clock::time_point::max();
   std::vector<ServiceWarning> warnings;  // of ipvs
+  std::vector<ClientBinding> bindings;   // of every mode
+  std::string no_bindings;               // why they cannot be read
+  std::vector<ClientBinding> bound;      // by the last Bind
 };
 
 class RecordedDataplane final : public Dataplane {
@@ -59,6 +62,16 @@ class RecordedDataplane final : public Dataplane {
   DrainStatus Drain(const ServiceModel&) override {
     Note("drain");
     return {world_.connections[mode_]};
+  }
+  std::vector<ClientBinding> Bindings(const ServiceModel&) override {
+    Note("bindings");
+    if (!world_.no_bindings.empty()) throw std::runtime_error(world_.no_bindings);
+    return world_.bindings;
+  }
+  SyncResult Bind(const ServiceModel&, const std::vector<ClientBinding>& bindings) override {
+    Note("bind");
+    world_.bound = bindings;
+    return {};
   }
   SyncResult Remove() override {
     Note("remove");
@@ -152,6 +165,29 @@ TEST_F(ModeControllerTest, HandoverMakesBeforeItBreaksAndDrains) {
   controller_.Tick(model_);
   EXPECT_THAT(Calls(), ElementsAre("iptables drain", "iptables remove"));
   EXPECT_FALSE(controller_.state().draining);
+}
+
+TEST_F(ModeControllerTest, AHandoverCarriesTheClientsOfSessionAffinity) {
+  ServicePortEntry entry;
+  entry.id.name = "web";
+  entry.affinity_timeout = 10800s;
+  model_.entries[entry.id] = std::make_shared<const ServicePortEntry>(entry);
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  Calls();
+  ClientBinding binding;
+  binding.left = 17s;
+  world_.bindings = {binding};
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_THAT(Calls(),
+              ElementsAre("probe", "iptables bindings", "ipvs full", "ipvs bind", "ipvs verify",
+                          "iptables drain", "probe", "iptables drain", "iptables remove"))
+      << "read before and bound before new connections come";
+  ASSERT_EQ(world_.bound.size(), 1U);
+  EXPECT_EQ(world_.bound[0].left, 17s);
+
+  world_.no_bindings = "/proc is not mounted";
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIptables) << "affinity holds no handover up";
 }
 
 TEST_F(ModeControllerTest, DrainEndsAtItsTimeout) {

@@ -60,6 +60,14 @@ DrainStatus IptablesDataplane::Drain(const ServiceModel& model) {
   return sum;
 }
 
+std::vector<ClientBinding> IptablesDataplane::Bindings(const ServiceModel&) {
+  return {};
+}
+
+SyncResult IptablesDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>&) {
+  return {};
+}
+
 SyncResult IptablesDataplane::Remove() {
   return ForEachFamily(families_, [](IptablesFamily& family) { return family.Remove(); });
 }

@@ -1372,6 +1372,14 @@ DrainStatus IpvsDataplane::Drain(const ServiceModel&) {
   return status;
 }
 
+std::vector<ClientBinding> IpvsDataplane::Bindings(const ServiceModel&) {
+  return {};
+}
+
+SyncResult IpvsDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>&) {
+  return {};
+}
+
 SyncResult IpvsDataplane::Remove() {
   SyncResult result;
   synced_ = false;

@@ -62,6 +62,8 @@ class IpvsDataplane final : public Dataplane {
   // Counts established TCP and SCTP connections, and UDP flows of backends that got a packet within
   // the last 30 s (IPVS does not say of a single UDP flow when it was last used).
   DrainStatus Drain(const ServiceModel& model) override;
+  std::vector<ClientBinding> Bindings(const ServiceModel& model) override;
+  SyncResult Bind(const ServiceModel& model, const std::vector<ClientBinding>& bindings) override;
   SyncResult Remove() override;
   std::chrono::steady_clock::time_point FullSyncDue() const override { return full_sync_due_; }
   bool Present() override;

@@ -61,6 +61,14 @@ DrainStatus NftablesDataplane::Drain(const ServiceModel& model) {
   return sum;
 }
 
+std::vector<ClientBinding> NftablesDataplane::Bindings(const ServiceModel&) {
+  return {};
+}
+
+SyncResult NftablesDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>&) {
+  return {};
+}
+
 SyncResult NftablesDataplane::Remove() {
   SyncResult sum;
   for (const Families* families : {&served_, &others_})

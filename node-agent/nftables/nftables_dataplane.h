@@ -37,6 +37,8 @@ class NftablesDataplane final : public Dataplane {
   // Empties the chains that take new connections. Counts the connections to Services that were
   // there then, whichever mode translated them, and are still open.
   DrainStatus Drain(const ServiceModel& model) override;
+  std::vector<ClientBinding> Bindings(const ServiceModel& model) override;
+  SyncResult Bind(const ServiceModel& model, const std::vector<ClientBinding>& bindings) override;
   SyncResult Remove() override;
   bool Present() override;
   std::vector<std::string> Sysctls() const override;

@@ -443,6 +443,14 @@ void UserspaceDataplane::RefreshSlots(const ServiceModel& model) {
   if (!set.empty()) link_.Change(std::move(set), {}, numbers_.last());
 }
 
+std::vector<ClientBinding> UserspaceDataplane::Bindings(const ServiceModel&) {
+  return {};
+}
+
+SyncResult UserspaceDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>&) {
+  return {};
+}
+
 SyncResult UserspaceDataplane::Remove() {
   SyncResult result;
   synced_ = false;

@@ -49,6 +49,8 @@ class UserspaceDataplane final : public Dataplane {
   // settings.drain_timeout, whatever is longer: what ends the drain is Remove, since these settings
   // may be older than those that asked for it.
   DrainStatus Drain(const ServiceModel& model) override;
+  std::vector<ClientBinding> Bindings(const ServiceModel& model) override;
+  SyncResult Bind(const ServiceModel& model, const std::vector<ClientBinding>& bindings) override;
   SyncResult Remove() override;
   bool Present() override;
 
