@@ -884,10 +884,14 @@ TEST_F(Rules, IncrementalEqualsFull) {
       ASSERT_TRUE(result.ok()) << result.problems[0].object << " " << result.problems[0].message;
       ASSERT_EQ(result.repaired, 0U);  // the kernel took it as it was
       if (step % 10 != 9) continue;
-      const std::string incremental = Snapshot();
       const VerifyResult verified = Make().Verify(maker.model);
       EXPECT_VERIFIED(verified);
       EXPECT_GT(verified.objects_checked, 10U);
+      // Takes the traffic classes away that went out of use, and has nothing else to do.
+      const SyncResult periodic = dataplane.FullSync(maker.model);
+      EXPECT_SYNCED(periodic);
+      EXPECT_EQ(periodic.repaired, 0U);
+      const std::string incremental = Snapshot();
       // Another process finds nothing to write.
       EXPECT_EQ(Make().FullSync(maker.model).kernel_writes, 0U);
       // Written from nothing it is the same, byte for byte.
@@ -932,6 +936,50 @@ TEST_F(Rules, ChangesWriteOnlyWhatTheyNeed) {
   result = dataplane.Sync(maker.model, maker.Put(entry));
   EXPECT_EQ(result.kernel_writes, 0U);
   EXPECT_VERIFIED(dataplane.Verify(maker.model));
+}
+
+TEST_F(Rules, AClassThatGoesOutOfUseStaysAWhileSinceANewOneIsDear) {
+  ModelMaker maker;
+  NftablesDataplane dataplane = Make();
+  EXPECT_SYNCED(dataplane.FullSync(maker.model));
+  ServicePortEntry entry;
+  entry.id = {"default", "web", "http", Protocol::kTcp, Family::kIPv4};
+  entry.cluster_ip = Ip("10.97.0.1");
+  entry.port = 80;
+  const auto with_backends = [&](int count) {
+    entry.internal.backends.clear();
+    for (int i = 1; i <= count; ++i)
+      entry.internal.backends.push_back({Ip(fmt::format("10.245.0.{}", i)), 8080, false});
+    const SyncResult result = dataplane.Sync(maker.model, maker.Put(entry));
+    EXPECT_SYNCED(result);
+    return result.kernel_writes;
+  };
+  const auto chains = [] {
+    const std::string text = Snapshot();
+    size_t count = 0;
+    for (size_t at = 0; (at = text.find("chain class-", at)) != std::string::npos; ++at)
+      ++count;
+    return count;
+  };
+  with_backends(100);
+  const uint64_t first = with_backends(99);
+  EXPECT_EQ(with_backends(100), 3U) << "where the Service leads, out and in, and one backend";
+  EXPECT_EQ(with_backends(99), 3U);
+  EXPECT_LT(3U, first) << "a chain and its rules";
+  EXPECT_EQ(chains(), 2U);
+  EXPECT_VERIFIED(Make().Verify(maker.model));
+  // Not for ever: the next full sync clears them away, which is no repair, and so does their
+  // number.
+  const SyncResult full = dataplane.FullSync(maker.model);
+  EXPECT_EQ(full.repaired, 0U);
+  EXPECT_EQ(chains(), 1U);
+  for (int count = 98; count > 20; --count) {
+    with_backends(count);
+    EXPECT_LE(chains(), 66U);
+  }
+  EXPECT_LT(chains(), 30U);
+  EXPECT_VERIFIED(Make().Verify(maker.model));
+  EXPECT_SYNCED(dataplane.Remove());
 }
 
 TEST_F(Rules, DamageIsSeenAndRepaired) {

@@ -21,6 +21,7 @@ namespace {
 
 constexpr char kRouteLocalnet[] = "net.ipv4.conf.all.route_localnet";
 constexpr size_t kMaxDifferences = 20;
+constexpr size_t kMostIdleClasses = 64;
 // Somebody else may have changed our table between our look at it and our write.
 constexpr int kTries = 3;
 
@@ -117,6 +118,7 @@ struct NftablesFamily::Plan {
   uint64_t differences = 0;
   uint64_t checked = 0;
   std::vector<SyncProblem> notes;
+  std::set<std::string> idle_chains;  // of traffic classes that nothing uses any more
 
   void Note(std::string object, std::string_view what) {
     ++differences;
@@ -266,7 +268,7 @@ void NftablesFamily::Compare(const Desired& desired, const KernelTable& kernel, 
   // Last, when no chain and no element names them any more.
   for (const auto& [name, chain] : kernel.chains) {
     if (HasName(desired.chains, name)) continue;
-    plan.Note("chain " + name, "belongs to nothing");
+    if (!plan.idle_chains.contains(name)) plan.Note("chain " + name, "belongs to nothing");
     plan.second.DeleteChain(name);
   }
   for (const auto& [name, set] : kernel.sets) {
@@ -340,7 +342,12 @@ void NftablesFamily::CompareClasses(const Desired& desired, SetId map, Plan& pla
     AddClass(traffic_class, plan.first);
   }
   for (const auto& [key, chain] : kernel) {
-    plan.Note(fmt::format("element {} of set {}", chain, set.name), "belongs to nothing");
+    if (ClassChainName(ClassFromKey(
+            std::span(reinterpret_cast<const uint8_t*>(key.data()), key.size()))) == chain) {
+      plan.idle_chains.insert(chain);  // no damage: Sync leaves it
+    } else {
+      plan.Note(fmt::format("element {} of set {}", chain, set.name), "belongs to nothing");
+    }
     plan.second.DeleteElement(set, {key, {}});
   }
 }
@@ -481,6 +488,7 @@ SyncResult NftablesFamily::FullSync(const ServiceModel& model) {
     synced_ = desired.problems.empty();
     owns_route_localnet_ = owns_localnet;
     classes_ = std::move(desired.classes);
+    idle_classes_.clear();
     hairpin_ = std::move(desired.hairpin);
     break;
   }
@@ -528,7 +536,14 @@ SyncResult NftablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
   };
   count_classes(before, -1);
   count_classes(after, 1);
-  const auto [new_classes, gone_classes] = Apply(class_changes, classes_);
+  auto [new_classes, gone_classes] = Apply(class_changes, classes_);
+  std::erase_if(new_classes, [this](const auto& each) { return idle_classes_.erase(each) > 0; });
+  idle_classes_.insert(gone_classes.begin(), gone_classes.end());
+  gone_classes.clear();
+  if (idle_classes_.size() > kMostIdleClasses) {
+    gone_classes.assign(idle_classes_.begin(), idle_classes_.end());
+    idle_classes_.clear();
+  }
   const auto [new_addresses, gone_addresses] = Apply(address_changes, hairpin_);
 
   Plan plan(family());
@@ -658,6 +673,7 @@ SyncResult NftablesFamily::Remove() {
   drained_ = false;
   draining_.clear();
   classes_.clear();
+  idle_classes_.clear();
   hairpin_.clear();
   SyncResult result;
   if (!Present()) return result;
