@@ -13,9 +13,9 @@
 #include "kube/config/config.h"
 #include "kube/process/logging.h"
 #include "kube/process/termination.h"
+#include "kube/process/version.h"
 #include "node-agent/agent/agent.h"
 #include "node-agent/agent/options.h"
-#include "node-agent/agent/version.h"
 #include "node-agent/config/config_file_watch.h"
 #include "node-agent/sysctl/sysctl.h"
 

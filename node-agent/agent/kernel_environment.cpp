@@ -6,7 +6,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include "node-agent/agent/version.h"
+#include "kube/process/version.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
 #include "node-agent/nftables/nftables_dataplane.h"

@@ -3,7 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "kube/net/ip_address.h"
-#include "node-agent/agent/version.h"
+#include "kube/process/version.h"
 
 namespace pointsman::agent {
 namespace {

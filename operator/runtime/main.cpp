@@ -10,6 +10,7 @@
 #include "kube/lease/leader_election.h"
 #include "kube/process/logging.h"
 #include "kube/process/termination.h"
+#include "kube/process/version.h"
 #include "kube/serve/http_server.h"
 #include "operator/runtime/controller.h"
 #include "operator/runtime/metrics.h"
@@ -59,7 +60,7 @@ int Run(Options options) {
   kube::SetUpLogging(options.log_format, options.log_level);
   const kube::Termination termination;
   kube::Config config = kube::LoadConfig(options.kubeconfig);
-  config.user_agent = "pointsman-operator";
+  config.user_agent = std::string("pointsman-operator/") + kVersion;
   if (options.ns.empty()) options.ns = config.namespace_;
   kube::Client client(kube::MakeTransport(config));
   Metrics metrics;
@@ -92,7 +93,8 @@ int Run(Options options) {
   controller.Start();
 
   const std::string identity = Identity();
-  spdlog::info("pointsman-operator as {} at {}, namespace {}", identity, config.server, options.ns);
+  spdlog::info("pointsman-operator {} as {} at {}, namespace {}", kVersion, identity, config.server,
+               options.ns);
   if (!options.leader_elect) {
     controller.Lead(termination.token());
     return 0;
@@ -128,6 +130,7 @@ int Run(Options options) {
 int main(int argc, char** argv) {
   CLI::App app("Rolls ProxyConfigurations out to the nodes of a Kubernetes cluster.",
                "pointsman-operator");
+  app.set_version_flag("--version", std::string("pointsman-operator ") + pointsman::kVersion);
   pointsman::op::Options options;
   pointsman::op::AddFlags(app, options);
   CLI11_PARSE(app, argc, argv);

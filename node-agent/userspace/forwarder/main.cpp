@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "kube/process/logging.h"
-#include "node-agent/agent/version.h"
+#include "kube/process/version.h"
 #include "node-agent/userspace/forwarder/forwarder.h"
 #include "node-agent/userspace/forwarder/launcher.h"
 
@@ -50,7 +50,7 @@ void Tell(int fd, std::string_view text) {
 int Main(int argc, char** argv) {
   Arguments arguments;
   CLI::App app("Carries the connections of Pointsman's userspace mode; the node agent starts it.");
-  app.set_version_flag("--version", std::string("pointsman-forwarder ") + agent::kVersion);
+  app.set_version_flag("--version", std::string("pointsman-forwarder ") + kVersion);
   CLI::Option_group* const what = app.add_option_group("What it is");
   what->add_option("--control", arguments.options.control_path,
                    "a forwarder: path of its control socket");
@@ -73,7 +73,7 @@ int Main(int argc, char** argv) {
   try {
     arguments.options.port_range = ParseRange(arguments.port_range);
     arguments.options.udp_idle_timeout = std::chrono::nanoseconds(arguments.udp_idle_timeout);
-    if (arguments.options.version.empty()) arguments.options.version = agent::kVersion;
+    if (arguments.options.version.empty()) arguments.options.version = kVersion;
     // A peer that closes is a return value, and the agent's terminal is not ours.
     std::signal(SIGPIPE, SIG_IGN);
     std::signal(SIGHUP, SIG_IGN);
