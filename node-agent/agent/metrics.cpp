@@ -175,8 +175,8 @@ Metrics::Metrics(const std::string& version)
                                "Cumulative proxy rules Service changes.")),
       endpoint_changes_(Counter(registry_, "kubeproxy_sync_proxy_rules_endpoint_changes_total",
                                 "Cumulative proxy rules Endpoint changes.")),
-      cpu_seconds_(Gauge(registry_, "process_cpu_seconds_total",
-                         "Total user and system CPU time spent in seconds.")),
+      cpu_seconds_(Counter(registry_, "process_cpu_seconds_total",
+                           "Total user and system CPU time spent in seconds.")),
       resident_bytes_(
           Gauge(registry_, "process_resident_memory_bytes", "Resident memory size in bytes.")),
       virtual_bytes_(
@@ -193,13 +193,14 @@ Metrics::Metrics(const std::string& version)
       .Set(WallClock());
 }
 
-void Metrics::ReadProcess() const {
+void Metrics::ReadProcess() {
+  const std::lock_guard lock(process_mutex_);  // of two scrapes at once
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   const auto seconds = [](const timeval& time) {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
   };
-  cpu_seconds_.Set(seconds(usage.ru_utime) + seconds(usage.ru_stime));
+  cpu_seconds_.Increment(seconds(usage.ru_utime) + seconds(usage.ru_stime) - cpu_seconds_.Value());
   ReadProcessMemory();
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {

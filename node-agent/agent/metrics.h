@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <mutex>
 #include <string>
 
 #include <prometheus/counter.h>
@@ -52,7 +53,7 @@ class Metrics {
   void SetStatusWrites(uint64_t writes, uint64_t failures);
 
  private:
-  void ReadProcess() const;
+  void ReadProcess();
   void ReadProcessMemory() const;
 
   prometheus::Registry registry_;
@@ -94,7 +95,8 @@ class Metrics {
   prometheus::Gauge& last_queued_;
   prometheus::Counter& service_changes_;
   prometheus::Counter& endpoint_changes_;
-  prometheus::Gauge& cpu_seconds_;
+  std::mutex process_mutex_;
+  prometheus::Counter& cpu_seconds_;
   prometheus::Gauge& resident_bytes_;
   prometheus::Gauge& virtual_bytes_;
   prometheus::Gauge& open_files_;
