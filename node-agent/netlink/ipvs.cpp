@@ -349,7 +349,14 @@ int Ipvs::StopDaemon(uint32_t state) {
   nlattr* nest = request.BeginNested(IPVS_CMD_ATTR_DAEMON);
   request.PutU32(IPVS_DAEMON_ATTR_STATE, state);
   request.EndNested(nest);
-  return socket_.Execute(request);
+  // Stopping a thread that has not run yet is EINTR to the kernel, though it is stopped, and EINTR
+  // is never answered (netlink_rcv_skb in net/netlink/af_netlink.c): what is waited for is the
+  // answer to a second request.
+  Batch batch;
+  batch.Add(request);
+  batch.Add(Command(family_id_, IPVS_CMD_GET_INFO));
+  const std::vector<Failure> failures = socket_.Execute(batch);
+  return failures.empty() ? 0 : failures.front().error;
 }
 
 }  // namespace pointsman::agent::netlink
