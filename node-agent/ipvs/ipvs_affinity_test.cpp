@@ -342,6 +342,7 @@ TEST_P(IpvsAffinityTest, ManyClientsAreBoundAndKeepTheTimeTheyHave) {
   const auto pod_of = [](int client) { return (client * client + 2) % kBackends + 1; };
   const auto left_of = [](int client) { return seconds(1000 + client); };
   std::vector<ClientBinding> bindings;
+  bindings.reserve(kClients);
   for (int i = 0; i < kClients; ++i)
     bindings.push_back(To(pod_of(i), ClientIp(i), Web(), left_of(i)));
   const auto start = std::chrono::steady_clock::now();
@@ -429,6 +430,26 @@ TEST_P(IpvsAffinityTest, WhoIsBoundStaysWhereHeIs) {
   EXPECT_EQ(Ask("caller", at_.node, 30080).host, Pod(other)) << "there it was not yet";
   for (const netlink::IpvsTemplate& t : Templates()) {
     EXPECT_EQ(t.left > seconds(50), t.address == Ip(at_.vip)) << t.address.ToString();
+  }
+}
+
+// As from ipvs mode to another one and back: with the virtual servers the kernel forgets their
+// templates (since Linux 5.9, where expire_nodest_conn is set).
+TEST_P(IpvsAffinityTest, WhatBindingsSaysCanBeBoundAgain) {
+  Serve(Web());
+  std::map<int, std::string> chosen;
+  for (int i = 0; i < 13; ++i)
+    chosen[i] = Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(i)).host;
+  const std::vector<ClientBinding> bindings = dataplane_->Bindings(maker_.model);
+  EXPECT_THAT(bindings, SizeIs(chosen.size()));
+  EXPECT_SYNCED(dataplane_->Remove());
+  ASSERT_TRUE(Eventually([] { return Templates().empty(); }));
+  Start();
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_SYNCED(Bind(bindings));
+  for (const auto& [i, host] : chosen) {
+    EXPECT_EQ(Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(i)).host, host);
+    EXPECT_EQ(Ask("client", at_.node, 30080, Protocol::kTcp, ClientIp(i)).host, host);
   }
 }
 

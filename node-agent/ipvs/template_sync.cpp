@@ -314,21 +314,20 @@ void MakeTemplates(netlink::Ipvs& ipvs, const std::vector<netlink::IpvsTemplate>
                    SyncResult& result) {
   const auto deadline = steady_clock::now() + kTime;
   Missing missing;
+  for (const IpvsTemplate& t : templates)
+    missing.try_emplace(KeyOf(t), &t);
+  const size_t wanted = missing.size();
+  size_t there = 0;  // before
   std::string problem;
-  size_t wanted = 0;
   try {
-    for (const IpvsTemplate& t : templates)
-      missing.try_emplace(KeyOf(t), &t);
-    wanted = missing.size();
     StopOwnDaemon(ipvs);
     EraseThose(missing, steady_clock::now() + kLookTime);
-    wanted = missing.size();
-    if (missing.empty()) return;
-    problem = Make(ipvs, missing, deadline);
+    there = wanted - missing.size();
+    if (!missing.empty()) problem = Make(ipvs, missing, deadline);
   } catch (const std::exception& error) {
     problem = error.what();
   }
-  result.kernel_writes += wanted - missing.size();
+  result.kernel_writes += wanted - there - missing.size();
   if (problem.empty() && missing.empty()) return;
   if (problem.empty()) problem = "IPVS did not take them in time";
   result.problems.push_back({"ipvs persistence", fmt::format("{} of {} templates are not made: {}",
