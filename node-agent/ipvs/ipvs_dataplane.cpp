@@ -13,11 +13,14 @@
 
 #include <unistd.h>
 
+#include "kube/net/socket_address.h"
 #include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/sysctls.h"
+#include "node-agent/ipvs/template_sync.h"
 #include "node-agent/netlink/address.h"
 #include "node-agent/netlink/connected_route.h"
 #include "node-agent/netlink/ipvs_table.h"
+#include "node-agent/netlink/ipvs_templates.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
 
@@ -47,6 +50,8 @@ constexpr auto kQuietLook = std::chrono::seconds(30);
 constexpr std::array<std::string_view, 13> kSchedulers{
     "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf"};
 constexpr size_t kMaxDifferences = 20;
+// A table of a million connections takes older kernels minutes to print.
+constexpr auto kBindingsTime = std::chrono::seconds(2);
 
 std::string KernelRelease() {
   utsname names{};
@@ -105,23 +110,25 @@ std::array<SetEntry, 2> HealthElements(const FrontendKey& key) {
   return ipvs::PortElements(SetId::kHealth, key.ip.family(), key.port, key.protocol);
 }
 
-// The address that this node's connections to elsewhere have as their source; nullopt: there is no
-// route to elsewhere, and hence none to a Service without its VIP either. Nothing is sent.
-std::optional<net::IpAddress> UsualSource() {
-  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+// The address that this node's connections to `ip` have as their source; nullopt: there is no
+// route. Nothing is sent.
+std::optional<net::IpAddress> SourceTo(const net::IpAddress& ip) {
+  const sockaddr_storage to = net::ToSocketAddress(ip, 9);
+  const int fd = ::socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return std::nullopt;
-  sockaddr_in elsewhere{};
-  elsewhere.sin_family = AF_INET;
-  elsewhere.sin_port = htons(9);
-  elsewhere.sin_addr.s_addr = htonl(0xc0000201);  // 192.0.2.1, of RFC 5737: nobody's
-  sockaddr_in own{};
+  sockaddr_storage own{};
   socklen_t size = sizeof own;
   const bool known =
-      ::connect(fd, reinterpret_cast<const sockaddr*>(&elsewhere), sizeof elsewhere) == 0 &&
+      ::connect(fd, reinterpret_cast<const sockaddr*>(&to), net::SocketAddressSize(ip)) == 0 &&
       ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0;
   ::close(fd);
   if (!known) return std::nullopt;
-  return net::IpAddress::FromBytes(&own.sin_addr, sizeof own.sin_addr);
+  return net::FromSocketAddress(own).ip;
+}
+
+// To elsewhere. Without a route there, there is none to a Service without its VIP either.
+std::optional<net::IpAddress> UsualSource() {
+  return SourceTo(net::IpAddress::V4(0xc0000201));  // 192.0.2.1, of RFC 5737: nobody's
 }
 
 SetEntry OwnedElement(const FrontendKey& key) {
@@ -740,6 +747,7 @@ void IpvsDataplane::UndoStrictArp(SyncResult& result) {
 SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   SyncResult result;
   const bool was_synced = synced_;
+  if (!was_synced && ipvs::StopOwnDaemon(ipvs_)) ++result.kernel_writes;
   const std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
   device_index_ = device ? device->index : 0;
   ReadHost();
@@ -1372,17 +1380,122 @@ DrainStatus IpvsDataplane::Drain(const ServiceModel&) {
   return status;
 }
 
-std::vector<ClientBinding> IpvsDataplane::Bindings(const ServiceModel&) {
-  return {};
+std::vector<ClientBinding> IpvsDataplane::Bindings(const ServiceModel& model) {
+  // Not from `frontends_`: a restarted agent may be asked before its first sync.
+  const std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
+  device_index_ = device ? device->index : 0;
+  ReadHost();
+  const Desired desired = BuildDesired(model);
+  const std::optional<net::IpAddress> usual_source = UsualSource();
+
+  std::vector<ClientBinding> bindings;
+  std::unordered_map<const ServicePortEntry*, std::unordered_map<net::IpAddress, size_t>> known;
+  const auto deadline = steady_clock::now() + kBindingsTime;
+  const bool all = netlink::ReadIpvsTemplates(deadline, [&](const netlink::IpvsTemplate& t) {
+    const bool ftp = t.port == 0;
+    const Key key{t.address, ftp ? ipvs::kFtpPort : t.port, t.protocol};
+    const auto found = desired.frontends.find(key);
+    if (found == desired.frontends.end() || found->second.unbound) return;
+    const Frontend& frontend = found->second;
+    const ServicePortEntry& entry = *frontend.entry;
+    if (entry.affinity_timeout.count() == 0) return;
+
+    ClientBinding binding;
+    binding.entry = frontend.entry;
+    binding.client = t.client;
+    // The node itself: to a VIP that is bound here it comes from the VIP, in no other mode.
+    if (t.client == t.address && t.client.is_v4() && frontend.vip) {
+      if (!usual_source) return;
+      binding.client = *usual_source;
+    }
+    binding.backend_ip = t.destination;
+    binding.backend_port = t.destination_port;
+    if (ftp) {
+      const auto is_there = [&](const Backend& backend) { return backend.ip == t.destination; };
+      const std::vector<Backend>& backends = ipvs::ChoiceOf(entry, frontend.source).backends;
+      if (std::count_if(backends.begin(), backends.end(), is_there) != 1) return;
+      binding.backend_port = std::find_if(backends.begin(), backends.end(), is_there)->port;
+    }
+    if (!MayGoTo(entry, binding.backend_ip, binding.backend_port)) return;
+    // Longer than the Service's: while a connection is open or not forgotten, IPVS prolongs it.
+    binding.left = std::clamp(t.left, std::chrono::seconds(1), entry.affinity_timeout);
+
+    // One client may have one for each frontend of the entry.
+    auto& clients = known[&entry];
+    const auto same = clients.find(binding.client);
+    if (same != clients.end()) {
+      if (bindings[same->second].left < binding.left) bindings[same->second] = binding;
+    } else if (bindings.size() < kMostBindings) {
+      clients.emplace(binding.client, bindings.size());
+      bindings.push_back(std::move(binding));
+    }
+  });
+  if (!all) {
+    spdlog::warn("IPVS's connections are too many to be read in time: only {} clients stay bound",
+                 bindings.size());
+  }
+  return bindings;
 }
 
-SyncResult IpvsDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>&) {
-  return {};
+SyncResult IpvsDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>& bindings) {
+  SyncResult result;
+  std::vector<netlink::IpvsTemplate> templates;
+  std::vector<netlink::IpvsTemplate> own;  // of the node itself, by its VIPs
+  std::unordered_map<net::IpAddress, std::optional<net::IpAddress>> sources;
+  size_t ftp = 0;
+  for (const ClientBinding& binding : bindings) {
+    const ServicePortEntry& bound = *binding.entry;
+    const bool node = IsHostAddress(binding.client);
+    ipvs::ForEachFrontend(bound, AnyUnbound(bound), [&](const Key& key, FrontendSource source) {
+      const auto held = frontends_.find(key);
+      if (held == frontends_.end() || held->second.lingering || held->second.unbound) return;
+      const ServicePortEntry& entry = *held->second.entry;
+      if (entry.id != bound.id || held->second.source != source) return;
+      if (entry.affinity_timeout.count() == 0 ||
+          !Has(ipvs::ChoiceOf(entry, source), binding.backend_ip, binding.backend_port))
+        return;
+      if (key.port == ipvs::kFtpPort) {
+        ++ftp;
+        return;
+      }
+      netlink::IpvsTemplate t;
+      t.protocol = key.protocol;
+      t.client = binding.client;
+      t.address = key.ip;
+      t.port = key.port;
+      t.destination = binding.backend_ip;
+      t.destination_port = binding.backend_port;
+      t.left = std::clamp(binding.left, std::chrono::seconds(1), entry.affinity_timeout);
+      templates.push_back(t);
+      if (!node || !held->second.vip || ipvs::IsInternal(source)) return;
+      auto [from, unknown] = sources.try_emplace(key.ip);
+      if (unknown) from->second = SourceTo(key.ip);
+      if (!from->second || *from->second == binding.client) return;
+      t.client = *from->second;
+      own.push_back(t);
+    });
+  }
+  // The node's addresses may be bound to different backends: the one with most time left counts.
+  std::stable_sort(own.begin(), own.end(),
+                   [](const auto& a, const auto& b) { return a.left > b.left; });
+  templates.insert(templates.end(), own.begin(), own.end());
+  if (!templates.empty()) ipvs::MakeTemplates(ipvs_, templates, result);
+  if (ftp != 0) {
+    result.problems.push_back(
+        {"ipvs persistence",
+         std::to_string(ftp) + " templates are not made: IPVS takes none for port 21"});
+  }
+  return result;
 }
 
 SyncResult IpvsDataplane::Remove() {
   SyncResult result;
   synced_ = false;
+  try {
+    if (ipvs::StopOwnDaemon(ipvs_)) ++result.kernel_writes;
+  } catch (const std::system_error& e) {
+    result.problems.push_back({"ipvs", e.what()});
+  }
   // Where another dataplane serves, it has to get the new connections before the VIPs go.
   for (const auto& [family, tool] : families_) {
     try {

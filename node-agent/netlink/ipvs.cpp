@@ -179,6 +179,35 @@ IpvsDestination ParseDestination(const nlattr* nested, uint16_t server_family) {
   return d;
 }
 
+IpvsDaemon ParseDaemon(const nlattr* nested) {
+  IpvsDaemon daemon;
+  for (const nlattr* attribute : Attributes(nested)) {
+    switch (mnl_attr_get_type(attribute)) {
+      case IPVS_DAEMON_ATTR_STATE:
+        daemon.state = mnl_attr_get_u32(attribute);
+        break;
+      case IPVS_DAEMON_ATTR_MCAST_IFN:
+        daemon.interface = mnl_attr_get_str(attribute);
+        break;
+      case IPVS_DAEMON_ATTR_SYNC_ID:
+        daemon.sync_id = mnl_attr_get_u32(attribute);
+        break;
+      case IPVS_DAEMON_ATTR_MCAST_GROUP:
+        daemon.group = InetAddress(attribute, AF_INET);
+        break;
+      case IPVS_DAEMON_ATTR_MCAST_GROUP6:
+        daemon.group = InetAddress(attribute, AF_INET6);
+        break;
+      case IPVS_DAEMON_ATTR_MCAST_PORT:
+        daemon.port = mnl_attr_get_u16(attribute);
+        break;
+      default:
+        break;
+    }
+  }
+  return daemon;
+}
+
 const nlattr* FindAttribute(const nlmsghdr* header, uint16_t type) {
   for (const nlattr* attribute : Attributes(header, sizeof(genlmsghdr))) {
     if (mnl_attr_get_type(attribute) == type) return attribute;
@@ -288,6 +317,46 @@ void Ipvs::SetTimeouts(const IpvsTimeouts& timeouts) {
   if (timeouts.tcp_fin != 0) request.PutU32(IPVS_CMD_ATTR_TIMEOUT_TCP_FIN, timeouts.tcp_fin);
   if (timeouts.udp != 0) request.PutU32(IPVS_CMD_ATTR_TIMEOUT_UDP, timeouts.udp);
   Check(socket_.Execute(request), "set IPVS timeouts");
+}
+
+std::vector<IpvsDaemon> Ipvs::Daemons() {
+  std::vector<IpvsDaemon> daemons;
+  Command request(family_id_, IPVS_CMD_GET_DAEMON);
+  const int error = socket_.Dump(
+      request, [&] { daemons.clear(); },
+      [&](const nlmsghdr* header) {
+        const nlattr* nested = FindAttribute(header, IPVS_CMD_ATTR_DAEMON);
+        if (nested != nullptr) daemons.push_back(ParseDaemon(nested));
+      });
+  Check(error, "list IPVS synchronisation daemons");
+  return daemons;
+}
+
+int Ipvs::StartDaemon(const IpvsDaemon& daemon) {
+  Command request(family_id_, IPVS_CMD_NEW_DAEMON);
+  nlattr* nest = request.BeginNested(IPVS_CMD_ATTR_DAEMON);
+  request.PutU32(IPVS_DAEMON_ATTR_STATE, daemon.state);
+  request.PutString(IPVS_DAEMON_ATTR_MCAST_IFN, daemon.interface);
+  request.PutU32(IPVS_DAEMON_ATTR_SYNC_ID, daemon.sync_id);
+  request.Put(IPVS_DAEMON_ATTR_MCAST_GROUP, daemon.group.data(), daemon.group.size());
+  request.PutU16(IPVS_DAEMON_ATTR_MCAST_PORT, daemon.port);
+  request.EndNested(nest);
+  return socket_.Execute(request);
+}
+
+int Ipvs::StopDaemon(uint32_t state) {
+  Command request(family_id_, IPVS_CMD_DEL_DAEMON);
+  nlattr* nest = request.BeginNested(IPVS_CMD_ATTR_DAEMON);
+  request.PutU32(IPVS_DAEMON_ATTR_STATE, state);
+  request.EndNested(nest);
+  // Stopping a thread that has not run yet is EINTR to the kernel, though it is stopped, and EINTR
+  // is never answered (netlink_rcv_skb in net/netlink/af_netlink.c): what is waited for is the
+  // answer to a second request.
+  Batch batch;
+  batch.Add(request);
+  batch.Add(Command(family_id_, IPVS_CMD_GET_INFO));
+  const std::vector<Failure> failures = socket_.Execute(batch);
+  return failures.empty() ? 0 : failures.front().error;
 }
 
 }  // namespace pointsman::agent::netlink

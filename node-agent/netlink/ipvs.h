@@ -1,4 +1,4 @@
-// IPVS over generic netlink: virtual servers, their destinations, time-outs.
+// IPVS over generic netlink: virtual servers, their destinations, time-outs, synchronisation.
 // Attributes: /usr/include/linux/ip_vs.h; behaviour: net/netfilter/ipvs/ip_vs_ctl.c.
 #pragma once
 
@@ -39,6 +39,18 @@ struct IpvsTimeouts {
   uint32_t tcp = 0, tcp_fin = 0, udp = 0;  // seconds; 0 in a change: leave
 };
 
+// A daemon of connection synchronisation (net/netfilter/ipvs/ip_vs_sync.c): the kernel sends what
+// it knows of connections to a multicast group, or takes from there what others know. A network
+// namespace has at most one of each kind.
+struct IpvsDaemon {
+  uint32_t state = 0;  // IP_VS_STATE_MASTER or _BACKUP
+  std::string interface;
+  uint32_t sync_id = 0;  // 1 to 255; 0: a backup takes every one's messages
+  // 0.0.0.0 and 0 in what a kernel before Linux 4.3 says; it knows one group and port only.
+  net::IpAddress group;
+  uint16_t port = 0;
+};
+
 // Not thread-safe.
 class Ipvs {
  public:
@@ -60,6 +72,13 @@ class Ipvs {
 
   IpvsTimeouts Timeouts();
   void SetTimeouts(const IpvsTimeouts& timeouts);
+
+  // Those that run in this network namespace. Throws std::system_error.
+  std::vector<IpvsDaemon> Daemons();
+  // An IPv4 group. Returns 0 or a positive errno; EEXIST: one of that state runs already.
+  int StartDaemon(const IpvsDaemon& daemon);
+  // When it returns 0, what a backup daemon had received has been worked off. ESRCH: none runs.
+  int StopDaemon(uint32_t state);
 
  private:
   Socket socket_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "node-agent/netlink/ipvs.h"
+#include "node-agent/netlink/ipvs_proc.h"
 
 namespace pointsman::agent::netlink {
 
@@ -30,8 +31,8 @@ class IpvsTableParser {
   void Flush();
 
   EachIpvsServer each_;
-  std::string partial_;  // the line that has not ended yet
-  bool open_ = false;    // server_ is one
+  Lines lines_;
+  bool open_ = false;  // server_ is one
   IpvsServer server_;
   std::vector<IpvsDestination> destinations_;
 };
