@@ -281,6 +281,7 @@ TEST_F(IpvsDataplaneTest, TakesNewConnectionsFromRulesOfOthersAndLeavesThemTheir
 
 TEST_F(IpvsDataplaneTest, TakesOverWhatKubeProxysIpvsModeHasAndNeedsNothingOfIt) {
   const std::string vip_port = std::string(kVip) + ":80";
+  RunTool({"sysctl", "-qw", "net.ipv4.vs.conntrack=1"});
   RunTool({"ip", "link", "add", "kube-ipvs0", "type", "dummy"});
   RunTool({"ip", "address", "add", std::string(kVip) + "/32", "dev", "kube-ipvs0"});
   RunTool({"ipvsadm", "-A", "-t", vip_port, "-s", "rr"});
