@@ -1,6 +1,7 @@
 #include "node-agent/iptables/iptables_dataplane.h"
 
 #include "node-agent/iptables/iptables_family.h"
+#include "node-agent/iptables/recent_lists.h"
 
 namespace pointsman::agent {
 namespace {
@@ -60,12 +61,21 @@ DrainStatus IptablesDataplane::Drain(const ServiceModel& model) {
   return sum;
 }
 
-std::vector<ClientBinding> IptablesDataplane::Bindings(const ServiceModel&) {
-  return {};
+std::vector<ClientBinding> IptablesDataplane::Bindings(const ServiceModel& model) {
+  std::vector<ClientBinding> all;
+  for (const std::unique_ptr<IptablesFamily>& family : families_) {
+    std::vector<ClientBinding> part =
+        ReadRecentBindings(model, family->family(), kMostBindings - all.size());
+    std::move(part.begin(), part.end(), std::back_inserter(all));
+  }
+  return all;
 }
 
-SyncResult IptablesDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>&) {
-  return {};
+SyncResult IptablesDataplane::Bind(const ServiceModel& model,
+                                   const std::vector<ClientBinding>& bindings) {
+  return ForEachFamily(families_, [&](const IptablesFamily& family) {
+    return WriteRecentBindings(model, family.family(), bindings);
+  });
 }
 
 SyncResult IptablesDataplane::Remove() {

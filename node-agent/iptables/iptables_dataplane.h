@@ -35,6 +35,7 @@ class IptablesDataplane final : public Dataplane {
   // Takes the jumps for new connections away. Counts the connections that conntrack sends on by
   // DNAT from a Service's address or node port; also those that a kube-proxy beside us made.
   DrainStatus Drain(const ServiceModel& model) override;
+  // recent_lists.h says what the kernel's lists of clients can carry.
   std::vector<ClientBinding> Bindings(const ServiceModel& model) override;
   SyncResult Bind(const ServiceModel& model, const std::vector<ClientBinding>& bindings) override;
   SyncResult Remove() override;

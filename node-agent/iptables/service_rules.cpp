@@ -51,7 +51,7 @@ class RuleWriter {
     std::vector<std::string> lists;
     if (affinity) {
       for (const Backend& backend : choice.backends) {
-        lists.push_back(AffinityList(backend));
+        lists.push_back(AffinityList(entry_.id, backend));
         // --update also renews the time, as kube-proxy's --set does.
         Begin(protocol);
         fmt::format_to(Text(text_), " -m recent --update --seconds {} --reap --name {}",
@@ -98,11 +98,6 @@ class RuleWriter {
     fmt::format_to(Text(text_), " -j DNAT --to-destination {}{}{}:{}\n", v4 ? "" : "[",
                    backend.ip.ToString(), v4 ? "" : "]", backend.port);
   }
-  // The list of clients that belong to this backend: the same in all chains of the Service port.
-  std::string AffinityList(const Backend& backend) const {
-    return "PM-" + HashText(NameHash(fmt::format("{} {}:{}", ServiceHash(entry_.id),
-                                                 backend.ip.ToString(), backend.port)));
-  }
 
   std::string& text_;
   const std::string_view chain_;
@@ -111,6 +106,11 @@ class RuleWriter {
 };
 
 }  // namespace
+
+std::string AffinityList(const ServicePortId& service, const Backend& backend) {
+  return "PM-" + HashText(NameHash(fmt::format("{} {}:{}", ServiceHash(service),
+                                               backend.ip.ToString(), backend.port)));
+}
 
 RuleSettings::RuleSettings(const kube::ProxySettings& settings, net::Family rule_family,
                            const RuleFlavour& rule_flavour)

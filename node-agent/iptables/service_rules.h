@@ -41,6 +41,10 @@ struct Dispatch {
 // Where traffic for the entry comes from and goes to. Sorted, no duplicates of table and key.
 std::vector<Dispatch> DispatchesOf(const ServicePortEntry& entry);
 
+// The list of xt_recent with the clients that sessionAffinity has bound to this backend: the same
+// in all chains of the Service port.
+std::string AffinityList(const ServicePortId& service, const Backend& backend);
+
 // Calls `each` with the name and the rules ("-A …\n" lines) of each chain of the entry in table
 // nat. The views are valid during the call. `node_addresses`: of this node, for source ranges.
 void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& settings,

@@ -126,8 +126,7 @@ class Renderer {
     return {
         .policy = masquerade,
         .backends = static_cast<uint32_t>(std::min<size_t>(choice.backends.size(), kMostBackends)),
-        .affinity = static_cast<uint32_t>(
-            std::clamp<int64_t>(entry_.affinity_timeout.count(), 0, UINT32_MAX / 1000))};
+        .affinity = AffinitySeconds(entry_)};
   }
 
   void Service(const net::IpAddress& ip, uint64_t owner, const TrafficClass& traffic_class) {
@@ -208,6 +207,11 @@ RawElement Element::Raw(const SetDefinition& definition) const {
   const size_t data_size = definition.fields.empty() ? definition.data_size : definition.key_size;
   return {{reinterpret_cast<const char*>(key.data()), definition.key_size},
           {reinterpret_cast<const char*>(data.data()), data_size}};
+}
+
+uint32_t AffinitySeconds(const ServicePortEntry& entry) {
+  return static_cast<uint32_t>(
+      std::clamp<int64_t>(entry.affinity_timeout.count(), 0, UINT32_MAX / 1000));
 }
 
 void AppendElements(const ServicePortEntry& entry, const NodeNetwork& node,

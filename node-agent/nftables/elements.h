@@ -29,6 +29,9 @@ inline bool SameKey(const Element& a, const Element& b) {
 inline bool operator==(const Element& a, const Element& b) {
   return SameKey(a, b) && a.data == b.data;
 }
+// The seconds that clients stay bound; 0: they are not.
+uint32_t AffinitySeconds(const ServicePortEntry& entry);
+
 // By set, then key.
 inline bool operator<(const Element& a, const Element& b) {
   return a.set != b.set ? a.set < b.set : a.key < b.key;

@@ -8,6 +8,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <system_error>
 
+#include <endian.h>
 #include <spdlog/fmt/fmt.h>
 
 namespace pointsman::agent::nft {
@@ -23,6 +24,11 @@ std::string_view Text(const nlattr* attribute) {
 uint32_t Number(const nlattr* attribute) {
   if (mnl_attr_get_payload_len(attribute) < sizeof(uint32_t)) return 0;
   return ntohl(mnl_attr_get_u32(attribute));
+}
+
+std::chrono::milliseconds Milliseconds(const nlattr* attribute) {
+  if (mnl_attr_get_payload_len(attribute) < sizeof(uint64_t)) return {};
+  return std::chrono::milliseconds(be64toh(mnl_attr_get_u64(attribute)));
 }
 
 std::string_view Bytes(const nlattr* attribute) {
@@ -169,6 +175,9 @@ KernelElement ReadElement(const nlattr* nest) {
         break;
       case NFTA_SET_ELEM_TIMEOUT:
         element.plain = false;
+        break;
+      case NFTA_SET_ELEM_EXPIRATION:
+        element.expires = Milliseconds(attribute);
         break;
       default:
         break;

@@ -1,6 +1,7 @@
 // Our table as it is in the kernel.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -58,6 +59,8 @@ struct KernelElement {
   std::string_view key;   // empty: the element that matches everything else
   std::string_view data;  // the value; the end of the interval; the chain that a verdict goes to
   bool plain = true;      // no verdict but "go to", no time-out, no flags
+  // How much of its time is left; 0: it has ended, or there is none.
+  std::chrono::milliseconds expires{0};
 };
 
 // Each element of a set of our table. Calls `restart` when all given so far is to be forgotten.

@@ -61,12 +61,20 @@ DrainStatus NftablesDataplane::Drain(const ServiceModel& model) {
   return sum;
 }
 
-std::vector<ClientBinding> NftablesDataplane::Bindings(const ServiceModel&) {
-  return {};
+std::vector<ClientBinding> NftablesDataplane::Bindings(const ServiceModel& model) {
+  std::vector<ClientBinding> all;
+  for (const auto& family : served_) {
+    std::vector<ClientBinding> part = family->Bindings(model, kMostBindings - all.size());
+    std::move(part.begin(), part.end(), std::back_inserter(all));
+  }
+  return all;
 }
 
-SyncResult NftablesDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>&) {
-  return {};
+SyncResult NftablesDataplane::Bind(const ServiceModel& model,
+                                   const std::vector<ClientBinding>& bindings) {
+  SyncResult sum;
+  ForEach(served_, sum, [&](nft::NftablesFamily& family) { return family.Bind(model, bindings); });
+  return sum;
 }
 
 SyncResult NftablesDataplane::Remove() {

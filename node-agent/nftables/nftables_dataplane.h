@@ -37,7 +37,10 @@ class NftablesDataplane final : public Dataplane {
   // Empties the chains that take new connections. Counts the connections to Services that were
   // there then, whichever mode translated them, and are still open.
   DrainStatus Drain(const ServiceModel& model) override;
+  // Of more than kMostBindings clients only so many are looked at, which takes 4 s: see
+  // NftablesFamily::ReadAffinity. While the kernel's hash table grows it can leave out some more.
   std::vector<ClientBinding> Bindings(const ServiceModel& model) override;
+  // Keeps the time left.
   SyncResult Bind(const ServiceModel& model, const std::vector<ClientBinding>& bindings) override;
   SyncResult Remove() override;
   bool Present() override;

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -30,6 +33,10 @@ class NftablesFamily {
   SyncResult Sync(const ServiceModel& model, const ModelDelta& delta);
   VerifyResult Verify(const ServiceModel& model);
   DrainStatus Drain(const ServiceModel& model);
+  // At most `most`.
+  std::vector<ClientBinding> Bindings(const ServiceModel& model, size_t most);
+  // Of bindings of the other family nothing is done.
+  SyncResult Bind(const ServiceModel& model, const std::vector<ClientBinding>& bindings);
   SyncResult Remove();
   bool Present();
 
@@ -39,6 +46,7 @@ class NftablesFamily {
 
  private:
   struct Desired;
+  struct BoundClient;
   struct Plan;
   using ClassUses = std::map<TrafficClass, int64_t>;
   using AddressUses = std::unordered_map<net::IpAddress, int64_t>;
@@ -57,6 +65,16 @@ class NftablesFamily {
   void DeleteClass(const TrafficClass& traffic_class, Transaction& transaction) const;
   // Both transactions; false and `problems`: refused.
   bool Commit(Plan& plan, SyncResult& result);
+  // The elements of `affinity`, as nft::ReadElements gives them, but of many only some.
+  void ReadAffinity(const std::function<void()>& restart,
+                    const std::function<void(const KernelElement&)>& each) const;
+  // Each of `clients` by `request`, many in one transaction; one that the kernel refuses with an
+  // error of `expected` is left out. Counts those that were done in `result`. Stops at any other
+  // error, or when there are too many refusals, and returns it.
+  std::optional<Refusal> WriteEach(
+      std::span<const BoundClient* const> clients,
+      const std::function<void(Transaction&, const BoundClient&)>& request,
+      std::initializer_list<int> expected, int& refusals_left, SyncResult& result);
   static void CountLocalBackends(const ServicePortEntry& entry, AddressUses& uses, int64_t by);
   bool OwnsRouteLocalnet(const KernelTable& kernel) const;
   void SwitchRouteLocalnetOff(SyncResult& result);

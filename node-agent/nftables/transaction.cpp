@@ -193,6 +193,18 @@ void Transaction::AddElement(const SetDefinition& set, const RawElement& element
   ++objects_;
 }
 
+void Transaction::AddExpiring(const SetDefinition& map, const RawElement& element,
+                              std::chrono::milliseconds timeout, std::chrono::milliseconds left) {
+  OpenElements(NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, map);
+  const size_t nest = AttributeWriter::Begin(NFTA_LIST_ELEM);
+  PutValue(NFTA_SET_ELEM_KEY, element.key);
+  PutValue(NFTA_SET_ELEM_DATA, element.data);
+  PutU64(NFTA_SET_ELEM_TIMEOUT, static_cast<uint64_t>(timeout.count()));
+  PutU64(NFTA_SET_ELEM_EXPIRATION, static_cast<uint64_t>(left.count()));
+  End(nest);
+  ++objects_;
+}
+
 void Transaction::DeleteElement(const SetDefinition& set, const RawElement& element) {
   OpenElements(NFT_MSG_DELSETELEM, 0, set);
   const size_t nest = AttributeWriter::Begin(NFTA_LIST_ELEM);

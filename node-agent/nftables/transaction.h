@@ -1,6 +1,7 @@
 // One nf_tables transaction for one table: all of it is done or nothing is.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -36,6 +37,10 @@ class Transaction : private AttributeWriter {
   // `comment`: as nft(8) shows it; "": none.
   void AddElement(const SetDefinition& set, const RawElement& element,
                   std::string_view comment = {});
+  // Of a map with time-outs. An error if the key is there, whatever its value and its time; the
+  // time left is at most the time-out, and neither is 0.
+  void AddExpiring(const SetDefinition& map, const RawElement& element,
+                   std::chrono::milliseconds timeout, std::chrono::milliseconds left);
   void DeleteElement(const SetDefinition& set, const RawElement& element);
   // Of a map to verdicts: go to that chain.
   void AddGoto(const SetDefinition& map, std::string_view key, std::string_view chain);
