@@ -25,6 +25,7 @@ namespace {
 using forwarder::Fd;
 using forwarder::FrameType;
 using forwarder::ProtocolError;
+using forwarder::ServiceBindings;
 using forwarder::Slot;
 using forwarder::Stats;
 using forwarder::Update;
@@ -253,6 +254,34 @@ void ForwarderSession::Exit() {
   if (!HungUp(socket_.get(), kEndTimeout)) {
     throw std::runtime_error(fmt::format("the forwarder (process {}) does not end", hello_.pid));
   }
+}
+
+std::vector<ServiceBindings> ForwarderSession::Bindings() {
+  std::string frame;
+  forwarder::AppendFrame(frame, FrameType::kBindings);
+  Send(frame);
+  std::vector<ServiceBindings> services;
+  size_t clients = 0;
+  for (bool last = false; !last;) {
+    const size_t before = services.size();
+    last = forwarder::DecodeBindingsPart(Receive(FrameType::kBindingsPart), services);
+    for (size_t i = before; i < services.size(); ++i)
+      clients += services[i].bindings.size();
+    if (!last && services.size() == before) throw ProtocolError("a part without any client");
+    if (clients > forwarder::BackendTable::kMaxAffineClients) {
+      throw ProtocolError("the forwarder has more clients than it may");
+    }
+  }
+  return services;
+}
+
+size_t ForwarderSession::Bind(const std::vector<ServiceBindings>& given) {
+  size_t without_place = 0;
+  // One at a time: neither side holds more than a frame.
+  for (const std::string& part : forwarder::EncodeBindings(given)) {
+    without_place += forwarder::DecodeU32(Ask(FrameType::kBind, part, FrameType::kBindReply));
+  }
+  return without_place;
 }
 
 ForwarderLink::ForwarderLink(ForwarderSettings settings)
@@ -513,6 +542,47 @@ void ForwarderLink::Change(std::vector<Slot> set, const std::vector<uint32_t>& r
 Stats ForwarderLink::Statistics() {
   const Lock lock(mutex_);
   return WithSession([](ForwarderSession& session) { return session.Statistics(); });
+}
+
+std::vector<ServiceBindings> ForwarderLink::Bindings() {
+  std::vector<std::string> paths = ControlSockets(settings_.directory);
+  {
+    const Lock lock(mutex_);
+    if (session_ != nullptr) paths = {path_};
+  }
+  // Nobody waits for a slow one here, and by a session of its own: a half-read answer must not cost
+  // us the one that we have.
+  std::string problem = "there is no forwarder that serves new connections";
+  for (const std::string& path : paths) {
+    try {
+      ForwarderSession session(path, kLookTimeout);
+      const forwarder::HelloReply& hello = session.hello();
+      if (hello.netns != netns_ || hello.draining) continue;
+      // An older one would end the session at a question that it does not know.
+      if (hello.protocol != forwarder::kProtocolVersion) {
+        problem =
+            fmt::format("the forwarder (process {}, version {}) speaks protocol {}, not {}",
+                        hello.pid, hello.version, hello.protocol, forwarder::kProtocolVersion);
+        continue;
+      }
+      return session.Bindings();
+    } catch (const std::system_error& error) {
+      // One that ended leaves its socket.
+      if (error.code() == std::errc::connection_refused) continue;
+      problem =
+          error.code() == std::errc::resource_unavailable_try_again
+              ? fmt::format("forwarder at {}: no answer within {} s", path, kLookTimeout.count())
+              : fmt::format("forwarder at {}: {}", path, error.what());
+    } catch (const std::runtime_error& error) {
+      problem = fmt::format("forwarder at {}: {}", path, error.what());
+    }
+  }
+  throw std::runtime_error(problem);
+}
+
+size_t ForwarderLink::Bind(const std::vector<ServiceBindings>& given) {
+  const Lock lock(mutex_);
+  return WithSession([&](ForwarderSession& session) { return session.Bind(given); });
 }
 
 Stats ForwarderLink::Drain(std::chrono::seconds longest) {

@@ -62,6 +62,9 @@ class ForwarderSession {
   forwarder::Stats Drain(std::chrono::seconds longest);
   void Resume();
   void Exit();
+  std::vector<forwarder::ServiceBindings> Bindings();
+  // Returns for how many there is no place.
+  size_t Bind(const std::vector<forwarder::ServiceBindings>& given);
 
  private:
   void Send(std::string_view frames);
@@ -99,6 +102,12 @@ class ForwarderLink {
   void Change(std::vector<forwarder::Slot> set, const std::vector<uint32_t>& removed,
               uint32_t last_slot);
   forwarder::Stats Statistics();
+  // The clients' affinity as the forwarder that serves new connections has it, also one of another
+  // version of the agent. Starts none, and does not wait longer than 2 s for its next word. Throws
+  // std::runtime_error that says why it is not known; the link to the forwarder is as before then.
+  std::vector<forwarder::ServiceBindings> Bindings();
+  // Gives it to our forwarder. Returns for how many there is no place. Throws.
+  size_t Bind(const std::vector<forwarder::ServiceBindings>& given);
   // Nothing is started for it: all 0 when there is no forwarder. Connections and flows are those of
   // all forwarders of this network namespace, which end when they have not been asked for
   // `longest`, or have nothing left and this link has ended; ExitAll ends them.

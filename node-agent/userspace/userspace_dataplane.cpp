@@ -443,12 +443,70 @@ void UserspaceDataplane::RefreshSlots(const ServiceModel& model) {
   if (!set.empty()) link_.Change(std::move(set), {}, numbers_.last());
 }
 
-std::vector<ClientBinding> UserspaceDataplane::Bindings(const ServiceModel&) {
-  return {};
+std::vector<ClientBinding> UserspaceDataplane::Bindings(const ServiceModel& model) {
+  static_assert(forwarder::BackendTable::kMaxAffineClients <= kMostBindings);
+  std::unordered_map<std::string, EntryPtr> affine;  // by the forwarder's name for it
+  for (const auto& [id, entry] : model.entries) {
+    if (entry->affinity_timeout.count() > 0) affine.emplace(id.ToString(), entry);
+  }
+  std::vector<ClientBinding> bindings;
+  for (const forwarder::ServiceBindings& of : link_.Bindings()) {
+    const auto found = affine.find(of.service);
+    if (found == affine.end()) continue;
+    const EntryPtr& entry = found->second;
+    for (const forwarder::Binding& binding : of.bindings) {
+      if (binding.client.family() != entry->id.family ||
+          !MayGoTo(*entry, binding.backend.ip, binding.backend.port)) {
+        continue;
+      }
+      // A time-out that became shorter may not have got to the forwarder yet.
+      const auto left =
+          std::min(std::chrono::seconds(binding.seconds_left), entry->affinity_timeout);
+      bindings.push_back({entry, binding.client, binding.backend.ip, binding.backend.port, left});
+    }
+  }
+  return bindings;
 }
 
-SyncResult UserspaceDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>&) {
-  return {};
+SyncResult UserspaceDataplane::Bind(const ServiceModel& model,
+                                    const std::vector<ClientBinding>& bindings) {
+  std::unordered_map<ServicePortId, forwarder::ServiceBindings, ServicePortIdHash> by_service;
+  size_t afresh = 0;
+  for (const ClientBinding& binding : bindings) {
+    const ServicePortId& id = binding.entry->id;
+    // Refused here, which is told elsewhere: there is nothing to bind its clients to.
+    if (id.protocol == Protocol::kSctp || !Serves(id.family)) continue;
+    const auto entry = model.entries.find(id);
+    if (entry == model.entries.end() ||
+        !MayGoTo(*entry->second, binding.backend_ip, binding.backend_port) ||
+        binding.left.count() < 1) {
+      ++afresh;
+      continue;
+    }
+    forwarder::ServiceBindings& of = by_service[id];
+    if (of.service.empty()) of.service = id.ToString();
+    // The forwarder knows the time-out, and takes no longer time.
+    const auto left = std::min<int64_t>(binding.left.count(), UINT32_MAX);
+    of.bindings.push_back(
+        {binding.client, {binding.backend_ip, binding.backend_port}, static_cast<uint32_t>(left)});
+  }
+  std::vector<forwarder::ServiceBindings> given;
+  given.reserve(by_service.size());
+  for (auto& [id, of] : by_service)
+    given.push_back(std::move(of));
+  SyncResult result;
+  try {
+    if (!given.empty()) afresh += link_.Bind(given);
+  } catch (const std::runtime_error& error) {
+    result.problems.push_back({"the forwarder's clients with affinity", error.what()});
+  }
+  if (afresh > 0) {
+    result.problems.push_back(
+        {"the forwarder's clients with affinity",
+         fmt::format("{} of {} are placed afresh: there is no such backend of their Service",
+                     afresh, bindings.size())});
+  }
+  return result;
 }
 
 SyncResult UserspaceDataplane::Remove() {

@@ -366,6 +366,165 @@ TEST_P(Traffic, AffinityKeepsAClient) {
     EXPECT_EQ(AskTcp(*network_, client_, GetParam().cluster_ip, 80).host, host);
 }
 
+// Five backends with affinity, in TCP and UDP.
+class Bound : public Traffic {
+ protected:
+  void SetUp() override {
+    Traffic::SetUp();
+    if (IsSkipped()) return;
+    for (int i = 0; i < 3; ++i)
+      ip_of_[pods_[i]] = GetParam().pods[i];
+    for (const char* last : {"5", "6"}) {
+      const std::string ip = (v4() ? "10.244.0." : "fd00:244::") + std::string(last);
+      const std::string host = fmt::format("u{}p{}", ::getpid(), last);
+      network_->AddHost(host, ip, GetParam().pod_gateway);
+      network_->Serve(host, ip, 8080);
+      ip_of_[host] = ip;
+    }
+    for (const auto& [host, ip] : ip_of_)
+      clients_[host] = ip;
+    clients_[client_] = GetParam().client;
+    for (bool udp : {false, true})
+      maker_.Put(Affine(udp, ip_of_));
+    FullSync();
+  }
+  static Protocol ProtocolOf(bool udp) { return udp ? Protocol::kUdp : Protocol::kTcp; }
+  ServicePortEntry Affine(bool udp, const std::map<std::string, std::string>& hosts) const {
+    std::vector<Backend> backends;
+    backends.reserve(hosts.size());
+    for (const auto& [host, ip] : hosts)
+      backends.push_back(MakeBackend(ip, 8080));
+    ServicePortEntry entry = Web(std::move(backends), ProtocolOf(udp));
+    entry.affinity_timeout = std::chrono::hours(1);
+    return entry;
+  }
+  EntryPtr Entry(bool udp) const { return maker_.model.entries.at(Affine(udp, ip_of_).id); }
+  // Of the mode, by protocol and client.
+  std::map<std::pair<bool, net::IpAddress>, ClientBinding> Bindings() {
+    std::map<std::pair<bool, net::IpAddress>, ClientBinding> all;
+    for (const ClientBinding& binding : dataplane_->Bindings(maker_.model)) {
+      const bool udp = binding.entry->id.protocol == Protocol::kUdp;
+      EXPECT_EQ(binding.entry, Entry(udp));
+      EXPECT_EQ(binding.backend_port, 8080);
+      EXPECT_TRUE(all.emplace(std::pair(udp, binding.client), binding).second);
+    }
+    return all;
+  }
+  std::string Ask(bool udp, const std::string& from) {
+    return Traffic::Ask(udp, from, GetParam().cluster_ip, 80).host;
+  }
+
+  std::map<std::string, std::string> ip_of_;    // of the backends
+  std::map<std::string, std::string> clients_;  // these and one outside
+};
+
+TEST_P(Bound, BindingsSayWhoReallyAnswered) {
+  EXPECT_TRUE(Bindings().empty());
+  std::map<std::pair<bool, net::IpAddress>, std::string> answered;
+  std::set<std::string> hosts;
+  for (bool udp : {false, true}) {
+    for (const auto& [client, ip] : clients_) {
+      const std::string host = Ask(udp, client);
+      ASSERT_TRUE(ip_of_.contains(host)) << client << udp;
+      answered[{udp, Ip(ip)}] = ip_of_[host];
+      hosts.insert(host);
+    }
+  }
+  EXPECT_EQ(hosts.size(), 5U);
+  const auto told = Bindings();
+  ASSERT_EQ(told.size(), answered.size());
+  for (const auto& [client, ip] : answered) {
+    const ClientBinding& binding = told.at(client);
+    EXPECT_EQ(binding.backend_ip, Ip(ip));
+    EXPECT_LE(binding.left, std::chrono::hours(1));
+    EXPECT_GT(binding.left, std::chrono::minutes(57));
+  }
+  // Another process is told the same, before it has synced.
+  Restart();
+  EXPECT_EQ(Bindings().size(), told.size());
+  // A backend goes, and its clients with it; the other Service has no affinity any more.
+  std::map<std::string, std::string> fewer = ip_of_;
+  fewer.erase(pods_[1]);
+  FullSync();
+  Put(Affine(/*udp=*/false, fewer));
+  ServicePortEntry plain = Affine(/*udp=*/true, ip_of_);
+  plain.affinity_timeout = std::chrono::seconds(0);
+  Put(plain);
+  size_t left = 0;
+  for (const auto& [client, ip] : answered)
+    left += !client.first && ip != GetParam().pods[1] ? 1 : 0;
+  const auto rest = Bindings();
+  EXPECT_EQ(rest.size(), left);
+  for (const auto& [client, binding] : rest)
+    EXPECT_EQ(binding.backend_ip, Ip(answered.at(client)));
+}
+
+TEST_P(Bound, ClientsGoWhereTheyAreBound) {
+  Stream stream(*network_, pods_[2], GetParam().cluster_ip, 80);
+  const std::string stays = stream.Ask().host;
+  ASSERT_FALSE(stays.empty());
+  ASSERT_EQ(Ask(/*udp=*/true, pods_[2]).empty(), false);
+  const auto before = Bindings();
+  // Everyone else to a backend that is not the next one of round robin: all to the same.
+  const std::string chosen = stays == pods_[0] ? pods_[1] : pods_[0];
+  std::vector<ClientBinding> bindings;
+  for (bool udp : {false, true}) {
+    for (const auto& [client, ip] : clients_)
+      bindings.push_back({Entry(udp), Ip(ip), Ip(ip_of_[chosen]), 8080, std::chrono::minutes(20)});
+  }
+  EXPECT_SYNCED(dataplane_->Bind(maker_.model, bindings));
+  const auto told = Bindings();
+  ASSERT_EQ(told.size(), bindings.size());
+  for (const auto& [client, binding] : told) {
+    const bool bound_before = before.contains(client);
+    EXPECT_EQ(binding.backend_ip, bound_before ? before.at(client).backend_ip : Ip(ip_of_[chosen]));
+    const std::chrono::minutes full(bound_before ? 60 : 20);
+    EXPECT_LE(binding.left, full);
+    EXPECT_GT(binding.left, full - std::chrono::minutes(3));
+  }
+  for (int round = 0; round < 2; ++round) {
+    for (const auto& [client, ip] : clients_) {
+      for (bool udp : {false, true}) {
+        const auto was = before.find({udp, Ip(ip)});
+        const std::string host = Ask(udp, client);
+        ASSERT_TRUE(ip_of_.contains(host)) << client << udp;
+        EXPECT_EQ(Ip(ip_of_[host]),
+                  was == before.end() ? Ip(ip_of_[chosen]) : was->second.backend_ip);
+      }
+    }
+  }
+  EXPECT_EQ(stream.Ask().host, stays);
+  // They have connected: their time begins anew.
+  for (const auto& [client, binding] : Bindings())
+    EXPECT_GT(binding.left, std::chrono::minutes(57));
+  ExpectVerified();
+}
+
+TEST_P(Bound, ABackendThatIsGoneIsNotBoundTo) {
+  const EntryPtr full = Entry(/*udp=*/false);
+  std::map<std::string, std::string> fewer = ip_of_;
+  fewer.erase(pods_[1]);
+  Put(Affine(/*udp=*/false, fewer));
+  const auto bind = [&](const std::string& host) {
+    return dataplane_->Bind(maker_.model, {{full, Ip(GetParam().client), Ip(ip_of_[host]), 8080,
+                                            std::chrono::hours(1)}});
+  };
+  EXPECT_THAT(Text(bind(pods_[1])), HasSubstr("1 of 1 are placed afresh"));
+  EXPECT_TRUE(Bindings().empty());
+  // Of a model that the forwarder has not got yet: it looks for itself.
+  const ModelDelta back = maker_.Put(*full);
+  EXPECT_THAT(Text(bind(pods_[1])), HasSubstr("1 of 1 are placed afresh"));
+  EXPECT_TRUE(Bindings().empty());
+  EXPECT_SYNCED(dataplane_->Sync(maker_.model, back));
+  EXPECT_SYNCED(bind(pods_[1]));
+  EXPECT_EQ(Ask(/*udp=*/false, client_), pods_[1]);
+  // Without a forwarder the reason is said, and nothing else happens.
+  EXPECT_SYNCED(dataplane_->Remove());
+  EXPECT_THAT(Text(bind(pods_[1])), HasSubstr("there is no forwarder"));
+  EXPECT_THROW(Bindings(), std::runtime_error);
+  FullSync();
+}
+
 TEST_P(Traffic, DatagramsFollowTheirEndpointsAtOnce) {
   ServicePortEntry entry = Web({Pod(0)}, Protocol::kUdp);
   maker_.Put(entry);
@@ -507,34 +666,36 @@ TEST_P(Traffic, HandoverToAndFromIptablesMode) {
   EXPECT_SYNCED(iptables->Remove());
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, Traffic,
-                         ::testing::Values(Addresses{"IPv4",
-                                                     net::Family::kIPv4,
-                                                     "10.244.0.1",
-                                                     {"10.244.0.2", "10.244.0.3", "10.244.0.4"},
-                                                     "192.168.50.1",
-                                                     "192.168.50.2",
-                                                     "10.96.0.10",
-                                                     "10.96.0.11",
-                                                     "198.51.100.1",
-                                                     "198.51.100.2",
-                                                     "127.0.0.1",
-                                                     "10.244.0.0/16",
-                                                     "192.168.50.0/24"},
-                                           Addresses{"IPv6",
-                                                     net::Family::kIPv6,
-                                                     "fd00:244::1",
-                                                     {"fd00:244::2", "fd00:244::3", "fd00:244::4"},
-                                                     "fd00:50::1",
-                                                     "fd00:50::2",
-                                                     "fd00:96::10",
-                                                     "fd00:96::11",
-                                                     "2001:db8::1",
-                                                     "2001:db8::2",
-                                                     "::1",
-                                                     "fd00:244::/64",
-                                                     "fd00:50::/64"}),
-                         [](const auto& family) { return family.param.name; });
+const auto kFamilies = ::testing::Values(Addresses{"IPv4",
+                                                   net::Family::kIPv4,
+                                                   "10.244.0.1",
+                                                   {"10.244.0.2", "10.244.0.3", "10.244.0.4"},
+                                                   "192.168.50.1",
+                                                   "192.168.50.2",
+                                                   "10.96.0.10",
+                                                   "10.96.0.11",
+                                                   "198.51.100.1",
+                                                   "198.51.100.2",
+                                                   "127.0.0.1",
+                                                   "10.244.0.0/16",
+                                                   "192.168.50.0/24"},
+                                         Addresses{"IPv6",
+                                                   net::Family::kIPv6,
+                                                   "fd00:244::1",
+                                                   {"fd00:244::2", "fd00:244::3", "fd00:244::4"},
+                                                   "fd00:50::1",
+                                                   "fd00:50::2",
+                                                   "fd00:96::10",
+                                                   "fd00:96::11",
+                                                   "2001:db8::1",
+                                                   "2001:db8::2",
+                                                   "::1",
+                                                   "fd00:244::/64",
+                                                   "fd00:50::/64"});
+
+const auto kFamilyName = [](const auto& family) { return std::string(family.param.name); };
+INSTANTIATE_TEST_SUITE_P(Families, Traffic, kFamilies, kFamilyName);
+INSTANTIATE_TEST_SUITE_P(Families, Bound, kFamilies, kFamilyName);
 
 // Rules alone; both variants of iptables.
 class RulesTest : public UserspaceTest, public ::testing::WithParamInterface<std::string> {

@@ -3,6 +3,12 @@
 #include <algorithm>
 
 namespace pointsman::forwarder {
+namespace {
+
+// Of the time that a client has left, which is told in whole seconds, here and there.
+constexpr std::chrono::seconds kRounding{2};
+
+}  // namespace
 
 void BackendTable::Set(Slot slot) {
   State& state = slots_[slot.number];
@@ -17,11 +23,12 @@ void BackendTable::Set(Slot slot) {
   state.affinity = nullptr;
   if (slot.affinity_seconds > 0) {
     state.affinity = &affinities_[slot.service];
-    ++state.affinity->users;
+    state.affinity->slots.push_back(slot.number);
   }
   if (before != nullptr) {
     // After the new one took its share: the memory of clients lives on.
     State old;
+    old.slot.number = slot.number;
     old.slot.service = service_before;
     old.affinity = before;
     Release(old);
@@ -30,7 +37,10 @@ void BackendTable::Set(Slot slot) {
 }
 
 void BackendTable::Release(State& state) {
-  if (state.affinity == nullptr || --state.affinity->users > 0) return;
+  if (state.affinity == nullptr) return;
+  std::vector<uint32_t>& slots = state.affinity->slots;
+  slots.erase(std::find(slots.begin(), slots.end(), state.slot.number));
+  if (!slots.empty()) return;
   for (const auto& [client, place] : state.affinity->clients)
     affine_clients_.erase(place);
   affinities_.erase(state.slot.service);
@@ -113,16 +123,86 @@ void BackendTable::Reached(uint32_t number, const net::IpAddress& client, const 
   if (fresh) {
     affine_clients_.push_back({&affinity, client, backend, now});
     known->second = std::prev(affine_clients_.end());
-    if (affine_clients_.size() > kMaxAffineClients) {
-      const AffineClient& oldest = affine_clients_.front();
-      oldest.service->clients.erase(oldest.client);
-      affine_clients_.pop_front();
-    }
-    return;
+    return ForgetBeyondLimit();
   }
   known->second->backend = backend;
   known->second->last = now;
   affine_clients_.splice(affine_clients_.end(), affine_clients_, known->second);
+}
+
+void BackendTable::ForgetBeyondLimit() {
+  while (affine_clients_.size() > kMaxAffineClients) {
+    const AffineClient& oldest = affine_clients_.front();
+    oldest.service->clients.erase(oldest.client);
+    affine_clients_.pop_front();
+  }
+}
+
+std::chrono::seconds BackendTable::TimeoutOf(const Affinity& affinity) const {
+  return std::chrono::seconds(Find(affinity.slots.front())->affinity_seconds);
+}
+
+bool BackendTable::HasAny(const Affinity& affinity, const IpPort& backend) const {
+  return std::any_of(affinity.slots.begin(), affinity.slots.end(),
+                     [&](uint32_t number) { return Has(number, backend); });
+}
+
+std::vector<ServiceBindings> BackendTable::Bindings(Clock::time_point now) const {
+  std::vector<ServiceBindings> all;
+  for (const auto& [service, affinity] : affinities_) {
+    ServiceBindings of{.service = service, .bindings = {}};
+    const std::chrono::seconds timeout = TimeoutOf(affinity);
+    for (const auto& [client, place] : affinity.clients) {
+      const auto left = std::chrono::ceil<std::chrono::seconds>(place->last + timeout - now);
+      if (left.count() < 1) continue;
+      of.bindings.push_back({client, place->backend, static_cast<uint32_t>(left.count())});
+    }
+    if (!of.bindings.empty()) all.push_back(std::move(of));
+  }
+  return all;
+}
+
+size_t BackendTable::Bind(const std::vector<ServiceBindings>& given, Clock::time_point now) {
+  size_t without_place = 0;
+  auto first_added = affine_clients_.end();
+  for (const ServiceBindings& of : given) {
+    const auto found = affinities_.find(of.service);
+    if (found == affinities_.end()) {
+      without_place += of.bindings.size();
+      continue;
+    }
+    Affinity& affinity = found->second;
+    const std::chrono::seconds timeout = TimeoutOf(affinity);
+    for (const Binding& binding : of.bindings) {
+      if (!HasAny(affinity, binding.backend)) {
+        ++without_place;
+        continue;
+      }
+      const Clock::time_point last =
+          now - (timeout - std::min(std::chrono::seconds(binding.seconds_left), timeout));
+      const auto [known, fresh] = affinity.clients.try_emplace(binding.client);
+      if (!fresh) {
+        const AffineClient& here = *known->second;
+        if (now - here.last <= timeout && last <= here.last + kRounding &&
+            HasAny(affinity, here.backend)) {
+          continue;
+        }
+        if (known->second == first_added) ++first_added;  // given twice
+        affine_clients_.erase(known->second);
+      }
+      affine_clients_.push_back({&affinity, binding.client, binding.backend, last});
+      known->second = std::prev(affine_clients_.end());
+      if (first_added == affine_clients_.end()) first_added = known->second;
+    }
+  }
+  AffineClients added;
+  added.splice(added.end(), affine_clients_, first_added, affine_clients_.end());
+  // The longest silent first, as before.
+  const auto earlier = [](const AffineClient& a, const AffineClient& b) { return a.last < b.last; };
+  added.sort(earlier);
+  affine_clients_.merge(added, earlier);
+  ForgetBeyondLimit();
+  return without_place;
 }
 
 void BackendTable::Failed(const IpPort& backend, Clock::time_point now) {

@@ -30,6 +30,19 @@ struct Slot {
   bool operator==(const Slot&) const = default;
 };
 
+// ClientIP affinity of one client of a Service port, as it goes from and to the agent.
+struct Binding {
+  net::IpAddress client;
+  IpPort backend;
+  uint32_t seconds_left = 0;  // at least 1
+  bool operator==(const Binding&) const = default;
+};
+struct ServiceBindings {
+  std::string service;  // as in Slot
+  std::vector<Binding> bindings;
+  bool operator==(const ServiceBindings&) const = default;
+};
+
 struct IpPortHash {
   size_t operator()(const IpPort& place) const noexcept {
     return std::hash<net::IpAddress>()(place.ip) * 31 + place.port;
@@ -77,6 +90,14 @@ class BackendTable {
   void Failed(const IpPort& backend, Clock::time_point now);
   size_t affine_clients() const { return affine_clients_.size(); }
 
+  // All clients whose affinity has not ended.
+  std::vector<ServiceBindings> Bindings(Clock::time_point now) const;
+  // Takes these over as if each client had connected when its time began. One that is bound here
+  // already, to a backend that is still there, stays, unless it has connected elsewhere since: this
+  // forwarder may have drained meanwhile. Returns how many there is no place for: no
+  // such Service with affinity, or no such backend of it.
+  size_t Bind(const std::vector<ServiceBindings>& given, Clock::time_point now);
+
  private:
   struct Affinity;
   struct AffineClient {
@@ -88,7 +109,7 @@ class BackendTable {
   using AffineClients = std::list<AffineClient>;  // the longest silent first
   struct Affinity {
     std::unordered_map<net::IpAddress, AffineClients::iterator> clients;
-    int users = 0;  // slots
+    std::vector<uint32_t> slots;  // that share it; a handful
   };
   struct State {
     Slot slot;
@@ -96,6 +117,10 @@ class BackendTable {
     Affinity* affinity = nullptr;
   };
   void Release(State& state);
+  // All slots of a Service port have the same.
+  std::chrono::seconds TimeoutOf(const Affinity& affinity) const;
+  bool HasAny(const Affinity& affinity, const IpPort& backend) const;
+  void ForgetBeyondLimit();
   bool IsSuspect(const IpPort& backend, Clock::time_point now);
 
   std::unordered_map<uint32_t, State> slots_;

@@ -152,6 +152,19 @@ void Forwarder::Handle(Partial& partial, FrameType type, std::string_view body, 
         loop_.Cancel(drain_timer_);
       }
       return AppendFrame(out, FrameType::kDone);
+    case FrameType::kBindings: {
+      const std::vector<std::string> parts = EncodeBindings(table_.Bindings(loop_.now()));
+      for (const std::string& part : parts)
+        AppendFrame(out, FrameType::kBindingsPart, part);
+      return;
+    }
+    case FrameType::kBind: {
+      std::vector<ServiceBindings> given;
+      DecodeBindingsPart(body, given);
+      const size_t without_place = table_.Bind(given, loop_.now());
+      return AppendFrame(out, FrameType::kBindReply,
+                         EncodeU32(static_cast<uint32_t>(without_place)));
+    }
     case FrameType::kExit:
       loop_.Stop();
       return AppendFrame(out, FrameType::kDone);

@@ -22,6 +22,11 @@ void PutAddress(std::string& out, const net::IpAddress& ip) {
   out.append(reinterpret_cast<const char*>(ip.data()), ip.size());
 }
 
+void PutPlace(std::string& out, const IpPort& place) {
+  PutAddress(out, place.ip);
+  Put(out, place.port);
+}
+
 void PutSlot(std::string& out, const Slot& slot) {
   Put(out, slot.number);
   PutText(out, slot.service);
@@ -29,11 +34,13 @@ void PutSlot(std::string& out, const Slot& slot) {
   Put(out, static_cast<uint8_t>(slot.udp));
   Put(out, slot.affinity_seconds);
   Put(out, static_cast<uint32_t>(slot.backends.size()));
-  for (const IpPort& backend : slot.backends) {
-    PutAddress(out, backend.ip);
-    Put(out, backend.port);
-  }
+  for (const IpPort& backend : slot.backends)
+    PutPlace(out, backend);
 }
+
+// Both of IPv4, and of IPv6.
+constexpr size_t kMinBinding = 5 + 7 + 4;
+constexpr size_t kMaxBinding = 17 + 19 + 4;
 
 class Reader {
  public:
@@ -61,6 +68,10 @@ class Reader {
     if (size != 4 && size != 16) throw ProtocolError("an address has neither 4 nor 16 bytes");
     return net::IpAddress::FromBytes(Take(size).data(), size);
   }
+  IpPort Place() {
+    const net::IpAddress ip = Address();
+    return {ip, Get<uint16_t>()};
+  }
   // A count of items of at least `item` bytes each.
   size_t Count(size_t item) {
     const size_t count = Get<uint32_t>();
@@ -78,14 +89,27 @@ class Reader {
     const size_t count = Count(7);
     if (count == 0) throw ProtocolError("a slot has no backends");
     slot.backends.reserve(count);
-    for (size_t i = 0; i < count; ++i) {
-      const net::IpAddress ip = Address();
-      slot.backends.push_back({ip, Get<uint16_t>()});
-    }
+    for (size_t i = 0; i < count; ++i)
+      slot.backends.push_back(Place());
     if (!std::is_sorted(slot.backends.begin(), slot.backends.end())) {
       throw ProtocolError("a slot's backends are not sorted");
     }
     return slot;
+  }
+  ServiceBindings ReadBindings() {
+    ServiceBindings of;
+    of.service = Text(kMaxServiceName);
+    const size_t count = Count(kMinBinding);
+    if (count == 0) throw ProtocolError("a service has no clients");
+    of.bindings.reserve(count);
+    for (size_t i = 0; i < count; ++i) {
+      const net::IpAddress client = Address();
+      const IpPort backend = Place();
+      const auto left = Get<uint32_t>();
+      if (left == 0) throw ProtocolError("a client's affinity has no time left");
+      of.bindings.push_back({client, backend, left});
+    }
+    return of;
   }
   bool AtEnd() const { return rest_.empty(); }
   void End() const {
@@ -224,6 +248,40 @@ void AppendDump(std::string& out, const std::vector<const Slot*>& slots) {
   } while (next < slots.size());
 }
 
+std::vector<std::string> EncodeBindings(const std::vector<ServiceBindings>& services) {
+  std::vector<std::string> bodies;
+  std::string parts;
+  uint32_t count = 0;
+  const auto finish = [&](bool last) {
+    std::string& body = bodies.emplace_back();
+    Put(body, static_cast<uint8_t>(last));
+    Put(body, std::exchange(count, 0));
+    body += std::exchange(parts, {});
+  };
+  for (const ServiceBindings& of : services) {
+    if (of.service.size() > kMaxServiceName) throw std::length_error(of.service + " is too long");
+    for (size_t next = 0; next < of.bindings.size();) {
+      const size_t head = 2 + of.service.size() + 4;
+      const size_t used = parts.size() + head;
+      if (used + kMaxBinding > kFullFrame) {
+        finish(/*last=*/false);
+        continue;
+      }
+      const size_t fit = std::min((kFullFrame - used) / kMaxBinding, of.bindings.size() - next);
+      PutText(parts, of.service);
+      Put(parts, static_cast<uint32_t>(fit));
+      for (const size_t end = next + fit; next < end; ++next) {
+        PutAddress(parts, of.bindings[next].client);
+        PutPlace(parts, of.bindings[next].backend);
+        Put(parts, of.bindings[next].seconds_left);
+      }
+      ++count;
+    }
+  }
+  finish(/*last=*/true);
+  return bodies;
+}
+
 HelloReply DecodeHelloReply(std::string_view body) {
   Reader reader(body);
   HelloReply hello;
@@ -276,6 +334,17 @@ bool DecodeDumpPart(std::string_view body, std::vector<Slot>& slots) {
   const size_t count = reader.Count(16);
   for (size_t i = 0; i < count; ++i)
     slots.push_back(reader.ReadSlot());
+  reader.End();
+  return last;
+}
+
+bool DecodeBindingsPart(std::string_view body, std::vector<ServiceBindings>& services) {
+  Reader reader(body);
+  const bool last = reader.Flag();
+  const size_t count = reader.Count(2 + 4 + kMinBinding);
+  services.reserve(services.size() + count);
+  for (size_t i = 0; i < count; ++i)
+    services.push_back(reader.ReadBindings());
   reader.End();
   return last;
 }

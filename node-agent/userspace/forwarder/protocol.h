@@ -18,9 +18,9 @@
 
 namespace pointsman::forwarder {
 
-// Grows when the meaning of a frame changes: a forwarder of another protocol is drained and
-// replaced, and so only Hello, Drain and Exit must stay as they are for good.
-inline constexpr uint32_t kProtocolVersion = 1;
+// Grows when the meaning of a frame changes or one is added: a forwarder of another protocol is
+// drained and replaced, and so only Hello, Drain and Exit must stay as they are for good.
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr size_t kHeaderSize = 8;
 inline constexpr size_t kMaxBody = size_t{1} << 20;
 inline constexpr size_t kMaxBackendsOfSlot = 40'000;  // what a frame can hold
@@ -35,13 +35,18 @@ enum class FrameType : uint16_t {
   // u32 seconds until it ends at the latest, from this question on → kStatsReply. It ends sooner
   // when it has nothing left and no agent is connected.
   kDrain = 6,
-  kResume = 7,  // takes a drain back → kDone
-  kExit = 8,    // → kDone; the process ends
+  kResume = 7,    // takes a drain back → kDone
+  kExit = 8,      // → kDone; the process ends
+  kBindings = 9,  // → kBindingsPart, … the last one says so
+  kBind = 10,     // as kBindingsPart → kBindReply, to each
   kDone = 100,
   kError = 101,  // text
   kHelloReply = 102,
   kDumpPart = 103,  // u8 last, u32 count, slots
   kStatsReply = 104,
+  // u8 last, u32 count, as often: service, u32 count, as often: client, backend, u32 seconds left
+  kBindingsPart = 105,
+  kBindReply = 106,  // u32 for how many there is no place
 };
 
 // The frame is not what it should be.
@@ -105,6 +110,9 @@ std::string Encode(const Stats& stats);
 // std::length_error when one slot does not fit into a frame.
 void AppendUpdate(std::string& out, const Update& update);
 void AppendDump(std::string& out, const std::vector<const Slot*>& slots);
+// Bodies of as many frames as it takes, of kBindings' answer or of kBind. A service may be in
+// several of them. At least one. Throws std::length_error when a service's name is too long.
+std::vector<std::string> EncodeBindings(const std::vector<ServiceBindings>& services);
 std::string EncodeU32(uint32_t value);
 std::string EncodeU64(uint64_t value);
 
@@ -115,6 +123,8 @@ Stats DecodeStats(std::string_view body);
 Update DecodeUpdate(std::string_view body);
 // Appends the slots; returns whether it is the last part.
 bool DecodeDumpPart(std::string_view body, std::vector<Slot>& slots);
+// As DecodeDumpPart.
+bool DecodeBindingsPart(std::string_view body, std::vector<ServiceBindings>& services);
 uint32_t DecodeU32(std::string_view body);
 uint64_t DecodeU64(std::string_view body);
 

@@ -93,6 +93,7 @@ TEST(Protocol, ADumpTravelsInSeveralFrames) {
   std::vector<const Slot*> pointers;
   for (uint32_t i = 1; i <= 2000; ++i)
     slots.push_back(MakeSlot(i, 100));
+  pointers.reserve(slots.size());
   for (const Slot& slot : slots)
     pointers.push_back(&slot);
   std::string frames;
@@ -154,6 +155,86 @@ TEST(Protocol, DamagedBodiesAreRefused) {
       for (const Slot& slot : update.set) {
         EXPECT_FALSE(slot.backends.empty());
         EXPECT_LE(slot.number, kMaxSlot);
+      }
+    } catch (const ProtocolError&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 1000);
+}
+
+std::vector<ServiceBindings> MakeBindings() {
+  std::vector<ServiceBindings> services;
+  for (uint32_t s = 0; s < 300; ++s) {
+    ServiceBindings of{.service = "default/s" + std::to_string(s) + "/TCP/IPv4", .bindings = {}};
+    // One with more clients than a frame holds, and many small ones.
+    const uint32_t count = s == 7 ? 100'000 : s + 1;
+    for (uint32_t i = 0; i < count; ++i) {
+      const net::IpAddress client = net::IpAddress::V4(0xc0a80000U + i);
+      const net::IpAddress backend = net::IpAddress::V4(0x0a000000U + i % 5);
+      of.bindings.push_back({client, {backend, 8080}, i + 1});
+    }
+    services.push_back(std::move(of));
+  }
+  const net::IpAddress ip = net::IpAddress::Parse("fd00::1").value();
+  services.push_back({"default/six/UDP/IPv6", {{ip, {ip, 53}, 0xffffffff}}});
+  return services;
+}
+
+TEST(Protocol, BindingsTravelInSeveralFrames) {
+  const std::vector<ServiceBindings> services = MakeBindings();
+  const std::vector<std::string> bodies = EncodeBindings(services);
+  ASSERT_GT(bodies.size(), 2U);
+  std::vector<ServiceBindings> back;
+  for (size_t i = 0; i < bodies.size(); ++i) {
+    EXPECT_LE(bodies[i].size(), kMaxBody);
+    std::vector<ServiceBindings> part;
+    EXPECT_EQ(DecodeBindingsPart(bodies[i], part), i + 1 == bodies.size());
+    for (ServiceBindings& of : part) {
+      if (back.empty() || back.back().service != of.service) {
+        back.push_back(std::move(of));
+        continue;
+      }
+      std::move(of.bindings.begin(), of.bindings.end(), std::back_inserter(back.back().bindings));
+    }
+  }
+  EXPECT_EQ(back, services);
+  // None at all is an answer too.
+  ASSERT_EQ(EncodeBindings({}).size(), 1U);
+  back.clear();
+  EXPECT_TRUE(DecodeBindingsPart(EncodeBindings({})[0], back));
+  EXPECT_TRUE(back.empty());
+  EXPECT_THROW(EncodeBindings({{std::string(kMaxServiceName + 1, 'x'), services[0].bindings}}),
+               std::length_error);
+}
+
+TEST(Protocol, DamagedBindingsAreRefused) {
+  const net::IpAddress four = net::IpAddress::Parse("10.0.0.1").value();
+  const net::IpAddress six = net::IpAddress::Parse("fd00::1").value();
+  const auto encode = [&](uint32_t left) {
+    return EncodeBindings({{"default/web/TCP/IPv4", {{four, {four, 80}, left}}},
+                           {"default/web/TCP/IPv6", {{six, {six, 80}, 5}, {six, {six, 81}, 6}}}})
+        .at(0);
+  };
+  std::vector<ServiceBindings> back;
+  const std::string body = encode(1);
+  EXPECT_TRUE(DecodeBindingsPart(body, back));
+  for (size_t size = 0; size < body.size(); ++size)
+    EXPECT_THROW(DecodeBindingsPart(body.substr(0, size), back), ProtocolError) << size;
+  EXPECT_THROW(DecodeBindingsPart(body + "x", back), ProtocolError);
+  EXPECT_THROW(DecodeBindingsPart(encode(0), back), ProtocolError);
+  std::mt19937 random(12);
+  int refused = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    std::string damaged = body;
+    for (int k = 0; k < 3; ++k)
+      damaged[random() % damaged.size()] = static_cast<char>(random());
+    back.clear();
+    try {
+      DecodeBindingsPart(damaged, back);
+      for (const ServiceBindings& of : back) {
+        for (const Binding& binding : of.bindings)
+          EXPECT_GT(binding.seconds_left, 0U);
       }
     } catch (const ProtocolError&) {
       ++refused;
