@@ -66,7 +66,7 @@ class MigrationTest : public testing::Test {
     world_->StartOperator();
     world_->StartAgents();
     std::vector<std::string> addresses;
-    std::vector<uint16_t> ports(static_cast<size_t>(services));
+    std::vector<uint16_t> ports(static_cast<size_t>(services) + 1);
     std::iota(ports.begin(), ports.end(), kFirstTargetPort);
     for (const Node& node : world_->cluster().nodes()) {
       for (int i = 0; i < 2; ++i) {
@@ -90,6 +90,14 @@ class MigrationTest : public testing::Test {
       services_.push_back(service);
       targets_.push_back(fmt::format("{}:{}", service.cluster_ip, service.port));
     }
+    sticky_.name = "sticky";
+    sticky_.cluster_ip = "10.96.250.1";
+    sticky_.node_port = 30099;
+    sticky_.target_port = ports.back();
+    sticky_.client_ip_affinity = true;
+    sticky_.endpoints = addresses;
+    sticky_.endpoint_nodes = endpoint_nodes_;
+    world_->CreateServices({sticky_});
     world_->CreateServices(services_);
     world_->Apply(Configuration("iptables"));
     world_->AwaitRollout("cluster", 60s);
@@ -137,6 +145,30 @@ class MigrationTest : public testing::Test {
   void ExpectLoadsClean() {
     for (const auto& [who, load] : loads_)
       ExpectClean(world_->StopLoad(load), who);
+  }
+
+  // Which backend a Service with sessionAffinity has for some clients, who ask nobody else of it.
+  std::map<std::string, std::string> BoundClients() {
+    const Node& node = world_->cluster().node("node-1");
+    const std::string vip = fmt::format("{}:{}", sticky_.cluster_ip, sticky_.port);
+    const std::string node_port = fmt::format("{}:{}", node.address(), sticky_.node_port);
+    std::map<std::string, std::string> bound;
+    const auto ask = [&](const std::string& who, const Node& from, const std::string& pod,
+                         const std::string& target) {
+      for (const char* protocol : {"tcp", "udp"}) {
+        std::vector<std::string> argv{world_->cluster().Program("pointsman-traffic"), "connect",
+                                      target, "--timeout", "5s"};
+        if (protocol == std::string("udp")) argv.emplace_back("--udp");
+        const ExecResult result = from.Exec(argv, {.netns = pod});
+        bound[fmt::format("{} {}", who, protocol)] =
+            result.ok() ? kube::Json::parse(result.out).at("backend").get<std::string>()
+                        : "nobody: " + result.out + result.error;
+      }
+    };
+    ask("pod", node, "client", vip);
+    ask("node", node, "", vip);
+    ask("outside", world_->cluster().outside(), "", node_port);
+    return bound;
   }
 
   // The status says these, and nothing that the kernel does not.
@@ -188,6 +220,7 @@ class MigrationTest : public testing::Test {
   std::unique_ptr<World> world_;
   std::map<std::string, std::string> endpoint_nodes_;
   std::vector<World::ServiceSpec> services_;
+  World::ServiceSpec sticky_;  // no load's target
   std::vector<std::string> targets_;
   std::vector<std::pair<std::string, World::Load>> loads_;
 };
@@ -204,6 +237,7 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
   };
   for (const Node& each : world_->cluster().nodes())
     EXPECT_TRUE(has_rules(each));
+  const auto bound = BoundClients();
   world_->Apply(Configuration("ipvs"));
   world_->AwaitRollout("cluster", 90s);
   for (const Node& each : world_->cluster().nodes()) {
@@ -211,6 +245,7 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
     EXPECT_FALSE(has_rules(each)) << each.name();
     EXPECT_NE(each.Check({"ipvsadm", "-Ln"}).find("10.96.1.1:80"), std::string::npos);
   }
+  EXPECT_EQ(BoundClients(), bound) << "sessionAffinity, iptables -> ipvs";
   // The streams so far live in connection tracking. These are opened in ipvs, which has to keep
   // them on the way back for as long as drainTimeout says.
   const World::Load late = world_->StartLoad(first, "client", targets_, 20, "both", 10);
@@ -220,6 +255,7 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
   world_->AwaitRollout("cluster", 90s);
   EXPECT_NE(first.Check({"ipvsadm", "-Ln"}).find("10.96."), std::string::npos)
       << "ipvs still carries the streams that were opened in it";
+  EXPECT_EQ(BoundClients(), bound) << "sessionAffinity, ipvs -> iptables";
   ExpectClean(world_->StopLoad(late), "pod on node-1, begun in ipvs");
   for (const Node& each : world_->cluster().nodes()) {
     world_->AwaitMode(each.name(), "iptables", 90s);
@@ -234,6 +270,7 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
 TEST_F(MigrationTest, ThroughTheModesOfAKernelWithoutIpvsUnderLoadLosesNothing) {
   Start({"netns", "netns"});
   StartLoads();
+  const auto bound = BoundClients();
   for (const char* mode :
        {"nftables", "userspace", "iptables", "userspace", "nftables", "iptables"}) {
     const World::Load late =
@@ -247,6 +284,7 @@ TEST_F(MigrationTest, ThroughTheModesOfAKernelWithoutIpvsUnderLoadLosesNothing) 
     // The others' live in connection tracking.
     world_->Apply(Configuration(mode, before == "userspace" ? "40s" : "3s"));
     world_->AwaitRollout("cluster", 90s);
+    EXPECT_EQ(BoundClients(), bound) << "sessionAffinity, " << before << " -> " << mode;
     ExpectClean(world_->StopLoad(late), "pod on node-1, begun in " + before);
   }
   for (const Node& each : world_->cluster().nodes()) {
@@ -260,6 +298,7 @@ TEST_F(MigrationTest, ThroughTheModesOfAKernelWithoutIpvsUnderLoadLosesNothing) 
 TEST_F(MigrationTest, UserspaceToAndFromIpvsAndIptablesUnderLoadLosesNothing) {
   Start({"uml", "uml"});
   StartLoads();
+  const auto bound = BoundClients();
   std::string drain_timeout = "3s";  // iptables mode's own streams are conntrack's, and never end
   for (const char* mode : {"userspace", "ipvs", "userspace", "iptables"}) {
     // Opened in the mode that is left now, which has to keep them.
@@ -268,6 +307,7 @@ TEST_F(MigrationTest, UserspaceToAndFromIpvsAndIptablesUnderLoadLosesNothing) {
     world_->AwaitLoadRunning(late);
     world_->Apply(Configuration(mode, std::exchange(drain_timeout, "40s")));
     world_->AwaitRollout("cluster", 90s);
+    EXPECT_EQ(BoundClients(), bound) << "sessionAffinity, to " << mode;
     ExpectClean(world_->StopLoad(late), std::string("pod on node-1, begun before ") + mode);
   }
   for (const Node& each : world_->cluster().nodes())
@@ -309,6 +349,7 @@ TEST_F(MigrationTest, IpvsToNftablesAndBackOnAStockKernelLosesNothing) {
   for (const auto& [who, load] : loads_)
     world_->AwaitLoadRunning(load);
   EXPECT_EQ(ModesIn(node), std::set<std::string>{"iptables"});
+  const auto bound = BoundClients();
   std::string before = "iptables";
   for (const std::string mode : {"ipvs", "nftables", "ipvs", "iptables"}) {
     const std::string move = fmt::format("{} -> {}", before, mode);
@@ -320,6 +361,7 @@ TEST_F(MigrationTest, IpvsToNftablesAndBackOnAStockKernelLosesNothing) {
     world_->AwaitLoadRunning(late);
     world_->Apply(Configuration(mode, carries ? "60s" : "3s"));
     world_->AwaitRollout("cluster", 90s);
+    EXPECT_EQ(BoundClients(), bound) << "sessionAffinity, " << move;
     if (carries) {
       EXPECT_EQ(ModesIn(node), (std::set<std::string>{before, mode})) << move;
     }

@@ -95,6 +95,7 @@ class World {
     uint16_t port = 80;
     uint16_t node_port = 0;  // 0: type ClusterIP
     uint16_t target_port = 0;
+    bool client_ip_affinity = false;
     std::vector<std::string> endpoints;                 // pod addresses
     std::map<std::string, std::string> endpoint_nodes;  // address -> node
   };

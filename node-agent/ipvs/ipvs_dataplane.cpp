@@ -1440,7 +1440,8 @@ std::vector<ClientBinding> IpvsDataplane::Bindings(const ServiceModel& model) {
 SyncResult IpvsDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>& bindings) {
   SyncResult result;
   std::vector<netlink::IpvsTemplate> templates;
-  std::vector<netlink::IpvsTemplate> own;  // of the node itself, by its VIPs
+  std::vector<std::pair<std::chrono::seconds, netlink::IpvsTemplate>>
+      own;  // of the node itself, by its VIPs
   std::unordered_map<net::IpAddress, std::optional<net::IpAddress>> sources;
   size_t ftp = 0;
   for (const ClientBinding& binding : bindings) {
@@ -1465,20 +1466,22 @@ SyncResult IpvsDataplane::Bind(const ServiceModel&, const std::vector<ClientBind
       t.port = key.port;
       t.destination = binding.backend_ip;
       t.destination_port = binding.backend_port;
-      t.left = std::clamp(binding.left, std::chrono::seconds(1), entry.affinity_timeout);
+      // Not what is left: IPVS renews a template with the time that it was made with.
+      t.left = entry.affinity_timeout;
       templates.push_back(t);
       if (!node || !held->second.vip || ipvs::IsInternal(source)) return;
       auto [from, unknown] = sources.try_emplace(key.ip);
       if (unknown) from->second = SourceTo(key.ip);
       if (!from->second || *from->second == binding.client) return;
       t.client = *from->second;
-      own.push_back(t);
+      own.emplace_back(binding.left, t);
     });
   }
   // The node's addresses may be bound to different backends: the one with most time left counts.
   std::stable_sort(own.begin(), own.end(),
-                   [](const auto& a, const auto& b) { return a.left > b.left; });
-  templates.insert(templates.end(), own.begin(), own.end());
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  for (const auto& [left, t] : own)
+    templates.push_back(t);
   if (!templates.empty()) ipvs::MakeTemplates(ipvs_, templates, result);
   if (ftp != 0) {
     result.problems.push_back(
