@@ -258,6 +258,7 @@ void Run(const Options& options) {
     e2e::NodeOptions node;
     node.name = dataplane->name;
     node.kind = dataplane->node;
+    node.host_cpu = 0;
     node.memory_mb = 1024;
     world_options.nodes.push_back(node);
   }

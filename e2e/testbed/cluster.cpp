@@ -414,6 +414,10 @@ void Cluster::Boot(Machine& machine) {
                 "vec0:transport=tap,ifname=" + machine.uplink +
                     ",depth=128,gro=1,mac=" + MacAddress(machine.addresses.address),
                 "POINTSMAN_NODE_CONFIG=" + config.string()};
+  if (machine.options.host_cpu >= 0) {
+    const std::string cpu = std::to_string(machine.options.host_cpu);
+    spawn.argv.insert(spawn.argv.begin(), {"taskset", "-c", cpu});
+  }
   machine.process = Spawn(spawn);
 }
 
