@@ -152,7 +152,8 @@ void Node::RemovePodNetwork(const std::string& pod) const {
 Cluster::Cluster(ClusterOptions options) : options_(std::move(options)), token_(RandomHex(4)) {
   if (!options_.dir.is_absolute()) throw std::invalid_argument("dir must be an absolute path");
   if (options_.bin_dir.empty()) {
-    const char* from_environment = getenv("POINTSMAN_BIN_DIR");
+    const char* from_environment =
+        getenv("POINTSMAN_BIN_DIR");  // NOLINT(concurrency-mt-unsafe): nothing writes it
     options_.bin_dir = from_environment != nullptr ? from_environment : POINTSMAN_BIN_DIR;
   }
   if (options_.nodes.size() > 200)
@@ -439,6 +440,7 @@ void Cluster::AwaitNetworkNamespace(Machine& machine) const {
 }
 
 void Cluster::AwaitBoot(Machine& machine, const NodeClient& client) {
+  // NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): it does not see the path of the exception
   const auto deadline = Clock::now() + options_.boot_timeout;
   std::string last;
   for (;;) {
