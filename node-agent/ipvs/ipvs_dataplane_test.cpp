@@ -426,9 +426,9 @@ TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {
     }
     const SyncResult result = dataplane_->Sync(maker_.model, delta);
     ASSERT_TRUE(result.ok()) << "step " << step << "\n" << Text(result);
-    if (step % 5 != 4) continue;
     const VerifyResult verified = dataplane_->Verify(maker_.model);
     ASSERT_TRUE(verified.ok()) << "step " << step << "\n" << Text(verified);
+    if (step % 5 != 4) continue;
     const std::string incremental = Dump();
     IpvsDataplane another(settings_, ensure_scheduler_, tool_);
     const SyncResult full = another.FullSync(maker_.model);

@@ -724,9 +724,9 @@ TEST_P(RulesTest, IncrementalEqualsFull) {
   for (int step = 0; step < 60; ++step) {
     const SyncResult result = dataplane_->Sync(maker_.model, random.Step(maker_));
     ASSERT_TRUE(result.ok()) << "step " << step << ": " << Text(result);
+    ASSERT_NO_FATAL_FAILURE(ExpectVerified()) << "step " << step;
     if (step % 6 != 5) continue;
     // Another process finds nothing to write: kernel and forwarder have what a full sync makes.
-    ASSERT_NO_FATAL_FAILURE(ExpectVerified());
     EXPECT_EQ(Make()->FullSync(maker_.model).kernel_writes, 0U) << "step " << step;
   }
   const std::string incremental = Kernel();
