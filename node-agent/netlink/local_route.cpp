@@ -82,8 +82,9 @@ size_t SetLocalRouteSource(Batch& batch, const net::IpAddress& address, int inte
 }
 
 size_t AddLocalRoute(Batch& batch, const net::IpPrefix& prefix, int interface_index) {
-  // Without NLM_F_EXCL it comes before one that leads to another interface, instead of being refused
-  // for it (net/ipv4/fib_trie.c, fib_table_insert); before, so that a later change meets ours.
+  // Without NLM_F_EXCL it comes before one that leads to another interface, instead of being
+  // refused for it (net/ipv4/fib_trie.c, fib_table_insert); before, so that a later change meets
+  // ours.
   return Append(batch, RTM_NEWROUTE, NLM_F_CREATE, prefix, interface_index);
 }
 

@@ -155,7 +155,9 @@ class ClientBindings : public ::testing::TestWithParam<Where> {
     OnNode([&] {
       result = dataplane_->Bind(maker_.model, bindings);
       EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
-      // Nor is there anything to write for a process that has just started.
+      // Nor is there anything to write for a process that has just started, but for the traffic
+      // classes out of use that the periodic sync takes away.
+      EXPECT_EQ(dataplane_->FullSync(maker_.model).repaired, 0U);
       EXPECT_EQ(Make(GetParam().mode)->FullSync(maker_.model).kernel_writes, 0U);
     });
     return result;
