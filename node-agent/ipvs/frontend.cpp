@@ -38,60 +38,33 @@ uint8_t IpProtocol(kube::Protocol protocol) {
   return IPPROTO_TCP;
 }
 
-void ForEachFrontend(const ServicePortEntry& entry, bool any_unbound,
-                     const std::function<void(const FrontendKey&, FrontendSource)>& each) {
+void ForEachFrontend(const ServicePortEntry& entry,
+                     const std::function<void(const FrontendClaim&)>& each) {
   const uint8_t protocol = IpProtocol(entry.id.protocol);
-  if (!entry.cluster_ip.IsUnspecified())
-    each({entry.cluster_ip, entry.port, protocol}, FrontendSource::kClusterIp);
-  for (const net::IpAddress& ip : entry.load_balancer_ips)
-    each({ip, entry.port, protocol}, FrontendSource::kLoadBalancer);
-  for (const net::IpAddress& ip : entry.external_ips)
-    each({ip, entry.port, protocol}, FrontendSource::kExternalIp);
-  const net::Family family = entry.id.family;
-  if (entry.node_port == 0) {
-    if (any_unbound)
-      each({ExternalAddress(entry.cluster_ip), entry.port, protocol}, FrontendSource::kExternal);
-    if (entry.external_local) {
-      each({NearExternalAddress(entry.cluster_ip), entry.port, protocol},
-           FrontendSource::kExternalNear);
-    }
-    return;
+  auto external = [&](const net::IpAddress& ip, FrontendSource source, FrontendSource near) {
+    each({{MappedAddress(ip), entry.port, protocol}, source, ip});
+    if (entry.external_local) each({{NearMappedAddress(ip), entry.port, protocol}, near, ip});
+  };
+  auto node_port = [&](const net::IpAddress& ip, FrontendSource source) {
+    each({{ip, entry.node_port, protocol}, source, ip});
+  };
+
+  if (!entry.cluster_ip.IsUnspecified()) {
+    each({{entry.cluster_ip, entry.port, protocol}, FrontendSource::kClusterIp, entry.cluster_ip});
   }
-  each({NodePortAddress(family), entry.node_port, protocol}, FrontendSource::kNodePort);
+  for (const net::IpAddress& ip : entry.load_balancer_ips)
+    external(ip, FrontendSource::kLoadBalancer, FrontendSource::kLoadBalancerNear);
+  for (const net::IpAddress& ip : entry.external_ips)
+    external(ip, FrontendSource::kExternalIp, FrontendSource::kExternalIpNear);
+  if (entry.node_port == 0) return;
+  node_port(NodePortAddress(entry.id.family), FrontendSource::kNodePort);
   if (entry.external_local)
-    each({NearNodePortAddress(family), entry.node_port, protocol}, FrontendSource::kNodePortNear);
+    node_port(NearNodePortAddress(entry.id.family), FrontendSource::kNodePortNear);
 }
 
 const BackendChoice& ChoiceOf(const ServicePortEntry& entry, FrontendSource source) {
-  switch (source) {
-    case FrontendSource::kClusterIp:
-      return entry.internal;
-    case FrontendSource::kNodePortNear:
-    case FrontendSource::kExternalNear:
-      return entry.external_from_node;
-    case FrontendSource::kLoadBalancer:
-    case FrontendSource::kExternalIp:
-    case FrontendSource::kNodePort:
-    case FrontendSource::kExternal:
-      break;
-  }
-  return entry.external;
-}
-
-std::optional<FrontendKey> NearFrontend(const ServicePortEntry& entry, FrontendSource source) {
-  if (!entry.external_local) return std::nullopt;
-  if (source != FrontendSource::kLoadBalancer && source != FrontendSource::kExternalIp)
-    return std::nullopt;
-  const uint8_t protocol = IpProtocol(entry.id.protocol);
-  if (entry.node_port != 0)
-    return FrontendKey{NearNodePortAddress(entry.id.family), entry.node_port, protocol};
-  return FrontendKey{NearExternalAddress(entry.cluster_ip), entry.port, protocol};
-}
-
-FrontendKey UnboundTarget(const ServicePortEntry& entry) {
-  const uint8_t protocol = IpProtocol(entry.id.protocol);
-  if (entry.node_port != 0) return {NodePortAddress(entry.id.family), entry.node_port, protocol};
-  return {ExternalAddress(entry.cluster_ip), entry.port, protocol};
+  if (source == FrontendSource::kClusterIp) return entry.internal;
+  return IsNear(source) ? entry.external_from_node : entry.external;
 }
 
 }  // namespace pointsman::agent::ipvs

@@ -1,11 +1,9 @@
-// Frontends: the address and port pairs under which a Service port answers on this node. In ipvs
-// mode each is one virtual server, but for external addresses that are not bound: those are sent to
-// another frontend by DNAT.
+// Frontends: the virtual servers that a Service port has, and the addresses that clients use to
+// reach them.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 
 #include "kube/net/ip_address.h"
@@ -28,39 +26,44 @@ struct FrontendKeyHash {
 // Where the address comes from. When two claim the same key, the lower value wins.
 enum class FrontendSource : uint8_t {
   kClusterIp,
+  // On addresses of our own (internal_addresses.h), reached by NAT alone. "Near": with
+  // externalTrafficPolicy: Local, for this node and its pods, who reach external addresses through
+  // all endpoints (kube-proxy does so too; kubernetes#75262, #93456).
   kLoadBalancer,
+  kLoadBalancerNear,
   kExternalIp,
-  // On addresses of our own, reached by DNAT alone:
-  kNodePort,      // for everyone, or with externalTrafficPolicy: Local for those outside
-  kNodePortNear,  // with that policy: for this node and its pods
-  // The same two for the external addresses of a Service port without node port.
-  kExternal,
-  kExternalNear,
+  kExternalIpNear,
+  kNodePort,
+  kNodePortNear,
 };
 constexpr bool IsNodePort(FrontendSource source) {
   return source == FrontendSource::kNodePort || source == FrontendSource::kNodePortNear;
 }
-constexpr bool IsInternal(FrontendSource source) {
-  return source >= FrontendSource::kNodePort;
+constexpr bool IsNear(FrontendSource source) {
+  return source == FrontendSource::kLoadBalancerNear || source == FrontendSource::kExternalIpNear ||
+         source == FrontendSource::kNodePortNear;
 }
+// A load balancer or external IP, as those outside reach it.
+constexpr bool IsExternalAddress(FrontendSource source) {
+  return source == FrontendSource::kLoadBalancer || source == FrontendSource::kExternalIp;
+}
+
+struct FrontendClaim {
+  FrontendKey key;  // of the virtual server
+  FrontendSource source = FrontendSource::kClusterIp;
+  // What clients ask for: differs from key.ip for load balancer and external IPs. The port is the
+  // same. (Node ports are asked for at all addresses of the node; here it is key.ip.)
+  net::IpAddress address;
+};
 
 uint8_t IpProtocol(kube::Protocol protocol);
 
 // Calls `each` for every frontend of `entry`. A node port is one or two of them, however many
-// addresses the node has (internal_addresses.h). `any_unbound`: one of its load balancer or
-// external IPs is not bound.
-void ForEachFrontend(const ServicePortEntry& entry, bool any_unbound,
-                     const std::function<void(const FrontendKey&, FrontendSource)>& each);
+// addresses the node has.
+void ForEachFrontend(const ServicePortEntry& entry,
+                     const std::function<void(const FrontendClaim&)>& each);
 
 // The backends that traffic to this frontend may go to.
 const BackendChoice& ChoiceOf(const ServicePortEntry& entry, FrontendSource source);
-
-// With externalTrafficPolicy: Local, the node itself and its pods reach an external address through
-// all endpoints (kube-proxy does so too; kubernetes#75262, #93456): the frontend that has these
-// instead. None: they use what the others use. Does not depend on endpoints.
-std::optional<FrontendKey> NearFrontend(const ServicePortEntry& entry, FrontendSource source);
-// The frontend that an external address which is not bound is sent to. Does not depend on endpoints
-// and is the same for all of the entry's addresses.
-FrontendKey UnboundTarget(const ServicePortEntry& entry);
 
 }  // namespace pointsman::agent::ipvs

@@ -1,6 +1,8 @@
 #include "node-agent/ipvs/internal_addresses.h"
 
-#include <cstring>
+#include <algorithm>
+#include <array>
+#include <string>
 
 namespace pointsman::agent::ipvs {
 namespace {
@@ -18,33 +20,27 @@ struct Addresses {
   }
 };
 
-// 240.0.0.0/4 is reserved (RFC 1112): in use nowhere, and unlike 127.0.0.0/8 no martian.
-constexpr uint32_t kV4Base = 0xf0800000;  // 240.128.0.0
-constexpr int kV4Bits = 22;
-constexpr int kRangeBits = 20;
-
-uint64_t Mix(uint64_t value) {
-  value *= 0x9e3779b97f4a7c15ULL;
-  return value ^ (value >> 32);
-}
-
-// Different for addresses that differ in the low bits alone, whatever is above.
-net::IpAddress Derived(const net::IpAddress& cluster_ip, bool near) {
-  if (cluster_ip.is_v4()) {
-    constexpr uint32_t kMask = (1U << kV4Bits) - 1;
-    const uint32_t ip = cluster_ip.v4_host_order();
-    const uint32_t low = (ip ^ static_cast<uint32_t>(Mix(ip >> kRangeBits))) & kMask;
-    return net::IpAddress::V4(kV4Base | (near ? 1U << kV4Bits : 0) | low);
+struct Prefixes {
+  net::IpPrefix v4;
+  net::IpPrefix v6;
+  Prefixes(const char* v4_text, const char* v6_text)
+      : v4(net::IpPrefix::Parse(v4_text).value()), v6(net::IpPrefix::Parse(v6_text).value()) {}
+  const net::IpPrefix& Of(net::Family family) const {
+    return family == net::Family::kIPv4 ? v4 : v6;
   }
-  std::array<uint8_t, 16> bytes{0xfd, 0x70, 0x6f, 0x69, 0x6e, 0x74, 0x73};
-  bytes[7] = near ? 0x6f : 0x6e;
-  uint64_t network = 0;
-  uint64_t host = 0;
-  std::memcpy(&network, cluster_ip.data(), sizeof(network));
-  std::memcpy(&host, cluster_ip.data() + sizeof(network), sizeof(host));
-  host ^= Mix(network);
-  std::memcpy(bytes.data() + sizeof(network), &host, sizeof(host));
-  return net::IpAddress::FromBytes(bytes.data(), bytes.size());
+};
+
+net::IpAddress Map(const net::IpAddress& external, const net::IpPrefix& prefix) {
+  const size_t size = external.size();
+  std::array<uint8_t, 16> bytes{};
+  std::copy_n(external.data(), size, bytes.begin());
+  const size_t whole = prefix.length() / 8;
+  std::copy_n(prefix.address().data(), whole, bytes.begin());
+  if (const unsigned rest = prefix.length() % 8; rest != 0) {
+    const auto kept = static_cast<uint8_t>(0xff >> rest);
+    bytes[whole] = static_cast<uint8_t>(prefix.address().data()[whole] | (bytes[whole] & kept));
+  }
+  return net::IpAddress::FromBytes(bytes.data(), size);
 }
 
 }  // namespace
@@ -59,20 +55,24 @@ const net::IpAddress& NearNodePortAddress(net::Family family) {
   return addresses.Of(family);
 }
 
-net::IpAddress ExternalAddress(const net::IpAddress& cluster_ip) {
-  return Derived(cluster_ip, false);
+// 240.0.0.0/4 is reserved (RFC 1112): in use in few networks, and unlike 127.0.0.0/8 no martian.
+// Userspace mode has addresses in 240.0.0.0/6.
+const net::IpPrefix& MapPrefix(net::Family family) {
+  static const Prefixes prefixes("244.0.0.0/6", "fd70:6f6d::/32");
+  return prefixes.Of(family);
 }
 
-net::IpAddress NearExternalAddress(const net::IpAddress& cluster_ip) {
-  return Derived(cluster_ip, true);
+const net::IpPrefix& NearMapPrefix(net::Family family) {
+  static const Prefixes prefixes("248.0.0.0/6", "fd70:6f6e::/32");
+  return prefixes.Of(family);
 }
 
-std::array<net::IpPrefix, 3> InternalPrefixes(net::Family family) {
-  const bool v4 = family == net::Family::kIPv4;
-  const uint8_t host = v4 ? 32 : 128;
-  return {net::IpPrefix(NodePortAddress(family), host),
-          net::IpPrefix(NearNodePortAddress(family), host),
-          net::IpPrefix::Parse(v4 ? "240.128.0.0/9" : "fd70:6f69:6e74:736e::/63").value()};
+net::IpAddress MappedAddress(const net::IpAddress& external) {
+  return Map(external, MapPrefix(external.family()));
+}
+
+net::IpAddress NearMappedAddress(const net::IpAddress& external) {
+  return Map(external, NearMapPrefix(external.family()));
 }
 
 }  // namespace pointsman::agent::ipvs

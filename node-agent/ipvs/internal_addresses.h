@@ -9,12 +9,10 @@
 // only behind IPVS; a connection would hang (kubernetes#67730, #96879). So these are refused at
 // once.
 //
-// External addresses that may be another machine's: bound here, that machine could not be reached
-// any more (kubernetes#114815, #66966). They are sent to the Service's node port, or, when it has
-// none, to an address made from its cluster IP.
+// Load balancer and external IPs: they may be another machine's, which could not be reached any
+// more if they were bound here (kubernetes#114815, #66966). Each has an internal address, made by
+// one rule for all of them: the target NETMAP replaces the upper bits.
 #pragma once
-
-#include <array>
 
 #include "kube/net/ip_address.h"
 
@@ -25,15 +23,13 @@ const net::IpAddress& NodePortAddress(net::Family family);
 // The same plus one: for this node and its pods, where externalTrafficPolicy is Local.
 const net::IpAddress& NearNodePortAddress(net::Family family);
 
-// For a Service port without node port, in 240.128.0.0/10 or fd70:6f69:6e74:736e::/64. No two
-// cluster IPs of a range that an API server takes (at most 20 bits) share one; between different
-// ranges two may, in one case out of four million.
-net::IpAddress ExternalAddress(const net::IpAddress& cluster_ip);
-// The same in 240.192.0.0/10 or fd70:6f69:6e74:736f::/64: for this node and its pods, where
-// externalTrafficPolicy is Local.
-net::IpAddress NearExternalAddress(const net::IpAddress& cluster_ip);
-
-// All of the above.
-std::array<net::IpPrefix, 3> InternalPrefixes(net::Family family);
+// 244.0.0.0/6 and fd70:6f6d::/32, to which NETMAP maps; and for this node and its pods, where
+// externalTrafficPolicy is Local: 248.0.0.0/6 and fd70:6f6e::/32.
+const net::IpPrefix& MapPrefix(net::Family family);
+const net::IpPrefix& NearMapPrefix(net::Family family);
+// What NETMAP makes of `external`: the prefix, and the lower bits of `external`. Addresses that
+// differ in the upper 6 (IPv6: 32) bits alone share one.
+net::IpAddress MappedAddress(const net::IpAddress& external);
+net::IpAddress NearMappedAddress(const net::IpAddress& external);
 
 }  // namespace pointsman::agent::ipvs

@@ -76,7 +76,8 @@ class IpvsAffinityTest : public ::testing::TestWithParam<const Addresses*> {
           {"ip", family, "route", "add", at->clients_prefix, "via", at->client, "dev", "vclient"});
       RunTool(
           {"ip", "-n", "client", family, "route", "add", "local", at->clients_prefix, "dev", "lo"});
-      RunTool({"ip", family, "route", "add", at->elsewhere, "via", at->client, "dev", "vclient"});
+      for (const char* to : {at->elsewhere, at->load_balancer})
+        RunTool({"ip", family, "route", "add", to, "via", at->client, "dev", "vclient"});
     }
   }
   static void TearDownTestSuite() { network_.reset(); }
@@ -307,7 +308,8 @@ TEST_P(IpvsAffinityTest, OneClientOfSeveralFrontendsIsBoundOnce) {
     for (const netlink::IpvsTemplate& t : Templates())
       left[t.address] = t.left;
     const net::IpAddress node_port = ipvs::NodePortAddress(at_.family);
-    return left[node_port] > left[Ip(at_.vip)] && left[node_port] > left[Ip(at_.load_balancer)];
+    return left[node_port] > left[Ip(at_.vip)] &&
+           left[node_port] > left[ipvs::MappedAddress(Ip(at_.load_balancer))];
   };
   ASSERT_TRUE(
       Eventually([&] { return Ask("caller", at_.node, 30080).host == chosen && newest(); }));
@@ -397,9 +399,11 @@ TEST_P(IpvsAffinityTest, OnlyToBackendsThatTheFrontendHas) {
   EXPECT_THAT(TemplatesOf(ClientIp(0)), IsEmpty());
   EXPECT_THAT(TemplatesOf(ClientIp(1)), IsEmpty());
   const std::set<std::string> two{line(Ip(at_.vip), 80, 2),
+                                  line(ipvs::NearMappedAddress(Ip(at_.load_balancer)), 80, 2),
                                   line(ipvs::NearNodePortAddress(at_.family), 30080, 2)};
   EXPECT_EQ(TemplatesOf(ClientIp(2)), two);
-  EXPECT_THAT(TemplatesOf(ClientIp(3)), SizeIs(4)) << "and load balancer IP, node port";
+  EXPECT_THAT(TemplatesOf(ClientIp(3)), SizeIs(5))
+      << "and from outside the load balancer IP, node port";
 
   // A backend that drains takes no one, neither those that are bound already.
   EXPECT_EQ(Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(2)).host, Pod(2));

@@ -5,7 +5,6 @@
 #include <iterator>
 #include <linux/ip_vs.h>
 #include <linux/netfilter/ipset/ip_set.h>
-#include <linux/netfilter/nf_conntrack_common.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
@@ -18,7 +17,6 @@
 #include "node-agent/ipvs/sysctls.h"
 #include "node-agent/ipvs/template_sync.h"
 #include "node-agent/netlink/address.h"
-#include "node-agent/netlink/connected_route.h"
 #include "node-agent/netlink/ipvs_table.h"
 #include "node-agent/netlink/ipvs_templates.h"
 #include "node-agent/netlink/link.h"
@@ -151,14 +149,22 @@ bool IsIdle(const IpvsDestination& d) {
 }
 
 Writer::When WhenToAdd(SetId id) {
+  if (ipvs::SendsOn(id)) return Writer::When::kLast;
   return ipvs::IsOpenSet(id) ? Writer::When::kLate : Writer::When::kEarly;
 }
 
-// Several Service ports may claim one address and port (externalIPs are not checked by the API);
-// always the same one gets it, whatever the order of events.
-bool Wins(const ServicePortEntry& a, FrontendSource a_source, const ServicePortEntry& b,
-          FrontendSource b_source) {
-  return std::tie(a_source, a.id) < std::tie(b_source, b.id);
+// `stays_open`: another open set has it, or will have it when WhenToAdd's time has come.
+Writer::When WhenToDelete(SetId id, bool stays_open) {
+  if (!ipvs::IsOpenSet(id)) return Writer::When::kLast;
+  return stays_open ? Writer::When::kLast : Writer::When::kEarly;
+}
+
+// Is the address and port of `element` in one of the open sets of `entries` (sorted)?
+bool IsOpenIn(const std::vector<SetEntry>& entries, const netlink::SetElement& element) {
+  return std::any_of(ipvs::kAllSets.begin(), ipvs::kAllSets.end(), [&](SetId id) {
+    return ipvs::IsOpenSet(id) &&
+           std::binary_search(entries.begin(), entries.end(), SetEntry{id, element});
+  });
 }
 
 uint32_t Seconds(kube::Duration duration) {
@@ -184,30 +190,6 @@ struct IpvsDataplane::Desired {
   std::vector<Key> order;
 };
 
-void IpvsDataplane::AddTargets(const Frontends& frontends, const Key& key,
-                               ipvs::DnatTargets& targets) {
-  const auto found = frontends.find(key);
-  if (found == frontends.end() || found->second.lingering) return;
-  const Frontend& frontend = found->second;
-  auto add = [&](std::map<Key, Key>& to, const Key& target) {
-    const auto holder = frontends.find(target);
-    if (holder == frontends.end() || holder->second.lingering ||
-        holder->second.entry->id != frontend.entry->id)
-      return;
-    to.emplace(key, target);
-  };
-  if (const auto near = ipvs::NearFrontend(*frontend.entry, frontend.source))
-    add(targets.near, *near);
-  if (frontend.unbound) add(targets.unbound, ipvs::UnboundTarget(*frontend.entry));
-}
-
-ipvs::DnatTargets IpvsDataplane::TargetsOf(const Frontends& frontends) {
-  ipvs::DnatTargets targets;
-  for (const auto& [key, frontend] : frontends)
-    AddTargets(frontends, key, targets);
-  return targets;
-}
-
 IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
                              IptablesTool& v4, IptablesTool* v6)
     : settings_(settings),
@@ -227,26 +209,6 @@ bool IpvsDataplane::Excluded(const net::IpAddress& ip) const {
 
 bool IpvsDataplane::IsHostAddress(const net::IpAddress& ip) const {
   return std::binary_search(host_addresses_.begin(), host_addresses_.end(), ip);
-}
-
-bool IpvsDataplane::IsUnbound(const ServicePortEntry& entry, const net::IpAddress& ip,
-                              FrontendSource source) const {
-  // Whatever a user wrote: any machine's (CVE-2020-8554).
-  if (source == FrontendSource::kExternalIp) return true;
-  if (source != FrontendSource::kLoadBalancer) return false;
-  // A list of the nodes' addresses, as k3s writes it, has those of other subnets too.
-  return std::any_of(on_link_.begin(), on_link_.end(),
-                     [&](const net::IpPrefix& subnet) { return subnet.Contains(ip); }) ||
-         std::any_of(entry.load_balancer_ips.begin(), entry.load_balancer_ips.end(),
-                     [&](const net::IpAddress& other) { return IsHostAddress(other); });
-}
-
-bool IpvsDataplane::AnyUnbound(const ServicePortEntry& entry) const {
-  return !entry.external_ips.empty() ||
-         std::any_of(entry.load_balancer_ips.begin(), entry.load_balancer_ips.end(),
-                     [&](const net::IpAddress& ip) {
-                       return IsUnbound(entry, ip, FrontendSource::kLoadBalancer);
-                     });
 }
 
 std::vector<SetEntry> IpvsDataplane::NodeAddresses(const NodeNetwork& node) const {
@@ -290,15 +252,26 @@ void IpvsDataplane::CheckScheduler(const ServicePortEntry& entry) {
     }
   }
   if (known->second.empty()) return;
-  warnings_[entry.id] = "annotation pointsman.io/ipvs-scheduler: \"" + entry.ipvs_scheduler +
-                        "\" cannot be used: " + known->second + "; " + settings_.ipvs.scheduler +
-                        " is used";
+  scheduler_warnings_[entry.id] = "annotation pointsman.io/ipvs-scheduler: \"" +
+                                  entry.ipvs_scheduler + "\" cannot be used: " + known->second +
+                                  "; " + settings_.ipvs.scheduler + " is used";
 }
 
-std::vector<ServiceWarning> IpvsDataplane::Warnings() const {
+std::vector<ServiceWarning> IpvsDataplane::Warnings(const Frontends& frontends) const {
   std::vector<ServiceWarning> warnings;
-  for (const auto& [id, message] : warnings_)
+  for (const auto& [id, message] : scheduler_warnings_)
     warnings.push_back({id.ns, id.name, message});
+  for (const auto& [key, claim] : waiting_) {
+    const auto holder = frontends.find(key);
+    if (!ipvs::IsExternalAddress(claim.source) || holder == frontends.end() ||
+        holder->second.lingering || holder->second.address == claim.address)
+      continue;
+    const Frontend& other = holder->second;
+    warnings.push_back({claim.entry->id.ns, claim.entry->id.name,
+                        claim.address.ToString() + " is not served: its address in IPVS, " +
+                            key.ip.ToString() + ", is also that of " + other.address.ToString() +
+                            " (Service port " + other.entry->id.ToString() + ")"});
+  }
   std::sort(warnings.begin(), warnings.end());
   // One Service with several ports says it once.
   warnings.erase(std::unique(warnings.begin(), warnings.end()), warnings.end());
@@ -338,19 +311,27 @@ IpvsServer IpvsDataplane::MakeServer(const Key& key, const ServicePortEntry& ent
   return server;
 }
 
-IpvsDataplane::Frontend IpvsDataplane::MakeFrontend(const Key& key, const EntryPtr& entry,
-                                                    FrontendSource source) const {
+IpvsDataplane::Frontend IpvsDataplane::MakeFrontend(const EntryPtr& entry,
+                                                    const ipvs::FrontendClaim& claim) const {
   Frontend frontend;
   frontend.entry = entry;
-  frontend.source = source;
-  frontend.unbound = IsUnbound(*entry, key.ip, source);
-  frontend.vip = !frontend.unbound && (ipvs::IsInternal(source) || !IsHostAddress(key.ip));
+  frontend.source = claim.source;
+  frontend.address = claim.address;
+  frontend.vip = claim.source != FrontendSource::kClusterIp || !IsHostAddress(claim.key.ip);
   return frontend;
+}
+
+bool IpvsDataplane::Wins(const Claim& a, const Claim& b) {
+  return std::tie(a.source, a.entry->id, a.address) < std::tie(b.source, b.entry->id, b.address);
+}
+
+IpvsDataplane::Claim IpvsDataplane::ClaimOf(const Frontend& frontend) {
+  return {frontend.entry, frontend.source, frontend.address};
 }
 
 const std::vector<Backend>& IpvsDataplane::BackendsOf(const Frontend& frontend) {
   static const std::vector<Backend> kNone;
-  if (frontend.lingering || frontend.unbound) return kNone;
+  if (frontend.lingering) return kNone;
   return ipvs::ChoiceOf(*frontend.entry, frontend.source).backends;
 }
 
@@ -360,7 +341,7 @@ std::vector<SetEntry> IpvsDataplane::Elements(const Key& key, const Frontend& fr
     elements.push_back(OwnedElement(key));
     return elements;
   }
-  ipvs::ForEachOwnElement(key, *frontend.entry, frontend.source, frontend.unbound,
+  ipvs::ForEachOwnElement({key, frontend.source, frontend.address}, *frontend.entry,
                           NodeInRanges(*frontend.entry),
                           [&](const SetEntry& entry) { elements.push_back(entry); });
   std::sort(elements.begin(), elements.end());
@@ -498,14 +479,8 @@ void IpvsDataplane::PlanElements(Writer& writer, const std::vector<SetEntry>& be
   change.clear();
   std::set_difference(before.begin(), before.end(), after.begin(), after.end(),
                       std::back_inserter(change));
-  // What only moves from one open set to another is never closed between.
-  const bool stays_open =
-      std::any_of(after.begin(), after.end(), [](const auto& e) { return ipvs::IsOpenSet(e.set); });
-  for (const SetEntry& entry : change) {
-    writer.DeleteElement(
-        ipvs::IsOpenSet(entry.set) && !stays_open ? Writer::When::kEarly : Writer::When::kLate,
-        entry);
-  }
+  for (const SetEntry& entry : change)
+    writer.DeleteElement(WhenToDelete(entry.set, IsOpenIn(after, entry.element)), entry);
 }
 
 void IpvsDataplane::CountReferences(const Key& key, const Frontend& frontend, int by) {
@@ -535,25 +510,29 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) co
     const ServicePortId& id = item.first;
     const EntryPtr& entry = item.second;
     if (!families.contains(id.family)) continue;
-    ipvs::ForEachFrontend(*entry, AnyUnbound(*entry), [&](const Key& key, FrontendSource source) {
-      auto [it, fresh] = desired.frontends.try_emplace(key, MakeFrontend(key, entry, source));
+    ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& frontend) {
+      const Key& key = frontend.key;
+      auto [it, fresh] = desired.frontends.try_emplace(key, MakeFrontend(entry, frontend));
       if (fresh) {
         (id.ns == "default" && id.name == "kubernetes" ? first : desired.order).push_back(key);
         return;
       }
-      Frontend& holder = it->second;
-      if (Wins(*entry, source, *holder.entry, holder.source)) {
-        if (holder.entry != entry) desired.waiting.emplace(key, Claim{holder.entry, holder.source});
-        holder = MakeFrontend(key, entry, source);
-      } else if (holder.entry != entry) {
-        desired.waiting.emplace(key, Claim{entry, source});
+      const Claim claim{entry, frontend.source, frontend.address};
+      const Claim held = ClaimOf(it->second);
+      if (Wins(claim, held)) {
+        desired.waiting.emplace(key, held);
+        it->second = MakeFrontend(entry, frontend);
+      } else if (Wins(held, claim)) {
+        desired.waiting.emplace(key, claim);
       }
     });
   }
   std::sort(desired.order.begin(), desired.order.end());
-  // What an unbound address leads to must be there before it does.
-  std::stable_partition(desired.order.begin(), desired.order.end(),
-                        [&](const Key& key) { return !desired.frontends.at(key).unbound; });
+  // What this node and its pods are sent to must be there before they are, which is said by the
+  // frontend for those outside.
+  std::stable_partition(desired.order.begin(), desired.order.end(), [&](const Key& key) {
+    return ipvs::IsNear(desired.frontends.at(key).source);
+  });
   desired.order.insert(desired.order.begin(), first.begin(), first.end());
   return desired;
 }
@@ -569,11 +548,6 @@ void IpvsDataplane::ReadHost() {
       host_addresses_.push_back(address.address);
   }
   std::sort(host_addresses_.begin(), host_addresses_.end());
-  on_link_.clear();
-  for (const auto& [family, tool] : families_) {
-    for (const net::IpPrefix& prefix : netlink::ConnectedPrefixes(route_, family))
-      on_link_.push_back(prefix);
-  }
 }
 
 std::vector<IpvsDestination> IpvsDataplane::DestinationsOf(const IpvsServer& server) {
@@ -704,8 +678,8 @@ std::vector<std::string> IpvsDataplane::Sysctls() const {
 
 void IpvsDataplane::EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result) {
   try {
-    result.kernel_writes += ipvs::EnsureChains(
-        tool, ipvs::DesiredChains(family, settings_, tool.has_random_fully(), targets_));
+    result.kernel_writes +=
+        ipvs::EnsureChains(tool, ipvs::DesiredChains(family, settings_, tool.has_random_fully()));
   } catch (const std::exception& e) {
     result.problems.push_back(
         {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", e.what()});
@@ -751,17 +725,13 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   const std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
   device_index_ = device ? device->index : 0;
   ReadHost();
-  warnings_.clear();
+  scheduler_warnings_.clear();
   schedulers_.clear();  // what could not be loaded is tried again
   for (const auto& [id, entry] : model.entries)
     CheckScheduler(*entry);
   Desired desired = BuildDesired(model);
   waiting_ = std::move(desired.waiting);
-  NoteLostTargets();
-  result.warnings = Warnings();
-  ipvs::DnatTargets targets = TargetsOf(desired.frontends);
-  if (targets != targets_) synced_ = false;  // what is written to the rules is no repair
-  targets_ = std::move(targets);
+  result.warnings = Warnings(desired.frontends);
   const bool ready = EnsureBase(result);
   synced_ = false;  // until this has gone through
   drained_ = false;
@@ -773,8 +743,6 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   health_.clear();
   quieted_now_.clear();
   Frontends lingering;
-  std::unordered_set<net::IpAddress> unbound;
-  std::vector<Key> unbound_now;
   Writer writer(ipvs_, ipset_, route_, device_index_, result);
   std::vector<SetEntry> wanted;  // of all frontends
 
@@ -783,24 +751,17 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
     const uint64_t planned = writer.planned();
     const std::vector<SetEntry> elements = Elements(key, frontend);
     const auto server = kernel.servers.find(key);
-    const ServerState* current = nullptr;
-    if (frontend.unbound) {
-      unbound.insert(key.ip);
-      if (kernel.Has(OwnedElement(key))) {
-        if (server != kernel.servers.end())
-          writer.DeleteServer(server->second.server, frontend.entry.get());
-        quiet_.erase(key);
-        unbound_now.push_back(key);
-      }
-    } else if (server != kernel.servers.end()) {
-      if (Excluded(key.ip) && !kernel.Has(elements.front())) {
+    if (IsLeftToOthers(kernel, key, frontend)) {
+      if (!ipvs::IsNear(frontend.source)) {
         writer.AddProblem(frontend.entry->id.ToString(),
-                          "virtual server " + key.ToString() +
+                          "virtual server " +
+                              Key{frontend.address, key.port, key.protocol}.ToString() +
                               " exists, is not ours and lies in excludeCIDRs: left alone");
-        continue;
       }
-      current = &server->second;
+      desired.frontends.erase(key);
+      continue;
     }
+    const ServerState* current = server != kernel.servers.end() ? &server->second : nullptr;
     CountReferences(key, frontend, 1);
     if (frontend.vip && vips_[key.ip] == 1) {
       const SetEntry vip = ipvs::VipElement(key.ip);
@@ -829,8 +790,7 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
     if (!PlanServer(writer, key, &server->second, true, nullptr)) continue;
     Frontend left;
     left.lingering = true;
-    left.vip =
-        kernel.Has(ipvs::VipElement(key.ip)) && !IsHostAddress(key.ip) && !unbound.contains(key.ip);
+    left.vip = kernel.Has(ipvs::VipElement(key.ip)) && !IsHostAddress(key.ip);
     CountReferences(key, left, 1);
     if (left.vip) wanted.push_back(ipvs::VipElement(key.ip));
     wanted.push_back(entry);
@@ -853,19 +813,12 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
   for (const SetEntry& entry : kernel.elements) {
     if (std::binary_search(wanted.begin(), wanted.end(), entry)) continue;
-    const Key key{entry.element.ip, entry.element.port, entry.element.protocol};
-    const bool open = ipvs::IsOpenSet(entry.set);
-    // One that moves to another open set is closed there only after it is open here.
-    const auto moved = desired.frontends.find(key);
-    const bool stays_open = open && moved != desired.frontends.end() &&
-                            (moved->second.unbound || !BackendsOf(moved->second).empty());
-    writer.DeleteElement(open && !stays_open ? Writer::When::kEarly : Writer::When::kLate, entry);
+    writer.DeleteElement(WhenToDelete(entry.set, IsOpenIn(wanted, entry.element)), entry);
   }
   for (const net::IpAddress& ip : kernel.routes) {
     if (!vips_.contains(ip)) writer.Unbind(ip);
   }
   writer.Flush();
-  ForgetFlows(unbound_now, result);
 
   frontends_ = std::move(desired.frontends);
   frontends_.merge(lingering);
@@ -876,52 +829,16 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   return result;
 }
 
-void IpvsDataplane::NoteLostTargets() {
-  for (const auto& [key, claim] : waiting_) {
-    if (claim.source != FrontendSource::kExternal && claim.source != FrontendSource::kExternalNear)
-      continue;
-    warnings_[claim.entry->id] =
-        "its external addresses are not served: the internal address made from its cluster IP, " +
-        key.ip.ToString() + ", is that of another Service too; give it a node port";
-  }
-}
-
-void IpvsDataplane::ForgetFlows(const std::vector<Key>& keys, SyncResult& result) {
-  if (keys.empty()) return;
-  const std::unordered_set<Key, ipvs::FrontendKeyHash> frontends(keys.begin(), keys.end());
-  std::set<std::pair<net::Family, uint8_t>> kinds;
-  for (const Key& key : keys)
-    kinds.emplace(key.ip.family(), key.protocol);
-  for (const auto& [family, protocol] : kinds) {
-    std::vector<netlink::ConntrackFlow> flows;
-    conntrack_.ForEach(family, protocol, [&](const netlink::ConntrackFlow& flow) {
-      // Those that a DNAT rule sent on are connection tracking's, and go on.
-      if ((flow.status & IPS_DST_NAT) == 0 &&
-          frontends.contains(
-              {flow.original.destination, flow.original.destination_port, flow.original.protocol}))
-        flows.push_back(flow);
-    });
-    netlink::Batch batch;
-    for (const netlink::ConntrackFlow& flow : flows)
-      netlink::Conntrack::Delete(batch, flow);
-    if (flows.empty()) continue;
-    size_t failed = 0;
-    for (const netlink::Failure& failure : conntrack_.Execute(batch)) {
-      ++failed;
-      if (failure.error == ENOENT) continue;  // it ended by itself
-      const netlink::ConntrackTuple& flow = flows[failure.index].original;
-      result.problems.push_back({"conntrack " + flow.source.ToString() + " to " +
-                                     flow.destination.ToString() + " port " +
-                                     std::to_string(flow.destination_port),
-                                 "delete: " + std::generic_category().message(failure.error)});
-    }
-    result.kernel_writes += flows.size() - failed;
-  }
+bool IpvsDataplane::IsLeftToOthers(const Kernel& kernel, const Key& key,
+                                   const Frontend& frontend) const {
+  if (!Excluded(frontend.address)) return false;
+  const Key asked{frontend.address, key.port, key.protocol};
+  return kernel.servers.contains(asked) && !kernel.Has(OwnedElement(asked));
 }
 
 void IpvsDataplane::ReleaseClaims(const EntryPtr& entry, Touched& touched) {
-  // What is not a frontend of its own is not found.
-  ipvs::ForEachFrontend(*entry, true, [&](const Key& key, FrontendSource) {
+  ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& frontend) {
+    const Key& key = frontend.key;
     auto [first, last] = waiting_.equal_range(key);
     for (auto it = first; it != last;) {
       if (it->second.entry->id == entry->id)
@@ -938,32 +855,37 @@ void IpvsDataplane::ReleaseClaims(const EntryPtr& entry, Touched& touched) {
     std::tie(first, last) = waiting_.equal_range(key);
     auto best = first;
     for (auto it = first; it != last; ++it) {
-      if (Wins(*it->second.entry, it->second.source, *best->second.entry, best->second.source))
-        best = it;
+      if (Wins(it->second, best->second)) best = it;
     }
     if (best == last) return;
-    frontends_.emplace(key, MakeFrontend(key, best->second.entry, best->second.source));
+    const Claim& claim = best->second;
+    frontends_.emplace(key, MakeFrontend(claim.entry, {key, claim.source, claim.address}));
     waiting_.erase(best);
   });
 }
 
 void IpvsDataplane::MakeClaims(const EntryPtr& entry, Touched& touched) {
-  ipvs::ForEachFrontend(*entry, AnyUnbound(*entry), [&](const Key& key, FrontendSource source) {
+  ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& frontend) {
+    const Key& key = frontend.key;
     const auto held = frontends_.find(key);
     if (held == frontends_.end()) {
       touched.try_emplace(key, std::nullopt);
-      frontends_.emplace(key, MakeFrontend(key, entry, source));
+      frontends_.emplace(key, MakeFrontend(entry, frontend));
       return;
     }
     touched.try_emplace(key, held->second);
     Frontend& holder = held->second;
     if (holder.lingering) {
-      holder = MakeFrontend(key, entry, source);
-    } else if (Wins(*entry, source, *holder.entry, holder.source)) {
-      if (holder.entry->id != entry->id) waiting_.emplace(key, Claim{holder.entry, holder.source});
-      holder = MakeFrontend(key, entry, source);
-    } else if (holder.entry->id != entry->id) {
-      waiting_.emplace(key, Claim{entry, source});
+      holder = MakeFrontend(entry, frontend);
+      return;
+    }
+    const Claim claim{entry, frontend.source, frontend.address};
+    const Claim before = ClaimOf(holder);
+    if (Wins(claim, before)) {
+      waiting_.emplace(key, before);
+      holder = MakeFrontend(entry, frontend);
+    } else if (Wins(before, claim)) {
+      waiting_.emplace(key, claim);
     }
   });
 }
@@ -982,13 +904,18 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     if (ours(change.before)) ReleaseClaims(change.before, touched);
   }
   for (const EntryChange& change : delta.changes) {
-    if (change.before != nullptr) warnings_.erase(change.before->id);
+    if (change.before != nullptr) scheduler_warnings_.erase(change.before->id);
     if (!ours(change.after)) continue;
     CheckScheduler(*change.after);
     MakeClaims(change.after, touched);
   }
-  NoteLostTargets();
-  result.warnings = Warnings();
+  result.warnings = Warnings(frontends_);
+  for (const auto& [key, before] : touched) {
+    const auto now = frontends_.find(key);
+    // Someone else's virtual server may be there; which are ours is known from the kernel alone.
+    if ((!before || before->lingering) && now != frontends_.end() && Excluded(now->second.address))
+      return FullSync(model);
+  }
 
   quieted_now_.clear();
   Writer writer(ipvs_, ipset_, route_, device_index_, result);
@@ -1007,7 +934,6 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
       hairpins_before.try_emplace(hairpin, hairpins_[hairpin]);
     }
   };
-  std::vector<Key> unbound_now;
   auto write = [&](const Key& key, const std::optional<Frontend>& before, const Frontend* after) {
     std::vector<SetEntry> elements_before;
     if (before) {
@@ -1018,14 +944,7 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     std::optional<ServerState> current;
     if (before) current = Remembered(key, *before);
     if (current && current->destinations.empty()) current.reset();
-    bool stays = true;
-    if (after == nullptr || !after->unbound) {
-      stays = PlanServer(writer, key, current ? &*current : nullptr, false, after);
-    } else if (before && !before->unbound) {
-      if (current) writer.DeleteServer(current->server, after->entry.get());
-      quiet_.erase(key);
-      unbound_now.push_back(key);
-    }
+    const bool stays = PlanServer(writer, key, current ? &*current : nullptr, false, after);
     if (after == nullptr && stays) {
       Frontend left = *before;
       left.lingering = true;
@@ -1039,56 +958,36 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     }
     PlanElements(writer, elements_before, elements_after);
   };
-  auto add_shared = [&] {
-    for (auto& [ip, count] : vips_before) {
-      const uint32_t now = vips_.at(ip);
-      if (count != 0 || now == 0) continue;
-      writer.AddElement(Writer::When::kEarly, ipvs::VipElement(ip));
-      writer.Bind(ip);
-      count = now;
-    }
-    for (auto& [key, count] : hairpins_before) {
-      const uint32_t now = hairpins_.at(key);
-      if (count != 0 || now == 0) continue;
-      writer.AddElement(Writer::When::kEarly, ipvs::HairpinElement(key.ip, key.port, key.protocol));
-      count = now;
-    }
-    for (auto& [key, count] : health_before) {
-      const uint32_t now = health_.at(key);
-      if (count != 0 || now == 0) continue;
-      for (const SetEntry& entry : HealthElements(key))
-        writer.AddElement(Writer::When::kEarly, entry);
-      count = now;
-    }
-  };
-  // What an external address leads to is there before it leads there, and goes afterwards.
-  const std::set<net::Family> other_rules = UpdateTargets(touched);
-  for (const bool targets_first : {true, false}) {
-    for (const auto& [key, before] : touched) {
-      const auto found = frontends_.find(key);
-      const Frontend* after = found != frontends_.end() ? &found->second : nullptr;
-      const bool target = after != nullptr && !after->unbound;
-      if (target == targets_first) write(key, before, after);
-    }
-    add_shared();
-    if (!targets_first || other_rules.empty()) continue;
-    writer.Flush();
-    for (const auto& [family, tool] : families_) {
-      if (other_rules.contains(family)) EnsureRules(family, *tool, result);
-    }
+  for (const auto& [key, before] : touched) {
+    const auto found = frontends_.find(key);
+    write(key, before, found != frontends_.end() ? &found->second : nullptr);
+  }
+  for (const auto& [ip, count] : vips_before) {
+    if (count != 0 || vips_.at(ip) == 0) continue;
+    writer.AddElement(Writer::When::kEarly, ipvs::VipElement(ip));
+    writer.Bind(ip);
+  }
+  for (const auto& [key, count] : hairpins_before) {
+    if (count != 0 || hairpins_.at(key) == 0) continue;
+    writer.AddElement(Writer::When::kEarly, ipvs::HairpinElement(key.ip, key.port, key.protocol));
+  }
+  for (const auto& [key, count] : health_before) {
+    if (count != 0 || health_.at(key) == 0) continue;
+    for (const SetEntry& entry : HealthElements(key))
+      writer.AddElement(Writer::When::kEarly, entry);
   }
   for (const auto& [ip, count] : vips_before) {
     const auto now = vips_.find(ip);
     if (count != 0 && now->second == 0) {
       writer.Unbind(ip);
-      writer.DeleteElement(Writer::When::kLate, ipvs::VipElement(ip));
+      writer.DeleteElement(Writer::When::kLast, ipvs::VipElement(ip));
     }
     if (now->second == 0) vips_.erase(now);
   }
   for (const auto& [key, count] : hairpins_before) {
     const auto now = hairpins_.find(key);
     if (count != 0 && now->second == 0) {
-      writer.DeleteElement(Writer::When::kLate,
+      writer.DeleteElement(Writer::When::kLast,
                            ipvs::HairpinElement(key.ip, key.port, key.protocol));
     }
     if (now->second == 0) hairpins_.erase(now);
@@ -1097,51 +996,15 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     const auto now = health_.find(key);
     if (count != 0 && now->second == 0) {
       for (const SetEntry& entry : HealthElements(key))
-        writer.DeleteElement(Writer::When::kLate, entry);
+        writer.DeleteElement(Writer::When::kLast, entry);
     }
     if (now->second == 0) health_.erase(now);
   }
   writer.Flush();
-  ForgetFlows(unbound_now, result);
   ReapIdle(writer);
   NoteFullSyncDue();
   synced_ = true;
   return result;
-}
-
-std::set<net::Family> IpvsDataplane::UpdateTargets(const Touched& touched) {
-  std::unordered_set<Key, ipvs::FrontendKeyHash> keys;
-  auto note = [&](const Frontend& frontend) {
-    if (frontend.source != FrontendSource::kExternal &&
-        frontend.source != FrontendSource::kExternalNear)
-      return;
-    // Who has this one decides about all addresses of its claimants.
-    ipvs::ForEachFrontend(*frontend.entry, true,
-                          [&](const Key& key, FrontendSource) { keys.insert(key); });
-  };
-  for (const auto& [key, before] : touched) {
-    keys.insert(key);
-    if (before && !before->lingering) note(*before);
-    if (const auto now = frontends_.find(key); now != frontends_.end()) note(now->second);
-  }
-  std::set<net::Family> changed;
-  for (const Key& key : keys) {
-    ipvs::DnatTargets now;
-    AddTargets(frontends_, key, now);
-    for (const auto& [map, wanted] :
-         {std::pair{&targets_.near, &now.near}, {&targets_.unbound, &now.unbound}}) {
-      const auto known = map->find(key);
-      if (wanted->empty() ? known == map->end()
-                          : known != map->end() && known->second == wanted->begin()->second)
-        continue;
-      changed.insert(key.ip.family());
-      if (wanted->empty())
-        map->erase(known);
-      else
-        map->insert_or_assign(key, wanted->begin()->second);
-    }
-  }
-  return changed;
 }
 
 void IpvsDataplane::ReapIdle(Writer& writer) {
@@ -1179,12 +1042,12 @@ void IpvsDataplane::ForgetFrontend(Writer& writer, const Key& key) {
   const auto found = frontends_.find(key);
   const Frontend frontend = found->second;
   for (const SetEntry& entry : Elements(key, frontend))
-    writer.DeleteElement(Writer::When::kLate, entry);
+    writer.DeleteElement(Writer::When::kLast, entry);
   CountReferences(key, frontend, -1);
   if (frontend.vip && vips_[key.ip] == 0) {
     vips_.erase(key.ip);
     writer.Unbind(key.ip);
-    writer.DeleteElement(Writer::When::kLate, ipvs::VipElement(key.ip));
+    writer.DeleteElement(Writer::When::kLast, ipvs::VipElement(key.ip));
   }
   frontends_.erase(found);
 }
@@ -1201,10 +1064,10 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
   if (!device || !device->up) differ(kDevice, device ? "is down" : "is missing");
   device_index_ = device ? device->index : 0;
   ReadHost();
-  const Desired desired = BuildDesired(model);
+  Desired desired = BuildDesired(model);
   for (const auto& [family, tool] : families_) {
-    const std::vector<ipvs::Chain> chains = ipvs::DesiredChains(
-        family, settings_, tool->has_random_fully(), TargetsOf(desired.frontends));
+    const std::vector<ipvs::Chain> chains =
+        ipvs::DesiredChains(family, settings_, tool->has_random_fully());
     result.objects_checked += chains.size();
     for (std::string& difference : ipvs::CheckChains(*tool, chains))
       differ("iptables", std::move(difference));
@@ -1215,6 +1078,10 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
   std::vector<SetEntry> wanted;
   for (const Key& key : desired.order) {
     const Frontend& frontend = desired.frontends.at(key);
+    if (IsLeftToOthers(kernel, key, frontend)) {
+      desired.frontends.erase(key);
+      continue;
+    }
     const std::string object = frontend.entry->id.ToString();
     for (const SetEntry& entry : Elements(key, frontend))
       wanted.push_back(entry);
@@ -1233,7 +1100,6 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
       for (const SetEntry& entry : HealthElements(*health))
         wanted.push_back(entry);
     }
-    if (frontend.unbound) continue;  // its address and port may be someone else's virtual server
     const auto server = kernel.servers.find(key);
     if (server == kernel.servers.end()) {
       if (!backends.empty()) differ(object, "virtual server " + key.ToString() + " is missing");
@@ -1395,7 +1261,7 @@ std::vector<ClientBinding> IpvsDataplane::Bindings(const ServiceModel& model) {
     const bool ftp = t.port == 0;
     const Key key{t.address, ftp ? ipvs::kFtpPort : t.port, t.protocol};
     const auto found = desired.frontends.find(key);
-    if (found == desired.frontends.end() || found->second.unbound) return;
+    if (found == desired.frontends.end()) return;
     const Frontend& frontend = found->second;
     const ServicePortEntry& entry = *frontend.entry;
     if (entry.affinity_timeout.count() == 0) return;
@@ -1447,11 +1313,13 @@ SyncResult IpvsDataplane::Bind(const ServiceModel&, const std::vector<ClientBind
   for (const ClientBinding& binding : bindings) {
     const ServicePortEntry& bound = *binding.entry;
     const bool node = IsHostAddress(binding.client);
-    ipvs::ForEachFrontend(bound, AnyUnbound(bound), [&](const Key& key, FrontendSource source) {
+    ipvs::ForEachFrontend(bound, [&](const ipvs::FrontendClaim& frontend) {
+      const auto& [key, source, address] = frontend;
       const auto held = frontends_.find(key);
-      if (held == frontends_.end() || held->second.lingering || held->second.unbound) return;
+      if (held == frontends_.end() || held->second.lingering) return;
       const ServicePortEntry& entry = *held->second.entry;
-      if (entry.id != bound.id || held->second.source != source) return;
+      if (entry.id != bound.id || held->second.source != source || held->second.address != address)
+        return;
       if (entry.affinity_timeout.count() == 0 ||
           !Has(ipvs::ChoiceOf(entry, source), binding.backend_ip, binding.backend_port))
         return;
@@ -1469,7 +1337,7 @@ SyncResult IpvsDataplane::Bind(const ServiceModel&, const std::vector<ClientBind
       // Not what is left: IPVS renews a template with the time that it was made with.
       t.left = entry.affinity_timeout;
       templates.push_back(t);
-      if (!node || !held->second.vip || ipvs::IsInternal(source)) return;
+      if (!node || !held->second.vip || source != FrontendSource::kClusterIp) return;
       auto [from, unknown] = sources.try_emplace(key.ip);
       if (unknown) from->second = SourceTo(key.ip);
       if (!from->second || *from->second == binding.client) return;
@@ -1566,7 +1434,6 @@ SyncResult IpvsDataplane::Remove() {
   vips_.clear();
   hairpins_.clear();
   health_.clear();
-  targets_ = {};
   udp_activity_.clear();
   return result;
 }

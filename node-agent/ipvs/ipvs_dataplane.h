@@ -6,8 +6,8 @@
 //   appear where programs list the node's addresses; the kernel delivers and answers ARP the same.
 //   A VIP that is an address of the node anyway gets neither route nor filter.
 // * A node port is one virtual server, on an internal address (internal_addresses.h).
-// * External and load balancer IPs that another machine may have are not bound, since this node
-//   could not reach that machine any more: a DNAT rule sends each of their ports on.
+// * External and load balancer IPs are not bound: they may be another machine's, which this node
+//   could not reach any more. Their virtual servers are on internal addresses too.
 // * What is ours is recorded in the kernel (ipset PM-IPVS-OWNED-4/-6, written before the virtual
 //   server): a restarted agent and Remove touch exactly that. Other virtual servers are not
 //   touched; one that a Service needs is taken over, unless its address is in excludeCIDRs.
@@ -34,7 +34,6 @@
 #include "node-agent/ipvs/sets.h"
 #include "node-agent/ipvs/strict_arp.h"
 #include "node-agent/ipvs/writer.h"
-#include "node-agent/netlink/conntrack.h"
 #include "node-agent/netlink/ipset.h"
 #include "node-agent/netlink/ipvs.h"
 #include "node-agent/netlink/socket.h"
@@ -76,8 +75,8 @@ class IpvsDataplane final : public Dataplane {
   struct Frontend {
     EntryPtr entry;  // null: lingering, of an earlier process
     ipvs::FrontendSource source = ipvs::FrontendSource::kClusterIp;
-    bool vip = false;        // its address is bound and filtered by us
-    bool unbound = false;    // it has no virtual server: a DNAT rule leads to another frontend
+    net::IpAddress address;  // what clients ask for (FrontendClaim)
+    bool vip = false;        // the virtual server's address is bound and filtered by us
     bool lingering = false;  // the Service port is gone, connections are not
   };
   using Key = ipvs::FrontendKey;
@@ -98,6 +97,7 @@ class IpvsDataplane final : public Dataplane {
   struct Claim {
     EntryPtr entry;
     ipvs::FrontendSource source;
+    net::IpAddress address;
   };
   struct Kernel;   // what a full sync reads
   struct Desired;  // what a model wants
@@ -111,23 +111,26 @@ class IpvsDataplane final : public Dataplane {
   void EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result);
   void ReadHost();
   bool IsHostAddress(const net::IpAddress& ip) const;
-  // Can the address be another machine's, or is it in a list with one of this node's?
-  bool IsUnbound(const ServicePortEntry& entry, const net::IpAddress& ip,
-                 ipvs::FrontendSource source) const;
-  bool AnyUnbound(const ServicePortEntry& entry) const;
   // The elements of kNodeAddress.
   std::vector<ipvs::SetEntry> NodeAddresses(const NodeNetwork& node) const;
   bool NodeInRanges(const ServicePortEntry& entry) const;
   bool Excluded(const net::IpAddress& ip) const;
+  // The address that clients ask for has a virtual server of others and lies in excludeCIDRs.
+  bool IsLeftToOthers(const Kernel& kernel, const Key& key, const Frontend& frontend) const;
   netlink::IpvsServer MakeServer(const Key& key, const ServicePortEntry& entry) const;
   // The Service's own scheduler if it can be had, else the configured one.
   const std::string& SchedulerOf(const ServicePortEntry& entry) const;
   // Looks whether the entry's scheduler can be had, and remembers a warning if not.
   void CheckScheduler(const ServicePortEntry& entry);
-  std::vector<ServiceWarning> Warnings() const;
+  // `frontends` belong to waiting_.
+  std::vector<ServiceWarning> Warnings(const Frontends& frontends) const;
   void NoteFullSyncDue();
   ServerState Remembered(const Key& key, const Frontend& frontend) const;
-  Frontend MakeFrontend(const Key& key, const EntryPtr& entry, ipvs::FrontendSource source) const;
+  Frontend MakeFrontend(const EntryPtr& entry, const ipvs::FrontendClaim& claim) const;
+  // Several Service ports may claim one address and port (externalIPs are not checked by the API);
+  // always the same one gets it, whatever the order of events.
+  static bool Wins(const Claim& a, const Claim& b);
+  static Claim ClaimOf(const Frontend& frontend);
   // Those of its virtual server.
   static const std::vector<Backend>& BackendsOf(const Frontend& frontend);
 
@@ -142,16 +145,6 @@ class IpvsDataplane final : public Dataplane {
   using Touched = std::unordered_map<Key, std::optional<Frontend>, ipvs::FrontendKeyHash>;
   void ReleaseClaims(const EntryPtr& entry, Touched& touched);
   void MakeClaims(const EntryPtr& entry, Touched& touched);
-  // Adds what `key` is sent to.
-  static void AddTargets(const Frontends& frontends, const Key& key, ipvs::DnatTargets& targets);
-  static ipvs::DnatTargets TargetsOf(const Frontends& frontends);
-  // The families whose rules have to be written anew because of the frontends that changed.
-  std::set<net::Family> UpdateTargets(const Touched& touched);
-  // An unbound address is not sent where another Service's virtual server is.
-  void NoteLostTargets();
-  // Deletes what connection tracking knows of flows that IPVS carried on frontends that are not
-  // bound any more: their packets would go on to the address's owner.
-  void ForgetFlows(const std::vector<Key>& keys, SyncResult& result);
   void CountReferences(const Key& key, const Frontend& frontend, int by);
   // Deletes destinations of weight 0 without connections, and servers and frontends that then have
   // no reason to be.
@@ -169,13 +162,12 @@ class IpvsDataplane final : public Dataplane {
   netlink::Ipvs ipvs_;
   netlink::Ipset ipset_;
   netlink::Socket route_;
-  netlink::Conntrack conntrack_;
   ipvs::StrictArp strict_arp_;
   int device_index_ = 0;
 
   std::map<std::string, std::string, std::less<>>
       schedulers_;  // name → why it cannot be had, or ""
-  std::map<ServicePortId, std::string> warnings_;
+  std::map<ServicePortId, std::string> scheduler_warnings_;
   std::chrono::steady_clock::time_point full_sync_due_ =
       std::chrono::steady_clock::time_point::max();
 
@@ -189,9 +181,7 @@ class IpvsDataplane final : public Dataplane {
   std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_;  // local backends
   // Health check node ports by the frontends of their Services; the key's address says the family.
   std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> health_;
-  ipvs::DnatTargets targets_;                   // as the rules have them
   std::vector<net::IpAddress> host_addresses_;  // sorted
-  std::vector<net::IpPrefix> on_link_;          // where other machines may be, without a gateway
 
   struct UdpActivity {
     uint64_t packets = 0;

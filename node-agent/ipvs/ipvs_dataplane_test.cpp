@@ -398,6 +398,9 @@ TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {
       if (pick(3) == 0) entry.load_balancer_ips = {Ip("203.0.113." + std::to_string(pick(3) + 1))};
       if (pick(4) == 0) entry.load_balancer_ips = {Ip("192.168.50." + std::to_string(pick(3) + 7))};
       if (pick(6) == 0) entry.load_balancer_ips.push_back(Ip(kNodeIp));
+      // Their addresses in IPVS are those of 203.0.113.…
+      if (pick(6) == 0)
+        entry.external_ips.push_back(Ip("207.0.113." + std::to_string(pick(3) + 1)));
       std::sort(entry.load_balancer_ips.begin(), entry.load_balancer_ips.end());
       if (pick(3) == 0) entry.port = 80;
       if (pick(4) == 0) entry.source_ranges = {net::IpPrefix::Parse("10.0.0.0/8").value()};

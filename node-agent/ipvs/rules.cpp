@@ -26,10 +26,6 @@ std::string NoMatch(SetId id, net::Family family, const char* direction) {
   return "-m set ! --match-set " + SetName(id, family) + " " + direction;
 }
 
-const char* ProtocolName(uint8_t protocol) {
-  return protocol == IPPROTO_UDP ? "udp" : protocol == IPPROTO_SCTP ? "sctp" : "tcp";
-}
-
 struct SavedTable {
   std::set<std::string> chains;
   std::vector<std::string> rules;  // "-A CHAIN …" lines that name one of our chains
@@ -113,7 +109,7 @@ std::string Difference(const SavedTable& saved, const Chain& chain) {
 }  // namespace
 
 std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& settings,
-                                 bool random_fully, const DnatTargets& targets) {
+                                 bool random_fully) {
   const bool v4 = family == net::Family::kIPv4;
   const RuleSettings sources(settings, family);
   const uint32_t bit = 1U << static_cast<unsigned>(settings.iptables.masquerade_bit);
@@ -139,12 +135,14 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
                         Match(SetId::kVip, family, "dst") + " -j ACCEPT");
   input.rules.push_back(Match(SetId::kHealth, family, "dst,dst") + " -j ACCEPT");
   input.rules.emplace_back("-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN");
-  // The internal addresses are no way in for those who find them out.
-  for (const net::IpPrefix& prefix : InternalPrefixes(family))
-    input.rules.push_back("-d " + prefix.ToString() + " -m conntrack ! --ctstate DNAT -j DROP");
   input.rules.push_back(Match(SetId::kDrop, family, "dst,dst") + " -j DROP");
-  for (const SetId id : {SetId::kCluster, SetId::kExternal, SetId::kLocal})
-    input.rules.push_back(Match(id, family, "dst,dst") + " -j ACCEPT");
+  input.rules.push_back(Match(SetId::kCluster, family, "dst,dst") + " -j ACCEPT");
+  // The internal addresses are no way in for those who find them out. One that is an external
+  // address itself is not changed by NETMAP, and the packet has no DNAT then.
+  input.rules.push_back(Match(SetId::kInternal, family, "dst,dst") +
+                        " -m conntrack --ctstate DNAT -j ACCEPT");
+  input.rules.push_back(Match(SetId::kMapped, family, "dst,dst") + " -j ACCEPT");
+  input.rules.push_back(Match(SetId::kInternal, family, "dst,dst") + " -j DROP");
   input.rules.push_back(v4 ? "-p icmp -m icmp --icmp-type 8 -j RETURN"
                            : "-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j RETURN");
   // A node's own listeners on 0.0.0.0 must not answer on a VIP (kubernetes#72236); and a Service
@@ -172,55 +170,51 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
                           NoMatch(SetId::kSources, family, "dst,dst,src") + " -j DROP");
     // What the node itself sends meets IPVS before any filter, and IPVS refuses what it has no
     // backend for, while it keeps the virtual server for the connections of a backend that left.
-    if (base == "OUTPUT") {
-      early.rules.push_back(Match(SetId::kDrop, family, "dst,dst") + " " +
-                            NoMatch(SetId::kNear, family, "dst,dst") + " -j DROP");
-    }
+    if (base == "OUTPUT")
+      early.rules.push_back(Match(SetId::kDrop, family, "dst,dst") + " -j DROP");
     chains.push_back(std::move(early));
   }
 
   // What IPVS serves is decided here: rules of others behind this one (kube-proxy's, as long as it
   // runs beside us or was not cleaned up) must not send it elsewhere before IPVS sees it.
-  std::vector<std::string> taken;
-  for (const SetId id : {SetId::kCluster, SetId::kExternal, SetId::kLocal})
-    taken.push_back(Match(id, family, "dst,dst") + " -j ACCEPT");
+  const std::string taken = Match(SetId::kCluster, family, "dst,dst") + " -j ACCEPT";
+  // An external IP that is a cluster IP too stays the latter's.
+  const std::string closed = Match(SetId::kClosed, family, "dst,dst") + " -j ACCEPT";
   const std::string near_node_port = to_node + Match(SetId::kNodePortNear, family, "dst,dst");
   const std::string to_near_server = " -j DNAT --to-destination " + near_server;
-  const std::string near_jump = Match(SetId::kNear, family, "dst,dst") + " -j POINTSMAN-IPVS-NEAR";
-  const std::string unbound_jump =
-      Match(SetId::kUnbound, family, "dst,dst") + " -j POINTSMAN-IPVS-UNBOUND";
+  const std::string near_map = Match(SetId::kNear, family, "dst,dst") + " -j NETMAP --to " +
+                               NearMapPrefix(family).ToString();
+  const std::string map =
+      Match(SetId::kMapped, family, "dst,dst") + " -j NETMAP --to " + MapPrefix(family).ToString();
   const std::string node_ports_jump = to_node + "-j POINTSMAN-IPVS-NODEPORTS";
 
   Chain prerouting{"nat", "POINTSMAN-IPVS-PREROUTING", "PREROUTING", comment, {}};
   const std::string from_pods = sources.from_cluster.empty() ? "" : sources.from_cluster + " ";
-  if (!from_pods.empty()) prerouting.rules.push_back(from_pods + near_jump);
+  if (!from_pods.empty()) prerouting.rules.push_back(from_pods + near_map);
   if (settings.iptables.masquerade_all) {
     prerouting.rules.push_back(Match(SetId::kCluster, family, "dst,dst") + mark);
   } else if (!sources.off_cluster.empty()) {
     prerouting.rules.push_back(sources.off_cluster + " " +
                                Match(SetId::kCluster, family, "dst,dst") + mark);
   }
-  prerouting.rules.push_back(Match(SetId::kExternal, family, "dst,dst") + mark);
-  prerouting.rules.push_back(unbound_jump);
-  prerouting.rules.insert(prerouting.rules.end(), taken.begin(), taken.end());
+  prerouting.rules.push_back(taken);
+  prerouting.rules.push_back(closed);
+  prerouting.rules.push_back(Match(SetId::kMarked, family, "dst,dst") + mark);
+  prerouting.rules.push_back(map);
   if (!from_pods.empty()) prerouting.rules.push_back(from_pods + near_node_port + to_near_server);
   prerouting.rules.push_back(node_ports_jump);
   chains.push_back(std::move(prerouting));
 
   // What the node itself sends to a VIP has that VIP as its source address (it is local), which no
   // backend elsewhere could answer. To an address that is not bound it has one of the node's.
-  Chain output{"nat",
-               "POINTSMAN-IPVS-OUTPUT",
-               "OUTPUT",
-               comment,
-               {Match(SetId::kOwned, family, "dst,dst") + mark,
-                Match(SetId::kUnbound, family, "dst,dst") + mark, near_jump, unbound_jump}};
-  output.rules.insert(output.rules.end(), taken.begin(), taken.end());
-  output.rules.emplace_back(v4 ? "-d 127.0.0.0/8 -j RETURN" : "-d ::1/128 -j RETURN");
-  output.rules.push_back(near_node_port + mark);
-  output.rules.push_back(near_node_port + to_near_server);
-  output.rules.push_back(node_ports_jump);
-  chains.push_back(std::move(output));
+  chains.push_back({"nat",
+                    "POINTSMAN-IPVS-OUTPUT",
+                    "OUTPUT",
+                    comment,
+                    {Match(SetId::kOwned, family, "dst,dst") + mark, taken, closed,
+                     Match(SetId::kMapped, family, "dst,dst") + mark, near_map, map,
+                     v4 ? "-d 127.0.0.0/8 -j RETURN" : "-d ::1/128 -j RETURN",
+                     near_node_port + mark, near_node_port + to_near_server, node_ports_jump}});
 
   const std::string to_server = " -j DNAT --to-destination " + node_port_server;
   chains.push_back({"nat",
@@ -230,20 +224,6 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
                     {Match(SetId::kNodePortExternal, family, "dst,dst") + mark,
                      Match(SetId::kNodePortExternal, family, "dst,dst") + to_server,
                      Match(SetId::kNodePortLocal, family, "dst,dst") + to_server}});
-
-  for (const auto& [name, dnat] : {std::pair{"POINTSMAN-IPVS-NEAR", &targets.near},
-                                   {"POINTSMAN-IPVS-UNBOUND", &targets.unbound}}) {
-    Chain chain{"nat", name, "", "", {}};
-    for (const auto& [from, to] : *dnat) {
-      if (from.ip.family() != family) continue;
-      const char* protocol = ProtocolName(from.protocol);
-      chain.rules.push_back(fmt::format(
-          "-d {0}/{1} -p {2} -m {2} --dport {3} -j DNAT --to-destination {4}", from.ip.ToString(),
-          v4 ? 32 : 128, protocol, from.port,
-          (v4 ? to.ip.ToString() : "[" + to.ip.ToString() + "]") + ":" + std::to_string(to.port)));
-    }
-    chains.push_back(std::move(chain));
-  }
 
   // A pod that reaches itself through its Service would see its own address as the client's and
   // answer past us.

@@ -5,9 +5,9 @@ namespace {
 
 const char* BaseName(SetId id) {
   static constexpr const char* kNames[] = {
-      "OWNED",    "VIP",     "CLUSTER",   "EXTERNAL", "LOCAL",        "DROP",
-      "GUARD",    "SOURCES", "HAIRPIN",   "NEAR",     "UNBOUND",      "NP-EXTERNAL",
-      "NP-LOCAL", "NP-NEAR", "NP-REJECT", "NP-DROP",  "NODE-ADDRESS", "HEALTH"};
+      "OWNED",   "VIP",       "CLUSTER", "INTERNAL",     "CLOSED",  "DROP",        "HAIRPIN",
+      "MAPPED",  "MARKED",    "NEAR",    "GUARD",        "SOURCES", "NP-EXTERNAL", "NP-LOCAL",
+      "NP-NEAR", "NP-REJECT", "NP-DROP", "NODE-ADDRESS", "HEALTH"};
   static_assert(std::size(kNames) == kAllSets.size());
   return kNames[static_cast<size_t>(id)];
 }
@@ -39,15 +39,15 @@ netlink::SetType SetTypeOf(SetId id) {
   }
 }
 
-void ForEachOwnElement(const FrontendKey& key, const ServicePortEntry& entry, FrontendSource source,
-                       bool unbound, bool node_in_ranges,
-                       const std::function<void(const SetEntry&)>& each) {
+void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& entry,
+                       bool node_in_ranges, const std::function<void(const SetEntry&)>& each) {
+  const auto& [key, source, address] = frontend;
   SetEntry out;
-  out.element.ip = key.ip;
   out.element.protocol = key.protocol;
   out.element.port = key.port;
-  auto put = [&](SetId id) {
+  auto put = [&](SetId id, const net::IpAddress& ip) {
     out.set = id;
+    out.element.ip = ip;
     each(out);
   };
   auto put_port = [&](SetId id) {
@@ -55,50 +55,55 @@ void ForEachOwnElement(const FrontendKey& key, const ServicePortEntry& entry, Fr
     for (const SetEntry& half : PortElements(id, key.ip.family(), key.port, key.protocol))
       each(half);
   };
-  put(unbound ? SetId::kUnbound : SetId::kOwned);
-  if (NearFrontend(entry, source) && !entry.external_from_node.backends.empty()) put(SetId::kNear);
+
+  put(SetId::kOwned, key.ip);
   const BackendChoice& choice = ChoiceOf(entry, source);
-  if (source == FrontendSource::kNodePortNear || source == FrontendSource::kExternalNear) {
-    if (choice.backends.empty()) return;
-    put(SetId::kLocal);
+  const bool open = !choice.backends.empty();
+  if (IsNear(source)) {
+    if (!open) return;
+    put(SetId::kInternal, key.ip);
     put_port(SetId::kNodePortNear);
     return;
   }
-  if (unbound) {
-    if (!entry.external_local) put(SetId::kExternal);
-  } else if (choice.backends.empty()) {
-    const bool drop = choice.when_empty == BackendChoice::WhenEmpty::kDrop;
-    if (drop) put(SetId::kDrop);
-    put_port(drop ? SetId::kNodePortDrop : SetId::kNodePortReject);
-  } else if (source == FrontendSource::kClusterIp) {
-    put(SetId::kCluster);
-  } else {
-    put(entry.external_local ? SetId::kLocal : SetId::kExternal);
-    put_port(entry.external_local ? SetId::kNodePortLocal : SetId::kNodePortExternal);
+  const bool drop = !open && choice.when_empty == BackendChoice::WhenEmpty::kDrop;
+  if (source == FrontendSource::kClusterIp)
+    put(open ? SetId::kCluster : SetId::kClosed, key.ip);
+  else if (open)
+    put(SetId::kInternal, key.ip);
+  if (drop) put(SetId::kDrop, key.ip);
+  if (IsNodePort(source)) {
+    if (open)
+      put_port(entry.external_local ? SetId::kNodePortLocal : SetId::kNodePortExternal);
+    else
+      put_port(drop ? SetId::kNodePortDrop : SetId::kNodePortReject);
   }
+  if (!IsExternalAddress(source)) return;
+
+  // Those without endpoints too: the virtual server that is not there has them refused.
+  put(SetId::kMapped, address);
+  if (!entry.external_local) put(SetId::kMarked, address);
+  if (entry.external_local && !entry.external_from_node.backends.empty())
+    put(SetId::kNear, address);
   if (source != FrontendSource::kLoadBalancer ||
       (entry.source_ranges.empty() && !entry.source_ranges_deny_all))
     return;
-  put(SetId::kGuarded);
+  put(SetId::kGuarded, address);
+  auto allow = [&](const net::IpAddress& ip, uint8_t length) {
+    out.element.ip2 = ip;
+    out.element.prefix_length = length;
+    put(SetId::kSources, address);
+  };
   for (const net::IpPrefix& range : entry.source_ranges) {
-    out.element.ip2 = range.address();
-    out.element.prefix_length = range.length();
     if (range.length() != 0) {
-      put(SetId::kSources);
+      allow(range.address(), range.length());
       continue;
     }
     // A hash set takes no prefix of length 0: two halves say the same.
-    out.element.prefix_length = 1;
-    put(SetId::kSources);
+    allow(range.address(), 1);
     std::array<uint8_t, 16> upper{0x80};
-    out.element.ip2 = net::IpAddress::FromBytes(upper.data(), range.address().size());
-    put(SetId::kSources);
+    allow(net::IpAddress::FromBytes(upper.data(), range.address().size()), 1);
   }
-  if (node_in_ranges) {
-    out.element.ip2 = key.ip;
-    out.element.prefix_length = key.ip.is_v4() ? 32 : 128;
-    put(SetId::kSources);
-  }
+  if (node_in_ranges) allow(address, address.is_v4() ? 32 : 128);
 }
 
 SetEntry VipElement(const net::IpAddress& ip) {

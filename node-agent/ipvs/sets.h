@@ -13,17 +13,19 @@
 namespace pointsman::agent::ipvs {
 
 enum class SetId : uint8_t {
-  kOwned,     // every frontend of ours: the record of which virtual servers are ours
+  kOwned,     // every virtual server of ours: the record of which are
   kVip,       // the addresses on our dummy device: nothing but Service ports may answer on them
-  kCluster,   // frontends that are open: ClusterIP …
-  kExternal,  // … external traffic that may go to any node (masqueraded)
-  kLocal,     // … external traffic to this node's backends only (source address kept)
+  kCluster,   // virtual servers that are open: of cluster IPs …
+  kInternal,  // … on addresses of our own (internal_addresses.h)
+  kClosed,    // cluster IPs without endpoints
   kDrop,      // a Local policy without a local backend
-  kGuarded,   // loadBalancerSourceRanges apply
-  kSources,   // … and these may
   kHairpin,   // local backend, port, itself
-  kNear,      // frontends that this node and its pods reach in another way: DNAT
-  kUnbound,   // external frontends whose address is not bound: DNAT
+  // Load balancer and external IPs and their ports …
+  kMapped,   // … all: sent to MappedAddress
+  kMarked,   // … to be masqueraded
+  kNear,     // … for this node and its pods: to NearMappedAddress
+  kGuarded,  // … with loadBalancerSourceRanges
+  kSources,  // … and these may
   // Node ports, whatever the address …
   kNodePortExternal,  // … to be masqueraded and sent to NodePortAddress
   kNodePortLocal,     // … to be sent there as they are
@@ -33,23 +35,33 @@ enum class SetId : uint8_t {
   kNodeAddress,       // the addresses that answer node ports, when not all do
   kHealth,            // health check node ports
 };
-inline constexpr std::array kAllSets{
-    SetId::kOwned,         SetId::kVip,          SetId::kCluster,        SetId::kExternal,
-    SetId::kLocal,         SetId::kDrop,         SetId::kGuarded,        SetId::kSources,
-    SetId::kHairpin,       SetId::kNear,         SetId::kUnbound,        SetId::kNodePortExternal,
-    SetId::kNodePortLocal, SetId::kNodePortNear, SetId::kNodePortReject, SetId::kNodePortDrop,
-    SetId::kNodeAddress,   SetId::kHealth};
+inline constexpr std::array kAllSets{SetId::kOwned,
+                                     SetId::kVip,
+                                     SetId::kCluster,
+                                     SetId::kInternal,
+                                     SetId::kClosed,
+                                     SetId::kDrop,
+                                     SetId::kHairpin,
+                                     SetId::kMapped,
+                                     SetId::kMarked,
+                                     SetId::kNear,
+                                     SetId::kGuarded,
+                                     SetId::kSources,
+                                     SetId::kNodePortExternal,
+                                     SetId::kNodePortLocal,
+                                     SetId::kNodePortNear,
+                                     SetId::kNodePortReject,
+                                     SetId::kNodePortDrop,
+                                     SetId::kNodeAddress,
+                                     SetId::kHealth};
 
 std::string SetName(SetId id, net::Family family);  // "PM-IPVS-CLUSTER-4"
 netlink::SetType SetTypeOf(SetId id);
-// Being in one of these lets new connections in.
-constexpr bool IsOpenSet(SetId id) {
+// Being in one of these sends new connections to an address of our own.
+constexpr bool SendsOn(SetId id) {
   switch (id) {
-    case SetId::kCluster:
-    case SetId::kExternal:
-    case SetId::kLocal:
+    case SetId::kMapped:
     case SetId::kNear:
-    case SetId::kUnbound:
     case SetId::kNodePortExternal:
     case SetId::kNodePortLocal:
     case SetId::kNodePortNear:
@@ -57,6 +69,10 @@ constexpr bool IsOpenSet(SetId id) {
     default:
       return false;
   }
+}
+// Being in one of these lets new connections in.
+constexpr bool IsOpenSet(SetId id) {
+  return id == SetId::kCluster || id == SetId::kInternal || SendsOn(id);
 }
 
 struct SetEntry {
@@ -66,13 +82,11 @@ struct SetEntry {
 };
 
 // The elements that belong to one frontend alone; kVip, kHairpin and kHealth are shared and counted
-// by the caller, kNodeAddress is the node's. `unbound`: it has no virtual server, and what its
-// endpoints are is a matter of the frontend that it is sent to. `node_in_ranges`: one of the node's
-// addresses is in the source ranges; then the node itself may connect, and what it sends to an
-// address of its own has that address as its source.
-void ForEachOwnElement(const FrontendKey& key, const ServicePortEntry& entry, FrontendSource source,
-                       bool unbound, bool node_in_ranges,
-                       const std::function<void(const SetEntry&)>& each);
+// by the caller, kNodeAddress is the node's. `node_in_ranges`: one of the node's addresses is in
+// the source ranges; then the node itself may connect, and where a load balancer IP is one of its
+// addresses, or bound by others as a local route, what it sends there has that IP as its source.
+void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& entry,
+                       bool node_in_ranges, const std::function<void(const SetEntry&)>& each);
 
 SetEntry VipElement(const net::IpAddress& ip);
 SetEntry NodeAddressElement(const net::IpAddress& ip);

@@ -45,12 +45,12 @@ void Writer::AddProblem(std::string object, std::string message) {
 }
 
 void Writer::AddElement(When when, const SetEntry& entry) {
-  (when == When::kEarly ? early_ : late_).push_back({true, entry});
+  elements_[static_cast<size_t>(when)].push_back({true, entry});
   ++planned_;
 }
 
 void Writer::DeleteElement(When when, const SetEntry& entry) {
-  (when == When::kEarly ? early_ : late_).push_back({false, entry});
+  elements_[static_cast<size_t>(when)].push_back({false, entry});
   ++planned_;
 }
 
@@ -214,10 +214,11 @@ void Writer::FlushRoutes(std::vector<net::IpAddress>& vips, bool add) {
 
 void Writer::Flush() {
   FlushRoutes(unbind_, false);
-  FlushElements(early_);
+  FlushElements(elements_[static_cast<size_t>(When::kEarly)]);
   FlushServers();
-  FlushElements(late_);
+  FlushElements(elements_[static_cast<size_t>(When::kLate)]);
   FlushRoutes(bind_, true);
+  FlushElements(elements_[static_cast<size_t>(When::kLast)]);
 }
 
 }  // namespace pointsman::agent::ipvs

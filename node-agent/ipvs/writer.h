@@ -2,6 +2,7 @@
 // half-made VIP.
 #pragma once
 
+#include <array>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -17,9 +18,10 @@ namespace pointsman::agent::ipvs {
 
 class Writer {
  public:
-  // The early ones close and prepare (a filter before what it filters), the late ones open, or
-  // forget what the IPVS changes between them made needless.
-  enum class When : uint8_t { kEarly, kLate };
+  // The early ones close and prepare (a filter before what it filters), the late ones open. The
+  // last ones send packets on to addresses that have been bound by then, or forget what all of this
+  // made needless.
+  enum class When : uint8_t { kEarly, kLate, kLast };
 
   // Everything outlives this. `entry`, where it is asked for, names the Service port in a problem,
   // may be null, and must live until Flush.
@@ -40,8 +42,8 @@ class Writer {
   void Bind(const net::IpAddress& vip);
   void Unbind(const net::IpAddress& vip);
 
-  // Order: unbind, early elements, IPVS, late elements, bind. Refusals become problems of the
-  // result. Throws std::system_error when a socket fails.
+  // Order: unbind, early elements, IPVS, late elements, bind, last elements. Refusals become
+  // problems of the result. Throws std::system_error when a socket fails.
   void Flush();
 
   // Changes asked for so far.
@@ -82,8 +84,7 @@ class Writer {
   SyncResult& result_;
   netlink::Batch batch_;  // of IPVS requests
   std::vector<ServerChange> servers_;
-  std::vector<ElementChange> early_;
-  std::vector<ElementChange> late_;
+  std::array<std::vector<ElementChange>, 3> elements_;  // by When
   std::vector<net::IpAddress> bind_;
   std::vector<net::IpAddress> unbind_;
   uint64_t planned_ = 0;

@@ -54,8 +54,9 @@ std::vector<std::string> RequiredModules(Mode mode, const kube::ProxySettings& s
     case Mode::kIpvs:
       modules.insert(modules.begin(), {"ip_vs", "ip_vs_" + settings.ipvs.scheduler});
       add({"dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip",
-           "ip_set_hash_ipportnet", "ip_set_hash_netport", "xt_set", "xt_nat", "xt_tcpudp",
-           "xt_comment", "xt_mark", "xt_conntrack", "xt_addrtype", "ipt_MASQUERADE", "ipt_REJECT"});
+           "ip_set_hash_ipportnet", "ip_set_hash_netport", "xt_set", "xt_nat", "xt_NETMAP",
+           "xt_tcpudp", "xt_comment", "xt_mark", "xt_conntrack", "xt_addrtype", "ipt_MASQUERADE",
+           "ipt_REJECT"});
       break;
     case Mode::kIptables:
       add({"xt_nat", "xt_tcpudp", "xt_comment", "xt_mark", "xt_conntrack", "xt_addrtype",

@@ -58,6 +58,20 @@ inline void MakeLocal(ServicePortEntry& entry, std::vector<Backend> local,
   entry.internal.backends = std::move(all);
 }
 
+// Who answers `host` at `ip`:`port` in four connections, and which source addresses they saw.
+inline std::set<std::string> HostsThatAnswer(TestNetwork& network, const std::string& host,
+                                             const std::string& ip, uint16_t port,
+                                             std::set<std::string>* sources = nullptr) {
+  std::set<std::string> hosts;
+  for (int i = 0; i < 4; ++i) {
+    const Answer answer = AskTcp(network, host, ip, port);
+    EXPECT_EQ(answer.error, 0) << host << " to " << ip;
+    hosts.insert(answer.host);
+    if (sources != nullptr) sources->insert(answer.source);
+  }
+  return hosts;
+}
+
 class IpvsDataplaneTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -128,10 +142,17 @@ class IpvsDataplaneTest : public ::testing::Test {
     EXPECT_TRUE(result.ok()) << Text(result);
     EXPECT_GT(result.objects_checked, 0U);
   }
+  std::set<std::string> Hosts(const std::string& host, const std::string& ip, uint16_t port,
+                              std::set<std::string>* sources = nullptr) {
+    return HostsThatAnswer(*network_, host, ip, port, sources);
+  }
+  static std::string Bound() {
+    return RunTool({"ip", "route", "show", "table", "local", "dev", IpvsDataplane::kDevice});
+  }
+  static std::string NatRules() { return RunTool({"iptables-legacy", "-t", "nat", "-S"}); }
   // What the kernel holds of ipvs mode, as people's tools print it.
   static std::string Dump() {
-    return RunTool({"ipvsadm", "-Sn"}) + RunTool({"ipset", "save", "-sorted"}) +
-           RunTool({"ip", "route", "show", "table", "local", "dev", IpvsDataplane::kDevice});
+    return RunTool({"ipvsadm", "-Sn"}) + RunTool({"ipset", "save", "-sorted"}) + Bound();
   }
 
   kube::ProxySettings settings_;
