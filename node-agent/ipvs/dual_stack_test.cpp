@@ -1,6 +1,6 @@
 // The main cases in both families, on one dataplane that serves both.
 #include "node-agent/ipvs/internal_addresses.h"
-#include "node-agent/ipvs/testing/dataplane_fixture.h"
+#include "node-agent/ipvs/testing/dual_stack_node.h"
 
 namespace pointsman::agent {
 namespace {
@@ -35,17 +35,13 @@ constexpr Addresses kV6{net::Family::kIPv6,
                         "::1",
                         "::"};
 
-class DualStackTest : public ::testing::TestWithParam<const Addresses*> {
+class DualStackTest : public ::testing::TestWithParam<const Addresses*>, protected DualStackNode {
  protected:
   static void SetUpTestSuite() {
-    for (const char* module :
-         {"ip_vs", "ip_vs_rr", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport",
-          "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_netport",
-          "nf_conntrack_netlink", "veth", "ip6table_nat", "ip6table_filter", "ip6table_mangle",
-          "sctp"})
+    LoadModules();
+    for (const char* module : {"ip_vs", "ip_vs_rr", "sctp"})
       RunTool({"modprobe", module});
     network_ = std::make_unique<TestNetwork>();
-    ASSERT_TRUE(WriteSysctl("net.ipv6.conf.all.forwarding", "1").ok());
     for (const auto& [host, v4, v6] : {std::tuple{"pod-a", kV4.pod_a, kV6.pod_a},
                                        {"pod-b", kV4.pod_b, kV6.pod_b},
                                        {"pod-c", kV4.pod_c, kV6.pod_c},
@@ -64,28 +60,13 @@ class DualStackTest : public ::testing::TestWithParam<const Addresses*> {
   static void TearDownTestSuite() { network_.reset(); }
 
   void SetUp() override {
-    settings_.mode = kube::Mode::kIpvs;
     settings_.drain_timeout = std::chrono::minutes(5);
-    settings_.cluster_cidrs = {net::IpPrefix::Parse("10.244.0.0/16").value(),
-                               net::IpPrefix::Parse("fd00:10:244::/64").value()};
-    maker_.model.node.node_name = "node";
-    maker_.model.node.node_port_addresses = {Ip(kV4.node), Ip(kV6.node)};
-    for (auto& base : bases_)
-      EXPECT_SYNCED(base.Ensure());
-    Start();
+    SetUpNode(Ip(kV4.node), Ip(kV6.node));
   }
   void TearDown() override {
-    EXPECT_SYNCED(dataplane_->Remove());
-    for (auto& base : bases_)
-      EXPECT_SYNCED(base.Remove());
+    TearDownNode();
     network_->StopServing("");
     network_->StopServing("client");
-    TryTool({"conntrack", "-F"});
-    TryTool({"conntrack", "-F", "-f", "ipv6"});
-  }
-  void Start() {
-    dataplane_ = std::make_unique<IpvsDataplane>(
-        settings_, [](const std::string&) { return std::string(); }, v4_, &v6_);
   }
   ServicePortEntry Web(std::vector<Backend> backends, Protocol protocol = Protocol::kTcp) {
     ServicePortEntry entry = MakeEntry(protocol == Protocol::kTcp ? "web" : "dns", protocol,
@@ -108,14 +89,7 @@ class DualStackTest : public ::testing::TestWithParam<const Addresses*> {
   }
 
   const Addresses& at_ = *GetParam();
-  kube::ProxySettings settings_;
-  IptablesTool v4_{net::Family::kIPv4};
-  IptablesTool v6_{net::Family::kIPv6};
-  std::array<BaseRules, 2> bases_{BaseRules(v4_, settings_.iptables.masquerade_bit),
-                                  BaseRules(v6_, settings_.iptables.masquerade_bit)};
   static inline std::unique_ptr<TestNetwork> network_;
-  ModelMaker maker_;
-  std::unique_ptr<IpvsDataplane> dataplane_;
 };
 
 TEST_P(DualStackTest, EveryKindOfAddressCarriesTcpAndUdp) {

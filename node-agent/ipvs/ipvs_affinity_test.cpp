@@ -4,7 +4,7 @@
 
 #include "kube/net/socket_address.h"
 #include "node-agent/ipvs/internal_addresses.h"
-#include "node-agent/ipvs/testing/dataplane_fixture.h"
+#include "node-agent/ipvs/testing/dual_stack_node.h"
 #include "node-agent/netlink/ipvs_templates.h"
 #include "node-agent/testing/eventually.h"
 
@@ -46,16 +46,12 @@ std::string Pod(int number) {
   return "pod-" + std::to_string(number);
 }
 
-class IpvsAffinityTest : public ::testing::TestWithParam<const Addresses*> {
+class IpvsAffinityTest : public ::testing::TestWithParam<const Addresses*>,
+                         protected DualStackNode {
  protected:
   static void SetUpTestSuite() {
-    for (const char* module :
-         {"dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip",
-          "ip_set_hash_ipportnet", "ip_set_hash_netport", "nf_conntrack_netlink", "veth",
-          "ip6table_nat", "ip6table_filter", "ip6table_mangle"})
-      RunTool({"modprobe", module});
+    LoadModules();
     network_ = std::make_unique<TestNetwork>();
-    ASSERT_TRUE(WriteSysctl("net.ipv6.conf.all.forwarding", "1").ok());
     for (int i = 0; i <= kBackends; ++i) {
       // The last one is a client.
       const std::string host = i == 0 ? "caller" : Pod(i);
@@ -85,30 +81,13 @@ class IpvsAffinityTest : public ::testing::TestWithParam<const Addresses*> {
   void SetUp() override {
     for (const char* module : {"ip_vs", "ip_vs_rr"})
       RunTool({"modprobe", module});
-    settings_.mode = kube::Mode::kIpvs;
-    settings_.cluster_cidrs = {net::IpPrefix::Parse("10.244.0.0/16").value(),
-                               net::IpPrefix::Parse("fd00:10:244::/64").value()};
-    maker_.model.node.node_name = "node";
-    maker_.model.node.node_port_addresses = {Ip(kV4.node), Ip(kV6.node)};
-    for (auto& base : bases_)
-      EXPECT_SYNCED(base.Ensure());
-    Start();
+    SetUpNode(Ip(kV4.node), Ip(kV6.node));
   }
   void TearDown() override {
-    if (dataplane_ != nullptr) EXPECT_SYNCED(dataplane_->Remove());
-    dataplane_.reset();
-    for (auto& base : bases_)
-      EXPECT_SYNCED(base.Remove());
+    TearDownNode();
     // With the module go the templates of this test. It stays where a daemon runs.
     std::string output;
     EXPECT_EQ(TryTool({"modprobe", "-r", "ip_vs_rr", "ip_vs"}, &output), 0) << output;
-    TryTool({"conntrack", "-F"});
-    TryTool({"conntrack", "-F", "-f", "ipv6"});
-  }
-  // A new process takes over.
-  void Start() {
-    dataplane_ = std::make_unique<IpvsDataplane>(
-        settings_, [](const std::string&) { return std::string(); }, v4_, &v6_);
   }
 
   net::IpAddress PodIp(int number) const { return Ip(at_.pod + std::to_string(number)); }
@@ -224,14 +203,7 @@ class IpvsAffinityTest : public ::testing::TestWithParam<const Addresses*> {
   static std::string Daemons() { return RunTool({"ipvsadm", "--list", "--daemon"}); }
 
   const Addresses& at_ = *GetParam();
-  kube::ProxySettings settings_;
-  IptablesTool v4_{net::Family::kIPv4};
-  IptablesTool v6_{net::Family::kIPv6};
-  std::array<BaseRules, 2> bases_{BaseRules(v4_, settings_.iptables.masquerade_bit),
-                                  BaseRules(v6_, settings_.iptables.masquerade_bit)};
   static inline std::unique_ptr<TestNetwork> network_;
-  ModelMaker maker_;
-  std::unique_ptr<IpvsDataplane> dataplane_;
 };
 
 TEST_P(IpvsAffinityTest, BindingsSayWhichBackendReallyAnswered) {
