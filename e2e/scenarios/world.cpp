@@ -51,6 +51,7 @@ Json ServiceObject(const World::ServiceSpec& spec) {
       {"spec",
        {{"type", spec.node_port != 0 ? "NodePort" : "ClusterIP"}, {"ports", std::move(ports)}}}};
   if (!spec.cluster_ip.empty()) object["spec"]["clusterIP"] = spec.cluster_ip;
+  if (!spec.external_ip.empty()) object["spec"]["externalIPs"] = {spec.external_ip};
   if (spec.client_ip_affinity) object["spec"]["sessionAffinity"] = "ClientIP";
   return object;
 }

@@ -94,6 +94,7 @@ class World {
     std::string cluster_ip;
     uint16_t port = 80;
     uint16_t node_port = 0;  // 0: type ClusterIP
+    std::string external_ip;
     uint16_t target_port = 0;
     bool client_ip_affinity = false;
     std::vector<std::string> endpoints;                 // pod addresses
