@@ -18,10 +18,21 @@ std::optional<int64_t> ReadNumber(const std::string& name) {
   return value;
 }
 
+// How long connection tracking knows an SCTP association that is not open yet. The kernel's 3 s are
+// just as long as an SCTP client waits before it repeats a chunk (net.sctp.rto_initial): a COOKIE
+// ECHO that comes again finds nothing, is not translated, and the node itself aborts the
+// association. IPVS's own 10 s (net/netfilter/ipvs/ip_vs_proto_sctp.c) let two in a row be lost.
+constexpr int64_t kSctpHandshakeSeconds = 10;
+
 struct Wanted {
+  enum class Kind : uint8_t {
+    kExact,
+    kTableSize,  // of conntrack's table: a greater one stays
+    kAtLeast,    // a greater one stays, and a kernel that has none goes without
+  };
   const char* name = nullptr;
   int64_t value = 0;
-  bool table_size = false;  // of conntrack's table: a greater one stays
+  Kind kind = Kind::kExact;
 };
 
 // Returns whether it has the value now.
@@ -43,10 +54,10 @@ std::vector<Wanted> WantedSysctls(const kube::ProxySettings& settings) {
     const int64_t cores = std::max(1U, std::thread::hardware_concurrency());
     const int64_t most =
         std::max<int64_t>(*conntrack.max_per_core * cores, conntrack.min.value_or(0));
-    wanted.push_back({"net.netfilter.nf_conntrack_max", most, /*table_size=*/true});
+    wanted.push_back({"net.netfilter.nf_conntrack_max", most, Wanted::Kind::kTableSize});
     // Hash buckets, a quarter as many as kube-proxy has it: the kernel chooses them for its own
     // size when the module is loaded, and with a larger one its chains grow long.
-    wanted.push_back({"net.netfilter.nf_conntrack_buckets", most / 4, /*table_size=*/true});
+    wanted.push_back({"net.netfilter.nf_conntrack_buckets", most / 4, Wanted::Kind::kTableSize});
   }
   const auto seconds = [&wanted](const char* name, kube::Duration duration) {
     const auto value = std::chrono::duration_cast<std::chrono::seconds>(duration).count();
@@ -57,6 +68,9 @@ std::vector<Wanted> WantedSysctls(const kube::ProxySettings& settings) {
   seconds("net.netfilter.nf_conntrack_udp_timeout", conntrack.udp_timeout);
   seconds("net.netfilter.nf_conntrack_udp_timeout_stream", conntrack.udp_stream_timeout);
   if (conntrack.tcp_be_liberal) wanted.push_back({"net.netfilter.nf_conntrack_tcp_be_liberal", 1});
+  for (const char* name : {"net.netfilter.nf_conntrack_sctp_timeout_cookie_wait",
+                           "net.netfilter.nf_conntrack_sctp_timeout_cookie_echoed"})
+    wanted.push_back({name, kSctpHandshakeSeconds, Wanted::Kind::kAtLeast});
   return wanted;
 }
 
@@ -67,12 +81,19 @@ void ApplyNodeSysctls(const kube::ProxySettings& settings) {
   // can the other.
   bool resizable = true;
   for (const Wanted& wanted : WantedSysctls(settings)) {
-    if (!wanted.table_size) {
-      Write(wanted.name, wanted.value);
-      continue;
-    }
     const auto now = ReadNumber(wanted.name);
-    if (resizable && (!now || *now < wanted.value)) resizable = Write(wanted.name, wanted.value);
+    switch (wanted.kind) {
+      case Wanted::Kind::kExact:
+        Write(wanted.name, wanted.value);
+        break;
+      case Wanted::Kind::kTableSize:
+        if (resizable && (!now || *now < wanted.value))
+          resizable = Write(wanted.name, wanted.value);
+        break;
+      case Wanted::Kind::kAtLeast:
+        if (now && *now < wanted.value) Write(wanted.name, wanted.value);
+        break;
+    }
   }
 }
 

@@ -1,5 +1,6 @@
-// The node's conntrack settings, which kube-proxy owns where it runs (KubeProxyConfiguration
-// conntrack): sizes and timeouts that every mode needs.
+// The node's conntrack settings: the sizes and timeouts that kube-proxy owns where it runs
+// (KubeProxyConfiguration conntrack), and how long an SCTP handshake may take, which it leaves to
+// the kernel.
 #pragma once
 
 #include <string>
@@ -9,9 +10,9 @@
 
 namespace pointsman::agent {
 
-// Writes what differs; a setting of 0 leaves the kernel's value, and nf_conntrack_max and
-// nf_conntrack_buckets are never lowered (as kube-proxy). What cannot be written is logged with its
-// name: traffic does not hang on it.
+// Writes what differs; a setting of 0 leaves the kernel's value, and nf_conntrack_max,
+// nf_conntrack_buckets (as kube-proxy) and SCTP's timeouts are never lowered. What cannot be
+// written is logged with its name: traffic does not hang on it.
 void ApplyNodeSysctls(const kube::ProxySettings& settings);
 
 // Those that ApplyNodeSysctls looks after, as ReadSysctl takes them.

@@ -71,5 +71,21 @@ TEST_F(NodeSysctlsTest, SetsTheTimeoutsThatAreGiven) {
   EXPECT_EQ(Read("tcp_be_liberal"), 1);
 }
 
+TEST_F(NodeSysctlsTest, AnSctpHandshakeOutlivesARepeatedChunkAndALongerTimeStays) {
+  ASSERT_EQ(RunChild({"/sbin/modprobe", "sctp"}, {}, nullptr).status, 0);
+  const auto rto = ReadSysctl("net.sctp.rto_initial");
+  ASSERT_TRUE(rto);
+  ApplyNodeSysctls(settings_);
+  for (const char* name : {"sctp_timeout_cookie_wait", "sctp_timeout_cookie_echoed"}) {
+    SCOPED_TRACE(name);
+    // Two in a row are lost: the client waits twice as long before it repeats the chunk again.
+    EXPECT_GT(Read(name) * 1000, 2 * std::stoll(*rto));
+    ASSERT_TRUE(WriteSysctl(std::string("net.netfilter.nf_conntrack_") + name, "40").ok());
+  }
+  ApplyNodeSysctls(settings_);
+  EXPECT_EQ(Read("sctp_timeout_cookie_wait"), 40);
+  EXPECT_EQ(Read("sctp_timeout_cookie_echoed"), 40);
+}
+
 }  // namespace
 }  // namespace pointsman::agent
