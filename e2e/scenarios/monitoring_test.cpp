@@ -1,5 +1,6 @@
 // The dashboard and the alert rules against a real Prometheus that scrapes a real cluster: a query
 // that returns nothing is a query for a metric that does not exist.
+#include <algorithm>
 #include <fstream>
 
 #include <gtest/gtest.h>
@@ -69,16 +70,20 @@ class MonitoringTest : public testing::Test {
 };
 
 TEST_F(MonitoringTest, EveryQueryOfTheDashboardReturnsData) {
-  world_->Apply(R"(
+  const auto apply = [&](const char* mode) {
+    world_->Apply(fmt::format(R"(
 apiVersion: pointsman.io/v1alpha1
 kind: ProxyConfiguration
-metadata: {name: cluster}
+metadata: {{name: cluster}}
 spec:
-  mode: ipvs
-  rollout: {canary: {nodes: 0}, minReady: 0s}
-)");
+  mode: {}
+  rollout: {{canary: {{nodes: 0}}, minReady: 0s}}
+)",
+                              mode));
+    world_->AwaitRollout("cluster", 60s);
+  };
   Process prometheus = StartPrometheus();
-  world_->AwaitRollout("cluster", 60s);
+  apply("ipvs");
   const std::string ip = world_->AddServerPod("node-1", "web", {8080});
   world_->CreateServices(
       {{.name = "web", .cluster_ip = "10.96.1.1", .target_port = 8080, .endpoints = {ip}}});
@@ -86,22 +91,28 @@ spec:
   std::ifstream file(std::filesystem::path(POINTSMAN_SOURCE_DIR) /
                      "manifests/monitoring/dashboard.json");
   const kube::Json dashboard = kube::Json::parse(file);
-  int queries = 0;
+  std::vector<std::string> queries;
   for (const kube::Json& panel : dashboard.at("panels")) {
-    for (const kube::Json& target : panel.at("targets")) {
-      const auto expression = target.at("expr").get<std::string>();
-      std::string last;
-      world_->Await(
-          "data for " + expression,
-          [&] {
-            last = Query(expression);
-            return last.find("=>") != std::string::npos;
-          },
-          60s, [&] { return last; });
-      ++queries;
-    }
+    for (const kube::Json& target : panel.at("targets"))
+      queries.push_back(target.at("expr").get<std::string>());
   }
-  EXPECT_GT(queries, 10);
+  const auto of_userspace_mode =
+      std::stable_partition(queries.begin(), queries.end(), [](const std::string& query) {
+        return query.find("pointsman_forwarder_") == std::string::npos;
+      });
+  EXPECT_GT(of_userspace_mode - queries.begin(), 10);
+  EXPECT_GT(queries.end() - of_userspace_mode, 5);
+  const auto await_data = [&](const std::string& query) {
+    std::string last;
+    world_->Await(
+        "data for " + query,
+        [&] {
+          last = Query(query);
+          return last.find("=>") != std::string::npos;
+        },
+        60s, [&] { return last; });
+  };
+  std::for_each(queries.begin(), of_userspace_mode, await_data);
   // And they mean what they say.
   EXPECT_NE(Query("pointsman_agent_mode{state='active',mode='ipvs',node='node-1'} == 1"), "");
   EXPECT_NE(Query("pointsman_agent_fallback{node='node-2'} == 1").find("node-2"),
@@ -110,6 +121,8 @@ spec:
       Query("pointsman_agent_kernel_module{node='node-2',module='ip_vs',state='Missing'} == 1")
           .find("ip_vs"),
       std::string::npos);
+  apply("userspace");
+  std::for_each(of_userspace_mode, queries.end(), await_data);
   prometheus.Kill();
 }
 
