@@ -56,9 +56,12 @@ kube::ProxySettings Settings() {
 }
 
 struct Where {
-  std::string mode;  // "legacy", "nft": iptables and which tool; "nftables"
+  const char* mode;  // "legacy", "nft": iptables and which tool; "nftables"
   Family family;
 };
+void PrintTo(const Where& where, std::ostream* out) {
+  *out << where.mode << ", " << net::ToString(where.family);
+}
 
 class ClientBindings : public ::testing::TestWithParam<Where> {
  protected:
@@ -73,7 +76,7 @@ class ClientBindings : public ::testing::TestWithParam<Where> {
     if (!dataplane_) GTEST_SKIP() << "this kernel cannot run mode nftables";
   }
   bool v4() const { return GetParam().family == Family::kIPv4; }
-  bool nftables() const { return GetParam().mode == "nftables"; }
+  bool nftables() const { return GetParam().mode == std::string("nftables"); }
   void OnNode(const std::function<void()>& work) const { network_->node().Run(work); }
 
   // nullptr: this kernel cannot run mode nftables.
@@ -208,6 +211,8 @@ class ClientBindings : public ::testing::TestWithParam<Where> {
   std::unique_ptr<Dataplane> dataplane_;
   ModelMaker maker_;
 };
+class ClientBindingsInLists : public ClientBindings {};  // xt_recent: one for each backend
+class ClientBindingsInMaps : public ClientBindings {};   // nftables: one for all
 
 TEST_P(ClientBindings, TellsWhereEachClientWent) {
   EXPECT_TRUE(Bindings().empty());
@@ -404,8 +409,8 @@ TEST_P(ClientBindings, WhoseTimeHasEndedIsNotBound) {
   EXPECT_EQ(Served(0), fmt::format("pod{}", other));
 }
 
-TEST_P(ClientBindings, ATimeThatIsNearlyOverEnds) {
-  if (!nftables()) GTEST_SKIP() << "xt_recent begins the time anew";
+// xt_recent begins the time anew.
+TEST_P(ClientBindingsInMaps, ATimeThatIsNearlyOverEnds) {
   maker_.Put(Sticky());
   FullSync();
   EXPECT_SYNCED(Bind({Binding(Client(0), 2, seconds(2)), Binding(Client(1), 2, seconds(90))}));
@@ -414,8 +419,7 @@ TEST_P(ClientBindings, ATimeThatIsNearlyOverEnds) {
   EXPECT_EQ(Bindings().front().client, Ip(Client(1)));
 }
 
-TEST_P(ClientBindings, AListOfRecentThatIsFullTakesThoseWithTheMostTimeLeft) {
-  if (nftables()) GTEST_SKIP() << "has one map for all";
+TEST_P(ClientBindingsInLists, AListThatIsFullTakesThoseWithTheMostTimeLeft) {
   maker_.Put(Sticky({2}));
   FullSync();
   AddClients(1);
@@ -440,8 +444,7 @@ TEST_P(ClientBindings, AListOfRecentThatIsFullTakesThoseWithTheMostTimeLeft) {
   }
 }
 
-TEST_P(ClientBindings, AMapOfClientsThatIsFullIsTold) {
-  if (!nftables() || !v4()) GTEST_SKIP() << "nftables' map, one family is enough";
+TEST_P(ClientBindingsInMaps, OneThatIsFullIsTold) {
   maker_.Put(Sticky());
   FullSync();
   constexpr int kClients = 100;
@@ -547,15 +550,19 @@ TEST_P(ClientBindings, ClientsStayThroughHandovers) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Modes, ClientBindings,
-                         ::testing::Values(Where{"legacy", Family::kIPv4},
-                                           Where{"legacy", Family::kIPv6},
-                                           Where{"nft", Family::kIPv4}, Where{"nft", Family::kIPv6},
-                                           Where{"nftables", Family::kIPv4},
-                                           Where{"nftables", Family::kIPv6}),
-                         [](const auto& where) {
-                           return where.param.mode + std::string(net::ToString(where.param.family));
-                         });
+std::string Name(const ::testing::TestParamInfo<Where>& where) {
+  return where.param.mode + std::string(net::ToString(where.param.family));
+}
+
+constexpr Where kRecent[] = {{"legacy", Family::kIPv4},
+                             {"legacy", Family::kIPv6},
+                             {"nft", Family::kIPv4},
+                             {"nft", Family::kIPv6}};
+constexpr Where kMaps[] = {{"nftables", Family::kIPv4}, {"nftables", Family::kIPv6}};
+INSTANTIATE_TEST_SUITE_P(Iptables, ClientBindings, ::testing::ValuesIn(kRecent), Name);
+INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindings, ::testing::ValuesIn(kMaps), Name);
+INSTANTIATE_TEST_SUITE_P(Iptables, ClientBindingsInLists, ::testing::ValuesIn(kRecent), Name);
+INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindingsInMaps, ::testing::ValuesIn(kMaps), Name);
 
 }  // namespace
 }  // namespace pointsman::agent
