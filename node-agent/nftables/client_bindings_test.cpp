@@ -213,6 +213,7 @@ class ClientBindings : public ::testing::TestWithParam<Where> {
 };
 class ClientBindingsInLists : public ClientBindings {};  // xt_recent: one for each backend
 class ClientBindingsInMaps : public ClientBindings {};   // nftables: one for all
+class ClientBindingsInAFullMap : public ClientBindings {};
 
 TEST_P(ClientBindings, TellsWhereEachClientWent) {
   EXPECT_TRUE(Bindings().empty());
@@ -444,7 +445,7 @@ TEST_P(ClientBindingsInLists, AListThatIsFullTakesThoseWithTheMostTimeLeft) {
   }
 }
 
-TEST_P(ClientBindingsInMaps, OneThatIsFullIsTold) {
+TEST_P(ClientBindingsInAFullMap, WhatHasNoRoomIsTold) {
   maker_.Put(Sticky());
   FullSync();
   constexpr int kClients = 100;
@@ -563,6 +564,7 @@ INSTANTIATE_TEST_SUITE_P(Iptables, ClientBindings, ::testing::ValuesIn(kRecent),
 INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindings, ::testing::ValuesIn(kMaps), Name);
 INSTANTIATE_TEST_SUITE_P(Iptables, ClientBindingsInLists, ::testing::ValuesIn(kRecent), Name);
 INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindingsInMaps, ::testing::ValuesIn(kMaps), Name);
+INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindingsInAFullMap, ::testing::Values(kMaps[0]), Name);
 
 }  // namespace
 }  // namespace pointsman::agent
