@@ -39,6 +39,8 @@ using testing::Eventually;
 using ::testing::HasSubstr;
 using testing::Ip;
 using testing::IpTool;
+using testing::MakeBackend;
+using testing::MakeEntry;
 using testing::ModelMaker;
 using testing::NetNamespace;
 using testing::OpenStream;
@@ -911,10 +913,7 @@ TEST_F(Rules, ChangesWriteOnlyWhatTheyNeed) {
     random.Step(maker);
   NftablesDataplane dataplane = Make();
   EXPECT_SYNCED(dataplane.FullSync(maker.model));
-  ServicePortEntry entry;
-  entry.id = {"default", "web", "http", Protocol::kTcp, Family::kIPv4};
-  entry.cluster_ip = Ip("10.97.0.1");
-  entry.port = 80;
+  ServicePortEntry entry = MakeEntry("web", Protocol::kTcp, "10.97.0.1", 80, {});
   for (int i = 1; i <= 9; ++i)
     entry.internal.backends.push_back({Ip(fmt::format("10.245.0.{}", i * 10)), 8080, false});
   entry.external = entry.internal;
@@ -942,10 +941,7 @@ TEST_F(Rules, AClassThatGoesOutOfUseStaysAWhileSinceANewOneIsDear) {
   ModelMaker maker;
   NftablesDataplane dataplane = Make();
   EXPECT_SYNCED(dataplane.FullSync(maker.model));
-  ServicePortEntry entry;
-  entry.id = {"default", "web", "http", Protocol::kTcp, Family::kIPv4};
-  entry.cluster_ip = Ip("10.97.0.1");
-  entry.port = 80;
+  ServicePortEntry entry = MakeEntry("web", Protocol::kTcp, "10.97.0.1", 80, {});
   const auto with_backends = [&](int count) {
     entry.internal.backends.clear();
     for (int i = 1; i <= count; ++i)
@@ -987,11 +983,8 @@ TEST_F(Rules, DamageIsSeenAndRepaired) {
   RandomModel random(7, RandomModel::Addresses::kOwn);
   for (int i = 0; i < 30; ++i)
     random.Step(maker);
-  ServicePortEntry entry;
-  entry.id = {"default", "web", "http", Protocol::kTcp, Family::kIPv4};
-  entry.cluster_ip = Ip("10.97.0.1");
-  entry.port = 80;
-  entry.internal.backends = {{Ip("10.245.0.1"), 8080, true}};
+  ServicePortEntry entry =
+      MakeEntry("web", Protocol::kTcp, "10.97.0.1", 80, {MakeBackend("10.245.0.1", 8080)});
   entry.external = entry.internal;
   entry.load_balancer_ips = {Ip("203.0.99.1")};
   entry.source_ranges = {net::IpPrefix::Parse("192.168.0.0/16").value()};
@@ -1072,11 +1065,8 @@ TEST_F(Rules, DamageIsSeenAndRepaired) {
 
 TEST_F(Rules, AChangeThatMeetsDamageRepairsIt) {
   ModelMaker maker;
-  ServicePortEntry entry;
-  entry.id = {"default", "web", "http", Protocol::kTcp, Family::kIPv4};
-  entry.cluster_ip = Ip("10.97.0.1");
-  entry.port = 80;
-  entry.internal.backends = {{Ip("10.245.0.1"), 8080, true}};
+  ServicePortEntry entry =
+      MakeEntry("web", Protocol::kTcp, "10.97.0.1", 80, {MakeBackend("10.245.0.1", 8080)});
   maker.Put(entry);
   NftablesDataplane dataplane = Make();
   EXPECT_SYNCED(dataplane.FullSync(maker.model));
@@ -1094,11 +1084,8 @@ TEST_F(Rules, AChangeThatMeetsDamageRepairsIt) {
 
 TEST_F(Rules, TwoThatClaimAnAddressAreToldOf) {
   ModelMaker maker;
-  ServicePortEntry entry;
-  entry.id = {"default", "a", "http", Protocol::kTcp, Family::kIPv4};
-  entry.cluster_ip = Ip("10.97.0.1");
-  entry.port = 80;
-  entry.internal.backends = {{Ip("10.245.0.1"), 8080, true}};
+  ServicePortEntry entry =
+      MakeEntry("a", Protocol::kTcp, "10.97.0.1", 80, {MakeBackend("10.245.0.1", 8080)});
   maker.Put(entry);
   NftablesDataplane dataplane = Make();
   EXPECT_SYNCED(dataplane.FullSync(maker.model));
@@ -1107,8 +1094,8 @@ TEST_F(Rules, TwoThatClaimAnAddressAreToldOf) {
   rival.id.name = "b";
   const SyncResult result = dataplane.Sync(maker.model, maker.Put(rival));
   ASSERT_EQ(result.problems.size(), 1U);
-  EXPECT_EQ(result.problems[0].object, "default/b:http/TCP/IPv4");
-  EXPECT_THAT(result.problems[0].message, HasSubstr("default/a:http/TCP/IPv4"));
+  EXPECT_EQ(result.problems[0].object, "default/b:p/TCP/IPv4");
+  EXPECT_THAT(result.problems[0].message, HasSubstr("default/a:p/TCP/IPv4"));
   // When it goes, all is well.
   ModelDelta delta;
   delta.changes.push_back({maker.model.entries[rival.id], nullptr});
