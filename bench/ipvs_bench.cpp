@@ -13,8 +13,7 @@ int main(int argc, char** argv) {
   bench::DataplaneBench bench{.name = "ipvs"};
   bench.AddOptions(app);
   uint32_t with_external_ip = 0;
-  app.add_option("--external-ips", with_external_ip,
-                 "Services that have an external IP too")
+  app.add_option("--external-ips", with_external_ip, "Services that have an external IP too")
       ->check(CLI::Range(0, 1000000));
   CLI11_PARSE(app, argc, argv);
   kube::ProxySettings settings;
