@@ -295,14 +295,14 @@ std::string World::AddClientPod(const std::string& name, const std::string& pod)
   int& next = next_pod_.try_emplace(name, 10).first->second;
   // "10.244.1.0/24" → "10.244.1.10"
   const std::string cidr = node.pod_cidr();
-  const std::string ip = cidr.substr(0, cidr.rfind('.') + 1) + std::to_string(next++);
+  std::string ip = cidr.substr(0, cidr.rfind('.') + 1) + std::to_string(next++);
   node.AddPodNetwork(pod, ip);
   return ip;
 }
 
 std::string World::AddServerPod(const std::string& name, const std::string& pod,
                                 const std::vector<uint16_t>& ports) {
-  const std::string ip = AddClientPod(name, pod);
+  std::string ip = AddClientPod(name, pod);
   const Node& node = cluster_->node(name);
   const std::string list = fmt::format("{}", fmt::join(ports, ","));
   node.client().Start({cluster_->Program("pointsman-traffic"), "serve", "--name", pod, "--tcp",

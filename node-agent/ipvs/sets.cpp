@@ -41,7 +41,9 @@ netlink::SetType SetTypeOf(SetId id) {
 
 void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& entry,
                        bool node_in_ranges, const std::function<void(const SetEntry&)>& each) {
-  const auto& [key, source, address] = frontend;
+  const FrontendKey& key = frontend.key;
+  const FrontendSource source = frontend.source;
+  const net::IpAddress& address = frontend.address;
   SetEntry out;
   out.element.protocol = key.protocol;
   out.element.port = key.port;

@@ -28,13 +28,13 @@ inline std::string Text(const VerifyResult& result) {
 // The kernel took all of it.
 #define EXPECT_SYNCED(expression)                                                        \
   do {                                                                                   \
-    const ::pointsman::agent::SyncResult synced_result = (expression);                   \
+    const ::pointsman::agent::SyncResult& synced_result = (expression);                  \
     EXPECT_TRUE(synced_result.ok()) << ::pointsman::agent::testing::Text(synced_result); \
   } while (false)
 
 // The kernel has what the model says.
 #define EXPECT_VERIFIED(expression)                                                          \
   do {                                                                                       \
-    const ::pointsman::agent::VerifyResult verified_result = (expression);                   \
+    const ::pointsman::agent::VerifyResult& verified_result = (expression);                  \
     EXPECT_TRUE(verified_result.ok()) << ::pointsman::agent::testing::Text(verified_result); \
   } while (false)
