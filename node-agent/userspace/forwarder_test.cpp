@@ -363,7 +363,9 @@ TEST_F(ForwarderTest, ManyConnectionsAtOnce) {
   const size_t after = ResidentKilobytes(link_->pid());
   std::cout << connections << " connections, " << (after - before) * 1024 / connections
             << " bytes of the forwarder's own memory each\n";
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)  // their own memory counts too
   EXPECT_LT((after - before) * 1024 / connections, 1024U);
+#endif
   EXPECT_EQ(a.connections() + b.connections(), connections);
   // Idle ones hold no pipe.
   EXPECT_LE(link_->Statistics().pipes, 64U);
