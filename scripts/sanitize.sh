@@ -24,7 +24,8 @@ done
 # them, with the reason (kube/http/cpprest_transport.cpp).
 export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS=print_stacktrace=1
-export TSAN_OPTIONS=history_size=4
+# A test forks the agent that it kills, beside the thread of its servers.
+export TSAN_OPTIONS=history_size=4:die_after_fork=0
 
 for kind in "${kinds[@]}"; do
   labels=(unit namespace)

@@ -596,10 +596,10 @@ TEST_F(ForwarderTest, AKilledAgentIsSurvived) {
     ::pause();
     ::_exit(0);
   }
+  ::close(pipe[1]);
   uint16_t port = 0;
   ASSERT_EQ(::read(pipe[0], &port, sizeof port), static_cast<ssize_t>(sizeof port));
   ::close(pipe[0]);
-  ::close(pipe[1]);
   const IpPort place{forwarder::SlotAddress(net::Family::kIPv4, 5), port};
   const Fd client = ConnectTcp(place);
   EXPECT_EQ(Receive(client, 1), "+");
