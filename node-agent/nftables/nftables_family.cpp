@@ -383,8 +383,8 @@ void NftablesFamily::CompareElements(const Desired& desired, SetId id, Plan& pla
           strange = true;
           return;
         }
-        std::memcpy(element.key.data(), raw.key.data(), raw.key.size());
-        std::memcpy(element.data.data(), raw.data.data(), raw.data.size());
+        std::copy(raw.key.begin(), raw.key.end(), element.key.begin());
+        std::copy(raw.data.begin(), raw.data.end(), element.data.begin());
         const auto found = std::lower_bound(first, last, element);
         if (found == last || !SameKey(*found, element)) {
           surplus.push_back(element);
