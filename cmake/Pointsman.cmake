@@ -95,7 +95,7 @@ foreach(label unit threads namespace)
 endforeach()
 
 # pointsman_test(<name> SOURCES a_test.cpp … [DEPS lib …] [LABELS unit|threads|kernel|namespace|e2e …] [TIMEOUT s] [ONE_PROCESS] [ALONE])
-# "threads", beside another: several threads share something; scripts/sanitize.sh runs it with ThreadSanitizer.
+# "threads", beside another: its code or the test itself has several threads; scripts/sanitize.sh runs it with ThreadSanitizer.
 # "namespace", beside "kernel": it runs in network namespaces of this machine's kernel, so sanitize.sh can run it too.
 # Every TEST becomes a ctest of its own, so that a failure names the case; ONE_PROCESS makes the
 # whole binary one ctest (for fixtures that are dear to set up). ALONE: ctest runs nothing beside it,
