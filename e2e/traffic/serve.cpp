@@ -1,9 +1,9 @@
 #include "e2e/traffic/serve.h"
 
-#include <cstring>
 #include <list>
 #include <netinet/in.h>
 #include <sys/epoll.h>
+#include <system_error>
 
 #include <signal.h>
 #include <unistd.h>
@@ -15,7 +15,7 @@ namespace pointsman::e2e {
 namespace {
 
 // What one connection may have in flight; a client that does not read is not read from.
-constexpr std::size_t kMaxBuffered = 64 * 1024;
+constexpr std::size_t kMaxBuffered = std::size_t{64} * 1024;
 
 class Server {
  public:
@@ -67,7 +67,7 @@ class Server {
                           SOCK_NONBLOCK | SOCK_CLOEXEC));
       if (!fd.valid()) {
         if (errno == EINTR || errno == ECONNABORTED) continue;
-        if (errno != EAGAIN) spdlog::error("accept: {}", strerror(errno));
+        if (errno != EAGAIN) spdlog::error("accept: {}", std::generic_category().message(errno));
         return;
       }
       const Handle connection = connections_.insert(connections_.end(), Connection{});
@@ -81,7 +81,7 @@ class Server {
   }
 
   void Serve(Handle connection) {
-    std::array<char, 16 * 1024> buffer;
+    std::array<char, std::size_t{16} * 1024> buffer;
     while (!connection->read_ended && connection->pending.size() < kMaxBuffered) {
       const ssize_t got = read(connection->fd.get(), buffer.data(), buffer.size());
       if (got < 0 && errno == EINTR) continue;

@@ -1,6 +1,7 @@
 #include "node-agent/iptables/iptables_dataplane.h"
 
 #include <cerrno>
+#include <system_error>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -105,7 +106,7 @@ TEST_F(Traffic, ClusterIpReachesEveryBackend) {
     std::map<std::string, int> seen;
     for (int i = 0; i < 60; ++i) {
       Reply outcome = Pod("10.96.0.10", 80, udp);
-      ASSERT_EQ(outcome.error, 0) << strerror(outcome.error);
+      ASSERT_EQ(outcome.error, 0) << std::generic_category().message(outcome.error);
       ++seen[outcome.server];
       // A pod's address is kept, unless it reached itself.
       if (outcome.server != "pod0") {

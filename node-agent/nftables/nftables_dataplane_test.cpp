@@ -9,6 +9,7 @@
 #include <mutex>
 #include <set>
 #include <sstream>
+#include <system_error>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -109,7 +110,8 @@ std::string Difference(const std::string& a, const std::string& b) {
     const bool more_a = static_cast<bool>(std::getline(lines_of_a, line_of_a));
     const bool more_b = static_cast<bool>(std::getline(lines_of_b, line_of_b));
     if (!more_a && !more_b) return {};
-    if (more_a != more_b || line_of_a != line_of_b) return line_of_a + "\nand\n" + line_of_b;
+    if (more_a != more_b || line_of_a != line_of_b)
+      return fmt::format("{}\nand\n{}", line_of_a, line_of_b);
   }
 }
 
@@ -252,7 +254,7 @@ TEST_P(Traffic, ClusterIpReachesEveryBackend) {
     std::map<std::string, int> seen;
     for (int i = 0; i < 60; ++i) {
       const Reply reply = FromPod(Vip(10), 80, Over(transport));
-      ASSERT_TRUE(reply.ok()) << strerror(reply.error);
+      ASSERT_TRUE(reply.ok()) << std::generic_category().message(reply.error);
       ++seen[reply.server];
       // A pod's address is kept, unless it reached itself.
       EXPECT_EQ(reply.peer, reply.server == "pod0" ? Gateway(0) : PodIp(0));
@@ -272,7 +274,7 @@ TEST_P(Traffic, AnEndpointReachesItself) {
   FullSync();
   for (const Transport transport : kTransports) {
     const Reply reply = FromPod(Vip(11), 80, Over(transport));
-    EXPECT_TRUE(reply.ok()) << strerror(reply.error);
+    EXPECT_TRUE(reply.ok()) << std::generic_category().message(reply.error);
     EXPECT_EQ(reply.peer, Gateway(0));
     EXPECT_EQ(FromPod(Vip(11), 80, Over(transport), 1).peer, PodIp(1));
   }
@@ -324,7 +326,7 @@ TEST_P(Traffic, NodePortsAnswerOnEveryAddress) {
   FullSync();
   for (const Transport transport : kTransports) {
     const Reply reply = FromOutside(NodeIp(), 30080, Over(transport));
-    EXPECT_TRUE(reply.ok()) << strerror(reply.error);
+    EXPECT_TRUE(reply.ok()) << std::generic_category().message(reply.error);
     EXPECT_EQ(reply.peer, Gateway(1));
     EXPECT_TRUE(FromOutside(Gateway(0), 30080, Over(transport)).ok());
     EXPECT_TRUE(FromPod(NodeIp(), 30080, Over(transport)).ok());
@@ -530,7 +532,7 @@ TEST_P(Traffic, LocalPolicyKeepsTheClientsAddress) {
     std::set<std::string> seen;
     for (int i = 0; i < 40 && seen.size() < 2; ++i) {
       const Reply reply = ask();
-      EXPECT_TRUE(reply.ok()) << strerror(reply.error);
+      EXPECT_TRUE(reply.ok()) << std::generic_category().message(reply.error);
       seen.insert(reply.server);
     }
     return seen.size() == 2;
@@ -544,7 +546,7 @@ TEST_P(Traffic, LocalPolicyKeepsTheClientsAddress) {
         EXPECT_EQ(reply.peer, OutsideIp());
       }
       EXPECT_TRUE(reaches_both([&, to = ip, at = port] {
-        const Reply reply = FromPod(to, at, Over(transport));
+        Reply reply = FromPod(to, at, Over(transport));
         EXPECT_EQ(reply.peer, PodIp(0));  // a pod's address is kept too
         return reply;
       }));
@@ -669,7 +671,7 @@ TEST_P(Traffic, NothingFailsWhileEndpointsChange) {
         const std::lock_guard lock(mutex);
         failed.push_back(fmt::format("client {} at connection {} after {} ms: {} {}", who,
                                      connections.load(), reply.took.count(), reply.server,
-                                     strerror(reply.error)));
+                                     std::generic_category().message(reply.error)));
       }
     });
   };
@@ -812,7 +814,7 @@ TEST_P(Traffic, HandoverFromAndToIptablesLosesNothing) {
           const std::lock_guard lock(mutex);
           failed.push_back(fmt::format("{} at connection {} after {} ms: {} {}", stage.load(),
                                        connections.load(), reply.took.count(), reply.server,
-                                       strerror(reply.error)));
+                                       std::generic_category().message(reply.error)));
         }
       }
     });

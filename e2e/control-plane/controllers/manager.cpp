@@ -1,4 +1,5 @@
 #include <sys/eventfd.h>
+#include <system_error>
 
 #include <poll.h>
 #include <unistd.h>
@@ -28,14 +29,15 @@ class Manager : public Controllers {
     EnsureKubernetesService(store, emulation, options);
     thread_ = std::thread([this] { Run(); });
   }
-  ~Manager() override { stop(); }
+  ~Manager() override { Manager::stop(); }
 
   void stop() override {
     if (!thread_.joinable()) return;
     stopping_ = true;
     uint64_t one = 1;
     if (write(wake_, &one, sizeof one) != sizeof one) {
-      spdlog::error("controllers: cannot wake the thread: {}", std::strerror(errno));
+      spdlog::error("controllers: cannot wake the thread: {}",
+                    std::generic_category().message(errno));
     }
     thread_.join();
     close(wake_);
