@@ -2,13 +2,11 @@
 
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <random>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <fcntl.h>
@@ -18,6 +16,7 @@
 
 #include "node-agent/userspace/forwarder/launcher.h"
 #include "node-agent/userspace/forwarder/spawn.h"
+#include "node-agent/userspace/forwarder/unix_socket.h"
 
 namespace pointsman::agent {
 namespace {
@@ -137,29 +136,16 @@ std::map<std::string, Stats> ReadForwarders(const std::string& directory) {
 }
 
 ForwarderSession::ForwarderSession(const std::string& path, std::chrono::seconds timeout)
-    : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-  if (!socket_) Throw("socket");
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
-    errno = ENAMETOOLONG;
-    Throw(path);
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+    : socket_(forwarder::UnixSocket(SOCK_STREAM)) {
   const timeval limit{timeout.count(), 0};
   ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  if (::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    Throw(path);
-  }
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
-  if (::getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
-    Throw(path);
-  }
-  if (credentials.uid != ::geteuid()) {
+  if (!forwarder::Connect(socket_, path)) Throw(path);
+  const std::optional<ucred> peer = forwarder::Peer(socket_);
+  if (!peer) Throw(path);
+  if (!forwarder::IsThisUser(peer)) {
     errno = EPERM;
-    Throw(fmt::format("{} belongs to user {}", path, credentials.uid));
+    Throw(fmt::format("{} belongs to user {}", path, peer->uid));
   }
   hello_ = forwarder::DecodeHelloReply(Ask(FrameType::kHello,
                                            forwarder::EncodeU32(forwarder::kProtocolVersion),

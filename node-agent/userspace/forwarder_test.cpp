@@ -9,7 +9,6 @@
 #include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <fcntl.h>
@@ -24,6 +23,7 @@
 #include "node-agent/netlink/local_route.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/process_usage.h"
+#include "node-agent/userspace/forwarder/unix_socket.h"
 #include "node-agent/userspace/forwarder_link.h"
 #include "node-agent/userspace/testing/sockets.h"
 
@@ -831,19 +831,10 @@ TEST_F(ForwarderTest, BindingsAreNotWaitedForLong) {
 
 class ControlSocketTest : public ForwarderTest {
  protected:
-  static sockaddr_un Address(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof address.sun_path - 1);
-    return address;
-  }
   Fd Connect() {
-    Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    for (const auto& entry : std::filesystem::directory_iterator(settings_.directory)) {
-      const sockaddr_un address = Address(entry.path());
-      EXPECT_EQ(
-          ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-    }
+    Fd socket = forwarder::UnixSocket(SOCK_STREAM);
+    for (const auto& entry : std::filesystem::directory_iterator(settings_.directory))
+      EXPECT_TRUE(forwarder::Connect(socket, entry.path()));
     const timeval limit{20, 0};
     ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     return socket;
@@ -898,11 +889,9 @@ TEST_F(ControlSocketTest, WhatIsNoQuestionEndsTheSessionAndNothingElse) {
 
 // A forwarder of a version that has no bindings to tell keeps its session, and its connections.
 TEST_F(ControlSocketTest, AnOlderProtocolIsNotAsked) {
-  const Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const Fd listener = forwarder::UnixSocket(SOCK_STREAM);
   const std::string path = settings_.directory + "/forwarder-old.sock";
-  const sockaddr_un address = Address(path);
-  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  forwarder::Listen(listener, path, 1);
   auto questions = std::async(std::launch::async, [&] {
     std::vector<forwarder::FrameType> asked;
     const Fd peer(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));

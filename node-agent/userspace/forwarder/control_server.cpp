@@ -1,13 +1,12 @@
 #include "node-agent/userspace/forwarder/control_server.h"
 
 #include <cerrno>
-#include <cstring>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include <unistd.h>
+
+#include "node-agent/userspace/forwarder/unix_socket.h"
 
 namespace pointsman::forwarder {
 namespace {
@@ -102,21 +101,8 @@ class ControlServer::Session final : public EventHandler {
 class ControlServer::Listener final : public EventHandler {
  public:
   explicit Listener(ControlServer& server)
-      : server_(server), socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
-    if (!socket_) Throw("socket");
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (server.path_.size() >= sizeof address.sun_path) {
-      errno = ENAMETOOLONG;
-      Throw(server.path_);
-    }
-    std::memcpy(address.sun_path, server.path_.c_str(), server.path_.size() + 1);
-    // Nobody else may come between bind and chmod.
-    const mode_t before = ::umask(0177);
-    const int bound =
-        ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-    ::umask(before);
-    if (bound != 0 || ::listen(socket_.get(), 16) != 0) Throw(server.path_);
+      : server_(server), socket_(UnixSocket(SOCK_STREAM | SOCK_NONBLOCK)) {
+    Listen(socket_, server.path_, 16);
     if (!server_.loop_.Add(socket_.get(), EPOLLIN, this)) Throw("watch the control socket");
   }
   ~Listener() override { server_.loop_.Forget(this); }
@@ -126,12 +112,9 @@ class ControlServer::Listener final : public EventHandler {
   void OnEvents(uint32_t) override {
     Fd peer(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!peer) return;
-    ucred credentials{};
-    socklen_t size = sizeof credentials;
-    if (::getsockopt(peer.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0 ||
-        credentials.uid != ::geteuid()) {
-      spdlog::warn("control socket: turned away process {} of user {}", credentials.pid,
-                   credentials.uid);
+    if (const std::optional<ucred> who = Peer(peer); !IsThisUser(who)) {
+      spdlog::warn("control socket: turned away process {} of user {}", who ? who->pid : 0,
+                   who ? static_cast<int64_t>(who->uid) : -1);
       return;
     }
     if (server_.sessions_.size() >= kMaxSessions) return;

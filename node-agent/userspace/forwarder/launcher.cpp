@@ -7,8 +7,6 @@
 #include <numeric>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <fcntl.h>
@@ -17,6 +15,7 @@
 #include <unistd.h>
 
 #include "node-agent/userspace/forwarder/spawn.h"
+#include "node-agent/userspace/forwarder/unix_socket.h"
 
 namespace pointsman::forwarder {
 namespace {
@@ -31,23 +30,10 @@ constexpr std::chrono::milliseconds kRetry{50};
   throw std::system_error(errno, std::generic_category(), what);
 }
 
-sockaddr_un Address(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
-    errno = ENAMETOOLONG;
-    Throw(path);
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  return address;
-}
-
 // A socket connected to the launcher at `path`; not valid: errno.
-Fd Connect(const std::string& path) {
-  const sockaddr_un address = Address(path);
-  Fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!socket) Throw("socket");
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+Fd ConnectedTo(const std::string& path) {
+  Fd socket = UnixSocket(SOCK_SEQPACKET);
+  if (!Connect(socket, path)) {
     const int error = errno;
     socket.Reset();
     errno = error;
@@ -55,34 +41,38 @@ Fd Connect(const std::string& path) {
   return socket;
 }
 
-bool SameUser(const Fd& socket) {
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  return ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-         peer.uid == ::geteuid();
-}
-
 struct Message {
   std::vector<std::string> arguments;
   Fd ready;
 };
 
-// Room for one file descriptor.
-union Control {
-  cmsghdr align;
-  char bytes[CMSG_SPACE(sizeof(int))];
+// For sendmsg(2) and recvmsg(2): one part, and room for one file descriptor.
+class Envelope {
+ public:
+  Envelope(char* text, size_t size) : part_{text, size} {
+    header.msg_iov = &part_;
+    header.msg_iovlen = 1;
+    header.msg_control = control_.bytes;
+    header.msg_controllen = sizeof control_.bytes;
+  }
+  Envelope(const Envelope&) = delete;
+  Envelope& operator=(const Envelope&) = delete;
+
+  msghdr header{};
+
+ private:
+  iovec part_;
+  union {
+    cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control_{};
 };
 
 // Throws std::runtime_error.
 Message Receive(const Fd& socket) {
   std::array<char, kMaxMessage> text;
-  iovec part{text.data(), text.size()};
-  Control control{};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control.bytes;
-  header.msg_controllen = sizeof control.bytes;
+  Envelope envelope(text.data(), text.size());
+  msghdr& header = envelope.header;
   const ssize_t size = ::recvmsg(socket.get(), &header, MSG_CMSG_CLOEXEC);
   if (size < 0) Throw("receive");
   Message message;
@@ -108,21 +98,14 @@ Message Receive(const Fd& socket) {
 }  // namespace
 
 Launcher::Launcher(std::string path) : path_(std::move(path)) {
-  const sockaddr_un address = Address(path_);
-  if (const Fd other = Connect(path_)) {
+  if (const Fd other = ConnectedTo(path_)) {
     errno = EADDRINUSE;
     Throw(path_);
   } else if (errno == ECONNREFUSED) {
     ::unlink(path_.c_str());
   }
-  socket_.Reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket_) Throw("socket");
-  // Nobody else may come between bind and chmod.
-  const mode_t before = ::umask(0177);
-  const int bound =
-      ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  ::umask(before);
-  if (bound != 0 || ::listen(socket_.get(), 4) != 0) Throw(path_);
+  socket_ = UnixSocket(SOCK_SEQPACKET | SOCK_NONBLOCK);
+  Listen(socket_, path_, 4);
 
   sigset_t set;
   sigemptyset(&set);
@@ -177,7 +160,7 @@ bool Launcher::TakeSignal() {
 void Launcher::Serve() {
   Fd peer(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!peer) return;
-  if (!SameUser(peer)) {
+  if (!IsThisUser(Peer(peer))) {
     spdlog::warn("turned away somebody who is not this user");
     return;
   }
@@ -202,26 +185,21 @@ void Launch(const std::string& path, const std::vector<std::string>& arguments, 
             std::chrono::milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   Fd socket;
-  while (!(socket = Connect(path))) {
+  while (!(socket = ConnectedTo(path))) {
     if ((errno != ENOENT && errno != ECONNREFUSED) || std::chrono::steady_clock::now() >= deadline)
       Throw("the launcher of forwarders at " + path);
     // The launcher's container starts at about the same time as the agent's.
     ::poll(nullptr, 0, static_cast<int>(kRetry.count()));
   }
-  if (!SameUser(socket)) {
+  if (!IsThisUser(Peer(socket))) {
     errno = EPERM;
     Throw("the launcher of forwarders at " + path + " is another user's");
   }
   std::string text;
   for (const std::string& argument : arguments)
     text += argument + '\0';
-  iovec part{text.data(), text.size()};
-  Control control{};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control.bytes;
-  header.msg_controllen = sizeof control.bytes;
+  Envelope envelope(text.data(), text.size());
+  msghdr& header = envelope.header;
   cmsghdr* const item = CMSG_FIRSTHDR(&header);
   item->cmsg_level = SOL_SOCKET;
   item->cmsg_type = SCM_RIGHTS;
