@@ -262,6 +262,8 @@ void Run(const Options& options) {
     node.memory_mb = 1024;
     world_options.nodes.push_back(node);
   }
+  if (const std::string missing = e2e::MissingForACluster(world_options.nodes); !missing.empty())
+    throw std::runtime_error(missing);
   e2e::World world(world_options);
   world.Start();
   ApiLoad load(world.api(), options.dir / "watch.log", kEndpoints);
@@ -319,8 +321,6 @@ int main(int argc, char** argv) {
   app.add_flag("!--no-idle", options.idle, "leave out the 35 s without a change");
   CLI11_PARSE(app, argc, argv);
   try {
-    if (const std::string missing = pointsman::e2e::MissingForACluster(); !missing.empty())
-      throw std::runtime_error(missing);
     options.dir = dir.empty() ? fs::temp_directory_path() / fmt::format("agent_bench.{}", getpid())
                               : fs::absolute(dir).lexically_normal();
     if (fs::exists(options.dir) && !fs::is_empty(options.dir))

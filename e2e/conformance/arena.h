@@ -41,6 +41,8 @@ class Arena {
   explicit Arena(Options options);
   ~Arena();
 
+  // What the machine lacks for its nodes; "": nothing.
+  std::string Missing() const { return MissingForACluster({ParseNode(options_.node_kind)}); }
   void Start();
   // The agents run with the suite's KubeProxyConfiguration and these fields of it changed; those
   // that run with others are ended and started anew.

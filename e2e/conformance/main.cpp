@@ -125,10 +125,6 @@ int Main(Flags flags) {
       std::printf("%s\t%s:%d\n", one.name.c_str(), one.file.c_str(), one.line);
     return 0;
   }
-  if (const std::string missing = MissingForACluster(); !missing.empty()) {
-    std::printf("skipped: %s\n", missing.c_str());
-    return kSkipped;
-  }
   const auto family = flags.family == "IPv4" ? net::Family::kIPv4 : net::Family::kIPv6;
   Arena::Options options;
   options.mode = *kube::ParseMode(flags.mode);
@@ -141,6 +137,10 @@ int Main(Flags flags) {
   Tally tally;
   {
     Arena arena(options);
+    if (const std::string missing = arena.Missing(); !missing.empty()) {
+      std::printf("skipped: %s\n", missing.c_str());
+      return kSkipped;
+    }
     arena.Start();
     // Cases with the same configuration one after another: the agents are started anew for another.
     std::stable_sort(cases.begin(), cases.end(),

@@ -318,7 +318,10 @@ int Main(int argc, char** argv) {
   app.add_option("--dir", options.dir, "where logs and state go")->required();
   app.add_option("--source-dir", options.source_dir, "where crds/ and manifests/ are")->required();
   CLI11_PARSE(app, argc, argv);
-  if (const std::string missing = MissingForACluster(); !missing.empty()) {
+  for (int i = 0; i < 3; ++i)
+    options.nodes.push_back(ParseNode("uml"));
+  options.kubelets = true;
+  if (const std::string missing = MissingForACluster(options.nodes); !missing.empty()) {
     std::fprintf(stderr, "error: %s\n", missing.c_str());
     return 1;
   }
@@ -332,9 +335,6 @@ int Main(int argc, char** argv) {
     std::filesystem::remove_all(options.dir);
   }
   const Signals signals;
-  for (int i = 0; i < 3; ++i)
-    options.nodes.push_back(ParseNode("uml"));
-  options.kubelets = true;
   try {
     Demo demo(std::move(options), signals);
     const bool clean = demo.Run();

@@ -2,38 +2,19 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "e2e/scenarios/world.h"
+#include "e2e/scenarios/scenario_fixture.h"
 
 namespace pointsman::e2e {
 namespace {
 
 using std::chrono_literals::operator""s;
 
-class AdmissionTest : public testing::Test {
+class AdmissionTest : public ScenarioTest {
  protected:
-  void SetUp() override {
-    if (const std::string missing = MissingForACluster(); !missing.empty()) {
-      GTEST_SKIP() << missing;
-    }
-  }
   void Start(const std::string& version) {
     WorldOptions options;
-    options.dir =
-        std::filesystem::temp_directory_path() /
-        fmt::format("pointsman-{}-{}-{}", getpid(),
-                    testing::UnitTest::GetInstance()->current_test_info()->name(), version);
-    options.source_dir = POINTSMAN_SOURCE_DIR;
     options.kubernetes_version = version;
-    options.nodes = {ParseNode("netns")};
-    world_ = std::make_unique<World>(options);
-    world_->Start();
-  }
-  void TearDown() override { Stop(); }
-  void Stop() {
-    if (world_ == nullptr) return;
-    const auto dir = world_->cluster().dir();
-    world_.reset();
-    if (!HasFailure()) std::filesystem::remove_all(dir);
+    StartWorld({"netns"}, std::move(options), TestName() + "-" + version);
   }
 
   static std::string Configuration(const std::string& spec) {
@@ -42,8 +23,6 @@ class AdmissionTest : public testing::Test {
            "spec: {" +
            spec + "}\n";
   }
-
-  std::unique_ptr<World> world_;
 };
 
 struct Bad {
@@ -69,7 +48,7 @@ constexpr Bad kBad[] = {
 };
 
 TEST_F(AdmissionTest, BadConfigurationsAreRefusedWithTheFieldNamed) {
-  Start("1.35");
+  START_OR_RETURN(Start("1.35"));
   world_->MustKubectl(
       {"apply", "-k", std::string(POINTSMAN_SOURCE_DIR) + "/manifests/kubernetes-1.25"});
   world_->Apply(Configuration("mode: iptables"));
@@ -84,7 +63,7 @@ TEST_F(AdmissionTest, BadConfigurationsAreRefusedWithTheFieldNamed) {
 }
 
 TEST_F(AdmissionTest, WhatAnOlderServerLetsThroughTheOperatorRefuses) {
-  Start("1.20");
+  START_OR_RETURN(Start("1.20"));
   world_->StartOperator();
   world_->Apply(Configuration("mode: ipvs, handover: {drainTimeout: 25h}"));
   world_->MustKubectl({"wait", "--for=condition=Accepted=false", "--timeout=20s", "pxc/cluster"});
@@ -95,7 +74,7 @@ TEST_F(AdmissionTest, WhatAnOlderServerLetsThroughTheOperatorRefuses) {
 
 TEST_F(AdmissionTest, TheManifestsAreAcceptedByOldAndNew) {
   for (const char* version : {"1.20", "1.35"}) {
-    Start(version);
+    START_OR_RETURN(Start(version));
     const std::string source = POINTSMAN_SOURCE_DIR;
     world_->MustKubectl({"apply", "-k", source + "/manifests/base"});
     const std::string text = world_->MustKubectl(
@@ -116,7 +95,7 @@ TEST_F(AdmissionTest, TheManifestsAreAcceptedByOldAndNew) {
       world_->MustKubectl(
           {"apply", "-f", fmt::format("{}/crds/examples/{}.yaml", source, example)});
     }
-    Stop();
+    EndWorld();
   }
 }
 

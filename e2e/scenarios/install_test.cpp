@@ -6,8 +6,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "e2e/scenarios/scenario_fixture.h"
 #include "e2e/scenarios/workload.h"
-#include "e2e/scenarios/world.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -54,32 +54,17 @@ spec:
     - {name: udp, protocol: UDP, port: 80, targetPort: 8080, nodePort: 30080}
 )";
 
-class InstallTest : public testing::Test {
+class InstallTest : public ScenarioTest {
  protected:
-  void SetUp() override {
-    if (const std::string missing = MissingForACluster(); !missing.empty()) {
-      GTEST_SKIP() << missing;
-    }
-  }
   void TearDown() override {
-    if (world_ == nullptr) return;
-    if (HasFailure()) SaveLogs();
-    const auto dir = world_->cluster().dir();
-    world_.reset();
-    if (!HasFailure()) std::filesystem::remove_all(dir);
+    if (world_ != nullptr && HasFailure()) SaveLogs();
+    ScenarioTest::TearDown();
   }
 
   void Start(const std::vector<std::string>& nodes) {
     WorldOptions options;
-    options.dir = std::filesystem::temp_directory_path() /
-                  fmt::format("pointsman-{}-{}", getpid(),
-                              testing::UnitTest::GetInstance()->current_test_info()->name());
-    options.source_dir = POINTSMAN_SOURCE_DIR;
     options.kubelets = true;
-    for (const std::string& node : nodes)
-      options.nodes.push_back(ParseNode(node));
-    world_ = std::make_unique<World>(options);
-    world_->Start();
+    StartWorld(nodes, std::move(options));
   }
 
   // Servers by a Deployment, their EndpointSlices by the controller.
@@ -166,19 +151,10 @@ class InstallTest : public testing::Test {
     if (node.Exec({"ip", "link", "show", "kube-ipvs-pm"}).ok()) found += "kube-ipvs-pm\n";
     return found + servers;
   }
-
-  void ExpectClean(const LoadReport& report, const std::string& who) {
-    EXPECT_EQ(report.Failed(), 0) << who << ": " << report.json.dump(1);
-    EXPECT_EQ(report.BrokenStreams(), 0) << who << ": " << report.json.dump(1);
-    EXPECT_GT(report.Attempts(), 0) << who;
-    std::printf("%s: %s\n", who.c_str(), report.Summary().c_str());
-  }
-
-  std::unique_ptr<World> world_;
 };
 
 TEST_F(InstallTest, KubectlInstallsMovesTheTrafficAndTakesEverythingOut) {
-  Start({"uml", "uml", "uml"});
+  START_OR_RETURN(Start({"uml", "uml", "uml"}));
   world_->Install();
 
   // A node has at most one operator, and each node an agent: by the scheduler's and the DaemonSet
@@ -281,7 +257,7 @@ TEST_F(InstallTest, KubectlInstallsMovesTheTrafficAndTakesEverythingOut) {
 // What carries userspace mode's connections is a process, in a container of its own: the agent's
 // may be restarted, and when the Pod goes the kernel takes over (docs/userspace.md).
 TEST_F(InstallTest, UserspaceModeInPodsLivesThroughRestartsOfTheAgent) {
-  Start({"uml", "netns"});
+  START_OR_RETURN(Start({"uml", "netns"}));
   world_->Install();
   StartWorkload();
   world_->Apply(Configuration("userspace", 2));
@@ -388,7 +364,7 @@ TEST_F(InstallTest, UserspaceModeInPodsLivesThroughRestartsOfTheAgent) {
 
 // On each node a Pod with one capability less than the manifest gives it.
 TEST_F(InstallTest, EachCapabilityOfTheAgentIsNeededAndItsLackIsSaid) {
-  Start({"uml", "uml", "uml", "netns"});
+  START_OR_RETURN(Start({"uml", "uml", "uml", "netns"}));
   world_->Install();
   const kube::Json agent = kube::Json::parse(world_->MustKubectl(
       {"-n", kNamespace, "get", "daemonset", "pointsman-node-agent", "-o", "json"}));
@@ -451,7 +427,7 @@ TEST_F(InstallTest, EachCapabilityOfTheAgentIsNeededAndItsLackIsSaid) {
 
 // The rights above prove nothing unless containers are really held to them.
 TEST_F(InstallTest, AContainerIsHeldToItsSecurityContext) {
-  Start({"uml", "netns"});
+  START_OR_RETURN(Start({"uml", "netns"}));
   for (const Node& node : world_->cluster().nodes()) {
     world_->Apply(R"(
 apiVersion: v1

@@ -8,8 +8,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "e2e/scenarios/world.h"
-#include "e2e/testbed/node/virtual_machine.h"
+#include "e2e/scenarios/scenario_fixture.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -44,25 +43,11 @@ spec:
          drain_timeout + "\n";
 }
 
-class MigrationTest : public testing::Test {
+class MigrationTest : public ScenarioTest {
  protected:
-  void SetUp() override {
-    if (const std::string missing = MissingForACluster(); !missing.empty()) {
-      GTEST_SKIP() << missing;
-    }
-  }
-
   // Boots, starts everything in iptables mode with Services in place.
   void Start(const std::vector<std::string>& nodes, int services = kServices) {
-    WorldOptions options;
-    options.dir = std::filesystem::temp_directory_path() /
-                  fmt::format("pointsman-{}-{}", getpid(),
-                              testing::UnitTest::GetInstance()->current_test_info()->name());
-    options.source_dir = POINTSMAN_SOURCE_DIR;
-    for (const std::string& node : nodes)
-      options.nodes.push_back(ParseNode(node));
-    world_ = std::make_unique<World>(options);
-    world_->Start();
+    START_OR_RETURN(StartWorld(nodes));
     world_->StartOperator();
     world_->StartAgents();
     std::vector<std::string> addresses;
@@ -104,20 +89,6 @@ class MigrationTest : public testing::Test {
     world_->CreateServices(services_);
     world_->Apply(Configuration("iptables"));
     world_->AwaitRollout("cluster", 60s);
-  }
-
-  void TearDown() override {
-    if (world_ == nullptr) return;
-    const auto dir = world_->cluster().dir();
-    world_.reset();
-    if (!HasFailure()) std::filesystem::remove_all(dir);
-  }
-
-  void ExpectClean(const LoadReport& report, const std::string& who) {
-    EXPECT_EQ(report.Failed(), 0) << who << ": " << report.json.dump(1);
-    EXPECT_EQ(report.BrokenStreams(), 0) << who << ": " << report.json.dump(1);
-    EXPECT_GT(report.Attempts(), 0) << who;
-    std::printf("%s: %s\n", who.c_str(), report.Summary().c_str());
   }
 
   void StartLoad(const std::string& who, const Node& node, const std::string& pod,
@@ -233,7 +204,6 @@ class MigrationTest : public testing::Test {
         [&] { return accepted("node-1", "status") == "True"; }, 15s);
   }
 
-  std::unique_ptr<World> world_;
   std::map<std::string, std::string> endpoint_nodes_;
   std::vector<World::ServiceSpec> services_;
   World::ServiceSpec sticky_;  // no load's target
@@ -242,7 +212,7 @@ class MigrationTest : public testing::Test {
 };
 
 TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
-  Start({"uml", "uml", "uml"});
+  START_OR_RETURN(Start({"uml", "uml", "uml"}));
   const Node& first = world_->cluster().node("node-1");
   StartLoads();
 
@@ -284,7 +254,7 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
 // Each way from each of the three to each other. userspace mode's connections are in a process
 // beside the agent: a killed agent must not take them with it, nor a handover.
 TEST_F(MigrationTest, ThroughTheModesOfAKernelWithoutIpvsUnderLoadLosesNothing) {
-  Start({"netns", "netns"});
+  START_OR_RETURN(Start({"netns", "netns"}));
   StartLoads();
   const auto bound = BoundClients();
   for (const char* mode :
@@ -312,7 +282,7 @@ TEST_F(MigrationTest, ThroughTheModesOfAKernelWithoutIpvsUnderLoadLosesNothing) 
 
 // ipvs and iptables mode, each to and from userspace mode.
 TEST_F(MigrationTest, UserspaceToAndFromIpvsAndIptablesUnderLoadLosesNothing) {
-  Start({"uml", "uml"});
+  START_OR_RETURN(Start({"uml", "uml"}));
   StartLoads();
   const auto bound = BoundClients();
   std::string drain_timeout = "3s";  // iptables mode's own streams are conntrack's, and never end
@@ -352,10 +322,8 @@ std::set<std::string> ModesIn(const Node& node) {
 // The modes between which only a kernel with both ip_vs and all of nf_tables can move. node-2 has
 // no ip_vs: it falls back meanwhile.
 TEST_F(MigrationTest, IpvsToNftablesAndBackOnAStockKernelLosesNothing) {
-  if (const std::string missing = MissingForVirtualMachines(); !missing.empty())
-    GTEST_SKIP() << missing;
   // Fewer Services and connections than above, as an emulated CPU can bear.
-  Start({"vm", "netns"}, 50);
+  START_OR_RETURN(Start({"vm", "netns"}, 50));
   const Node& node = world_->cluster().node("node-1");
   world_->AddClientPod("node-1", "client");
   StartLoad("pod on node-1 to ClusterIPs", node, "client", targets_, 15, 10, "10s");
@@ -392,7 +360,7 @@ TEST_F(MigrationTest, IpvsToNftablesAndBackOnAStockKernelLosesNothing) {
 }
 
 TEST_F(MigrationTest, ANodeWithoutIpvsRunsIptablesAndSaysWhy) {
-  Start({"uml", "uml!ip_vs*", "netns"});
+  START_OR_RETURN(Start({"uml", "uml!ip_vs*", "netns"}));
   world_->AddClientPod("node-2", "client");
   const World::Load load =
       world_->StartLoad(world_->cluster().node("node-2"), "client", targets_, 30, "both", 5);
@@ -423,7 +391,7 @@ TEST_F(MigrationTest, ANodeWithoutIpvsRunsIptablesAndSaysWhy) {
 // their lives (when they read lists, adopt, program, drain), operator and control plane once in
 // each rollout.
 TEST_F(MigrationTest, KillingAnythingAtAnyPointLosesNothingAndConverges) {
-  Start({"uml", "uml"});
+  START_OR_RETURN(Start({"uml", "uml"}));
   world_->AddClientPod("node-1", "client");
   const World::Load load =
       world_->StartLoad(world_->cluster().node("node-1"), "client", targets_, 50, "both", 10);

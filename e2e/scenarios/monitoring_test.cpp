@@ -6,39 +6,23 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "e2e/scenarios/world.h"
+#include "e2e/scenarios/scenario_fixture.h"
 
 namespace pointsman::e2e {
 namespace {
 
 using std::chrono_literals::operator""s;
 
-class MonitoringTest : public testing::Test {
+class MonitoringTest : public ScenarioTest {
  protected:
   void SetUp() override {
-    if (const std::string missing = MissingForACluster(); !missing.empty()) {
-      GTEST_SKIP() << missing;
-    }
     if (access("/usr/bin/prometheus", X_OK) != 0) {
       GTEST_SKIP() << "needs prometheus (Debian package prometheus)";
     }
-    WorldOptions options;
-    options.dir =
-        std::filesystem::temp_directory_path() / fmt::format("pointsman-{}-monitoring", getpid());
-    options.source_dir = POINTSMAN_SOURCE_DIR;
-    options.nodes = {ParseNode("uml"), ParseNode("uml!ip_vs*")};
-    world_ = std::make_unique<World>(options);
-    world_->Start();
+    START_OR_RETURN(StartWorld({"uml", "uml!ip_vs*"}, {}, "monitoring"));
     world_->StartOperator();
     world_->StartAgents();
   }
-  void TearDown() override {
-    if (world_ == nullptr) return;
-    const auto dir = world_->cluster().dir();
-    world_.reset();
-    if (!HasFailure()) std::filesystem::remove_all(dir);
-  }
-
   Process StartPrometheus() {
     const auto dir = world_->cluster().dir();
     std::ofstream config(dir / "prometheus.yml");
@@ -65,8 +49,6 @@ class MonitoringTest : public testing::Test {
     const RunResult result = pointsman::e2e::Run(query);
     return result.exit == 0 ? result.out : "";
   }
-
-  std::unique_ptr<World> world_;
 };
 
 TEST_F(MonitoringTest, EveryQueryOfTheDashboardReturnsData) {

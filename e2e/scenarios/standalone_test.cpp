@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "e2e/scenarios/world.h"
+#include "e2e/scenarios/standalone_fixture.h"
 #include "kube/client/kube_time.h"
 
 namespace pointsman::e2e {
@@ -18,76 +18,28 @@ using kube::Json;
 using testing::HasSubstr;
 using testing::Not;
 
-constexpr uint16_t kTargetPort = 8080;
 constexpr int kServices = 40;
-constexpr char kConfigFile[] = "/run/kube-proxy/config.conf";
-
-struct HttpAnswer {
-  int status = 0;  // 0: no answer
-  std::string head;
-  std::string body;
-};
-
 // A node's kernel as others see it; each part is compared as text.
 using Snapshot = std::map<std::string, std::string>;
 
-class StandaloneTest : public testing::Test {
+class StandaloneTest : public StandaloneFixture {
  protected:
-  void SetUp() override {
-    if (const std::string missing = MissingForACluster(); !missing.empty()) {
-      GTEST_SKIP() << missing;
-    }
-  }
-
-  // One node; the cluster has Services with two pods behind each, and no trace of Pointsman.
-  void Start(const std::string& node) {
-    WorldOptions options;
-    options.dir = std::filesystem::temp_directory_path() /
-                  fmt::format("pointsman-{}-{}", getpid(),
-                              testing::UnitTest::GetInstance()->current_test_info()->name());
-    options.source_dir = POINTSMAN_SOURCE_DIR;
-    options.nodes = {ParseNode(node)};
-    options.pointsman = false;
-    world_ = std::make_unique<World>(options);
-    world_->Start();
-    dir_ = options.dir;
-    // Who kube-proxy is where the cluster gives it a client certificate: just system:node-proxier.
-    world_->MintKubeconfig("system:kube-proxy", {}, dir_ / "kube-proxy.kubeconfig");
-    Node().Check({"mkdir", "-p", "/run/kube-proxy"});
-  }
-
+  // Two pods behind each.
   void CreateServices() {
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; ++i)
       pods_.push_back(world_->AddServerPod("node-1", fmt::format("server-{}", i), {kTargetPort}));
-    }
-    for (int i = 0; i < kServices; ++i) {
-      World::ServiceSpec service;
-      service.name = fmt::format("web-{}", i);
-      service.cluster_ip = fmt::format("10.96.1.{}", 1 + i);
-      service.target_port = kTargetPort;
-      if (i == 0) service.node_port = 30080;
-      service.endpoints = pods_;
-      for (const std::string& pod : pods_)
-        service.endpoint_nodes[pod] = "node-1";
-      services_.push_back(service);
+    services_ = Services(kServices, pods_);
+    services_[0].node_port = 30080;
+    for (const World::ServiceSpec& service : services_)
       targets_.push_back(service.cluster_ip + ":80");
-    }
     world_->CreateServices(services_);
   }
-
-  void TearDown() override {
-    if (world_ == nullptr) return;
-    world_.reset();
-    if (!HasFailure()) std::filesystem::remove_all(dir_);
-  }
-
-  const e2e::Node& Node() { return world_->cluster().node("node-1"); }
 
   std::string Configuration(const std::string& mode, const std::string& more = "") const {
     return "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
            "kind: KubeProxyConfiguration\n"
            "mode: " +
-           mode + "\nclientConnection: {kubeconfig: " + (dir_ / "kube-proxy.kubeconfig").string() +
+           mode + "\nclientConnection: {kubeconfig: " + Kubeconfig().string() +
            R"(}
 hostnameOverride: NODE-1
 clusterCIDR: 10.244.0.0/16
@@ -97,73 +49,16 @@ conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 7201s, tcpCloseWaitTimeout: 36
 nodePortAddresses: [192.168.50.0/24]
 )" + more;
   }
-  void WriteConfiguration(const std::string& text) { Node().client().Put(kConfigFile, text); }
 
-  std::string Agent() { return world_->cluster().Program("pointsman-node-agent"); }
-
-  pid_t StartAgent(std::vector<std::string> args = {"--config", kConfigFile}) {
-    args.insert(args.begin(), Agent());
-    log_ = dir_ / fmt::format("agent-{}.log", ++agents_);
-    return Node().client().Start(args, log_);
-  }
-  std::string Log() const {
-    std::ifstream file(log_);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
-  NodeProcessStatus AwaitEnd(pid_t pid) {
-    world_->Await(
-        "the agent ends", [&] { return !Node().client().Status(pid).running; }, 30s,
-        [&] { return Log(); });
-    return Node().client().Status(pid);
-  }
-  NodeProcessStatus Stop(pid_t pid, int signal = SIGTERM) {
-    Node().client().Signal(pid, signal);
-    return AwaitEnd(pid);
-  }
   void AwaitLog(const std::string& text, std::chrono::seconds timeout = 30s) {
     world_->Await(
         "the agent says: " + text, [&] { return Log().find(text) != std::string::npos; }, timeout,
         [&] { return Log(); });
   }
 
-  HttpAnswer Get(uint16_t port, const std::string& path, const std::string& address = "127.0.0.1") {
-    const ExecResult result =
-        Node().Exec({"bash", "-c",
-                     fmt::format("exec 3<>/dev/tcp/{}/{} && printf 'GET {} HTTP/1.1\\r\\nHost: "
-                                 "x\\r\\nConnection: close\\r\\n\\r\\n' >&3 && cat <&3",
-                                 address, port, path)});
-    HttpAnswer answer;
-    const size_t end = result.out.find("\r\n\r\n");
-    if (!result.ok() || end == std::string::npos) return answer;
-    answer.head = result.out.substr(0, end);
-    answer.body = result.out.substr(end + 4);
-    answer.status = std::stoi(answer.head.substr(answer.head.find(' ')));
-    return answer;
-  }
-  void AwaitAnswer(uint16_t port, const std::string& path, int status,
-                   const std::string& body = "") {
-    world_->Await(
-        fmt::format("{}{} answers {} {}", port, path, status, body),
-        [&] {
-          const HttpAnswer answer = Get(port, path);
-          return answer.status == status && (body.empty() || answer.body == body);
-        },
-        60s, [&] { return Log(); });
-  }
-  void AwaitMode(const std::string& mode) { AwaitAnswer(10249, "/proxyMode", 200, mode); }
-
   std::string Sysctl(const std::string& path) {
     const ExecResult result = Node().Exec({"cat", "/proc/sys/" + path});
     return result.ok() ? result.out.substr(0, result.out.find('\n')) : "none";
-  }
-
-  // Whether a connection to it is served by a pod.
-  bool Connects(const std::string& target, const std::string& netns = "") {
-    return Node()
-        .Exec(
-            {world_->cluster().Program("pointsman-traffic"), "connect", target, "--timeout", "2s"},
-            {.netns = netns})
-        .ok();
   }
 
   // What a command prints, without the lines that differ from one run to the next.
@@ -238,7 +133,7 @@ nodePortAddresses: [192.168.50.0/24]
 
   // Of the key in kube-proxy.kubeconfig, signed by the cluster's CA and no longer valid; in base64.
   std::string ExpiredCertificate() {
-    const auto user = Json::parse(Node().client().Get(dir_ / "kube-proxy.kubeconfig"))
+    const auto user = Json::parse(Node().client().Get(Kubeconfig()))
                           .at("/users/0/user/client-key-data"_json_pointer)
                           .get<std::string>();
     const std::string script =
@@ -262,17 +157,13 @@ nodePortAddresses: [192.168.50.0/24]
     return {std::istreambuf_iterator<char>(file), {}};
   }
 
-  std::unique_ptr<World> world_;
-  std::filesystem::path dir_;
-  std::filesystem::path log_;
-  int agents_ = 0;
   std::vector<std::string> pods_;
   std::vector<World::ServiceSpec> services_;
   std::vector<std::string> targets_;
 };
 
 TEST_F(StandaloneTest, ServesInThePlaceOfKubeProxyAndChangesModeWithItsFile) {
-  Start("uml");
+  START_OR_RETURN(StartNode("uml"));
   CreateServices();
   world_->AddClientPod("node-1", "client");
   WriteConfiguration(Configuration("iptables"));
@@ -352,7 +243,7 @@ TEST_F(StandaloneTest, ServesInThePlaceOfKubeProxyAndChangesModeWithItsFile) {
 }
 
 TEST_F(StandaloneTest, HealthTellsALeavingNodeAndSyncsThatStop) {
-  Start("uml");
+  START_OR_RETURN(StartNode("uml"));
   CreateServices();
   WriteConfiguration(Configuration("iptables"));
   const pid_t agent = StartAgent();
@@ -414,7 +305,7 @@ struct BadFile {
 };
 
 TEST_F(StandaloneTest, ABadFileIsRefusedByFieldAndTheKernelIsUntouched) {
-  Start("netns");
+  START_OR_RETURN(StartNode("netns"));
   Kernel();  // listing makes the empty tables itself
   const Snapshot before = Kernel();
   const std::string head =
@@ -465,7 +356,7 @@ TEST_F(StandaloneTest, ABadFileIsRefusedByFieldAndTheKernelIsUntouched) {
 // What of the file concerns the process and not the rules; and the forwarder's metrics, with real
 // traffic, through the agent's port.
 TEST_F(StandaloneTest, ItsProcessIsAsTheFileSaysAndTellsOfTheForwarder) {
-  Start("netns");
+  START_OR_RETURN(StartNode("netns"));
   CreateServices();
   // One that nobody answers for: its share of the connections is tried again elsewhere.
   World::ServiceSpec half_dead = services_[1];
@@ -484,7 +375,7 @@ TEST_F(StandaloneTest, ItsProcessIsAsTheFileSaysAndTellsOfTheForwarder) {
       "oomScoreAdj: 123\n"
       "logging: {format: json, verbosity: 4}\n"
       "clientConnection: {qps: 2, burst: 1, kubeconfig: " +
-      (dir_ / "kube-proxy.kubeconfig").string() + "}\n");
+      Kubeconfig().string() + "}\n");
   const pid_t agent = StartAgent();
   AwaitMode("userspace");
   EXPECT_EQ(Node().Check({"cat", fmt::format("/proc/{}/oom_score_adj", agent)}), "123\n");
@@ -545,15 +436,14 @@ TEST_F(StandaloneTest, ItsProcessIsAsTheFileSaysAndTellsOfTheForwarder) {
 }
 
 TEST_F(StandaloneTest, KubeProxysCommandLineWorks) {
-  Start("uml");
+  START_OR_RETURN(StartNode("uml"));
   CreateServices();
   world_->AddClientPod("node-1", "client");
   const pid_t agent = StartAgent(
-      {"--proxy-mode=ipvs", "--kubeconfig=" + (dir_ / "kube-proxy.kubeconfig").string(),
-       "--hostname-override=node-1", "--cluster-cidr=10.244.0.0/16", "--v=2", "--logtostderr=true",
-       "--ipvs-scheduler", "lc", "--ipvs-strict-arp", "--masquerade-all=false",
-       "--metrics-bind-address=0.0.0.0", "--healthz-port=10300", "--feature-gates=A=true,B=false",
-       "--conntrack-max-per-core=0"});
+      {"--proxy-mode=ipvs", "--kubeconfig=" + Kubeconfig().string(), "--hostname-override=node-1",
+       "--cluster-cidr=10.244.0.0/16", "--v=2", "--logtostderr=true", "--ipvs-scheduler", "lc",
+       "--ipvs-strict-arp", "--masquerade-all=false", "--metrics-bind-address=0.0.0.0",
+       "--healthz-port=10300", "--feature-gates=A=true,B=false", "--conntrack-max-per-core=0"});
   AwaitMode("ipvs");
   EXPECT_THAT(Node().Check({"ipvsadm", "-Ln"}), HasSubstr("10.96.1.1:80 lc"));
   EXPECT_TRUE(Connects("10.96.1.1:80", "client"));
@@ -566,7 +456,7 @@ TEST_F(StandaloneTest, KubeProxysCommandLineWorks) {
 }
 
 TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterEveryMode) {
-  Start("uml");
+  START_OR_RETURN(StartNode("uml"));
   CreateServices();
   MakeOthersObjects(/*ipvs=*/true);
   Kernel();
@@ -592,7 +482,7 @@ TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterEveryMode) {
 }
 
 TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterAKillInTheMiddle) {
-  Start("uml");
+  START_OR_RETURN(StartNode("uml"));
   CreateServices();
   MakeOthersObjects(/*ipvs=*/true);
   Kernel();
@@ -634,7 +524,7 @@ TEST_F(StandaloneTest, CleanupRemovesExactlyOursAfterAKillInTheMiddle) {
 }
 
 TEST_F(StandaloneTest, CleanupOnAKernelWithoutIpvs) {
-  Start("netns");
+  START_OR_RETURN(StartNode("netns"));
   CreateServices();
   MakeOthersObjects(/*ipvs=*/false);
   Kernel();
@@ -649,7 +539,7 @@ TEST_F(StandaloneTest, CleanupOnAKernelWithoutIpvs) {
 }
 
 TEST_F(StandaloneTest, WhatIsInTheWayAtTheStartIsSaid) {
-  Start("netns");
+  START_OR_RETURN(StartNode("netns"));
   CreateServices();
   Kernel();
   const Snapshot before = Kernel();
@@ -687,7 +577,7 @@ TEST_F(StandaloneTest, WhatIsInTheWayAtTheStartIsSaid) {
   ExpectSame(before, Kernel(), "bindAddressHardFail");
 
   // Kubeconfigs.
-  const std::string good = Node().client().Get(dir_ / "kube-proxy.kubeconfig");
+  const std::string good = Node().client().Get(Kubeconfig());
   const auto fails = [&](const std::string& kubeconfig, const std::string& says) {
     Node().client().Put(dir_ / "bad.kubeconfig", kubeconfig);
     agent = StartAgent({"--config", kConfigFile, "--kubeconfig", dir_ / "bad.kubeconfig"});
@@ -730,7 +620,7 @@ TEST_F(StandaloneTest, WhatIsInTheWayAtTheStartIsSaid) {
 }
 
 TEST_F(StandaloneTest, AFullDiskStopsNothing) {
-  Start("netns");
+  START_OR_RETURN(StartNode("netns"));
   CreateServices();
   WriteConfiguration(Configuration("iptables"));
   const pid_t agent = Node().client().Start(

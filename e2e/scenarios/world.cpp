@@ -87,15 +87,6 @@ Json SliceObject(const World::ServiceSpec& spec, const kube::Resource& resource)
 
 }  // namespace
 
-std::string MissingForACluster() {
-  if (geteuid() != 0) return "needs root";
-  if (access("/usr/bin/linux.uml", X_OK) != 0) {
-    return "needs linux.uml (Debian package user-mode-linux)";
-  }
-  if (access("/dev/net/tun", R_OK) != 0) return "needs /dev/net/tun";
-  return "";
-}
-
 int64_t LoadReport::Attempts() const {
   const Json& connections = json.at("connections");
   return Number(connections.at("tcp"), "started") + Number(connections.at("udp"), "started");

@@ -17,9 +17,6 @@
 
 namespace pointsman::e2e {
 
-// What the machine lacks for such a cluster; "": nothing.
-std::string MissingForACluster();
-
 struct WorldOptions {
   std::filesystem::path dir;  // logs and state; kept afterwards
   std::vector<NodeOptions> nodes;

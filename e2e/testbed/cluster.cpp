@@ -118,6 +118,21 @@ NodeOptions ParseNode(std::string_view text) {
   return node;
 }
 
+std::string MissingForACluster(const std::vector<NodeOptions>& nodes) {
+  if (geteuid() != 0) return "needs root";
+  const auto has = [&](std::initializer_list<NodeKind> kinds) {
+    return std::any_of(nodes.begin(), nodes.end(), [&](const NodeOptions& node) {
+      return std::find(kinds.begin(), kinds.end(), node.kind) != kinds.end();
+    });
+  };
+  if (has({NodeKind::kUml, NodeKind::kUmlNoModules}) && access("/usr/bin/linux.uml", X_OK) != 0)
+    return "needs linux.uml (Debian package user-mode-linux)";
+  const bool vm = has({NodeKind::kVm});
+  if ((vm || has({NodeKind::kUml, NodeKind::kUmlNoModules})) && access("/dev/net/tun", R_OK) != 0)
+    return "needs /dev/net/tun";
+  return vm ? MissingForVirtualMachines() : "";
+}
+
 std::string Node::PodAddress6(const std::string& ip) const {
   if (pod_cidr6().empty()) return "";
   return Prefix6(pod_cidr6()) + ip.substr(ip.rfind('.') + 1);

@@ -58,6 +58,9 @@ struct ClusterOptions {
 // std::invalid_argument.
 NodeOptions ParseNode(std::string_view text);
 
+// What the machine lacks for a cluster of such nodes; "": nothing.
+std::string MissingForACluster(const std::vector<NodeOptions>& nodes);
+
 // A node as others see it; also the outside client.
 class Node {
  public:

@@ -16,14 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-std::string Lacking() {
-  if (geteuid() != 0) return "needs root";
-  if (access("/usr/bin/linux.uml", X_OK) != 0)
-    return "needs linux.uml (Debian package user-mode-linux)";
-  if (access("/dev/net/tun", R_OK) != 0) return "needs /dev/net/tun";
-  return "";
-}
-
 // What a cluster could leave on the machine.
 std::string Footprint() {
   SpawnOptions links;
@@ -55,7 +47,6 @@ std::string ProcessesWith(const std::string& text) {
 class ClusterTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (const std::string lacking = Lacking(); !lacking.empty()) GTEST_SKIP() << lacking;
     std::string pattern = (fs::temp_directory_path() / "pointsman-testbed-XXXXXX").string();
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     dir_ = pattern;
@@ -75,6 +66,11 @@ class ClusterTest : public ::testing::Test {
   fs::path dir_;
 };
 
+#define SKIP_UNLESS_THEY_BOOT(...)                                                  \
+  if (const std::string missing = MissingForACluster(Options({__VA_ARGS__}).nodes); \
+      !missing.empty())                                                             \
+  GTEST_SKIP() << missing
+
 nlohmann::json Connect(const Node& node, const std::string& traffic, const std::string& target,
                        const std::string& netns = "") {
   ExecOptions options;
@@ -85,6 +81,7 @@ nlohmann::json Connect(const Node& node, const std::string& traffic, const std::
 }
 
 TEST_F(ClusterTest, PodsReachEachOtherOnAllKindsOfNodesAndNothingIsLeft) {
+  SKIP_UNLESS_THEY_BOOT("uml", "netns");
   const std::string before = Footprint();
   const auto start = Clock::now();
   {
@@ -174,6 +171,7 @@ TEST_F(ClusterTest, PodsReachEachOtherOnAllKindsOfNodesAndNothingIsLeft) {
 }
 
 TEST_F(ClusterTest, ANodeThatIsKilledBootsAnew) {
+  SKIP_UNLESS_THEY_BOOT("uml");
   Cluster cluster(Options({"uml"}));
   cluster.Start();
   const Node& node = cluster.node("node-1");
@@ -186,6 +184,7 @@ TEST_F(ClusterTest, ANodeThatIsKilledBootsAnew) {
 }
 
 TEST_F(ClusterTest, CommandsCarryInputOutputAndStatus) {
+  SKIP_UNLESS_THEY_BOOT("netns");
   Cluster cluster(Options({"netns"}));
   cluster.Start();
   const Node& node = cluster.node("node-1");
@@ -217,6 +216,7 @@ TEST_F(ClusterTest, CommandsCarryInputOutputAndStatus) {
 }
 
 TEST_F(ClusterTest, AnOwnerKilledWithSigkillLeavesNothing) {
+  SKIP_UNLESS_THEY_BOOT("uml", "netns");
   const std::string before = Footprint();
   const pid_t owner = fork();
   ASSERT_GE(owner, 0);
@@ -235,8 +235,7 @@ TEST_F(ClusterTest, AnOwnerKilledWithSigkillLeavesNothing) {
 }
 
 TEST_F(ClusterTest, AVirtualMachineHasBothIpvsAndNatInNftables) {
-  if (const std::string missing = MissingForVirtualMachines(); !missing.empty())
-    GTEST_SKIP() << missing;
+  SKIP_UNLESS_THEY_BOOT("vm", "netns");
   const std::string before = Footprint();
   {
     Cluster cluster(Options({"vm!ip_vs_sed+ip_vs_nq", "netns"}));
