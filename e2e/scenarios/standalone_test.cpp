@@ -299,6 +299,43 @@ TEST_F(StandaloneTest, HealthTellsALeavingNodeAndSyncsThatStop) {
   EXPECT_EQ(Stop(agent).exit, 0);
 }
 
+// What a clean-up of connection tracking left behind is in no later change: the next full sync
+// looks at everything.
+TEST_F(StandaloneTest, StaleFlowsThatCouldNotBeRemovedAreRemovedLater) {
+  START_OR_RETURN(StartNode("uml"));
+  CreateServices();
+  world_->AddClientPod("node-1", "client");
+  WriteConfiguration(Configuration("iptables"));
+  const pid_t agent = StartAgent();
+  AwaitMode("iptables");
+  // Whom a client reaches that keeps its port, as a resolver does.
+  const auto backend = [&] {
+    const ExecResult result = Node().Exec(
+        {world_->cluster().Program("pointsman-traffic"), "connect", services_[0].cluster_ip + ":80",
+         "--udp", "--from-port", "5353", "--timeout", "2s"},
+        {.netns = "client"});
+    return result.ok() ? Json::parse(result.out).at("backend").get<std::string>() : "nobody";
+  };
+  const std::string first = backend();
+  ASSERT_THAT(first, testing::AnyOf("server-0", "server-1"));
+  // The kernel would load again what it is asked for.
+  const std::string modprobe = Sysctl("kernel/modprobe");
+  Node().Check({"sysctl", "-qw", "kernel.modprobe=/bin/false"});
+  Node().Check({"rmmod", "nf_conntrack_netlink"});
+  World::ServiceSpec other = services_[0];
+  other.endpoints = {pods_[first == "server-0" ? 1 : 0]};
+  world_->SetEndpoints(other);
+  AwaitLog("stale connection tracking entries could not be removed");
+  EXPECT_EQ(backend(), first) << "what the kernel does with a flow that it knows";
+  Node().Check({"sysctl", "-qw", "kernel.modprobe=" + modprobe});
+  Node().Check({"modprobe", "nf_conntrack_netlink"});
+  world_->Await(
+      "the client reaches the other pod",
+      [&] { return backend() == (first == "server-0" ? "server-1" : "server-0"); }, 20s,
+      [&] { return Log(); });
+  EXPECT_EQ(Stop(agent).exit, 0);
+}
+
 struct BadFile {
   std::string text;
   std::string says;
