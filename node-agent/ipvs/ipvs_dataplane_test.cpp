@@ -2,6 +2,7 @@
 #include "node-agent/ipvs/ipvs_dataplane.h"
 
 #include <random>
+#include <sys/resource.h>
 
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 
@@ -368,6 +369,63 @@ TEST_F(IpvsDataplaneTest, StrictArpOfAnEarlierProcessIsUndoneByOneThatKnowsNoSet
   EXPECT_EQ(arp_ignore(), "1");
   EXPECT_TRUE(WriteSysctl("net.ipv4.conf.vclient.arp_ignore", "0").ok());
   RunTool({"ip", "addr", "del", "192.168.51.1/24", "dev", "vclient"});
+}
+
+// kubernetes#84906: minutes on a new node until it reaches the API server by its Service.
+TEST_F(IpvsDataplaneTest, K84906TheKubernetesServiceIsWrittenFirst) {
+  for (int i = 1; i <= 20; ++i) {
+    maker_.Put(MakeEntry("s" + std::to_string(i), Protocol::kTcp, "10.96.1." + std::to_string(i),
+                         80, {MakeBackend(kPodA, 8080)}));
+  }
+  const ServicePortEntry api =
+      MakeEntry("kubernetes", Protocol::kTcp, "10.111.255.1", 443, {MakeBackend(kNodeIp, 6443)});
+  maker_.Put(api);
+  // The kernel refuses each virtual server, and so tells in which order they come.
+  settings_.ipvs.scheduler = "absent";
+  Start();
+  const SyncResult result = dataplane_->FullSync(maker_.model);
+  ASSERT_GE(result.problems.size(), 21U) << Text(result);
+  EXPECT_EQ(result.problems[0].object, api.id.ToString()) << Text(result);
+}
+
+TEST_F(IpvsDataplaneTest, K84906NoVirtualServerComesBeforeTheRulesThatMasquerade) {
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  settings_.detect_local_mode = kube::DetectLocalMode::kInterfaceNamePrefix;
+  settings_.detect_local.interface_name_prefix = "no name";  // no rule can be made of it
+  Start();
+  const SyncResult result = dataplane_->FullSync(maker_.model);
+  ASSERT_EQ(result.problems.size(), 1U) << Text(result);
+  EXPECT_THAT(result.problems[0].message, ::testing::HasSubstr("interfaceNamePrefix"));
+  EXPECT_EQ(RunTool({"ipvsadm", "-Sn"}), "");
+  EXPECT_EQ(TryTool({"ip", "link", "show", IpvsDataplane::kDevice}), 1) << "nothing is bound";
+}
+
+// kubernetes#93445, #133773: a process for each element of a set, and minutes of CPU for it.
+TEST_F(IpvsDataplaneTest, K88212K73382K95881K93445K133773AChangeStartsNoProcess) {
+  // What children that have ended have cost; each costs some.
+  const auto children = [] {
+    rusage usage{};
+    EXPECT_EQ(::getrusage(RUSAGE_CHILDREN, &usage), 0);
+    return usage.ru_minflt;
+  };
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  const auto before = children();
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  const auto after = children();
+  EXPECT_GT(after, before) << "it would be seen";
+  for (uint8_t i = 1; i <= 30; ++i) {
+    ServicePortEntry web = Web({MakeBackend(i % 2 == 0 ? kPodA : kPodB, 8080)});
+    if (i % 3 == 0) MakeLocal(web, web.external.backends, web.external.backends);
+    web.load_balancer_ips = {net::IpAddress::V4(0xcb007100U + i)};  // 203.0.113.0 and on
+    web.external_ips = {net::IpAddress::V4(0xcb007180U + i)};
+    web.source_ranges = {net::IpPrefix(net::IpAddress::V4(0x0a000000U + i), 32)};
+    web.node_port = static_cast<uint16_t>(30000 + i);
+    Put(web);
+  }
+  EXPECT_EQ(children(), after);
+  ExpectVerified();
+  // Nothing to do, nothing written.
+  EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U);
 }
 
 TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {
