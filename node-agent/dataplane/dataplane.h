@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,30 +15,36 @@
 #include "kube/pointsman/mode.h"
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/client_binding.h"
+#include "node-agent/dataplane/service_refusals.h"
 #include "node-agent/model/service_model.h"
 
 namespace pointsman::agent {
 
-// One thing the kernel refused, said so that a person can act on it.
+// Why a sync did not go through, said so that a person can act on it. A problem is the node's: its
+// health, Ready and RulesSynced fall when no family went through. What concerns one Service alone
+// is a ServiceRefusals' and never a problem, else a tenant could make every node of a cluster sick.
 struct SyncProblem {
   std::string
       object;  // "default/web:http/TCP/IPv4", "10.96.0.1:80/TCP", "sysctl net.ipv4.vs.conntrack"
   std::string message;  // "add destination 10.244.1.7:80: No space left on device"
+  // Set: only this family's part did not go through, the other's did.
+  std::optional<net::Family> family = std::nullopt;
 };
 
-// A Service that is served, but not in every detail as it asks.
-struct ServiceWarning {
-  std::string ns;
-  std::string service;
-  std::string message;  // for a person; names the field or annotation
-  auto operator<=>(const ServiceWarning&) const = default;
-};
+// Are there no problems, or only such as leave something else written?
+inline bool WentThroughInPart(const std::vector<SyncProblem>& problems) {
+  return std::all_of(problems.begin(), problems.end(),
+                     [](const SyncProblem& problem) { return problem.family.has_value(); });
+}
 
 struct SyncResult {
   std::vector<SyncProblem> problems;  // empty: all is in the kernel
   // Of the whole model as it is now, after a partial sync too. Sorted. No problems: nothing is to
   // be retried.
   std::vector<ServiceWarning> warnings;
+  // Of what this sync wrote: a full sync's are all there are, a partial one's are those of the
+  // entries in its delta. The rest is in the kernel, and a later FullSync tries these again.
+  ServiceRefusals refusals;
   uint64_t kernel_writes = 0;  // objects added, changed or removed
   uint64_t repaired = 0;       // full sync only: objects that differed from what we had written
   // Full sync of a mode whose Services are iptables rules: how many of them there are now.
@@ -49,6 +56,7 @@ struct SyncResult {
     std::move(part.problems.begin(), part.problems.end(), std::back_inserter(problems));
     std::move(part.warnings.begin(), part.warnings.end(), std::back_inserter(warnings));
     std::sort(warnings.begin(), warnings.end());
+    refusals.Add(std::move(part.refusals));
     kernel_writes += part.kernel_writes;
     repaired += part.repaired;
     nat_rules += part.nat_rules;
@@ -58,13 +66,13 @@ struct SyncResult {
 
 struct VerifyResult {
   static constexpr size_t kMostDifferences = 20;
-  std::vector<SyncProblem> differences;  // at most that many; `difference_count` has them all
+  // At most that many of each family; `difference_count` has them all.
+  std::vector<SyncProblem> differences;
   uint64_t difference_count = 0;
   uint64_t objects_checked = 0;
   bool ok() const { return difference_count == 0; }
   void Add(VerifyResult part) {  // as SyncResult's
     std::move(part.differences.begin(), part.differences.end(), std::back_inserter(differences));
-    if (differences.size() > kMostDifferences) differences.resize(kMostDifferences);
     difference_count += part.difference_count;
     objects_checked += part.objects_checked;
   }
@@ -88,8 +96,10 @@ class Dataplane {
   // off.
   virtual SyncResult FullSync(const ServiceModel& model) = 0;
 
-  // Writes just `delta`; `model` is the state after it. A failed object is retried by a later
-  // FullSync, which the agent schedules when the result has problems.
+  // Writes just `delta`; `model` is the state after it. After a result whose problems are of one
+  // family, or that only has refusals, the next call may be Sync too, and must keep the family that
+  // went through up to date. What failed is tried again by a later FullSync, which the agent
+  // schedules.
   virtual SyncResult Sync(const ServiceModel& model, const ModelDelta& delta) = 0;
 
   // When the next FullSync is due at the latest, however long the sync period is: something ends

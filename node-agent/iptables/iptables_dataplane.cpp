@@ -1,23 +1,20 @@
 #include "node-agent/iptables/iptables_dataplane.h"
 
+#include "node-agent/dataplane/family_parts.h"
 #include "node-agent/iptables/iptables_family.h"
 #include "node-agent/iptables/recent_lists.h"
 
 namespace pointsman::agent {
 namespace {
 
-// What one family's tables refuse is no reason to leave the other's alone.
+constexpr std::string_view kWhat = "iptables rules";
+
 template <typename Call>
 SyncResult ForEachFamily(const std::vector<std::unique_ptr<IptablesFamily>>& families,
                          const Call& call) {
   SyncResult sum;
   for (const std::unique_ptr<IptablesFamily>& family : families) {
-    try {
-      sum.Add(call(*family));
-    } catch (const std::runtime_error& error) {
-      sum.problems.push_back(
-          {fmt::format("iptables rules of {}", net::ToString(family->family())), error.what()});
-    }
+    AddPartOf(family->family(), kWhat, sum, [&] { return call(*family); });
   }
   return sum;
 }
@@ -48,7 +45,7 @@ SyncResult IptablesDataplane::Sync(const ServiceModel& model, const ModelDelta& 
 VerifyResult IptablesDataplane::Verify(const ServiceModel& model) {
   VerifyResult sum;
   for (const std::unique_ptr<IptablesFamily>& family : families_) {
-    sum.Add(family->Verify(model));
+    AddPartOf(family->family(), kWhat, sum, [&] { return family->Verify(model); });
   }
   return sum;
 }

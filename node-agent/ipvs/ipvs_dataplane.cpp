@@ -681,8 +681,7 @@ void IpvsDataplane::EnsureRules(net::Family family, IptablesTool& tool, SyncResu
     result.kernel_writes +=
         ipvs::EnsureChains(tool, ipvs::DesiredChains(family, settings_, tool.has_random_fully()));
   } catch (const std::exception& e) {
-    result.problems.push_back(
-        {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", e.what()});
+    result.problems.push_back({"iptables rules of ipvs mode", e.what(), family});
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "node-agent/dataplane/family_parts.h"
 #include "node-agent/nftables/nftables_family.h"
 
 namespace pointsman::agent {
@@ -9,16 +10,12 @@ namespace {
 
 using Families = std::vector<std::unique_ptr<nft::NftablesFamily>>;
 
-// What one family's table refuses is no reason to leave the other's alone.
+constexpr std::string_view kWhat = "nftables rules";
+
 template <typename Call>
 void ForEach(const Families& families, SyncResult& sum, const Call& call) {
   for (const auto& family : families) {
-    try {
-      sum.Add(call(*family));
-    } catch (const std::runtime_error& error) {
-      sum.problems.push_back(
-          {fmt::format("nftables {}", net::ToString(family->family())), error.what()});
-    }
+    AddPartOf(family->family(), kWhat, sum, [&] { return call(*family); });
   }
 }
 
@@ -50,7 +47,7 @@ SyncResult NftablesDataplane::Sync(const ServiceModel& model, const ModelDelta& 
 VerifyResult NftablesDataplane::Verify(const ServiceModel& model) {
   VerifyResult sum;
   for (const auto& family : served_)
-    sum.Add(family->Verify(model));
+    AddPartOf(family->family(), kWhat, sum, [&] { return family->Verify(model); });
   return sum;
 }
 

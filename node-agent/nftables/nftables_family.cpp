@@ -94,7 +94,7 @@ struct NftablesFamily::Desired {
   std::vector<Element> elements;  // sorted, each key once
   ClassUses classes;
   AddressUses hairpin;
-  std::vector<SyncProblem> problems;  // what two Services claim
+  ServiceRefusals refusals;  // what two Services claim
 
   std::pair<size_t, size_t> Range(SetId set) const {
     const auto less = [](const Element& element, SetId id) { return element.set < id; };
@@ -171,8 +171,12 @@ NftablesFamily::Desired NftablesFamily::MakeDesired(const ServiceModel& model,
   const auto duplicate = [&](const Element& a, const Element& b) {
     if (!SameKey(a, b)) return false;
     if (a.entry != b.entry) {
-      desired.problems.push_back(
-          {Describe(b), fmt::format("has an address or node port that is {}'s", Describe(a))});
+      const std::string what = fmt::format("has an address or node port that is {}'s", Describe(a));
+      if (b.entry != nullptr) {
+        desired.refusals.Add(b.entry->id, what);
+      } else {
+        spdlog::warn("nftables: {} {}", Describe(b), what);
+      }
     }
     return true;
   };
@@ -489,8 +493,9 @@ SyncResult NftablesFamily::FullSync(const ServiceModel& model) {
     }
     // In a process that has just started, what differs may be the cluster's change and not damage.
     if (had_synced && !drained_) result.repaired = plan.differences;
-    result.problems.insert(result.problems.end(), desired.problems.begin(), desired.problems.end());
-    synced_ = desired.problems.empty();
+    // The next change may free the address for the other: only a full sync knows of that one.
+    synced_ = desired.refusals.empty();
+    result.refusals = std::move(desired.refusals);
     owns_route_localnet_ = owns_localnet;
     classes_ = std::move(desired.classes);
     idle_classes_.clear();

@@ -5,6 +5,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 
+#include "node-agent/dataplane/family_parts.h"
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/netlink/conntrack.h"
 #include "node-agent/netlink/local_route.h"
@@ -161,34 +162,26 @@ void UserspaceDataplane::SetRuleTexts() {
 
 void UserspaceDataplane::SyncRules(SyncResult& result,
                                    const std::function<SyncResult(IptablesFamily&)>& call) {
-  // What one family's tables refuse is no reason to leave the other's alone.
   for (const auto& family : families_) {
-    try {
-      result.Add(call(*family));
-    } catch (const std::runtime_error& error) {
-      result.problems.push_back(
-          {fmt::format("iptables rules of {}", net::ToString(family->family())), error.what()});
-    }
+    AddPartOf(family->family(), "iptables rules", result, [&] { return call(*family); });
   }
 }
 
-uint64_t UserspaceDataplane::EnsureRoutes() {
+SyncResult UserspaceDataplane::EnsureRoute(net::Family family) {
+  SyncResult result;
   netlink::Socket socket(NETLINK_ROUTE);
   const int loopback = LoopbackIndex();
-  uint64_t written = 0;
-  for (const auto& family : families_) {
-    const net::IpPrefix prefix = forwarder::SlotPrefix(family->family());
-    const auto there = netlink::LocalPrefixes(socket, family->family(), loopback);
-    if (std::find(there.begin(), there.end(), prefix) != there.end()) continue;
-    netlink::Batch batch;
-    netlink::AddLocalRoute(batch, prefix, loopback);
-    for (const netlink::Failure& failure : socket.Execute(batch)) {
-      throw std::system_error(failure.error, std::generic_category(),
-                              fmt::format("route local {}", prefix.ToString()));
-    }
-    ++written;
+  const net::IpPrefix prefix = forwarder::SlotPrefix(family);
+  const auto there = netlink::LocalPrefixes(socket, family, loopback);
+  if (std::find(there.begin(), there.end(), prefix) != there.end()) return result;
+  netlink::Batch batch;
+  netlink::AddLocalRoute(batch, prefix, loopback);
+  for (const netlink::Failure& failure : socket.Execute(batch)) {
+    throw std::system_error(failure.error, std::generic_category(),
+                            fmt::format("route local {}", prefix.ToString()));
   }
-  return written;
+  ++result.kernel_writes;
+  return result;
 }
 
 SyncResult UserspaceDataplane::FullSync(const ServiceModel& model) {
@@ -205,7 +198,10 @@ SyncResult UserspaceDataplane::FullSync(const ServiceModel& model) {
   }
   port_v4_ = link_.port(net::Family::kIPv4);
   port_v6_ = link_.port(net::Family::kIPv6);
-  result.kernel_writes += EnsureRoutes();
+  for (const auto& family : families_) {
+    AddPartOf(family->family(), "local routes", result,
+              [&] { return EnsureRoute(family->family()); });
+  }
 
   slots_.clear();
   slots_of_.clear();
@@ -250,7 +246,7 @@ SyncResult UserspaceDataplane::FullSync(const ServiceModel& model) {
   RemoveSlots(gone, result);
   link_.RetireOthers(DrainTimeout(settings_));
   drained_ = false;
-  synced_ = result.ok();
+  synced_ = WentThroughInPart(result.problems);
   return result;
 }
 
@@ -305,7 +301,7 @@ SyncResult UserspaceDataplane::Sync(const ServiceModel& model, const ModelDelta&
     SyncRules(result, [&](IptablesFamily& family) { return family.Sync(steered_, rules); });
   }
   RemoveSlots(gone, result);
-  synced_ = result.ok();
+  synced_ = WentThroughInPart(result.problems);
   return result;
 }
 

@@ -67,7 +67,7 @@ class UserspaceDataplane final : public Dataplane {
   // Tells a draining forwarder which backends its slots have now.
   void RefreshSlots(const ServiceModel& model);
   void SyncRules(SyncResult& result, const std::function<SyncResult(IptablesFamily&)>& call);
-  uint64_t EnsureRoutes();
+  static SyncResult EnsureRoute(net::Family family);
   void RemoveSlots(const std::vector<forwarder::Slot>& gone, SyncResult& result);
   // Deletes conntrack's UDP entries that lead to a slot for which `stale` says so.
   void ForgetDatagrams(const std::function<bool(net::Family, uint32_t)>& stale, SyncResult& result);
