@@ -7,7 +7,6 @@
 #include <spdlog/spdlog.h>
 
 #include "kube/cache/informer.h"
-#include "kube/client/list_page.h"
 
 namespace pointsman::kube {
 namespace {
@@ -144,17 +143,14 @@ std::string Reflector::List(const std::string& resource_version, const std::stop
   // answers with that version or a newer one.
   if (!resource_version.empty() && resource_version != "0") options.limit = 0;
   sink_.OnListBegin();
-  std::string version = client_.ListPages(
+  std::string version = client_.ListItems(
       resource_, options_.ns, options,
-      [&](std::string_view page) {
+      [&](std::string_view item) {
         Contact();
-        try {
-          ForEachItem(page, [&](std::string_view item) { sink_.OnListItem(item); });
-        } catch (const std::invalid_argument& e) {
-          throw TransportError(e.what());
-        }
+        sink_.OnListItem(item);
       },
       [&] { sink_.OnListBegin(); }, stop);
+  Contact();
   sink_.OnListEnd(version);
   const std::lock_guard lock(mutex_);
   stats_.last_error.clear();

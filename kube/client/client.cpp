@@ -11,7 +11,7 @@
 #include <spdlog/spdlog.h>
 
 #include "kube/client/event_splitter.h"
-#include "kube/client/list_page.h"
+#include "kube/client/list_splitter.h"
 #include "kube/client/percent_encode.h"
 
 namespace pointsman::kube {
@@ -162,6 +162,22 @@ Client Client::WithLimit(std::shared_ptr<RateLimiter> limiter) const {
   return client;
 }
 
+Client Client::WithGuard(std::function<bool()> may_send) const {
+  Client client = *this;
+  client.may_send_ = std::move(may_send);
+  return client;
+}
+
+void Client::CheckMaySend(const HttpRequest& request, const std::stop_token& stop) const {
+  if (stop.stop_requested()) {
+    throw TransportError(request.method + " " + request.target + ": stopped");
+  }
+  if (may_send_ && !may_send_()) {
+    throw TransportError(request.method + " " + request.target +
+                         ": not sent: no longer allowed to");
+  }
+}
+
 void Client::TakeToken(const HttpRequest& request, const std::stop_token& stop) {
   if (limiter_ == nullptr) return;
   const auto begin = std::chrono::steady_clock::now();
@@ -178,22 +194,24 @@ void Client::TakeToken(const HttpRequest& request, const std::stop_token& stop) 
 }
 
 HttpResponse Client::SendOrThrow(HttpRequest&& request, bool idempotent,
-                                 const std::stop_token& stop, bool counts) {
+                                 const std::stop_token& stop, bool counts, const OnBody* on_body) {
   request.timeout = timeout_;
   const auto stopped = [&] {
     return TransportError(request.method + " " + request.target + ": stopped");
   };
   for (int attempt = 0;; ++attempt) {
     if (counts || attempt > 0) TakeToken(request, stop);
+    CheckMaySend(request, stop);
     HttpResponse response;
     // Stream can be stopped, Send cannot.
-    if (!stop.stop_possible()) {
+    if (!stop.stop_possible() && on_body == nullptr) {
       response = transport_->Send(request);
     } else {
       std::string body;
       response = transport_->Stream(
           request,
           [&](std::string_view piece) {
+            if (on_body != nullptr) return (*on_body)(piece);
             if (piece.size() > Transport::kMaxResponseBytes - body.size()) {
               throw TransportError(request.target + ": the answer is larger than " +
                                    std::to_string(Transport::kMaxResponseBytes) + " bytes");
@@ -227,9 +245,9 @@ Json Client::GetPath(const std::string& target) {
   return SendForObject(MakeRequest("GET", target), true);
 }
 
-std::string Client::ListPages(const Resource& resource, std::string_view ns,
+std::string Client::ListItems(const Resource& resource, std::string_view ns,
                               const ListOptions& options,
-                              const std::function<void(std::string_view page)>& on_page,
+                              const std::function<void(std::string_view item)>& on_item,
                               const std::function<void()>& on_restart, std::stop_token stop) {
   const std::string path = resource.Path(ns);
   std::string resource_version = options.resource_version;
@@ -245,10 +263,16 @@ std::string Client::ListPages(const Resource& resource, std::string_view ns,
     } else {
       query.Add("continue", continue_token);
     }
-    HttpResponse response;
+    ListSplitter splitter(on_item);
+    const OnBody on_body = [&](std::string_view piece) {
+      splitter.Add(piece);
+      return true;
+    };
+    ListMetadata metadata;
     try {
-      response = SendOrThrow(MakeRequest("GET", path + query.text()), true, stop,
-                             /*counts=*/continue_token.empty());
+      SendOrThrow(MakeRequest("GET", path + query.text()), true, stop,
+                  /*counts=*/continue_token.empty(), &on_body);
+      metadata = splitter.End();
     } catch (const ApiError& e) {
       if (!e.IsExpired() || continue_token.empty()) throw;
       // The version of the first page was compacted away. What came so far cannot be joined with
@@ -258,15 +282,9 @@ std::string Client::ListPages(const Resource& resource, std::string_view ns,
       resource_version.clear();
       limit = 0;
       continue;
-    }
-    response.body.reserve(response.body.size() + kJsonPadding);
-    ListMetadata metadata;
-    try {
-      metadata = ReadListMetadata(response.body);
     } catch (const std::invalid_argument& e) {
       throw TransportError("GET " + path + ": " + e.what());
     }
-    on_page(response.body);
     if (metadata.continue_token.empty()) return metadata.resource_version;
     continue_token = std::move(metadata.continue_token);
   }
@@ -275,11 +293,8 @@ std::string Client::ListPages(const Resource& resource, std::string_view ns,
 std::vector<Json> Client::List(const Resource& resource, std::string_view ns,
                                const ListOptions& options) {
   std::vector<Json> items;
-  ListPages(
-      resource, ns, options,
-      [&](std::string_view page) {
-        ForEachItem(page, [&](std::string_view item) { items.push_back(Json::parse(item)); });
-      },
+  ListItems(
+      resource, ns, options, [&](std::string_view item) { items.push_back(Json::parse(item)); },
       [&] { items.clear(); });
   return items;
 }
@@ -298,6 +313,7 @@ void Client::Watch(const Resource& resource, std::string_view ns, const WatchOpt
   request.timeout = std::min(options.timeout + seconds(15), kWatchSilence);
 
   TakeToken(request, stop);
+  CheckMaySend(request, stop);
   EventSplitter splitter(on_event);
   bool wanted = true;
   HttpResponse response;

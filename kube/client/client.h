@@ -54,24 +54,30 @@ class Client {
   // The same client with another limit for the time without a byte from the server (30 s), for all
   // but Watch.
   Client WithTimeout(std::chrono::seconds timeout) const;
-  // The same client whose calls end with a TransportError within a second of a requested `stop`.
-  // Watch and ListPages have a `stop` of their own.
+  // The same client whose calls end with a TransportError within a second of a requested `stop`;
+  // after it nothing is sent any more.
+  // Watch and ListItems have a `stop` of their own.
   Client WithStop(std::stop_token stop) const;
   // The same client that takes a token of `limiter` for each request before it sends it; all
   // clients made from it share them. A retry counts as a request; so does a watch (which client-go
   // does not limit), once; a list counts once however many pages it has, since each page waits for
   // the one before. null: no limit, as at first.
   Client WithLimit(std::shared_ptr<RateLimiter> limiter) const;
+  // The same client that asks `may_send` on the calling thread right before each request, a retry
+  // too, and throws a TransportError in its place when that says no: for who may act only as long
+  // as something holds. Empty: always, as at first.
+  Client WithGuard(std::function<bool()> may_send) const;
 
   Json Get(const Resource& resource, std::string_view ns, std::string_view name);
 
-  // Calls `on_page` with the raw JSON of each page, in order, and returns the list's
-  // resourceVersion. A "continue" token that expired (410) starts the list anew: `on_restart` tells
-  // that the pages so far are void. At least kJsonPadding bytes can be read behind a page, as
-  // ForEachItem (list_page.h) and simdjson need. A requested `stop` ends it within a second, with a
+  // Calls `on_item` with the raw JSON of each item as it arrives, in order, and returns the list's
+  // resourceVersion: never is more than one item in memory, which is at most kMaxEventBytes long
+  // (more is a TransportError). A "continue" token that expired (410) starts the list anew:
+  // `on_restart` tells that the items so far are void. At least kJsonPadding bytes can be read
+  // behind an item, as simdjson needs. A requested `stop` ends it within a second, with a
   // TransportError.
-  std::string ListPages(const Resource& resource, std::string_view ns, const ListOptions& options,
-                        const std::function<void(std::string_view page)>& on_page,
+  std::string ListItems(const Resource& resource, std::string_view ns, const ListOptions& options,
+                        const std::function<void(std::string_view item)>& on_item,
                         const std::function<void()>& on_restart, std::stop_token stop = {});
   // All items as one DOM: for small lists only.
   std::vector<Json> List(const Resource& resource, std::string_view ns,
@@ -105,8 +111,12 @@ class Client {
   Transport& transport() { return *transport_; }
 
  private:
+  using OnBody = std::function<bool(std::string_view)>;
+
+  // `on_body`: takes the body of a 2xx answer in the response's place.
   HttpResponse SendOrThrow(HttpRequest&& request, bool idempotent, const std::stop_token& stop,
-                           bool counts = true);
+                           bool counts = true, const OnBody* on_body = nullptr);
+  void CheckMaySend(const HttpRequest& request, const std::stop_token& stop) const;
   void TakeToken(const HttpRequest& request, const std::stop_token& stop);
   Json SendForObject(HttpRequest&& request, bool idempotent);
 
@@ -114,6 +124,7 @@ class Client {
   std::chrono::seconds timeout_{30};
   std::stop_token stop_;
   std::shared_ptr<RateLimiter> limiter_;
+  std::function<bool()> may_send_;
 };
 
 }  // namespace pointsman::kube

@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include "kube/client/discovery.h"
-#include "kube/client/list_page.h"
 #include "kube/http/test_server.h"
 
 namespace pointsman::kube {
@@ -166,16 +165,71 @@ TEST_F(ClientTest, ListsAnewWhenTheContinueTokenExpires) {
       Answer({{200, R"({"metadata":{"resourceVersion":"5","continue":"c"},"items":[{"n":1}]})"},
               {410, Status(410, "Expired")},
               {200, R"({"metadata":{"resourceVersion":"9"},"items":[{"n":1},{"n":2}]})"}});
-  int pages = 0;
+  int items = 0;
   int restarts = 0;
   ListOptions options;
   options.resource_version = "0";
-  EXPECT_EQ(client.ListPages(
-                kServices, "", options, [&](std::string_view) { ++pages; }, [&] { ++restarts; }),
+  EXPECT_EQ(client.ListItems(
+                kServices, "", options, [&](std::string_view) { ++items; }, [&] { ++restarts; }),
             "9");
-  EXPECT_EQ(pages, 2);
+  EXPECT_EQ(items, 3);
   EXPECT_EQ(restarts, 1);
   EXPECT_EQ(requests_[2].target, "/api/v1/services");  // consistent, and in one piece
+}
+
+TEST_F(ClientTest, GivesAnItemWhileTheListStillComes) {
+  std::promise<void> first;
+  Client client = Start([&](const auto&, auto& reply) {
+    reply.Begin(200);
+    reply.Chunk(R"({"items":[{"n":1},{"n")");
+    first.get_future().wait();
+    reply.Chunk(R"(:2}],"metadata":{"resourceVersion":"7"}})");
+    reply.End();
+  });
+  std::string seen;
+  EXPECT_EQ(client.ListItems(
+                kServices, "", {},
+                [&](std::string_view item) {
+                  if (seen.empty()) first.set_value();
+                  seen += item;
+                },
+                [] {}),
+            "7");
+  EXPECT_EQ(seen, R"({"n":1}{"n":2})");
+  Client cut = Start([](const auto&, auto& reply) {
+    reply.Begin(200);
+    reply.Chunk(R"({"metadata":{"resourceVersion":"7"},"items":[{"n":1}])");
+    reply.End();
+  });
+  EXPECT_THROW(cut.List(kServices, ""), TransportError);
+}
+
+TEST_F(ClientTest, SendsNothingOnceStoppedOrNotAllowedTo) {
+  Client client = Start([](const auto&, auto& reply) { reply.Json(200, "{\"metadata\":{}}"); });
+  std::stop_source stop;
+  bool allowed = true;
+  Client stopped = client.WithStop(stop.get_token());
+  Client guarded = client.WithGuard([&] { return allowed; });
+  stopped.Create(kServices, "ns", Json::object());
+  guarded.Create(kServices, "ns", Json::object());
+  EXPECT_EQ(requests_.size(), 2U);
+  stop.request_stop();
+  allowed = false;
+  for (Client* each : {&stopped, &guarded}) {
+    EXPECT_THROW(each->Create(kServices, "ns", Json::object()), TransportError);
+    EXPECT_THROW(each->Delete(kServices, "ns", "web"), TransportError);
+  }
+  EXPECT_EQ(requests_.size(), 2U);
+}
+
+TEST_F(ClientTest, ARetryToo) {
+  bool allowed = true;
+  Client client = Start([&](const auto&, auto& reply) {
+                    allowed = false;
+                    reply.Json(429, Status(429, "TooManyRequests"));
+                  }).WithGuard([&] { return allowed; });
+  EXPECT_THROW(client.Create(kServices, "ns", Json::object()), TransportError);
+  EXPECT_EQ(requests_.size(), 1U);
 }
 
 TEST_F(ClientTest, StopEndsAListThatHangs) {
@@ -189,7 +243,7 @@ TEST_F(ClientTest, StopEndsAListThatHangs) {
     stop.request_stop();
   });
   const auto start = steady_clock::now();
-  EXPECT_THROW(client.ListPages(
+  EXPECT_THROW(client.ListItems(
                    kServices, "", {}, [](std::string_view) {}, [] {}, stop.get_token()),
                TransportError);
   EXPECT_LT(steady_clock::now() - start, seconds(1));
@@ -290,7 +344,7 @@ TEST_F(ClientTest, TheRateLimitCountsRequestsRetriesAndWatchesAndAListOnce) {
             3);
   EXPECT_EQ(tokens_taken(
                 [](Client& client) {
-                  client.ListPages(
+                  client.ListItems(
                       kServices, "", {}, [](std::string_view) {}, [] {});
                 },
                 [](const auto& request, auto& reply) {

@@ -72,9 +72,9 @@ class Transport {
                               const std::function<bool(std::string_view)>& on_data,
                               std::stop_token stop) = 0;
 
-  // One answer is bounded so that a broken or hostile peer cannot exhaust memory. Lists are read in
-  // pages, and one object of etcd's has at most 1.5 MiB: 500 such objects fit.
-  static constexpr size_t kMaxResponseBytes = 1024UL * 1024 * 1024;
+  // An answer that is kept whole is bounded so that a broken or hostile peer cannot exhaust memory:
+  // one object of etcd's has at most 1.5 MiB, and lists are read item by item.
+  static constexpr size_t kMaxResponseBytes = 64UL * 1024 * 1024;
 };
 
 // Connects to config.server; verifies its certificate against config's CA (host name or IP

@@ -752,14 +752,13 @@ void Kubelet::WatchPods(const std::stop_token& stop) {
   while (!stop.stop_requested()) {
     try {
       std::map<std::string, std::map<std::string, Json>> by_node;
-      const std::string version = client_.ListPages(
+      const std::string version = client_.ListItems(
           kube::resources::kPods, "", {},
-          [&](std::string_view page) {
-            Json list = Json::parse(page);
-            for (auto& pod : list.at("items")) {
-              const std::string node = pod.at("spec").value("nodeName", "");
-              by_node[node][key(pod)] = std::move(pod);
-            }
+          [&](std::string_view item) {
+            Json pod = Json::parse(item);
+            const std::string node = pod.at("spec").value("nodeName", "");
+            const std::string name = key(pod);
+            by_node[node][name] = std::move(pod);
           },
           [&] { by_node.clear(); });
       for (auto& worker : workers_)
