@@ -150,7 +150,7 @@ class LeaseLock {
   Clock::time_point observed_at_{};
 };
 
-class Election {
+class Election final : public Leadership {
  public:
   Election(Client& client, const LeaderElectionOptions& options)
       : client_(client.WithTimeout(
@@ -158,15 +158,20 @@ class Election {
         options_(options),
         lock_(client_, options_) {}
 
-  bool Run(const std::function<void(std::stop_token)>& lead, const std::stop_token& stop) {
+  std::stop_token stop() const override { return lead_stop_.get_token(); }
+  bool Held() const override {
+    const std::lock_guard lock(mutex_);
+    return !taken_ && Clock::now() < renewed_ + options_.renew_deadline;
+  }
+
+  bool Run(const std::function<void(const Leadership&)>& lead, const std::stop_token& stop) {
     if (!Acquire(stop)) return true;
     spdlog::info("leader election {}/{}: {} leads", options_.ns, options_.name, options_.identity);
 
     std::exception_ptr error;
-    std::stop_source lead_stop;
     std::jthread leader([&] {
       try {
-        lead(lead_stop.get_token());
+        lead(*this);
       } catch (...) {  // rethrown by Run
         error = std::current_exception();
       }
@@ -175,7 +180,7 @@ class Election {
       changed_.notify_all();
     });
     std::jthread renewer([this](const std::stop_token& end) { Renew(end); });
-    const bool lost = Guard(lead_stop, stop);
+    const bool lost = Guard(stop);
     leader.join();
     renewer.request_stop();
     renewer.join();
@@ -199,6 +204,7 @@ class Election {
       const Clock::time_point sent = Clock::now();
       try {
         if (lock_.TryAcquireOrRenew()) {
+          const std::lock_guard lock(mutex_);
           renewed_ = sent;
           return true;
         }
@@ -245,7 +251,7 @@ class Election {
 
   // Waits until `lead` has returned, and asks it to when leadership is lost or stop requested. Runs
   // beside the renewal, whose requests may hang. Returns whether leadership was lost.
-  bool Guard(std::stop_source& lead_stop, const std::stop_token& stop) {
+  bool Guard(const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
     bool lost = false;
     while (!returned_) {
@@ -253,7 +259,7 @@ class Election {
       if (!lost && (taken_ || Clock::now() >= deadline)) lost = true;
       if (lost || stop.stop_requested()) {
         lock.unlock();
-        lead_stop.request_stop();  // may run callbacks of `lead`
+        lead_stop_.request_stop();  // may run callbacks of `lead`
         lock.lock();
       }
       const auto news = [&] {
@@ -291,7 +297,8 @@ class Election {
   const Client client_;
   const LeaderElectionOptions& options_;
   LeaseLock lock_;  // the candidate's thread, then the renewer's, then the candidate's again
-  std::mutex mutex_;
+  std::stop_source lead_stop_;
+  mutable std::mutex mutex_;
   std::condition_variable_any changed_;
   Clock::time_point renewed_{};  // when the last renewal that succeeded was sent
   bool taken_ = false;
@@ -301,7 +308,8 @@ class Election {
 }  // namespace
 
 bool RunWithLeaderElection(Client& client, const LeaderElectionOptions& options,
-                           const std::function<void(std::stop_token)>& lead, std::stop_token stop) {
+                           const std::function<void(const Leadership&)>& lead,
+                           std::stop_token stop) {
   CheckOptions(options);
   return Election(client, options).Run(lead, stop);
 }

@@ -110,12 +110,12 @@ class Candidate {
       : client_(server.MakeClient()), result_(std::async(std::launch::async, [this, options] {
           return RunWithLeaderElection(
               client_, options,
-              [this](std::stop_token stop) {
+              [this](const Leadership& leadership) {
                 began_.set_value(steady_clock::now());
                 std::mutex mutex;
                 std::condition_variable_any never;
                 std::unique_lock lock(mutex);
-                never.wait(lock, stop, [] { return false; });
+                never.wait(lock, leadership.stop(), [] { return false; });
                 ended_at_ = steady_clock::now();
               },
               stop_.get_token());
@@ -212,6 +212,24 @@ TEST(LeaderElectionTest, StopsLeadingWhenItCannotRenew) {
   }
 }
 
+TEST(LeaderElectionTest, HeldEndsAtTheRenewDeadlineByItself) {
+  LeaseServer server;
+  Client client = server.MakeClient();
+  steady_clock::time_point held_until{};
+  EXPECT_FALSE(RunWithLeaderElection(client, Options("one"),
+                                     [&](const Leadership& leadership) {
+                                       EXPECT_TRUE(leadership.Held());
+                                       server.mode = LeaseServer::Mode::kHang;
+                                       const auto start = steady_clock::now();
+                                       while (leadership.Held())
+                                         std::this_thread::yield();
+                                       held_until = steady_clock::now();
+                                       EXPECT_GE(held_until - start, milliseconds(1000));
+                                       EXPECT_LT(held_until - start, milliseconds(3900));
+                                     },
+                                     {}));
+}
+
 TEST(LeaderElectionTest, StopsLeadingWhenAnotherHoldsIt) {
   LeaseServer server;
   Candidate one(server, Options("one"));
@@ -236,7 +254,7 @@ TEST(LeaderElectionTest, ThrowsOnWhatLeadThrowsAndReleases) {
   Client client = server.MakeClient();
   EXPECT_THROW(
       RunWithLeaderElection(client, Options("one"),
-                            [](const std::stop_token&) { throw std::out_of_range("mine"); }, {}),
+                            [](const Leadership&) { throw std::out_of_range("mine"); }, {}),
       std::out_of_range);
   EXPECT_EQ(server.Spec()["holderIdentity"], "");
 }
@@ -246,7 +264,7 @@ TEST(LeaderElectionTest, RefusesOptionsThatCannotWork) {
   Client client = server.MakeClient();
   LeaderElectionOptions options = Options("one");
   options.renew_deadline = options.lease_duration;
-  const auto lead = [](const std::stop_token&) {};
+  const auto lead = [](const Leadership&) {};
   EXPECT_THROW(RunWithLeaderElection(client, options, lead, {}), std::invalid_argument);
   EXPECT_THROW(RunWithLeaderElection(client, Options(""), lead, {}), std::invalid_argument);
 }

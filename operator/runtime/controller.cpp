@@ -3,10 +3,12 @@
 #include "kube/cache/informer.h"
 #include "kube/events/event_recorder.h"
 #include "kube/objects/node.h"
+#include "kube/objects/object_json.h"
 #include "kube/pointsman/node_proxy.h"
 #include "kube/queue/work_queue.h"
 #include "operator/plan/plan.h"
 #include "operator/runtime/newer_objects.h"
+#include "operator/runtime/write_pace.h"
 
 namespace pointsman::op {
 namespace {
@@ -24,6 +26,8 @@ constexpr const char* kPass = "pass";
 constexpr std::chrono::milliseconds kGather{50};
 // So that status and metrics follow also while thousands of NodeProxies are written.
 constexpr size_t kMostWritesAPass = 200;
+// Between two writes of one ProxyConfiguration.
+constexpr std::chrono::seconds kStatusInterval{1};
 
 struct StoredRevision {
   std::string name;
@@ -40,6 +44,20 @@ StoredRevision StoredRevisionFromJson(const Json& object) {
   stored.uid = metadata.value("uid", "");
   stored.resource_version = metadata.value("resourceVersion", "");
   return stored;
+}
+
+ProxyConfiguration DecodeConfiguration(std::string_view text) {
+  return kube::ProxyConfigurationFromJson(kube::ParseObject(text));
+}
+
+// As the planning needs it: what an agent says of its kernel's modules and parameters is for
+// people.
+NodeProxy DecodeNodeProxy(std::string_view text) {
+  return kube::NodeProxyFromJson(kube::ParseObject(text, {kube::kManagedFields, "status.kernel"}));
+}
+
+StoredRevision DecodeRevision(std::string_view text) {
+  return StoredRevisionFromJson(kube::ParseObject(text));
 }
 
 template <typename T>
@@ -70,22 +88,16 @@ class Controller::Impl {
       : client_(client),
         ns_(std::move(ns)),
         metrics_(metrics),
-        recorder_(client, "pointsman-operator", ""),
-        configurations_(
-            client, kube::resources::kProxyConfigurations, {},
-            [](std::string_view text) {
-              return kube::ProxyConfigurationFromJson(Json::parse(text));
-            },
-            NameOf<ProxyConfiguration>, SameVersion<ProxyConfiguration>),
-        proxies_(
-            client, kube::resources::kNodeProxies, {},
-            [](std::string_view text) { return kube::NodeProxyFromJson(Json::parse(text)); },
-            NameOf<NodeProxy>, SameVersion<NodeProxy>),
+        writer_(client),
+        event_writer_(client.WithGuard([this] { return MayTell(); })),
+        recorder_(event_writer_, "pointsman-operator", ""),
+        configurations_(client, kube::resources::kProxyConfigurations, {}, DecodeConfiguration,
+                        NameOf<ProxyConfiguration>, SameVersion<ProxyConfiguration>),
+        proxies_(client, kube::resources::kNodeProxies, {}, DecodeNodeProxy, NameOf<NodeProxy>,
+                 SameVersion<NodeProxy>),
         nodes_(client, kube::resources::kNodes, {}, kube::DecodeNode, NameOf<kube::Node>, SameNode),
-        revisions_(
-            client, kControllerRevisions, {.ns = ns_, .label_selector = kConfigurationLabel},
-            [](std::string_view text) { return StoredRevisionFromJson(Json::parse(text)); },
-            NameOf<StoredRevision>, SameVersion<StoredRevision>) {
+        revisions_(client, kControllerRevisions, {.ns = ns_, .label_selector = kConfigurationLabel},
+                   DecodeRevision, NameOf<StoredRevision>, SameVersion<StoredRevision>) {
     configurations_.AddHandler([this](const auto&, const auto&) { Gather(); });
     nodes_.AddHandler([this](const auto& before, const auto& after) {
       if (before && after && SameNode(*before, *after)) return;
@@ -96,10 +108,10 @@ class Controller::Impl {
       Gather();
     });
     revisions_.AddHandler([this](const auto&, const auto&) { Gather(); });
-    configurations_.OnSynced([this] { Gather(); });
-    nodes_.OnSynced([this] { Gather(); });
-    proxies_.OnSynced([this] { Gather(); });
-    revisions_.OnSynced([this] { Gather(); });
+    configurations_.OnSynced([this] { Synced(); });
+    nodes_.OnSynced([this] { Synced(); });
+    proxies_.OnSynced([this] { Synced(); });
+    revisions_.OnSynced([this] { Synced(); });
   }
 
   void Start() {
@@ -114,23 +126,20 @@ class Controller::Impl {
            revisions_.HasSynced();
   }
 
-  void Lead(std::stop_token stop) {
-    newer_proxies_.Clear();
-    newer_revisions_.Clear();
-    newer_configurations_.Clear();
-    // The leader before may have written what this process' caches have not seen: one look past
-    // every cache.
-    for (const Json& object : client_.List(kube::resources::kNodeProxies, "")) {
-      newer_proxies_.Wrote(kube::NodeProxyFromJson(object));
-    }
-    for (const Json& object :
-         client_.List(kControllerRevisions, ns_, {.label_selector = kConfigurationLabel})) {
-      newer_revisions_.Wrote(StoredRevisionFromJson(object));
-    }
+  void Lead(std::stop_token stop, std::function<bool()> held) {
+    const Office office(*this, std::move(stop), std::move(held));
+    // Before the caches are complete all that the look past them finds would be held twice.
+    if (!WaitForCaches()) return;
+    LookPastCache<ProxyConfiguration>(kube::resources::kProxyConfigurations, {},
+                                      DecodeConfiguration, configurations_, newer_configurations_);
+    LookPastCache<NodeProxy>(kube::resources::kNodeProxies, {}, DecodeNodeProxy, proxies_,
+                             newer_proxies_);
+    LookPastCache<StoredRevision>(kControllerRevisions, {.label_selector = kConfigurationLabel},
+                                  DecodeRevision, revisions_, newer_revisions_);
     const auto queue = std::make_shared<kube::WorkQueue>();
     SetQueue(queue);
     metrics_.SetLeader(true);
-    const std::stop_callback on_stop(stop, [&] { queue->ShutDown(); });
+    const std::stop_callback on_stop(stop_, [&] { queue->ShutDown(); });
     spdlog::info("leading");
     queue->Add(kPass);
     while (const auto key = queue->Get()) {
@@ -156,6 +165,78 @@ class Controller::Impl {
 
  private:
   using Clock = std::chrono::steady_clock;
+
+  // The time of one leadership: who writes, and until when.
+  class Office {
+   public:
+    Office(Impl& impl, std::stop_token stop, std::function<bool()> held) : impl_(impl) {
+      impl_.stop_ = stop;
+      impl_.writer_ = impl_.client_.WithStop(std::move(stop)).WithGuard(held);
+      impl_.SetHeld(std::move(held));
+    }
+    ~Office() {
+      impl_.SetHeld(nullptr);
+      impl_.writer_ = impl_.client_.WithGuard([] { return false; });
+    }
+    Office(const Office&) = delete;
+    Office& operator=(const Office&) = delete;
+
+   private:
+    Impl& impl_;
+  };
+
+  // nullptr: the office is over. What was done in it may still be told, unless it was lost: then
+  // another leads, and nothing at all is written any more.
+  void SetHeld(std::function<bool()> held) {
+    const std::lock_guard lock(office_mutex_);
+    if (held_ && !held) lost_ = !held_();
+    held_ = std::move(held);
+  }
+  bool MayTell() const {
+    const std::lock_guard lock(office_mutex_);
+    return held_ ? held_() : !lost_;
+  }
+  bool MayWrite() const {
+    if (stop_.stop_requested()) return false;
+    const std::lock_guard lock(office_mutex_);
+    return held_ && held_();
+  }
+
+  void Synced() {
+    {
+      const std::lock_guard lock(office_mutex_);
+      synced_.notify_all();
+    }
+    Gather();
+  }
+  // False: stopped first.
+  bool WaitForCaches() {
+    std::unique_lock lock(office_mutex_);
+    return synced_.wait(lock, stop_, [this] { return HasSynced(); });
+  }
+
+  // The leader before may have written what this process' caches have not seen: one look past every
+  // cache keeps what is newer than in it.
+  template <typename T>
+  void LookPastCache(const kube::Resource& resource, const kube::ListOptions& options,
+                     const std::function<T(std::string_view)>& decode,
+                     const kube::Informer<T>& cache, NewerObjects<T>& newer) {
+    newer.Clear();
+    client_.ListItems(
+        resource, resource.namespaced ? ns_ : "", options,
+        [&](std::string_view item) {
+          try {
+            T object = decode(item);
+            const auto cached = cache.Get(object.name);
+            if (cached && SameVersion(*cached, object)) return;
+            newer.Wrote(std::move(object));
+          } catch (const std::invalid_argument& error) {
+            // The cache has left it out, too, and said which.
+            spdlog::error("{}: object left out: {}", resource.plural, error.what());
+          }
+        },
+        [&] { newer.Clear(); }, stop_);
+  }
 
   std::shared_ptr<kube::WorkQueue> Queue() const {
     const std::lock_guard lock(queue_mutex_);
@@ -210,24 +291,29 @@ class Controller::Impl {
     }
     input.now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
     const Plan plan = MakePlan(input);
+    metrics_.Planned(Clock::now() - started);
 
     bool failed = false;
     size_t writes = 0;
+    Clock::duration status_due = Clock::duration::zero();
     std::map<std::string, kube::ProxyConfigurationStatus> statuses;
     for (const ConfigurationPlan& part : plan.configurations) {
       if (!(part.configuration->deleting && part.remove_finalizer)) {
         statuses[part.configuration->name] = part.status;
       }
-      failed |=
-          !Try("ProxyConfiguration " + part.configuration->name, [&] { Perform(part, writes); });
+      failed |= !Try("ProxyConfiguration " + part.configuration->name,
+                     [&] { Perform(part, writes, status_due); });
     }
     for (const NodeProxyChange& change : plan.orphans) {
-      if (++writes > kMostWritesAPass) break;
+      if (++writes > kMostWritesAPass || !MayWrite()) break;
       failed |= !Try("NodeProxy " + change.name, [&] { Change(change); });
     }
     metrics_.SetConfigurations(std::move(statuses));
     metrics_.Reconciled(Clock::now() - started, failed);
     if (writes >= kMostWritesAPass) queue.Add(kPass);
+    if (status_due > Clock::duration::zero()) {
+      queue.AddAfter(kPass, std::chrono::ceil<std::chrono::milliseconds>(status_due));
+    }
     if (plan.wake_up) WakeUp(queue, *plan.wake_up, input.now);
     return !failed;
   }
@@ -241,7 +327,9 @@ class Controller::Impl {
                        std::max<kube::TimePoint::duration>(when - now, std::chrono::seconds(1))));
   }
 
+  // True: done, or no longer ours to do.
   bool Try(const std::string& what, const std::function<void()>& action) {
+    if (!MayWrite()) return true;
     try {
       action();
       return true;
@@ -253,6 +341,7 @@ class Controller::Impl {
         spdlog::warn("{}: {} ({})", what, error.what(), error.code());
       }
     } catch (const kube::TransportError& error) {
+      if (!MayWrite()) return true;
       spdlog::warn("{}: {}", what, error.what());
     } catch (const std::exception& error) {
       spdlog::error("{}: {}", what, error.what());
@@ -260,8 +349,9 @@ class Controller::Impl {
     return false;
   }
 
-  // The order is such that being killed after any write loses nothing.
-  void Perform(const ConfigurationPlan& part, size_t& writes) {
+  // The order is such that being killed after any write loses nothing. `status_due`: how long a
+  // write of the ProxyConfiguration has to wait, if it does, and is shorter than what is there.
+  void Perform(const ConfigurationPlan& part, size_t& writes, Clock::duration& status_due) {
     const ProxyConfiguration& configuration = *part.configuration;
     const kube::ObjectReference about = ReferenceTo(configuration);
     std::string version = configuration.resource_version;
@@ -272,33 +362,56 @@ class Controller::Impl {
     }
     if (part.create_revision) {
       newer_revisions_.Wrote(StoredRevisionFromJson(
-          client_.Create(kControllerRevisions, ns_, ToJson(*part.create_revision, ns_))));
+          writer_.Create(kControllerRevisions, ns_, ToJson(*part.create_revision, ns_))));
       Gather();
     }
     bool failed = false;
     for (const NodeProxyChange& change : part.changes) {
-      if (++writes > kMostWritesAPass) break;
+      if (++writes > kMostWritesAPass || !MayWrite()) break;
       const bool done = Try("NodeProxy " + change.name, [&] { Change(change); });
       failed |= !done;
       if (done && change.event) Tell(about, *change.event);
     }
-    if (!(part.status == configuration.status)) {
-      version = PatchConfiguration(configuration, version, nullptr,
-                                   StatusPatch(configuration.status, part.status));
-      for (const PlannedEvent& event : part.events)
-        Tell(about, event);
-    }
-    for (const std::string& name : part.delete_revisions) {
-      client_.Delete(kControllerRevisions, ns_, name);
+    PerformLast(part, version, status_due);
+    if (failed) throw std::runtime_error("not all NodeProxies could be written");
+  }
+
+  // What may wait until the ProxyConfiguration may be written again: its status, and what counts on
+  // that being written.
+  void PerformLast(const ConfigurationPlan& part, std::string version,
+                   Clock::duration& status_due) {
+    const ProxyConfiguration& configuration = *part.configuration;
+    const bool new_status = !(part.status == configuration.status);
+    if (new_status || part.remove_finalizer) {
+      const Clock::duration wait = pace_.Wait(configuration.uid, Clock::now());
+      if (wait > Clock::duration::zero()) {
+        const bool other = status_due > Clock::duration::zero();
+        status_due = other ? std::min(status_due, wait) : wait;
+        return;
+      }
     }
     if (part.remove_finalizer) {
+      DeleteRevisions(part);
       std::vector<std::string> finalizers = configuration.finalizers;
       std::erase(finalizers, kube::kFinalizer);
       PatchConfiguration(configuration, version, {{"finalizers", finalizers}}, nullptr);
       spdlog::info("ProxyConfiguration {}: its rules are gone, its finalizer too",
                    configuration.name);
+      return;
     }
-    if (failed) throw std::runtime_error("not all NodeProxies could be written");
+    if (new_status) {
+      PatchConfiguration(configuration, version, nullptr,
+                         StatusPatch(configuration.status, part.status));
+      for (const PlannedEvent& event : part.events)
+        Tell(ReferenceTo(configuration), event);
+    }
+    DeleteRevisions(part);
+  }
+
+  void DeleteRevisions(const ConfigurationPlan& part) {
+    for (const std::string& name : part.delete_revisions) {
+      writer_.Delete(kControllerRevisions, ns_, name);
+    }
   }
 
   // A merge patch that leaves of the old status nothing but what the new one says.
@@ -317,8 +430,9 @@ class Controller::Impl {
     Json patch = {{"metadata", metadata.is_null() ? Json::object() : std::move(metadata)}};
     patch["metadata"]["resourceVersion"] = version;
     if (!status.is_null()) patch["status"] = status;
+    pace_.Wrote(configuration.uid, Clock::now());
     const Json answer =
-        client_.Patch(kube::resources::kProxyConfigurations, "", configuration.name,
+        writer_.Patch(kube::resources::kProxyConfigurations, "", configuration.name,
                       kube::PatchType::kMerge, patch, status.is_null() ? "" : "status");
     ProxyConfiguration written = kube::ProxyConfigurationFromJson(answer);
     std::string now = written.resource_version;
@@ -334,7 +448,7 @@ class Controller::Impl {
   void Change(const NodeProxyChange& change) {
     const kube::Resource& resource = kube::resources::kNodeProxies;
     if (change.kind == NodeProxyChange::Kind::kDelete) {
-      client_.Delete(resource, "", change.name, change.uid);
+      writer_.Delete(resource, "", change.name, change.uid);
       NodeProxy gone;
       gone.name = change.name;
       gone.uid = change.uid;
@@ -358,14 +472,14 @@ class Controller::Impl {
                                                 {"kind", "Node"},
                                                 {"name", change.name},
                                                 {"uid", change.node_uid}}};
-      newer_proxies_.Wrote(kube::NodeProxyFromJson(client_.Create(resource, "", object)));
+      newer_proxies_.Wrote(kube::NodeProxyFromJson(writer_.Create(resource, "", object)));
       return;
     }
     object["metadata"]["uid"] = change.uid;
     object["metadata"]["resourceVersion"] = change.resource_version;
     if (!change.spec.candidate) object["spec"]["candidate"] = nullptr;
     newer_proxies_.Wrote(kube::NodeProxyFromJson(
-        client_.Patch(resource, "", change.name, kube::PatchType::kMerge, object)));
+        writer_.Patch(resource, "", change.name, kube::PatchType::kMerge, object)));
   }
 
   void Tell(const kube::ObjectReference& about, const PlannedEvent& event) {
@@ -377,6 +491,13 @@ class Controller::Impl {
   kube::Client& client_;
   const std::string ns_;
   Metrics& metrics_;
+  mutable std::mutex office_mutex_;
+  std::condition_variable_any synced_;
+  std::function<bool()> held_;  // empty: not in office
+  bool lost_ = false;           // the office before ended so
+  std::stop_token stop_;        // of the office; the worker's own
+  kube::Client writer_;         // for all writes but Events; the worker's own
+  kube::Client event_writer_;
   kube::EventRecorder recorder_;
   mutable std::mutex queue_mutex_;
   std::shared_ptr<kube::WorkQueue> queue_;  // null: not leading
@@ -385,6 +506,7 @@ class Controller::Impl {
   NewerObjects<ProxyConfiguration> newer_configurations_;
   NewerObjects<NodeProxy> newer_proxies_;
   NewerObjects<StoredRevision> newer_revisions_;
+  WritePace pace_{kStatusInterval};
   // Last: their threads use all of the above.
   kube::Informer<ProxyConfiguration> configurations_;
   kube::Informer<NodeProxy> proxies_;
@@ -401,8 +523,8 @@ void Controller::Start() {
 bool Controller::HasSynced() const {
   return impl_->HasSynced();
 }
-void Controller::Lead(std::stop_token stop) {
-  impl_->Lead(std::move(stop));
+void Controller::Lead(std::stop_token stop, std::function<bool()> held) {
+  impl_->Lead(std::move(stop), std::move(held));
 }
 void Controller::UpdateQueueMetrics() const {
   impl_->UpdateQueueMetrics();

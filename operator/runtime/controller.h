@@ -1,6 +1,7 @@
 // Feeds the planning from watches and performs its plans.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -20,9 +21,11 @@ class Controller {
   void Start();
   // The caches are complete.
   bool HasSynced() const;
-  // Acts until `stop`: only ever one process of a cluster does. Throws kube::ApiError or
-  // kube::TransportError when the first look at the cluster fails.
-  void Lead(std::stop_token stop);
+  // Acts until `stop`: only ever one process of a cluster does. `held` says whether this one still
+  // may, and is asked right before each write (kube::Leadership::Held): when it says no, or once
+  // `stop` is requested, nothing more is written, also in the middle of a pass. Throws
+  // kube::ApiError or kube::TransportError when the first look at the cluster fails.
+  void Lead(std::stop_token stop, std::function<bool()> held);
   // For /metrics, before Metrics::Render.
   void UpdateQueueMetrics() const;
 

@@ -96,7 +96,7 @@ int Run(Options options) {
   spdlog::info("pointsman-operator {} as {} at {}, namespace {}", kVersion, identity, config.server,
                options.ns);
   if (!options.leader_elect) {
-    controller.Lead(termination.token());
+    controller.Lead(termination.token(), [] { return true; });
     return 0;
   }
   kube::LeaderElectionOptions election;
@@ -108,9 +108,9 @@ int Run(Options options) {
   const std::stop_callback on_signal(termination.token(), [&] { give_up.request_stop(); });
   const bool asked_to_stop = kube::RunWithLeaderElection(
       client, election,
-      [&](std::stop_token stop) {
+      [&](const kube::Leadership& leadership) {
         try {
-          controller.Lead(std::move(stop));
+          controller.Lead(leadership.stop(), [&] { return leadership.Held(); });
         } catch (...) {
           // Out of the election, so that another can lead; told below.
           failure = std::current_exception();

@@ -33,6 +33,12 @@ Metrics::Metrics()
                               "Passes over all ProxyConfigurations and nodes.")),
       reconcile_errors_(MakeCounter(registry_, "pointsman_operator_reconcile_errors_total",
                                     "Passes in which a write failed; they are repeated.")),
+      plan_seconds_(prometheus::BuildHistogram()
+                        .Name("pointsman_operator_plan_duration_seconds")
+                        .Help("Time that a pass takes to decide what to write.")
+                        .Register(registry_)
+                        .Add({}, prometheus::Histogram::BucketBoundaries{0.001, 0.005, 0.01, 0.02,
+                                                                         0.05, 0.1, 0.5, 2})),
       reconcile_seconds_(
           prometheus::BuildHistogram()
               .Name("pointsman_operator_reconcile_duration_seconds")
@@ -48,6 +54,10 @@ Metrics::Metrics()
                             "Passes that were queued since this replica leads.")),
       queue_retries_(MakeGauge(registry_, "pointsman_operator_workqueue_retries",
                                "Passes that were queued after a failure.")) {}
+
+void Metrics::Planned(std::chrono::duration<double> took) {
+  plan_seconds_.Observe(took.count());
+}
 
 void Metrics::Reconciled(std::chrono::duration<double> took, bool failed) {
   reconciles_.Increment();

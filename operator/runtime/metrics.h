@@ -20,6 +20,8 @@ class Metrics {
  public:
   Metrics();
 
+  // What a pass has decided in that time, before its first write.
+  void Planned(std::chrono::duration<double> took);
   void Reconciled(std::chrono::duration<double> took, bool failed);
   void SetLeader(bool leader) { leader_.Set(leader ? 1 : 0); }
   void SetQueue(size_t depth, uint64_t adds, uint64_t retries);
@@ -32,6 +34,7 @@ class Metrics {
   prometheus::Registry registry_;
   prometheus::Counter& reconciles_;
   prometheus::Counter& reconcile_errors_;
+  prometheus::Histogram& plan_seconds_;
   prometheus::Histogram& reconcile_seconds_;
   prometheus::Gauge& leader_;
   prometheus::Gauge& queue_depth_;
