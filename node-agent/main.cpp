@@ -75,8 +75,10 @@ void UseProcessSettings(const KubeProxyConfiguration& given, Options& options) {
 // next ones from them too: after a list of 10,000 Services much of what the agent held was of no
 // use to it.
 void KeepMemorySmall() {
+  // NOLINTBEGIN(concurrency-mt-unsafe): there is one thread yet
   mallopt(M_ARENA_MAX, 2);
   mallopt(M_MMAP_THRESHOLD, 128 << 10);  // fixed, so that a list's pages go back at once
+  // NOLINTEND(concurrency-mt-unsafe)
 }
 
 kube::Config ApiServer(const Options& options) {

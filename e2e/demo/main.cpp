@@ -276,9 +276,9 @@ bool Demo::Run() {
   Title("After it");
   Show({"get", "pxc,npx"});
   std::printf("\n");
-  Show({"get", "pxc", "cluster", "-o",
-        "jsonpath={range .status.conditions[*]}{.type}={.status}  {.reason}: "
-        "{.message}{\"\\n\"}{end}"});
+  Show(
+      {"get", "pxc", "cluster", "-o",
+       R"(jsonpath={range .status.conditions[*]}{.type}={.status}  {.reason}: {.message}{"\n"}{end})"});
   std::printf("\n");
   ShowOnNode("node-1", {"ipvsadm", "-Ln"}, 12);
 

@@ -39,7 +39,8 @@ std::string ProcessesWith(const std::string& text) {
       continue;
     std::ifstream file(entry.path() / "cmdline");
     const std::string line((std::istreambuf_iterator<char>(file)), {});
-    if (line.find(text) != std::string::npos) found += pid + ": " + line + "\n";
+    if (line.find(text) != std::string::npos)
+      found.append(pid).append(": ").append(line).append("\n");
   }
   return found;
 }

@@ -343,7 +343,7 @@ class Rules : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
-    setenv("POINTSMAN_IPTABLES", GetParam().c_str(), 1);
+    setenv("POINTSMAN_IPTABLES", GetParam().c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
     try {
       tool_ = std::make_unique<IptablesTool>(net::Family::kIPv4);
       tool6_ = std::make_unique<IptablesTool>(net::Family::kIPv6);
@@ -353,6 +353,7 @@ class Rules : public ::testing::TestWithParam<std::string> {
     BaseRules(*tool_, 14).Ensure();
     BaseRules(*tool6_, 14).Ensure();
   }
+  // NOLINTNEXTLINE(concurrency-mt-unsafe)
   void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
 
   IptablesDataplane Make() { return IptablesDataplane(Settings(), *tool_, *tool6_); }

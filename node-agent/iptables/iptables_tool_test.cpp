@@ -19,6 +19,7 @@ class IptablesToolTest : public ::testing::TestWithParam<std::tuple<std::string,
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
+    // NOLINTNEXTLINE(concurrency-mt-unsafe)
     setenv("POINTSMAN_IPTABLES", std::get<0>(GetParam()).c_str(), 1);
     try {
       tool_.emplace(std::get<1>(GetParam()));
@@ -26,6 +27,7 @@ class IptablesToolTest : public ::testing::TestWithParam<std::tuple<std::string,
       GTEST_SKIP() << error.what();
     }
   }
+  // NOLINTNEXTLINE(concurrency-mt-unsafe)
   void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
 
   std::optional<IptablesTool> tool_;
