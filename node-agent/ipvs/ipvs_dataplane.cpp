@@ -494,7 +494,7 @@ void IpvsDataplane::CountReferences(const Key& key, const Frontend& frontend, in
     count = static_cast<uint32_t>(static_cast<int>(count) + by);
   }
   for (const Backend& backend : BackendsOf(frontend)) {
-    if (!backend.local) continue;
+    if (!backend.MayBeHere()) continue;
     auto& count = hairpins_[{backend.ip, backend.port, key.protocol}];
     count = static_cast<uint32_t>(static_cast<int>(count) + by);
   }
@@ -928,7 +928,7 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     if (const auto health = HealthKey(*frontend.entry))
       health_before.try_emplace(*health, health_[*health]);
     for (const Backend& backend : BackendsOf(frontend)) {
-      if (!backend.local) continue;
+      if (!backend.MayBeHere()) continue;
       const Key hairpin{backend.ip, backend.port, key.protocol};
       hairpins_before.try_emplace(hairpin, hairpins_[hairpin]);
     }
@@ -1092,7 +1092,7 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
     const std::vector<Backend>& backends = BackendsOf(frontend);
     result.objects_checked += 1 + backends.size();
     for (const Backend& backend : backends) {
-      if (backend.local)
+      if (backend.MayBeHere())
         wanted.push_back(ipvs::HairpinElement(backend.ip, backend.port, key.protocol));
     }
     if (const auto health = HealthKey(*frontend.entry)) {

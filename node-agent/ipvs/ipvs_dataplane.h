@@ -178,7 +178,7 @@ class IpvsDataplane final : public Dataplane {
   std::unordered_map<Key, std::vector<Quiet>, ipvs::FrontendKeyHash> quiet_;
   std::unordered_set<Key, ipvs::FrontendKeyHash> quieted_now_;
   std::unordered_map<net::IpAddress, uint32_t> vips_;                  // frontends on each
-  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_;  // local backends
+  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_;  // backends that may be here
   // Health check node ports by the frontends of their Services; the key's address says the family.
   std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> health_;
   std::vector<net::IpAddress> host_addresses_;  // sorted
