@@ -424,17 +424,18 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
     gone.push_back(&*at++);
 
   // UDP has no end that IPVS could see, and dh does not look past a destination of weight 0.
-  const bool drains = key.protocol != IPPROTO_UDP && server.scheduler != "dh" &&
-                      settings_.drain_timeout.count() > 0;
+  const bool drains = key.protocol != IPPROTO_UDP && server.scheduler != "dh";
   const auto now = steady_clock::now();
   for (const IpvsDestination* d : gone) {
-    if (!drains) {
+    const bool terminating = entry != nullptr && IsDraining(*entry, *d);
+    if (!drains || (!terminating && settings_.drain_timeout.count() == 0)) {
       writer.DeleteDestination(server, *d, entry);
       unquiet(d->address, d->port);
       continue;
     }
     if (quiet == nullptr) quiet = &quiet_[key];
-    const bool terminating = entry != nullptr && IsDraining(*entry, *d);
+    const auto deadline =
+        now + std::chrono::duration_cast<steady_clock::duration>(settings_.drain_timeout);
     auto known = std::find_if(quiet->begin(), quiet->end(), [&](const Quiet& q) {
       return q.ip == d->address && q.port == d->port;
     });
@@ -444,8 +445,8 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
       stopped.forwarding = IP_VS_CONN_F_MASQ;
       writer.SetDestination(server, stopped, entry);
       quieted_now_.insert(key);
-    } else if (known != quiet->end() && !terminating &&
-               (known->terminating || known->deadline <= now)) {
+    } else if (known != quiet->end() && !terminating && !known->terminating &&
+               known->deadline <= now) {
       writer.DeleteDestination(server, *d, entry);
       quiet->erase(known);
       continue;
@@ -456,13 +457,16 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
     }
     ++kept;
     if (known == quiet->end()) {
-      quiet->push_back(
-          {d->address, d->port,
-           now + std::chrono::duration_cast<steady_clock::duration>(settings_.drain_timeout),
-           terminating});
-    } else {
-      known->terminating = terminating;
+      quiet->push_back({d->address, d->port, deadline, terminating});
+      continue;
     }
+    if (known->terminating && !terminating) {
+      // Gone from the slices is not dead: a Pod deleted by force, a slice of another controller. A
+      // server that is dead answers here what it answers in the other modes.
+      known->deadline = deadline;
+      quieted_now_.insert(key);
+    }
+    known->terminating = terminating;
   }
   if (quiet != nullptr && quiet->empty()) quiet_.erase(key);
   if (kept == 0) writer.DeleteServer(server, entry);
