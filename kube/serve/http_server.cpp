@@ -3,8 +3,8 @@
 #include <charconv>
 #include <thread>
 
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/strand.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
 
 #include "kube/serve/http_connection.h"
 
@@ -12,11 +12,6 @@ namespace pointsman::kube {
 namespace {
 
 namespace asio = boost::asio;
-using asio::ip::tcp;
-
-constexpr size_t kMostConnections = 64;
-// After a connection could not be accepted: no file descriptors, as a rule.
-constexpr std::chrono::seconds kPause{1};
 
 struct Place {
   asio::ip::address ip;
@@ -54,67 +49,76 @@ Place ParsePlace(const std::string& address) {
 
 class HttpServer::Impl {
  public:
-  Impl(const std::string& address, int threads)
-      : address_(address), place_(ParsePlace(address)), threads_(threads) {}
+  Impl(const std::string& address, int threads, const HttpLimits& limits)
+      : address_(address), place_(ParsePlace(address)), threads_(threads), limits_(limits) {}
   ~Impl() { Stop(); }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
-  void Handle(const std::string& path, Handler handler) { routes_[path] = std::move(handler); }
+  void Handle(const std::string& path, Handler handler, bool at_once) {
+    routes_[path] = {std::move(handler), at_once};
+  }
 
   void Start() {
-    auto context = std::make_unique<asio::io_context>(threads_);
-    boost::system::error_code error;
-    acceptor_ = OpenListener(*context, place_.ip, place_.port, error);
-    if (!acceptor_) {
+    auto context = std::make_unique<asio::io_context>(1);
+    auto listener = std::make_unique<HttpListener>(
+        *context, std::make_shared<ConnectionTable>(limits_),
+        [this](ServedRequest request, Respond respond) {
+          Answer(std::move(request), std::move(respond));
+        },
+        address_);
+    if (const auto error = listener->Open(place_.ip, place_.port)) {
       throw std::runtime_error("cannot serve HTTP on " + address_ + ": " + error.message());
     }
     context_ = std::move(context);
-    port_ = acceptor_->local_endpoint().port();
-    Accept();
-    for (int i = 0; i < threads_; ++i)
-      pool_.emplace_back([this] { context_->run(); });
+    listener_ = std::move(listener);
+    port_ = listener_->port();
+    const bool waits = std::any_of(routes_.begin(), routes_.end(),
+                                   [](const auto& item) { return !item.second.at_once; });
+    if (waits) workers_ = std::make_unique<asio::thread_pool>(threads_);
+    thread_ = std::jthread([this] { context_->run(); });
   }
 
   void Stop() {
     if (!context_) return;
+    if (workers_) {
+      workers_->stop();
+      workers_->join();
+    }
     context_->stop();
-    pool_.clear();  // joins
-    acceptor_.reset();
+    thread_.join();
+    workers_.reset();  // and with it what waited for them
+    listener_.reset();
     context_.reset();  // and with it the connections
   }
 
   int port() const { return port_; }
 
  private:
-  void Accept() {
-    acceptor_->async_accept(
-        asio::make_strand(*context_), [this](boost::system::error_code error, tcp::socket socket) {
-          if (error) return AcceptLater(error);
-          if (std::shared_ptr<void> slot = limit_.Take()) {
-            ServeConnection(
-                std::move(socket), [this](const ServedRequest& request) { return Answer(request); },
-                std::move(slot));
-          }
-          Accept();
-        });
-  }
+  struct Route {
+    Handler handler;
+    bool at_once = false;
+  };
 
-  void AcceptLater(const boost::system::error_code& error) {
-    spdlog::error("http: {}: {}", address_, error.message());
-    const auto timer = std::make_shared<asio::steady_timer>(*context_, kPause);
-    timer->async_wait([this, timer](boost::system::error_code) { Accept(); });
-  }
-
-  ServedResponse Answer(const ServedRequest& request) const {
+  void Answer(ServedRequest request, Respond respond) {
     if (request.method != "GET" && request.method != "HEAD") {
-      return {.status = 405, .headers = {{"Allow", "GET, HEAD"}}, .body = "only GET and HEAD\n"};
+      return respond(
+          {.status = 405, .headers = {{"Allow", "GET, HEAD"}}, .body = "only GET and HEAD\n"});
     }
-    const auto route = routes_.find(request.path);
-    if (route == routes_.end()) return {.status = 404, .body = "not found\n"};
+    const auto found = routes_.find(request.path);
+    if (found == routes_.end()) return respond({.status = 404, .body = "not found\n"});
+    const Route& route = found->second;
+    if (route.at_once) return respond(Call(route.handler, request));
+    asio::post(*workers_,
+               [&route, request = std::move(request), respond = std::move(respond)]() mutable {
+                 respond(Call(route.handler, request));
+               });
+  }
+
+  static ServedResponse Call(const Handler& handler, const ServedRequest& request) {
     ServedResponse response;
     try {
-      response = route->second(request);
+      response = handler(request);
     } catch (const std::exception& error) {
       spdlog::error("http: {} failed: {}", request.path, error.what());
       response = {.status = 500, .body = std::string(error.what()) + "\n"};
@@ -126,19 +130,23 @@ class HttpServer::Impl {
   const std::string address_;
   const Place place_;
   const int threads_;
-  std::map<std::string, Handler> routes_;
-  ConnectionLimit limit_{kMostConnections};
+  const HttpLimits limits_;
+  std::map<std::string, Route> routes_;
   std::unique_ptr<asio::io_context> context_;
-  std::optional<tcp::acceptor> acceptor_;
-  std::vector<std::jthread> pool_;
+  std::unique_ptr<HttpListener> listener_;
+  std::unique_ptr<asio::thread_pool> workers_;
+  std::jthread thread_;
   int port_ = 0;
 };
 
-HttpServer::HttpServer(const std::string& address, int threads)
-    : impl_(std::make_unique<Impl>(address, threads)) {}
+HttpServer::HttpServer(const std::string& address, int threads, const HttpLimits& limits)
+    : impl_(std::make_unique<Impl>(address, threads, limits)) {}
 HttpServer::~HttpServer() = default;
 void HttpServer::Handle(const std::string& path, Handler handler) {
-  impl_->Handle(path, std::move(handler));
+  impl_->Handle(path, std::move(handler), /*at_once=*/false);
+}
+void HttpServer::HandleAtOnce(const std::string& path, Handler handler) {
+  impl_->Handle(path, std::move(handler), /*at_once=*/true);
 }
 void HttpServer::Start() {
   impl_->Start();

@@ -16,15 +16,13 @@ RetryingHttpServer::~RetryingHttpServer() {
 }
 
 bool RetryingHttpServer::TryStart() {
-  const auto now = std::chrono::steady_clock::now();
   try {
     server_->Start();
     return true;
   } catch (const std::runtime_error& error) {
-    if (now >= next_log_) {
+    if (log_.Happened()) {
       spdlog::error("{}: {}; trying again every {} s", what_, error.what(),
                     std::chrono::duration<double>(period_).count());
-      next_log_ = now + std::chrono::minutes(1);
     }
   }
   return false;

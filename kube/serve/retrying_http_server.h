@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "kube/process/log_limit.h"
 #include "kube/serve/http_server.h"
 
 namespace pointsman::kube {
@@ -28,7 +29,7 @@ class RetryingHttpServer {
   const std::unique_ptr<HttpServer> server_;
   const std::string what_;
   const std::chrono::milliseconds period_;
-  std::chrono::steady_clock::time_point next_log_{};
+  LogLimit log_;
   std::mutex mutex_;
   std::condition_variable_any wake_;
   std::jthread thread_;

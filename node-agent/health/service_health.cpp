@@ -4,7 +4,6 @@
 #include <thread>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 
@@ -14,9 +13,9 @@ namespace pointsman::agent {
 namespace {
 
 namespace asio = boost::asio;
-using asio::ip::tcp;
 
-constexpr size_t kMostConnections = 512;
+// All ports together: of one with more than others an own connection makes room for its next.
+constexpr kube::HttpLimits kLimits{.connections = 512};
 constexpr std::chrono::seconds kRetry{5};
 
 // Quotes as Go's %q does for what a Kubernetes name can hold.
@@ -103,9 +102,15 @@ class ServiceHealth::Impl {
     const asio::ip::address ip = place.ip.IsUnspecified()
                                      ? asio::ip::address(asio::ip::address_v6::any())
                                      : asio::ip::make_address(place.ip.ToString());
-    boost::system::error_code error;
-    if (auto listener = kube::OpenListener(context_, ip, place.port, error)) {
-      Start(place, std::move(*listener));
+    auto listener = std::make_unique<kube::HttpListener>(
+        context_, table_,
+        [this, port = place.port](const kube::ServedRequest&, const kube::Respond& respond) {
+          respond(Answer(port));
+        },
+        fmt::format("health check node port {}", place.port));
+    const auto error = listener->Open(ip, place.port);
+    if (!error) {
+      listeners_.emplace(place, std::move(listener));
       return "";
     }
     return fmt::format("the health check node port cannot be served on {}: {}",
@@ -115,36 +120,6 @@ class ServiceHealth::Impl {
                        error.message());
   }
 
-  void Start(const Place& place, tcp::acceptor acceptor) {
-    Accept(*listeners_.emplace(place, std::make_shared<tcp::acceptor>(std::move(acceptor)))
-                .first->second,
-           place);
-  }
-
-  void Accept(tcp::acceptor& acceptor, const Place& place) {
-    acceptor.async_accept([this, place](boost::system::error_code error, tcp::socket socket) {
-      const auto listener = listeners_.find(place);
-      if (error == asio::error::operation_aborted || listener == listeners_.end()) return;
-      if (!error) {
-        if (std::shared_ptr<void> slot = limit_.Take()) {
-          kube::ServeConnection(
-              std::move(socket),
-              [this, port = place.port](const kube::ServedRequest&) { return Answer(port); },
-              std::move(slot));
-        }
-      }
-      if (!error) return Accept(*listener->second, place);
-      // No file descriptors, as a rule: not at once again.
-      spdlog::error("health check node port {}: {}", place.port, error.message());
-      listeners_.erase(listener);
-      failed_.insert(place);
-      retry_.expires_after(kRetry);
-      retry_.async_wait([this](boost::system::error_code waited) {
-        if (!waited) Listen();
-      });
-    });
-  }
-
   const std::function<bool()> proxy_healthy_;
   const OnProblem on_problem_;
   // The serving thread's.
@@ -152,10 +127,11 @@ class ServiceHealth::Impl {
   std::vector<net::IpAddress> addresses_;
   std::set<Place> failed_;  // told already
 
-  kube::ConnectionLimit limit_{kMostConnections};
+  const std::shared_ptr<kube::ConnectionTable> table_ =
+      std::make_shared<kube::ConnectionTable>(kLimits);
   asio::io_context context_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
-  std::map<Place, std::shared_ptr<tcp::acceptor>> listeners_;
+  std::map<Place, std::unique_ptr<kube::HttpListener>> listeners_;
   asio::steady_timer retry_;
   std::thread thread_;
 };

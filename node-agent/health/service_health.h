@@ -15,7 +15,8 @@
 namespace pointsman::agent {
 
 // One thread serves all ports. A peer can cost little: connections are bounded in number, size of
-// the request and time, all ports together.
+// the request and time, all ports together, and who opens many takes their places neither from
+// other ports nor from other peers of the same one (kube/serve/http_connection.h).
 class ServiceHealth {
  public:
   struct Service {

@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <sys/resource.h>
 
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
@@ -135,6 +136,30 @@ TEST_F(ServiceHealthTest, WhatIsNoHttpOrTooLongCostsTheConnectionOnly) {
     EXPECT_TRUE(error) << "closed";
   }
   EXPECT_EQ(Ask(port).size(), 1U);
+}
+
+// Silent connections, more than there can be in all, to one port and from several addresses.
+TEST_F(ServiceHealthTest, AFloodOfOnePortTakesNeitherOthersAnswersNorItsOwn) {
+  rlimit files{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+  files.rlim_cur = std::min<rlim_t>(files.rlim_max, 4096);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
+  const uint16_t flooded = FreePort();
+  health_.Set({{flooded, {"default", "flooded", 1}}}, {kLocalhost});
+  ASSERT_EQ(AskUntil(flooded, true).size(), 1U);
+  const uint16_t other = FreePort();
+  health_.Set({{flooded, {"default", "flooded", 1}}, {other, {"default", "other", 1}}},
+              {kLocalhost});
+  ASSERT_EQ(AskUntil(other, true).size(), 1U);
+  asio::io_context context;
+  std::vector<tcp::socket> silent;
+  for (unsigned i = 0; i < 700; ++i) {
+    tcp::socket& socket = silent.emplace_back(context, tcp::v4());
+    socket.bind({asio::ip::make_address("127.0.0." + std::to_string(2 + i % 50)), 0});
+    socket.connect({asio::ip::make_address("127.0.0.1"), flooded});
+  }
+  EXPECT_EQ(Ask(other).at(0).result(), http::status::ok);
+  EXPECT_EQ(Ask(flooded).at(0).result(), http::status::ok);
 }
 
 TEST(HealthCheckPorts, FollowTheModelAndTakeTheFamilyWithMoreEndpoints) {
