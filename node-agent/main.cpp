@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kube/config/config.h"
+#include "kube/process/file_limit.h"
 #include "kube/process/logging.h"
 #include "kube/process/termination.h"
 #include "kube/process/version.h"
@@ -148,6 +149,7 @@ int Main(int argc, char** argv) {
   spdlog::info("pointsman-node-agent {} on node {}, API server {}{}", kVersion, options.node_name,
                api.server, standalone ? ", standalone" : "");
 
+  kube::RaiseFileLimit();
   const kube::Termination termination;
   std::stop_source stop;
   const std::stop_callback on_signal(termination.token(), [&stop] { stop.request_stop(); });

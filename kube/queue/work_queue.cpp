@@ -24,9 +24,7 @@ void WorkQueue::AddAfter(const std::string& key, std::chrono::milliseconds delay
     AddLocked(key);
     return;
   }
-  // A delay of centuries would overflow the clock's nanoseconds, and be due at once.
-  const Clock::time_point when =
-      Clock::now() + std::min<std::chrono::milliseconds>(delay, kMaxDelay);
+  const Clock::time_point when = Clock::now() + delay;
   // A key waits once, for the earliest of its times.
   if (const auto waiting = waiting_.find(key); waiting != waiting_.end()) {
     if (waiting->second->first <= when) return;

@@ -75,6 +75,10 @@ std::string HostOf(const std::string& url) {
   return host.substr(0, host.find('/'));
 }
 
+kube::ServedResponse ToResponse(const ProxyHealth::Answer& health) {
+  return {.status = health.status, .content_type = "application/json", .body = health.body};
+}
+
 std::string KernelRelease() {
   utsname names{};
   uname(&names);
@@ -100,16 +104,16 @@ class Agent::Impl {
         client_(MakeClient(api)),
         events_(client_, "pointsman-node-agent", options_.node_name),
         health_(std::chrono::seconds(60)),
-        service_health_([this] { return health_.Livez().status == 200; },
-                        [this](const ServiceHealth::Service& service, const std::string& message) {
-                          TellServiceHealthProblem(service, message);
-                        }),
         environment_(options_.modules_root.string(), api.server, options_.forwarder_launcher,
                      options_.log_format.value_or("text")),
         modes_(environment_),
         model_(options_.node_name),
         addresses_([this] { inbox_.PutAddressesChanged(); }),
-        kernel_release_(KernelRelease()) {
+        kernel_release_(KernelRelease()),
+        service_health_([this] { return health_.Livez().status == 200; },
+                        [this](const ServiceHealth::Service& service, const std::string& message) {
+                          TellServiceHealthProblem(service, message);
+                        }) {
     ServeOwn();
     if (standalone_) ServeInThePlaceOfKubeProxy();
   }
@@ -153,12 +157,13 @@ class Agent::Impl {
   // The watches need to know which version of EndpointSlice there is; until the server answers,
   // what is in the kernel goes on serving.
   bool WaitForServer(std::stop_token stop) {
+    kube::Client client = client_.WithStop(stop);  // it may accept and never answer
     std::mutex mutex;
     std::condition_variable_any wake;
     std::chrono::milliseconds delay{500};
     while (!stop.stop_requested()) {
       try {
-        slices_resource_ = EndpointSliceResource(client_);
+        slices_resource_ = EndpointSliceResource(client);
         return true;
       } catch (const std::exception& error) {
         spdlog::warn("the API server does not answer, will try again: {}", error.what());
@@ -642,7 +647,6 @@ class Agent::Impl {
   kube::Client client_;
   kube::EventRecorder events_;
   ProxyHealth health_;
-  ServiceHealth service_health_;
   ChangeInbox inbox_;
 
   // The sync thread's.
@@ -689,8 +693,10 @@ class Agent::Impl {
   std::unique_ptr<kube::Informer<kube::EndpointSlice>> slices_;
   std::unique_ptr<kube::Informer<kube::Node>> nodes_;
   std::unique_ptr<kube::Informer<kube::NodeProxy>> proxies_;
+  // After the informers: its thread asks services_ for a Service of which it has something to tell.
+  ServiceHealth service_health_;
   bool in_the_place_of_kube_proxy_ = false;
-  std::unique_ptr<kube::HttpServer> own_server_;
+  std::vector<std::unique_ptr<kube::RetryingHttpServer>> own_servers_;
   std::vector<std::unique_ptr<kube::HttpServer>> servers_;
   std::vector<std::unique_ptr<kube::RetryingHttpServer>> retrying_servers_;
 };
@@ -713,15 +719,23 @@ kube::HttpServer::Handler Agent::Impl::MetricsHandler() {
 }
 
 void Agent::Impl::ServeOwn() {
-  if (options_.agent_bind_address.empty()) return;
-  own_server_ = std::make_unique<kube::HttpServer>(options_.agent_bind_address, 2);
-  own_server_->Handle("/metrics", MetricsHandler());
-  own_server_->Handle("/livez", [this](const kube::ServedRequest&) {
-    const ProxyHealth::Answer health = health_.Livez();
-    return kube::ServedResponse{
-        .status = health.status, .content_type = "application/json", .body = health.body};
-  });
-  own_server_->Start();
+  const auto livez = [this](const kube::ServedRequest&) { return ToResponse(health_.Livez()); };
+  // A port that is taken does not keep the node from being served; kubelet sees that nothing
+  // answers there.
+  const auto serve = [this](std::unique_ptr<kube::HttpServer> server, const char* what) {
+    own_servers_.push_back(std::make_unique<kube::RetryingHttpServer>(std::move(server), what));
+  };
+  if (!options_.agent_bind_address.empty()) {
+    auto server = std::make_unique<kube::HttpServer>(options_.agent_bind_address, 2);
+    server->Handle("/metrics", MetricsHandler());
+    server->HandleAtOnce("/livez", livez);
+    serve(std::move(server), "the agent's own port (--agent-bind-address)");
+  }
+  if (!options_.livez_bind_address.empty()) {
+    auto server = std::make_unique<kube::HttpServer>(options_.livez_bind_address);
+    server->HandleAtOnce("/livez", livez);
+    serve(std::move(server), "liveness (--livez-bind-address)");
+  }
 }
 
 // kube-proxy's ports. Not before the node is ours: an agent that waits would take them from a
@@ -733,27 +747,23 @@ void Agent::Impl::ServeInThePlaceOfKubeProxy() {
   if (!metrics_address.empty()) {
     auto server = std::make_unique<kube::HttpServer>(metrics_address);
     server->Handle("/metrics", MetricsHandler());
-    server->Handle("/proxyMode",
-                   [this, text](const kube::ServedRequest&) { return text(ActiveMode()); });
-    server->Handle("/healthz", [text](const kube::ServedRequest&) { return text("ok"); });
+    server->HandleAtOnce("/proxyMode",
+                         [this, text](const kube::ServedRequest&) { return text(ActiveMode()); });
+    server->HandleAtOnce("/healthz", [text](const kube::ServedRequest&) { return text("ok"); });
     Listen(std::move(server), "metrics (metricsBindAddress)");
   }
   const std::string health_address = options_.healthz_bind_address.value_or("0.0.0.0:10256");
   if (!health_address.empty()) {
     auto server = std::make_unique<kube::HttpServer>(health_address);
-    const auto answer = [](const ProxyHealth::Answer& health) {
-      return kube::ServedResponse{
-          .status = health.status, .content_type = "application/json", .body = health.body};
-    };
-    server->Handle("/healthz", [this, answer](const kube::ServedRequest&) {
+    server->HandleAtOnce("/healthz", [this](const kube::ServedRequest&) {
       const ProxyHealth::Answer health = health_.Healthz();
       metrics_.HealthzAnswered(health.status);
-      return answer(health);
+      return ToResponse(health);
     });
-    server->Handle("/livez", [this, answer](const kube::ServedRequest&) {
+    server->HandleAtOnce("/livez", [this](const kube::ServedRequest&) {
       const ProxyHealth::Answer health = health_.Livez();
       metrics_.LivezAnswered(health.status);
-      return answer(health);
+      return ToResponse(health);
     });
     Listen(std::move(server), "health (healthzBindAddress)");
   }

@@ -24,6 +24,7 @@ struct Options {
   std::optional<std::string> metrics_bind_address;
   std::optional<std::string> healthz_bind_address;
   std::string agent_bind_address;       // its own /livez and /metrics; "": off
+  std::string livez_bind_address;       // /livez alone, for the kubelet's probes; "": off
   bool bind_address_hard_fail = false;  // a port that cannot be bound ends the process
   // Where a launcher in another container of this Pod starts the forwarders of userspace mode. Then
   // they end with the Pod, and an agent that is told to end leaves their work to the kernel. "":

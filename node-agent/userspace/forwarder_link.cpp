@@ -109,30 +109,34 @@ std::string ForwarderBesideThisProgram() {
   return ::access(program.c_str(), X_OK) == 0 ? program : "";
 }
 
-std::map<std::string, Stats> ReadForwarders(const std::string& directory) {
-  std::map<std::string, Stats> counted;
-  const uint64_t netns = NetnsInode();
-  std::vector<std::string> paths;
+std::vector<std::string> ForwarderSockets(const std::string& directory) {
   try {
-    paths = ControlSockets(directory);
+    return ControlSockets(directory);
   } catch (const std::system_error& problem) {
     spdlog::warn("forwarders are not looked for: {}", problem.what());
+    return {};
   }
-  for (const std::string& path : paths) {
+}
+
+ForwarderStats ReadForwarders(const std::string& directory, const std::stop_token& stop) {
+  ForwarderStats read;
+  const uint64_t netns = NetnsInode();
+  for (const std::string& path : ForwarderSockets(directory)) {
+    if (stop.stop_requested()) break;
     try {
       ForwarderSession session(path, kLookTimeout);
-      if (session.hello().netns == netns) counted.emplace(path, session.Statistics());
+      if (session.hello().netns == netns) read.counted.emplace(path, session.Statistics());
     } catch (const std::system_error& problem) {
       // One that ended leaves its socket, which is not ours to clear away here.
       if (problem.code() != std::errc::connection_refused &&
           problem.code() != std::errc::no_such_file_or_directory) {
-        spdlog::warn("forwarder at {}: {}", path, problem.what());
+        read.problems.push_back(fmt::format("forwarder at {}: {}", path, problem.what()));
       }
     } catch (const ProtocolError& problem) {
-      spdlog::warn("forwarder at {}: {}", path, problem.what());
+      read.problems.push_back(fmt::format("forwarder at {}: {}", path, problem.what()));
     }
   }
-  return counted;
+  return read;
 }
 
 ForwarderSession::ForwarderSession(const std::string& path, std::chrono::seconds timeout)

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stop_token>
 #include <string>
 #include <sys/types.h>
 #include <thread>
@@ -37,10 +38,19 @@ struct ForwarderSettings {
   std::string log_format = "text";  // of one that is started: "text" or "json"
 };
 
-// What the forwarders of the calling thread's network namespace have counted, by the path of their
-// control sockets in `directory`, which is another one for each process. Asks them for it at that
-// moment; one that is gone or does not answer in time (2 s) is left out.
-std::map<std::string, forwarder::Stats> ReadForwarders(const std::string& directory);
+// Control sockets in `directory`, also left-over ones and those of other network namespaces. A
+// directory that cannot be read, or that others can write to, is said in the log.
+std::vector<std::string> ForwarderSockets(const std::string& directory);
+
+struct ForwarderStats {
+  // By the path of the control socket, which is another one for each process.
+  std::map<std::string, forwarder::Stats> counted;
+  // Of those that did not answer as they should, or not in time (2 s each).
+  std::vector<std::string> problems;
+};
+// What the forwarders of the calling thread's network namespace have counted. Asks them for it at
+// that moment, one after the other; ends between two of them when `stop` is requested.
+ForwarderStats ReadForwarders(const std::string& directory, const std::stop_token& stop = {});
 
 // A connection to one forwarder's control socket. Not thread-safe.
 class ForwarderSession {

@@ -69,7 +69,38 @@ const std::vector<ForwarderMetrics::Metric>& ForwarderMetrics::Metrics() {
 }
 
 ForwarderMetrics::ForwarderMetrics(prometheus::Registry& registry, std::string directory)
-    : registry_(registry), directory_(std::move(directory)), before_(ReadForwarders(directory_)) {}
+    : registry_(registry), directory_(std::move(directory)) {
+  for (std::string& path : ForwarderSockets(directory_))
+    there_before_.insert(std::move(path));
+  thread_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
+  Read();
+}
+
+ForwarderMetrics::~ForwarderMetrics() = default;
+
+void ForwarderMetrics::Read(std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  // Not one that is under way: it may have asked before what is to be seen happened.
+  const uint64_t wanted = asked_ = begun_ + 1;
+  changed_.notify_all();
+  changed_.wait_for(lock, patience, [&] { return done_ >= wanted; });
+}
+
+void ForwarderMetrics::Run(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  while (changed_.wait(lock, stop, [&] { return asked_ > begun_; })) {
+    ++begun_;
+    lock.unlock();
+    try {
+      Take(ReadForwarders(directory_, stop));
+    } catch (const std::exception& error) {
+      if (log_.Happened()) spdlog::error("forwarders could not be asked: {}", error.what());
+    }
+    lock.lock();
+    done_ = begun_;
+    changed_.notify_all();
+  }
+}
 
 prometheus::Counter& ForwarderMetrics::Of(const Metric& metric) {
   return prometheus::BuildCounter()
@@ -84,21 +115,23 @@ void ForwarderMetrics::Add(const Stats& now, const Stats& before) {
     Of(metric).Increment(static_cast<double>(now.*metric.number - before.*metric.number));
 }
 
-void ForwarderMetrics::Read() {
-  const std::lock_guard lock(mutex_);
-  std::map<std::string, Stats> counted = ReadForwarders(directory_);
-  seen_ = seen_ || !counted.empty();
+void ForwarderMetrics::Take(const ForwarderStats& read) {
+  for (const std::string& problem : read.problems) {
+    if (log_.Happened()) spdlog::warn("{}", problem);
+  }
+  seen_ = seen_ || !read.counted.empty() || !read.problems.empty();
   if (!seen_) return;
   Stats sum;
-  for (const auto& [path, stats] : counted) {
+  for (const auto& [path, stats] : read.counted) {
+    // What it had counted before this object was made is left out.
+    if (there_before_.erase(path) > 0) before_[path] = stats;
     Add(stats, before_[path]);
+    // One that does not answer the next time is there again later.
+    before_[path] = stats;
     sum.tcp_connections += stats.tcp_connections;
     sum.udp_flows += stats.udp_flows;
     sum.connection_limit += stats.connection_limit;
   }
-  // One that did not answer this time is there again the next.
-  for (auto& [path, stats] : counted)
-    before_[path] = stats;
   const auto gauge = [this](const char* name, const char* help, uint64_t value) {
     prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add({}).Set(
         static_cast<double>(value));
@@ -107,6 +140,13 @@ void ForwarderMetrics::Read() {
         sum.tcp_connections);
   gauge("pointsman_forwarder_tcp_connection_limit", "How many there can be.", sum.connection_limit);
   gauge("pointsman_forwarder_udp_flows", "UDP flows that have not ended.", sum.udp_flows);
+  gauge("pointsman_forwarder_silent",
+        "Forwarders that did not answer when they were last asked; their figures are missing.",
+        read.problems.size());
+  gauge("pointsman_forwarder_last_read_timestamp_seconds", "When the forwarders were last asked.",
+        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(
+                                  std::chrono::system_clock::now().time_since_epoch())
+                                  .count()));
 }
 
 }  // namespace pointsman::agent

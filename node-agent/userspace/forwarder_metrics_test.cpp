@@ -90,6 +90,38 @@ TEST_F(ForwarderMetricsTest, NothingIsSeenWithoutAForwarder) {
   EXPECT_TRUE(registry_.Collect().empty());
 }
 
+// Stopped, as one whose node has no time for it, or that hangs in the kernel.
+TEST_F(ForwarderMetricsTest, AForwarderThatHangsHoldsUpNobody) {
+  Start();
+  metrics_ = std::make_unique<ForwarderMetrics>(registry_, settings_.directory);
+  const EchoServer server(At("127.0.0.1", 0), "hello");
+  Put(1, {server.place()});
+  Fd open = ConnectTcp(Place(1));
+  EXPECT_EQ(Receive(open, 5), "hello");
+  EXPECT_TRUE(Becomes("pointsman_forwarder_tcp_connections_total", 1));
+  EXPECT_EQ(Value("pointsman_forwarder_silent"), 0);
+
+  const pid_t hanging = link_->pid();
+  ASSERT_EQ(::kill(hanging, SIGSTOP), 0);
+  for (int i = 0; i < 5; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    metrics_->Read(20ms);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 1s);
+    EXPECT_EQ(Value(registry_, "pointsman_forwarder_tcp_connections_total"), 1);
+  }
+  EXPECT_TRUE(Eventually([&] {
+    metrics_->Read(20ms);
+    return Value(registry_, "pointsman_forwarder_silent") == 1;
+  }));
+  EXPECT_EQ(Value(registry_, "pointsman_forwarder_tcp_connections_total"), 1);
+
+  ASSERT_EQ(::kill(hanging, SIGCONT), 0);
+  Fd another = ConnectTcp(Place(1));
+  EXPECT_EQ(Receive(another, 5), "hello");
+  EXPECT_TRUE(Becomes("pointsman_forwarder_tcp_connections_total", 2));
+  EXPECT_EQ(Value("pointsman_forwarder_silent"), 0);
+}
+
 TEST_F(ForwarderMetricsTest, TcpConnectionsBytesRetriesAndFailures) {
   metrics_ = std::make_unique<ForwarderMetrics>(registry_, settings_.directory);
   Start();

@@ -8,6 +8,7 @@
 #include "kube/config/config.h"
 #include "kube/http/transport.h"
 #include "kube/lease/leader_election.h"
+#include "kube/process/file_limit.h"
 #include "kube/process/logging.h"
 #include "kube/process/termination.h"
 #include "kube/process/version.h"
@@ -22,8 +23,8 @@ struct Options {
   std::string kubeconfig;
   std::string ns;
   bool leader_elect = false;
-  std::string metrics_address = ":10350";
-  std::string health_address = ":10351";
+  std::string metrics_address = "127.0.0.1:10350";
+  std::string health_address = "127.0.0.1:10351";
   std::string log_format = "text";
   std::string log_level = "info";
 };
@@ -58,6 +59,7 @@ void AddFlags(CLI::App& app, Options& options) {
 
 int Run(Options options) {
   kube::SetUpLogging(options.log_format, options.log_level);
+  kube::RaiseFileLimit();
   const kube::Termination termination;
   kube::Config config = kube::LoadConfig(options.kubeconfig);
   config.user_agent = std::string("pointsman-operator/") + kVersion;
@@ -79,9 +81,9 @@ int Run(Options options) {
   std::unique_ptr<kube::HttpServer> health_server;
   if (options.health_address != "0") {
     health_server = std::make_unique<kube::HttpServer>(options.health_address);
-    health_server->Handle(
+    health_server->HandleAtOnce(
         "/healthz", [](const kube::ServedRequest&) { return kube::ServedResponse{.body = "ok"}; });
-    health_server->Handle("/readyz", [&](const kube::ServedRequest&) {
+    health_server->HandleAtOnce("/readyz", [&](const kube::ServedRequest&) {
       if (controller.HasSynced()) return kube::ServedResponse{.body = "ok"};
       return kube::ServedResponse{.status = 503,
                                   .body =
