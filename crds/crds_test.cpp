@@ -175,6 +175,34 @@ TEST_F(ProxyConfigurationCrdTest, BoundsWhatItAcceptsInSize) {
   });
 }
 
+// Numbers that a node or a person writes: each has an end that nothing overflows at.
+TEST(CrdTest, EveryNumberIsBounded) {
+  int numbers = 0;
+  const std::function<void(const json&, const std::string&)> visit = [&](const json& schema,
+                                                                         const std::string& at) {
+    if (schema.value("type", "") == "integer" && !at.ends_with("observedGeneration")) {
+      ++numbers;
+      EXPECT_TRUE(schema.contains("minimum")) << at;
+      EXPECT_TRUE(schema.contains("maximum")) << at;
+      const bool revision = at.ends_with("evision") || at.ends_with("rollbackTo");
+      if (revision) {
+        EXPECT_EQ(schema.value("maximum", int64_t{0}), limits::kMaxRevision) << at;
+      }
+    }
+    if (schema.contains("properties")) {
+      for (const auto& [name, property] : schema["properties"].items())
+        visit(property, at + "." + name);
+    }
+    for (const char* inner : {"items", "additionalProperties"}) {
+      if (schema.contains(inner)) visit(schema[inner], at + "[]");
+    }
+  };
+  for (const char* file :
+       {"pointsman.io_nodeproxies.yaml", "pointsman.io_proxyconfigurations.yaml"})
+    visit(Schema(file), file);
+  EXPECT_GT(numbers, 25);
+}
+
 // The agent keeps to these, or the API server would refuse its whole status.
 TEST(NodeProxyCrdTest, HasTheBoundsOfSysctls) {
   const json sysctls =

@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "kube/objects/json_reader.h"
+#include "kube/pointsman/timestamp.h"
 
 namespace pointsman::kube {
 namespace {
@@ -26,6 +27,8 @@ class NodeDecoder {
     if (node_.name.empty()) throw std::invalid_argument("metadata.name: required");
     // podCIDRs is authoritative; servers before 1.16 have only podCIDR.
     if (node_.pod_cidrs.empty() && single_pod_cidr_) node_.pod_cidrs.push_back(*single_pod_cidr_);
+    node_.never_ready = !node_.ready && (!created_ || !ready_turned_ ||
+                                         *ready_turned_ - *created_ <= kRegistration);
   }
 
  private:
@@ -37,6 +40,8 @@ class NodeDecoder {
         reader_.Assign(field, node_.uid);
       } else if (key == "resourceVersion") {
         reader_.Assign(field, node_.resource_version);
+      } else if (key == "creationTimestamp") {
+        created_ = ParseTime(reader_.String(field).value_or(""));
       } else if (key == "deletionTimestamp") {
         node_.deleting = !reader_.String(field).value_or("").empty();
       } else if (key == "labels") {
@@ -60,11 +65,13 @@ class NodeDecoder {
         });
       } else if (key == "taints") {
         reader_.Array(field, [this](Value taint) {
-          reader_.Object(taint, [this](std::string_view name, Value text) {
-            if (name == "key" && reader_.String(text) == "ToBeDeletedByClusterAutoscaler") {
-              node_.to_be_deleted = true;
-            }
+          Taint& read = node_.taints.emplace_back();
+          reader_.Object(taint, [&](std::string_view name, Value text) {
+            if (name == "key") reader_.Assign(text, read.key);
+            if (name == "value") reader_.Assign(text, read.value);
+            if (name == "effect") reader_.Assign(text, read.effect);
           });
+          if (read.key == "ToBeDeletedByClusterAutoscaler") node_.to_be_deleted = true;
         });
       }
     });
@@ -78,11 +85,16 @@ class NodeDecoder {
         reader_.Array(field, [this](Value condition) {
           std::string_view type;
           std::string_view status;
+          std::string_view turned;
           reader_.Object(condition, [&](std::string_view name, Value text) {
             if (name == "type") type = reader_.String(text).value_or("");
             if (name == "status") status = reader_.String(text).value_or("");
+            if (name == "lastTransitionTime") turned = reader_.String(text).value_or("");
           });
-          if (type == "Ready") node_.ready = status == "True";
+          if (type != "Ready") return;
+          node_.ready = status == "True";
+          node_.silent = status == "Unknown";
+          ready_turned_ = ParseTime(turned);
         });
       }
     });
@@ -107,7 +119,13 @@ class NodeDecoder {
 
   Node& node_;
   JsonReader reader_;
+  // How long after its Node a kubelet's first condition may come, and the node lifecycle
+  // controller's "never updated" (node-startup-grace-period, 60 s), with clocks a little apart.
+  static constexpr std::chrono::minutes kRegistration{2};
+
   std::optional<net::IpPrefix> single_pod_cidr_;
+  std::optional<TimePoint> created_;
+  std::optional<TimePoint> ready_turned_;
 };
 
 }  // namespace

@@ -10,6 +10,13 @@
 
 namespace pointsman::kube {
 
+struct Taint {
+  std::string key;
+  std::string value;
+  std::string effect;  // NoSchedule, PreferNoSchedule, NoExecute
+  bool operator==(const Taint&) const = default;
+};
+
 struct Node {
   std::string name;
   std::string uid;
@@ -18,8 +25,15 @@ struct Node {
   std::vector<net::IpAddress> internal_ips;
   std::vector<net::IpAddress> external_ips;
   std::vector<net::IpPrefix> pod_cidrs;
-  bool ready = false;
+  bool ready = false;  // condition Ready is True
+  // Condition Ready is Unknown: the kubelet has stopped reporting (node lifecycle controller).
+  bool silent = false;
+  // Not Ready, and by its own condition it has not been Ready since it was registered: whatever
+  // needs a Service's address there never had it. A guess by two clocks, so nothing may depend on
+  // it but how soon the node is served.
+  bool never_ready = false;
   bool deleting = false;  // deletionTimestamp set
+  std::vector<Taint> taints;
   // Taint ToBeDeletedByClusterAutoscaler: the node leaves (KEP-3836).
   bool to_be_deleted = false;
 

@@ -375,8 +375,47 @@ TEST(DecodeNode, ReadsEveryField) {
   EXPECT_THAT(node.external_ips, ElementsAre(Ip("192.0.2.5")));
   EXPECT_THAT(node.pod_cidrs, ElementsAre(Cidr("10.244.1.0/24"), Cidr("fd00:1::/64")));
   EXPECT_TRUE(node.ready);
+  EXPECT_THAT(node.taints, ElementsAre(Taint{"ToBeDeletedByClusterAutoscaler", "1", "NoSchedule"}));
   EXPECT_TRUE(node.deleting);
   EXPECT_TRUE(node.to_be_deleted);
+}
+
+// Whether a node that is not Ready ever was, and whether its kubelet still says so.
+TEST(DecodeNode, NotReadyNodes) {
+  const auto decode = [](const std::string& created, const std::string& condition) {
+    return DecodeNode(R"({"status":{"conditions":[{"type":"Ready",)" + condition +
+                      R"(}]},"metadata":{"name":"n1","creationTimestamp":")" + created + R"("}})");
+  };
+  struct Case {
+    const char* condition;
+    bool ready, silent, never_ready;
+  };
+  for (const Case& c : {
+           Case{R"("status":"True","lastTransitionTime":"2026-01-01T00:00:30Z")", true, false,
+                false},
+           // Registered a moment ago.
+           Case{R"("status":"False","lastTransitionTime":"2026-01-01T00:00:00Z")", false, false,
+                true},
+           // "NodeStatusNeverUpdated": after node-startup-grace-period.
+           Case{R"("status":"Unknown","lastTransitionTime":"2026-01-01T00:01:00Z")", false, true,
+                true},
+           // By a kubelet whose clock is a little behind.
+           Case{R"("status":"False","lastTransitionTime":"2025-12-31T23:59:30Z")", false, false,
+                true},
+           Case{R"("status":"False","lastTransitionTime":"2026-02-01T00:00:00Z")", false, false,
+                false},
+           Case{R"("status":"Unknown","lastTransitionTime":"2026-02-01T00:00:00Z")", false, true,
+                false},
+           Case{R"("status":"False")", false, false, true},
+       }) {
+    const Node node = decode("2026-01-01T00:00:00Z", c.condition);
+    EXPECT_EQ(node.ready, c.ready) << c.condition;
+    EXPECT_EQ(node.silent, c.silent) << c.condition;
+    EXPECT_EQ(node.never_ready, c.never_ready) << c.condition;
+  }
+  const Node bare = DecodeNode(R"({"metadata":{"name":"n1"}})");
+  EXPECT_TRUE(bare.never_ready) << "no kubelet has said anything yet";
+  EXPECT_FALSE(bare.silent);
 }
 
 TEST(DecodeNode, ABareNode) {

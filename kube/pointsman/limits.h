@@ -26,6 +26,8 @@ inline constexpr Duration kMaxDrainTimeout = std::chrono::hours(24);
 inline constexpr Duration kMaxUdpIdleTimeout = std::chrono::hours(24);
 inline constexpr int64_t kMaxMasqueradeBit = 31;
 inline constexpr int64_t kMaxConntrack = INT32_MAX;
+// Every integer up to here is exact in a JSON reader that knows doubles only (RFC 8259, 6).
+inline constexpr int64_t kMaxRevision = int64_t{1} << 53;
 inline constexpr int64_t kMaxPriority = 1'000'000'000;
 
 inline constexpr size_t kMaxFallbackModes = 4;
@@ -34,6 +36,8 @@ inline constexpr size_t kMaxNodePortAddresses = 64;
 inline constexpr size_t kMaxExtraModules = 64;
 inline constexpr size_t kMaxModuleName = 63;
 // In a NodeProxy's status.
+inline constexpr int64_t kMaxCount = int64_t{1} << 53;  // as above
+inline constexpr size_t kMaxTimestamp = 64;             // RFC 3339
 inline constexpr size_t kMaxSysctls = 128;
 inline constexpr size_t kMaxSysctlText = 256;
 inline constexpr size_t kMaxInterfaceName = 15;  // IFNAMSIZ - 1

@@ -31,6 +31,7 @@ NodeProxyCandidate ReadCandidate(ObjectReader reader) {
 NodeProxySpec ReadSpec(ObjectReader reader) {
   NodeProxySpec spec;
   reader.String("configuration", limits::kMaxConfigurationName, spec.configuration);
+  // Not up to kMaxRevision: what was written before there was that bound must be read to be mended.
   reader.Int("revision", 0, INT64_MAX, spec.revision);
   reader.Word<bool>("state", ParseState, "Active, Removed", spec.removed);
   ReadSettings(reader, UnknownFields::kIgnore, spec.settings);
@@ -42,7 +43,7 @@ NodeProxyStatus ReadStatus(ObjectReader reader) {
   constexpr size_t kText = 32'768;
   NodeProxyStatus status;
   reader.Int("observedGeneration", 0, INT64_MAX, status.observed_generation);
-  reader.Int("observedRevision", 0, INT64_MAX, status.observed_revision);
+  reader.Int("observedRevision", 0, limits::kMaxRevision, status.observed_revision);
   reader.String("activeMode", kText, status.active_mode);
   ObjectReader kernel = reader.Object("kernel");
   kernel.String("release", kText, status.kernel_release);
@@ -66,16 +67,16 @@ NodeProxyStatus ReadStatus(ObjectReader reader) {
       status.sysctls.push_back(std::move(sysctl_status));
     }
   }
-  reader.Int("services", 0, INT64_MAX, status.services);
-  reader.Int("endpoints", 0, INT64_MAX, status.endpoints);
-  reader.String("lastSync", kText, status.last_sync);
+  reader.Int("services", 0, limits::kMaxCount, status.services);
+  reader.Int("endpoints", 0, limits::kMaxCount, status.endpoints);
+  reader.String("lastSync", limits::kMaxTimestamp, status.last_sync);
   reader.String("drainingMode", kText, status.draining_mode);
-  reader.Int("drainingConnections", 0, INT64_MAX, status.draining_connections);
+  reader.Int("drainingConnections", 0, limits::kMaxCount, status.draining_connections);
   reader.String("agentVersion", kText, status.agent_version);
   if (reader.Has("candidate")) {
     ObjectReader candidate = reader.Object("candidate");
     CandidateStatus answer;
-    candidate.Int("revision", 0, INT64_MAX, answer.revision);
+    candidate.Int("revision", 0, limits::kMaxRevision, answer.revision);
     candidate.String("mode", kText, answer.mode);
     candidate.Bool("passed", answer.passed);
     candidate.String("message", kText, answer.message);

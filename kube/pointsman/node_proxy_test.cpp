@@ -75,6 +75,28 @@ TEST(NodeProxyTest, ReadsMetadata) {
   EXPECT_EQ(node_proxy.node_uid, "nu");
 }
 
+// A node writes its status itself: what is out of bounds reads as absent. The specification is the
+// operator's, who mends it when it can read it.
+TEST(NodeProxyTest, NumbersAndTimesOfAStatusAreBounded) {
+  for (const char* number : {"9223372036854775807", "18446744073709551615", "9007199254740993",
+                             "-1", "1e300", "\"7\"", "{}"}) {
+    const std::string text = std::string(R"({"status": {"observedRevision": )") + number +
+                             R"(, "services": )" + number + R"(, "endpoints": )" + number +
+                             R"(, "drainingConnections": )" + number +
+                             R"(, "observedGeneration": )" + (number[0] == '9' ? "7" : number) +
+                             R"(, "candidate": {"revision": )" + number + "}}}";
+    const NodeProxyStatus status = NodeProxyFromJson(json::parse(text)).status;
+    EXPECT_EQ(status.observed_revision, 0) << number;
+    EXPECT_EQ(status.services, 0) << number;
+    EXPECT_EQ(status.endpoints, 0) << number;
+    EXPECT_EQ(status.draining_connections, 0) << number;
+    EXPECT_EQ(status.candidate->revision, 0) << number;
+  }
+  const std::string time(65, '1');
+  EXPECT_EQ(NodeProxyFromJson({{"status", {{"lastSync", time}}}}).status.last_sync, "");
+  EXPECT_EQ(NodeProxyFromJson({{"spec", {{"revision", INT64_MAX}}}}).spec.revision, INT64_MAX);
+}
+
 TEST(NodeProxyTest, NamesTheFieldThatIsWrong) {
   try {
     NodeProxyFromJson(json::parse(R"({"spec": {"mode": "ipvs", "ipvs": {"scheduler": "x"}}})"));

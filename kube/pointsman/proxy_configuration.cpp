@@ -186,7 +186,7 @@ Rollout ReadRollout(ObjectReader reader, std::vector<FieldError>& errors) {
       "Rollback, Pause", rollout.on_failure);
   reader.Int("revisionHistoryLimit", 0, limits::kMaxRevisionHistory,
              rollout.revision_history_limit);
-  reader.Int("rollbackTo", 1, INT64_MAX, rollout.rollback_to);
+  reader.Int("rollbackTo", 1, limits::kMaxRevision, rollout.rollback_to);
   reader.RejectUnknown();
   return rollout;
 }
@@ -195,17 +195,19 @@ ProxyConfigurationStatus ReadStatus(ObjectReader reader) {
   ProxyConfigurationStatus status;
   reader.Int("observedGeneration", 0, INT64_MAX, status.observed_generation);
   reader.String("phase", 64, status.phase);
-  reader.Int("currentRevision", 0, INT64_MAX, status.current_revision);
-  reader.Int("updateRevision", 0, INT64_MAX, status.update_revision);
+  reader.Int("currentRevision", 0, limits::kMaxRevision, status.current_revision);
+  reader.Int("updateRevision", 0, limits::kMaxRevision, status.update_revision);
   ObjectReader nodes = reader.Object("nodes");
-  nodes.Int("desired", 0, INT64_MAX, status.nodes.desired);
-  nodes.Int("updated", 0, INT64_MAX, status.nodes.updated);
-  nodes.Int("ready", 0, INT64_MAX, status.nodes.ready);
-  nodes.Int("fallback", 0, INT64_MAX, status.nodes.fallback);
-  nodes.Int("degraded", 0, INT64_MAX, status.nodes.degraded);
+  nodes.Int("desired", 0, INT32_MAX, status.nodes.desired);
+  nodes.Int("updated", 0, INT32_MAX, status.nodes.updated);
+  nodes.Int("ready", 0, INT32_MAX, status.nodes.ready);
+  nodes.Int("fallback", 0, INT32_MAX, status.nodes.fallback);
+  nodes.Int("degraded", 0, INT32_MAX, status.nodes.degraded);
   if (const json* modes = reader.Raw("modes"); modes != nullptr && modes->is_object()) {
     for (const auto& [mode, count] : modes->items()) {
-      if (count.is_number_integer()) status.modes[mode] = count.get<int64_t>();
+      if (!count.is_number_integer()) continue;
+      const auto number = count.get<int64_t>();
+      if (number >= 0 && number <= INT32_MAX) status.modes[mode] = number;
     }
   }
   if (const json* conditions = reader.Raw("conditions");

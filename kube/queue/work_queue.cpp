@@ -24,7 +24,9 @@ void WorkQueue::AddAfter(const std::string& key, std::chrono::milliseconds delay
     AddLocked(key);
     return;
   }
-  const Clock::time_point when = Clock::now() + delay;
+  // A delay of centuries would overflow the clock's nanoseconds, and be due at once.
+  const Clock::time_point when =
+      Clock::now() + std::min<std::chrono::milliseconds>(delay, kMaxDelay);
   // A key waits once, for the earliest of its times.
   if (const auto waiting = waiting_.find(key); waiting != waiting_.end()) {
     if (waiting->second->first <= when) return;

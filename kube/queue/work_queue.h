@@ -22,11 +22,14 @@ class WorkQueue {
     std::chrono::milliseconds base_delay{5};
     std::chrono::milliseconds max_delay{60'000};
   };
+  static constexpr std::chrono::hours kMaxDelay{24};
+
   WorkQueue() = default;
   explicit WorkQueue(Options options) : options_(options) {}
 
   void Add(const std::string& key);
-  // A key that waits already keeps the earlier of the two times. Not positive: now.
+  // A key that waits already keeps the earlier of the two times. Not positive: now. More than
+  // kMaxDelay: kMaxDelay, after which whoever works on it may find that it is not due yet.
   void AddAfter(const std::string& key, std::chrono::milliseconds delay);
   // After a failure: base_delay · 2^failures, at most max_delay.
   void AddRateLimited(const std::string& key);

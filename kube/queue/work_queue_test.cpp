@@ -51,6 +51,18 @@ TEST(WorkQueueTest, DelaysAndWakesForTheEarlier) {
   EXPECT_GE(steady_clock::now() - start, milliseconds(300));
 }
 
+// The clock's nanoseconds end after 292 years: the sum of such a delay and now would lie in the
+// past, and the key be due at once, again and again.
+TEST(WorkQueueTest, ADelayOfCenturiesIsNotDueAtOnce) {
+  for (const milliseconds delay : {milliseconds(std::chrono::years(374)), milliseconds::max()}) {
+    WorkQueue queue;
+    queue.AddAfter("a", delay);
+    EXPECT_EQ(queue.Depth(), 0U);
+    queue.Add("b");
+    EXPECT_EQ(queue.Get(), "b");
+  }
+}
+
 TEST(WorkQueueTest, AKeyWaitsOnceForItsEarliestTime) {
   WorkQueue queue;
   const auto start = steady_clock::now();

@@ -70,7 +70,7 @@ TEST_F(DrainTest, ADrainIsBounded) {
   EXPECT_EQ(dataplane_->FullSyncDue(), Clock::time_point::max());
 }
 
-TEST_F(DrainTest, K81775ATerminatingPodKeepsItsConnectionsUntilItIsGone) {
+TEST_F(DrainTest, K81775ATerminatingPodKeepsItsConnectionsAndADrainsTimeLonger) {
   settings_.drain_timeout = std::chrono::milliseconds(1);  // the pod's grace period is longer
   Start();
   ServicePortEntry web = Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)});
@@ -89,11 +89,130 @@ TEST_F(DrainTest, K81775ATerminatingPodKeepsItsConnectionsUntilItIsGone) {
     EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-b");
   }
   ExpectVerified();
-  // The pod is gone: nothing is left to wait for.
+  // From the moment that it is gone the drain has its time, which is over at once here.
+  web.draining.clear();
+  Put(web);
+  ASSERT_THAT(Servers(), HasSubstr("-r 10.244.0.2:8080 -m -w 0"));
+  EXPECT_LE(dataplane_->FullSyncDue(), Clock::now() + std::chrono::seconds(1));
+  std::this_thread::sleep_until(dataplane_->FullSyncDue());
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_THAT(Servers(), Not(HasSubstr(kPodA)));
+  ExpectVerified();
+}
+
+TEST_F(DrainTest, WithoutADrainsTimeATerminatingPodKeepsItsConnectionsUntilItIsGone) {
+  settings_.drain_timeout = std::chrono::seconds(0);
+  Start();
+  ServicePortEntry web = Web({MakeBackend(kPodA, 8080)});
+  maker_.Put(web);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  Stream stream(*network_, "pod-c", kVip, 80);
+  ASSERT_EQ(stream.Ask().host, "pod-a");
+  web.internal.backends = web.external.backends = {MakeBackend(kPodB, 8080)};
+  web.draining = {MakeBackend(kPodA, 8080)};
+  Put(web);
+  EXPECT_EQ(stream.Ask().host, "pod-a");
   web.draining.clear();
   Put(web);
   EXPECT_THAT(Servers(), Not(HasSubstr(kPodA)));
+}
+
+// A Pod deleted by force, a slice of another controller, a label taken off: the endpoint goes, its
+// server does not.
+TEST_F(DrainTest, AStreamOutlivesAnEndpointThatTerminatedAndLeft) {
+  ServicePortEntry web = Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)});
+  web.external_ips = {Ip("203.0.113.7")};
+  maker_.Put(web);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  const std::vector<std::tuple<const char*, const char*, uint16_t>> ways{
+      {"pod-c", kVip, 80},
+      {"", kVip, 80},
+      {"client", kNodeIp, 30080},
+      {"client", "203.0.113.7", 80}};
+  std::vector<std::unique_ptr<Stream>> on_a;
+  for (const auto& [host, ip, port] : ways) {
+    // One of two goes to each backend.
+    for (int i = 0; i < 2; ++i) {
+      auto stream = std::make_unique<Stream>(*network_, host, ip, port);
+      if (stream->Ask().host == "pod-a") on_a.push_back(std::move(stream));
+    }
+  }
+  ASSERT_EQ(on_a.size(), ways.size());
+  const auto expect_alive = [&](const char* when) {
+    for (auto& stream : on_a)
+      EXPECT_EQ(stream->Ask().host, "pod-a") << when;
+  };
+  const auto expect_new_ones_elsewhere = [&](const char* when) {
+    for (const auto& [host, ip, port] : ways) {
+      for (int i = 0; i < 2; ++i)
+        EXPECT_EQ(AskTcp(*network_, host, ip, port).host, "pod-b") << when;
+    }
+  };
+  web.internal.backends = web.external.backends = {MakeBackend(kPodB, 8080)};
+  web.draining = {MakeBackend(kPodA, 8080)};
+  Put(web);
+  expect_alive("while it terminates");
+  web.draining.clear();
+  Put(web);
+  expect_alive("gone");
+  expect_new_ones_elsewhere("gone");
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  expect_alive("after a full sync");
+  Start();
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  expect_alive("after a restart of the agent");
   ExpectVerified();
+  // The drain's time counts from here.
+  EXPECT_GT(dataplane_->FullSyncDue(), Clock::now() + std::chrono::seconds(25));
+  // It comes back and serves again.
+  web.internal.backends = web.external.backends = {MakeBackend(kPodA, 8080)};
+  Put(web);
+  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
+  expect_alive("back");
+  // The Service goes while the pod terminates.
+  web.internal.backends = web.external.backends = {MakeBackend(kPodB, 8080)};
+  web.draining = {MakeBackend(kPodA, 8080)};
+  Put(web);
+  Apply(maker_.Remove(web.id));
+  expect_alive("without its Service");
+  ExpectVerified();
+}
+
+// What a client learns of a server that is really dead comes from the network, as in iptables mode:
+// the machine that should have the address says that nobody has it, or who has it now resets.
+TEST_F(DrainTest, AConnectionToADeadServerLearnsOfItAsInIptablesMode) {
+  constexpr const char* kPodD = "10.244.0.9";
+  network_->AddHost("pod-d", kPodD, kPodGateway);
+  network_->Serve("pod-d", "0.0.0.0", 8080);
+  IptablesDataplane iptables(settings_, tool_);
+  const auto die_in = [&](Dataplane& dataplane) {
+    maker_.Put(Web({MakeBackend(kPodD, 8080)}));
+    EXPECT_SYNCED(dataplane.FullSync(maker_.model));
+    Stream to_nobody(*network_, "pod-c", kVip, 80);
+    Stream to_another(*network_, "pod-c", kVip, 80);
+    EXPECT_EQ(to_nobody.Ask().host, "pod-d");
+    EXPECT_EQ(to_another.Ask().host, "pod-d");
+    EXPECT_SYNCED(dataplane.Sync(maker_.model, maker_.Put(Web({MakeBackend(kPodB, 8080)}))));
+    RunTool({"ip", "-n", "pod-d", "addr", "flush", "dev", "eth0"});
+    RunTool({"ip", "neigh", "flush", "dev", "vpod-d"});
+    const auto asked = Clock::now();
+    EXPECT_EQ(to_nobody.AskForError(std::chrono::seconds(10)), EHOSTUNREACH);
+    const auto took = Clock::now() - asked;
+    RunTool({"ip", "-n", "pod-a", "addr", "add", "10.244.0.9/32", "dev", "eth0"});
+    RunTool({"ip", "route", "replace", "10.244.0.9/32", "dev", "vpod-a"});
+    EXPECT_EQ(to_another.AskForError(std::chrono::seconds(10)), ECONNRESET);
+    RunTool({"ip", "-n", "pod-a", "addr", "del", "10.244.0.9/32", "dev", "eth0"});
+    RunTool({"ip", "route", "replace", "10.244.0.9/32", "dev", "vpod-d"});
+    RunTool({"ip", "-n", "pod-d", "addr", "add", "10.244.0.9/32", "dev", "eth0"});
+    RunTool({"ip", "-n", "pod-d", "route", "add", "10.244.0.1/32", "dev", "eth0"});
+    RunTool({"ip", "-n", "pod-d", "route", "add", "default", "via", kPodGateway});
+    return took;
+  };
+  const auto in_iptables = die_in(iptables);
+  EXPECT_SYNCED(iptables.Remove());
+  RunTool({"conntrack", "-F"});
+  // Nothing in IPVS itself waits: the time is that of three ARP requests in both.
+  EXPECT_LT(die_in(*dataplane_), in_iptables + std::chrono::seconds(2));
 }
 
 TEST_F(DrainTest, K92019WeightsThatAnEarlierProcessLeftAreReconciledAtStart) {

@@ -424,17 +424,18 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
     gone.push_back(&*at++);
 
   // UDP has no end that IPVS could see, and dh does not look past a destination of weight 0.
-  const bool drains = key.protocol != IPPROTO_UDP && server.scheduler != "dh" &&
-                      settings_.drain_timeout.count() > 0;
+  const bool drains = key.protocol != IPPROTO_UDP && server.scheduler != "dh";
   const auto now = steady_clock::now();
   for (const IpvsDestination* d : gone) {
-    if (!drains) {
+    const bool terminating = entry != nullptr && IsDraining(*entry, *d);
+    if (!drains || (!terminating && settings_.drain_timeout.count() == 0)) {
       writer.DeleteDestination(server, *d, entry);
       unquiet(d->address, d->port);
       continue;
     }
     if (quiet == nullptr) quiet = &quiet_[key];
-    const bool terminating = entry != nullptr && IsDraining(*entry, *d);
+    const auto deadline =
+        now + std::chrono::duration_cast<steady_clock::duration>(settings_.drain_timeout);
     auto known = std::find_if(quiet->begin(), quiet->end(), [&](const Quiet& q) {
       return q.ip == d->address && q.port == d->port;
     });
@@ -444,8 +445,8 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
       stopped.forwarding = IP_VS_CONN_F_MASQ;
       writer.SetDestination(server, stopped, entry);
       quieted_now_.insert(key);
-    } else if (known != quiet->end() && !terminating &&
-               (known->terminating || known->deadline <= now)) {
+    } else if (known != quiet->end() && !terminating && !known->terminating &&
+               known->deadline <= now) {
       writer.DeleteDestination(server, *d, entry);
       quiet->erase(known);
       continue;
@@ -456,13 +457,16 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
     }
     ++kept;
     if (known == quiet->end()) {
-      quiet->push_back(
-          {d->address, d->port,
-           now + std::chrono::duration_cast<steady_clock::duration>(settings_.drain_timeout),
-           terminating});
-    } else {
-      known->terminating = terminating;
+      quiet->push_back({d->address, d->port, deadline, terminating});
+      continue;
     }
+    if (known->terminating && !terminating) {
+      // Gone from the slices is not dead: a Pod deleted by force, a slice of another controller. A
+      // server that is dead answers here what it answers in the other modes.
+      known->deadline = deadline;
+      quieted_now_.insert(key);
+    }
+    known->terminating = terminating;
   }
   if (quiet != nullptr && quiet->empty()) quiet_.erase(key);
   if (kept == 0) writer.DeleteServer(server, entry);
@@ -494,7 +498,7 @@ void IpvsDataplane::CountReferences(const Key& key, const Frontend& frontend, in
     count = static_cast<uint32_t>(static_cast<int>(count) + by);
   }
   for (const Backend& backend : BackendsOf(frontend)) {
-    if (!backend.local) continue;
+    if (!backend.MayBeHere()) continue;
     auto& count = hairpins_[{backend.ip, backend.port, key.protocol}];
     count = static_cast<uint32_t>(static_cast<int>(count) + by);
   }
@@ -928,7 +932,7 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     if (const auto health = HealthKey(*frontend.entry))
       health_before.try_emplace(*health, health_[*health]);
     for (const Backend& backend : BackendsOf(frontend)) {
-      if (!backend.local) continue;
+      if (!backend.MayBeHere()) continue;
       const Key hairpin{backend.ip, backend.port, key.protocol};
       hairpins_before.try_emplace(hairpin, hairpins_[hairpin]);
     }
@@ -1092,7 +1096,7 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
     const std::vector<Backend>& backends = BackendsOf(frontend);
     result.objects_checked += 1 + backends.size();
     for (const Backend& backend : backends) {
-      if (backend.local)
+      if (backend.MayBeHere())
         wanted.push_back(ipvs::HairpinElement(backend.ip, backend.port, key.protocol));
     }
     if (const auto health = HealthKey(*frontend.entry)) {

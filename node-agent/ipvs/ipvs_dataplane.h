@@ -11,8 +11,9 @@
 // * What is ours is recorded in the kernel (ipset PM-IPVS-OWNED-4/-6, written before the virtual
 //   server): a restarted agent and Remove touch exactly that. Other virtual servers are not
 //   touched; one that a Service needs is taken over, unless its address is in excludeCIDRs.
-// * A backend that goes keeps its TCP and SCTP connections: weight 0 until they have ended, at most
-//   drain_timeout; a frontend that goes does too. UDP flows end at once.
+// * A backend that goes keeps its TCP and SCTP connections: weight 0 until they have ended, as long
+//   as it terminates and at most drain_timeout after it has left the Service's slices; a frontend
+//   that goes does too. UDP flows end at once.
 #pragma once
 
 #include <chrono>
@@ -89,8 +90,8 @@ class IpvsDataplane final : public Dataplane {
     net::IpAddress ip;
     uint16_t port = 0;
     std::chrono::steady_clock::time_point deadline;
-    // Its pod terminates: the pod's grace period is the deadline, and when the pod is gone nothing
-    // is left to wait for.
+    // Its pod terminates: the pod's grace period comes first, and the deadline counts from when it
+    // has left the Service's slices.
     bool terminating = false;
   };
   // A claim that lost against another Service port's for the same key.
@@ -178,7 +179,7 @@ class IpvsDataplane final : public Dataplane {
   std::unordered_map<Key, std::vector<Quiet>, ipvs::FrontendKeyHash> quiet_;
   std::unordered_set<Key, ipvs::FrontendKeyHash> quieted_now_;
   std::unordered_map<net::IpAddress, uint32_t> vips_;                  // frontends on each
-  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_;  // local backends
+  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_;  // backends that may be here
   // Health check node ports by the frontends of their Services; the key's address says the family.
   std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> health_;
   std::vector<net::IpAddress> host_addresses_;  // sorted

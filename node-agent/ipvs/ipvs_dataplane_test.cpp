@@ -89,6 +89,27 @@ TEST_F(IpvsDataplaneTest, APodReachesItselfThroughItsService) {
   EXPECT_EQ(AskUdp(*network_, "pod-a", kVip, 53).host, "pod-a");
 }
 
+// A slice of a user's own names no node, and the pod may be on this one.
+TEST_F(IpvsDataplaneTest, APodReachesItselfWhenItsSliceNamesNoNode) {
+  Backend unplaced = MakeBackend(kPodA, 8080, /*local=*/false);
+  unplaced.unplaced = true;
+  maker_.Put(Web({unplaced}));
+  maker_.Put(Dns({unplaced}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  EXPECT_EQ(AskTcp(*network_, "pod-a", kVip, 80).source, kPodGateway);
+  EXPECT_EQ(AskUdp(*network_, "pod-a", kVip, 53).source, kPodGateway);
+  EXPECT_EQ(AskTcp(*network_, "pod-a", kNodeIp, 30080).source, kPodGateway);
+  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).source, kPodC) << "others keep their address";
+  ExpectVerified();
+  // By a delta too: on another node now, and back.
+  Put(Web({MakeBackend(kPodA, 8080, /*local=*/false)}));
+  EXPECT_THAT(Dump(),
+              ::testing::Not(::testing::HasSubstr("PM-IPVS-HAIRPIN-4 10.244.0.2,tcp:8080")));
+  Put(Web({unplaced}));
+  EXPECT_EQ(AskTcp(*network_, "pod-a", kVip, 80).source, kPodGateway);
+  ExpectVerified();
+}
+
 TEST_F(IpvsDataplaneTest, MasqueradesWhatComesFromOutsideTheClusterCidr) {
   settings_.cluster_cidrs = {net::IpPrefix::Parse("10.244.0.0/16").value()};
   Start();

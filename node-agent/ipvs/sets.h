@@ -19,7 +19,7 @@ enum class SetId : uint8_t {
   kInternal,  // … on addresses of our own (internal_addresses.h)
   kClosed,    // cluster IPs without endpoints
   kDrop,      // a Local policy without a local backend
-  kHairpin,   // local backend, port, itself
+  kHairpin,   // a backend that may be on this node, its port, itself
   // Load balancer and external IPs and their ports …
   kMapped,   // … all: sent to MappedAddress
   kMarked,   // … to be masqueraded

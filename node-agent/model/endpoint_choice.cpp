@@ -93,15 +93,15 @@ std::vector<CandidateEndpoint> CollectEndpoints(const std::vector<SlicePtr>& sli
       if (port.port == 0 || port.protocol != protocol || port.name != port_name) continue;
       endpoints.reserve(endpoints.size() + slice->endpoints.size());
       for (const kube::Endpoint& endpoint : slice->endpoints) {
-        endpoints.push_back(
-            {.backend = {endpoint.address, port.port, IsLocal(*slice, endpoint, node)},
-             .ready = endpoint.ready,
-             .serving = endpoint.serving,
-             .terminating = endpoint.terminating,
-             .has_zone_hints = endpoint.zone_hints != 0,
-             .hinted_zone = HasHint(*slice, endpoint.zone_hints, node.zone),
-             .has_node_hints = endpoint.node_hints != 0,
-             .hinted_node = HasHint(*slice, endpoint.node_hints, node.node_name)});
+        endpoints.push_back({.backend = {endpoint.address, port.port,
+                                         IsLocal(*slice, endpoint, node), endpoint.node_name == 0},
+                             .ready = endpoint.ready,
+                             .serving = endpoint.serving,
+                             .terminating = endpoint.terminating,
+                             .has_zone_hints = endpoint.zone_hints != 0,
+                             .hinted_zone = HasHint(*slice, endpoint.zone_hints, node.zone),
+                             .has_node_hints = endpoint.node_hints != 0,
+                             .hinted_node = HasHint(*slice, endpoint.node_hints, node.node_name)});
       }
     }
   }
@@ -111,7 +111,8 @@ std::vector<CandidateEndpoint> CollectEndpoints(const std::vector<SlicePtr>& sli
     if (const auto by_ip = a.backend.ip <=> b.backend.ip; by_ip != 0) return by_ip < 0;
     const auto rest = [](const CandidateEndpoint& e) {
       return std::tuple(e.backend.port, !e.backend.local, !e.ready, !e.serving, e.terminating,
-                        !e.has_zone_hints, !e.hinted_zone, !e.has_node_hints, !e.hinted_node);
+                        !e.has_zone_hints, !e.hinted_zone, !e.has_node_hints, !e.hinted_node,
+                        !e.backend.unplaced);
     };
     return rest(a) < rest(b);
   };

@@ -178,7 +178,7 @@ TEST(CollectEndpoints, MatchesPortNameAndProtocolAndFamily) {
   EXPECT_THAT(backends(net::Family::kIPv4, "zero", Protocol::kTcp), IsEmpty());
   EXPECT_THAT(backends(net::Family::kIPv4, "https", Protocol::kTcp), IsEmpty());
   EXPECT_THAT(backends(net::Family::kIPv6, "http", Protocol::kTcp),
-              ElementsAre(Backend{Ip("fd00::1"), 8080, false}));
+              ElementsAre(Backend{Ip("fd00::1"), 8080, false, true}));
 }
 
 TEST(CollectEndpoints, AnEndpointInTwoSlicesCountsOnceAtItsBest) {
@@ -201,6 +201,20 @@ TEST(CollectEndpoints, AnEndpointInTwoSlicesCountsOnceAtItsBest) {
     EXPECT_FALSE(endpoints[1].ready);
     EXPECT_FALSE(endpoints[3].serving);
   }
+}
+
+TEST(CollectEndpoints, AnEndpointWithoutANodeMayBeHere) {
+  SliceBuilder a("a");
+  a.Add("10.0.0.1", "n1");
+  a.Add("10.0.0.2", "n2");
+  a.Add("10.0.0.3");
+  const std::vector<SlicePtr> slices{a.Done()};
+  const auto found = CollectEndpoints(slices, net::Family::kIPv4, "http", Protocol::kTcp, kHere);
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_TRUE(found[0].backend.local && !found[0].backend.unplaced);
+  EXPECT_FALSE(found[1].backend.local || found[1].backend.MayBeHere());
+  // Not local: a Local traffic policy does not count on it.
+  EXPECT_TRUE(!found[2].backend.local && found[2].backend.MayBeHere());
 }
 
 TEST(CollectEndpoints, ReadsHintsForHere) {

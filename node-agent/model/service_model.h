@@ -22,7 +22,11 @@ struct Backend {
   net::IpAddress ip;
   uint16_t port = 0;
   bool local = false;  // on this node
+  // Its slice names no node (users' own slices seldom do): nobody knows where it is.
+  bool unplaced = false;
   auto operator<=>(const Backend&) const = default;
+  // It may come back to itself through this node, and needs a masquerade then.
+  bool MayBeHere() const { return local || unplaced; }
 };
 
 // Which backends a class of traffic uses.

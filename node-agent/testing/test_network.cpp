@@ -245,6 +245,19 @@ Answer Stream::Ask() {
   return answer;
 }
 
+int Stream::AskForError(std::chrono::milliseconds timeout) {
+  if (error_ != 0) return error_;
+  // Else the kernel keeps to itself what ICMP says of an open connection.
+  const int on = 1;
+  setsockopt(fd_, IPPROTO_IP, IP_RECVERR, &on, sizeof on);
+  if (send(fd_, "hi\n", 3, MSG_NOSIGNAL) < 0) return errno;
+  if (!WaitFor(fd_, POLLIN, timeout)) return 0;  // POLLERR comes unasked
+  int error = 0;
+  socklen_t length = sizeof error;
+  getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length);
+  return error;
+}
+
 Answer AskTcp(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port) {
   Stream stream(network, host, ip, port);
   return stream.Ask();

@@ -72,6 +72,9 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
   bool connected() const { return error_ == 0; }
   Answer Ask();  // sends a line and waits for the answer
+  // IPv4: sends a line and waits for the error that the network (ICMP) or the peer answers with; 0
+  // when there is none in that time.
+  int AskForError(std::chrono::milliseconds timeout);
 
  private:
   int fd_ = -1;

@@ -10,7 +10,7 @@ using kube::ConditionStatus;
 using kube::NodeProxy;
 using kube::ProxyConfiguration;
 
-FakeWorld::FakeWorld() : now(std::chrono::sys_days(std::chrono::year(2026) / 1 / 2)) {}
+FakeWorld::FakeWorld() : now(std::chrono::sys_days(std::chrono::year(2026) / 1 / 2)), began_(now) {}
 
 void FakeWorld::AddNode(const std::string& name, std::map<std::string, std::string> labels) {
   kube::Node node;
@@ -28,10 +28,32 @@ void FakeWorld::RemoveNode(const std::string& name) {
   proxies.erase(name);
 }
 
-void FakeWorld::SetReady(const std::string& name, bool ready) {
+void FakeWorld::SetReady(const std::string& name, bool ready, bool silent) {
   auto node = std::make_shared<kube::Node>(*nodes.at(name));
   node->ready = ready;
+  node->silent = !ready && silent;
+  node->never_ready = false;
   nodes[name] = std::move(node);
+  bare_.erase(name);
+}
+
+void FakeWorld::SetDead(const std::string& name, bool dead, bool silent) {
+  agents.at(name).alive = !dead;
+  SetReady(name, !dead, silent);
+}
+
+void FakeWorld::AddBareNode(const std::string& name) {
+  AddNode(name);
+  auto node = std::make_shared<kube::Node>(*nodes.at(name));
+  node->ready = false;
+  node->never_ready = true;
+  nodes[name] = std::move(node);
+  bare_.insert(name);
+}
+
+void FakeWorld::ChangeLeader(std::chrono::seconds skew) {
+  sightings = {};
+  now += skew;
 }
 
 void FakeWorld::SetLabels(const std::string& name, std::map<std::string, std::string> labels) {
@@ -68,7 +90,7 @@ void FakeWorld::Delete(const std::string& name) {
   }
 }
 
-Plan FakeWorld::MakePlan() const {
+Plan FakeWorld::MakePlan() {
   PlanInput input;
   for (const auto& [name, configuration] : configurations) {
     input.configurations.push_back(configuration);
@@ -80,7 +102,8 @@ Plan FakeWorld::MakePlan() const {
   for (const auto& [name, revision] : revisions)
     input.revisions.push_back(revision);
   input.now = now;
-  return op::MakePlan(input);
+  input.instant = instant;
+  return op::MakePlan(input, sightings);
 }
 
 bool FakeWorld::Write(size_t& writes, const std::function<void()>& write) {
@@ -107,7 +130,10 @@ void FakeWorld::Change(const NodeProxyChange& change) {
   }
   if (!(proxy.spec == change.spec)) ++proxy.generation;
   proxy.spec = change.spec;
-  if (!change.updated_at.empty()) proxy.updated_at = change.updated_at;
+  if (!change.updated_at.empty()) {
+    proxy.updated_at = change.updated_at;
+    changed_at[change.name] = instant;
+  }
   if (!change.asked_at.empty()) proxy.asked_at = change.asked_at;
   proxies[change.name] = std::make_shared<NodeProxy>(std::move(proxy));
 }
@@ -151,13 +177,16 @@ void FakeWorld::Perform(const Plan& plan, size_t writes) {
 void FakeWorld::StepAgent(const std::string& name) {
   const auto stored = proxies.find(name);
   const auto node = nodes.find(name);
-  if (stored == proxies.end() || node == nodes.end() || !node->second->ready) return;
+  if (stored == proxies.end() || node == nodes.end()) return;
   const FakeAgent& agent = agents.at(name);
   if (!agent.alive) return;
   auto proxy = std::make_shared<NodeProxy>(*stored->second);
   kube::NodeProxyStatus& status = proxy->status;
   const kube::NodeProxySpec& spec = proxy->spec;
-  const std::string time = kube::FormatTime(now);
+  // Its own clock, which nobody sets when the operator's is set.
+  const kube::TimePoint its_now = began_ + instant + agent.clock_ahead;
+  const std::string time = kube::FormatTime(its_now);
+  const kube::NodeProxyStatus before = status;
   const auto set = [&](const char* type, bool value, const char* reason, std::string message) {
     kube::SetCondition(status.conditions,
                        {type, value ? ConditionStatus::kTrue : ConditionStatus::kFalse, reason,
@@ -197,7 +226,10 @@ void FakeWorld::StepAgent(const std::string& name) {
     set("Ready", !mode.empty(), mode.empty() ? "NotSynced" : "Serving", mode);
     set("Degraded", !asked, asked ? "AsAsked" : mode.empty() ? "NoModeCanRun" : "Fallback", "");
   }
+  if (!(status == before) && !status.active_mode.empty()) status.last_sync = time;
+  const bool serves = kube::IsTrue(status.conditions, "Ready");
   stored->second = std::move(proxy);
+  if (serves && bare_.contains(name)) SetReady(name, true);
 }
 
 void FakeWorld::StepAgents() {
@@ -232,7 +264,7 @@ int FakeWorld::Settle(const std::function<void()>& after_each_write) {
       return round;
     }
     if (*plan.wake_up <= now) throw std::runtime_error("wakes up in the past: a hot loop");
-    now = *plan.wake_up;
+    Advance(*plan.wake_up - now);
   }
   throw std::runtime_error("does not come to rest");
 }

@@ -10,6 +10,7 @@ namespace pointsman::op {
 
 struct FakeAgent {
   bool alive = true;
+  std::chrono::seconds clock_ahead{0};  // of the operator's, when that was not set
   std::set<kube::Mode> can_run{kube::Mode::kIptables, kube::Mode::kIpvs};
   // Revisions whose handover this agent takes back.
   std::set<int64_t> fails;
@@ -21,7 +22,13 @@ class FakeWorld {
 
   void AddNode(const std::string& name, std::map<std::string, std::string> labels = {});
   void RemoveNode(const std::string& name);  // and, as the garbage collector does, its NodeProxy
-  void SetReady(const std::string& name, bool ready);
+  // The Node's Ready condition: False (or Unknown: `silent`) now, and Ready once before.
+  void SetReady(const std::string& name, bool ready, bool silent = false);
+  // A Node that was never Ready: nothing serves the API server's Service address there. It becomes
+  // Ready when its agent serves.
+  void AddBareNode(const std::string& name);
+  // The machine is off and that has been noticed, or it is on again.
+  void SetDead(const std::string& name, bool dead, bool silent = false);
   void SetLabels(const std::string& name, std::map<std::string, std::string> labels);
 
   // `spec`: JSON of a ProxyConfiguration's spec, merged into {"mode": "ipvs"}.
@@ -29,13 +36,21 @@ class FakeWorld {
   void Delete(
       const std::string& name);  // sets the deletionTimestamp; gone when no finalizer is left
 
-  Plan MakePlan() const;
+  Plan MakePlan();
+  // Another operator leads, which has seen nothing yet. `skew`: its clock differs from the last
+  // one's by that.
+  void ChangeLeader(std::chrono::seconds skew = {});
   // Performs everything of the plan, or only the first `writes` writes: the operator was killed.
   void Perform(const Plan& plan, size_t writes = SIZE_MAX);
   // The agent of that node reads its NodeProxy and does what it says: one step.
   void StepAgent(const std::string& name);
   void StepAgents();
-  void Advance(std::chrono::seconds time) { now += time; }
+  void Advance(std::chrono::seconds time) {
+    now += time;
+    instant += time;
+  }
+  // Somebody sets the operator's clock.
+  void SetClock(std::chrono::seconds by) { now += by; }
   // Plans, performs and lets agents work until nothing changes at all, also not by waiting.
   // Returns the number of rounds; throws std::runtime_error when it does not come to rest.
   int Settle(const std::function<void()>& after_each_write = {});
@@ -48,12 +63,15 @@ class FakeWorld {
   size_t InTransition() const;
   bool HasEvent(const std::string& reason) const;
 
-  kube::TimePoint now;
+  kube::TimePoint now;  // the operator's clock
+  Instant instant{};
+  Sightings sightings;
   std::map<std::string, std::shared_ptr<const kube::Node>> nodes;
   std::map<std::string, FakeAgent> agents;
   std::map<std::string, std::shared_ptr<const kube::ProxyConfiguration>> configurations;
   std::map<std::string, std::shared_ptr<const kube::NodeProxy>> proxies;
   std::map<std::string, Revision> revisions;
+  std::map<std::string, Instant> changed_at;  // by NodeProxy: when it was last asked to change
   std::vector<PlannedEvent> events;
   std::function<void()> after_write;
 
@@ -62,6 +80,8 @@ class FakeWorld {
   void Change(const NodeProxyChange& change);
 
   int serial_ = 0;
+  kube::TimePoint began_;
+  std::set<std::string> bare_;
 };
 
 }  // namespace pointsman::op

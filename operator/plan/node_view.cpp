@@ -28,40 +28,40 @@ std::string Text(const Condition& condition) {
   return condition.message.empty() ? condition.reason : condition.message;
 }
 
-void LookAtTarget(NodeView& view, const NodeProxy& proxy, const kube::Rollout& rollout,
-                  const Revision& target, TimePoint now) {
-  const kube::NodeProxyStatus& status = proxy.status;
-  const Condition* ready = FindCondition(status.conditions, "Ready");
-  const Condition* degraded = FindCondition(status.conditions, "Degraded");
-  // Without the annotation (a person removed it) the clock starts now, and never ends: better than
-  // calling a node failed that had no time.
-  const TimePoint updated_at = TimeOr(proxy.updated_at, now);
-  const TimePoint turned =
-      ready != nullptr ? std::max(updated_at, TimeOr(ready->last_transition_time, updated_at))
-                       : updated_at;
-  const bool seen = status.observed_generation >= proxy.generation;
-  view.applied = seen && status.observed_revision == target.number;
-  if (view.applied && view.serving) {
-    view.available_since = turned + ceil<seconds>(rollout.min_ready);
-    view.available = Reached(view, view.available_since, now);
-  }
-  if (view.available) return;
-  view.in_transition = true;
+bool Spoke(const NodeProxy& proxy) {
+  return proxy.status.observed_generation >= proxy.generation;
+}
 
-  const TimePoint since = view.applied ? turned : updated_at;
-  view.overdue = Reached(view, since + ceil<seconds>(rollout.progress_deadline), now);
-  if (!view.reachable) {
-    // A node that died is no verdict on the revision, and must not hold up the others for ever.
-    if (view.overdue) view.in_transition = false;
-    return;
-  }
-  if (seen && !view.applied && view.degraded && degraded->observed_generation >= proxy.generation) {
+// A rollout that has failed on a node stays failed when another operator takes over: for it the
+// time that its predecessor wrote counts, if it is the earlier one.
+bool HasFailedBefore(const kube::ProxyConfiguration& configuration) {
+  const Condition* degraded = FindCondition(configuration.status.conditions, "Degraded");
+  return degraded != nullptr && degraded->status == ConditionStatus::kTrue &&
+         degraded->reason == "NodeFailed" &&
+         degraded->observed_generation == configuration.generation;
+}
+
+// Since when it serves. Who has not seen it begin takes the agent's word, unless it is of the
+// future.
+TimePoint ServingSince(const Sighting& sighting, const NodeProxy& proxy, const Condition& ready) {
+  if (sighting.saw_turn) return *sighting.serving;
+  const TimePoint written = TimeOr(proxy.updated_at, *sighting.serving);
+  return std::min(*sighting.serving,
+                  std::max(written, TimeOr(ready.last_transition_time, written)));
+}
+
+// The verdict on a node that was asked to run the target and is not available.
+void LookForFailure(NodeView& view, const NodeProxy& proxy, const kube::Rollout& rollout,
+                    const Sighting& sighting, TimePoint now) {
+  const Condition* ready = FindCondition(proxy.status.conditions, "Ready");
+  const Condition* degraded = FindCondition(proxy.status.conditions, "Degraded");
+  if (sighting.degraded && !view.applied && view.degraded &&
+      degraded->observed_generation >= proxy.generation) {
     // The agent went back by itself, or found no mode to run: it will not get there. Other trouble
     // may pass, and gets minReady for it.
     const bool final_word =
         degraded->reason == "HandoverReverted" || degraded->reason == "NoModeCanRun";
-    const TimePoint trouble = std::max(updated_at, TimeOr(degraded->last_transition_time, now));
-    if (final_word || Reached(view, trouble + ceil<seconds>(rollout.min_ready), now)) {
+    if (final_word || Reached(view, *sighting.degraded + ceil<seconds>(rollout.min_ready), now)) {
       view.failure = Text(*degraded);
     }
   }
@@ -72,23 +72,70 @@ void LookAtTarget(NodeView& view, const NodeProxy& proxy, const kube::Rollout& r
   }
 }
 
-void LookAtPending(NodeView& view, const NodeProxy& proxy, const kube::Rollout& rollout,
-                   const Revision& target, TimePoint now) {
-  const kube::NodeProxyStatus& status = proxy.status;
-  view.asked = proxy.spec.candidate == CandidateOf(target);
-  view.answered = view.asked && status.candidate && status.candidate->revision == target.number;
-  if (view.answered) {
-    view.can_run = !status.candidate->mode.empty();
-    if (!status.candidate->passed) view.cannot_run = status.candidate->message;
-  } else if (view.asked) {
-    view.overdue =
-        Reached(view, TimeOr(proxy.asked_at, now) + ceil<seconds>(rollout.progress_deadline), now);
+void LookAtTarget(NodeView& view, const NodeProxy& proxy,
+                  const kube::ProxyConfiguration& configuration, const Revision& target,
+                  const Sighting& sighting, TimePoint now) {
+  const kube::Rollout& rollout = configuration.spec.rollout;
+  const Condition* ready = FindCondition(proxy.status.conditions, "Ready");
+  view.applied = Spoke(proxy) && proxy.status.observed_revision == target.number;
+  if (view.applied && view.serving && sighting.serving) {
+    view.available_since = ServingSince(sighting, proxy, *ready) + ceil<seconds>(rollout.min_ready);
+    view.available = Reached(view, view.available_since, now);
   }
-  if (proxy.spec.revision > 0 && !proxy.spec.removed) {
-    view.in_transition =
-        status.observed_revision != proxy.spec.revision && view.reachable &&
-        !Reached(view, TimeOr(proxy.updated_at, now) + ceil<seconds>(rollout.progress_deadline),
-                 now);
+  if (view.available) return;
+  view.in_transition = true;
+
+  // One that comes and goes without ever being available runs out of time, too.
+  TimePoint since = sighting.available.value_or(sighting.changed);
+  if (!view.applied && HasFailedBefore(configuration)) {
+    since = std::min(since, TimeOr(proxy.updated_at, since));
+  }
+  view.overdue = Reached(view, since + ceil<seconds>(rollout.progress_deadline), now);
+  if (view.reachable) {
+    LookForFailure(view, proxy, rollout, sighting, now);
+  } else if (view.overdue) {
+    // A node that died is no verdict on the revision, and must not hold up the others for ever.
+    view.in_transition = false;
+  }
+}
+
+// Takes the answer of the agent only if it makes sense.
+void TakeAnswer(NodeView& view, const kube::CandidateStatus& answer, const Revision& target) {
+  const std::string asked(kube::ToString(target.settings.mode));
+  const auto& fallbacks = target.settings.fallback_modes;
+  const auto mode = kube::ParseMode(answer.mode);
+  const bool known =
+      mode && (*mode == target.settings.mode ||
+               std::find(fallbacks.begin(), fallbacks.end(), *mode) != fallbacks.end());
+  if (known && answer.passed == (*mode == target.settings.mode)) {
+    view.can_run = true;
+    if (!answer.passed) view.cannot_run = answer.message;
+  } else if (answer.mode.empty() && !answer.passed) {
+    view.cannot_run = answer.message;
+  } else {
+    view.cannot_run = "its agent's answer makes no sense: " + asked +
+                      (answer.passed ? " passed" : " did not pass") + " and mode \"" + answer.mode +
+                      "\" would run";
+  }
+  if (!answer.passed && view.cannot_run.empty()) view.cannot_run = "the agent gives no reason";
+}
+
+void LookAtPending(NodeView& view, const NodeProxy& proxy,
+                   const kube::ProxyConfiguration& configuration, const Revision& target,
+                   const Sighting& sighting, TimePoint now) {
+  const kube::NodeProxyStatus& status = proxy.status;
+  const seconds deadline = ceil<seconds>(configuration.spec.rollout.progress_deadline);
+  view.asked = proxy.spec.candidate == CandidateOf(target);
+  view.answered =
+      view.asked && Spoke(proxy) && status.candidate && status.candidate->revision == target.number;
+  if (view.answered) {
+    TakeAnswer(view, *status.candidate, target);
+  } else if (view.asked) {
+    view.overdue = Reached(view, sighting.asked + deadline, now);
+  }
+  if (proxy.spec.revision > 0 && !proxy.spec.removed &&
+      status.observed_revision != proxy.spec.revision) {
+    view.in_transition = !Reached(view, sighting.changed + deadline, now);
   }
 }
 
@@ -105,29 +152,38 @@ kube::NodeProxyCandidate CandidateOf(const Revision& revision) {
 }
 
 NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& configuration,
-                const Revision& target, TimePoint now) {
+                const Revision& target, Sightings& sightings, TimePoint now) {
   NodeView view;
   view.governed = governed;
-  view.reachable = governed.node->ready;
+  const kube::Node& node = *governed.node;
+  view.reachable = node.ready;
   view.untouched = !governed.proxy;
   if (!governed.proxy) return view;
   const NodeProxy& proxy = *governed.proxy;
   const kube::NodeProxyStatus& status = proxy.status;
-  const kube::Rollout& rollout = configuration.spec.rollout;
+  const Sighting sighting = sightings.Of(proxy.name);
   const Condition* ready = FindCondition(status.conditions, "Ready");
   const Condition* degraded = FindCondition(status.conditions, "Degraded");
-  view.running_mode = status.active_mode;
+  if (kube::ParseMode(status.active_mode)) view.running_mode = status.active_mode;
   view.serving = ready != nullptr && ready->status == ConditionStatus::kTrue;
   view.degraded = degraded != nullptr && degraded->status == ConditionStatus::kTrue &&
                   degraded->reason != "Fallback";
+  view.clock_ahead = sighting.clock_ahead;
   view.untouched = proxy.spec.revision == 0 && status.active_mode.empty();
+  // A kubelet that fell silent is most likely that of a dead node: its agent's last word is old.
+  // That of a node that was never Ready may not have come up yet, and waits for us.
+  view.reachable = node.ready || (Spoke(proxy) && (!node.silent || node.never_ready));
+  const bool idle = status.active_mode.empty() && status.observed_revision == 0;
+  const bool proven = configuration.status.current_revision != 0 &&
+                      proxy.spec.revision == configuration.status.current_revision;
+  view.costs_nothing = idle && (proven || (!node.ready && node.never_ready));
   view.at_target = !proxy.spec.removed && proxy.spec.configuration == configuration.name &&
                    proxy.spec.revision == target.number && proxy.spec.settings == target.settings;
   if (view.at_target) {
     view.can_run = true;
-    LookAtTarget(view, proxy, rollout, target, now);
-    view.fallback = view.applied && !status.active_mode.empty() &&
-                    status.active_mode != kube::ToString(target.settings.mode);
+    LookAtTarget(view, proxy, configuration, target, sighting, now);
+    view.fallback = view.applied && !view.running_mode.empty() &&
+                    view.running_mode != kube::ToString(target.settings.mode);
     const Condition* preflight = FindCondition(status.conditions, "PreflightPassed");
     if (view.applied && preflight != nullptr && preflight->status == ConditionStatus::kFalse) {
       view.cannot_run = Text(*preflight);
@@ -135,10 +191,16 @@ NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& co
       view.cannot_run = "the agent gives no reason";
     }
   } else {
-    LookAtPending(view, proxy, rollout, target, now);
+    LookAtPending(view, proxy, configuration, target, sighting, now);
+    if (!node.ready && view.asked && !view.answered) view.reachable = false;
   }
-  view.down = view.reachable && proxy.spec.revision > 0 && !proxy.spec.removed &&
-              ready != nullptr && ready->status == ConditionStatus::kFalse;
+  view.down = node.ready && sighting.down.has_value();
+  // It holds a place among the unavailable for so long; then it is that node's trouble.
+  view.given_up =
+      view.down &&
+      Reached(view, *sighting.down + ceil<seconds>(configuration.spec.rollout.progress_deadline),
+              now);
+  if (view.available) sightings.Available(proxy.name);
   return view;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kube/pointsman/limits.h"
 #include "operator/plan/assignment.h"
 #include "operator/plan/rollout.h"
 #include "operator/plan/status.h"
@@ -13,22 +14,42 @@ using kube::ProxyConfiguration;
 using std::chrono::ceil;
 using std::chrono::seconds;
 
-// Greater than every number that was ever seen: a number never means two things to an agent.
-int64_t NextNumber(const PlanInput& input) {
-  int64_t most = 0;
-  for (const Revision& revision : input.revisions)
-    most = std::max(most, revision.number);
-  for (const auto& proxy : input.node_proxies) {
-    most = std::max({most, proxy->spec.revision, proxy->status.observed_revision,
-                     proxy->spec.candidate ? proxy->spec.candidate->revision : 0,
-                     proxy->status.candidate ? proxy->status.candidate->revision : 0});
+// Numbers that mean something already. Only what the operator itself has written counts: what an
+// agent says it has seen is that agent's word.
+class Numbers {
+ public:
+  explicit Numbers(const PlanInput& input) {
+    for (const Revision& revision : input.revisions)
+      Take(revision.number);
+    for (const auto& proxy : input.node_proxies) {
+      Take(proxy->spec.revision);
+      if (proxy->spec.candidate) Take(proxy->spec.candidate->revision);
+    }
+    for (const auto& configuration : input.configurations) {
+      Take(configuration->status.current_revision);
+      Take(configuration->status.update_revision);
+    }
   }
-  for (const auto& configuration : input.configurations) {
-    most = std::max(
-        {most, configuration->status.current_revision, configuration->status.update_revision});
+  // Greater than all of them, so that a number never means two things to an agent. If a person has
+  // used up the greatest, the least that is free.
+  int64_t Next() {
+    const int64_t most = taken_.empty() ? 0 : *taken_.rbegin();
+    int64_t next = most + 1;
+    if (most >= kube::limits::kMaxRevision) {
+      next = 1;
+      while (taken_.contains(next))
+        ++next;
+    }
+    Take(next);
+    return next;
   }
-  return most + 1;
-}
+
+ private:
+  void Take(int64_t number) {
+    if (number > 0 && number <= kube::limits::kMaxRevision) taken_.insert(number);
+  }
+  std::set<int64_t> taken_;
+};
 
 bool HasFinalizer(const ProxyConfiguration& configuration) {
   return std::find(configuration.finalizers.begin(), configuration.finalizers.end(),
@@ -68,8 +89,8 @@ std::vector<std::string> OldRevisions(const PlanInput& input, const ProxyConfigu
   return names;
 }
 
-void PlanRemoval(const Group& group, const PlanInput& input, ConfigurationPlan& plan,
-                 std::optional<kube::TimePoint>& wake_up) {
+void PlanRemoval(const Group& group, const PlanInput& input, const Sightings& sightings,
+                 ConfigurationPlan& plan, std::optional<kube::TimePoint>& wake_up) {
   const ProxyConfiguration& configuration = *group.configuration;
   if (!HasFinalizer(configuration)) {
     plan.status = configuration.status;
@@ -84,53 +105,68 @@ void PlanRemoval(const Group& group, const PlanInput& input, ConfigurationPlan& 
   const int64_t budget =
       rollout.max_unavailable.Of(static_cast<int64_t>(std::max<size_t>(left, 1)));
   plan.changes = NextRemovals(group.leaving, budget, ceil<seconds>(rollout.progress_deadline),
-                              input.now, wake_up);
+                              sightings, input.now, wake_up);
   plan.remove_finalizer = left == 0;
   plan.status = RemovingStatus(group, left, input.now);
 }
 
-void PlanRollout(const Group& group, const PlanInput& input, int64_t& next_number,
+void PlanRollout(const Group& group, const PlanInput& input, Sightings& sightings, Numbers& numbers,
                  ConfigurationPlan& plan, std::optional<kube::TimePoint>& wake_up) {
   const ProxyConfiguration& configuration = *group.configuration;
+  // One with a number that cannot be used has the name that another of these settings would get.
+  for (const Revision& revision : input.revisions) {
+    if (revision.owner_uid == configuration.uid && revision.number > kube::limits::kMaxRevision) {
+      plan.delete_revisions.push_back(revision.name);
+    }
+  }
+  if (!plan.delete_revisions.empty()) {
+    plan.status = PendingStatus(group, input.now);
+    return;
+  }
   // Before anything that would have to be cleaned up.
   plan.add_finalizer = !HasFinalizer(configuration);
   const Revision* revision = SpecRevision(configuration, input.revisions);
   if (revision == nullptr) {
-    plan.create_revision = MakeRevision(configuration, configuration.spec.settings, next_number++);
+    plan.create_revision = MakeRevision(configuration, configuration.spec.settings, numbers.Next());
   }
   if (revision == nullptr || plan.add_finalizer) {
     plan.status = PendingStatus(group, input.now);
     return;
   }
-  RolloutState state = Judge(group, *revision, input.revisions, input.now);
-  plan.changes = NextChanges(state, configuration, input.now, wake_up);
+  RolloutState state = Judge(group, *revision, input.revisions, sightings, input.now);
+  plan.changes = NextChanges(state, configuration, sightings, input.now, wake_up);
   plan.status = StatusOf(group, state, input.now);
   plan.delete_revisions = OldRevisions(input, configuration, plan.status);
 }
 
 }  // namespace
 
-Plan MakePlan(const PlanInput& input) {
+Plan MakePlan(const PlanInput& input, Sightings& sightings) {
   Plan plan;
+  sightings.Begin(input.now, input.instant);
+  for (const auto& proxy : input.node_proxies)
+    sightings.See(*proxy);
+  sightings.End();
   const Assignment assignment = Assign(input);
-  int64_t next_number = NextNumber(input);
+  Numbers numbers(input);
   for (const Group& group : assignment.groups) {
     ConfigurationPlan& part = plan.configurations.emplace_back();
     part.configuration = group.configuration;
     if (group.configuration->deleting) {
-      PlanRemoval(group, input, part, plan.wake_up);
+      PlanRemoval(group, input, sightings, part, plan.wake_up);
     } else if (!group.rejected_reason.empty()) {
       part.status = RejectedStatus(group, input.now);
     } else {
-      PlanRollout(group, input, next_number, part, plan.wake_up);
+      PlanRollout(group, input, sightings, numbers, part, plan.wake_up);
     }
     part.events = EventsOf(*group.configuration, part.status);
   }
   // A ProxyConfiguration that went without its finalizer left these: take the rules off with the
   // defaults' care.
   const kube::Rollout defaults;
-  plan.orphans = NextRemovals(assignment.without_configuration, 1,
-                              ceil<seconds>(defaults.progress_deadline), input.now, plan.wake_up);
+  plan.orphans =
+      NextRemovals(assignment.without_configuration, 1, ceil<seconds>(defaults.progress_deadline),
+                   sightings, input.now, plan.wake_up);
   for (const auto& proxy : assignment.without_node) {
     if (proxy->deleting) continue;
     NodeProxyChange& change = plan.orphans.emplace_back();

@@ -1,5 +1,9 @@
-// What to do next, as a pure function of what the API says: no IO, no clock, no memory. Killing the
-// operator between any two writes loses nothing, for the next call starts from the same objects.
+// What to do next, as a function of what the API says: no IO, no clock, and no memory but of when
+// something was seen (sightings.h). Killing the operator between any two writes loses nothing, for
+// the next call starts from the same objects.
+//
+// What nodes write (NodeProxy.status) is taken for what it is: a node can say anything of itself,
+// and only of itself. No number, time or mode of it is used unchecked.
 #pragma once
 
 #include <memory>
@@ -11,6 +15,7 @@
 #include "kube/pointsman/node_proxy.h"
 #include "kube/pointsman/proxy_configuration.h"
 #include "operator/plan/revision.h"
+#include "operator/plan/sightings.h"
 
 namespace pointsman::op {
 
@@ -19,7 +24,8 @@ struct PlanInput {
   std::vector<std::shared_ptr<const kube::Node>> nodes;
   std::vector<std::shared_ptr<const kube::NodeProxy>> node_proxies;
   std::vector<Revision> revisions;
-  kube::TimePoint now{};
+  kube::TimePoint now{};  // to be written; may jump
+  Instant instant{};      // to count by; never jumps
 };
 
 struct PlannedEvent {
@@ -64,6 +70,7 @@ struct Plan {
 };
 
 // Costs O(nodes · configurations) at most, and O(nodes · log nodes) for each configuration.
-Plan MakePlan(const PlanInput& input);
+// `sightings`: empty when this operator begins to lead, and then kept from pass to pass.
+Plan MakePlan(const PlanInput& input, Sightings& sightings);
 
 }  // namespace pointsman::op

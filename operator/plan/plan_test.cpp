@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "kube/pointsman/settings_json.h"
-#include "operator/plan/fake_world.h"
 #include "operator/plan/node_list.h"
+#include "operator/plan/plan_fixture.h"
 
 namespace pointsman::op {
 namespace {
@@ -15,41 +15,6 @@ using std::chrono::minutes;
 using std::chrono::seconds;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-constexpr const char* kNoCanary = R"({"rollout": {"canary": {"nodes": 0}, "minReady": "0s"}})";
-
-class PlanTest : public ::testing::Test {
- protected:
-  void AddNodes(int count) {
-    for (int i = 1; i <= count; ++i)
-      world_.AddNode("n" + std::to_string(i));
-  }
-  const kube::ProxyConfigurationStatus& Status(const std::string& name = "main") const {
-    return world_.Configuration(name).status;
-  }
-  std::string Reason(const std::string& type, const std::string& name = "main") const {
-    return world_.ConditionOf(name, type).reason;
-  }
-  std::string Message(const std::string& type, const std::string& name = "main") const {
-    return world_.ConditionOf(name, type).message;
-  }
-  bool True(const std::string& type, const std::string& name = "main") const {
-    return world_.ConditionOf(name, type).status == ConditionStatus::kTrue;
-  }
-  // One round without waiting.
-  void Round() {
-    world_.Perform(world_.MakePlan());
-    world_.StepAgents();
-  }
-  int64_t AtRevision(int64_t revision) const {
-    int64_t count = 0;
-    for (const auto& [name, proxy] : world_.proxies)
-      count += proxy->spec.revision == revision;
-    return count;
-  }
-
-  FakeWorld world_;
-};
 
 TEST_F(PlanTest, RollsOutOneNodeAtATimeAndCompletes) {
   AddNodes(5);
@@ -121,14 +86,14 @@ TEST_F(PlanTest, AnAgentThatNeverAnswersIsLeftOutAfterTheDeadline) {
 
 TEST_F(PlanTest, ANodeThatIsNotReadyHoldsUpNobody) {
   AddNodes(3);
-  world_.SetReady("n1", false);
+  world_.SetDead("n1", true);
   world_.Apply("main", kNoCanary);
   world_.Settle();
   EXPECT_EQ(Status().phase, "Complete");
   EXPECT_EQ(Status().nodes.updated, 2);
   EXPECT_EQ(Reason("Degraded"), "NodesUnreachable");
   EXPECT_THAT(Message("Degraded"), HasSubstr("n1"));
-  world_.SetReady("n1", true);
+  world_.SetDead("n1", false);
   world_.Settle();
   EXPECT_EQ(Status().nodes.updated, 3);
   EXPECT_FALSE(True("Degraded"));
@@ -142,7 +107,7 @@ TEST_F(PlanTest, ANodeThatDiesInTransitionHoldsUpTheOthersUntilTheDeadlineOnly) 
     if (world_.InTransition() == 0) world_.StepAgents();
   }
   ASSERT_EQ(world_.InTransition(), 1U);
-  world_.SetReady("n1", false);
+  world_.SetDead("n1", true);
   for (int i = 0; i < 5; ++i)
     Round();
   EXPECT_EQ(AtRevision(1), 1);
@@ -458,7 +423,7 @@ TEST_F(PlanTest, AnUnreachableNodeDoesNotKeepADeletionForEver) {
   AddNodes(2);
   world_.Apply("main", kNoCanary);
   world_.Settle();
-  world_.SetReady("n1", false);
+  world_.SetDead("n1", true);
   world_.Delete("main");
   for (int i = 0; i < 10; ++i)
     Round();

@@ -20,7 +20,9 @@ struct Revision {
   std::string
       configuration;      // of the ProxyConfiguration, and its uid: a configuration that is made
   std::string owner_uid;  // anew under an old name has none of the old one's revisions
-  int64_t number = 0;     // unique in the cluster, greater than all before it
+  // Unique in the cluster, greater than all before it. One above kMaxRevision (somebody else wrote
+  // it) is of no use: agents cannot be asked for it.
+  int64_t number = 0;
   kube::ProxySettings settings;
   bool operator==(const Revision&) const = default;
 };

@@ -25,6 +25,23 @@ bool IsCanary(const NodeView& view, const kube::Canary& canary) {
   return !canary.node_selector || canary.node_selector->Matches(view.governed.node->labels);
 }
 
+// Going back needs no preflight: that revision ran there.
+bool MayStart(const NodeView& view, const RolloutState& state) {
+  if (view.at_target || !view.reachable) return false;
+  return state.rolled_back ? view.governed.proxy != nullptr : view.answered && view.can_run;
+}
+
+// A new node while the target is not known to be good. What the target would do there is asked
+// already, and no matter for this.
+bool GetsLastGood(const NodeView& view, const RolloutState& state) {
+  return state.last_good && view.untouched && view.reachable && view.answered;
+}
+
+// Dead since it was asked: another has to be the canary in its place.
+bool IsLost(const NodeView& view) {
+  return view.at_target && !view.reachable && view.overdue && !view.available;
+}
+
 void JudgeCanary(RolloutState& state, const kube::Canary& canary, TimePoint now) {
   const seconds soak = ceil<seconds>(canary.soak);
   size_t able = 0;
@@ -32,7 +49,8 @@ void JudgeCanary(RolloutState& state, const kube::Canary& canary, TimePoint now)
   std::optional<TimePoint> next;
   for (NodeView& view : state.nodes) {
     if (!IsCanary(view, canary)) continue;
-    if (view.at_target || (view.reachable && view.answered && view.can_run)) ++able;
+    const bool begun = view.at_target && !IsLost(view);
+    if (begun || (!view.at_target && MayStart(view, state))) ++able;
     if (!view.available) continue;
     if (view.available_since + soak <= now) {
       ++soaked;
@@ -74,26 +92,25 @@ NodeProxyChange Ask(const NodeView& view, const RolloutState& state, const std::
   return change;
 }
 
-NodeProxyChange Start(const NodeView& view, const RolloutState& state, const std::string& name,
-                      TimePoint now) {
+NodeProxyChange Start(const NodeView& view, const Revision& revision, bool back,
+                      const std::string& name, TimePoint now) {
   NodeProxyChange change = Update(*view.governed.proxy);
   change.spec.configuration = name;
-  change.spec.revision = state.target.number;
+  change.spec.revision = revision.number;
   change.spec.removed = false;
-  change.spec.settings = state.target.settings;
-  change.spec.candidate.reset();
+  change.spec.settings = revision.settings;
   change.updated_at = kube::FormatTime(now);
   change.event =
-      PlannedEvent{false, state.rolled_back ? "NodeRollingBack" : "NodeUpdating",
-                   "node " + view.name() + ": revision " + std::to_string(state.target.number) +
-                       " (" + std::string(kube::ToString(state.target.settings.mode)) + ")"};
+      PlannedEvent{false, back ? "NodeRollingBack" : "NodeUpdating",
+                   "node " + view.name() + ": revision " + std::to_string(revision.number) + " (" +
+                       std::string(kube::ToString(revision.settings.mode)) + ")"};
   return change;
 }
 
 }  // namespace
 
 RolloutState Judge(const Group& group, const Revision& spec_revision,
-                   const std::vector<Revision>& revisions, TimePoint now) {
+                   const std::vector<Revision>& revisions, Sightings& sightings, TimePoint now) {
   const kube::ProxyConfiguration& configuration = *group.configuration;
   const kube::Rollout& rollout = configuration.spec.rollout;
   const kube::ProxyConfigurationStatus& status = configuration.status;
@@ -113,16 +130,19 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
       status.update_revision == spec_revision.number && last_good != nullptr) {
     state.rolled_back = true;
     state.target = *last_good;
+  } else if (last_good != nullptr) {
+    state.last_good = *last_good;
   }
 
   state.nodes.reserve(group.nodes.size());
   for (const GovernedNode& node : group.nodes) {
-    state.nodes.push_back(LookAt(node, configuration, state.target, now));
+    state.nodes.push_back(LookAt(node, configuration, state.target, sightings, now));
   }
   state.leaving = group.leaving;
   state.max_unavailable =
       rollout.max_unavailable.Of(static_cast<int64_t>(group.nodes.size() + group.leaving.size()));
 
+  const bool was_good = status.current_revision == state.target.number;
   bool begun = false;
   bool all_there = true;
   size_t available = 0;
@@ -130,10 +150,12 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
     begun = begun || view.at_target;
     if (!view.at_target) ++state.pending;
     if (view.available) ++available;
-    const bool out_of_reach = !view.reachable && (!view.at_target || view.overdue || view.applied);
+    const bool out_of_reach =
+        !view.reachable && (!view.at_target || view.overdue || view.applied || was_good);
     if (!view.available && !out_of_reach) all_there = false;
     if (!view.failure.empty()) state.failed.push_back(&view);
-    if (!view.at_target && view.reachable && !view.answered) {
+    // Whose Node is not Ready is not waited for: it may never answer.
+    if (!view.at_target && view.governed.node->ready && !view.answered) {
       (view.overdue ? state.agentless : state.waiting).push_back(&view);
     }
   }
@@ -145,23 +167,95 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
   return state;
 }
 
-std::vector<NodeProxyChange> NextChanges(RolloutState& state,
-                                         const kube::ProxyConfiguration& configuration,
-                                         TimePoint now, std::optional<TimePoint>& wake_up) {
-  std::vector<NodeProxyChange> changes;
+namespace {
+
+// How many nodes change, and how many do not serve, of those that count.
+struct Load {
   int64_t changing = 0;
+  int64_t leaving = 0;  // of the changing
   int64_t unavailable = 0;
+};
+
+bool Counts(const NodeView& view) {
+  return view.in_transition && !view.costs_nothing;
+}
+
+Load CountLoad(const RolloutState& state) {
+  Load load;
   for (const NodeView& view : state.nodes) {
-    if (view.next) WakeAt(wake_up, *view.next);
-    if (view.in_transition) ++changing;
-    if (view.in_transition || view.down) ++unavailable;
+    if (Counts(view)) ++load.changing;
+    if (Counts(view) || (view.down && !view.given_up)) ++load.unavailable;
   }
   for (const GovernedNode& node : state.leaving) {
-    if (node.proxy->spec.removed) {
-      ++changing;
-      ++unavailable;
-    }
+    if (node.proxy->spec.removed) ++load.leaving;
   }
+  load.changing += load.leaving;
+  load.unavailable += load.leaving;
+  return load;
+}
+
+// Takes nothing away when it changes, so that only the number of changing nodes is in its way.
+bool OffAlready(const NodeView& view) {
+  return view.in_transition || view.down || !view.governed.node->ready;
+}
+
+// Nodes that do not serve anyway go first: changing them takes nothing away. Those that are not
+// Ready go last, since their agents may have died after they answered.
+int Turn(const NodeView& view) {
+  if (!view.governed.node->ready) return view.costs_nothing ? 0 : 2;
+  return view.in_transition || view.down ? 0 : 1;
+}
+
+void StartNodes(RolloutState& state, const kube::ProxyConfiguration& configuration, bool was_good,
+                bool held, Load& load, TimePoint now, std::vector<NodeProxyChange>& changes) {
+  const kube::Canary& canary = configuration.spec.rollout.canary;
+  std::vector<const NodeView*> startable;
+  size_t canaries_begun = 0;
+  for (const NodeView& view : state.nodes) {
+    if (view.at_target && IsCanary(view, canary) && !IsLost(view)) ++canaries_begun;
+    if (MayStart(view, state) || GetsLastGood(view, state)) startable.push_back(&view);
+  }
+  std::stable_sort(startable.begin(), startable.end(),
+                   [](const NodeView* a, const NodeView* b) { return Turn(*a) < Turn(*b); });
+  for (const NodeView* view : startable) {
+    // A node on which nothing runs loses nothing by being started, and can be a node that needs it
+    // to come up: it gets what is known to be good, whatever becomes of the rollout.
+    if (GetsLastGood(*view, state)) {
+      changes.push_back(Start(*view, *state.last_good, false, configuration.name, now));
+      ++state.starting;
+      continue;
+    }
+    const bool newcomer = was_good && view->untouched;
+    if (held && !newcomer) continue;
+    const bool is_canary = IsCanary(*view, canary);
+    if (!newcomer && !state.canary_done && (!is_canary || canaries_begun >= state.canaries))
+      continue;
+    if (!newcomer && !view->costs_nothing) {
+      const bool counts = Counts(*view);
+      if (load.changing - (counts ? 1 : 0) >= state.max_unavailable) continue;
+      const bool off_already = OffAlready(*view);
+      if (!off_already && load.unavailable >= state.max_unavailable) continue;
+      if (!counts) ++load.changing;
+      if (!off_already) ++load.unavailable;
+    }
+    if (is_canary) ++canaries_begun;
+    changes.push_back(Start(*view, state.target, state.rolled_back, configuration.name, now));
+    changes.back().spec.candidate.reset();
+    ++state.starting;
+  }
+}
+
+}  // namespace
+
+std::vector<NodeProxyChange> NextChanges(RolloutState& state,
+                                         const kube::ProxyConfiguration& configuration,
+                                         const Sightings& sightings, TimePoint now,
+                                         std::optional<TimePoint>& wake_up) {
+  std::vector<NodeProxyChange> changes;
+  for (const NodeView& view : state.nodes) {
+    if (view.next) WakeAt(wake_up, *view.next);
+  }
+  Load load = CountLoad(state);
   if (state.roll_back_now) return changes;
 
   for (const NodeView& view : state.nodes) {
@@ -171,50 +265,17 @@ std::vector<NodeProxyChange> NextChanges(RolloutState& state,
     }
   }
   // Once a revision has been good everywhere, one bad node is that node's trouble and must not keep
-  // new nodes out.
+  // the others back.
   const bool was_good = configuration.status.current_revision == state.target.number;
   const bool stopped = !state.failed.empty() && !state.rolled_back && !was_good;
-  if (state.preflight_done && !state.paused && !stopped) {
-    std::vector<const NodeView*> startable;
-    size_t canaries_begun = 0;
-    const kube::Canary& canary = configuration.spec.rollout.canary;
-    for (const NodeView& view : state.nodes) {
-      if (view.at_target && IsCanary(view, canary)) ++canaries_begun;
-      const bool ready_for_it =
-          state.rolled_back ? view.governed.proxy != nullptr : view.answered && view.can_run;
-      if (!view.at_target && view.reachable && ready_for_it) startable.push_back(&view);
-    }
-    // Nodes that do not serve anyway go first: changing them takes nothing away.
-    std::stable_sort(startable.begin(), startable.end(), [](const NodeView* a, const NodeView* b) {
-      return (a->in_transition || a->down) > (b->in_transition || b->down);
-    });
-    for (const NodeView* view : startable) {
-      if (!state.canary_done && (!IsCanary(*view, canary) || canaries_begun >= state.canaries)) {
-        continue;
-      }
-      const bool off_already = view->in_transition || view->down;
-      const bool newcomer = was_good && view->untouched;
-      if (!newcomer) {
-        const int64_t others_changing = changing - (view->in_transition ? 1 : 0);
-        if (others_changing >= state.max_unavailable) continue;
-        if (!off_already && unavailable >= state.max_unavailable) continue;
-        if (!view->in_transition) ++changing;
-        if (!off_already) ++unavailable;
-      }
-      if (IsCanary(*view, canary)) ++canaries_begun;
-      changes.push_back(Start(*view, state, configuration.name, now));
-      ++state.starting;
-    }
-  }
+  const bool held = !state.preflight_done || state.paused || stopped;
+  StartNodes(state, configuration, was_good, held, load, now, changes);
   if (!state.paused) {
     // The nodes being removed count in `changing` already; NextRemovals counts them itself.
-    int64_t others = changing;
-    for (const GovernedNode& node : state.leaving) {
-      if (node.proxy->spec.removed) --others;
-    }
     for (NodeProxyChange& change :
-         NextRemovals(state.leaving, state.max_unavailable - others,
-                      ceil<seconds>(configuration.spec.rollout.progress_deadline), now, wake_up)) {
+         NextRemovals(state.leaving, state.max_unavailable - (load.changing - load.leaving),
+                      ceil<seconds>(configuration.spec.rollout.progress_deadline), sightings, now,
+                      wake_up)) {
       changes.push_back(std::move(change));
     }
   }
@@ -222,8 +283,8 @@ std::vector<NodeProxyChange> NextChanges(RolloutState& state,
 }
 
 std::vector<NodeProxyChange> NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget,
-                                          seconds deadline, TimePoint now,
-                                          std::optional<TimePoint>& wake_up) {
+                                          seconds deadline, const Sightings& sightings,
+                                          TimePoint now, std::optional<TimePoint>& wake_up) {
   std::vector<NodeProxyChange> changes;
   const auto erase = [&](const kube::NodeProxy& proxy, std::optional<PlannedEvent> event) {
     NodeProxyChange change = Update(proxy);
@@ -236,7 +297,7 @@ std::vector<NodeProxyChange> NextRemovals(const std::vector<GovernedNode>& leavi
     if (proxy.deleting || !proxy.spec.removed) continue;
     const bool off = proxy.status.observed_generation >= proxy.generation &&
                      proxy.status.active_mode.empty() && proxy.status.draining_mode.empty();
-    const TimePoint since = kube::ParseTime(proxy.updated_at).value_or(now);
+    const TimePoint since = sightings.Of(proxy.name).changed;
     if (off) {
       erase(proxy, PlannedEvent{false, "NodeRemoved",
                                 "node " + proxy.name + ": its rules are out of the kernel"});

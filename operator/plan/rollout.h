@@ -17,8 +17,11 @@ struct RolloutState {
 
   Revision target;              // what the nodes should run now
   int64_t update_revision = 0;  // what the specification says; another one after a rollback
-  bool rolled_back = false;     // target is not what the specification says
-  bool roll_back_now = false;   // decided in this pass: to be written down before anything moves
+  // The last that was good everywhere, if that is another than the target: what a new node gets
+  // while the target is not known to be good.
+  std::optional<Revision> last_good;
+  bool rolled_back = false;    // target is not what the specification says
+  bool roll_back_now = false;  // decided in this pass: to be written down before anything moves
   int64_t max_unavailable = 1;
   bool paused = false;
   bool preflight_done = false;  // every agent that can answer has, or the rollout has begun
@@ -34,19 +37,21 @@ struct RolloutState {
   std::vector<const NodeView*> agentless;  // that did not answer in time
 };
 
-// Fills the state from the nodes' views; pure.
+// Fills the state from the nodes' views.
 RolloutState Judge(const Group& group, const Revision& spec_revision,
-                   const std::vector<Revision>& revisions, kube::TimePoint now);
+                   const std::vector<Revision>& revisions, Sightings& sightings,
+                   kube::TimePoint now);
 
 // The next changes of NodeProxies, within maxUnavailable. Counts state.starting.
 std::vector<NodeProxyChange> NextChanges(RolloutState& state,
                                          const kube::ProxyConfiguration& configuration,
-                                         kube::TimePoint now,
+                                         const Sightings& sightings, kube::TimePoint now,
                                          std::optional<kube::TimePoint>& wake_up);
 
 // Takes the rules off nodes that no configuration wants, at most `budget` at a time.
 std::vector<NodeProxyChange> NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget,
-                                          std::chrono::seconds deadline, kube::TimePoint now,
+                                          std::chrono::seconds deadline, const Sightings& sightings,
+                                          kube::TimePoint now,
                                           std::optional<kube::TimePoint>& wake_up);
 
 }  // namespace pointsman::op

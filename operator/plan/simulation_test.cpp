@@ -79,7 +79,15 @@ class Simulation {
     return node->first;
   }
 
-  void AddNode() { world_.AddNode("n" + std::to_string(++node_serial_)); }
+  void AddNode() {
+    const std::string name = "n" + std::to_string(++node_serial_);
+    if (Chance(30)) {
+      world_.AddBareNode(name);
+    } else {
+      world_.AddNode(name);
+    }
+    world_.agents.at(name).clock_ahead = std::chrono::hours(Below(20)) - std::chrono::hours(10);
+  }
 
   void Edit(const std::string& name) {
     static constexpr std::array<const char*, 3> kSchedulers = {"rr", "lc", "sh"};
@@ -101,11 +109,13 @@ class Simulation {
         break;
       case 1: {
         const std::string node = AnyNode();
-        world_.SetReady(node, !world_.nodes.at(node)->ready);
+        world_.SetReady(node, !world_.nodes.at(node)->ready, /*silent=*/Chance(50));
         break;
       }
       case 2:
         if (world_.nodes.size() < 12) AddNode();
+        if (Chance(20))
+          world_.ChangeLeader(std::chrono::seconds(Below(40000)) - std::chrono::hours(5));
         break;
       case 3:
         if (world_.nodes.size() > 4) world_.RemoveNode(AnyNode());
@@ -155,14 +165,13 @@ class Simulation {
     std::map<std::string, int64_t> changing;
     for (const auto& [name, proxy] : world_.proxies) {
       const auto node = world_.nodes.find(name);
-      if (node == world_.nodes.end() || !node->second->ready || !world_.agents.at(name).alive)
+      if (node == world_.nodes.end() || node->second->silent || !world_.agents.at(name).alive)
         continue;
       const bool moving = proxy->spec.removed
                               ? !proxy->status.active_mode.empty()
                               : proxy->spec.revision > 0 && !proxy->status.active_mode.empty() &&
                                     proxy->status.observed_revision != proxy->spec.revision;
-      const auto since = kube::ParseTime(proxy->updated_at).value_or(world_.now);
-      if (moving && world_.now - since < std::chrono::minutes(10)) {
+      if (moving && world_.instant - world_.changed_at[name] < std::chrono::minutes(10)) {
         ++changing[proxy->spec.configuration];
       }
     }

@@ -97,9 +97,10 @@ void SetPreflight(const RolloutState& state, Writer& writer) {
   if (!cannot.empty()) {
     known = NodeCount(cannot.size()) + " of " + std::to_string(state.nodes.size()) +
             " cannot run " + mode + ": " + WithReasons(cannot, [](const NodeView& view) {
-              const std::string runs = view.at_target  ? view.running_mode
-                                       : view.answered ? view.governed.proxy->status.candidate->mode
-                                                       : std::string();
+              // An answer with a mode that there is not was refused (TakeAnswer).
+              const std::string runs = view.at_target ? view.running_mode
+                                       : view.can_run ? view.governed.proxy->status.candidate->mode
+                                                      : std::string();
               return view.cannot_run + (view.at_target ? "; runs " : "; would run ") +
                      (runs.empty() ? "no mode at all" : runs);
             });
@@ -223,11 +224,52 @@ void SetDegraded(const RolloutState& state, Writer& writer) {
                WithReasons(troubled, [&](const NodeView& view) { return said(view, "Degraded"); }));
   } else if (!unreachable.empty()) {
     writer.Set("Degraded", kTrue, "NodesUnreachable",
-               "NotReady: " + NodeList(Names(unreachable)) +
+               "NotReady, and the node agent does not answer: " + NodeList(Names(unreachable)) +
                    ". What is not updated there will be when they come back.");
   } else {
     writer.Set("Degraded", kFalse, "AsExpected", "no node has a problem");
   }
+}
+
+// "about 3 h", for clocks that differ: nobody needs it finer.
+std::string Roughly(std::chrono::seconds time) {
+  using std::chrono::days;
+  using std::chrono::hours;
+  using std::chrono::minutes;
+  using std::chrono::years;
+  const auto text = [&](auto unit, const char* name) {
+    return "about " + std::to_string(time / decltype(unit){1}) + " " + name;
+  };
+  if (time >= 2 * years(1)) return text(years(), "years");
+  if (time >= days(2)) return text(days(), "days");
+  if (time >= hours(2)) return text(hours(), "hours");
+  return text(minutes(), "min");
+}
+
+// Nothing is counted by a node's clock, so this is for people: certificates and logs go by it.
+void SetClockSkew(const RolloutState& state, Writer& writer) {
+  std::vector<const NodeView*> skewed;
+  for (const NodeView& view : state.nodes) {
+    if (view.clock_ahead.count() != 0) skewed.push_back(&view);
+  }
+  if (skewed.empty()) {
+    writer.Set("ClockSkew", kFalse, "AsExpected",
+               "no node is known to have a clock that is more than a minute off the operator's");
+    return;
+  }
+  const bool most = skewed.size() > 1 && 2 * skewed.size() > state.nodes.size();
+  writer.Set("ClockSkew", kTrue, "ClocksDiffer",
+             "clocks that are off the operator's by at least a minute, as of the node's last "
+             "report: " +
+                 WithReasons(skewed,
+                             [](const NodeView& view) {
+                               const bool ahead = view.clock_ahead.count() > 0;
+                               return Roughly(ahead ? view.clock_ahead : -view.clock_ahead) +
+                                      (ahead ? " ahead" : " behind");
+                             }) +
+                 (most ? ". Most nodes differ from the operator, so it may be the operator's own "
+                         "node whose clock is wrong."
+                       : ""));
 }
 
 void SetAvailable(const Group& group, const RolloutState& state, Writer& writer) {
@@ -320,6 +362,7 @@ ProxyConfigurationStatus StatusOf(const Group& group, const RolloutState& state,
     writer.Set("Paused", kFalse, "NotPaused", "spec.rollout.paused is not set");
   }
   SetRolledBack(state, configuration, writer);
+  SetClockSkew(state, writer);
   return std::move(writer.status);
 }
 
@@ -333,7 +376,8 @@ ProxyConfigurationStatus RejectedStatus(const Group& group, TimePoint now) {
   for (const GovernedNode& node : group.nodes) {
     if (!node.proxy) continue;
     if (kube::IsTrue(node.proxy->status.conditions, "Ready")) ++status.nodes.ready;
-    if (!node.proxy->status.active_mode.empty()) ++status.modes[node.proxy->status.active_mode];
+    const std::string& mode = node.proxy->status.active_mode;
+    if (kube::ParseMode(mode)) ++status.modes[mode];
   }
   SetAccepted(group, writer);
   writer.Set("Progressing", kFalse, group.rejected_reason.c_str(),
@@ -395,6 +439,9 @@ std::vector<PlannedEvent> EventsOf(const ProxyConfiguration& configuration,
     }
   }
   if (const Condition* condition = turned("Degraded", kTrue)) {
+    events.push_back({true, condition->reason, condition->message});
+  }
+  if (const Condition* condition = turned("ClockSkew", kTrue)) {
     events.push_back({true, condition->reason, condition->message});
   }
   if (const Condition* condition = turned("RolledBack", kTrue)) {

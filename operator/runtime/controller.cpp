@@ -72,7 +72,8 @@ bool SameVersion(const T& a, const T& b) {
 
 // What of a Node matters to the planning: kubelets report on their Node every few minutes.
 bool SameNode(const kube::Node& a, const kube::Node& b) {
-  return a.uid == b.uid && a.labels == b.labels && a.ready == b.ready && a.deleting == b.deleting;
+  return a.uid == b.uid && a.labels == b.labels && a.taints == b.taints && a.ready == b.ready &&
+         a.silent == b.silent && a.never_ready == b.never_ready && a.deleting == b.deleting;
 }
 
 kube::ObjectReference ReferenceTo(const ProxyConfiguration& configuration) {
@@ -136,6 +137,7 @@ class Controller::Impl {
                              newer_proxies_);
     LookPastCache<StoredRevision>(kControllerRevisions, {.label_selector = kConfigurationLabel},
                                   DecodeRevision, revisions_, newer_revisions_);
+    sightings_ = {};
     const auto queue = std::make_shared<kube::WorkQueue>();
     SetQueue(queue);
     metrics_.SetLeader(true);
@@ -290,7 +292,8 @@ class Controller::Impl {
       input.revisions.push_back(stored->revision);
     }
     input.now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-    const Plan plan = MakePlan(input);
+    input.instant = std::chrono::floor<Instant>(Clock::now().time_since_epoch());
+    const Plan plan = MakePlan(input, sightings_);
     metrics_.Planned(Clock::now() - started);
 
     bool failed = false;
@@ -503,6 +506,7 @@ class Controller::Impl {
   std::shared_ptr<kube::WorkQueue> queue_;  // null: not leading
   std::atomic<bool> gathering_{false};
   // The worker's own:
+  Sightings sightings_;
   NewerObjects<ProxyConfiguration> newer_configurations_;
   NewerObjects<NodeProxy> newer_proxies_;
   NewerObjects<StoredRevision> newer_revisions_;
