@@ -79,6 +79,13 @@ kube::ServedResponse ToResponse(const ProxyHealth::Answer& health) {
   return {.status = health.status, .content_type = "application/json", .body = health.body};
 }
 
+std::vector<std::string> TextsOf(const std::vector<net::IpPrefix>& prefixes) {
+  std::vector<std::string> texts;
+  for (const net::IpPrefix& prefix : prefixes)
+    texts.push_back(prefix.ToString());
+  return texts;
+}
+
 std::string KernelRelease() {
   utsname names{};
   uname(&names);
@@ -131,13 +138,14 @@ class Agent::Impl {
     }
     next_refresh_ = Clock::now() + RefreshPeriod();
     while (true) {
-      auto batch = inbox_.Take(not_before_,
-                               std::min({modes_.NextDeadline(), removal_retry_, next_refresh_}));
+      auto batch = inbox_.Take(not_before_, std::min({modes_.NextDeadline(), removal_retry_,
+                                                      candidate_retry_, next_refresh_}));
       if (!batch) {
-        if (!LeaveToKernel()) break;
+        const auto drains = modes_.steps().Try("leave", "", [this] { return LeaveToKernel(); });
+        if (!drains || !*drains) break;
         continue;
       }
-      Handle(*batch);
+      HandleGuarded(*batch);
       if (ending_ && !modes_.state().draining) break;
     }
     spdlog::info("stopping; the kernel's rules stay in place");
@@ -183,7 +191,7 @@ class Agent::Impl {
     // Told to health_ here and not only when it is handled: a sync thread that hangs handles
     // nothing.
     services_->AddHandler([this](const auto& before, const auto& after) {
-      health_.ChangeQueued(Clock::now());
+      health_.ChangeQueued();
       inbox_.PutService((after ? after : before)->Key(), after);
     });
     slices_ = std::make_unique<kube::Informer<kube::EndpointSlice>>(
@@ -191,7 +199,7 @@ class Agent::Impl {
         [](const kube::EndpointSlice& slice) { return slice.Key(); },
         SameVersion<kube::EndpointSlice>);
     slices_->AddHandler([this](const auto& before, const auto& after) {
-      health_.ChangeQueued(Clock::now());
+      health_.ChangeQueued();
       inbox_.PutEndpointSlice((after ? after : before)->Key(), after);
     });
     const kube::ReflectorOptions this_node{.field_selector = "metadata.name=" + options_.node_name};
@@ -267,13 +275,53 @@ class Agent::Impl {
     proxy_ = std::move(proxy);
   }
 
+  bool NeedsPodCidrs() const {
+    return proxy_ && proxy_->spec.settings.detect_local_mode == kube::DetectLocalMode::kNodeCidr;
+  }
+
   // The settings with what only this node knows: its own pod CIDRs.
   kube::ProxySettings ResolvedSettings() const {
     kube::ProxySettings settings = proxy_->spec.settings;
-    if (settings.detect_local_mode == kube::DetectLocalMode::kNodeCidr && node_) {
-      settings.cluster_cidrs = node_->pod_cidrs;
-    }
+    if (NeedsPodCidrs()) settings.cluster_cidrs = pod_cidrs_;
     return settings;
+  }
+
+  // A Node that is made anew has no pod CIDRs for a while (kubernetes#111321): what runs goes on
+  // with those it had, since its pods have not moved.
+  void SetNode(std::shared_ptr<const kube::Node> node) {
+    node_ = std::move(node);
+    model_.SetNode(node_);
+    health_.SetNodeEligible(node_ && !node_->deleting && !node_->to_be_deleted);
+    if (!node_ || node_->pod_cidrs.empty() || node_->pod_cidrs == pod_cidrs_) return;
+    if (NeedsPodCidrs() && applied_) {
+      spdlog::info("detectLocalMode NodeCIDR: this Node's spec.podCIDRs are now {}",
+                   fmt::join(TextsOf(node_->pod_cidrs), ", "));
+      apply_ = true;
+    }
+    pod_cidrs_ = node_->pod_cidrs;
+  }
+
+  // kube-proxy waits for it with everything; here Services are served meanwhile, which a new node's
+  // network may need to get its CIDR at all.
+  std::string Missing() const {
+    if (!NeedsPodCidrs() || !pod_cidrs_.empty()) return "";
+    return "detectLocalMode is NodeCIDR, but the Node has no spec.podCIDRs yet: until it has, "
+           "traffic from outside the cluster to a cluster IP is not masqueraded, and all traffic "
+           "counts as from outside under externalTrafficPolicy: Local";
+  }
+
+  // What is thrown here and not caught nearer by is a fault of this program. It must be seen, and
+  // must not end what the node's other Services live on.
+  void HandleGuarded(ChangeBatch& batch) {
+    if (modes_.steps().TryTo("handle changes", "", [&] { Handle(batch); })) return;
+    if (must_end_) std::rethrow_exception(must_end_);
+    health_.SyncFailed();
+    // Nobody knows how far it came: all is compared with the kernel again.
+    model_.ResolveAll();
+    modes_.Rebuild();
+    flows_in_doubt_ = true;
+    apply_ = true;
+    next_refresh_ = std::min(next_refresh_, Clock::now() + ModeController::kRetry);
   }
 
   void Handle(ChangeBatch& batch) {
@@ -293,19 +341,17 @@ class Agent::Impl {
       }
       model_.SetEndpointSlice(key, std::move(slice));
     }
-    if (batch.node) {
-      node_ = *batch.node;
-      model_.SetNode(node_);
-      health_.SetNodeEligible(node_ && !node_->deleting && !node_->to_be_deleted);
-    }
+    if (batch.node) SetNode(*std::move(batch.node));
     if (batch.node_proxy && !ending_) Accept(std::move(*batch.node_proxy));
     // A node that nothing is asked of is late with nothing: its agent must not be restarted for it.
-    if (!proxy_) health_.Synced();
     if (!proxy_ || !CachesSynced()) {
-      // Without the whole picture nothing is written: a partial one would cut Services off.
+      // Without the whole picture nothing is written: a partial one would cut Services off. Nothing
+      // can be late with that.
+      health_.Synced();
       Report();
       return;
     }
+    health_.CachesComplete();
     if (refresh) {
       // configSyncPeriod. kube-proxy's informers hand out all objects again; what that is to heal
       // is a model that went astray from them, and a kernel from the model.
@@ -324,7 +370,7 @@ class Agent::Impl {
     if (std::exchange(ipv6_asked_, true)) return;
     const std::string refused = environment_.ServeIpv6();
     if (refused.empty()) {
-      spdlog::info("IPv6 is served too");
+      spdlog::info("IPv6 is to be served too");
       modes_.Rebuild();
       apply_ = true;
       return;
@@ -358,6 +404,9 @@ class Agent::Impl {
   void Program(const ChangeBatch& batch, Clock::time_point started) {
     const ModelDelta delta = model_.Update();
     const ServiceModel& model = model_.model();
+    // These add up deltas, so they are given each before anything can fail.
+    local_policies_.Apply(delta);
+    health_ports_changed_ |= health_ports_.Apply(delta) || delta.node_changed;
     if (!ipv6_asked_ && std::any_of(delta.changes.begin(), delta.changes.end(), [](const auto& c) {
           return c.after && c.after->id.family == net::Family::kIPv6;
         })) {
@@ -367,7 +416,6 @@ class Agent::Impl {
     const uint64_t full_before = modes_.state().full_syncs;
     const uint64_t partial_before = modes_.state().syncs;
     const uint64_t restores_failed_before = environment_.RestoreFailures();
-    local_policies_.Apply(delta);
     if (proxy_->spec.removed) {
       if (apply_ || Clock::now() >= removal_retry_) {
         const auto problems = modes_.RemoveAll();
@@ -393,7 +441,7 @@ class Agent::Impl {
       health_.SetTimeout(2 * SyncPeriod(settings));
       modes_.Apply(settings, model);
       // After the mode has loaded connection tracking: before, a fresh node has no such parameters.
-      ApplyNodeSysctls(settings);
+      modes_.steps().TryTo("set node sysctls", "", [&] { ApplyNodeSysctls(settings); });
       applied_ = true;
       removal_retry_ = Clock::time_point::max();
       ServeInThePlaceOfKubeProxy();
@@ -404,7 +452,7 @@ class Agent::Impl {
     if (!proxy_->spec.removed) modes_.Tick(model);
     const bool full = modes_.state().full_syncs != full_before;
     if (!delta.changes.empty() || (flows_in_doubt_ && full)) CleanConntrack(model, delta);
-    ServeServiceHealth(delta);
+    modes_.steps().TryTo("serve health checks", "", [this] { ServeServiceHealth(); });
 
     const bool wrote = full || modes_.state().syncs != partial_before;
     // Only what wrote holds up the next change: a Node's heartbeat does not.
@@ -418,8 +466,10 @@ class Agent::Impl {
     // What a full sync and the lists before it took and gave back belongs to the node again.
     if (full) malloc_trim(0);
     // As often as the kernel's rules are looked at whole, and not at every change.
-    if (full) ReadSysctlsBack();
-    if (modes_.state().problems.empty()) {
+    if (full) modes_.steps().TryTo("read sysctls", "", [this] { ReadSysctlsBack(); });
+    if (modes_.state().failed) {
+      health_.SyncFailed();
+    } else {
       health_.Synced();
       const Clock::time_point now = Clock::now();
       if (wrote) metrics_.SyncDone(full, now - started);
@@ -449,9 +499,9 @@ class Agent::Impl {
     }
   }
 
-  void ServeServiceHealth(const ModelDelta& delta) {
+  void ServeServiceHealth() {
     const bool serves = !proxy_->spec.removed && modes_.state().active.has_value();
-    const bool changed = health_ports_.Apply(delta) || delta.node_changed;
+    const bool changed = std::exchange(health_ports_changed_, false);
     if (!changed && serves == serves_service_health_) return;
     serves_service_health_ = serves;
     const kube::ProxySettings& settings = proxy_->spec.settings;
@@ -557,9 +607,11 @@ class Agent::Impl {
     if (!asked) {
       candidate_.reset();
       candidate_asked_.reset();
+      candidate_retry_ = Clock::time_point::max();
       return;
     }
-    if (candidate_asked_ == asked) return;
+    if (candidate_asked_ == asked && Clock::now() < candidate_retry_) return;
+    candidate_retry_ = Clock::time_point::max();
     kube::ProxySettings settings = proxy_->spec.settings;
     settings.modules = asked->modules;
     settings.ipvs.scheduler = asked->ipvs_scheduler;
@@ -568,7 +620,15 @@ class Agent::Impl {
     std::vector<kube::Mode> modes{asked->mode};
     modes.insert(modes.end(), asked->fallback_modes.begin(), asked->fallback_modes.end());
     for (const kube::Mode mode : modes) {
-      const PreflightResult result = environment_.Preflight(mode, settings, /*load=*/false);
+      // What cannot be answered is a "no" for now, and no reason to leave what runs.
+      const auto tried = modes_.steps().Try("answer for", kube::ToString(mode), [&] {
+        return environment_.Preflight(mode, settings, /*load=*/false);
+      });
+      if (!tried) candidate_retry_ = Clock::now() + ModeController::kPreflightRetry;
+      const PreflightResult result = tried.value_or(PreflightResult{
+          .message = fmt::format("the preflight of mode {} could not be made; the agent's log and "
+                                 "the node's condition Degraded say why",
+                                 kube::ToString(mode))});
       if (mode == asked->mode) {
         answer.passed = result.passed;
         answer.message = result.message;
@@ -597,6 +657,8 @@ class Agent::Impl {
       input.candidate = candidate_;
       input.services_not_as_written = ServicesNotServedAsWritten();
       input.not_as_written = SomeNotServedAsWritten();
+      input.failing_steps = &modes_.steps().failing();
+      input.missing = Missing();
       input.now = kube::NowRfc3339();
       status_ = BuildStatus(input, status_);
       writer_->Want(status_);
@@ -607,12 +669,14 @@ class Agent::Impl {
     shown_counts_.service_count = model_.model().service_count;
     shown_counts_.endpoint_count = model_.model().endpoint_count;
     shown_policies_ = local_policies_;
+    shown_steps_ = modes_.steps();
   }
 
   std::string RenderMetrics() {
     {
       const std::lock_guard lock(shown_mutex_);
       metrics_.SetState(shown_, shown_counts_, shown_warnings_);
+      metrics_.SetSteps(shown_steps_);
       metrics_.SetLocalPolicies(shown_policies_);
     }
     metrics_.SetPending(inbox_.PendingChanges());
@@ -661,6 +725,7 @@ class Agent::Impl {
   const std::string kernel_release_;
   std::shared_ptr<const kube::NodeProxy> proxy_;
   std::shared_ptr<const kube::Node> node_;
+  std::vector<net::IpPrefix> pod_cidrs_;  // the last that the Node had
   kube::NodeProxyStatus status_;
   std::optional<std::vector<kube::SysctlStatus>> sysctls_;  // nullopt: not read yet
   std::optional<kube::CandidateStatus> candidate_;
@@ -670,12 +735,14 @@ class Agent::Impl {
   std::vector<kube::TimePoint> triggers_;  // of changes that are not in the kernel yet
   LocalPolicies local_policies_;
   HealthCheckPorts health_ports_;
+  bool health_ports_changed_ = false;
   bool serves_service_health_ = false;
   bool ipv6_asked_ = false;  // the node or a Service has IPv6
   bool apply_ = false;       // proxy_'s settings are to be given to the mode controller
   bool applied_ = false;     // they were
   bool ending_ = false;      // told to end; what drains is waited for
   Clock::time_point removal_retry_ = Clock::time_point::max();
+  Clock::time_point candidate_retry_ = Clock::time_point::max();  // an answer could not be given
   Clock::time_point not_before_{};  // what comes sooner is held back (minSyncPeriod)
   Clock::time_point next_refresh_ = Clock::time_point::max();
 
@@ -684,6 +751,7 @@ class Agent::Impl {
   ServiceModel shown_counts_;
   size_t shown_warnings_ = 0;
   LocalPolicies shown_policies_;
+  Steps shown_steps_;
 
   std::atomic<bool> watching_ = false;
   std::optional<StatusWriter> writer_;
@@ -695,6 +763,7 @@ class Agent::Impl {
   std::unique_ptr<kube::Informer<kube::NodeProxy>> proxies_;
   // After the informers: its thread asks services_ for a Service of which it has something to tell.
   ServiceHealth service_health_;
+  std::exception_ptr must_end_;  // what is no step to be tried again
   bool in_the_place_of_kube_proxy_ = false;
   std::vector<std::unique_ptr<kube::RetryingHttpServer>> own_servers_;
   std::vector<std::unique_ptr<kube::HttpServer>> servers_;
@@ -703,7 +772,12 @@ class Agent::Impl {
 
 void Agent::Impl::Listen(std::unique_ptr<kube::HttpServer> server, const std::string& what) {
   if (options_.bind_address_hard_fail) {
-    server->Start();
+    try {
+      server->Start();
+    } catch (...) {
+      must_end_ = std::current_exception();  // bindAddressHardFail asks for just that
+      throw;
+    }
     servers_.push_back(std::move(server));
   } else {
     retrying_servers_.push_back(
@@ -719,7 +793,13 @@ kube::HttpServer::Handler Agent::Impl::MetricsHandler() {
 }
 
 void Agent::Impl::ServeOwn() {
-  const auto livez = [this](const kube::ServedRequest&) { return ToResponse(health_.Livez()); };
+  // Not kube-proxy's: livez asks whether a restart would help, readyz is late as 10256's livez is.
+  const auto probes = [this](kube::HttpServer& server) {
+    server.HandleAtOnce("/livez",
+                        [this](const kube::ServedRequest&) { return ToResponse(health_.Alive()); });
+    server.HandleAtOnce("/readyz",
+                        [this](const kube::ServedRequest&) { return ToResponse(health_.Livez()); });
+  };
   // A port that is taken does not keep the node from being served; kubelet sees that nothing
   // answers there.
   const auto serve = [this](std::unique_ptr<kube::HttpServer> server, const char* what) {
@@ -728,12 +808,12 @@ void Agent::Impl::ServeOwn() {
   if (!options_.agent_bind_address.empty()) {
     auto server = std::make_unique<kube::HttpServer>(options_.agent_bind_address, 2);
     server->Handle("/metrics", MetricsHandler());
-    server->HandleAtOnce("/livez", livez);
+    probes(*server);
     serve(std::move(server), "the agent's own port (--agent-bind-address)");
   }
   if (!options_.livez_bind_address.empty()) {
     auto server = std::make_unique<kube::HttpServer>(options_.livez_bind_address);
-    server->HandleAtOnce("/livez", livez);
+    probes(*server);
     serve(std::move(server), "liveness (--livez-bind-address)");
   }
 }

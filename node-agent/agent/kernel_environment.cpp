@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "kube/process/version.h"
+#include "node-agent/dataplane/family_parts.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
 #include "node-agent/nftables/nftables_dataplane.h"
@@ -19,6 +20,10 @@ namespace {
 // Enough to notice that Services do not answer, few enough to take no time.
 constexpr size_t kServiceProbes = 5;
 constexpr std::chrono::milliseconds kProbeTimeout{1000};
+
+size_t Index(net::Family family) {
+  return family == net::Family::kIPv4 ? 0 : 1;
+}
 
 // "https://10.0.0.1:6443" with an address, not a name: resolving a name may itself need a Service.
 std::optional<Probe> ProbeOfServer(const std::string& url) {
@@ -49,17 +54,40 @@ KernelEnvironment::KernelEnvironment(std::string modules_root, const std::string
 
 KernelEnvironment::~KernelEnvironment() = default;
 
-IptablesTool& KernelEnvironment::Tool() {
-  if (tool_ == nullptr) tool_ = std::make_unique<IptablesTool>(net::Family::kIPv4);
-  return *tool_;
+IptablesTool* KernelEnvironment::Tool(net::Family family) {
+  std::unique_ptr<IptablesTool>& tool = tools_[Index(family)];
+  std::string& error = tool_errors_[Index(family)];
+  if (tool != nullptr) return tool.get();
+  try {
+    if (family == net::Family::kIPv6) LoadTables();
+    tool = std::make_unique<IptablesTool>(family);
+    if (!error.empty()) {
+      spdlog::info("the iptables tools of {} work now", net::ToString(family));
+      ++generation_;  // dataplanes were made without
+      error.clear();
+    }
+  } catch (const std::exception& thrown) {
+    if (error != thrown.what()) {
+      spdlog::warn("{} can only be served by mode nftables on this node: {}", net::ToString(family),
+                   thrown.what());
+    }
+    error = thrown.what();
+  }
+  return tool.get();
 }
 
-std::string KernelEnvironment::ServeIpv6() {
-  if (ipv6_) return "";
-  if (access("/proc/net/if_inet6", F_OK) != 0) return "IPv6 is off in this kernel";
-  ipv6_ = true;
+std::vector<IptablesTool*> KernelEnvironment::Tools() {
+  std::vector<IptablesTool*> tools;
+  for (const net::Family family : Families()) {
+    if (IptablesTool* tool = Tool(family)) tools.push_back(tool);
+  }
+  if (tools.empty()) throw std::runtime_error(tool_errors_[Index(net::Family::kIPv4)]);
+  return tools;
+}
+
+// Legacy tables that nobody has used yet are in modules.
+void KernelEnvironment::LoadTables() const {
   try {
-    // Legacy tables that nobody has used yet are in modules.
     utsname names{};
     if (uname(&names) != 0) throw std::system_error(errno, std::generic_category(), "uname");
     ModuleLoader loader(modules_root_, names.release);
@@ -67,12 +95,16 @@ std::string KernelEnvironment::ServeIpv6() {
          {"ip6_tables", "ip6table_nat", "ip6table_filter", "ip6table_mangle"}) {
       if (loader.Look(module) == ModuleLoader::State::kLoadable) loader.Load(module);
     }
-    auto tool = std::make_unique<IptablesTool>(net::Family::kIPv6);
-    tool->Save("nat");
-    tool_v6_ = std::move(tool);
   } catch (const std::exception& error) {
-    spdlog::warn("only mode nftables can serve IPv6 Services on this node: {}", error.what());
+    spdlog::warn("modules of ip6tables: {}", error.what());  // they may be there all the same
   }
+}
+
+std::string KernelEnvironment::ServeIpv6() {
+  if (ipv6_) return "";
+  if (access("/proc/net/if_inet6", F_OK) != 0) return "IPv6 is off in this kernel";
+  ipv6_ = true;
+  ++generation_;
   return "";
 }
 
@@ -86,29 +118,24 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
                                                             const kube::ProxySettings& settings) {
   switch (mode) {
     case kube::Mode::kIptables:
-      if (tool_v6_ != nullptr)
-        return std::make_unique<IptablesDataplane>(settings, Tool(), *tool_v6_);
-      return std::make_unique<IptablesDataplane>(settings, Tool());
+      return std::make_unique<IptablesDataplane>(settings, Tools());
     case kube::Mode::kIpvs:
       return std::make_unique<IpvsDataplane>(
           settings,
           [this, policy = settings.modules.policy](const std::string& scheduler) {
             return EnsureScheduler(scheduler, policy);
           },
-          Tool(), tool_v6_.get());
+          Tools());
     case kube::Mode::kNftables:
       return std::make_unique<NftablesDataplane>(settings, Families());
-    case kube::Mode::kUserspace: {
-      std::vector<IptablesTool*> tools{&Tool()};
-      if (tool_v6_ != nullptr) tools.push_back(tool_v6_.get());
+    case kube::Mode::kUserspace:
       return std::make_unique<UserspaceDataplane>(
           settings,
           UserspaceDataplane::Options{.forwarder_program = ForwarderBesideThisProgram(),
                                       .launcher = forwarder_launcher_,
                                       .version = kVersion,
                                       .log_format = log_format_},
-          std::move(tools));
-    }
+          Tools());
   }
   throw std::logic_error(fmt::format("there is no {} dataplane", kube::ToString(mode)));
 }
@@ -142,7 +169,7 @@ std::unique_ptr<Dataplane> KernelEnvironment::FindInKernel(kube::Mode mode,
                                                            const kube::ProxySettings& settings) {
   if (mode != kube::Mode::kNftables) {
     try {
-      Tool();
+      Tools();
     } catch (const std::exception& error) {
       spdlog::info("nothing of mode {} can be in this kernel: {}", kube::ToString(mode),
                    error.what());
@@ -176,23 +203,19 @@ PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxyS
 SyncResult KernelEnvironment::ForEachBase(const kube::ProxySettings& settings,
                                           const std::function<SyncResult(BaseRules&)>& call) {
   SyncResult sum;
-  for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
-    if (family == net::Family::kIPv6 && tool_v6_ == nullptr) continue;
-    try {
-      BaseRules rules(family == net::Family::kIPv4 ? Tool() : *tool_v6_,
-                      settings.iptables.masquerade_bit);
-      sum.Add(call(rules));
-    } catch (const std::exception& error) {
-      // Mode nftables has masquerade rules of its own and runs on nodes without iptables. Were
-      // another mode to run instead, its own writing would say what is missing.
-      if (settings.mode == kube::Mode::kNftables) {
-        spdlog::debug("no shared masquerade rules, which mode nftables does not need: {}",
-                      error.what());
-        continue;
-      }
-      sum.problems.push_back(
-          {fmt::format("the shared masquerade rules ({})", net::ToString(family)), error.what()});
-    }
+  for (const net::Family family : Families()) {
+    AddPartOf(family, "the shared masquerade rules", sum, [&] {
+      IptablesTool* const tool = Tool(family);
+      if (tool == nullptr) throw std::runtime_error(tool_errors_[Index(family)]);
+      BaseRules rules(*tool, settings.iptables.masquerade_bit);
+      return call(rules);
+    });
+  }
+  // Mode nftables has masquerade rules of its own and runs on nodes without iptables.
+  if (settings.mode == kube::Mode::kNftables && !sum.ok()) {
+    spdlog::debug("no shared masquerade rules, which mode nftables does not need: {}",
+                  sum.problems.front().message);
+    sum.problems.clear();
   }
   return sum;
 }
@@ -207,8 +230,8 @@ SyncResult KernelEnvironment::RemoveBase(const kube::ProxySettings& settings) {
 
 uint64_t KernelEnvironment::RestoreFailures() const {
   uint64_t failures = 0;
-  for (const auto* tool : {&tool_, &tool_v6_}) {
-    if (*tool != nullptr) failures += (*tool)->restore_failures();
+  for (const auto& tool : tools_) {
+    if (tool != nullptr) failures += tool->restore_failures();
   }
   return failures;
 }

@@ -1,6 +1,7 @@
 // The real kernel behind the mode controller: makes the dataplanes, runs preflights and probes.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,13 +28,16 @@ class KernelEnvironment final : public ModeEnvironment {
                                            const kube::ProxySettings& settings) override;
   std::unique_ptr<Dataplane> FindInKernel(kube::Mode mode,
                                           const kube::ProxySettings& settings) override;
+  std::vector<net::Family> Families() const override;
+  uint64_t Generation() const override { return generation_; }
   PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings& settings,
                             bool load) override;
   SyncResult EnsureBase(const kube::ProxySettings& settings) override;
   SyncResult RemoveBase(const kube::ProxySettings& settings) override;
   std::vector<std::string> PassingProbes(const ServiceModel& model) override;
-  // From the next dataplane on IPv6 Services are served too. Returns "" or why this kernel cannot;
-  // what only some modes cannot is in the log.
+  // IPv6 Services are to be served too, from the next dataplane on. Returns "" or why this kernel
+  // cannot: IPv6 is off. What only the modes with iptables rules cannot is told by EnsureBase,
+  // which also tries again.
   std::string ServeIpv6();
   // Calls of iptables-restore that failed, since the start.
   uint64_t RestoreFailures() const;
@@ -42,8 +46,12 @@ class KernelEnvironment final : public ModeEnvironment {
   std::chrono::steady_clock::time_point Now() override { return std::chrono::steady_clock::now(); }
 
  private:
-  IptablesTool& Tool();
-  std::vector<net::Family> Families() const;
+  // Null: this node's kernel has no such tables, or its tools do not work; see tool_errors_. Tried
+  // again by each call.
+  IptablesTool* Tool(net::Family family);
+  // Those that work, IPv4's first; none: throws.
+  std::vector<IptablesTool*> Tools();
+  void LoadTables() const;
   // "" or why this node cannot have the IPVS scheduler.
   std::string EnsureScheduler(const std::string& scheduler, kube::ModulePolicy policy) const;
   // Calls `call` with the base rules of each family, and adds up.
@@ -54,9 +62,11 @@ class KernelEnvironment final : public ModeEnvironment {
   const std::string forwarder_launcher_;
   const std::string log_format_;
   std::optional<Probe> api_server_;
-  // Made on first use: a preflight tells better than a constructor that iptables is missing.
-  std::unique_ptr<IptablesTool> tool_;
-  std::unique_ptr<IptablesTool> tool_v6_;  // null: the modes that use iptables serve no IPv6
+  // By family. Made on first use: a preflight tells better than a constructor that iptables is
+  // missing.
+  std::array<std::unique_ptr<IptablesTool>, 2> tools_;
+  std::array<std::string, 2> tool_errors_;
+  uint64_t generation_ = 0;
   bool ipv6_ = false;
 };
 

@@ -125,6 +125,14 @@ Metrics::Metrics(const std::string& version)
                       "Objects that the kernel refused in the last sync.")),
       warnings_(Gauge(registry_, "pointsman_agent_service_warnings",
                       "Services that are not served in every detail as they are written.")),
+      refused_entries_(Gauge(registry_, "pointsman_agent_refused_service_ports",
+                             "Service ports of which the kernel refused something.")),
+      failing_steps_(Gauge(registry_, "pointsman_agent_failing_steps",
+                           "Steps, beside syncs, that failed and are tried again.")),
+      step_failures_(BuildGauge()
+                         .Name("pointsman_agent_step_failures")
+                         .Help("Failures of steps beside syncs since the start, by step.")
+                         .Register(registry_)),
       repaired_(Gauge(registry_, "pointsman_agent_repaired_objects",
                       "Objects that something else had changed and a resync repaired, since the "
                       "start.")),
@@ -300,11 +308,18 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t
   draining_connections_.Set(static_cast<double>(state.draining_connections));
   problems_.Set(static_cast<double>(state.problems.size()));
   warnings_.Set(static_cast<double>(service_warnings));
+  refused_entries_.Set(static_cast<double>(state.refused_entries));
   repaired_.Set(static_cast<double>(state.repaired));
   iptables_rules_.Add({{"table", "nat"}}).Set(static_cast<double>(state.nat_rules));
   iptables_rules_.Add({{"table", "filter"}}).Set(static_cast<double>(state.filter_rules));
   services_.Set(static_cast<double>(model.service_count));
   endpoints_.Set(static_cast<double>(model.endpoint_count));
+}
+
+void Metrics::SetSteps(const Steps& steps) {
+  failing_steps_.Set(static_cast<double>(steps.failing().size()));
+  for (const auto& [kind, times] : steps.failures())
+    step_failures_.Add({{"step", kind}}).Set(static_cast<double>(times));
 }
 
 void Metrics::SetWatch(const std::string& resource, uint64_t errors, bool synced) {

@@ -46,6 +46,7 @@ class Metrics {
   void RequestDone(const std::string& host, const kube::RequestOutcome& outcome);
   // `service_warnings`: Services that are not served as they are written.
   void SetState(const ModeState& state, const ServiceModel& model, size_t service_warnings);
+  void SetSteps(const Steps& steps);
   void SetWatch(const std::string& resource, uint64_t errors, bool synced);
   // An answer of :10256/healthz or /livez.
   void HealthzAnswered(int status);
@@ -74,6 +75,9 @@ class Metrics {
   prometheus::Gauge& draining_connections_;
   prometheus::Gauge& problems_;
   prometheus::Gauge& warnings_;
+  prometheus::Gauge& refused_entries_;
+  prometheus::Gauge& failing_steps_;
+  prometheus::Family<prometheus::Gauge>& step_failures_;
   prometheus::Gauge& repaired_;
   prometheus::Gauge& services_;
   prometheus::Gauge& endpoints_;

@@ -20,11 +20,15 @@
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
+#include "node-agent/handover/back_off.h"
+#include "node-agent/handover/leftovers.h"
+#include "node-agent/handover/steps.h"
 #include "node-agent/preflight/preflight.h"
 
 namespace pointsman::agent {
 
-// What the controller needs of the rest of the agent. All called on the sync thread.
+// What the controller needs of the rest of the agent. All called on the sync thread. Any of it may
+// throw: the controller tries it again and serves meanwhile what it can.
 class ModeEnvironment {
  public:
   virtual ~ModeEnvironment() = default;
@@ -37,7 +41,12 @@ class ModeEnvironment {
                                                    const kube::ProxySettings& settings) = 0;
   virtual PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings& settings,
                                     bool load) = 0;
-  // Rules that every mode shares; they outlive each dataplane.
+  // The families that are to be served on this node: those whose problems count.
+  virtual std::vector<net::Family> Families() const = 0;
+  // Changes when MakeDataplane can do more than before: what it made earlier is made anew.
+  virtual uint64_t Generation() const { return 0; }
+  // Rules that settings.mode and other modes share; they outlive each dataplane. A family that
+  // cannot be served in that mode is a problem of that family.
   virtual SyncResult EnsureBase(const kube::ProxySettings& settings) = 0;
   virtual SyncResult RemoveBase(const kube::ProxySettings& settings) = 0;
   // Names of the probes that pass now: "apiserver 10.0.0.1:6443", "default/web 10.96.0.7:80".
@@ -59,7 +68,14 @@ struct ModeState {
   std::string reverted_reason;
   // No mode could be programmed or the last sync left something out.
   std::vector<SyncProblem> problems;
-  std::vector<ServiceWarning> warnings;  // of the active mode; sorted
+  // `problems` leave no family served as it is to be: the sync as a whole did not go through.
+  // False: nothing did, or one family's did not and the other is served.
+  bool failed = false;
+  // What was asked is not in effect yet, since a step to it failed and is tried again; "" else.
+  std::string unfinished;
+  // Of the active mode, with what it was refused for single Services; sorted.
+  std::vector<ServiceWarning> warnings;
+  size_t refused_entries = 0;  // Service ports of which something was refused
   uint64_t full_syncs = 0;
   uint64_t syncs = 0;
   uint64_t repaired = 0;
@@ -99,56 +115,87 @@ class ModeController {
   std::vector<SyncProblem> RemoveAll();
 
   const ModeState& state() const { return state_; }
+  // What failed and is tried again. Also for the agent's own steps, on the same thread.
+  Steps& steps() { return steps_; }
   // Dataplane::Sysctls of the active mode.
   std::vector<std::string> ActiveSysctls() const {
     return active_ == nullptr ? std::vector<std::string>{} : active_->Sysctls();
   }
 
-  // How long after a failed sync the next full sync comes; how often a failed preflight is looked
-  // at again; how often a drain is.
+  // How long after a failed sync the next full sync comes; the first wait after another step that
+  // failed, and the longest; how often a failed preflight is looked at again.
   static constexpr std::chrono::seconds kRetry{5};
+  static constexpr std::chrono::minutes kLongestRetry{5};
   static constexpr std::chrono::seconds kPreflightRetry{15};
+  // How often a drain is looked at, at most; and how many times as long as a look takes the next
+  // one waits: with a million connections one takes a second, in which no change is written.
   static constexpr std::chrono::seconds kDrainPoll{1};
+  static constexpr int kDrainPollShare = 10;
+  // After so many full syncs in a row that threw, the dataplane is made anew.
+  static constexpr int kThrewTooOften = 3;
   // After a reverted handover the asked mode is tried again so seldom, unless the settings change.
   static constexpr std::chrono::minutes kRevertedRetry{5};
 
  private:
   using TimePoint = std::chrono::steady_clock::time_point;
 
-  struct Chosen {
-    kube::Mode mode;
-    PreflightResult preflight;
-  };
-
-  std::optional<Chosen> Choose(const kube::ProxySettings& settings);
+  std::optional<kube::Mode> Choose(const kube::ProxySettings& settings);
+  PreflightResult AskPreflight(kube::Mode mode, const kube::ProxySettings& settings, bool& asked);
+  SyncResult EnsureBase(const kube::ProxySettings& settings, kube::Mode mode);
   void AdoptWhatIsThere(const kube::ProxySettings& settings);
+  void Adopt(std::unique_ptr<Dataplane> dataplane, const kube::ProxySettings& settings);
+  void LookAgain(const ServiceModel& model);
   bool Program(Dataplane& dataplane, const ServiceModel& model, bool verify,
                const std::vector<ClientBinding>& bindings = {});
+  std::vector<SyncProblem> Differences(Dataplane& dataplane, const ServiceModel& model,
+                                       const std::vector<SyncProblem>& known);
+  std::unique_ptr<Dataplane> Make(kube::Mode mode, const kube::ProxySettings& settings);
+  bool MakeActiveAnew(const kube::ProxySettings& settings);
   void HandOver(kube::Mode mode, const ServiceModel& model);
+  void TakeBack(std::unique_ptr<Dataplane> next, const std::string& failed,
+                const ServiceModel& model);
+  void BeginDrain(const ServiceModel& model);
+  void Unfinished(const std::string& why);
+  std::string NoLongerServed() const;
   std::vector<ClientBinding> BoundClients(const ServiceModel& model);
   static void Bind(Dataplane& dataplane, const ServiceModel& model,
                    const std::vector<ClientBinding>& bindings);
   std::string MoveNewConnections(const std::vector<std::string>& before, const ServiceModel& model);
   void Resync(const ServiceModel& model);
+  void SetProblems(std::vector<SyncProblem> problems);
+  bool Failed(const std::vector<SyncProblem>& problems) const;
+  void ShowWarnings();
+  void ScheduleResync(bool refused);
   void PollDrain(const ServiceModel& model);
   void EndDrain();
-  void RemoveLeftovers();
+  void RenewAfterRemoval();
   kube::Duration SyncPeriod() const;
   TimePoint ResyncDue() const;
 
   ModeEnvironment& environment_;
+  Steps steps_;
   std::optional<kube::ProxySettings> settings_;
   ModeState state_;
   std::unique_ptr<Dataplane> active_;
   kube::ProxySettings active_settings_;
+  uint64_t made_generation_ = 0;  // of the environment, when active_ was made
+  // Families that the active mode did not get into the kernel with its last full sync.
+  std::vector<net::Family> not_served_;
+  std::vector<SyncProblem> base_problems_;     // of one family; the last look at the shared rules
+  std::vector<ServiceWarning> mode_warnings_;  // the dataplane's
+  ServiceRefusals refusals_;
   std::unique_ptr<Dataplane> draining_;
-  // In the kernel, neither serving nor drained: to be removed as soon as another mode serves.
-  std::vector<std::unique_ptr<Dataplane>> leftovers_;
+  Leftovers leftovers_{steps_, kRetry, kLongestRetry};  // removed as soon as another mode serves
+  std::vector<kube::Mode> not_looked_for_;  // whether the kernel has anything of them is not known
   TimePoint drain_deadline_{};
   TimePoint next_drain_poll_ = TimePoint::max();
   TimePoint next_resync_ = TimePoint::max();
   TimePoint next_choice_ = TimePoint::max();
-  TimePoint next_leftovers_ = TimePoint::max();
+  TimePoint next_look_ = TimePoint::max();
+  BackOff choice_back_off_;
+  BackOff resync_back_off_;
+  BackOff look_back_off_;
+  int threw_in_a_row_ = 0;  // full syncs of the active mode
   bool need_full_sync_ = false;
   bool adopted_ = false;
   bool rebuild_ = false;

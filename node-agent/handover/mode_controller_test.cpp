@@ -4,7 +4,8 @@
 #include "node-agent/handover/mode_controller.h"
 
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
+
+#include "node-agent/handover/mode_controller_fixture.h"
 
 namespace pointsman::agent {
 namespace {
@@ -16,128 +17,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-// The kernel as the recorded dataplanes leave it, and the orders for how they behave.
-struct World {
-  std::vector<std::string> calls;
-  std::set<Mode> in_kernel;
-  std::set<Mode> cannot_run;
-  std::set<Mode> cannot_program;
-  std::map<Mode, uint64_t> connections;
-  std::vector<std::string> probes{"default/web"};
-  bool probes_fail_in_ipvs = false;
-  std::optional<Mode> serving;
-  std::chrono::steady_clock::time_point now{1000s};
-  std::chrono::steady_clock::time_point full_sync_due =
-      std::chrono::steady_clock::time_point::max();
-  std::vector<ServiceWarning> warnings;  // of ipvs
-  std::vector<ClientBinding> bindings;   // of every mode
-  std::string no_bindings;               // why they cannot be read
-  std::vector<ClientBinding> bound;      // by the last Bind
-};
-
-class RecordedDataplane final : public Dataplane {
- public:
-  RecordedDataplane(Mode mode, World& world) : mode_(mode), world_(world) {}
-  Mode mode() const override { return mode_; }
-  SyncResult FullSync(const ServiceModel&) override {
-    Note("full");
-    if (world_.cannot_program.contains(mode_)) return {.problems = {{"10.0.0.1:80", "no room"}}};
-    world_.in_kernel.insert(mode_);
-    world_.serving = mode_;
-    return Done();
-  }
-  SyncResult Sync(const ServiceModel&, const ModelDelta&) override {
-    Note("sync");
-    if (world_.cannot_program.contains(mode_)) return {.problems = {{"10.0.0.1:80", "no room"}}};
-    return Done();
-  }
-  std::chrono::steady_clock::time_point FullSyncDue() const override {
-    return world_.full_sync_due;
-  }
-  VerifyResult Verify(const ServiceModel&) override {
-    Note("verify");
-    return {};
-  }
-  DrainStatus Drain(const ServiceModel&) override {
-    Note("drain");
-    return {world_.connections[mode_]};
-  }
-  std::vector<ClientBinding> Bindings(const ServiceModel&) override {
-    Note("bindings");
-    if (!world_.no_bindings.empty()) throw std::runtime_error(world_.no_bindings);
-    return world_.bindings;
-  }
-  SyncResult Bind(const ServiceModel&, const std::vector<ClientBinding>& bindings) override {
-    Note("bind");
-    world_.bound = bindings;
-    return {};
-  }
-  SyncResult Remove() override {
-    Note("remove");
-    world_.in_kernel.erase(mode_);
-    return {};
-  }
-  bool Present() override { return world_.in_kernel.contains(mode_); }
-
- private:
-  SyncResult Done() const {
-    SyncResult result;
-    if (mode_ == Mode::kIpvs) result.warnings = world_.warnings;
-    return result;
-  }
-  void Note(const std::string& what) {
-    world_.calls.push_back(std::string(kube::ToString(mode_)) + " " + what);
-  }
-  const Mode mode_;
-  World& world_;
-};
-
-class Environment final : public ModeEnvironment {
- public:
-  explicit Environment(World& world) : world_(world) {}
-  std::unique_ptr<Dataplane> MakeDataplane(Mode mode, const kube::ProxySettings&) override {
-    return std::make_unique<RecordedDataplane>(mode, world_);
-  }
-  std::unique_ptr<Dataplane> FindInKernel(Mode mode, const kube::ProxySettings& settings) override {
-    return world_.in_kernel.contains(mode) ? MakeDataplane(mode, settings) : nullptr;
-  }
-  PreflightResult Preflight(Mode mode, const kube::ProxySettings&, bool) override {
-    if (world_.cannot_run.contains(mode)) {
-      return {.passed = false, .reason = "ModuleMissing", .message = "no module"};
-    }
-    return {.passed = true, .reason = "PreflightPassed"};
-  }
-  SyncResult EnsureBase(const kube::ProxySettings&) override { return {}; }
-  SyncResult RemoveBase(const kube::ProxySettings&) override {
-    world_.calls.emplace_back("base remove");
-    return {};
-  }
-  std::vector<std::string> PassingProbes(const ServiceModel&) override {
-    world_.calls.emplace_back("probe");
-    if (world_.probes_fail_in_ipvs && world_.serving == Mode::kIpvs) return {};
-    return world_.probes;
-  }
-  std::chrono::steady_clock::time_point Now() override { return world_.now; }
-
- private:
-  World& world_;
-};
-
-class ModeControllerTest : public testing::Test {
- protected:
-  static kube::ProxySettings Settings(Mode mode) {
-    kube::ProxySettings settings;
-    settings.mode = mode;
-    return settings;
-  }
-  std::vector<std::string> Calls() { return std::exchange(world_.calls, {}); }
-
-  World world_;
-  Environment environment_{world_};
-  ModeController controller_{environment_};
-  ServiceModel model_;
-};
 
 TEST_F(ModeControllerTest, FirstStartProgramsAndReadsBack) {
   controller_.Apply(Settings(Mode::kIptables), model_);

@@ -21,14 +21,13 @@ SyncResult ForEachFamily(const std::vector<std::unique_ptr<IptablesFamily>>& fam
 
 }  // namespace
 
-IptablesDataplane::IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool) {
-  families_.push_back(std::make_unique<IptablesFamily>(settings, tool));
-}
+IptablesDataplane::IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool)
+    : IptablesDataplane(settings, std::vector{&tool}) {}
 
-IptablesDataplane::IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool_v4,
-                                     IptablesTool& tool_v6)
-    : IptablesDataplane(settings, tool_v4) {
-  families_.push_back(std::make_unique<IptablesFamily>(settings, tool_v6));
+IptablesDataplane::IptablesDataplane(const kube::ProxySettings& settings,
+                                     const std::vector<IptablesTool*>& tools) {
+  for (IptablesTool* tool : tools)
+    families_.push_back(std::make_unique<IptablesFamily>(settings, *tool));
 }
 
 IptablesDataplane::~IptablesDataplane() = default;

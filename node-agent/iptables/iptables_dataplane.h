@@ -22,10 +22,10 @@ class IptablesFamily;
 // before.
 class IptablesDataplane final : public Dataplane {
  public:
-  // The tools outlive this. Throws std::invalid_argument that names the field.
+  // Serves the tools' families. They outlive this. Throws std::invalid_argument that names the
+  // field.
   IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool);
-  IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool_v4,
-                    IptablesTool& tool_v6);
+  IptablesDataplane(const kube::ProxySettings& settings, const std::vector<IptablesTool*>& tools);
   ~IptablesDataplane() override;
 
   kube::Mode mode() const override { return kube::Mode::kIptables; }

@@ -356,7 +356,9 @@ class Rules : public ::testing::TestWithParam<std::string> {
   // NOLINTNEXTLINE(concurrency-mt-unsafe)
   void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
 
-  IptablesDataplane Make() { return IptablesDataplane(Settings(), *tool_, *tool6_); }
+  IptablesDataplane Make() {
+    return IptablesDataplane(Settings(), std::vector{tool_.get(), tool6_.get()});
+  }
   std::string Save() { return RulesOf(*tool_) + RulesOf(*tool6_); }
 
   std::unique_ptr<IptablesTool> tool_;

@@ -191,13 +191,13 @@ struct IpvsDataplane::Desired {
 };
 
 IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
-                             IptablesTool& v4, IptablesTool* v6)
+                             const std::vector<IptablesTool*>& tools)
     : settings_(settings),
       ensure_scheduler_(std::move(ensure_scheduler)),
       kernel_release_(KernelRelease()),
       route_(NETLINK_ROUTE) {
-  families_.emplace_back(net::Family::kIPv4, &v4);
-  if (v6 != nullptr) families_.emplace_back(net::Family::kIPv6, v6);
+  for (IptablesTool* tool : tools)
+    families_.emplace_back(tool->family(), tool);
   // An old kernel ignores the filter of a route dump; what it then answers too many is skipped.
   static_cast<void>(route_.EnableStrictCheck());
 }

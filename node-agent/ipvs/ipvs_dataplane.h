@@ -48,12 +48,15 @@ class IpvsDataplane final : public Dataplane {
   // Makes sure that the kernel has a scheduler ("mh"); returns "" or why it cannot have it.
   using EnsureScheduler = std::function<std::string(const std::string& name)>;
 
-  // The tools outlive this; `v6` null: IPv4 only. Opens netlink sockets only, changes nothing.
+  // Serves the tools' families; they outlive this. Opens netlink sockets only, changes nothing.
   // `ensure_scheduler` is asked for schedulers of single Services (annotation
   // pointsman.io/ipvs-scheduler), never for the configured one, which is preflight's. Throws
   // std::system_error, ENOENT when the kernel has no IPVS.
   IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
-                IptablesTool& v4, IptablesTool* v6 = nullptr);
+                const std::vector<IptablesTool*>& tools);
+  IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
+                IptablesTool& tool)
+      : IpvsDataplane(settings, std::move(ensure_scheduler), std::vector{&tool}) {}
 
   kube::Mode mode() const override { return kube::Mode::kIpvs; }
   SyncResult FullSync(const ServiceModel& model) override;

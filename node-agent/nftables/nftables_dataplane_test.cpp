@@ -787,7 +787,8 @@ TEST_P(Traffic, HandoverFromAndToIptablesLosesNothing) {
   OnNode([&] {
     tool4 = std::make_unique<IptablesTool>(Family::kIPv4);
     tool6 = std::make_unique<IptablesTool>(Family::kIPv6);
-    iptables = std::make_unique<IptablesDataplane>(Settings(), *tool4, *tool6);
+    iptables =
+        std::make_unique<IptablesDataplane>(Settings(), std::vector{tool4.get(), tool6.get()});
     EXPECT_SYNCED(iptables->FullSync(maker_.model));
   });
   std::vector<std::unique_ptr<OpenStream>> streams;
@@ -1095,9 +1096,10 @@ TEST_F(Rules, TwoThatClaimAnAddressAreToldOf) {
   ServicePortEntry rival = entry;
   rival.id.name = "b";
   const SyncResult result = dataplane.Sync(maker.model, maker.Put(rival));
-  ASSERT_EQ(result.problems.size(), 1U);
-  EXPECT_EQ(result.problems[0].object, "default/b:p/TCP/IPv4");
-  EXPECT_THAT(result.problems[0].message, HasSubstr("default/a:p/TCP/IPv4"));
+  EXPECT_SYNCED(result);
+  ASSERT_EQ(result.refusals.Warnings().size(), 1U) << "a fault of the Service, not of the node";
+  EXPECT_EQ(result.refusals.Warnings()[0].service, "b");
+  EXPECT_THAT(result.refusals.Warnings()[0].message, HasSubstr("default/a:p/TCP/IPv4"));
   // When it goes, all is well.
   ModelDelta delta;
   delta.changes.push_back({maker.model.entries[rival.id], nullptr});

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "node-agent/dataplane/sync_problems.h"
+
 namespace pointsman::agent {
 namespace {
 
@@ -10,16 +12,8 @@ using kube::ConditionStatus;
 
 constexpr size_t kMostProblemsTold = 5;
 
-std::string Describe(const std::vector<SyncProblem>& problems) {
-  std::string text;
-  for (size_t i = 0; i < problems.size() && i < kMostProblemsTold; ++i) {
-    if (i > 0) text += "; ";
-    text += problems[i].object + ": " + problems[i].message;
-  }
-  if (problems.size() > kMostProblemsTold) {
-    text += fmt::format("; and {} more", problems.size() - kMostProblemsTold);
-  }
-  return text;
+std::string Told(const std::vector<SyncProblem>& problems) {
+  return Describe(problems, kMostProblemsTold);
 }
 
 Condition Preflight(const ModeState& modes) {
@@ -55,7 +49,7 @@ Condition Rules(const StatusInput& input) {
   const ModeState& modes = *input.modes;
   if (!modes.active) {
     if (!modes.problems.empty()) {
-      return {"RulesSynced", ConditionStatus::kFalse, "SyncFailed", Describe(modes.problems)};
+      return {"RulesSynced", ConditionStatus::kFalse, "SyncFailed", Told(modes.problems)};
     }
     return {"RulesSynced", ConditionStatus::kFalse, "NothingProgrammed",
             input.proxy->spec.revision == 0
@@ -65,15 +59,17 @@ Condition Rules(const StatusInput& input) {
                 : "waiting for the API server's lists of Services, EndpointSlices "
                   "and this Node"};
   }
-  if (!modes.problems.empty()) {
-    return {"RulesSynced", ConditionStatus::kFalse, "SyncFailed", Describe(modes.problems)};
+  if (modes.failed) {
+    return {"RulesSynced", ConditionStatus::kFalse, "SyncFailed", Told(modes.problems)};
   }
   if (!modes.synced_once) {
     return {"RulesSynced", ConditionStatus::kUnknown, "Adopted",
             "the rules of an earlier run are in the kernel; the first sync is under way"};
   }
-  return {"RulesSynced", ConditionStatus::kTrue, "Synced",
-          fmt::format("{} rules were written and read back", kube::ToString(*modes.active))};
+  std::string message =
+      fmt::format("{} rules were written and read back", kube::ToString(*modes.active));
+  if (!modes.problems.empty()) message += ", but for " + Told(modes.problems);
+  return {"RulesSynced", ConditionStatus::kTrue, "Synced", message};
 }
 
 Condition Ready(const StatusInput& input) {
@@ -84,11 +80,22 @@ Condition Ready(const StatusInput& input) {
   if (!modes.active || !modes.synced_once) {
     return {"Ready", ConditionStatus::kFalse, "NotSynced", "Services are not programmed yet"};
   }
-  if (!modes.problems.empty()) {
-    return {"Ready", ConditionStatus::kFalse, "SyncFailed", Describe(modes.problems)};
+  if (modes.failed) {
+    return {"Ready", ConditionStatus::kFalse, "SyncFailed", Told(modes.problems)};
   }
   return {"Ready", ConditionStatus::kTrue, "Serving",
           fmt::format("{} serves this node's Service traffic", kube::ToString(*modes.active))};
+}
+
+// What failed and is tried again, though this node serves.
+std::string Retried(const StatusInput& input) {
+  std::string text = input.modes->unfinished;
+  if (input.failing_steps == nullptr) return text;
+  for (const auto& [step, message] : *input.failing_steps) {
+    if (!text.empty()) text += "; ";
+    text += fmt::format("tried again: {}: {}", step, message);
+  }
+  return text;
 }
 
 Condition Degraded(const StatusInput& input) {
@@ -105,9 +112,16 @@ Condition Degraded(const StatusInput& input) {
             fmt::format("{} runs instead of {}: {}", kube::ToString(*modes.active),
                         kube::ToString(*modes.asked), modes.fallback_reason)};
   }
-  if (!modes.problems.empty()) {
-    return {"Degraded", ConditionStatus::kTrue, "SyncFailed", Describe(modes.problems)};
+  if (modes.failed) {
+    return {"Degraded", ConditionStatus::kTrue, "SyncFailed", Told(modes.problems)};
   }
+  if (!modes.problems.empty()) {
+    return {"Degraded", ConditionStatus::kTrue, "FamilyNotServed", Told(modes.problems)};
+  }
+  const std::string retried = Retried(input);
+  if (!retried.empty()) return {"Degraded", ConditionStatus::kTrue, "Retrying", retried};
+  if (!input.missing.empty())
+    return {"Degraded", ConditionStatus::kTrue, "NodeIncomplete", input.missing};
   return {"Degraded", ConditionStatus::kFalse, "AsAsked", "this node runs what was asked"};
 }
 
@@ -124,7 +138,7 @@ Condition ServicesAccepted(const StatusInput& input) {
   }
   return {"ServicesAccepted", ConditionStatus::kFalse, "NotAsWritten",
           fmt::format("{} of the Services not served as written, for example {}",
-                      input.services_not_as_written, Describe(input.not_as_written))};
+                      input.services_not_as_written, Told(input.not_as_written))};
 }
 
 kube::NodeProxyStatus WithoutNumbers(kube::NodeProxyStatus status) {
@@ -146,9 +160,9 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   status.active_mode = modes.active && modes.synced_once
                            ? std::string(kube::ToString(*modes.active))
                            : (modes.active ? previous.active_mode : std::string());
-  // A handover that was taken back leaves the revision unapplied, and so does a sync with problems.
-  if (input.applied && modes.reverted_reason.empty() &&
-      (input.proxy->spec.removed || (modes.synced_once && modes.problems.empty()))) {
+  // A handover that was taken back leaves the revision unapplied, and so does a sync that failed.
+  if (input.applied && modes.reverted_reason.empty() && modes.unfinished.empty() &&
+      (input.proxy->spec.removed || (modes.synced_once && !modes.failed))) {
     status.observed_revision = input.proxy->spec.revision;
   }
   status.kernel_release = input.kernel_release;

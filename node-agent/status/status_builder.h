@@ -24,6 +24,10 @@ struct StatusInput {
   // Services that are not served as they are written: how many, and a few of them.
   size_t services_not_as_written = 0;
   std::vector<SyncProblem> not_as_written;
+  // Steps::failing; null: none.
+  const std::map<std::string, std::string>* failing_steps = nullptr;
+  // What this node does not have yet of what it was asked to use; "" for nothing.
+  std::string missing;
   std::string now;  // RFC 3339
 };
 

@@ -144,5 +144,44 @@ TEST_F(StatusBuilderTest, RemovedIsToldWithItsRevision) {
   EXPECT_EQ(Get(status, "Ready").reason, "Removed");
 }
 
+TEST_F(StatusBuilderTest, OneFamilyThatIsNotServedIsSaidAndLeavesTheNodeReady) {
+  modes_.problems = {{"iptables rules of IPv6", "MARK is refused", net::Family::kIPv6}};
+  const auto status = BuildStatus(input_, {});
+  EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kTrue);
+  EXPECT_EQ(Get(status, "RulesSynced").status, ConditionStatus::kTrue);
+  EXPECT_THAT(Get(status, "RulesSynced").message, HasSubstr("but for iptables rules of IPv6"));
+  EXPECT_EQ(Get(status, "Degraded").reason, "FamilyNotServed");
+  EXPECT_THAT(Get(status, "Degraded").message, HasSubstr("MARK is refused"));
+  EXPECT_EQ(status.observed_revision, 7);
+  modes_.failed = true;
+  const auto failed = BuildStatus(input_, {});
+  EXPECT_EQ(Get(failed, "Ready").reason, "SyncFailed");
+  EXPECT_EQ(Get(failed, "RulesSynced").reason, "SyncFailed");
+  EXPECT_EQ(Get(failed, "Degraded").reason, "SyncFailed");
+  EXPECT_EQ(failed.observed_revision, 0);
+}
+
+TEST_F(StatusBuilderTest, AStepThatIsTriedAgainIsSaid) {
+  const std::map<std::string, std::string> failing{{"remove iptables", "No buffer space"}};
+  input_.failing_steps = &failing;
+  const auto removal = BuildStatus(input_, {});
+  EXPECT_EQ(Get(removal, "Ready").status, ConditionStatus::kTrue);
+  EXPECT_EQ(Get(removal, "Degraded").reason, "Retrying");
+  EXPECT_THAT(Get(removal, "Degraded").message, HasSubstr("remove iptables: No buffer space"));
+  EXPECT_EQ(removal.observed_revision, 7) << "the revision is in effect";
+  modes_.unfinished = "ipvs could not be set up";
+  const auto unfinished = BuildStatus(input_, {});
+  EXPECT_EQ(unfinished.observed_revision, 0) << "it is not";
+  EXPECT_THAT(Get(unfinished, "Degraded").message, HasSubstr("ipvs could not be set up; "));
+}
+
+TEST_F(StatusBuilderTest, WhatTheNodeLacksIsSaid) {
+  input_.missing = "the Node has no spec.podCIDRs yet";
+  const auto status = BuildStatus(input_, {});
+  EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kTrue);
+  EXPECT_EQ(Get(status, "Degraded").reason, "NodeIncomplete");
+  EXPECT_EQ(Get(status, "Degraded").message, input_.missing);
+}
+
 }  // namespace
 }  // namespace pointsman::agent

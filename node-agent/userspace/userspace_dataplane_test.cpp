@@ -627,7 +627,7 @@ TEST_P(Traffic, AServiceThatPointsToItselfDoesNotGoRound) {
 // Make before break, there and back, with streams open across.
 TEST_P(Traffic, HandoverToAndFromIptablesMode) {
   std::unique_ptr<IptablesDataplane> iptables =
-      std::make_unique<IptablesDataplane>(settings_, *tool4_, *tool6_);
+      std::make_unique<IptablesDataplane>(settings_, std::vector{tool4_.get(), tool6_.get()});
   maker_.Put(Web({Pod(0)}));
   maker_.Put(Web({Pod(0)}, Protocol::kUdp));
   FullSync();

@@ -43,7 +43,7 @@ class DualStackNode {
   // A new process takes over.
   void Start() {
     dataplane_ = std::make_unique<IpvsDataplane>(
-        settings_, [](const std::string&) { return std::string(); }, v4_, &v6_);
+        settings_, [](const std::string&) { return std::string(); }, std::vector{&v4_, &v6_});
   }
 
   kube::ProxySettings settings_;

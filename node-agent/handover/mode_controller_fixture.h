@@ -1,0 +1,191 @@
+// For the mode controller's tests: a kernel and an environment that write down what they are asked,
+// and fail on order.
+#pragma once
+
+#include <map>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "node-agent/handover/mode_controller.h"
+
+namespace pointsman::agent {
+
+using std::chrono_literals::operator""s;
+
+// The kernel as the recorded dataplanes leave it, and the orders for how they behave.
+struct World {
+  std::vector<std::string> calls;
+  std::set<kube::Mode> in_kernel;
+  std::set<kube::Mode> cannot_run;
+  std::set<kube::Mode> cannot_program;
+  std::map<kube::Mode, uint64_t> connections;
+  std::vector<std::string> probes{"default/web"};
+  bool probes_fail_in_ipvs = false;
+  std::optional<kube::Mode> serving;
+  std::vector<net::Family> families{net::Family::kIPv4};
+  std::chrono::steady_clock::time_point now{1000s};
+  std::chrono::steady_clock::time_point full_sync_due =
+      std::chrono::steady_clock::time_point::max();
+  std::vector<ServiceWarning> warnings;  // of ipvs
+  std::vector<ClientBinding> bindings;   // of every mode
+  std::string no_bindings;               // why they cannot be read
+  std::vector<ClientBinding> bound;      // by the last Bind
+  // How many more times a call of that name throws; kForEver: each time.
+  std::map<std::string, int> throws;
+  std::map<kube::Mode, std::vector<SyncProblem>> problems;  // of each sync
+  std::vector<SyncProblem> base_problems;
+  std::map<kube::Mode, ServiceRefusals> refusals;  // of each sync
+  std::chrono::steady_clock::duration dump{};      // what a look at a drain takes
+  uint64_t generation = 1;
+
+  static constexpr int kForEver = 1'000'000;
+  void MayThrow(const std::string& call) {
+    const auto left = throws.find(call);
+    if (left == throws.end() || left->second == 0) return;
+    --left->second;
+    throw std::runtime_error("no buffer space for " + call);
+  }
+};
+
+class RecordedDataplane final : public Dataplane {
+ public:
+  RecordedDataplane(kube::Mode mode, World& world) : mode_(mode), world_(world) {}
+  kube::Mode mode() const override { return mode_; }
+  SyncResult FullSync(const ServiceModel&) override {
+    Note("full");
+    world_.in_kernel.insert(mode_);
+    if (world_.cannot_program.contains(mode_)) return {.problems = {{"10.0.0.1:80", "no room"}}};
+    world_.serving = mode_;
+    return Done();
+  }
+  SyncResult Sync(const ServiceModel&, const ModelDelta&) override {
+    Note("sync");
+    if (world_.cannot_program.contains(mode_)) return {.problems = {{"10.0.0.1:80", "no room"}}};
+    return Done();
+  }
+  std::chrono::steady_clock::time_point FullSyncDue() const override {
+    return world_.full_sync_due;
+  }
+  VerifyResult Verify(const ServiceModel&) override {
+    Note("verify");
+    return {};
+  }
+  DrainStatus Drain(const ServiceModel&) override {
+    Note("drain");
+    world_.now += world_.dump;
+    return {world_.connections[mode_]};
+  }
+  std::vector<ClientBinding> Bindings(const ServiceModel&) override {
+    Note("bindings");
+    if (!world_.no_bindings.empty()) throw std::runtime_error(world_.no_bindings);
+    return world_.bindings;
+  }
+  SyncResult Bind(const ServiceModel&, const std::vector<ClientBinding>& bindings) override {
+    Note("bind");
+    world_.bound = bindings;
+    return {};
+  }
+  SyncResult Remove() override {
+    Note("remove");
+    world_.in_kernel.erase(mode_);
+    return {};
+  }
+  bool Present() override { return world_.in_kernel.contains(mode_); }
+
+ private:
+  SyncResult Done() const {
+    SyncResult result;
+    result.problems = world_.problems[mode_];
+    result.refusals = world_.refusals[mode_];
+    if (mode_ == kube::Mode::kIpvs) result.warnings = world_.warnings;
+    return result;
+  }
+  void Note(const std::string& what) {
+    world_.calls.push_back(std::string(kube::ToString(mode_)) + " " + what);
+    world_.MayThrow(world_.calls.back());
+  }
+  const kube::Mode mode_;
+  World& world_;
+};
+
+class Environment final : public ModeEnvironment {
+ public:
+  explicit Environment(World& world) : world_(world) {}
+  std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode, const kube::ProxySettings&) override {
+    world_.MayThrow(std::string(kube::ToString(mode)) + " make");
+    return std::make_unique<RecordedDataplane>(mode, world_);
+  }
+  std::unique_ptr<Dataplane> FindInKernel(kube::Mode mode,
+                                          const kube::ProxySettings& settings) override {
+    world_.MayThrow(std::string(kube::ToString(mode)) + " find");
+    return world_.in_kernel.contains(mode) ? MakeDataplane(mode, settings) : nullptr;
+  }
+  PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings&, bool) override {
+    world_.MayThrow(std::string(kube::ToString(mode)) + " preflight");
+    if (world_.cannot_run.contains(mode)) {
+      return {.passed = false, .reason = "ModuleMissing", .message = "no module"};
+    }
+    return {.passed = true, .reason = "PreflightPassed"};
+  }
+  std::vector<net::Family> Families() const override { return world_.families; }
+  uint64_t Generation() const override { return world_.generation; }
+  SyncResult EnsureBase(const kube::ProxySettings&) override {
+    world_.MayThrow("base");
+    return {.problems = world_.base_problems};
+  }
+  SyncResult RemoveBase(const kube::ProxySettings&) override {
+    world_.calls.emplace_back("base remove");
+    return {};
+  }
+  std::vector<std::string> PassingProbes(const ServiceModel&) override {
+    world_.calls.emplace_back("probe");
+    world_.MayThrow("probe");
+    if (world_.probes_fail_in_ipvs && world_.serving == kube::Mode::kIpvs) return {};
+    return world_.probes;
+  }
+  std::chrono::steady_clock::time_point Now() override { return world_.now; }
+
+ private:
+  World& world_;
+};
+
+class ModeControllerTest : public testing::Test {
+ protected:
+  static kube::ProxySettings Settings(kube::Mode mode) {
+    kube::ProxySettings settings;
+    settings.mode = mode;
+    return settings;
+  }
+  std::vector<std::string> Calls() { return std::exchange(world_.calls, {}); }
+  // Lets the controller do what it wants to for that long.
+  void Pass(std::chrono::seconds time) {
+    const auto end = world_.now + time;
+    while (controller_.NextDeadline() <= end) {
+      world_.now = std::max(world_.now, controller_.NextDeadline());
+      controller_.Tick(model_);
+    }
+    world_.now = std::max(world_.now, end);
+  }
+  ServicePortId AddEntry(const std::string& name, net::Family family = net::Family::kIPv4) {
+    ServicePortEntry entry;
+    entry.id = {"default", name, "http", Protocol::kTcp, family};
+    model_.entries[entry.id] = std::make_shared<const ServicePortEntry>(entry);
+    return entry.id;
+  }
+  ModelDelta ChangeOf(const ServicePortId& id) const {
+    ModelDelta delta;
+    delta.changes.push_back({model_.entries.at(id), model_.entries.at(id)});
+    return delta;
+  }
+
+  World world_;
+  Environment environment_{world_};
+  ModeController controller_{environment_};
+  ServiceModel model_;
+};
+
+}  // namespace pointsman::agent
