@@ -3,7 +3,6 @@
 #include <stdexcept>
 
 #include "kube/objects/json_reader.h"
-#include "kube/pointsman/timestamp.h"
 
 namespace pointsman::kube {
 namespace {
@@ -27,8 +26,8 @@ class NodeDecoder {
     if (node_.name.empty()) throw std::invalid_argument("metadata.name: required");
     // podCIDRs is authoritative; servers before 1.16 have only podCIDR.
     if (node_.pod_cidrs.empty() && single_pod_cidr_) node_.pod_cidrs.push_back(*single_pod_cidr_);
-    node_.never_ready = !node_.ready && (!created_ || !ready_turned_ ||
-                                         *ready_turned_ - *created_ <= kRegistration);
+    node_.never_ready = !node_.ready && (node_.created == TimePoint{} || !ready_turned_ ||
+                                         *ready_turned_ - node_.created <= kRegistration);
   }
 
  private:
@@ -41,7 +40,7 @@ class NodeDecoder {
       } else if (key == "resourceVersion") {
         reader_.Assign(field, node_.resource_version);
       } else if (key == "creationTimestamp") {
-        created_ = ParseTime(reader_.String(field).value_or(""));
+        node_.created = ParseTime(reader_.String(field).value_or("")).value_or(TimePoint{});
       } else if (key == "deletionTimestamp") {
         node_.deleting = !reader_.String(field).value_or("").empty();
       } else if (key == "labels") {
@@ -124,7 +123,6 @@ class NodeDecoder {
   static constexpr std::chrono::minutes kRegistration{2};
 
   std::optional<net::IpPrefix> single_pod_cidr_;
-  std::optional<TimePoint> created_;
   std::optional<TimePoint> ready_turned_;
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kube/net/ip_address.h"
+#include "kube/pointsman/timestamp.h"
 
 namespace pointsman::kube {
 
@@ -21,6 +22,7 @@ struct Node {
   std::string name;
   std::string uid;
   std::string resource_version;
+  TimePoint created{};
   std::map<std::string, std::string> labels;
   std::vector<net::IpAddress> internal_ips;
   std::vector<net::IpAddress> external_ips;
