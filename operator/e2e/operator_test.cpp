@@ -311,6 +311,33 @@ TEST_F(OperatorTest, RollsOutSurvivesBeingKilledAndCleansUp) {
   EXPECT_THAT(Kubectl({"get", "npx"}), HasSubstr("No resources found"));
 }
 
+// Windows nodes and virtual kubelets: nothing is asked of them and nobody waits for them.
+TEST_F(OperatorTest, NodesThatCannotRunTheAgentAreNotWaitedFor) {
+  agents_ = std::make_unique<FakeAgents>(*client_, std::set<std::string>{"n1", "n2", "n3"});
+  Kubectl({"label", "node", "n1", "n2", "n3", "kubernetes.io/os=linux"});
+  Kubectl(
+      {"apply", "-n", "pointsman-system", "-f", POINTSMAN_MANIFESTS_DIR "/base/node-agent.yaml"});
+  for (const auto& [name, labels] :
+       {std::pair("win-1", Json{{"kubernetes.io/os", "windows"}}),
+        std::pair("vk-1", Json{{"kubernetes.io/os", "linux"}, {"type", "virtual-kubelet"}})}) {
+    client_->Create(kube::resources::kNodes, "",
+                    {{"apiVersion", "v1"},
+                     {"kind", "Node"},
+                     {"metadata", {{"name", name}, {"labels", labels}}},
+                     {"spec", {{"taints", {{{"key", "other"}, {"effect", "NoSchedule"}}}}}}});
+    client_->Patch(kube::resources::kNodes, "", name, kube::PatchType::kStrategicMerge,
+                   {{"status", {{"conditions", {{{"type", "Ready"}, {"status", "True"}}}}}}},
+                   "status");
+  }
+  Apply("ipvs");
+  Kubectl({"wait", "--for=condition=Available", "pxc/cluster", "--timeout=60s"});
+  EXPECT_TRUE(Complete("ipvs", 3));
+  EXPECT_THAT(Kubectl({"get", "npx"}), AllOf(Not(HasSubstr("win-1")), Not(HasSubstr("vk-1"))));
+  EXPECT_THAT(Kubectl({"describe", "pxc", "cluster"}),
+              AllOf(HasSubstr("NodesCannotRunAgent"), HasSubstr("win-1 (kubernetes.io/os=windows)"),
+                    HasSubstr("vk-1 (type=virtual-kubelet)")));
+}
+
 TEST_F(OperatorTest, ABadSpecificationIsRefusedAndChangesNothing) {
   agents_ = std::make_unique<FakeAgents>(*client_, std::set<std::string>{"n1", "n2", "n3"});
   Apply("ipvs");

@@ -37,7 +37,7 @@ bool WinsOver(const Group* a, const Group* b) {
 
 }  // namespace
 
-Assignment Assign(const PlanInput& input) {
+Assignment Assign(const PlanInput& input, std::optional<kube::TimePoint>& wake_up) {
   Assignment assignment;
   assignment.groups.resize(input.configurations.size());
   for (size_t i = 0; i < input.configurations.size(); ++i) {
@@ -64,6 +64,7 @@ Assignment Assign(const PlanInput& input) {
   std::sort(nodes.begin(), nodes.end(),
             [](const auto& a, const auto& b) { return a->name < b->name; });
 
+  const AgentNodes agents(input.agent_pods, input.agent_daemon_sets);
   for (const auto& node : nodes) {
     std::shared_ptr<const kube::NodeProxy> proxy;
     if (const auto found = proxies.find(node->name); found != proxies.end()) {
@@ -92,7 +93,13 @@ Assignment Assign(const PlanInput& input) {
         ++contender->lost_to[winner->configuration->name];
       }
     }
-    if (winner != nullptr) {
+    std::optional<NoAgent> no_agent;
+    if (winner != nullptr) no_agent = agents.WhyNot(*node, proxy.get(), input.now, wake_up);
+    if (no_agent) {
+      const bool leaves = proxy && no_agent->impossible;
+      if (leaves) (owner != nullptr ? owner : winner)->leaving.push_back({node, proxy});
+      winner->without_agent.push_back({{node, proxy}, std::move(*no_agent)});
+    } else if (winner != nullptr) {
       // A node that is being deleted is not taken over any more.
       if (proxy || !node->deleting) winner->nodes.push_back({node, proxy});
     } else if (owner != nullptr) {

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "operator/plan/agent_nodes.h"
 #include "operator/plan/plan.h"
 
 namespace pointsman::op {
@@ -30,6 +31,13 @@ struct Group {
   int64_t selected = 0;               // nodes its selector matches
   // Of them, how many each other configuration has won.
   std::map<std::string, int64_t> lost_to;
+  // Of the selected that no other has won: those that run no agent of ours, by name. They do not
+  // count. Where one could run all the same it is asked, and counts once it answers.
+  struct WithoutAgent {
+    GovernedNode node;
+    NoAgent reason;
+  };
+  std::vector<WithoutAgent> without_agent;
 };
 
 struct Assignment {
@@ -40,6 +48,7 @@ struct Assignment {
 };
 
 // The highest priority wins a node; among equals the oldest, then the first by name.
-Assignment Assign(const PlanInput& input);
+// `wake_up`: when that may be another without any change.
+Assignment Assign(const PlanInput& input, std::optional<kube::TimePoint>& wake_up);
 
 }  // namespace pointsman::op

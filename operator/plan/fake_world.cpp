@@ -18,6 +18,7 @@ void FakeWorld::AddNode(const std::string& name, std::map<std::string, std::stri
   node.uid = "node-" + std::to_string(++serial_);
   node.labels = std::move(labels);
   node.ready = true;
+  node.created = now;
   nodes[name] = std::make_shared<kube::Node>(std::move(node));
   agents.try_emplace(name);
 }
@@ -101,6 +102,8 @@ Plan FakeWorld::MakePlan() {
     input.node_proxies.push_back(proxy);
   for (const auto& [name, revision] : revisions)
     input.revisions.push_back(revision);
+  input.agent_pods = agent_pods;
+  input.agent_daemon_sets = agent_daemon_sets;
   input.now = now;
   input.instant = instant;
   return op::MakePlan(input, sightings);

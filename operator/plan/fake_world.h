@@ -71,6 +71,8 @@ class FakeWorld {
   std::map<std::string, std::shared_ptr<const kube::ProxyConfiguration>> configurations;
   std::map<std::string, std::shared_ptr<const kube::NodeProxy>> proxies;
   std::map<std::string, Revision> revisions;
+  std::vector<std::shared_ptr<const kube::Pod>> agent_pods;
+  std::vector<std::shared_ptr<const kube::DaemonSet>> agent_daemon_sets;
   std::map<std::string, Instant> changed_at;  // by NodeProxy: when it was last asked to change
   std::vector<PlannedEvent> events;
   std::function<void()> after_write;

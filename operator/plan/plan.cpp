@@ -147,7 +147,7 @@ Plan MakePlan(const PlanInput& input, Sightings& sightings) {
   for (const auto& proxy : input.node_proxies)
     sightings.See(*proxy);
   sightings.End();
-  const Assignment assignment = Assign(input);
+  const Assignment assignment = Assign(input, plan.wake_up);
   Numbers numbers(input);
   for (const Group& group : assignment.groups) {
     ConfigurationPlan& part = plan.configurations.emplace_back();

@@ -75,14 +75,14 @@ NodeProxyChange Update(const kube::NodeProxy& proxy) {
 
 // Asks the node's agent what the target would do there. A node that has no NodeProxy gets one with
 // revision 0, which asks for nothing else.
-NodeProxyChange Ask(const NodeView& view, const RolloutState& state, const std::string& name,
+NodeProxyChange Ask(const GovernedNode& node, const RolloutState& state, const std::string& name,
                     TimePoint now) {
   NodeProxyChange change;
-  if (view.governed.proxy) {
-    change = Update(*view.governed.proxy);
+  if (node.proxy) {
+    change = Update(*node.proxy);
   } else {
-    change.name = view.name();
-    change.node_uid = view.governed.node->uid;
+    change.name = node.node->name;
+    change.node_uid = node.node->uid;
     change.spec.settings = state.target.settings;
   }
   // Also when it goes on with another's revision for now: that one can be deleted meanwhile.
@@ -139,6 +139,7 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
     state.nodes.push_back(LookAt(node, configuration, state.target, sightings, now));
   }
   state.leaving = group.leaving;
+  state.without_agent = group.without_agent;
   state.max_unavailable =
       rollout.max_unavailable.Of(static_cast<int64_t>(group.nodes.size() + group.leaving.size()));
 
@@ -261,7 +262,15 @@ std::vector<NodeProxyChange> NextChanges(RolloutState& state,
   for (const NodeView& view : state.nodes) {
     // Going back needs no preflight (that revision ran there), but a new node needs its NodeProxy.
     if (!view.at_target && !view.asked && (!state.rolled_back || !view.governed.proxy)) {
-      changes.push_back(Ask(view, state, configuration.name, now));
+      changes.push_back(Ask(view.governed, state, configuration.name, now));
+    }
+  }
+  for (const Group::WithoutAgent& other : state.without_agent) {
+    const kube::NodeProxy* proxy = other.node.proxy.get();
+    const bool asked = proxy != nullptr && proxy->spec.candidate == CandidateOf(state.target) &&
+                       proxy->spec.configuration == configuration.name;
+    if (!other.reason.impossible && !asked) {
+      changes.push_back(Ask(other.node, state, configuration.name, now));
     }
   }
   // Once a revision has been good everywhere, one bad node is that node's trouble and must not keep

@@ -29,6 +29,7 @@ struct RolloutState {
   bool complete = false;
   std::vector<NodeView> nodes;
   std::vector<GovernedNode> leaving;
+  std::vector<Group::WithoutAgent> without_agent;
   size_t pending = 0;   // nodes not yet asked to run the target
   size_t canaries = 0;  // wanted
   size_t starting = 0;  // asked in this pass

@@ -246,6 +246,22 @@ std::string Roughly(std::chrono::seconds time) {
   return text(minutes(), "min");
 }
 
+void SetWithoutAgent(const Group& group, Writer& writer) {
+  if (group.without_agent.empty()) {
+    writer.Set("NodesWithoutAgent", kFalse, "AsExpected",
+               "no selected node is left out for want of a node agent");
+    return;
+  }
+  std::vector<std::string> lines;
+  lines.reserve(group.without_agent.size());
+  for (const Group::WithoutAgent& node : group.without_agent)
+    lines.push_back(node.node.node->name + " (" + Shorten(node.reason.why) + ")");
+  const bool one = lines.size() == 1;
+  writer.Set("NodesWithoutAgent", kTrue, "NodesCannotRunAgent",
+             NodeCount(lines.size()) + " cannot run the node agent and " + (one ? "does" : "do") +
+                 " not count: " + NodeList(lines));
+}
+
 // Nothing is counted by a node's clock, so this is for people: certificates and logs go by it.
 void SetClockSkew(const RolloutState& state, Writer& writer) {
   std::vector<const NodeView*> skewed;
@@ -289,6 +305,11 @@ void SetAvailable(const Group& group, const RolloutState& state, Writer& writer)
   if (state.nodes.empty()) {
     if (group.selected == 0) {
       writer.Set("Available", kFalse, "NoNodesSelected", "no node matches spec.nodeSelector");
+    } else if (!group.without_agent.empty()) {
+      writer.Set("Available", kFalse, "NoNodesSelected",
+                 "no node that runs the node agent matches spec.nodeSelector, see condition "
+                 "NodesWithoutAgent" +
+                     also);
     } else {
       writer.Set("Available", kFalse, "Superseded",
                  "all " + NodeCount(static_cast<size_t>(group.selected)) +
@@ -363,6 +384,7 @@ ProxyConfigurationStatus StatusOf(const Group& group, const RolloutState& state,
   }
   SetRolledBack(state, configuration, writer);
   SetClockSkew(state, writer);
+  SetWithoutAgent(group, writer);
   return std::move(writer.status);
 }
 
@@ -440,6 +462,9 @@ std::vector<PlannedEvent> EventsOf(const ProxyConfiguration& configuration,
   }
   if (const Condition* condition = turned("Degraded", kTrue)) {
     events.push_back({true, condition->reason, condition->message});
+  }
+  if (const Condition* condition = turned("NodesWithoutAgent", kTrue)) {
+    events.push_back({false, condition->reason, condition->message});
   }
   if (const Condition* condition = turned("ClockSkew", kTrue)) {
     events.push_back({true, condition->reason, condition->message});

@@ -6,6 +6,7 @@
 #include "kube/objects/object_json.h"
 #include "kube/pointsman/node_proxy.h"
 #include "kube/queue/work_queue.h"
+#include "operator/plan/agent_nodes.h"
 #include "operator/plan/plan.h"
 #include "operator/runtime/newer_objects.h"
 #include "operator/runtime/write_pace.h"
@@ -24,6 +25,8 @@ const kube::Resource kControllerRevisions{"apps", "v1", "controllerrevisions", "
 constexpr const char* kPass = "pass";
 // Changes that come together are planned together: 5,000 agents report within seconds.
 constexpr std::chrono::milliseconds kGather{50};
+// While the first list of the agent's Pods is under way.
+constexpr std::chrono::milliseconds kLookForAgents{200};
 // So that status and metrics follow also while thousands of NodeProxies are written.
 constexpr size_t kMostWritesAPass = 200;
 // Between two writes of one ProxyConfiguration.
@@ -76,6 +79,14 @@ bool SameNode(const kube::Node& a, const kube::Node& b) {
          a.silent == b.silent && a.never_ready == b.never_ready && a.deleting == b.deleting;
 }
 
+// Of the agent's Pods only where they are matters, and of its DaemonSets which nodes they are for.
+bool SamePod(const kube::Pod& a, const kube::Pod& b) {
+  return a.uid == b.uid && a.node_name == b.node_name && a.over == b.over;
+}
+bool SameDaemonSet(const kube::DaemonSet& a, const kube::DaemonSet& b) {
+  return a.uid == b.uid && a.placement == b.placement;
+}
+
 kube::ObjectReference ReferenceTo(const ProxyConfiguration& configuration) {
   return {kube::resources::kProxyConfigurations.ApiVersion(), "ProxyConfiguration", "",
           configuration.name, configuration.uid};
@@ -98,7 +109,12 @@ class Controller::Impl {
                  SameVersion<NodeProxy>),
         nodes_(client, kube::resources::kNodes, {}, kube::DecodeNode, NameOf<kube::Node>, SameNode),
         revisions_(client, kControllerRevisions, {.ns = ns_, .label_selector = kConfigurationLabel},
-                   DecodeRevision, NameOf<StoredRevision>, SameVersion<StoredRevision>) {
+                   DecodeRevision, NameOf<StoredRevision>, SameVersion<StoredRevision>),
+        agent_pods_(client, kube::resources::kPods, {.ns = ns_, .label_selector = kAgentSelector},
+                    kube::DecodePod, NameOf<kube::Pod>, SamePod),
+        agent_daemon_sets_(client, kube::resources::kDaemonSets,
+                           {.ns = ns_, .label_selector = kAgentSelector}, kube::DecodeDaemonSet,
+                           NameOf<kube::DaemonSet>, SameDaemonSet) {
     configurations_.AddHandler([this](const auto&, const auto&) { Gather(); });
     nodes_.AddHandler([this](const auto& before, const auto& after) {
       if (before && after && SameNode(*before, *after)) return;
@@ -109,10 +125,14 @@ class Controller::Impl {
       Gather();
     });
     revisions_.AddHandler([this](const auto&, const auto&) { Gather(); });
+    agent_pods_.AddHandler([this](const auto&, const auto&) { Gather(); });
+    agent_daemon_sets_.AddHandler([this](const auto&, const auto&) { Gather(); });
     configurations_.OnSynced([this] { Synced(); });
     nodes_.OnSynced([this] { Synced(); });
     proxies_.OnSynced([this] { Synced(); });
     revisions_.OnSynced([this] { Synced(); });
+    agent_pods_.OnSynced([this] { Gather(); });
+    agent_daemon_sets_.OnSynced([this] { Gather(); });
   }
 
   void Start() {
@@ -120,6 +140,8 @@ class Controller::Impl {
     nodes_.Start();
     proxies_.Start();
     revisions_.Start();
+    agent_pods_.Start();
+    agent_daemon_sets_.Start();
   }
 
   bool HasSynced() const {
@@ -283,6 +305,10 @@ class Controller::Impl {
   // Returns false when something failed and has to be tried again.
   bool Pass(kube::WorkQueue& queue) {
     if (!HasSynced()) return true;  // OnSynced brings the next one
+    if (!KnowsAgents()) {
+      queue.AddAfter(kPass, kLookForAgents);
+      return true;
+    }
     const auto started = Clock::now();
     PlanInput input;
     input.configurations = newer_configurations_.Merge(configurations_.All());
@@ -290,6 +316,10 @@ class Controller::Impl {
     input.node_proxies = newer_proxies_.Merge(proxies_.All());
     for (const auto& stored : newer_revisions_.Merge(revisions_.All())) {
       input.revisions.push_back(stored->revision);
+    }
+    if (agent_pods_.HasSynced() && agent_daemon_sets_.HasSynced()) {
+      input.agent_pods = agent_pods_.All();
+      input.agent_daemon_sets = agent_daemon_sets_.All();
     }
     input.now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
     input.instant = std::chrono::floor<Instant>(Clock::now().time_since_epoch());
@@ -319,6 +349,27 @@ class Controller::Impl {
     }
     if (plan.wake_up) WakeUp(queue, *plan.wake_up, input.now);
     return !failed;
+  }
+
+  // Where the agent's Pods are, or that it cannot be known: a role of before has no right to read
+  // them, and rollouts must not stand for that.
+  bool KnowsAgents() {
+    std::string missing;
+    for (const auto& [synced, stats] :
+         {std::pair(agent_pods_.HasSynced(), agent_pods_.Stats()),
+          std::pair(agent_daemon_sets_.HasSynced(), agent_daemon_sets_.Stats())}) {
+      if (synced) continue;
+      if (stats.errors == 0) return false;
+      missing = stats.last_error;
+    }
+    if (!missing.empty() && !std::exchange(told_agents_unknown_, true)) {
+      spdlog::warn(
+          "the node agent's Pods and DaemonSets in namespace {} cannot be read, so every Linux "
+          "node "
+          "is taken to run it: {}",
+          ns_, missing);
+    }
+    return true;
   }
 
   // Something is due at that time. Each pass says anew when: the queue keeps one time for the key,
@@ -507,6 +558,7 @@ class Controller::Impl {
   std::atomic<bool> gathering_{false};
   // The worker's own:
   Sightings sightings_;
+  bool told_agents_unknown_ = false;
   NewerObjects<ProxyConfiguration> newer_configurations_;
   NewerObjects<NodeProxy> newer_proxies_;
   NewerObjects<StoredRevision> newer_revisions_;
@@ -516,6 +568,8 @@ class Controller::Impl {
   kube::Informer<NodeProxy> proxies_;
   kube::Informer<kube::Node> nodes_;
   kube::Informer<StoredRevision> revisions_;
+  kube::Informer<kube::Pod> agent_pods_;
+  kube::Informer<kube::DaemonSet> agent_daemon_sets_;
 };
 
 Controller::Controller(kube::Client& client, std::string ns, Metrics& metrics)
