@@ -14,11 +14,6 @@ namespace {
 
 using netlink::ConntrackFlow;
 
-uint8_t IpProtocol(Protocol protocol) {
-  return protocol == Protocol::kUdp ? IPPROTO_UDP
-                                    : (protocol == Protocol::kSctp ? IPPROTO_SCTP : IPPROTO_TCP);
-}
-
 struct Place {
   net::IpAddress ip;
   uint16_t port = 0;
@@ -32,14 +27,14 @@ struct PlaceHash {
 struct Allowed {
   std::vector<Place> backends;  // sorted
 };
-// What is looked for, of one family and protocol.
+// What is looked for, of one family.
 struct Search {
   std::unordered_map<Place, Allowed, PlaceHash> frontends;
 };
-using Searches = std::map<std::pair<net::Family, uint8_t>, Search>;
+using Searches = std::map<net::Family, Search>;
 
 bool NeedsCleaning(const ServicePortEntry& entry) {
-  return entry.id.protocol != Protocol::kTcp;
+  return entry.id.protocol == Protocol::kUdp;
 }
 
 void AddBackends(Allowed& allowed, const BackendChoice& choice) {
@@ -50,7 +45,7 @@ void AddBackends(Allowed& allowed, const BackendChoice& choice) {
 // `wanted`: the entry as it is now; null: it is gone, and so no backend is right.
 void AddEntry(Searches& searches, const ServicePortEntry& where, const ServicePortEntry* wanted,
               const NodeNetwork& node) {
-  Search& search = searches[{where.id.family, IpProtocol(where.id.protocol)}];
+  Search& search = searches[where.id.family];
   auto add = [&](const net::IpAddress& ip, uint16_t port, bool external) {
     Allowed& allowed = search.frontends[{ip, port}];
     if (wanted == nullptr) return;
@@ -91,12 +86,12 @@ bool Matters(const EntryChange& change) {
 
 StaleFlows::Result Carry(netlink::Conntrack& conntrack, Searches& searches) {
   StaleFlows::Result result;
-  for (auto& [what, search] : searches) {
+  for (auto& [family, search] : searches) {
     for (auto& [place, allowed] : search.frontends)
       std::sort(allowed.backends.begin(), allowed.backends.end());
     std::vector<ConntrackFlow> stale;
     conntrack.ForEach(
-        what.first, what.second, [&, &frontends = search.frontends](const ConntrackFlow& flow) {
+        family, IPPROTO_UDP, [&, &frontends = search.frontends](const ConntrackFlow& flow) {
           ++result.looked_at;
           const auto found =
               frontends.find({flow.original.destination, flow.original.destination_port});

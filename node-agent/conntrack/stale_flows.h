@@ -1,7 +1,8 @@
 // Conntrack entries that would send packets where nothing answers any more. A rule change does not
 // touch them: each new datagram of the same flow renews the entry, so a UDP client that keeps its
 // port (a resolver) talks to a dead pod for as long as it talks (kubernetes#19029, #48370; what
-// kube-proxy's conntrack cleanup is for). TCP needs none of this: a dead peer ends the connection.
+// kube-proxy's conntrack cleanup is for). TCP and SCTP need none of this: a peer that is gone ends
+// the connection, and one that is terminating keeps those it has (kubernetes PR #115299).
 #pragma once
 
 #include <cstdint>
@@ -22,10 +23,10 @@ class StaleFlows {
     uint64_t looked_at = 0;  // entries read; 0: nothing had to be looked for
   };
 
-  // To be called after the dataplane has written `delta`. Deletes UDP and SCTP entries
+  // To be called after the dataplane has written `delta`. Deletes UDP entries
   //  * to a frontend (any of its addresses, or its node port) whose backend is no longer one of it,
   //  * to a frontend that got its first backend, and that go elsewhere (they were made before it).
-  // At most one dump a family and protocol, and none when the delta took no backend away and gave
+  // At most one dump a family, and none when the delta took no backend away and gave
   // no frontend its first one.
   Result Clean(const ServiceModel& model, const ModelDelta& delta);
 

@@ -1,6 +1,8 @@
 // Real conntrack entries of real datagrams, in a kernel of its own.
 #include "node-agent/conntrack/stale_flows.h"
 
+#include <netinet/in.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -17,7 +19,9 @@ using testing::MakeBackend;
 using testing::MakeEntry;
 using testing::ModelMaker;
 using testing::RunTool;
+using testing::Stream;
 using testing::TestNetwork;
+using testing::TryTool;
 
 constexpr const char* kVip = "10.96.0.10";
 
@@ -86,6 +90,34 @@ TEST_F(StaleFlowsTest, LooksAtNothingWhenOnlyABackendCame) {
   EXPECT_EQ(stale_.Clean(maker_.model, delta).looked_at, 0U);
   const ModelDelta tcp = maker_.Put(MakeEntry("web", kube::Protocol::kTcp, kVip, 80, {}));
   EXPECT_EQ(stale_.Clean(maker_.model, tcp).looked_at, 0U);
+}
+
+TEST_F(StaleFlowsTest, AnSctpAssociationOutlivesTheGracefulTerminationOfItsEndpoint) {
+  if (TryTool({"modprobe", "sctp"}) != 0) GTEST_SKIP() << "this kernel has no SCTP";
+  network_.ServeSctp("pod-a", "10.244.0.2", 9090);
+  const auto sctp = [](std::vector<Backend> backends) {
+    return MakeEntry("sig", kube::Protocol::kSctp, kVip, 53, std::move(backends));
+  };
+  maker_.Put(sctp({MakeBackend("10.244.0.2", 9090)}));
+  const auto nat = [](const char* operation, const char* backend) {
+    RunTool({"iptables-legacy", "-t", "nat", operation, "PREROUTING", "-p", "sctp", "-d", kVip,
+             "--dport", "53", "-j", "DNAT", "--to-destination", backend});
+  };
+  nat("-A", "10.244.0.2:9090");
+  Stream stream(network_, "client", kVip, 53, std::chrono::milliseconds(5000), IPPROTO_SCTP);
+  ASSERT_TRUE(stream.connected());
+  ASSERT_EQ(stream.Ask().host, "pod-a");
+  // The endpoint is terminating: no new associations, and those that are there stay.
+  nat("-A", "10.244.0.3:9090");
+  nat("-D", "10.244.0.2:9090");
+  ServicePortEntry entry = sctp({MakeBackend("10.244.0.3", 9090)});
+  entry.draining = {MakeBackend("10.244.0.2", 9090)};
+  const ModelDelta delta = maker_.Put(entry);
+  EXPECT_EQ(stale_.Clean(maker_.model, delta).sync.kernel_writes, 0U);
+  EXPECT_EQ(stale_.CleanAll(maker_.model).sync.kernel_writes, 0U);
+  // Without its entry the association would be one from the pod's own address to nobody.
+  EXPECT_EQ(stream.Ask().host, "pod-a");
+  nat("-D", "10.244.0.3:9090");
 }
 
 }  // namespace
