@@ -230,10 +230,13 @@ void AppendNodeElements(const LayoutSettings& settings, const NodeNetwork& node,
   }
 }
 
-Element HairpinElement(const net::IpAddress& ip) {
+Element ToElement(const SharedElement& shared) {
   Element element;
-  element.set = SetId::kHairpin;
-  Parts(element.key).Address(ip).Address(ip);
+  element.set = shared.set;
+  Parts key(element.key);
+  key.Address(shared.ip);
+  if (shared.set == SetId::kHairpin) key.Address(shared.ip);
+  if (shared.set == SetId::kReplySources) key.Protocol(shared.protocol).Port(shared.port);
   return element;
 }
 

@@ -43,8 +43,16 @@ void AppendElements(const ServicePortEntry& entry, const NodeNetwork& node,
 // Those that belong to the node.
 void AppendNodeElements(const LayoutSettings& settings, const NodeNetwork& node,
                         std::vector<Element>& to);
-// The element that makes packets from `ip` to itself come back through us.
-Element HairpinElement(const net::IpAddress& ip);
+
+// One that belongs to no single Service port (shared_elements.h).
+struct SharedElement {
+  SetId set{};
+  net::IpAddress ip;
+  kube::Protocol protocol = kube::Protocol::kTcp;  // only in `reply-sources`
+  uint16_t port = 0;                               // only in `reply-sources`
+  bool operator==(const SharedElement&) const = default;
+};
+Element ToElement(const SharedElement& shared);
 
 // The key in `services` of an address and port; without the address, that in `node-ports`.
 // `protocol`: IPPROTO_…

@@ -9,6 +9,8 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "node-agent/model/reply_sources.h"
+
 namespace pointsman::agent::nft {
 namespace {
 
@@ -75,6 +77,9 @@ std::vector<SetDefinition> MakeSets(net::Family family) {
                                {4, 4, size}};
   set(SetId::kNodeAddresses) = {"node-addresses", 0, address, size};
   set(SetId::kHairpin) = {"hairpin", 0, Concatenation({address, address}), size * 2};
+  set(SetId::kClusterIps) = {"cluster-ips", 0, address, size};
+  set(SetId::kReplySources) = {"reply-sources", 0,
+                               Concatenation({address, kInetProtocol, kInetService}), size + 8};
   set(SetId::kClasses) = {"classes", NFT_SET_MAP, Concatenation({kMarkType, kMarkType}), 8,
                           kVerdictType};
   set(SetId::kClassesFromNode) = set(SetId::kClasses);
@@ -211,6 +216,48 @@ Chain RefuseChain(const LayoutSettings& settings, const NodeNetwork& node) {
         },
         refuse);
   }
+  RuleBuilder cluster_ips(settings.family);
+  chain.rules.push_back(cluster_ips.LoadDestination(0)
+                            .InSet(NameOf(SetId::kClusterIps), 0)
+                            .Jump(kUnusedPortsChain)
+                            .Build());
+  return chain;
+}
+
+// For packets to a cluster IP that nothing has translated. Nobody serves that port: without an
+// answer they would follow the default route, perhaps in a loop (KEP-3866; kube-proxy's nftables
+// mode does this in its chain cluster-ips-check).
+Chain UnusedPortsChain(const LayoutSettings& settings) {
+  Chain chain{.name = std::string(kUnusedPortsChain)};
+  const auto add = [&](RuleBuilder& rule) { chain.rules.push_back(rule.Build()); };
+  // Something on this node has the address: NodeLocal DNSCache, or ipvs mode that is being drained.
+  RuleBuilder local(settings.family);
+  add(local.DestinationIsLocal().Return());
+  // The port is a Service's. The packet is of a flow that began before our rules and that another
+  // mode still carries, or it met the rules of before and the elements of after a change.
+  RuleBuilder served(settings.family);
+  add(FindService(served, 0, kOwner).Return());
+  RuleBuilder tcp(settings.family);
+  add(tcp.ResetTcp());
+  RuleBuilder other(settings.family);
+  add(other.Reject());
+  return chain;
+}
+
+// A packet that conntrack finds invalid would go out without its NAT undone, and the client would
+// reset the connection (kubernetes#74839). That concerns answers of Services' endpoints. Other
+// traffic may be invalid and right: that of which this node sees one direction only
+// (kubernetes#94861).
+Chain ForwardChain(const LayoutSettings& settings) {
+  Chain chain{"forward", Hook{"filter", NF_INET_FORWARD, kFilter}, {}};
+  RuleBuilder rule(settings.family);
+  const unsigned words = rule.address_words();
+  rule.CtState(1 /* NF_CT_STATE_INVALID_BIT */)
+      .LoadSourceBlock(ReplyBlockLength(settings.family))
+      .LoadProtocol(words)
+      .LoadSourcePort(words + 1)
+      .InSet(NameOf(SetId::kReplySources), 0);
+  chain.rules.push_back(rule.Drop().Build("pointsman: would not be translated back"));
   return chain;
 }
 
@@ -224,7 +271,8 @@ Chain PostroutingChain(const LayoutSettings& settings) {
                             .Masquerade()
                             .Build("pointsman: masquerade"));
   // An endpoint that reached itself through its Service would answer past us. Not on lo: there the
-  // node talks to itself, which works as it is.
+  // node talks to itself, which works as it is. The set has no endpoints that are known to be on
+  // other nodes: a cluster has many, and none of them comes from here.
   // (Linux 6.13 and later can compare the two addresses without a set, but an nft(8) that does not
   // know that expression aborts as soon as it reads the rule, also for everybody else's tables.)
   RuleBuilder hairpin(settings.family);
@@ -390,6 +438,7 @@ std::vector<Chain> StaticChains(const LayoutSettings& settings, const NodeNetwor
   };
   entrance(kPrerouting, NF_INET_PRE_ROUTING);
   entrance(kOutput, NF_INET_LOCAL_OUT);
+  chains.push_back(UnusedPortsChain(settings));
   chains.push_back(RefuseChain(settings, node));
   const auto refusal = [&](std::string_view name, uint32_t hook) {
     chains.push_back({std::string(name),
@@ -397,21 +446,12 @@ std::vector<Chain> StaticChains(const LayoutSettings& settings, const NodeNetwor
                       {RuleBuilder(settings.family)
                            .CtState(StateBit(IP_CT_NEW))
                            .Jump(kRefuseChain)
-                           .Build("pointsman: Services without endpoints")}});
+                           .Build("pointsman: what no Service answers")}});
   };
   refusal(kRefusePrerouting, NF_INET_PRE_ROUTING);
   refusal(kRefuseOutput, NF_INET_LOCAL_OUT);
   chains.push_back(PostroutingChain(settings));
-  if (settings.drop_invalid) {
-    // A packet that conntrack finds invalid would go out without its NAT undone, and the client
-    // would reset the connection (kubernetes#74839).
-    chains.push_back({"forward",
-                      Hook{"filter", NF_INET_FORWARD, kFilter},
-                      {RuleBuilder(settings.family)
-                           .CtState(1 /* NF_CT_STATE_INVALID_BIT */)
-                           .Drop()
-                           .Build("pointsman: would not be translated back")}});
-  }
+  if (settings.drop_invalid) chains.push_back(ForwardChain(settings));
   if (WantsRouteLocalnet(settings, node)) chains.push_back(GuardChain(owns_route_localnet));
   return chains;
 }

@@ -6,10 +6,11 @@
 //   protocol and port in map `node-ports`; the value names the traffic class, and map `classes` has
 //   the chain that carries it out: masquerade, source ranges, affinity, the choice among N
 //   backends. The key of `from-node` has the number of backends in the same word as the policy.
-// Services without endpoints are in `refused` and `refused-ports`, for chains of type filter that
-// come after. The backends are in map `endpoints` by (Service, number below N). So a Service is
-// nothing but elements of maps: to change it needs no rule and no chain, and the kernel, which
-// checks the whole table for loops whenever a rule or a verdict comes in, has nothing to check.
+// Services without endpoints are in `refused` and `refused-ports`, and cluster IPs, whose other
+// ports nobody serves, in `cluster-ips`, for chains of type filter that come after. The backends
+// are in map `endpoints` by (Service, number below N). So a Service is nothing but elements of
+// maps: to change it needs no rule and no chain, and the kernel, which checks the whole table for
+// loops whenever a rule or a verdict comes in, has nothing to check.
 #pragma once
 
 #include <compare>
@@ -32,6 +33,7 @@ inline constexpr std::string_view kServicesChain = "services";
 inline constexpr std::string_view kRefusePrerouting = "refuse-prerouting";
 inline constexpr std::string_view kRefuseOutput = "refuse-output";
 inline constexpr std::string_view kRefuseChain = "refuse";
+inline constexpr std::string_view kUnusedPortsChain = "unused-ports";
 
 enum class SetId : uint8_t {
   kServices,      // address . protocol . port → Service . class
@@ -43,15 +45,18 @@ enum class SetId : uint8_t {
   kAffinityEndpoints,  // Service . address . port: may affinity still send there?
   kSourceRanges,       // Service . source
   kNodeAddresses,      // addresses that answer node ports, unless all do
-  kHairpin,            // address . address of the endpoints on this node: what they send themselves
-  kClasses,            // class → chain
-  kClassesFromNode,    // the same for the classes that `from-node` names: a chain whose rules look
-                       // into the map that led to it would be a loop to the kernel
-  kAffinity,           // Service . client → address . port: filled by the packets themselves
+  kHairpin,          // address . address of the endpoints that may be on this node: what they send
+                     // themselves
+  kClusterIps,       // addresses on which nothing but Services answers
+  kReplySources,     // block of addresses . protocol . port of endpoints (reply_sources.h)
+  kClasses,          // class → chain
+  kClassesFromNode,  // the same for the classes that `from-node` names: a chain whose rules look
+                     // into the map that led to it would be a loop to the kernel
+  kAffinity,         // Service . client → address . port: filled by the packets themselves
 };
-inline constexpr size_t kSets = 13;
+inline constexpr size_t kSets = 15;
 // Those whose elements are made from the model, and are compared when the kernel is read back.
-inline constexpr size_t kModelSets = 10;
+inline constexpr size_t kModelSets = 12;
 
 // The definition of each set, by SetId.
 const std::vector<SetDefinition>& SetsOf(net::Family family);

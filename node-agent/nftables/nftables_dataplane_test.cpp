@@ -264,8 +264,6 @@ TEST_P(Traffic, ClusterIpReachesEveryBackend) {
     for (const auto& [server, count] : seen)
       EXPECT_GE(count, 5) << server;
     EXPECT_TRUE(FromNode(Vip(10), 80, Over(transport)).ok());
-    // Another port of the same address is not ours.
-    EXPECT_FALSE(FromPod(Vip(10), 81, Briefly(transport)).ok());
   }
 }
 
@@ -281,6 +279,32 @@ TEST_P(Traffic, AnEndpointReachesItself) {
   // Its successor, learnt by a change.
   Sync(Entry("self", 11, {2}));
   EXPECT_EQ(FromPod(Vip(11), 80, {}, 2).peer, Gateway(2));
+  OnNode([&] { EXPECT_VERIFIED(dataplane_->Verify(maker_.model)); });
+}
+
+TEST_P(Traffic, AnEndpointOfASliceWithoutNodeNameReachesItself) {
+  const auto at_nowhere = [&](int pod) {
+    ServicePortEntry entry = Entry("leader", 15, {pod});
+    for (BackendChoice* choice : {&entry.internal, &entry.external}) {
+      choice->backends[0].local = false;
+      choice->backends[0].unplaced = true;
+    }
+    return entry;
+  };
+  PutBoth(at_nowhere(0));
+  FullSync();
+  for (const Transport transport : kTransports) {
+    const Reply reply = FromPod(Vip(15), 80, Over(transport));
+    EXPECT_TRUE(reply.ok()) << std::generic_category().message(reply.error);
+    EXPECT_EQ(reply.peer, Gateway(0));
+    // Others keep their address.
+    EXPECT_EQ(FromPod(Vip(15), 80, Over(transport), 1).peer, PodIp(1));
+  }
+  // The next leader, learnt by a change; and the slice is given a node's name.
+  Sync(at_nowhere(2));
+  EXPECT_EQ(FromPod(Vip(15), 80, {}, 2).peer, Gateway(2));
+  Sync(Entry("leader", 15, {2}));
+  EXPECT_EQ(FromPod(Vip(15), 80, {}, 2).peer, Gateway(2));
   OnNode([&] { EXPECT_VERIFIED(dataplane_->Verify(maker_.model)); });
 }
 
@@ -445,6 +469,111 @@ TEST_P(Traffic, WithoutEndpointsItIsRefusedAtOnce) {
   EXPECT_TRUE(FromOutside(PublicIp(1), 80).ok());
   EXPECT_TRUE(FromOutside(PublicIp(2), 80).ok());
   EXPECT_EQ(FromOutside(PublicIp(2), 80).peer, Gateway(1));
+}
+
+TEST_P(Traffic, AnUnusedPortOfAClusterIpIsRefusedAtOnce) {
+  ServicePortEntry entry = Entry("web", 16, {1});
+  entry.external_ips = {Ip(PublicIp(1))};
+  entry.load_balancer_ips = {Ip(PublicIp(2))};
+  maker_.Put(entry);
+  FullSync();
+  const auto ping = [&](const NetNamespace& from) {
+    int status = -1;
+    from.Run([&] {
+      status = std::system(  // NOLINT(cert-env33-c,concurrency-mt-unsafe)
+          fmt::format("ping -{} -c1 -W1 {} >/dev/null", v4() ? 4 : 6, Vip(16)).c_str());
+    });
+    return status == 0;
+  };
+  const auto refused = [&](uint16_t port, Transport transport) {
+    SCOPED_TRACE(fmt::format("port {} {}", port, transport == Transport::kUdp ? "udp" : "tcp"));
+    ExpectRefused(FromPod(Vip(16), port, Over(transport)), transport);
+    ExpectRefused(FromNode(Vip(16), port, Over(transport)), transport);
+    ExpectRefused(FromOutside(Vip(16), port, Over(transport)), transport);
+  };
+  for (const Transport transport : kTransports)
+    refused(81, transport);
+  refused(80, Transport::kUdp);  // the Service has no port of that protocol
+  EXPECT_TRUE(FromPod(Vip(16), 80).ok());
+  EXPECT_FALSE(ping(network_->pod(0)));
+  // Only cluster IPs belong to Services alone.
+  for (const int ip : {1, 2}) {
+    EXPECT_TRUE(FromPod(PublicIp(ip), 80).ok());
+    ExpectDropped(FromPod(PublicIp(ip), 81, Briefly()));
+  }
+  // An address that this node has answers by itself (NodeLocal DNSCache; ipvs mode's).
+  const std::string device =
+      fmt::format("addr {{}} {}/{} dev lo{}", Vip(16), v4() ? 32 : 128, v4() ? "" : " nodad");
+  OnNode([&] { IpTool(fmt::format(fmt::runtime(device), "add")); });
+  EXPECT_TRUE(ping(network_->pod(0)));
+  EXPECT_EQ(FromPod(Vip(16), 8080).server, "node");
+  OnNode([&] { IpTool(fmt::format("addr del {}/{} dev lo", Vip(16), v4() ? 32 : 128)); });
+  refused(8080, Transport::kTcp);
+  // Another Service port of the same address comes, and goes; then the Service goes.
+  ServicePortEntry second = Entry("web", 16, {2});
+  second.id.port_name = "second";
+  second.port = 81;
+  Sync(second);
+  EXPECT_EQ(FromPod(Vip(16), 81).server, "pod2");
+  OnNode([&] { EXPECT_SYNCED(dataplane_->Sync(maker_.model, maker_.Remove(second.id))); });
+  refused(81, Transport::kTcp);
+  OnNode([&] {
+    EXPECT_SYNCED(dataplane_->Sync(maker_.model, maker_.Remove(entry.id)));
+    EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
+  });
+  ExpectDropped(FromPod(Vip(16), 81, Briefly()));
+}
+
+TEST_P(Traffic, AFlowThatAnotherModeCarriesIsNotRefused) {
+  // A datagram that nothing translates, to a port that is a Service's: as ipvs' are while it is
+  // being drained, and its client never gets an answer.
+  OnNode([&] { EXPECT_SYNCED(dataplane_->FullSync(maker_.model)); });
+  const auto send = [&] {
+    return FromPod(Vip(17), 80,
+                   {.transport = Transport::kUdp,
+                    .timeout = std::chrono::milliseconds(400),
+                    .source_port = 4700});
+  };
+  ExpectDropped(send());
+  ServicePortEntry entry = Entry("logs", 17, {1}, Protocol::kUdp);
+  Sync(entry);
+  ExpectDropped(send());
+}
+
+TEST_P(Traffic, OnlyAnswersOfEndpointsAreHeldUpWhenTheyAreInvalid) {
+  network_->AddPathPastNode(2);
+  const auto ask = [&] { return FromOutside(PodIp(2), 8080, Briefly()); };
+  ASSERT_TRUE(Eventually([&] { return ask().ok(); })) << "the path is not there";
+  // An endpoint of another network, and one of this pod's with another port and protocol.
+  maker_.Put(Entry("web", 18, {0}));
+  ServicePortEntry near = Entry("near", 19, {2});
+  near.internal.backends[0].port = near.external.backends[0].port = 8081;
+  maker_.Put(near);
+  maker_.Put(Entry("udp", 19, {2}, Protocol::kUdp));
+  FullSync();
+  // The node saw no SYN, so to its conntrack the answer is invalid; but it is no Service's.
+  EXPECT_TRUE(ask().ok());
+  // This might be an answer whose NAT is to be undone.
+  const ServicePortEntry entry = Entry("direct", 20, {2});
+  Sync(entry);
+  ExpectDropped(ask());
+  ServicePortEntry draining = entry;
+  draining.draining = draining.internal.backends;
+  draining.internal = draining.external = {};
+  Sync(draining);
+  ExpectDropped(ask());
+  OnNode([&] {
+    EXPECT_SYNCED(dataplane_->Sync(maker_.model, maker_.Remove(entry.id)));
+    EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
+  });
+  EXPECT_TRUE(ask().ok());
+  // conntrack is told to take them for valid.
+  Sync(entry);
+  kube::ProxySettings settings = Settings();
+  settings.conntrack.tcp_be_liberal = true;
+  Make(settings);
+  FullSync();
+  EXPECT_TRUE(ask().ok());
 }
 
 TEST_P(Traffic, AffinityKeepsAClientAtItsBackend) {
@@ -927,7 +1056,7 @@ TEST_F(Rules, ChangesWriteOnlyWhatTheyNeed) {
   SyncResult result = dataplane.Sync(maker.model, maker.Put(entry));
   EXPECT_SYNCED(result);
   EXPECT_EQ(result.kernel_writes, 2U);
-  // One that is on this node is written as one that may reach itself, too.
+  // One that is, or may be, on this node is written as one that may reach itself, too.
   entry.internal.backends.back() = {Ip("10.245.0.100"), 8080, true};
   entry.external = entry.internal;
   result = dataplane.Sync(maker.model, maker.Put(entry));

@@ -38,7 +38,7 @@ std::string_view View(const std::array<uint8_t, 8>& key) {
 // newer ones are in force; what leads packets to them goes together with them.
 bool IsEntrance(SetId set) {
   return set == SetId::kServices || set == SetId::kNodePorts || set == SetId::kRefused ||
-         set == SetId::kRefusedPorts;
+         set == SetId::kRefusedPorts || set == SetId::kClusterIps;
 }
 
 // Until every packet that was in our rules when this was called has left them. A packet that the
@@ -93,7 +93,7 @@ struct NftablesFamily::Desired {
   std::vector<Chain> chains;      // in the order in which they can be made
   std::vector<Element> elements;  // sorted, each key once
   ClassUses classes;
-  AddressUses hairpin;
+  SharedUses shared;
   ServiceRefusals refusals;  // what two Services claim
 
   std::pair<size_t, size_t> Range(SetId set) const {
@@ -139,16 +139,6 @@ Connection& NftablesFamily::Kernel() {
   return *connection_;
 }
 
-void NftablesFamily::CountLocalBackends(const ServicePortEntry& entry, AddressUses& uses,
-                                        int64_t by) {
-  for (const BackendChoice* choice :
-       {&entry.internal, &entry.external, &entry.external_from_node}) {
-    for (const Backend& backend : choice->backends) {
-      if (backend.local) uses[backend.ip] += by;
-    }
-  }
-}
-
 NftablesFamily::Desired NftablesFamily::MakeDesired(const ServiceModel& model,
                                                     bool owns_route_localnet) const {
   Desired desired;
@@ -156,11 +146,11 @@ NftablesFamily::Desired NftablesFamily::MakeDesired(const ServiceModel& model,
   for (const auto& [id, entry] : model.entries) {
     if (id.family != family()) continue;
     AppendElements(*entry, model.node, desired.elements);
-    CountLocalBackends(*entry, desired.hairpin, 1);
+    CountShared(*entry, layout_, 1, desired.shared);
   }
   AppendNodeElements(layout_, model.node, desired.elements);
-  for (const auto& [ip, uses] : desired.hairpin)
-    desired.elements.push_back(HairpinElement(ip));
+  for (const auto& [shared, uses] : desired.shared)
+    desired.elements.push_back(ToElement(shared));
 
   // Of two that claim an address, the same one wins each time.
   std::sort(
@@ -499,7 +489,7 @@ SyncResult NftablesFamily::FullSync(const ServiceModel& model) {
     owns_route_localnet_ = owns_localnet;
     classes_ = std::move(desired.classes);
     idle_classes_.clear();
-    hairpin_ = std::move(desired.hairpin);
+    shared_ = std::move(desired.shared);
     break;
   }
   if (wants_localnet) {
@@ -521,17 +511,17 @@ SyncResult NftablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
 
   std::vector<Element> before;
   std::vector<Element> after;
-  AddressUses address_changes;
+  SharedUses shared_changes;
   for (const EntryChange& change : delta.changes) {
     const EntryPtr& any = change.before ? change.before : change.after;
     if (!any || any->id.family != family()) continue;
     if (change.before) {
       AppendElements(*change.before, model.node, before);
-      CountLocalBackends(*change.before, address_changes, -1);
+      CountShared(*change.before, layout_, -1, shared_changes);
     }
     if (change.after) {
       AppendElements(*change.after, model.node, after);
-      CountLocalBackends(*change.after, address_changes, 1);
+      CountShared(*change.after, layout_, 1, shared_changes);
     }
   }
   std::sort(before.begin(), before.end());
@@ -554,7 +544,7 @@ SyncResult NftablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
     gone_classes.assign(idle_classes_.begin(), idle_classes_.end());
     idle_classes_.clear();
   }
-  const auto [new_addresses, gone_addresses] = Apply(address_changes, hairpin_);
+  const auto [new_shared, gone_shared] = Apply(shared_changes, shared_);
 
   Plan plan(family());
   std::vector<Chain> new_chains;
@@ -585,10 +575,13 @@ SyncResult NftablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
     drop_old(false);
   for (const Element* element : add)
     AddElement(*element, plan.first);
-  for (const net::IpAddress& ip : new_addresses)
-    AddElement(HairpinElement(ip), plan.first);
-  for (const net::IpAddress& ip : gone_addresses)
-    plan.second.DeleteElement(Set(SetId::kHairpin), HairpinElement(ip).Raw(Set(SetId::kHairpin)));
+  for (const SharedElement& shared : new_shared)
+    AddElement(ToElement(shared), plan.first);
+  for (const SharedElement& shared : gone_shared) {
+    const SetDefinition& set = Set(shared.set);
+    (IsEntrance(shared.set) ? plan.first : plan.second)
+        .DeleteElement(set, ToElement(shared).Raw(set));
+  }
   for (const TrafficClass& traffic_class : gone_classes)
     DeleteClass(traffic_class, plan.second);
   for (const TrafficClass& traffic_class : gone_classes)
@@ -854,7 +847,7 @@ SyncResult NftablesFamily::Remove() {
   draining_.clear();
   classes_.clear();
   idle_classes_.clear();
-  hairpin_.clear();
+  shared_.clear();
   SyncResult result;
   if (!Present()) return result;
   const KernelTable kernel = ReadTable(Kernel(), family(), kTable);

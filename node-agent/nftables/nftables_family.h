@@ -19,6 +19,7 @@
 #include "node-agent/nftables/elements.h"
 #include "node-agent/nftables/kernel_table.h"
 #include "node-agent/nftables/layout.h"
+#include "node-agent/nftables/shared_elements.h"
 
 namespace pointsman::agent::nft {
 
@@ -49,7 +50,6 @@ class NftablesFamily {
   struct BoundClient;
   struct Plan;
   using ClassUses = std::map<TrafficClass, int64_t>;
-  using AddressUses = std::unordered_map<net::IpAddress, int64_t>;
 
   Connection& Kernel();
   const SetDefinition& Set(SetId id) const { return SetsOf(family())[static_cast<size_t>(id)]; }
@@ -75,7 +75,6 @@ class NftablesFamily {
       std::span<const BoundClient* const> clients,
       const std::function<void(Transaction&, const BoundClient&)>& request,
       std::initializer_list<int> expected, int& refusals_left, SyncResult& result);
-  static void CountLocalBackends(const ServicePortEntry& entry, AddressUses& uses, int64_t by);
   bool OwnsRouteLocalnet(const KernelTable& kernel) const;
   void SwitchRouteLocalnetOff(SyncResult& result);
 
@@ -86,7 +85,7 @@ class NftablesFamily {
   // kernel walks each map that its rules look into, also `endpoints` (nf_tables_bind_set), some
   // 20 ms for 100,000 backends, and a Service that goes from ten backends to nine often comes back.
   std::set<TrafficClass> idle_classes_;
-  AddressUses hairpin_;  // addresses of the backends on this node
+  SharedUses shared_;
   // We have switched it on. Beside the mark in the kernel, for the case that somebody deletes that.
   bool owns_route_localnet_ = false;
   bool wants_route_localnet_ = false;

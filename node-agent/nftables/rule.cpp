@@ -128,6 +128,14 @@ RuleBuilder& RuleBuilder::LoadDestinationPort(unsigned to) {
   return Payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, to);
 }
 
+RuleBuilder& RuleBuilder::LoadSourcePort(unsigned to) {
+  return Payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, to);
+}
+
+RuleBuilder& RuleBuilder::LoadSourceBlock(unsigned bits) {
+  return LoadSource(0).KeepBits(bits);
+}
+
 RuleBuilder& RuleBuilder::LoadRandom(uint32_t modulus, unsigned to) {
   Expression(out_, "numgen")
       .Register(NFTA_NG_DREG, to)
@@ -191,13 +199,17 @@ RuleBuilder& RuleBuilder::And(unsigned reg, const void* mask, const void* toggle
   return *this;
 }
 
-RuleBuilder& RuleBuilder::PrefixIn(const net::IpPrefix& prefix, Match match) {
-  const size_t size = prefix.address().size();
+RuleBuilder& RuleBuilder::KeepBits(unsigned bits) {
   uint8_t mask[16] = {};
   constexpr uint8_t kZeros[16] = {};
-  for (unsigned bit = 0; bit < prefix.length(); ++bit)
+  for (unsigned bit = 0; bit < bits; ++bit)
     mask[bit / 8] |= static_cast<uint8_t>(0x80U >> bit % 8);
-  return And(0, mask, kZeros, size).Compare(0, match, prefix.address().data(), size);
+  return And(0, mask, kZeros, address_words() * size_t{4});
+}
+
+RuleBuilder& RuleBuilder::PrefixIn(const net::IpPrefix& prefix, Match match) {
+  return KeepBits(prefix.length())
+      .Compare(0, match, prefix.address().data(), prefix.address().size());
 }
 
 RuleBuilder& RuleBuilder::SourceIn(const net::IpPrefix& prefix, Match match) {
@@ -340,6 +352,10 @@ RuleBuilder& RuleBuilder::Drop() {
 
 RuleBuilder& RuleBuilder::Accept() {
   return Verdict(NF_ACCEPT);
+}
+
+RuleBuilder& RuleBuilder::Return() {
+  return Verdict(NFT_RETURN);
 }
 
 RuleBuilder& RuleBuilder::Jump(std::string_view chain) {

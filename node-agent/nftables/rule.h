@@ -40,7 +40,10 @@ class RuleBuilder {
   RuleBuilder& LoadProtocol(unsigned to);
   RuleBuilder& LoadSource(unsigned to);
   RuleBuilder& LoadDestination(unsigned to);
+  RuleBuilder& LoadSourcePort(unsigned to);
   RuleBuilder& LoadDestinationPort(unsigned to);
+  // The first bits of the source address, the others 0, into register 0 and on.
+  RuleBuilder& LoadSourceBlock(unsigned bits);
   // A random number below `modulus` (at least 1).
   RuleBuilder& LoadRandom(uint32_t modulus, unsigned to);
 
@@ -57,7 +60,6 @@ class RuleBuilder {
   RuleBuilder& Mark(uint32_t bits);      // all of them are set
   RuleBuilder& CtState(uint32_t bits);   // any of NF_CT_STATE_BIT(…)
   RuleBuilder& CtStatus(uint32_t bits);  // any of IPS_…
-  // Linux 6.13.
 
   // `key` is in the map, and its value goes to `to`.
   RuleBuilder& Map(std::string_view map, unsigned key, unsigned to);
@@ -77,6 +79,7 @@ class RuleBuilder {
   RuleBuilder& ResetTcp();  // of TCP only: goes on only if it is
   RuleBuilder& Drop();
   RuleBuilder& Accept();
+  RuleBuilder& Return();
   RuleBuilder& Jump(std::string_view chain);
 
   Rule Build(std::string comment = {});
@@ -90,6 +93,7 @@ class RuleBuilder {
   RuleBuilder& And(unsigned reg, uint32_t mask, uint32_t toggle = 0) {
     return And(reg, &mask, &toggle, sizeof mask);
   }
+  RuleBuilder& KeepBits(unsigned bits);  // of the address in register 0
   RuleBuilder& PrefixIn(const net::IpPrefix& prefix, Match match);
   RuleBuilder& IsLocal(uint32_t flag);
   RuleBuilder& LookUp(std::string_view set, unsigned key, uint32_t flags);

@@ -214,6 +214,36 @@ DualStackNetwork::DualStackNetwork(int pods) {
                                                               SocketAddress::Of("::1", 8081)}));
 }
 
+void DualStackNetwork::AddPathPastNode(int k) {
+  const NetNamespace& there = pod(k);
+  const auto take_from_anywhere = [](const char* link) {
+    WriteSysctl("net.ipv4.conf.all.rp_filter", "0");
+    WriteSysctl(fmt::format("net.ipv4.conf.{}.rp_filter", link), "0");
+  };
+  outside_.Run([&] {
+    IpTool(
+        fmt::format("link add past type veth peer name past netns {}\n"
+                    "addr add 10.99.0.1/30 dev past\n"
+                    "addr add fd00:99::1/64 dev past nodad\n"
+                    "link set past up\n",
+                    there.path()));
+    take_from_anywhere("eth0");
+  });
+  there.Run([&] {
+    IpTool(
+        "addr add 10.99.0.2/30 dev past\n"
+        "addr add fd00:99::2/64 dev past nodad\n"
+        "link set past up\n");
+    take_from_anywhere("past");
+  });
+  outside_.Run([&] {
+    IpTool(fmt::format(
+        "route add {}/32 via 10.99.0.2 src 192.168.77.2\n"
+        "route add {}/128 via fd00:99::2 src fd00:77::2\n",
+        PodIp(k, net::Family::kIPv4).ToString(), PodIp(k, net::Family::kIPv6).ToString()));
+  });
+}
+
 DualStackNetwork::~DualStackNetwork() = default;
 
 Reply Ask(const NetNamespace& from, const std::string& address, uint16_t port,

@@ -25,6 +25,9 @@ class DualStackNetwork {
   const NetNamespace& outside() const { return outside_; }
   const NetNamespace& node() const { return node_; }
   static net::IpAddress PodIp(int k, net::Family family);
+  // From now on what the client outside sends to pod k goes past the node, and only the answers
+  // come through it: routes of which the node sees one direction.
+  void AddPathPastNode(int k);
 
  private:
   class EchoServer;

@@ -24,7 +24,9 @@ BackendChoice RandomModel::Choice(const ServicePortEntry& entry) {
   BackendChoice choice;
   // So few that many Services have the same.
   for (uint32_t count = Below(5); count > 0; --count) {
-    choice.backends.push_back({AddressIn(entry, "10.244", "fd00:244::", Below(60)), 8080, false});
+    const uint32_t host = Below(60);
+    choice.backends.push_back({AddressIn(entry, "10.244", "fd00:244::", host), 8080,
+                               /*local=*/host % 4 == 0, /*unplaced=*/host % 4 == 1});
   }
   std::sort(choice.backends.begin(), choice.backends.end());
   choice.backends.erase(std::unique(choice.backends.begin(), choice.backends.end()),
