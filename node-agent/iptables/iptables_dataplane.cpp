@@ -16,6 +16,8 @@ SyncResult ForEachFamily(const std::vector<std::unique_ptr<IptablesFamily>>& fam
   for (const std::unique_ptr<IptablesFamily>& family : families) {
     AddPartOf(family->family(), kWhat, sum, [&] { return call(*family); });
   }
+  // Said of both families it is still one Service.
+  sum.warnings.erase(std::unique(sum.warnings.begin(), sum.warnings.end()), sum.warnings.end());
   return sum;
 }
 
@@ -70,6 +72,8 @@ std::vector<ClientBinding> IptablesDataplane::Bindings(const ServiceModel& model
 SyncResult IptablesDataplane::Bind(const ServiceModel& model,
                                    const std::vector<ClientBinding>& bindings) {
   return ForEachFamily(families_, [&](const IptablesFamily& family) {
+    // The Services have been told of by a warning.
+    if (!family.keeps_affinity()) return SyncResult{};
     return WriteRecentBindings(model, family.family(), bindings);
   });
 }

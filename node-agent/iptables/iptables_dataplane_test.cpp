@@ -10,6 +10,7 @@
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/sysctl/sysctl.h"
 #include "node-agent/testing/dual_stack_network.h"
+#include "node-agent/testing/eventually.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/iptables_rules.h"
 #include "node-agent/testing/random_model.h"
@@ -21,6 +22,7 @@ namespace {
 using testing::Ask;
 using testing::Attempt;
 using testing::DualStackNetwork;
+using testing::Eventually;
 using ::testing::HasSubstr;
 using testing::Ip;
 using testing::IpTool;
@@ -246,6 +248,32 @@ TEST_F(Traffic, WithoutEndpointsItIsRefusedAtOnce) {
   Sync(entry);
   EXPECT_EQ(Pod("10.96.0.14", 80).error, 0);
   EXPECT_EQ(Outside("192.168.77.1", 30090).error, 0);
+}
+
+TEST_F(Traffic, OnlyAnswersOfEndpointsAreHeldUpWhenTheyAreInvalid) {
+  network_->AddPathPastNode(2);
+  const auto ask = [&] {
+    return Ask(network_->outside(), PodIp(2).ToString(), 8080,
+               {.timeout = std::chrono::milliseconds(400)});
+  };
+  ASSERT_TRUE(Eventually([&] { return ask().ok(); })) << "the path is not there";
+  // An endpoint of another network, and one of this pod's with another port.
+  maker_.Put(Entry("web", "10.96.0.18", 80, {0}));
+  ServicePortEntry near = Entry("near", "10.96.0.19", 80, {2});
+  near.internal.backends[0].port = near.external.backends[0].port = 8081;
+  maker_.Put(near);
+  FullSync();
+  // The node saw no SYN, so to its conntrack the answer is invalid; but it is no Service's.
+  EXPECT_TRUE(ask().ok());
+  // This might be an answer whose NAT is to be undone.
+  const ServicePortEntry entry = Entry("direct", "10.96.0.20", 80, {2});
+  Sync(entry);
+  EXPECT_FALSE(ask().ok());
+  OnNode([&] {
+    EXPECT_SYNCED(dataplane_->Sync(maker_.model, maker_.Remove(entry.id)));
+    EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
+  });
+  EXPECT_TRUE(ask().ok());
 }
 
 TEST_F(Traffic, AffinityKeepsAClientAtItsBackend) {

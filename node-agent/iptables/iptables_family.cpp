@@ -36,6 +36,7 @@ IptablesFamily::Names::Names(std::string_view prefix)
       reject(fmt::format("{}REJECT", prefix)),
       reject_ports(fmt::format("{}REJECT-NP", prefix)),
       forward(fmt::format("{}FORWARD", prefix)),
+      invalid(fmt::format("{}INVALID", prefix)),
       guard(fmt::format("{}GUARD", prefix)),
       health(fmt::format("{}HEALTH", prefix)) {}
 
@@ -178,27 +179,42 @@ void IptablesFamily::Erase(const Dispatch& dispatch) {
   Tree(dispatch.table).Erase(dispatch.key);
 }
 
-void IptablesFamily::CountHealthPort(const ServicePortEntry& entry, int by) {
-  if (entry.health_check_node_port == 0) return;
-  int& count = health_ports_[entry.health_check_node_port];
-  count += by;
-  if (count <= 0) health_ports_.erase(entry.health_check_node_port);
+void IptablesFamily::LookAtKernel() {
+  looked_at_kernel_ = true;
+  if (!rules_.flavour.sends_on) return;
+  // What was missing may have been loaded since.
+  if (!has_bpf_) has_bpf_ = tool_.KernelHasMatch("bpf");
+  if (!rules_.keeps_affinity) rules_.keeps_affinity = tool_.KernelHasMatch("recent");
+}
+
+bool IptablesFamily::GuardsAgainstInvalid() const {
+  return rules_.flavour.sends_on && !settings_.conntrack.tcp_be_liberal;
+}
+
+std::vector<ServiceWarning> IptablesFamily::Warnings() const {
+  return shared_.AffinityWarnings();
 }
 
 void IptablesFamily::Rebuild(const ServiceModel& model) {
   for (DispatchTree* tree : {&nat_addresses_, &nat_ports_, &filter_addresses_, &filter_ports_}) {
     tree->Clear();
   }
-  health_ports_.clear();
+  if (!looked_at_kernel_) LookAtKernel();
+  shared_.Clear({.invalid = GuardsAgainstInvalid(),
+                 .hairpin_addresses = rules_.flavour.sends_on && !has_bpf_,
+                 .affinity_warnings = rules_.flavour.sends_on && !rules_.keeps_affinity});
   for (const auto& [id, entry] : model.entries) {
     if (id.family != family()) continue;
     for (const Dispatch& dispatch : DispatchesOf(*entry))
       Set(dispatch);
-    CountHealthPort(*entry, 1);
+    shared_.Add(*entry, 1);
   }
   for (DispatchTree* tree : {&nat_addresses_, &nat_ports_, &filter_addresses_, &filter_ports_}) {
     tree->TakeChanges();
   }
+  shared_.TakeHealthChanged();
+  shared_.TakeInvalidChanged();
+  shared_.TakeHairpinChanged();
   guard_ = WantsRouteLocalnet(model.node);
 }
 
@@ -244,22 +260,29 @@ void IptablesFamily::RenderEntrance(const DispatchTree& addresses, const Dispatc
 }
 
 void IptablesFamily::RenderHairpin(std::string& text) const {
+  const std::string masquerade =
+      tool_.has_random_fully() ? "MASQUERADE --random-fully" : "MASQUERADE";
+  if (!has_bpf_) {
+    shared_.RenderHairpin(names_.hairpin, masquerade, text);
+    return;
+  }
   // One rule instead of one an endpoint. Not on lo: there the node talks to itself, which works as
   // it is.
-  fmt::format_to(Text(text),
-                 "-A {} ! -o lo -m conntrack --ctstate DNAT -m bpf --bytecode \"{}\" -j "
-                 "MASQUERADE{}\n",
-                 names_.hairpin,
-                 family() == net::Family::kIPv4 ? kSourceIsDestination4 : kSourceIsDestination6,
-                 tool_.has_random_fully() ? " --random-fully" : "");
+  fmt::format_to(
+      Text(text), "-A {} ! -o lo -m conntrack --ctstate DNAT -m bpf --bytecode \"{}\" -j {}\n",
+      names_.hairpin,
+      family() == net::Family::kIPv4 ? kSourceIsDestination4 : kSourceIsDestination6, masquerade);
 }
 
 void IptablesFamily::RenderForward(std::string& text) const {
   const std::string mark = fmt::format("{:#x}", 1U << settings_.iptables.masquerade_bit);
-  if (!settings_.conntrack.tcp_be_liberal) {
+  if (GuardsAgainstInvalid()) {
     // A packet that conntrack finds invalid would go out without its NAT undone, and the client
-    // would reset the connection (kubernetes#74839).
-    fmt::format_to(Text(text), "-A {} -m conntrack --ctstate INVALID -j DROP\n", names_.forward);
+    // would reset the connection (kubernetes#74839). That concerns answers of Services' endpoints.
+    // Other traffic may be invalid and right: that of which this node sees one direction only
+    // (kubernetes#94861).
+    fmt::format_to(Text(text), "-A {} -m conntrack --ctstate INVALID -j {}\n", names_.forward,
+                   names_.invalid);
   }
   fmt::format_to(Text(text), "-A {} -m mark --mark {}/{} -j ACCEPT\n", names_.forward, mark, mark);
   fmt::format_to(Text(text), "-A {} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n",
@@ -276,12 +299,6 @@ void IptablesFamily::RenderGuard(std::string& text) const {
       "--ctstate RELATED,ESTABLISHED,DNAT -j DROP\n",
       names_.guard,
       owns_route_localnet_ ? kOwnsRouteLocalnet : "\"pointsman: guard of route_localnet\"");
-}
-
-void IptablesFamily::RenderHealth(std::string& text) const {
-  for (const auto& [port, count] : health_ports_) {
-    fmt::format_to(Text(text), "-A {} -p tcp -m tcp --dport {} -j ACCEPT\n", names_.health, port);
-  }
 }
 
 void IptablesFamily::ForEachNatChain(const ServiceModel& model, const EachChain& each) const {
@@ -324,11 +341,15 @@ void IptablesFamily::ForEachFilterChain(const ServiceModel& model, const EachCha
   if (rules_.flavour.sends_on) {
     RenderForward(text);
     emit(names_.forward);
+    if (GuardsAgainstInvalid()) {
+      shared_.RenderInvalid(names_.invalid, text);
+      emit(names_.invalid);
+    }
     RenderGuard(text);
     emit(names_.guard);
   }
   ForEachExtraChain("filter", each);
-  RenderHealth(text);
+  shared_.RenderHealth(names_.health, text);
   emit(names_.health);
   for (const DispatchTree* tree : {&filter_addresses_, &filter_ports_}) {
     tree->ForEachChain([&](const net::IpPrefix& prefix) {
@@ -432,6 +453,7 @@ SyncResult IptablesFamily::FullSync(const ServiceModel& model) {
     result.kernel_writes +=
         BaseRules(tool_, settings_.iptables.masquerade_bit).Ensure().kernel_writes;
   }
+  LookAtKernel();
   Rebuild(model);
   if (guard_) {
     std::string error;
@@ -465,6 +487,7 @@ SyncResult IptablesFamily::FullSync(const ServiceModel& model) {
   }
   drained_ = false;
   synced_ = true;
+  result.warnings = Warnings();
   return result;
 }
 
@@ -489,7 +512,12 @@ SyncResult IptablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
   Writer filter("filter");
   const bool had_nat_ports = !nat_ports_.empty();
   const bool had_filter_ports = !filter_ports_.empty();
-  bool health = false;
+  for (const EntryChange& change : delta.changes) {
+    if (change.after && change.after->id.family == family()) shared_.Add(*change.after, 1);
+  }
+  for (const EntryChange& change : delta.changes) {
+    if (change.before && change.before->id.family == family()) shared_.Add(*change.before, -1);
+  }
   // An address may go from one Service to another within a delta: all is erased before anything is
   // set.
   for (const EntryChange& change : delta.changes) {
@@ -503,8 +531,6 @@ SyncResult IptablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
       });
       if (!stays) Erase(dispatch);
     }
-    CountHealthPort(*change.before, -1);
-    health = health || change.before->health_check_node_port != 0;
   }
   std::map<std::string, std::string> before;
   for (const EntryChange& change : delta.changes) {
@@ -519,8 +545,6 @@ SyncResult IptablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
     if (change.after) {
       for (const Dispatch& dispatch : DispatchesOf(*change.after))
         Set(dispatch);
-      CountHealthPort(*change.after, 1);
-      health = health || change.after->health_check_node_port != 0;
       ForEachServiceChain(*change.after, rules_, model.node.node_port_addresses,
                           [&](std::string_view name, std::string_view text) {
                             auto found = before.find(std::string(name));
@@ -563,12 +587,21 @@ SyncResult IptablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
     filter_ports_.RenderTop(text);
     write(filter, names_.reject_ports);
   }
-  if (health) {
-    RenderHealth(text);
+  if (shared_.TakeHealthChanged()) {
+    shared_.RenderHealth(names_.health, text);
     write(filter, names_.health);
+  }
+  if (shared_.TakeInvalidChanged()) {
+    shared_.RenderInvalid(names_.invalid, text);
+    write(filter, names_.invalid);
+  }
+  if (shared_.TakeHairpinChanged()) {
+    RenderHairpin(text);
+    write(nat, names_.hairpin);
   }
   SyncResult result;
   result.kernel_writes = Restore(nat, filter);
+  result.warnings = Warnings();
   synced_ = true;
   return result;
 }

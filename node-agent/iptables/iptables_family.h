@@ -16,6 +16,7 @@
 #include "node-agent/iptables/iptables_tool.h"
 #include "node-agent/iptables/kernel_rules.h"
 #include "node-agent/iptables/service_rules.h"
+#include "node-agent/iptables/shared_rules.h"
 
 namespace pointsman::agent {
 
@@ -39,6 +40,8 @@ class IptablesFamily {
   bool Present();
 
   net::Family family() const { return rules_.family; }
+  // Are clients bound to backends? False before the first sync.
+  bool keeps_affinity() const { return rules_.keeps_affinity; }
   // As Dataplane's.
   std::vector<std::string> Sysctls() const;
 
@@ -54,7 +57,8 @@ class IptablesFamily {
   };
   struct Names {
     explicit Names(std::string_view prefix);
-    std::string services, node_ports, hairpin, reject, reject_ports, forward, guard, health;
+    std::string services, node_ports, hairpin, reject, reject_ports, forward, invalid, guard,
+        health;
   };
   class Writer;   // collects one table's part of iptables-restore's input
   struct Change;  // of one object, found by a comparison
@@ -63,16 +67,18 @@ class IptablesFamily {
   void NameJumps();
   void ForEachExtraChain(std::string_view table, const EachChain& each) const;
   void Rebuild(const ServiceModel& model);
+  // Which matches has it? Those that were there stay.
+  void LookAtKernel();
+  bool GuardsAgainstInvalid() const;
+  std::vector<ServiceWarning> Warnings() const;
   void Set(const Dispatch& dispatch);
   void Erase(const Dispatch& dispatch);
   DispatchTree& Tree(DispatchTable table);
-  void CountHealthPort(const ServicePortEntry& entry, int by);
   // All chains that `model` asks for, in one table. The trees must be those of `model`.
   void ForEachNatChain(const ServiceModel& model, const EachChain& each) const;
   void ForEachFilterChain(const ServiceModel& model, const EachChain& each) const;
   void RenderEntrance(const DispatchTree& addresses, const DispatchTree& ports,
                       const NodeNetwork& node, std::string& text) const;
-  void RenderHealth(std::string& text) const;
   void RenderGuard(std::string& text) const;
   void RenderForward(std::string& text) const;
   void RenderHairpin(std::string& text) const;
@@ -85,7 +91,7 @@ class IptablesFamily {
   uint64_t CountConnections(bool drain_begins);
 
   const kube::ProxySettings settings_;
-  const RuleSettings rules_;
+  RuleSettings rules_;
   const Names names_;
   std::vector<ExtraChain> extra_;
   Table nat_{"nat", {}};
@@ -95,8 +101,10 @@ class IptablesFamily {
   DispatchTree nat_ports_;
   DispatchTree filter_addresses_;
   DispatchTree filter_ports_;
-  std::map<uint16_t, int> health_ports_;  // → Services that have it
-  bool guard_ = false;                    // of route_localnet
+  SharedRules shared_;
+  bool looked_at_kernel_ = false;
+  bool has_bpf_ = false;  // one rule masquerades what an endpoint sends to itself
+  bool guard_ = false;    // of route_localnet
   bool owns_route_localnet_ = false;
   bool synced_ = false;   // the kernel has what the trees say
   bool drained_ = false;  // the jumps for new connections are gone

@@ -7,6 +7,7 @@
 
 #include "node-agent/iptables/child_process.h"
 #include "node-agent/iptables/nft_nat_probe.h"
+#include "node-agent/iptables/xt_match.h"
 
 namespace pointsman::agent {
 namespace {
@@ -66,8 +67,25 @@ struct Variant {
   bool usable = false;
   bool has_hint = false;
   size_t rules = 0;
-  std::string error;  // why it is not usable
+  std::string error;          // why it is not usable
+  bool incompatible = false;  // `error` is an IncompatibleTable's
 };
+
+// iptables-nft-save says no more of such a table than a comment, and ends with success
+// (iptables/xtables-save.c, __do_output): "# Table `filter' is incompatible, use 'nft' tool."
+void CheckComment(const std::string& path, std::string_view comment) {
+  constexpr std::string_view kBegin = "# Table `";
+  const size_t end = comment.find("' is incompatible");
+  if (!comment.starts_with(kBegin) || end == std::string_view::npos) return;
+  const std::string_view table = comment.substr(kBegin.size(), end - kBegin.size());
+  const std::string_view family = path.find("/ip6tables") == std::string::npos ? "ip" : "ip6";
+  throw IncompatibleTable(fmt::format(
+      "iptables cannot read its own table {0} {1}: somebody has put rules into it that only nft "
+      "knows (nft list table {0} {1}). Move them to a table of their own, or choose mode nftables, "
+      "which does not use that table; if this node's rules are legacy iptables', set "
+      "POINTSMAN_IPTABLES=legacy",
+      family, table));
+}
 
 void Lines(const std::string& path, std::string_view table,
            const std::function<void(std::string_view)>& on_line) {
@@ -83,7 +101,11 @@ void Lines(const std::string& path, std::string_view table,
         partial.append(line);
         line = partial;
       }
-      if (!line.empty() && line[0] != '#') on_line(line);
+      if (line.starts_with('#')) {
+        CheckComment(path, line);
+      } else if (!line.empty()) {
+        on_line(line);
+      }
       partial.clear();
       piece.remove_prefix(end + 1);
     }
@@ -112,6 +134,9 @@ void Look(Variant& variant, net::Family family) {
     Lines(variant.save, "filter", count);
     variant.usable = true;
     Lines(variant.save, "mangle", count);  // the kubelet's hint chain is here
+  } catch (const IncompatibleTable& error) {
+    variant.incompatible = !variant.usable;
+    if (variant.incompatible) variant.error = error.what();
   } catch (const std::runtime_error& error) {
     // Legacy: this kernel has no such table. Without mangle there just is no hint.
     if (!variant.usable) variant.error = error.what();
@@ -140,6 +165,7 @@ IptablesTool::IptablesTool(net::Family family) : family_(family) {
                       "installed",
                       wish));
     }
+    if (wished.incompatible) throw IncompatibleTable(wished.error);
     if (!wished.usable) {
       throw std::runtime_error(
           fmt::format("POINTSMAN_IPTABLES={}, but this kernel does not do {} nat that way", wish,
@@ -153,6 +179,9 @@ IptablesTool::IptablesTool(net::Family family) : family_(family) {
       chosen = &nft;
     } else {
       Look(legacy, family);
+      // Our own rules may be among those that cannot be read.
+      if (nft.incompatible && !(legacy.usable && legacy.has_hint))
+        throw IncompatibleTable(nft.error);
       if (legacy.usable && nft.usable) {
         chosen = legacy.has_hint || legacy.rules >= nft.rules ? &legacy : &nft;
       } else if (legacy.usable) {
@@ -189,6 +218,11 @@ IptablesTool::IptablesTool(net::Family family) : family_(family) {
       std::sscanf(version.c_str() + at, " v%u.%u.%u", &major, &minor, &patch) == 3) {
     random_fully_ = std::tie(major, minor, patch) >= std::make_tuple(1U, 6U, 2U);
   }
+}
+
+bool IptablesTool::KernelHasMatch(std::string_view name) const {
+  return KernelHasXtMatch(
+      family_, variant_ == "legacy" ? XtablesVariant::kLegacy : XtablesVariant::kNft, name);
 }
 
 void IptablesTool::Restore(std::string_view input) {

@@ -7,6 +7,7 @@
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/nft_nat_probe.h"
 #include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/run_tool.h"
 
 namespace pointsman::agent {
 namespace {
@@ -93,6 +94,43 @@ TEST_P(IptablesToolTest, BaseRulesAreMadeOnceRepairedAndRemoved) {
   base.Remove();
   EXPECT_EQ(tool_->Save("nat"), before);
   EXPECT_EQ(base.Remove().kernel_writes, 0U);
+}
+
+TEST_P(IptablesToolTest, ATableThatOnlyNftKnowsIsNotTakenForAnEmptyOne) {
+  if (tool_->variant() != "nft") GTEST_SKIP() << "only iptables-nft's tables can be so";
+  tool_->Restore("*filter\n-A INPUT -j ACCEPT\nCOMMIT\n");
+  const bool v4 = tool_->family() == net::Family::kIPv4;
+  // iptables has nothing that does this (k3s#11415).
+  testing::RunTool({"nft", "add", "rule", v4 ? "ip" : "ip6", "filter", "INPUT", "meta", "mark",
+                    "set", "numgen", "inc", "mod", "2"});
+  const auto names_it = [&](const IncompatibleTable& error) {
+    EXPECT_THAT(error.what(), HasSubstr(v4 ? "table ip filter" : "table ip6 filter"));
+    EXPECT_THAT(error.what(), HasSubstr("nft list table"));
+    EXPECT_THAT(error.what(), HasSubstr("mode nftables"));
+  };
+  try {
+    tool_->Save("filter");
+    FAIL() << "taken for empty";
+  } catch (const IncompatibleTable& error) {
+    names_it(error);
+  }
+  EXPECT_NO_THROW(tool_->Save("nat"));
+  // Nor does an agent that starts now choose it, or the other variant: its own rules may be there.
+  for (const char* wish : {"nft", ""}) {
+    setenv("POINTSMAN_IPTABLES", wish, 1);
+    try {
+      IptablesTool again(tool_->family());
+      FAIL() << "chose " << again.variant();
+    } catch (const IncompatibleTable& error) {
+      names_it(error);
+    }
+  }
+  // The administrator's word, and the kubelet's.
+  setenv("POINTSMAN_IPTABLES", "legacy", 1);
+  IptablesTool legacy(tool_->family());
+  legacy.Restore("*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n");
+  setenv("POINTSMAN_IPTABLES", "", 1);
+  EXPECT_EQ(IptablesTool(tool_->family()).variant(), "legacy");
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, IptablesToolTest,

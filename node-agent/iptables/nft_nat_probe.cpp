@@ -113,8 +113,8 @@ bool KernelHasNftNat(net::Family family) {
   return run.Run() == 0;
 }
 
-bool KernelHasNftExpression(const char* name) {
-  DryRun run(net::Family::kIPv4);
+bool KernelHasNftExpression(const char* name, net::Family family) {
+  DryRun run(family);
   AddTable(run);
   nlmsghdr* chain = run.Begin(NFT_MSG_NEWCHAIN);
   mnl_attr_put_strz(chain, NFTA_CHAIN_TABLE, kTable);

@@ -10,7 +10,8 @@ namespace pointsman::agent {
 // std::system_error when it may not ask (EPERM) or netlink fails.
 bool KernelHasNftNat(net::Family family);
 
-// Does it know this kind of expression in an IPv4 rule ("masq", "fib", "match")? Same errors.
-bool KernelHasNftExpression(const char* name);
+// Does it know this kind of expression in a rule of that family ("masq", "fib", "match")? Same
+// errors.
+bool KernelHasNftExpression(const char* name, net::Family family = net::Family::kIPv4);
 
 }  // namespace pointsman::agent

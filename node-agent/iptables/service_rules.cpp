@@ -32,8 +32,12 @@ DispatchAction WhenEmpty(const BackendChoice& choice) {
 // One chain's text: everything goes in front of a name known to the caller.
 class RuleWriter {
  public:
-  RuleWriter(std::string& text, std::string_view chain, const ServicePortEntry& entry)
-      : text_(text), chain_(chain), entry_(entry) {
+  RuleWriter(std::string& text, std::string_view chain, const ServicePortEntry& entry,
+             const RuleSettings& settings)
+      : text_(text),
+        chain_(chain),
+        entry_(entry),
+        affinity_(settings.keeps_affinity && entry.affinity_timeout.count() > 0) {
     text_.clear();
   }
 
@@ -46,10 +50,9 @@ class RuleWriter {
 
   void Backends(const BackendChoice& choice) {
     const size_t count = choice.backends.size();
-    const bool affinity = entry_.affinity_timeout.count() > 0;
     const std::string protocol = fmt::format("-p {}", ProtocolName(entry_.id.protocol));
     std::vector<std::string> lists;
-    if (affinity) {
+    if (affinity_) {
       for (const Backend& backend : choice.backends) {
         lists.push_back(AffinityList(entry_.id, backend));
         // --update also renews the time, as kube-proxy's --set does.
@@ -69,7 +72,7 @@ class RuleWriter {
         fmt::format_to(Text(text_), " -m statistic --mode random --probability {:.11f}",
                        static_cast<double>(std::lround(probability / step)) * step);
       }
-      if (affinity) {
+      if (affinity_) {
         fmt::format_to(Text(text_), " -m recent --set --name {}", lists[i]);
         Mask();
       }
@@ -102,6 +105,7 @@ class RuleWriter {
   std::string& text_;
   const std::string_view chain_;
   const ServicePortEntry& entry_;
+  const bool affinity_;
   bool commented_ = false;
 };
 
@@ -214,7 +218,7 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
   std::string text;
   if (!entry.internal.backends.empty()) {
     const std::string chain = ServiceChain(settings.flavour.prefix, 'S', service);
-    RuleWriter rules(text, chain, entry);
+    RuleWriter rules(text, chain, entry, settings);
     if (settings.masquerade_all) {
       rules.Rule("", "POINTSMAN-MARK-MASQ");
     } else if (!settings.off_cluster.empty()) {
@@ -227,7 +231,7 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
 
   const std::string external = ServiceChain(settings.flavour.prefix, 'E', service);
   if (!entry.external_local) {
-    RuleWriter rules(text, external, entry);
+    RuleWriter rules(text, external, entry, settings);
     if (settings.flavour.sends_on) rules.Rule("", "POINTSMAN-MARK-MASQ");
     if (entry.external.backends == entry.internal.backends) {
       rules.Rule("", ServiceChain(settings.flavour.prefix, 'S', service));
@@ -243,12 +247,12 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
         from_node = ServiceChain(settings.flavour.prefix, 'S', service);
       } else {
         from_node = ServiceChain(settings.flavour.prefix, 'X', service);
-        RuleWriter rules(text, from_node, entry);
+        RuleWriter rules(text, from_node, entry, settings);
         rules.Backends(entry.external_from_node);
         each(from_node, text);
       }
     }
-    RuleWriter rules(text, external, entry);
+    RuleWriter rules(text, external, entry, settings);
     if (!from_node.empty()) {
       if (!settings.from_cluster.empty()) rules.Rule(settings.from_cluster, from_node);
       if (settings.flavour.sends_on) {
@@ -262,7 +266,7 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
 
   if (entry.load_balancer_ips.empty() || !HasSourceRanges(entry)) return;
   const std::string firewall = ServiceChain(settings.flavour.prefix, 'F', service);
-  RuleWriter rules(text, firewall, entry);
+  RuleWriter rules(text, firewall, entry, settings);
   bool node_allowed = false;
   for (const net::IpPrefix& range : entry.source_ranges) {
     // A match of everything is printed as no match.

@@ -26,6 +26,8 @@ struct RuleSettings {
   // what is local.
   std::string from_cluster;
   std::string off_cluster;
+  // sessionAffinity: ClientIP can be kept: the kernel has xt_recent.
+  bool keeps_affinity = false;
 };
 
 // Which tree a dispatch belongs to.
