@@ -12,6 +12,7 @@
 #include "node-agent/ipvs/ipvs_dataplane.h"
 #include "node-agent/nftables/nftables_dataplane.h"
 #include "node-agent/preflight/module_loader.h"
+#include "node-agent/preflight/required_modules.h"
 #include "node-agent/userspace/userspace_dataplane.h"
 
 namespace pointsman::agent {
@@ -67,6 +68,8 @@ IptablesTool* KernelEnvironment::Tool(net::Family family) {
       error.clear();
     }
   } catch (const std::exception& thrown) {
+    tables_incompatible_[Index(family)] =
+        dynamic_cast<const IncompatibleTable*>(&thrown) != nullptr;
     if (error != thrown.what()) {
       spdlog::warn("{} can only be served by mode nftables on this node: {}", net::ToString(family),
                    thrown.what());
@@ -189,6 +192,18 @@ std::unique_ptr<Dataplane> KernelEnvironment::FindInKernel(kube::Mode mode,
 PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxySettings& settings,
                                              bool load) {
   PreflightResult result = RunPreflight(mode, settings, load, modules_root_);
+  // Only where something is going to be written: to look at iptables' tables may make them.
+  if (load && result.passed && UsesIptables(mode)) {
+    // Everything else that a tool lacks is said when it is to write; but this lasts until somebody
+    // takes the rules away, and another mode may run meanwhile.
+    constexpr net::Family kMain = net::Family::kIPv4;
+    if (Tool(kMain) == nullptr && tables_incompatible_[Index(kMain)]) {
+      result.passed = false;
+      result.reason = "TableIncompatible";
+      result.message =
+          fmt::format("mode {} cannot run: {}", kube::ToString(mode), tool_errors_[Index(kMain)]);
+    }
+  }
   if (mode == kube::Mode::kUserspace && result.passed && forwarder_launcher_.empty() &&
       ForwarderBesideThisProgram().empty()) {
     result.passed = false;

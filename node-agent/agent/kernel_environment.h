@@ -66,6 +66,7 @@ class KernelEnvironment final : public ModeEnvironment {
   // missing.
   std::array<std::unique_ptr<IptablesTool>, 2> tools_;
   std::array<std::string, 2> tool_errors_;
+  std::array<bool, 2> tables_incompatible_{};  // an IncompatibleTable was that error
   uint64_t generation_ = 0;
   bool ipv6_ = false;
 };

@@ -152,6 +152,29 @@ bool HasXtables(std::string_view match_or_target) {
 
 }  // namespace
 
+std::optional<bool> IpvsHasSctp(const std::vector<std::string>& configurations) {
+  for (const std::string& path : configurations) {
+    std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), gzclose);
+    if (!file) continue;
+    bool knows_ipvs = false;
+    char line[1024];
+    while (gzgets(file.get(), line, sizeof line) != nullptr) {
+      const std::string_view text = line;
+      if (text == "CONFIG_IP_VS_PROTO_SCTP=y\n") return true;
+      knows_ipvs = knows_ipvs || text.starts_with("CONFIG_IP_VS=");
+    }
+    if (knows_ipvs) return false;
+  }
+  // Each protocol's handlers are functions of its file (net/netfilter/ipvs/ip_vs_proto_sctp.c).
+  std::ifstream symbols("/proc/kallsyms");
+  bool has_tcp = false;
+  for (std::string line; std::getline(symbols, line);) {
+    if (line.find(" sctp_conn_schedule") != std::string::npos) return true;
+    has_tcp = has_tcp || line.find(" tcp_conn_schedule") != std::string::npos;
+  }
+  return has_tcp ? std::optional(false) : std::nullopt;
+}
+
 bool KernelHasFacility(const std::string& module) {
   if (module == "ip_vs") return Exists("/proc/net/ip_vs");
   if (module.starts_with("ip_vs_")) {
@@ -182,6 +205,8 @@ bool KernelHasFacility(const std::string& module) {
   if (module == "nft_compat") return KernelHasNftExpression("match");
   if (module == "nft_reject_ipv4") return KernelHasNftExpression("reject");
   if (module == "nft_fib_ipv4") return KernelHasNftExpression("fib");
+  if (module == "nft_reject_ipv6") return KernelHasNftExpression("reject", net::Family::kIPv6);
+  if (module == "nft_fib_ipv6") return KernelHasNftExpression("fib", net::Family::kIPv6);
   if (module.starts_with("nft_")) return KernelHasNftExpression(module.substr(4).c_str());
   if (module == "xt_tcpudp") return HasXtables("tcp");
   if (module == "xt_nat") return HasXtables("DNAT");

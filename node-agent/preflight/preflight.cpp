@@ -190,6 +190,16 @@ PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& setting
       problems.push_back("module " + outcome.status.name + " " + outcome.problem);
     }
   }
+  const bool ipv6 = Exists("/proc/net/if_inet6");
+  for (const OptionalModule& module : OptionalModules(mode, ipv6)) {
+    Preflight::Outcome outcome = preflight.Need(module.name);
+    result.modules.push_back(outcome.status);
+    if (!outcome.ok) {
+      result.warnings.push_back(fmt::format("module {} {}: {}", module.name,
+                                            outcome.problem.empty() ? "not found" : outcome.problem,
+                                            module.without));
+    }
+  }
   for (const std::string& module : settings.modules.extra) {
     Preflight::Outcome outcome = preflight.Need(module);
     result.modules.push_back(outcome.status);
@@ -209,12 +219,29 @@ PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& setting
       problems.push_back(
           fmt::format("kernel {}'s nf_tables refuses {}", result.kernel_release, refused));
     }
+    if (ipv6) {
+      for (const std::string& refused : nft::MissingFeatures(net::Family::kIPv6)) {
+        result.warnings.push_back(
+            fmt::format("IPv6 Services cannot be served: kernel {}'s nf_tables refuses {}",
+                        result.kernel_release, refused));
+      }
+    }
+  }
+  if (mode == kube::Mode::kIpvs && result.reason.empty() && loaded &&
+      IpvsHasSctp({"/proc/config.gz", modules_root + "/boot/config-" + result.kernel_release,
+                   modules_root + "/lib/modules/" + result.kernel_release + "/config"}) == false) {
+    result.warnings.push_back(
+        fmt::format("Services with protocol SCTP cannot be served: kernel {}'s IPVS was built "
+                    "without it (CONFIG_IP_VS_PROTO_SCTP)",
+                    result.kernel_release));
   }
   result.passed = result.reason.empty();
   if (result.passed) {
     result.reason = "PreflightPassed";
     result.message = fmt::format("kernel {} has what mode {} needs", result.kernel_release,
                                  kube::ToString(mode));
+    if (!result.warnings.empty())
+      result.message += fmt::format("; but: {}", fmt::join(result.warnings, "; "));
     return result;
   }
   if (!missing.empty()) {

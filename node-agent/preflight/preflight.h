@@ -20,8 +20,8 @@ struct PreflightResult {
   std::string kernel_release;
   // Needed modules, in the order they were looked at, each Builtin, Loaded, LoadedNow or Missing.
   std::vector<kube::ModuleStatus> modules;
-  // Modules of settings.modules.extra that are missing do not fail the preflight; they are told
-  // here.
+  // What does not fail the preflight, and what cannot be served without it; `message` has it too:
+  // missing modules of OptionalModules and of settings.modules.extra, features of the kernel.
   std::vector<std::string> warnings;
 };
 

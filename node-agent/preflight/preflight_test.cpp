@@ -80,6 +80,31 @@ TEST_F(PreflightTest, NftablesPassesWhereItsRulesAreAccepted) {
   EXPECT_TRUE(result.passed) << result.message;
 }
 
+TEST(IpvsSctp, TheKernelsConfigurationTells) {
+  const std::filesystem::path file =
+      std::filesystem::temp_directory_path() / fmt::format("pm-config-{}", ::getpid());
+  const auto says = [&](std::string_view text) {
+    std::ofstream(file) << text;
+    return IpvsHasSctp({"/does/not/exist", file.string()});
+  };
+  EXPECT_EQ(says("CONFIG_IP_VS=m\nCONFIG_IP_VS_PROTO_TCP=y\nCONFIG_IP_VS_PROTO_SCTP=y\n"), true);
+  EXPECT_EQ(says("CONFIG_IP_VS=m\n# CONFIG_IP_VS_PROTO_SCTP is not set\n"), false);
+  // The kernel's own word where no file knows: no IPVS here, or one with SCTP.
+  EXPECT_NE(says("CONFIG_NET=y\n"), false);
+  std::filesystem::remove(file);
+}
+
+TEST_F(PreflightTest, WhatMostServicesDoWithoutIsNotRequired) {
+  for (const char* module : {"xt_recent", "xt_bpf"}) {
+    EXPECT_THAT(RequiredModules(Mode::kIptables, {}, {6, 1}), Not(Contains(module)));
+    EXPECT_THAT(OptionalModules(Mode::kIptables, false),
+                Contains(Field(&OptionalModule::name, module)));
+  }
+  EXPECT_THAT(OptionalModules(Mode::kNftables, true),
+              Contains(Field(&OptionalModule::name, "nft_fib_ipv6")));
+  EXPECT_TRUE(OptionalModules(Mode::kNftables, false).empty());
+}
+
 TEST_F(PreflightTest, ExtraModulesOnlyWarn) {
   kube::ProxySettings settings;
   settings.modules.extra = {"no_such_module"};

@@ -60,7 +60,7 @@ std::vector<std::string> RequiredModules(Mode mode, const kube::ProxySettings& s
       break;
     case Mode::kIptables:
       add({"xt_nat", "xt_tcpudp", "xt_comment", "xt_mark", "xt_conntrack", "xt_addrtype",
-           "xt_statistic", "xt_recent", "xt_bpf", "ipt_MASQUERADE", "ipt_REJECT"});
+           "xt_statistic", "ipt_MASQUERADE", "ipt_REJECT"});
       break;
     case Mode::kUserspace:
       add({"xt_nat", "xt_tcpudp", "xt_comment", "xt_mark", "xt_conntrack", "xt_addrtype",
@@ -72,6 +72,24 @@ std::vector<std::string> RequiredModules(Mode mode, const kube::ProxySettings& s
       break;
   }
   return modules;
+}
+
+std::vector<OptionalModule> OptionalModules(Mode mode, bool ipv6) {
+  switch (mode) {
+    case Mode::kIptables:
+      return {{"xt_recent", "Services with sessionAffinity: ClientIP are served without it"},
+              {"xt_bpf",
+               "pods that reach themselves through their Service take one rule each instead of "
+               "one for all"}};
+    case Mode::kNftables:
+      if (!ipv6) break;
+      return {{"nft_fib_ipv6", "IPv6 Services cannot be served"},
+              {"nft_reject_ipv6", "IPv6 Services cannot be served"}};
+    case Mode::kIpvs:
+    case Mode::kUserspace:
+      break;
+  }
+  return {};
 }
 
 }  // namespace pointsman::agent

@@ -28,6 +28,15 @@ KernelVersion OldestKernel(kube::Mode mode);
 // An ipt_… name is an alias that every kernel version resolves to what it has.
 std::vector<std::string> RequiredModules(kube::Mode mode, const kube::ProxySettings& settings,
                                          KernelVersion version);
+
+// A module that most of the mode does without.
+struct OptionalModule {
+  std::string name;
+  std::string without;  // what is missing without it, for a person
+};
+// `ipv6`: this kernel has IPv6.
+std::vector<OptionalModule> OptionalModules(kube::Mode mode, bool ipv6);
+
 // Does the mode use iptables' tables?
 bool UsesIptables(kube::Mode mode);
 std::vector<std::string> LegacyTableModules();
