@@ -1,14 +1,17 @@
 #include "node-agent/iptables/child_process.h"
 
 #include <cerrno>
+#include <mutex>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <spawn.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "kube/process/child_wait.h"
 
 namespace pointsman::agent {
 namespace {
@@ -63,7 +66,8 @@ class SpawnAttributes {
     sigfillset(&all);
     posix_spawnattr_setsigmask(&attributes_, &none);
     posix_spawnattr_setsigdefault(&attributes_, &all);
-    posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setflags(
+        &attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
   }
   SpawnAttributes(const SpawnAttributes&) = delete;
   SpawnAttributes& operator=(const SpawnAttributes&) = delete;
@@ -74,27 +78,111 @@ class SpawnAttributes {
   posix_spawnattr_t attributes_;
 };
 
+constexpr std::chrono::seconds kKillTimeout{5};
+// What part of its time a child that works is on a processor at least, also on a busy machine.
+constexpr int kWorks = 100;
+
+// Children that SIGKILL did not end in time: they hang in the kernel. Reaped when they are looked
+// for the next time.
+class Abandoned {
+ public:
+  void Add(pid_t pid) {
+    const std::lock_guard lock(mutex_);
+    pids_.push_back(pid);
+  }
+  void Reap() {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(pids_, [](pid_t pid) {
+      return kube::WaitForChild(pid, std::chrono::milliseconds(0)).has_value();
+    });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<pid_t> pids_;
+};
+
+Abandoned& AbandonedChildren() {
+  static Abandoned children;
+  return children;
+}
+
 // Kills and reaps unless reaped: no zombie and no stray child when something throws.
 class Child {
  public:
-  explicit Child(pid_t pid) : pid_(pid) {}
+  explicit Child(pid_t pid) : pid_(pid) {
+    // Not there for a kernel without it: then no child counts as working.
+    has_clock_ = ::clock_getcpuclockid(pid, &clock_) == 0;
+  }
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
   ~Child() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    Wait();
+    if (pid_ <= 0 || kube::KillChild(pid_, /*group=*/true, kKillTimeout)) return;
+    spdlog::error("process {} was killed and does not end: it hangs in the kernel", pid_);
+    AbandonedChildren().Add(pid_);
   }
-  int Wait() {
-    int status = 0;
-    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-    }
+  // False: it still runs.
+  bool Wait(std::chrono::milliseconds longest, int& exit_status) {
+    const std::optional<int> status = kube::WaitForChild(pid_, longest);
+    if (!status) return false;
     pid_ = -1;
-    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    exit_status = WIFSIGNALED(*status) ? 128 + WTERMSIG(*status) : WEXITSTATUS(*status);
+    return true;
+  }
+  // Time on a processor so far.
+  std::chrono::nanoseconds Worked() const {
+    timespec time{};
+    if (!has_clock_ || ::clock_gettime(clock_, &time) != 0) return {};
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
   }
 
  private:
   pid_t pid_;
+  clockid_t clock_{};
+  bool has_clock_ = false;
+};
+
+// How long a child may still run.
+class Patience {
+ public:
+  Patience(const std::vector<std::string>& argv, const ChildLimits& limits, const Child& child)
+      : argv_(argv), limits_(limits), child_(child) {}
+
+  // Until it is to be asked the next time. Throws ChildKilled.
+  std::chrono::milliseconds Left() {
+    const Clock::time_point now = Clock::now();
+    if (now >= next_) {
+      const std::chrono::nanoseconds worked = child_.Worked();
+      if (now - began_ >= limits_.most || worked - worked_before_ < limits_.idle / kWorks) {
+        throw ChildKilled(fmt::format(
+            "{} was killed: it had not ended after {:.1f} s, {:.1f} s of them on a processor",
+            fmt::join(argv_, " "), Seconds(now - began_), Seconds(worked)));
+      }
+      worked_before_ = worked;
+      next_ = now + limits_.idle;
+    }
+    return std::chrono::ceil<std::chrono::milliseconds>(next_ - now);
+  }
+  void CountOutput(size_t bytes) {
+    output_ += bytes;
+    if (output_ <= limits_.output) return;
+    throw ChildKilled(fmt::format("{} was killed: it wrote more than {} bytes",
+                                  fmt::join(argv_, " "), limits_.output));
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static double Seconds(std::chrono::nanoseconds time) {
+    return std::chrono::duration<double>(time).count();
+  }
+
+  const std::vector<std::string>& argv_;
+  const ChildLimits& limits_;
+  const Child& child_;
+  const Clock::time_point began_ = Clock::now();
+  Clock::time_point next_ = began_ + limits_.idle;
+  std::chrono::nanoseconds worked_before_{};
+  uint64_t output_ = 0;
 };
 
 void Pipe(Fd& read_end, Fd& write_end) {
@@ -107,7 +195,9 @@ void Pipe(Fd& read_end, Fd& write_end) {
 }  // namespace
 
 ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::string_view> input,
-                   const std::function<void(std::string_view)>& on_output) {
+                   const std::function<void(std::string_view)>& on_output,
+                   const ChildLimits& limits) {
+  AbandonedChildren().Reap();
   // stdin is a socket and not a pipe: MSG_NOSIGNAL then spares us a SIGPIPE when the child ends
   // without having read everything.
   int sockets[2];
@@ -142,6 +232,7 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::st
     ThrowErrno(error, "start " + argv[0]);
   }
   Child child(pid);
+  Patience patience(argv, limits, child);
   child_in.Reset();
   child_out.Reset();
   child_err.Reset();
@@ -163,7 +254,7 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::st
     pollfd fds[3] = {{out_open ? out.get() : -1, POLLIN, 0},
                      {err_open ? err.get() : -1, POLLIN, 0},
                      {in.get(), POLLOUT, 0}};
-    if (::poll(fds, 3, -1) < 0) {
+    if (::poll(fds, 3, static_cast<int>(patience.Left().count())) < 0) {
       if (errno == EINTR) continue;
       ThrowErrno(errno, "poll " + argv[0]);
     }
@@ -172,6 +263,7 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::st
       ssize_t count = ::read(fds[i].fd, buffer.data(), buffer.size());
       if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       if (count < 0) ThrowErrno(errno, "read from " + argv[0]);
+      patience.CountOutput(static_cast<size_t>(count));
       if (count == 0) {
         (i == 0 ? out_open : err_open) = false;
       } else if (i == 0) {
@@ -195,7 +287,8 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::st
       }
     }
   }
-  result.status = child.Wait();
+  while (!child.Wait(patience.Left(), result.status)) {
+  }
   return result;
 }
 

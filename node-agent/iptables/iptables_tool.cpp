@@ -12,9 +12,12 @@
 namespace pointsman::agent {
 namespace {
 
-// How long a tool waits for the xtables lock: longer than any other user's restore of a big table,
-// short enough for a stuck holder to be reported.
-constexpr char kLockWaitSeconds[] = "30";
+// How long a tool waits for the xtables lock, as kube-proxy (pkg/util/iptables WaitSecondsValue).
+// Who waits holds up all other changes of this node: a lock that is held longer is a problem of
+// that sync, which is tried again.
+constexpr char kLockWaitSeconds[] = "5";
+// A rule has some hundreds of bytes, with a comment of 256.
+constexpr size_t kMaxLine = size_t{1} << 20;
 
 std::string FindProgram(const std::string& name) {
   for (const char* directory : {"/usr/local/sbin/", "/usr/sbin/", "/sbin/", "/usr/bin/", "/bin/"}) {
@@ -110,6 +113,10 @@ void Lines(const std::string& path, std::string_view table,
       piece.remove_prefix(end + 1);
     }
     partial.append(piece);
+    if (partial.size() > kMaxLine) {
+      throw std::runtime_error(
+          fmt::format("{}: a line of more than {} bytes", fmt::join(argv, " "), kMaxLine));
+    }
   });
   if (exit.status != 0) {
     throw std::runtime_error(fmt::format("{} ended with status {}: {}", fmt::join(argv, " "),

@@ -33,7 +33,8 @@ class IptablesTool {
   // IncompatibleTable where nft would have to be looked at to decide and cannot be.
   explicit IptablesTool(net::Family family);
 
-  // `iptables-restore --noflush -w`; `input` is whole tables, each with COMMIT.
+  // `iptables-restore --noflush -w 5`; `input` is whole tables, each with COMMIT. Somebody holds
+  // the xtables lock for longer, or the tool hangs (ChildLimits): an error too.
   void Restore(std::string_view input);
   // The same; the input is the pieces, one after the other.
   void Restore(std::span<const std::string_view> pieces);

@@ -1,8 +1,10 @@
 #include "node-agent/iptables/iptables_tool.h"
 
 #include <cstdlib>
+#include <sys/file.h>
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/nft_nat_probe.h"
@@ -51,6 +53,31 @@ TEST_P(IptablesToolTest, CountsTheRestoresThatFail) {
     EXPECT_THROW(tool_->Restore("*nat\n-A NONE -j RETURN\nCOMMIT\n"), std::runtime_error);
     EXPECT_EQ(tool_->restore_failures(), failures);
   }
+}
+
+// Somebody keeps the lock: others' changes must not wait long for that.
+TEST_P(IptablesToolTest, ALockThatIsHeldIsAnErrorAndTheNextTryASuccess) {
+  if (tool_->variant() != "legacy") GTEST_SKIP() << "nf_tables needs no lock";
+  char path[] = "/tmp/pointsman-xtables.XXXXXX";
+  const int lock = ::mkstemp(path);
+  ASSERT_EQ(::flock(lock, LOCK_EX), 0);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe)
+  ::setenv("XTABLES_LOCKFILE", path, 1);
+  const std::string rules = "*nat\n:MINE - [0:0]\nCOMMIT\n";
+  const auto begin = std::chrono::steady_clock::now();
+  try {
+    tool_->Restore(rules);
+    ADD_FAILURE() << "the lock was not heeded";
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("xtables lock"));
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(15));
+  EXPECT_EQ(tool_->restore_failures(), 1U);
+  ::close(lock);
+  EXPECT_NO_THROW(tool_->Restore(rules));
+  // NOLINTNEXTLINE(concurrency-mt-unsafe)
+  ::unsetenv("XTABLES_LOCKFILE");
+  ::unlink(path);
 }
 
 TEST_P(IptablesToolTest, ErrorNamesTheLine) {

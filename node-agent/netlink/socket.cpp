@@ -1,6 +1,7 @@
 #include "node-agent/netlink/socket.h"
 
 #include <cerrno>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <sys/socket.h>
 #include <system_error>
@@ -23,9 +24,34 @@ constexpr int kDumpTries = 10;
   throw std::system_error(errno, std::generic_category(), what);
 }
 
+// "nftables request 2561": what the man pages and headers call the buses and, of netfilter's, the
+// subsystem in the upper byte of the type.
+std::string NameOf(int bus, uint16_t type) {
+  std::string name = fmt::format("netlink bus {}", bus);
+  if (bus == NETLINK_ROUTE) name = "rtnetlink";
+  if (bus == NETLINK_GENERIC) name = "generic netlink";
+  if (bus == NETLINK_NETFILTER) {
+    switch (NFNL_SUBSYS_ID(type)) {
+      case NFNL_SUBSYS_CTNETLINK:
+        name = "connection tracking";
+        break;
+      case NFNL_SUBSYS_IPSET:
+        name = "ipset";
+        break;
+      case NFNL_SUBSYS_NFTABLES:
+        name = "nftables";
+        break;
+      default:
+        name = "netfilter";
+    }
+  }
+  return fmt::format("{} request {}", name, type);
+}
+
 }  // namespace
 
-Socket::Socket(int bus) : buffer_(kReadSize) {
+Socket::Socket(int bus, std::chrono::milliseconds answer_timeout)
+    : bus_(bus), answer_timeout_(answer_timeout), buffer_(kReadSize) {
   fd_ = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, bus);
   if (fd_ < 0) Throw("netlink socket");
   try {
@@ -38,6 +64,12 @@ Socket::Socket(int bus) : buffer_(kReadSize) {
     if (setsockopt(fd_, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0 &&
         setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &size, sizeof size) < 0)
       Throw("netlink SO_RCVBUF");
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(answer_timeout_);
+    const timeval limit{
+        seconds.count(),
+        std::chrono::duration_cast<std::chrono::microseconds>(answer_timeout_ - seconds).count()};
+    if (setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0)
+      Throw("netlink SO_RCVTIMEO");
     // An error message then carries only the header of the request it answers.
     const int on = 1;
     if (setsockopt(fd_, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) < 0 && errno != ENOPROTOOPT)
@@ -74,7 +106,7 @@ void Socket::Send(const void* data, size_t size) {
   if (sent < 0) Throw("netlink send");
 }
 
-size_t Socket::Receive() {
+size_t Socket::Receive(const nlmsghdr* request) {
   while (true) {
     sockaddr_nl from{};
     iovec vector{buffer_.data(), buffer_.size()};
@@ -86,6 +118,13 @@ size_t Socket::Receive() {
     const ssize_t size = recvmsg(fd_, &header, 0);
     if (size < 0) {
       if (errno == EINTR) continue;
+      if (errno == EAGAIN) {
+        throw std::system_error(
+            ETIMEDOUT, std::generic_category(),
+            fmt::format("netlink: no answer to the {} within {} s",
+                        NameOf(bus_, request->nlmsg_type),
+                        std::chrono::duration<double>(answer_timeout_).count()));
+      }
       Throw(errno == ENOBUFS ? "netlink receive: answers were lost" : "netlink receive");
     }
     if (from.nl_pid != 0) continue;  // not from the kernel
@@ -121,7 +160,8 @@ std::vector<Failure> Socket::Execute(Batch& batch) {
 
     bool answered = false;
     while (!answered) {
-      int left = static_cast<int>(Receive());
+      int left = static_cast<int>(Receive(
+          reinterpret_cast<const nlmsghdr*>(batch.bytes_.data() + batch.offsets_[end - 1])));
       for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data());
            mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
         const uint32_t offset = header->nlmsg_seq - base;
@@ -145,7 +185,7 @@ int Socket::Get(Message& message, const std::function<void(const nlmsghdr*)>& ea
   message.raw()->nlmsg_flags |= NLM_F_ACK;
   Send(message.raw(), message.raw()->nlmsg_len);
   while (true) {
-    int left = static_cast<int>(Receive());
+    int left = static_cast<int>(Receive(message.raw()));
     for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data());
          mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
       if (header->nlmsg_seq != sequence_) continue;
@@ -162,7 +202,7 @@ int Socket::DumpOnce(Message& message, bool* interrupted,
   message.raw()->nlmsg_flags |= NLM_F_DUMP;
   Send(message.raw(), message.raw()->nlmsg_len);
   while (true) {
-    int left = static_cast<int>(Receive());
+    int left = static_cast<int>(Receive(message.raw()));
     for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data());
          mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
       if (header->nlmsg_seq != sequence_) continue;

@@ -1,6 +1,7 @@
 // A netlink socket for requests: batches of changes and dumps.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -16,11 +17,16 @@ struct Failure {
   int error = 0;     // positive errno (ipset: also its private numbers from 4096)
 };
 
-// Not thread-safe; one per thread that needs it. Blocking.
+// Not thread-safe; one per thread that needs it. Blocking: the kernel answers while it takes the
+// request, so an answer that is not there within kAnswerTimeout does not come (std::system_error
+// that names the request). What no limit holds for is the taking: a lock that somebody holds in the
+// kernel.
 class Socket {
  public:
+  static constexpr std::chrono::milliseconds kAnswerTimeout{30'000};
+
   // `bus`: NETLINK_ROUTE, NETLINK_GENERIC, NETLINK_NETFILTER. Throws std::system_error.
-  explicit Socket(int bus);
+  explicit Socket(int bus, std::chrono::milliseconds answer_timeout = kAnswerTimeout);
   ~Socket();
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
@@ -53,10 +59,13 @@ class Socket {
 
  private:
   void Send(const void* data, size_t size);
-  size_t Receive();
+  // `request`: whose answer is waited for.
+  size_t Receive(const nlmsghdr* request);
   int DumpOnce(Message& message, bool* interrupted,
                const std::function<void(const nlmsghdr*)>& each);
 
+  const int bus_;
+  const std::chrono::milliseconds answer_timeout_;
   int fd_ = -1;
   uint32_t sequence_ = 0;
   std::vector<char> buffer_;

@@ -66,7 +66,11 @@ int Ask(int bus, nlmsghdr* request, const std::string& what) {
     if (errno == EPROTONOSUPPORT) return errno;
     ThrowErrno(errno, "open netlink socket to ask for " + what);
   }
+  // The kernel loads the module meanwhile, if it has one.
+  const timeval limit{60, 0};
   if (mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0 ||
+      ::setsockopt(mnl_socket_get_fd(socket.get()), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) <
+          0 ||
       mnl_socket_sendto(socket.get(), request, request->nlmsg_len) < 0) {
     ThrowErrno(errno, "ask for " + what);
   }

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "kube/process/child_wait.h"
 #include "node-agent/userspace/forwarder/launcher.h"
 #include "node-agent/userspace/forwarder/spawn.h"
 #include "node-agent/userspace/forwarder/unix_socket.h"
@@ -35,6 +36,7 @@ constexpr std::chrono::seconds kLookTimeout{2};
 constexpr std::chrono::seconds kStartTimeout{10};
 // It resets its connections first, of which there may be many.
 constexpr std::chrono::seconds kEndTimeout{30};
+constexpr std::chrono::seconds kReapTimeout{5};
 // A socket that nobody listens on is left over from a killed forwarder once it is that old;
 // younger, somebody may be about to.
 constexpr std::chrono::seconds kLeftOver{10};
@@ -406,10 +408,8 @@ void ForwarderLink::Start() {
       said.append(buffer.data(), static_cast<size_t>(count));
       continue;
     }
-    if (pid > 0) {
-      ::kill(pid, SIGKILL);
-      while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
-      }
+    if (pid > 0 && !kube::KillChild(pid, /*group=*/false, kReapTimeout)) {
+      spdlog::error("the forwarder (process {}) was killed and does not end", pid);
     }
     throw std::runtime_error(
         fmt::format("the forwarder did not start: {}",
@@ -610,7 +610,7 @@ void ForwarderLink::RetireOthers(std::chrono::seconds longest) {
 }
 
 size_t ForwarderLink::ExitAll() {
-  const Lock lock(mutex_);
+  Lock lock(mutex_);
   want_ = false;
   size_t ended = 0;
   for (Known& known : Look(/*clear=*/true)) {
@@ -623,12 +623,7 @@ size_t ForwarderLink::ExitAll() {
   }
   session_.reset();
   path_.clear();
-  if (child_ > 0) {
-    // It has closed its sockets: nothing is left to do for it but to end.
-    while (::waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {
-    }
-    child_ = -1;
-  }
+  const pid_t child = std::exchange(child_, -1);
   table_.clear();
   table_known_ = false;
   draining_ = false;
@@ -636,6 +631,13 @@ size_t ForwarderLink::ExitAll() {
   Wake();
   // Somebody else's files may be in it.
   ::rmdir(settings_.directory.c_str());
+  lock.unlock();
+  // It has closed its sockets: nothing is left to do for it but to end. One that does not is not
+  // waited for; it is not in anybody's way any more.
+  if (child > 0 && !kube::WaitForChild(child, kReapTimeout) &&
+      !kube::KillChild(child, /*group=*/false, kReapTimeout)) {
+    spdlog::error("the forwarder (process {}) was killed and does not end", child);
+  }
   return ended;
 }
 
