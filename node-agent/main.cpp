@@ -16,6 +16,7 @@
 #include "kube/process/termination.h"
 #include "kube/process/version.h"
 #include "node-agent/agent/agent.h"
+#include "node-agent/agent/agent_lock.h"
 #include "node-agent/agent/options.h"
 #include "node-agent/config/config_file_watch.h"
 #include "node-agent/sysctl/sysctl.h"
@@ -161,6 +162,8 @@ int Main(int argc, char** argv) {
         file, content, ReadConfigurationFile,
         [&stop, &changed, file](const std::string& now) { EndOnChange(file, now, stop, changed); });
   }
+  AgentLock lock;
+  if (!lock.Take(AgentLock::kPatience, stop.get_token())) return 0;
   Agent agent(std::move(options), api, std::move(standalone));
   agent.Run(stop.get_token());
   // As kube-proxy's: a supervisor that restarts on failure only starts it anew, too.

@@ -21,6 +21,8 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
+constexpr milliseconds kReleaseTimeout{2'000};
+
 void CheckOptions(const LeaderElectionOptions& options) {
   if (options.ns.empty() || options.name.empty() || options.identity.empty()) {
     throw std::invalid_argument("leader election: ns, name and identity must be given");
@@ -277,7 +279,13 @@ class Election final : public Leadership {
   }
 
   void TryRelease() {
-    lock_.SetClient(client_);
+    // A server that does not answer must not hold up the end of the program.
+    std::stop_source give_up;
+    lock_.SetClient(client_.WithStop(give_up.get_token()));
+    const std::jthread limit([&give_up](const std::stop_token& end) {
+      Sleep(kReleaseTimeout, end);
+      give_up.request_stop();
+    });
     try {
       lock_.Release();
     } catch (const std::exception& e) {

@@ -12,6 +12,7 @@
 #include "kube/events/event_recorder.h"
 #include "kube/process/version.h"
 #include "kube/serve/retrying_http_server.h"
+#include "node-agent/agent/agent_lock.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/agent/metrics.h"
 #include "node-agent/agent/node_addresses.h"
@@ -877,6 +878,14 @@ bool MayChangeTheNetwork() {
 int RunCleanup(const Options& options) {
   if (!MayChangeTheNetwork()) {
     spdlog::error("--cleanup needs root, or the capability CAP_NET_ADMIN; nothing was changed");
+    return 1;
+  }
+  AgentLock lock;
+  if (const std::string holder = lock.TryTake(); !holder.empty()) {
+    spdlog::error(
+        "nothing was removed: an agent runs in this network namespace, and would make it all anew "
+        "({}). End it first",
+        holder);
     return 1;
   }
   KernelEnvironment environment(options.modules_root.string(), "", options.forwarder_launcher,
