@@ -84,11 +84,7 @@ void KeepMemorySmall() {
 }
 
 kube::Config ApiServer(const Options& options) {
-  kube::Config api;
-  if (options.master.empty() || !options.kubeconfig.empty()) {
-    api = kube::LoadConfig(options.kubeconfig);
-  }
-  if (!options.master.empty()) api.server = options.master;
+  kube::Config api = kube::LoadConfig(options.kubeconfig, options.master);
   api.user_agent = std::string("pointsman-node-agent/") + kVersion;
   return api;
 }

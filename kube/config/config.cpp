@@ -1,7 +1,7 @@
 #include "kube/config/config.h"
 
+#include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <optional>
 #include <sstream>
 #include <string_view>
@@ -9,30 +9,30 @@
 #include <utility>
 #include <vector>
 
-#include <yaml-cpp/yaml.h>
+#include "kube/config/credential_file.h"
+#include "kube/config/server_url.h"
+#include "kube/config/yaml_json.h"
+#include "kube/text/text.h"
 
 namespace pointsman::kube {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 
 std::string ReadFile(const fs::path& file, const std::string& what) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in) {
-    throw ConfigError(what + ": cannot read " + file.string() + ": " +
-                      std::generic_category().message(errno));
+  try {
+    return ReadCredentialFile(file);
+  } catch (const std::exception& error) {
+    throw ConfigError(what + ": " + error.what());
   }
-  std::ostringstream text;
-  text << in.rdbuf();
-  if (in.bad()) throw ConfigError(what + ": reading " + file.string() + " failed");
-  return std::move(text).str();
 }
 
-std::string Trim(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  const size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string_view::npos) return "";
-  return std::string(text.substr(begin, text.find_last_not_of(kSpace) - begin + 1));
+// An empty file would mean the system's CAs, or no client certificate: never what was meant.
+std::string ReadPem(const fs::path& file, const std::string& what) {
+  std::string pem = ReadFile(file, what);
+  if (pem.empty()) throw ConfigError(what + ": " + file.string() + " is empty");
+  return pem;
 }
 
 int Base64Value(char c) {
@@ -82,146 +82,208 @@ std::string DecodeBase64(std::string_view text, const std::string& what) {
 // A kubeconfig file and what it holds; relative paths in it are relative to it.
 struct Document {
   fs::path file;
-  YAML::Node root;
+  json root;
 };
+
+// What generators write for a field that is not set.
+bool IsEmpty(const json& value) {
+  return value.is_null() || (value.is_string() && value.get_ref<const std::string&>().empty()) ||
+         ((value.is_array() || value.is_object()) && value.empty());
+}
+
+const json* Find(const json& object, const char* field) {
+  const auto member = object.find(field);
+  return member == object.end() || IsEmpty(*member) ? nullptr : &*member;
+}
 
 // One cluster, user or context entry, with what errors call it.
 struct Entry {
-  YAML::Node node;
+  json node;
   fs::path directory;
   std::string where;  // "/root/.kube/config: users[admin].user"
 
-  bool Has(const char* field) const {
-    return node.IsMap() && node[field].IsDefined() && !node[field].IsNull();
-  }
+  bool Has(const char* field) const { return Find(node, field) != nullptr; }
   std::string Text(const char* field) const {
-    if (!Has(field)) return "";
-    if (!node[field].IsScalar()) throw ConfigError(where + "." + field + " must be a string");
-    return node[field].Scalar();
+    const json* const value = Find(node, field);
+    if (value == nullptr) return "";
+    if (!value->is_string()) {
+      throw ConfigError(where + "." + field + " must be a string, is a " + value->type_name() +
+                        (value->is_primitive() ? ": put it in quotes" : ""));
+    }
+    return value->get<std::string>();
+  }
+  // As Text, for what has no place for a line break or NUL: they would end it early elsewhere.
+  std::string Word(const char* field) const {
+    std::string text = Text(field);
+    if (std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20; })) {
+      throw ConfigError(where + "." + field + " has a control character in it");
+    }
+    return text;
   }
   bool Flag(const char* field) const {
-    if (!Has(field)) return false;
-    bool value = false;
-    if (!YAML::convert<bool>::decode(node[field], value)) {
-      throw ConfigError(where + "." + field + " must be true or false");
-    }
-    return value;
+    const json* const value = Find(node, field);
+    if (value == nullptr) return false;
+    if (!value->is_boolean()) throw ConfigError(where + "." + field + " must be true or false");
+    return value->get<bool>();
   }
   fs::path Path(const char* field) const {
-    const fs::path path = Text(field);
+    const fs::path path = Word(field);
     return path.empty() || path.is_absolute() ? path : directory / path;
   }
-  // `<field>-data` wins over `field`, as in clientcmd.
-  std::string Pem(const char* field) const {
+  // `<field>-data` wins over `field`, as in clientcmd. `file` is set when it came from one.
+  std::string Pem(const char* field, fs::path& file) const {
     const std::string data_field = std::string(field) + "-data";
     const std::string data = Text(data_field.c_str());
     if (!data.empty()) return DecodeBase64(data, where + "." + data_field);
-    const fs::path path = Path(field);
-    return path.empty() ? "" : ReadFile(path, where + "." + field);
+    file = Path(field);
+    return file.empty() ? "" : ReadPem(file, where + "." + field);
   }
-  void Refuse(const char* field, const char* instead) const {
+  void Refuse(const char* field, const std::string& instead) const {
     if (Has(field)) throw ConfigError(where + "." + field + " is not supported: " + instead);
   }
 };
 
-Document LoadDocument(const fs::path& file) {
-  const std::string text = ReadFile(file, "kubeconfig");
+Document ToDocument(const std::string& text, const fs::path& file) {
   try {
-    Document document{file, YAML::Load(text)};
-    if (!document.root.IsMap()) {
+    Document document{file, ParseYaml(text).value};
+    if (document.root.is_null()) document.root = json::object();
+    if (!document.root.is_object()) {
       throw ConfigError("kubeconfig " + file.string() + ": is not a YAML mapping");
     }
     return document;
-  } catch (const YAML::Exception& e) {
+  } catch (const std::invalid_argument& e) {
     throw ConfigError("kubeconfig " + file.string() + ": " + e.what());
   }
+}
+
+Document LoadDocument(const fs::path& file) {
+  return ToDocument(ReadFile(file, "kubeconfig"), file);
+}
+
+std::string Names(const std::vector<Document>& documents) {
+  std::string names;
+  for (const Document& document : documents)
+    names += (names.empty() ? "" : ", ") + document.file.string();
+  return text::Shorten(names, 512);
 }
 
 // The first file that has the entry wins, as clientcmd merges $KUBECONFIG's files.
 Entry FindEntry(const std::vector<Document>& documents, const char* list, const char* field,
                 const std::string& name, const std::string& wanted_by) {
   for (const Document& document : documents) {
-    const YAML::Node entries = document.root[list];
-    if (!entries.IsDefined() || entries.IsNull()) continue;
-    if (!entries.IsSequence()) {
+    const json* const entries = Find(document.root, list);
+    if (entries == nullptr) continue;
+    if (!entries->is_array()) {
       throw ConfigError(document.file.string() + ": " + list + " must be a list");
     }
-    for (const YAML::Node& entry : entries) {
-      if (!entry.IsMap() || !entry["name"].IsDefined() || !entry["name"].IsScalar() ||
-          entry["name"].Scalar() != name) {
-        continue;
-      }
-      Entry found{YAML::Node(YAML::NodeType::Map), document.file.parent_path(),
-                  document.file.string() + ": " + list + "[" + name + "]." + field};
-      if (entry[field].IsDefined() && !entry[field].IsNull()) found.node = entry[field];
-      if (!found.node.IsMap()) throw ConfigError(found.where + " must be a mapping");
+    for (const json& entry : *entries) {
+      if (!entry.is_object()) continue;
+      const json* const entry_name = Find(entry, "name");
+      if (entry_name == nullptr || *entry_name != name) continue;
+      Entry found{json::object(), document.file.parent_path(),
+                  document.file.string() + ": " + list + "[" +
+                      text::Escape(text::Shorten(name, 128)) + "]." + field};
+      if (const json* const node = Find(entry, field)) found.node = *node;
+      if (!found.node.is_object()) throw ConfigError(found.where + " must be a mapping");
       return found;
     }
   }
-  throw ConfigError("kubeconfig " + documents.front().file.string() + ": " + list +
-                    " has no entry \"" + name + "\", which " + wanted_by + " names");
+  throw ConfigError("kubeconfig " + Names(documents) + ": " + list + " has no entry " +
+                    text::Quote(name, 128) + ", which " + wanted_by + " names");
 }
 
-std::string CheckServer(std::string server, const std::string& where) {
-  while (server.ends_with('/'))
-    server.pop_back();
-  if (!server.starts_with("https://") && !server.starts_with("http://")) {
-    throw ConfigError(where + ".server must be an http:// or https:// URL, not \"" + server + "\"");
+// The reasons are in docs/standalone.md.
+void RefuseExec(const Entry& user) {
+  if (!user.Has("exec")) return;
+  const json& exec = user.node.at("exec");
+  std::string command;
+  if (exec.is_object()) {
+    if (const json* const name = Find(exec, "command"); name != nullptr && name->is_string()) {
+      command = " (" + text::Quote(name->get<std::string>()) + ")";
+    }
   }
-  return server;
+  throw ConfigError(user.where + ".exec is not supported: no credential plugin" + command +
+                    " is started, for it would run with all rights that this program has on the "
+                    "node, and where this program runs it is often not installed. Use tokenFile "
+                    "(a file that something else renews), client-certificate and client-key (read "
+                    "again when they change), or in a Pod no kubeconfig: its service account");
 }
 
-Config FromDocuments(const std::vector<Document>& documents, std::string context_name) {
-  const std::string files = documents.front().file.string();
+void ReadUser(const Entry& user, Config& config) {
+  RefuseExec(user);
+  constexpr const char* kInstead = "use a client certificate, token or tokenFile";
+  for (const char* field : {"auth-provider", "username", "password"})
+    user.Refuse(field, kInstead);
+  for (const char* field : {"as", "as-uid", "as-groups", "as-user-extra"})
+    user.Refuse(field, "impersonation is not sent");
+  config.client_certificate_pem = user.Pem("client-certificate", config.client_certificate_file);
+  config.client_key_pem = user.Pem("client-key", config.client_key_file);
+  if (config.client_certificate_pem.empty() != config.client_key_pem.empty()) {
+    throw ConfigError(user.where + ": client-certificate and client-key need each other");
+  }
+  config.token = TrimToken(user.Text("token"));
+  if (!config.token.empty() && !IsSendableToken(config.token)) {
+    throw ConfigError(user.where + ".token has a character in it that no token has");
+  }
+  config.token_file = user.Path("tokenFile");
+  if (!config.token_file.empty() && config.token.empty()) {
+    // Said now, with the field's name, rather than with the first request.
+    const std::string where = user.where + ".tokenFile";
+    config.token = TrimToken(ReadFile(config.token_file, where));
+    if (!IsSendableToken(config.token)) {
+      throw ConfigError(where + ": " + config.token_file.string() + " holds no token");
+    }
+  }
+}
+
+// After everything else: whether TLS is configured decides about an address without a scheme.
+void SetServer(const std::string& address, const std::string& where, Config& config) {
+  const bool tls = !config.ca_pem.empty() || !config.client_certificate_pem.empty() ||
+                   config.insecure_skip_tls_verify;
+  try {
+    config.server = ServerUrl(address, tls);
+  } catch (const std::invalid_argument& error) {
+    throw ConfigError(where + ": " + error.what());
+  }
+}
+
+Config FromDocuments(const std::vector<Document>& documents, std::string context_name,
+                     const std::string& server) {
   std::string wanted_by = "the caller";
   for (const Document& document : documents) {
     if (!context_name.empty()) break;
-    const YAML::Node current = document.root["current-context"];
-    if (current.IsDefined() && current.IsScalar()) context_name = current.Scalar();
+    const json* const current = Find(document.root, "current-context");
+    if (current != nullptr && current->is_string()) context_name = current->get<std::string>();
     wanted_by = "current-context";
   }
-  if (context_name.empty()) throw ConfigError("kubeconfig " + files + ": no current-context");
-
+  if (context_name.empty()) {
+    throw ConfigError("kubeconfig " + Names(documents) + ": no current-context");
+  }
   const Entry context = FindEntry(documents, "contexts", "context", context_name, wanted_by);
   const std::string cluster_name = context.Text("cluster");
   if (cluster_name.empty()) throw ConfigError(context.where + ".cluster is missing");
   const Entry cluster = FindEntry(documents, "clusters", "cluster", cluster_name, context.where);
 
   Config config;
-  config.namespace_ = context.Text("namespace");
+  config.namespace_ = context.Word("namespace");
   if (config.namespace_.empty()) config.namespace_ = "default";
 
   cluster.Refuse("proxy-url", "the API server must be reachable without a proxy");
-  config.server = CheckServer(cluster.Text("server"), cluster.where);
-  config.tls_server_name = cluster.Text("tls-server-name");
+  if (server.empty()) config.tls_server_name = cluster.Word("tls-server-name");
   config.insecure_skip_tls_verify = cluster.Flag("insecure-skip-tls-verify");
-  config.ca_pem = cluster.Pem("certificate-authority");
+  config.ca_pem = cluster.Pem("certificate-authority", config.ca_file);
   if (config.insecure_skip_tls_verify && !config.ca_pem.empty()) {
     throw ConfigError(cluster.where +
                       ": certificate-authority and insecure-skip-tls-verify exclude each other");
   }
-
   const std::string user_name = context.Text("user");
-  if (user_name.empty()) return config;
-  const Entry user = FindEntry(documents, "users", "user", user_name, context.where);
-  constexpr const char* kInstead = "use a client certificate, token or tokenFile";
-  user.Refuse("exec", kInstead);
-  user.Refuse("auth-provider", kInstead);
-  user.Refuse("username", kInstead);
-  user.Refuse("password", kInstead);
-  for (const char* field : {"as", "as-uid", "as-groups", "as-user-extra"}) {
-    user.Refuse(field, "impersonation is not sent");
+  if (!user_name.empty()) {
+    ReadUser(FindEntry(documents, "users", "user", user_name, context.where), config);
   }
-  config.client_certificate_pem = user.Pem("client-certificate");
-  config.client_key_pem = user.Pem("client-key");
-  if (config.client_certificate_pem.empty() != config.client_key_pem.empty()) {
-    throw ConfigError(user.where + ": client-certificate and client-key need each other");
-  }
-  config.token = Trim(user.Text("token"));
-  config.token_file = user.Path("tokenFile");
-  if (!config.token_file.empty() && config.token.empty()) {
-    // Said now, with the field's name, rather than with the first request.
-    config.token = Trim(ReadFile(config.token_file, user.where + ".tokenFile"));
+  if (server.empty()) {
+    SetServer(cluster.Text("server"), cluster.where + ".server", config);
+  } else {
+    SetServer(server, "the API server's address", config);
   }
   return config;
 }
@@ -234,8 +296,13 @@ std::string Environment(const char* name) {
 
 }  // namespace
 
-Config LoadKubeconfig(const fs::path& file, const std::string& context) {
-  return FromDocuments({LoadDocument(file)}, context);
+Config ParseKubeconfig(const std::string& text, const fs::path& file, const std::string& context,
+                       const std::string& server) {
+  return FromDocuments({ToDocument(text, file)}, context, server);
+}
+
+Config LoadKubeconfig(const fs::path& file, const std::string& context, const std::string& server) {
+  return FromDocuments({LoadDocument(file)}, context, server);
 }
 
 Config LoadInClusterConfig(const fs::path& service_account) {
@@ -248,24 +315,32 @@ Config LoadInClusterConfig(const fs::path& service_account) {
   }
   Config config;
   const bool ipv6 = host.find(':') != std::string::npos;
-  config.server = "https://" + (ipv6 ? "[" + host + "]" : host) + ":" + port;
-  config.ca_pem = ReadFile(service_account / "ca.crt", "in-cluster config");
+  config.ca_file = service_account / "ca.crt";
+  config.ca_pem = ReadPem(config.ca_file, "in-cluster config");
+  SetServer("https://" + (ipv6 ? "[" + host + "]" : host) + ":" + port,
+            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT", config);
   config.token_file = service_account / "token";
-  config.token = Trim(ReadFile(config.token_file, "in-cluster config"));
-  if (config.token.empty()) {
-    throw ConfigError("in-cluster config: " + config.token_file.string() + " is empty");
+  config.token = TrimToken(ReadFile(config.token_file, "in-cluster config"));
+  if (!IsSendableToken(config.token)) {
+    throw ConfigError("in-cluster config: " + config.token_file.string() + " holds no token");
   }
   const fs::path namespace_file = service_account / "namespace";
   std::error_code missing;
   if (fs::exists(namespace_file, missing)) {
-    config.namespace_ = Trim(ReadFile(namespace_file, "in-cluster config"));
+    config.namespace_ = TrimToken(ReadFile(namespace_file, "in-cluster config"));
   }
   if (config.namespace_.empty()) config.namespace_ = "default";
   return config;
 }
 
-Config LoadConfig(const fs::path& kubeconfig) {
-  if (!kubeconfig.empty()) return LoadKubeconfig(kubeconfig);
+Config LoadConfig(const fs::path& kubeconfig, const std::string& server) {
+  if (!kubeconfig.empty()) return LoadKubeconfig(kubeconfig, "", server);
+  if (!server.empty()) {
+    Config config;
+    config.namespace_ = "default";
+    SetServer(server, "the API server's address", config);
+    return config;
+  }
   const std::string list = Environment("KUBECONFIG");
   if (list.empty()) return LoadInClusterConfig();
   // A list like PATH; files that do not exist are skipped unless none is left.
@@ -276,7 +351,7 @@ Config LoadConfig(const fs::path& kubeconfig) {
     if (!path.empty() && fs::exists(path, ignored)) documents.push_back(LoadDocument(path));
   }
   if (documents.empty()) throw ConfigError("KUBECONFIG: none of these files exists: " + list);
-  return FromDocuments(documents, "");
+  return FromDocuments(documents, "", "");
 }
 
 }  // namespace pointsman::kube

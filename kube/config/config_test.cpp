@@ -106,7 +106,8 @@ TEST_F(ConfigTest, ErrorsNameFileAndField) {
   EXPECT_THAT(ErrorOf([&] { LoadKubeconfig(Write("bad", "a: [")); }), HasSubstr("bad"));
   EXPECT_THAT(ErrorOf([&] { LoadKubeconfig(Write("empty", "{}")); }),
               HasSubstr("no current-context"));
-  EXPECT_THAT(LoadError("server: 10.0.0.1", ""), HasSubstr("clusters[c].cluster.server"));
+  EXPECT_THAT(LoadError("server: ftp://10.0.0.1", ""), HasSubstr("clusters[c].cluster.server"));
+  EXPECT_THAT(LoadError("server: ''", ""), HasSubstr("clusters[c].cluster.server: is missing"));
   EXPECT_THAT(LoadError("server: https://a, certificate-authority-data: '*'", ""),
               HasSubstr("certificate-authority-data is not base64"));
   EXPECT_THAT(LoadError("server: https://a, certificate-authority: gone.pem", ""),
@@ -118,6 +119,116 @@ TEST_F(ConfigTest, ErrorsNameFileAndField) {
   EXPECT_THAT(LoadError("server: https://a, proxy-url: http://p", ""), HasSubstr("proxy-url"));
   const fs::path file = Write("config", Kubeconfig("server: https://a", ""));
   EXPECT_THAT(ErrorOf([&] { LoadKubeconfig(file, "other"); }), HasSubstr("\"other\""));
+}
+
+TEST_F(ConfigTest, ACredentialPluginIsRefusedWithReasonAndRemedies) {
+  const std::string error = LoadError(
+      "server: https://a",
+      "exec: {apiVersion: client.authentication.k8s.io/v1, command: aws-iam-\u202etoken}");
+  EXPECT_THAT(error, HasSubstr("users[u].user.exec is not supported"));
+  EXPECT_THAT(error, HasSubstr("(\"aws-iam-\\u202etoken\")"));
+  EXPECT_THAT(error, HasSubstr("tokenFile"));
+  EXPECT_THAT(error, HasSubstr("client-certificate"));
+  EXPECT_THAT(error, HasSubstr("service account"));
+}
+
+// client-go: rest.DefaultServerURL with clientcmd's credentials.
+TEST_F(ConfigTest, AnAddressWithoutASchemeIsHttpsWhenTlsIsConfigured) {
+  const auto server = [this](const std::string& cluster, const std::string& user,
+                             const std::string& master = "") {
+    return LoadKubeconfig(Write("config", Kubeconfig(cluster, user)), "", master).server;
+  };
+  EXPECT_EQ(server("server: '10.0.0.10:6443', certificate-authority-data: Y2E=", ""),
+            "https://10.0.0.10:6443");
+  EXPECT_EQ(server("server: 10.0.0.10, insecure-skip-tls-verify: true", ""), "https://10.0.0.10");
+  EXPECT_EQ(server("server: api.example", "client-certificate-data: Y2E=, client-key-data: Y2E="),
+            "https://api.example");
+  EXPECT_EQ(server("server: '10.0.0.10:8080'", "token: t"), "http://10.0.0.10:8080");
+  EXPECT_EQ(server("server: 'https://a', certificate-authority-data: Y2E=", "", "10.0.0.1:6443"),
+            "https://10.0.0.1:6443");
+  EXPECT_EQ(LoadConfig("", "localhost:8080").server, "http://localhost:8080");
+}
+
+TEST_F(ConfigTest, AnotherServerHasNothingOfTheTlsServerName) {
+  const fs::path file =
+      Write("config", Kubeconfig("server: https://a, tls-server-name: kubernetes", ""));
+  EXPECT_EQ(LoadKubeconfig(file).tls_server_name, "kubernetes");
+  EXPECT_EQ(LoadKubeconfig(file, "", "https://b").tls_server_name, "");
+}
+
+TEST_F(ConfigTest, FieldsThatGeneratorsLeaveEmptyAreNotSet) {
+  const Config config = LoadKubeconfig(
+      Write("config",
+            Kubeconfig(
+                "server: https://a, proxy-url: '', tls-server-name: '', certificate-authority: '', "
+                "certificate-authority-data: null, insecure-skip-tls-verify: null, "
+                "extensions: null, api-version: v1, disable-compression: false",
+                "username: '', password: '', token: t, tokenFile: '', exec: null, auth-provider: "
+                "{}, as: '', as-groups: [], as-user-extra: {}, client-certificate: '', "
+                "client-key-data: ''")));
+  EXPECT_EQ(config.server, "https://a");
+  EXPECT_EQ(config.token, "t");
+  EXPECT_EQ(config.ca_pem, "");
+  EXPECT_EQ(config.client_key_pem, "");
+}
+
+TEST_F(ConfigTest, TellsWhichFilesItReadSoThatTheyCanBeReadAgain) {
+  Write("ca", "CA");
+  Write("cert", "CERT");
+  Write("key", "KEY");
+  const Config config =
+      LoadKubeconfig(Write("config", Kubeconfig("server: https://a, certificate-authority: ca",
+                                                "client-certificate: cert, client-key: key")));
+  EXPECT_EQ(config.ca_file, dir_ / "ca");
+  EXPECT_EQ(config.client_certificate_file, dir_ / "cert");
+  EXPECT_EQ(config.client_key_file, dir_ / "key");
+  // Data goes before the file, which then is of no interest.
+  const Config data = LoadKubeconfig(Write(
+      "config",
+      Kubeconfig("server: https://a, certificate-authority: ca, certificate-authority-data: Y2E=",
+                 "")));
+  EXPECT_EQ(data.ca_file, "");
+}
+
+TEST_F(ConfigTest, RefusesWhatWouldBeCutShortLater) {
+  EXPECT_THAT(LoadError("server: https://a, tls-server-name: \"kube\\0evil\"", ""),
+              HasSubstr("tls-server-name has a control character"));
+  EXPECT_THAT(LoadError("server: \"https://a\\0b\"", ""), HasSubstr("cluster.server"));
+  EXPECT_THAT(LoadError("server: https://a", "token: \"a\\nb\""), HasSubstr("user.token"));
+  Write("token", "one\ntwo\n");
+  EXPECT_THAT(LoadError("server: https://a", "tokenFile: token"), HasSubstr("holds no token"));
+  Write("empty.pem", "");
+  EXPECT_THAT(LoadError("server: https://a, certificate-authority: empty.pem", ""),
+              HasSubstr("empty.pem is empty"));
+}
+
+TEST_F(ConfigTest, IsBounded) {
+  EXPECT_THAT(LoadError("certificate-authority: /dev/zero, server: https://a", ""),
+              HasSubstr("/dev/zero has more than 1 MiB"));
+  EXPECT_THAT(ErrorOf([&] { LoadKubeconfig("/dev/zero"); }), HasSubstr("more than 1 MiB"));
+  EXPECT_THAT(ErrorOf([&] { LoadKubeconfig(dir_); }), HasSubstr("cannot read"));  // a folder
+  EXPECT_THAT(ErrorOf([&] {
+                LoadKubeconfig(Write("deep", std::string(5000, '[') + std::string(5000, ']')));
+              }),
+              HasSubstr("nested too deep"));
+}
+
+TEST_F(ConfigTest, NamesWhatIsMissing) {
+  const std::string contexts = "contexts: [{name: main, context: {cluster: c, user: u}}]\n";
+  const auto error = [this](const std::string& text) {
+    return ErrorOf([&] { LoadKubeconfig(Write("config", text)); });
+  };
+  EXPECT_THAT(error("current-context: gone\n" + contexts),
+              HasSubstr("contexts has no entry \"gone\", which current-context names"));
+  EXPECT_THAT(error("current-context: main\n" + contexts),
+              HasSubstr("clusters has no entry \"c\", which"));
+  EXPECT_THAT(error("current-context: main\n" + contexts +
+                    "clusters: [{name: c, cluster: {server: https://a}}]\nusers: null\n"),
+              HasSubstr("users has no entry \"u\", which"));
+  EXPECT_THAT(error("current-context: main\ncontexts: [{name: main, context: null}]\n"),
+              HasSubstr("contexts[main].context.cluster is missing"));
+  EXPECT_THAT(error("current-context: main\ncontexts: {main: {}}\n"), HasSubstr("must be a list"));
+  EXPECT_THAT(error(""), HasSubstr("no YAML document"));
 }
 
 TEST_F(ConfigTest, MergesTheFilesOfKUBECONFIG) {
@@ -151,6 +262,7 @@ TEST_F(ConfigTest, ReadsTheServiceAccountInACluster) {
   EXPECT_EQ(config.token, "tok");
   EXPECT_EQ(config.token_file, dir_ / "sa/token");
   EXPECT_EQ(config.namespace_, "kube-system");
+  EXPECT_EQ(config.ca_file, dir_ / "sa/ca.crt");
 }
 
 }  // namespace

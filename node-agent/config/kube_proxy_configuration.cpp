@@ -9,11 +9,11 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "kube/config/yaml_json.h"
 #include "kube/pointsman/duration.h"
 #include "kube/pointsman/limits.h"
 #include "kube/pointsman/object_reader.h"
 #include "kube/pointsman/settings_json.h"
-#include "node-agent/config/yaml_json.h"
 
 namespace pointsman::agent {
 namespace {
@@ -502,9 +502,9 @@ class Loader {
 }  // namespace
 
 KubeProxyConfiguration ParseKubeProxyConfiguration(std::string_view text, const std::string& name) {
-  YamlDocument document;
+  kube::YamlDocument document;
   try {
-    document = ParseYaml(std::string(text));
+    document = kube::ParseYaml(std::string(text));
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument(name + ": " + error.what());
   }
