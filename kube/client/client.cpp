@@ -311,6 +311,7 @@ void Client::Watch(const Resource& resource, std::string_view ns, const WatchOpt
       .Add("timeoutSeconds", std::to_string(options.timeout.count()));
   HttpRequest request = MakeRequest("GET", resource.Path(ns) + query.text());
   request.timeout = std::min(options.timeout + seconds(15), kWatchSilence);
+  request.long_lived = true;
 
   TakeToken(request, stop);
   CheckMaySend(request, stop);

@@ -12,8 +12,10 @@
 #include <pplx/threadpool.h>
 #include <spdlog/spdlog.h>
 
+#include "kube/config/proxy_environment.h"
 #include "kube/http/body_sink.h"
 #include "kube/http/tls_settings.h"
+#include "kube/http/tls_source.h"
 #include "kube/http/token_source.h"
 #include "kube/http/transport.h"
 
@@ -167,43 +169,44 @@ std::string HostHeader(const std::string& server) {
   return authority.substr(0, authority.find('/'));
 }
 
+// client-go goes through it.
+void WarnOfEnvironmentProxy(const std::string& server) {
+  const EnvironmentProxy proxy = FindEnvironmentProxy(server, [](const char* name) -> std::string {
+    // Nothing in these programs changes the environment after the start.
+    const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+    return value == nullptr ? "" : value;
+  });
+  if (proxy.variable.empty()) return;
+  spdlog::warn(
+      "{} is set and not used: {} is connected to without a proxy. Name it in NO_PROXY to say so",
+      proxy.variable, server);
+}
+
+// cpprestsdk's client with its pool of connections, all made with the same TLS settings.
+struct Connections {
+  TlsSource::Settings tls;
+  std::unique_ptr<web::http::client::http_client> client;
+};
+
 class CpprestTransport final : public Transport {
  public:
-  CpprestTransport(const Config& config, size_t max_response_bytes)
+  CpprestTransport(const Config& config, size_t max_response_bytes,
+                   std::chrono::milliseconds look_again_after)
       : server_(config.server),
         host_header_(HostHeader(config.server)),
         user_agent_(config.user_agent),
         max_response_bytes_(max_response_bytes),
-        tls_(TlsSettings::Make(config)),
+        encrypted_(server_.starts_with("https://")),
+        look_again_after_(look_again_after),
+        tls_(config, encrypted_, look_again_after),
         tokens_(config.token, config.token_file) {
-    const bool encrypted = server_.starts_with("https://");
-    has_token_ = encrypted && (!config.token.empty() || !config.token_file.empty());
-    if (!encrypted && (!config.token.empty() || !config.token_file.empty())) {
+    has_token_ = encrypted_ && (!config.token.empty() || !config.token_file.empty());
+    if (!encrypted_ && (!config.token.empty() || !config.token_file.empty())) {
       spdlog::warn("{} is not https: the token is not sent", server_);
     }
+    WarnOfEnvironmentProxy(server_);
     StartThreadPoolOnce();
-    web::http::client::http_client_config options;
-    // The time limit is each request's own and kept by Exchange's waiter; cpprestsdk has but one
-    // per client. This one only keeps a forgotten connection from living for ever.
-    options.set_timeout(std::chrono::hours(24));
-    options.set_max_redirects(0);             // a redirect would carry the token elsewhere
-    options.set_tlsext_sni_enabled(false);    // TlsSettings does it, with the right name
-    options.set_validate_certificates(true);  // TlsSettings decides, also for insecure
-    options.set_ssl_context_callback(
-        [tls = tls_](boost::asio::ssl::context& context) { tls->Apply(context.native_handle()); });
-    options.set_nativehandle_options([encrypted](web::http::client::native_handle handle) {
-      if (encrypted) {
-        OnTlsStream(static_cast<TlsStream*>(handle));
-      } else if (auto* socket = static_cast<Socket*>(handle); socket->is_open()) {
-        DetectDeadPeer(socket->native_handle());
-      }
-    });
-    try {
-      client_ = std::make_unique<web::http::client::http_client>(web::uri(UrlForCpprest(server_)),
-                                                                 options);
-    } catch (const std::exception& e) {  // uri_exception, invalid_argument
-      throw ConfigError("server " + server_ + ": " + e.what());
-    }
+    connections_ = MakeConnections(tls_.Get());
   }
 
   // cpprestsdk's threads end with the program, whatever they have left to do then: a request that
@@ -236,14 +239,53 @@ class CpprestTransport final : public Transport {
     });
   }
 
+  std::shared_ptr<Connections> MakeConnections(TlsSource::Settings tls) const {
+    web::http::client::http_client_config options;
+    // The time limit is each request's own and kept by Exchange's waiter; cpprestsdk has but one
+    // per client. This one only keeps a forgotten connection from living for ever.
+    options.set_timeout(std::chrono::hours(24));
+    options.set_max_redirects(0);             // a redirect would carry the token elsewhere
+    options.set_tlsext_sni_enabled(false);    // TlsSettings does it, with the right name
+    options.set_validate_certificates(true);  // TlsSettings decides, also for insecure
+    options.set_ssl_context_callback(
+        [tls](boost::asio::ssl::context& context) { tls->Apply(context.native_handle()); });
+    options.set_nativehandle_options(
+        [encrypted = encrypted_](web::http::client::native_handle handle) {
+          if (encrypted) {
+            OnTlsStream(static_cast<TlsStream*>(handle));
+          } else if (auto* socket = static_cast<Socket*>(handle); socket->is_open()) {
+            DetectDeadPeer(socket->native_handle());
+          }
+        });
+    try {
+      auto client = std::make_unique<web::http::client::http_client>(
+          web::uri(UrlForCpprest(server_)), options);
+      return std::make_shared<Connections>(Connections{std::move(tls), std::move(client)});
+    } catch (const std::exception& e) {  // uri_exception, invalid_argument
+      throw ConfigError("server " + server_ + ": " + e.what());
+    }
+  }
+
+  // Those to use now. Others than before when a certificate was replaced: the idle ones of before
+  // are closed with their last request's end.
+  std::shared_ptr<Connections> CurrentConnections() {
+    TlsSource::Settings tls = tls_.Get();
+    const std::lock_guard lock(connections_mutex_);
+    if (connections_->tls != tls) connections_ = MakeConnections(std::move(tls));
+    return connections_;
+  }
+
   HttpResponse Authorized(const HttpRequest& request, const OnData* on_data, std::stop_token stop) {
     const std::string token = has_token_ ? tokens_.Get() : "";
-    HttpResponse response = Run(request, token, on_data, stop);
+    const std::shared_ptr<Connections> connections = CurrentConnections();
+    HttpResponse response = Run(*connections, request, token, on_data, stop);
     // A 401's body is in the response, never with on_data: nothing was handed out yet.
-    if (response.status == 401 && has_token_ && tokens_.Refused(token)) {
-      return Run(request, tokens_.Get(), on_data, std::move(stop));
-    }
-    return response;
+    if (response.status != 401) return response;
+    const bool other_token = has_token_ && tokens_.Refused(token);
+    const bool other_certificate = tls_.Failed(connections->tls);
+    if (!other_token && !other_certificate) return response;
+    return Run(*CurrentConnections(), request, has_token_ ? tokens_.Get() : "", on_data,
+               std::move(stop));
   }
 
   web::http::http_request Message(const HttpRequest& request, const std::string& token) const {
@@ -288,8 +330,8 @@ class CpprestTransport final : public Transport {
     }
   }
 
-  HttpResponse Run(const HttpRequest& request, const std::string& token, const OnData* on_data,
-                   std::stop_token stop) {
+  HttpResponse Run(const Connections& connections, const HttpRequest& request,
+                   const std::string& token, const OnData* on_data, std::stop_token stop) {
     const Clock::time_point started = Clock::now();
     web::http::http_request message = Message(request, token);
     const auto exchange = std::make_shared<Exchange>(unended_);
@@ -301,7 +343,7 @@ class CpprestTransport final : public Transport {
             }))));
 
     const pplx::cancellation_token_source cancel;
-    client_->request(message, cancel.get_token())
+    connections.client->request(message, cancel.get_token())
         .then([exchange](const pplx::task<web::http::http_response>& answer) {
           try {
             const web::http::http_response response = answer.get();
@@ -339,10 +381,13 @@ class CpprestTransport final : public Transport {
     };
     try {
       HttpResponse response;
-      if (!Consume(*exchange, request, on_data, stop, response)) abandon();
+      if (!Consume(connections, *exchange, request, on_data, stop, response)) abandon();
       return response;
     } catch (const web::http::http_exception& e) {
-      throw TransportError(Describe(request, e, started));
+      const std::string why = connections.tls->FailureSince(started);
+      // What is in the files now may be what the server wants: the next attempt has it.
+      if (!why.empty()) tls_.Failed(connections.tls);
+      throw TransportError(Describe(request, e, why));
     } catch (...) {
       abandon();
       throw;
@@ -351,14 +396,15 @@ class CpprestTransport final : public Transport {
 
   // Takes status, headers and body on the calling thread. False when the body was not read to its
   // end because the caller wants no more.
-  bool Consume(Exchange& exchange, const HttpRequest& request, const OnData* on_data,
-               const std::stop_token& stop, HttpResponse& response) {
+  bool Consume(const Connections& connections, Exchange& exchange, const HttpRequest& request,
+               const OnData* on_data, const std::stop_token& stop, HttpResponse& response) {
     const std::stop_callback wake(stop, [&exchange] {
       const std::lock_guard lock(exchange.mutex);
       exchange.changed.notify_all();
     });
     bool answered = false;
     for (;;) {
+      if (answered && request.long_lived && IsOutdated(connections)) return false;
       std::string_view piece;
       {
         std::unique_lock lock(exchange.mutex);
@@ -369,13 +415,20 @@ class CpprestTransport final : public Transport {
                                        std::to_string(request.timeout.count()) + " s",
                                    exchange.answered);
           }
-          exchange.changed.wait_until(lock, deadline);
+          if (!exchange.answered || !request.long_lived) {
+            exchange.changed.wait_until(lock, deadline);
+          } else if (exchange.changed.wait_until(
+                         lock, std::min(deadline, Clock::now() + look_again_after_)) ==
+                     std::cv_status::timeout) {
+            break;
+          }
         }
         if (exchange.answered && !answered) {
           answered = true;
           response = std::move(exchange.response);
         }
         if (stop.stop_requested()) return false;
+        if (!exchange.Ready()) continue;  // to look at the certificates
         if (exchange.data == nullptr) {
           if (exchange.error != nullptr) std::rethrow_exception(exchange.error);
           return true;
@@ -399,6 +452,12 @@ class CpprestTransport final : public Transport {
     }
   }
 
+  // The server still takes them for the client of the certificate that was replaced.
+  bool IsOutdated(const Connections& connections) {
+    const TlsSource::Settings now = tls_.Get();
+    return now != connections.tls && !now->HasClientOf(*connections.tls);
+  }
+
   void CheckSize(const HttpRequest& request, HttpResponse& response, size_t more) const {
     if (more > max_response_bytes_ || response.body.size() > max_response_bytes_ - more) {
       throw TransportError(Name(request) + ": the answer is larger than " +
@@ -417,7 +476,7 @@ class CpprestTransport final : public Transport {
   }
 
   std::string Describe(const HttpRequest& request, const web::http::http_exception& e,
-                       Clock::time_point started) const {
+                       const std::string& why) const {
     std::string message = Name(request) + ": " + e.what();
     const int code = e.error_code().value();
     // cpprestsdk keeps the number of an error but not its category: 1 and 2 are Asio's "stream
@@ -430,7 +489,7 @@ class CpprestTransport final : public Transport {
     } else if (code > 0 && code <= kLastErrno) {
       message += ": " + std::generic_category().message(code);
     }
-    if (const std::string why = tls_->FailureSince(started); !why.empty()) message += ": " + why;
+    if (!why.empty()) message += ": " + why;
     return message;
   }
 
@@ -438,11 +497,14 @@ class CpprestTransport final : public Transport {
   const std::string host_header_;
   const std::string user_agent_;
   const size_t max_response_bytes_;
-  const std::shared_ptr<TlsSettings> tls_;
+  const bool encrypted_;
+  const std::chrono::milliseconds look_again_after_;
+  TlsSource tls_;
   TokenSource tokens_;
   bool has_token_ = false;
   const std::shared_ptr<Unended> unended_ = std::make_shared<Unended>();
-  std::unique_ptr<web::http::client::http_client> client_;
+  std::mutex connections_mutex_;
+  std::shared_ptr<Connections> connections_;
 };
 
 }  // namespace
@@ -454,8 +516,9 @@ std::string_view HttpResponse::Header(std::string_view name) const {
   return {};
 }
 
-std::unique_ptr<Transport> MakeTransport(const Config& config, size_t max_response_bytes) {
-  return std::make_unique<CpprestTransport>(config, max_response_bytes);
+std::unique_ptr<Transport> MakeTransport(const Config& config, size_t max_response_bytes,
+                                         std::chrono::milliseconds look_again_after) {
+  return std::make_unique<CpprestTransport>(config, max_response_bytes, look_again_after);
 }
 
 }  // namespace pointsman::kube

@@ -46,13 +46,13 @@ void AddExtension(X509* certificate, X509* issuer, int nid, const std::string& v
   X509_EXTENSION_free(extension);
 }
 
-X509* NewCertificate(const std::string& common_name, EVP_PKEY* key) {
+X509* NewCertificate(const std::string& common_name, EVP_PKEY* key, long valid_seconds = 86400) {
   static std::atomic<long> serial{1};
   X509* certificate = X509_new();
   X509_set_version(certificate, X509_VERSION_3);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate), serial++);
   X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
-  X509_gmtime_adj(X509_getm_notAfter(certificate), 86400);
+  X509_gmtime_adj(X509_getm_notAfter(certificate), valid_seconds);
   X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), "CN", MBSTRING_ASC,
                              reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1,
                              0);
@@ -94,8 +94,11 @@ std::string CommonName(X509* certificate) {
   if (certificate == nullptr) return "";
   char name[256] = "";
   X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, name, sizeof name);
-  X509_free(certificate);
   return name;
+}
+
+bool IsExpired(X509* certificate) {
+  return certificate != nullptr && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0;
 }
 
 // Takes one request (Content-Length bodies only) off `buffer`, reading as needed.
@@ -134,12 +137,20 @@ std::optional<TestServer::Request> ReadRequest(SSL* ssl, int socket, std::string
 
 }  // namespace
 
-TestAuthority::TestAuthority(const std::string& name) : key_(EVP_EC_gen("P-256")) {
+TestAuthority::TestAuthority(const std::string& name) : TestAuthority(name, nullptr) {}
+
+TestAuthority::TestAuthority(const std::string& name, const TestAuthority& parent)
+    : TestAuthority(name, &parent) {}
+
+TestAuthority::TestAuthority(const std::string& name, const TestAuthority* parent)
+    : key_(EVP_EC_gen("P-256")) {
   certificate_ = NewCertificate(name, key_);
-  X509_set_issuer_name(certificate_, X509_get_subject_name(certificate_));
-  AddExtension(certificate_, certificate_, NID_basic_constraints, "critical,CA:TRUE");
-  AddExtension(certificate_, certificate_, NID_key_usage, "critical,keyCertSign");
-  Check(X509_sign(certificate_, key_, EVP_sha256()) > 0, "signing the CA");
+  X509* const issuer = parent != nullptr ? parent->certificate_ : certificate_;
+  X509_set_issuer_name(certificate_, X509_get_subject_name(issuer));
+  AddExtension(certificate_, issuer, NID_basic_constraints, "critical,CA:TRUE");
+  AddExtension(certificate_, issuer, NID_key_usage, "critical,keyCertSign");
+  Check(X509_sign(certificate_, parent != nullptr ? parent->key_ : key_, EVP_sha256()) > 0,
+        "signing the CA");
   ca_pem_ = CertificatePem(certificate_);
 }
 
@@ -149,9 +160,10 @@ TestAuthority::~TestAuthority() {
 }
 
 TestCertificate TestAuthority::Issue(const std::string& common_name,
-                                     const std::string& alternative_names) const {
+                                     const std::string& alternative_names,
+                                     long valid_seconds) const {
   EVP_PKEY* key = EVP_EC_gen("P-256");
-  X509* certificate = NewCertificate(common_name, key);
+  X509* certificate = NewCertificate(common_name, key, valid_seconds);
   X509_set_issuer_name(certificate, X509_get_subject_name(certificate_));
   AddExtension(certificate, certificate_, NID_basic_constraints, "critical,CA:FALSE");
   AddExtension(certificate, certificate_, NID_ext_key_usage, "serverAuth,clientAuth");
@@ -290,13 +302,13 @@ void TestServer::Serve(int socket, int number) {
   const int on = 1;
   setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   SSL* ssl = nullptr;
-  std::string client;
+  X509* client = nullptr;
   std::string sni;
   if (context_ != nullptr) {
     ssl = SSL_new(context_);
     SSL_set_fd(ssl, socket);
     if (SSL_accept(ssl) == 1) {
-      client = CommonName(SSL_get1_peer_certificate(ssl));
+      client = SSL_get1_peer_certificate(ssl);
       const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
       if (name != nullptr) sni = name;
     } else {
@@ -306,14 +318,18 @@ void TestServer::Serve(int socket, int number) {
     }
   }
   std::string buffer;
+  ++open_;
   while (auto request = ReadRequest(ssl, socket, buffer)) {
-    request->client = client;
+    request->client = CommonName(client);
+    request->client_expired = IsExpired(client);
     request->sni = sni;
     request->connection = number;
     Reply reply(ssl, socket);
     handler_(*request, reply);
     if (reply.close_) break;
   }
+  --open_;
+  X509_free(client);
   if (ssl != nullptr) {
     SSL_shutdown(ssl);
     SSL_free(ssl);

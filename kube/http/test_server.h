@@ -25,12 +25,20 @@ struct TestCertificate {
 class TestAuthority {
  public:
   explicit TestAuthority(const std::string& name);
+  // An intermediate: `parent` says that this is an authority.
+  TestAuthority(const std::string& name, const TestAuthority& parent);
   ~TestAuthority();
+  TestAuthority(const TestAuthority&) = delete;
+  TestAuthority& operator=(const TestAuthority&) = delete;
   const std::string& ca_pem() const { return ca_pem_; }
-  // `alternative_names` as OpenSSL writes them: "IP:127.0.0.1,DNS:localhost"; may be empty.
-  TestCertificate Issue(const std::string& common_name, const std::string& alternative_names) const;
+  // `alternative_names` as OpenSSL writes them: "IP:127.0.0.1,DNS:localhost"; may be empty. Valid
+  // until `valid_seconds` from now.
+  TestCertificate Issue(const std::string& common_name, const std::string& alternative_names,
+                        long valid_seconds = 86400) const;
 
  private:
+  TestAuthority(const std::string& name, const TestAuthority* parent);
+
   X509* certificate_ = nullptr;
   EVP_PKEY* key_ = nullptr;
   std::string ca_pem_;
@@ -43,9 +51,10 @@ class TestServer {
     std::string target;
     std::map<std::string, std::string> headers;  // names in lower case
     std::string body;
-    std::string client;  // common name of the client's certificate, or ""
-    std::string sni;     // server name the client asked for, or ""
-    int connection = 0;  // 1 for the first connection, …
+    std::string client;           // common name of the client's certificate, or ""
+    bool client_expired = false;  // kube-apiserver looks at that with each request
+    std::string sni;              // server name the client asked for, or ""
+    int connection = 0;           // 1 for the first connection, …
     std::string Header(const std::string& name) const;
     bool TargetHas(std::string_view part) const { return target.find(part) != std::string::npos; }
   };
@@ -87,6 +96,7 @@ class TestServer {
   std::string url() const;
   int port() const { return port_; }
   int connections() const { return connections_; }
+  int open_connections() const { return open_; }  // their handshake done, not closed by the peer
 
  private:
   void Accept();
@@ -98,6 +108,7 @@ class TestServer {
   int listener_ = -1;
   int port_ = 0;
   std::atomic<int> connections_{0};
+  std::atomic<int> open_{0};
   std::mutex mutex_;
   bool stopping_ = false;
   std::vector<int> sockets_;

@@ -7,6 +7,9 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <spdlog/spdlog.h>
+
+#include "kube/config/server_url.h"
 
 // cpprestsdk has no way to keep Boost.Asio from parsing all of the system's CAs anew for each
 // connection, before the context comes to Apply: 15 ms and a megabyte each, and an agent has one
@@ -62,91 +65,142 @@ int FunctionSlot() {
   return slot;
 }
 
+// How many certificates `pem` has; `broken`: how many blocks are none.
 template <typename Add>
-void ForEachCertificate(const std::string& pem, const std::string& what, Add add) {
+int ForEachCertificate(const std::string& pem, Add add, int& broken) {
   const auto reader = Reader(pem);
   int count = 0;
-  while (X509* certificate = PEM_read_bio_X509_AUX(reader.get(), nullptr, NoPassphrase, nullptr)) {
-    add(certificate);
-    ++count;
+  for (;;) {
+    ERR_clear_error();
+    if (X509* certificate = PEM_read_bio_X509_AUX(reader.get(), nullptr, NoPassphrase, nullptr)) {
+      add(certificate);
+      ++count;
+      continue;
+    }
+    if (ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE) break;  // the end
+    if (++broken > 1000) break;
   }
-  const unsigned long code = ERR_peek_last_error();
-  if (count == 0 || ERR_GET_REASON(code) != PEM_R_NO_START_LINE) {
-    throw ConfigError(what + ": not PEM certificates: " + OpensslError());
+  return count;
+}
+
+// The host name as Go's crypto/x509 compares it: without brackets and the root's dot.
+std::string VerifiedName(const Config& config) {
+  if (config.tls_server_name.empty()) {
+    std::string host = HostOfUrl(config.server);
+    if (host.ends_with('.')) host.pop_back();
+    return host;
   }
-  ERR_clear_error();  // "no start line" is how the end is told
+  std::string name = config.tls_server_name;
+  if (name.size() > 2 && name.front() == '[' && name.back() == ']') {
+    return name.substr(1, name.size() - 2);
+  }
+  if (name.ends_with('.')) name.pop_back();
+  return name;
 }
 
 }  // namespace
 
-std::string HostOfUrl(const std::string& url) {
-  const size_t scheme = url.find("://");
-  std::string host = scheme == std::string::npos ? url : url.substr(scheme + 3);
-  host.resize(std::min(host.find('/'), host.size()));
-  if (host.starts_with('[')) return host.substr(1, host.find(']') - 1);
-  return host.substr(0, host.find(':'));
-}
-
 std::shared_ptr<TlsSettings> TlsSettings::Make(const Config& config) {
   std::shared_ptr<TlsSettings> settings(new TlsSettings);
   settings->insecure_ = config.insecure_skip_tls_verify;
-  settings->name_ =
-      config.tls_server_name.empty() ? HostOfUrl(config.server) : config.tls_server_name;
+  settings->name_ = VerifiedName(config);
   settings->name_is_ip_ = IsIpAddress(settings->name_);
+  settings->ReadCas(config);
+  if (!config.client_certificate_pem.empty()) settings->ReadClient(config);
+  // What OpenSSL does not take is said now, and not by the first connection.
+  const std::unique_ptr<SSL_CTX, Deleter<SSL_CTX_free>> probe(SSL_CTX_new(TLS_client_method()));
   ERR_clear_error();
-
-  settings->cas_.reset(X509_STORE_new());
-  if (config.ca_pem.empty()) {
-    // None to be found is no error here: the verification will say so.
-    X509_STORE_set_default_paths(settings->cas_.get());
-    ERR_clear_error();
-  } else {
-    ForEachCertificate(config.ca_pem, "certificate authority of " + config.server,
-                       [&](X509* certificate) {
-                         const Certificate owned(certificate);
-                         X509_STORE_add_cert(settings->cas_.get(), certificate);
-                       });
-  }
-  if (!config.client_certificate_pem.empty()) {
-    const std::string what = "client certificate for " + config.server;
-    ForEachCertificate(config.client_certificate_pem, what, [&](X509* certificate) {
-      settings->client_chain_.emplace_back(certificate);
-    });
-    settings->client_key_.reset(PEM_read_bio_PrivateKey(Reader(config.client_key_pem).get(),
-                                                        nullptr, NoPassphrase, nullptr));
-    if (settings->client_key_ == nullptr) {
-      throw ConfigError("client key for " + config.server +
-                        ": not an unencrypted PEM key: " + OpensslError());
-    }
-    if (X509_check_private_key(settings->client_chain_.front().get(),
-                               settings->client_key_.get()) != 1) {
-      throw ConfigError(what + ": the client key is not this certificate's: " + OpensslError());
-    }
+  if (settings->name_.find('\0') != std::string::npos || probe == nullptr ||
+      !settings->TryApply(probe.get())) {
+    throw ConfigError("TLS for " + config.server + " cannot be set up: " + OpensslError());
   }
   return settings;
 }
 
-void TlsSettings::Apply(SSL_CTX* context) {
-  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+void TlsSettings::ReadCas(const Config& config) {
+  cas_.reset(X509_STORE_new());
+  if (config.ca_pem.empty()) {
+    // None to be found is no error here: the verification will say so.
+    X509_STORE_set_default_paths(cas_.get());
+    ERR_clear_error();
+    return;
+  }
+  const std::string what = "certificate authority of " + config.server;
+  int broken = 0;
+  const int count = ForEachCertificate(
+      config.ca_pem,
+      [&](X509* certificate) {
+        const Certificate owned(certificate);
+        X509_STORE_add_cert(cas_.get(), certificate);
+      },
+      broken);
+  if (count == 0) throw ConfigError(what + ": not PEM certificates: " + OpensslError());
+  if (broken > 0) {
+    spdlog::warn("{}: {} of its PEM blocks are no certificates and left out", what, broken);
+  }
+  ERR_clear_error();
+}
+
+void TlsSettings::ReadClient(const Config& config) {
+  const std::string what = "client certificate for " + config.server;
+  int broken = 0;
+  const int count = ForEachCertificate(
+      config.client_certificate_pem,
+      [&](X509* certificate) { client_chain_.emplace_back(certificate); }, broken);
+  if (count == 0 || broken > 0) {
+    throw ConfigError(what + ": not PEM certificates: " + OpensslError());
+  }
+  ERR_clear_error();
+  client_key_.reset(
+      PEM_read_bio_PrivateKey(Reader(config.client_key_pem).get(), nullptr, NoPassphrase, nullptr));
+  if (client_key_ == nullptr) {
+    throw ConfigError("client key for " + config.server +
+                      ": not an unencrypted PEM key: " + OpensslError());
+  }
+  if (X509_check_private_key(client_chain_.front().get(), client_key_.get()) != 1) {
+    throw ConfigError(what + ": the client key is not this certificate's: " + OpensslError());
+  }
+  client_certificate_pem_ = config.client_certificate_pem;
+  client_key_pem_ = config.client_key_pem;
+}
+
+bool TlsSettings::TryApply(SSL_CTX* context) {
+  if (SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1) return false;
   SSL_CTX_set1_cert_store(context, cas_.get());
   if (!client_chain_.empty()) {
-    SSL_CTX_use_certificate(context, client_chain_.front().get());
-    SSL_CTX_use_PrivateKey(context, client_key_.get());
+    if (SSL_CTX_use_certificate(context, client_chain_.front().get()) != 1 ||
+        SSL_CTX_use_PrivateKey(context, client_key_.get()) != 1) {
+      return false;
+    }
     for (size_t i = 1; i < client_chain_.size(); ++i) {
-      SSL_CTX_add1_chain_cert(context, client_chain_[i].get());
+      if (SSL_CTX_add1_chain_cert(context, client_chain_[i].get()) != 1) return false;
     }
   }
   X509_VERIFY_PARAM* param = SSL_CTX_get0_param(context);
-  if (name_is_ip_) {
-    X509_VERIFY_PARAM_set1_ip_asc(param, name_.c_str());
-  } else {
-    X509_VERIFY_PARAM_set_hostflags(
-        param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    X509_VERIFY_PARAM_set1_host(param, name_.data(), name_.size());
-  }
+  if (X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN) != 1) return false;
+  if (name_is_ip_) return X509_VERIFY_PARAM_set1_ip_asc(param, name_.c_str()) == 1;
+  X509_VERIFY_PARAM_set_hostflags(
+      param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+  return X509_VERIFY_PARAM_set1_host(param, name_.data(), name_.size()) == 1;
+}
+
+void TlsSettings::Apply(SSL_CTX* context) {
   SSL_CTX_set_ex_data(context, ContextSlot(), new std::shared_ptr<TlsSettings>(shared_from_this()));
-  SSL_CTX_set_cert_verify_callback(context, &TlsSettings::Verify, nullptr);
   SSL_CTX_set_info_callback(context, &TlsSettings::OnHandshake);
+  if (TryApply(context)) {
+    SSL_CTX_set_cert_verify_callback(context, &TlsSettings::Verify, nullptr);
+    return;
+  }
+  // It went well in Make, so this is for want of memory. A connection whose server's name is not
+  // checked must not be.
+  ERR_clear_error();
+  SSL_CTX_set_cert_verify_callback(
+      context,
+      [](X509_STORE_CTX* chain, void* /*unused*/) {
+        X509_STORE_CTX_set_error(chain, X509_V_ERR_OUT_OF_MEM);
+        return 0;
+      },
+      nullptr);
 }
 
 TlsSettings& TlsSettings::Of(const SSL* ssl) {

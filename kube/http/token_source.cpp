@@ -1,10 +1,11 @@
 #include "kube/http/token_source.h"
 
-#include <fstream>
-#include <iterator>
+#include <exception>
 #include <utility>
 
 #include <spdlog/spdlog.h>
+
+#include "kube/config/credential_file.h"
 
 namespace pointsman::kube {
 
@@ -27,17 +28,18 @@ bool TokenSource::Refused(const std::string& token, Clock::time_point now) {
 
 void TokenSource::ReadLocked(Clock::time_point now) {
   read_at_ = now;
-  std::ifstream in(file_, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  const size_t end = text.find_last_not_of(" \t\r\n");
-  if (!in.is_open() || end == std::string::npos) {
-    spdlog::warn("token file {}: {}; going on with the token read before", file_.string(),
-                 in.is_open() ? "is empty" : "cannot be read");
-    return;
+  std::string problem;
+  try {
+    std::string token = TrimToken(ReadCredentialFile(file_));
+    if (IsSendableToken(token)) {
+      token_ = std::move(token);
+      return;
+    }
+    problem = file_.string() + (token.empty() ? " is empty" : " holds no token");
+  } catch (const std::exception& error) {
+    problem = error.what();
   }
-  text.resize(end + 1);
-  text.erase(0, text.find_first_not_of(" \t\r\n"));
-  token_ = std::move(text);
+  spdlog::warn("token file: {}; going on with the token read before", problem);
 }
 
 }  // namespace pointsman::kube

@@ -49,8 +49,10 @@ TEST_F(TokenSourceTest, KeepsTheLastTokenWhenTheFileIsGone) {
   EXPECT_EQ(source.Get(start_), "given");
   Write(" \n");
   EXPECT_EQ(source.Get(start_ + seconds(60)), "given");
+  Write("two\nlines");  // would break the header it is sent in
+  EXPECT_EQ(source.Get(start_ + seconds(120)), "given");
   Write("one");
-  EXPECT_EQ(source.Get(start_ + seconds(120)), "one");
+  EXPECT_EQ(source.Get(start_ + seconds(180)), "one");
 }
 
 TEST_F(TokenSourceTest, StaticTokenNeverChanges) {

@@ -24,6 +24,9 @@ struct HttpRequest {
   std::string body;
   // The longest time without a byte from the server before the request fails.
   std::chrono::seconds timeout{30};
+  // A watch: a stream that has no end of its own. When the client's certificate was replaced it
+  // ends, as if the server had ended it, so that the next one is authenticated by the new one.
+  bool long_lived = false;
 };
 
 struct HttpResponse {
@@ -79,9 +82,13 @@ class Transport {
 
 // Connects to config.server; verifies its certificate against config's CA (host name or IP
 // included). Connections are kept and used again; a dead peer is noticed by TCP keepalive within
-// 45 s. Redirects are answers, not followed. Credentials are sent over TLS only. Throws ConfigError
-// for a URL or PEM text that cannot be used.
-std::unique_ptr<Transport> MakeTransport(const Config& config,
-                                         size_t max_response_bytes = Transport::kMaxResponseBytes);
+// 45 s. Redirects are answers, not followed. Credentials are sent over TLS only. The files of the
+// config are read again at most every `look_again_after` (TlsSource, TokenSource): new connections
+// use what is there then, and those that were made before are closed when their request has ended
+// (HttpRequest::long_lived). A proxy of the environment (HTTPS_PROXY) is not used, which is logged.
+// Throws ConfigError for a URL or PEM text that cannot be used.
+std::unique_ptr<Transport> MakeTransport(
+    const Config& config, size_t max_response_bytes = Transport::kMaxResponseBytes,
+    std::chrono::milliseconds look_again_after = std::chrono::seconds(5));
 
 }  // namespace pointsman::kube
