@@ -1,8 +1,11 @@
 #include "node-agent/agent/options.h"
 
+#include <set>
+
 #include <CLI/CLI.hpp>
 
 #include "kube/net/ip_address.h"
+#include "kube/process/command_line.h"
 #include "kube/process/version.h"
 
 namespace pointsman::agent {
@@ -38,13 +41,31 @@ void AddPort(CLI::App& app, const char* name, const char* host, const char* use,
       ->group(kKubeProxyGroup);
 }
 
+void AddWord(CLI::App& app, const char* name, const char* help, const std::set<std::string>& words,
+             std::optional<std::string>& word) {
+  app.add_option_function<std::string>(
+         name,
+         [&word](const std::string& text) {
+           word = text.empty() ? std::nullopt : std::optional(text);
+         },
+         help)
+      ->check([words](const std::string& text) {
+        return text.empty() ? "" : CLI::IsMember(words)(text);
+      });
+}
+
 void AddKubeProxyFlags(CLI::App& app, KubeProxyFlagValues& values) {
   for (const KubeProxyFlag& flag : KubeProxyFlags()) {
     const std::string name(flag.name);
     std::string help;
     for (const std::string_view field : flag.fields)
       help += (help.empty() ? "" : ", ") + std::string(field);
-    const auto set = [&values, name](const std::string& text) { values[name] = text; };
+    const bool list = flag.kind == KubeProxyFlag::Kind::kList;
+    const auto set = [&values, name, list](const std::string& text) {
+      // pflag's StringSlice: what is given again is added.
+      std::string& value = values[name];
+      value = list && !value.empty() && !text.empty() ? value + "," + text : text;
+    };
     CLI::Option* option = nullptr;
     if (flag.stands_alone || flag.kind == KubeProxyFlag::Kind::kBool) {
       // Not add_flag(name, help): that takes `help` for a variable to write to.
@@ -52,19 +73,15 @@ void AddKubeProxyFlags(CLI::App& app, KubeProxyFlagValues& values) {
     } else {
       option = app.add_option_function<std::string>(name, set, help);
     }
-    // As in Go's flag package, the last one counts.
+    option->trigger_on_parse(list);  // each time that it is given
     option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     option->group(kKubeProxyGroup);
   }
 }
 
-// k8s.io/component-base/cli/flag WordSepNormalizeFunc.
-std::string WithHyphens(std::string argument) {
-  if (!argument.starts_with("--")) return argument;
-  const auto end =
-      argument.begin() + static_cast<std::ptrdiff_t>(std::min(argument.find('='), argument.size()));
-  std::replace(argument.begin(), end, '_', '-');
-  return argument;
+// As everywhere on this command line, an empty value is one that was not given.
+std::string ExistingFileOrEmpty(const std::string& file) {
+  return file.empty() ? "" : CLI::ExistingFile(file);
 }
 
 }  // namespace
@@ -75,13 +92,13 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
   app.set_version_flag("--version", std::string("pointsman-node-agent ") + kVersion);
   app.add_option("--kubeconfig", options.kubeconfig,
                  "kubeconfig file (default: $KUBECONFIG, else the pod's service account)")
-      ->check(CLI::ExistingFile);
+      ->check(ExistingFileOrEmpty);
   app.add_option("--node-name,--hostname-override", options.node_name,
                  "name of this Node object (default: $NODE_NAME, else the host name)");
   app.add_option(
          "--config", options.config,
          "run standalone with this KubeProxyConfiguration file, as a drop-in for kube-proxy")
-      ->check(CLI::ExistingFile);
+      ->check(ExistingFileOrEmpty);
   app.add_flag("--cleanup", options.cleanup,
                "remove everything Pointsman made in this node's kernel, and exit");
   app.add_option("--master", options.master,
@@ -108,12 +125,10 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
                  "folder under which lib/modules of the running kernel is");
   app.add_option("--proc-sys", options.proc_sys, "where the node's /proc/sys is writable")
       ->capture_default_str();
-  app.add_option("--log-format,--logging-format", options.log_format,
-                 "text or json (default: text)")
-      ->check(CLI::IsMember({"text", "json"}));
-  app.add_option("--log-level", options.log_level,
-                 "debug, info, warn or error (default: info, debug from --v=4 on)")
-      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  AddWord(app, "--log-format,--logging-format", "text or json (default: text)", {"text", "json"},
+          options.log_format);
+  AddWord(app, "--log-level", "debug, info, warn or error (default: info, debug from --v=4 on)",
+          {"debug", "info", "warn", "error"}, options.log_level);
   app.add_option("-v,--v", options.verbosity, "log verbosity as kube-proxy's")
       ->transform([](const std::string& text) {  // Go also reads "-v=2"
         return text.starts_with('=') ? text.substr(1) : text;
@@ -123,17 +138,7 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
           options.metrics_bind_address);
   AddPort(app, "--healthz-port", "0.0.0.0", "--healthz-bind-address", options.healthz_bind_address);
   AddKubeProxyFlags(app, options.kube_proxy_flags);
-  try {
-    // CLI11 takes them from the back.
-    std::vector<std::string> arguments;
-    arguments.reserve(static_cast<size_t>(argc));
-    for (int i = argc - 1; i > 0; --i)
-      arguments.push_back(WithHyphens(argv[i]));
-    app.parse(std::move(arguments));
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);
-  }
-  return std::nullopt;
+  return kube::ParseCommandLine(app, argc, argv, kube::Underscores::kYes);
 }
 
 }  // namespace pointsman::agent

@@ -108,6 +108,86 @@ TEST(Options, UnderscoresOfValuesStay) {
   EXPECT_EQ(options.node_name, "node_7");
 }
 
+// Command lines as they are found on nodes (reconstructed).
+TEST(Options, CommandLinesOfProviders) {
+  Options aks;
+  EXPECT_EQ(Parse({"--conntrack-max-per-core=0", "--metrics-bind-address=0.0.0.0:10249",
+                   "--kubeconfig=/dev/null", "--cluster-cidr=", "--detect-local-mode=ClusterCIDR",
+                   "--pod-interface-name-prefix=", "--v=3"},
+                  aks),
+            std::nullopt);
+  EXPECT_EQ(aks.verbosity, 3);
+  EXPECT_EQ(aks.kube_proxy_flags["--pod-interface-name-prefix"], "");
+  EXPECT_EQ(aks.kube_proxy_flags["--cluster-cidr"], "");
+  const KubeProxyConfiguration configuration = ConfigurationFromFlags(aks.kube_proxy_flags);
+  EXPECT_EQ(configuration.settings.conntrack.max_per_core, 0);
+  EXPECT_EQ(configuration.settings.detect_local_mode, kube::DetectLocalMode::kNone);
+
+  Options kops;
+  EXPECT_EQ(Parse({"--conntrack-max-per-core=131072", "--hostname-override=i-0abc",
+                   "--kubeconfig=/dev/null", "--master=https://127.0.0.1", "--oom-score-adj=-998",
+                   "--v=2", "--metrics-bind-address=0.0.0.0:10249"},
+                  kops),
+            std::nullopt);
+  EXPECT_EQ(ConfigurationFromFlags(kops.kube_proxy_flags).oom_score_adj, -998);
+
+  Options rke;
+  EXPECT_EQ(Parse({"--v=2", "--healthz-bind-address=0.0.0.0", "--cluster-cidr=10.42.0.0/16",
+                   "--hostname-override=n1", "--kubeconfig=/dev/null"},
+                  rke),
+            std::nullopt);
+  EXPECT_EQ(rke.healthz_bind_address, "0.0.0.0:10256");
+
+  // k3s: what the user gives comes after the defaults.
+  Options k3s;
+  EXPECT_EQ(Parse({"--kubeconfig=/dev/zero", "--hostname-override=a", "--proxy-mode=iptables",
+                   "--healthz-bind-address=127.0.0.1", "--nodeport-addresses=10.0.0.0/8", "--v=1",
+                   "--kubeconfig=/dev/null", "--hostname-override=b", "--proxy-mode=ipvs",
+                   "--ipvs-strict-arp=true", "--healthz-bind-address=", "--v=4",
+                   "--nodeport-addresses=192.0.2.0/24,198.51.100.0/24"},
+                  k3s)
+                .value_or(0),
+            0);
+  EXPECT_EQ(k3s.node_name, "b");
+  EXPECT_EQ(k3s.healthz_bind_address, "");
+  EXPECT_EQ(k3s.verbosity, 4);
+  EXPECT_EQ(k3s.kube_proxy_flags["--proxy-mode"], "ipvs");
+  EXPECT_EQ(k3s.kube_proxy_flags["--nodeport-addresses"],
+            "10.0.0.0/8,192.0.2.0/24,198.51.100.0/24");
+}
+
+TEST(Options, FlagsOfTheLogInEverySpelling) {
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"-v", "3"},
+           {"-v=3"},
+           {"-v3"},
+           {"--v", "3"},
+           {"--v=3", "--logtostderr", "--alsologtostderr=false", "--vmodule=proxier=4",
+            "--add_dir_header", "--stderrthreshold=2", "--log_backtrace_at=", "--skip_headers=true",
+            "--log_file_max_size=1800"}}) {
+    Options options;
+    EXPECT_EQ(Parse(arguments, options), std::nullopt) << arguments[0];
+    EXPECT_EQ(options.verbosity, 3) << arguments[0];
+  }
+}
+
+TEST(Options, AnEmptyValueIsOneThatWasNotGiven) {
+  Options options;
+  EXPECT_EQ(Parse({"--config=", "--kubeconfig=", "--master=", "--hostname-override=",
+                   "--logging-format=", "--log-level=", "--metrics-bind-address="},
+                  options),
+            std::nullopt);
+  EXPECT_EQ(options.config, "");
+  EXPECT_EQ(options.kubeconfig, "");
+  EXPECT_EQ(options.node_name, "");
+  EXPECT_EQ(options.log_format, std::nullopt);
+  EXPECT_EQ(options.log_level, std::nullopt);
+  EXPECT_EQ(options.metrics_bind_address, "");  // off
+  Options bad;
+  EXPECT_NE(Parse({"--v="}, bad).value_or(0), 0);
+  EXPECT_NE(Parse({"--masquerade-all="}, bad).value_or(0), 0);
+}
+
 TEST(Options, AFlagThatNobodyHasIsRefused) {
   Options options;
   EXPECT_NE(Parse({"--enable-dsr"}, options).value_or(0), 0);

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 
 #include <nlohmann/json.hpp>
+
+#include "kube/config/yaml_json.h"
 
 namespace pointsman::agent {
 namespace {
@@ -23,26 +26,37 @@ const KubeProxyFlag& Find(std::string_view name) {
   return *flag;
 }
 
+// The words of Go's strconv.ParseBool.
+std::optional<bool> ParseGoBool(std::string_view text) {
+  for (const std::string_view word : {"1", "t", "T", "true", "TRUE", "True"}) {
+    if (text == word) return true;
+  }
+  for (const std::string_view word : {"0", "f", "F", "false", "FALSE", "False"}) {
+    if (text == word) return false;
+  }
+  return std::nullopt;
+}
+
+// Whether it asks for anything: "--init-only=false" and "--write-config-to=" do not.
+bool IsAskedFor(const KubeProxyFlag& flag, const std::string& text) {
+  return flag.stands_alone ? ParseGoBool(text) != false : !text.empty();
+}
+
 json Value(const KubeProxyFlag& flag, const std::string& text) {
   switch (flag.kind) {
     case Kind::kNumber: {
+      if (const auto integer = kube::ParseGoInteger(text)) return *integer;
       double number = 0;
       const char* const end = text.data() + text.size();
       const auto [at, error] = std::from_chars(text.data(), end, number);
       // Left as text it is refused by the field's own check, which names the field.
       if (error != std::errc() || at != end) return text;
-      const auto whole = static_cast<int64_t>(number);
-      return static_cast<double>(whole) == number ? json(whole) : json(number);
+      return number;
     }
-    case Kind::kBool:
-      // The words of Go's strconv.ParseBool.
-      for (const char* word : {"1", "t", "T", "true", "TRUE", "True"}) {
-        if (text == word) return true;
-      }
-      for (const char* word : {"0", "f", "F", "false", "FALSE", "False"}) {
-        if (text == word) return false;
-      }
-      return text;
+    case Kind::kBool: {
+      const auto flag_value = ParseGoBool(text);
+      return flag_value ? json(*flag_value) : json(text);
+    }
     case Kind::kList: {
       json list = json::array();
       std::istringstream parts(text);
@@ -159,6 +173,7 @@ KubeProxyConfiguration ConfigurationFromFlags(const KubeProxyFlagValues& values)
   for (const auto& [name, text] : values) {
     const KubeProxyFlag& flag = Find(name);
     if (flag.kind == Kind::kRefused) {
+      if (!IsAskedFor(flag, text)) continue;
       throw std::invalid_argument(name + " " + std::string(flag.fields.front()));
     }
     if (flag.kind == Kind::kIgnored) {
@@ -185,6 +200,7 @@ std::vector<std::string> NotesOnIgnoredFlags(const KubeProxyFlagValues& values) 
   for (const auto& [name, text] : values) {
     const KubeProxyFlag& flag = Find(name);
     if (flag.kind == Kind::kRefused) {
+      if (!IsAskedFor(flag, text)) continue;
       throw std::invalid_argument(name + " " + std::string(flag.fields.front()));
     }
     if (flag.kind == Kind::kIgnored) {

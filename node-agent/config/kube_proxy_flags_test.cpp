@@ -57,8 +57,34 @@ TEST(KubeProxyFlags, ABadValueNamesTheFlagAndTheField) {
   EXPECT_THAT(Refusal({{"--conntrack-min", "many"}}), HasSubstr("--conntrack-min: conntrack.min"));
   EXPECT_THAT(Refusal({{"--masquerade-all", "perhaps"}}),
               HasSubstr("--masquerade-all: iptables.masqueradeAll"));
-  EXPECT_THAT(Refusal({{"--profiling", "true"}}), HasSubstr("--profiling: enableProfiling"));
+  EXPECT_THAT(Refusal({{"--profiling", "perhaps"}}), HasSubstr("--profiling: enableProfiling"));
   EXPECT_THAT(Refusal({{"--write-config-to", "/tmp/x"}}), HasSubstr("--config"));
+}
+
+TEST(KubeProxyFlags, AnEmptyValueIsOneThatWasNotGiven) {
+  const KubeProxyConfiguration config = ConfigurationFromFlags({{"--cluster-cidr", ""},
+                                                                {"--proxy-mode", ""},
+                                                                {"--detect-local-mode", ""},
+                                                                {"--pod-bridge-interface", ""},
+                                                                {"--nodeport-addresses", ""},
+                                                                {"--ipvs-scheduler", ""},
+                                                                {"--feature-gates", ""},
+                                                                {"--write-config-to", ""},
+                                                                {"--init-only", "false"}});
+  EXPECT_EQ(config.settings, ConfigurationFromFlags({}).settings);
+  // But a number, a time or a word is none (pflag).
+  EXPECT_THAT(Refusal({{"--conntrack-min", ""}}), HasSubstr("--conntrack-min: conntrack.min"));
+  EXPECT_THAT(Refusal({{"--iptables-sync-period", ""}}), HasSubstr("iptables.syncPeriod"));
+}
+
+TEST(KubeProxyFlags, NumbersAreWrittenAsInGo) {
+  const KubeProxyConfiguration config =
+      ConfigurationFromFlags({{"--conntrack-min", "0x10"},
+                              {"--conntrack-max-per-core", "1_000"},
+                              {"--kube-api-qps", "1e2"}});
+  EXPECT_EQ(config.settings.conntrack.min, 16);
+  EXPECT_EQ(config.settings.conntrack.max_per_core, 1000);
+  EXPECT_EQ(config.qps, 100);
 }
 
 TEST(KubeProxyFlags, IgnoredOnesAreSaid) {
@@ -66,6 +92,8 @@ TEST(KubeProxyFlags, IgnoredOnesAreSaid) {
       ConfigurationFromFlags({{"--logtostderr", "true"}, {"--feature-gates", "A=true"}});
   EXPECT_THAT(config.notes, Contains(HasSubstr("--logtostderr")));
   EXPECT_THAT(config.notes, Contains(HasSubstr("--feature-gates")));
+  EXPECT_THAT(ConfigurationFromFlags({{"--profiling", "true"}}).notes,
+              Contains(testing::StartsWith("--profiling: enableProfiling: ")));
 }
 
 TEST(KubeProxyFlags, BesideAFileTheyAreIgnoredAsInKubeProxy) {

@@ -8,6 +8,7 @@
 #include "kube/config/config.h"
 #include "kube/http/transport.h"
 #include "kube/lease/leader_election.h"
+#include "kube/process/command_line.h"
 #include "kube/process/file_limit.h"
 #include "kube/process/logging.h"
 #include "kube/process/termination.h"
@@ -135,7 +136,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("pointsman-operator ") + pointsman::kVersion);
   pointsman::op::Options options;
   pointsman::op::AddFlags(app, options);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = pointsman::kube::ParseCommandLine(app, argc, argv)) return *code;
   try {
     return pointsman::op::Run(std::move(options));
   } catch (const std::exception& error) {

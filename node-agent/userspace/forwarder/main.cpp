@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "kube/process/command_line.h"
 #include "kube/process/logging.h"
 #include "kube/process/version.h"
 #include "node-agent/userspace/forwarder/forwarder.h"
@@ -68,7 +69,7 @@ int Main(int argc, char** argv) {
   app.add_option("--instance-version", arguments.options.version,
                  "what to answer as version (default: its own)");
   app.add_option("--log-format", arguments.log_format)->check(CLI::IsMember({"text", "json"}));
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = kube::ParseCommandLine(app, argc, argv)) return *code;
   kube::SetUpLogging(arguments.log_format, "info");
   try {
     arguments.options.port_range = ParseRange(arguments.port_range);
