@@ -1,6 +1,7 @@
 #include "kube/pointsman/object_reader.h"
 
 #include "kube/pointsman/duration.h"
+#include "kube/text/text.h"
 
 namespace pointsman::kube {
 
@@ -160,10 +161,18 @@ ObjectReader ObjectReader::Object(const char* name) {
   return {Raw(name), PathOf(name), errors_, asked_};
 }
 
-void ObjectReader::RejectUnknown() {
-  if (object_ == nullptr) return;
+std::vector<std::string> ObjectReader::UnknownMembers() const {
+  std::vector<std::string> unknown;
+  if (object_ == nullptr) return unknown;
   for (const auto& [name, value] : object_->items()) {
-    if (!known_.contains(name)) ErrorAt(PathOf(name.substr(0, 64).c_str()), "unknown field");
+    if (!known_.contains(name)) unknown.push_back(name);
+  }
+  return unknown;
+}
+
+void ObjectReader::RejectUnknown() {
+  for (const std::string& name : UnknownMembers()) {
+    ErrorAt(PathOf(std::string(text::Cut(name, 64)).c_str()), "unknown field");
   }
 }
 

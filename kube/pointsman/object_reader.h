@@ -64,7 +64,8 @@ class ObjectReader {
   void Error(const char* name, const std::string& message);
   void ErrorAt(const std::string& path, const std::string& message);
 
-  // After all reads: every member that was not asked for is an error.
+  // After all reads: the members that were not asked for; and RejectUnknown makes each an error.
+  std::vector<std::string> UnknownMembers() const;
   void RejectUnknown();
 
   static std::string Quote(std::string_view text);

@@ -86,7 +86,7 @@ struct ProxySettings {
   std::vector<net::IpPrefix> cluster_cidrs;  // clusterCIDR: one a family, comma-separated
   DetectLocalMode detect_local_mode = DetectLocalMode::kNone;
   DetectLocal detect_local;
-  // CIDRs, or the word "primary" (then `node_port_primary`). Empty and not primary: all addresses.
+  // CIDRs, and the word "primary" (then `node_port_primary`). Empty and not primary: all addresses.
   std::vector<net::IpPrefix> node_port_addresses;
   bool node_port_primary = false;
   ConntrackSettings conntrack;

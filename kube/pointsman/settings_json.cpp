@@ -226,6 +226,12 @@ std::string_view ToString(DetectLocalMode mode) {
   return "";
 }
 
+bool CannotTellPods(const ProxySettings& settings) {
+  return settings.cluster_cidrs.empty() &&
+         (settings.detect_local_mode == DetectLocalMode::kNone ||
+          settings.detect_local_mode == DetectLocalMode::kClusterCidr);
+}
+
 std::optional<DetectLocalMode> ParseDetectLocalMode(std::string_view text) {
   for (const DetectLocalMode mode :
        {DetectLocalMode::kNone, DetectLocalMode::kClusterCidr, DetectLocalMode::kNodeCidr,
@@ -316,6 +322,10 @@ json ToJson(const ProxySettings& settings) {
     if (!cluster_cidr.empty()) cluster_cidr += ',';
     cluster_cidr += prefix.ToString();
   }
+  json node_port_addresses = ToJson(settings.node_port_addresses);
+  if (settings.node_port_primary) {
+    node_port_addresses.insert(node_port_addresses.begin(), "primary");
+  }
   json conntrack_json = {
       {"tcpEstablishedTimeout", FormatDuration(conntrack.tcp_established_timeout)},
       {"tcpCloseWaitTimeout", FormatDuration(conntrack.tcp_close_wait_timeout)},
@@ -345,8 +355,7 @@ json ToJson(const ProxySettings& settings) {
           {"detectLocal",
            {{"bridgeInterface", settings.detect_local.bridge_interface},
             {"interfaceNamePrefix", settings.detect_local.interface_name_prefix}}},
-          {"nodePortAddresses", settings.node_port_primary ? json::array({"primary"})
-                                                           : ToJson(settings.node_port_addresses)},
+          {"nodePortAddresses", std::move(node_port_addresses)},
           {"conntrack", std::move(conntrack_json)},
           {"modules", ToJson(settings.modules)},
           {"handover", {{"drainTimeout", FormatDuration(settings.drain_timeout)}}}};

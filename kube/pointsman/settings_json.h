@@ -28,6 +28,14 @@ nlohmann::json ToJson(const ProxySettings& settings);
 nlohmann::json ToJson(const ModuleSettings& modules);
 nlohmann::json ToJson(const std::vector<Mode>& modes);
 
+// Whether nothing tells the traffic of the cluster's Pods from other traffic. kube-proxy logs it as
+// a warning at its start ("Detect-local-mode set to ClusterCIDR, but no cluster CIDR defined").
+bool CannotTellPods(const ProxySettings& settings);
+inline constexpr std::string_view kCannotTellPods =
+    "not set, so Pods' traffic cannot be told from that of others: traffic to a cluster IP from "
+    "outside is not masqueraded, and for a Service with externalTrafficPolicy Local a Pod of this "
+    "cluster counts as outside (kubernetes#131765)";
+
 // "ClusterCIDR", …; "" for kNone.
 std::string_view ToString(DetectLocalMode mode);
 std::optional<DetectLocalMode> ParseDetectLocalMode(std::string_view text);

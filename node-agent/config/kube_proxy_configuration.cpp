@@ -14,6 +14,7 @@
 #include "kube/pointsman/limits.h"
 #include "kube/pointsman/object_reader.h"
 #include "kube/pointsman/settings_json.h"
+#include "kube/text/text.h"
 
 namespace pointsman::agent {
 namespace {
@@ -25,6 +26,9 @@ using kube::ObjectReader;
 constexpr size_t kMaxFile = size_t{1} << 20;
 constexpr size_t kMaxText = 4096;
 constexpr size_t kMaxErrors = 100;
+constexpr size_t kMaxNotes = 50;
+constexpr size_t kMaxNote = 512;
+constexpr size_t kMaxErrorText = 16384;
 constexpr int64_t kMaxInt32 = INT32_MAX;
 // kube-proxy has no upper bounds for its periods; these are the kernel's (limits.h).
 constexpr Duration kMaxTime = kube::limits::kMaxKernelTimeout;
@@ -57,8 +61,8 @@ std::optional<int> ParsePort(std::string_view text) {
 class Loader {
  public:
   Loader(const nlohmann::json& value, std::vector<FieldError>& errors,
-         std::set<std::string>* asked = nullptr)
-      : errors_(errors), asked_(asked), root_(&value, "", errors, asked) {}
+         std::vector<FieldError>& notes, std::set<std::string>* asked = nullptr)
+      : errors_(errors), notes_(notes), asked_(asked), root_(&value, "", errors, asked) {}
 
   KubeProxyConfiguration Load() {
     ReadType();
@@ -75,7 +79,7 @@ class Loader {
     ReadLogging();
     ReadRest();
     ReadWindows();
-    root_.RejectUnknown();
+    NoteUnknown(root_);
     return std::move(result_);
   }
 
@@ -130,7 +134,7 @@ class Loader {
     reader.Bool("localhostNodePorts", iptables.localhost_node_ports);
     RefuseTrue(reader, "snatNodeInternalIP", "is not supported");
     ReadPeriods(reader, kDefaultMinSyncPeriod, iptables.sync_period, iptables.min_sync_period);
-    reader.RejectUnknown();
+    NoteUnknown(reader);
   }
 
   void ReadNftables() {
@@ -139,7 +143,7 @@ class Loader {
     reader.Int("masqueradeBit", 0, kube::limits::kMaxMasqueradeBit, nftables.masquerade_bit);
     reader.Bool("masqueradeAll", nftables.masquerade_all);
     ReadPeriods(reader, kDefaultMinSyncPeriod, nftables.sync_period, nftables.min_sync_period);
-    reader.RejectUnknown();
+    NoteUnknown(reader);
   }
 
   void ReadIpvs() {
@@ -169,21 +173,15 @@ class Loader {
     reader.Time("tcpTimeout", Duration::zero(), kMaxTime, ipvs.tcp_timeout);
     reader.Time("tcpFinTimeout", Duration::zero(), kMaxTime, ipvs.tcp_fin_timeout);
     reader.Time("udpTimeout", Duration::zero(), kMaxTime, ipvs.udp_timeout);
+    NoteUnknown(reader);
     if (settings().mode == kube::Mode::kIpvs || errors.empty()) {
       errors_.insert(errors_.end(), errors.begin(), errors.end());
       settings().ipvs = std::move(ipvs);
     } else {
       for (const FieldError& error : errors) {
-        result_.notes.push_back(error.path + ": " + error.message +
-                                "; the block is not used in this mode");
+        Note(error.path, error.message + "; the block is not used in this mode");
       }
     }
-    ObjectReader strict(raw, "ipvs", errors_);
-    for (const char* name : {"scheduler", "excludeCIDRs", "strictARP", "syncPeriod",
-                             "minSyncPeriod", "tcpTimeout", "tcpFinTimeout", "udpTimeout"}) {
-      strict.Raw(name);
-    }
-    strict.RejectUnknown();
   }
 
   void ReadConntrack() {
@@ -199,7 +197,7 @@ class Loader {
     reader.Bool("tcpBeLiberal", conntrack.tcp_be_liberal);
     reader.Time("udpTimeout", Duration::zero(), kMaxTime, conntrack.udp_timeout);
     reader.Time("udpStreamTimeout", Duration::zero(), kMaxTime, conntrack.udp_stream_timeout);
-    reader.RejectUnknown();
+    NoteUnknown(reader);
   }
 
   void ReadUserspace() {
@@ -248,7 +246,7 @@ class Loader {
     kube::DetectLocal& local = settings().detect_local;
     local.bridge_interface = Text(reader, "bridgeInterface");
     local.interface_name_prefix = Text(reader, "interfaceNamePrefix");
-    reader.RejectUnknown();
+    NoteUnknown(reader);
     const auto check = [&](const char* name, const std::string& text) {
       if (text.empty()) {
         reader.Error(name, "is needed when detectLocalMode is " + mode);
@@ -266,11 +264,10 @@ class Loader {
       check("interfaceNamePrefix", local.interface_name_prefix);
     }
     ReadClusterCidr();
-    if (parsed == kube::DetectLocalMode::kClusterCidr && settings().cluster_cidrs.empty()) {
+    if (parsed && kube::CannotTellPods(settings())) {
       // kube-proxy says so in its log and goes on without.
       settings().detect_local_mode = kube::DetectLocalMode::kNone;
-      result_.notes.emplace_back(
-          "clusterCIDR: not set, so no traffic is told apart as coming from outside the cluster");
+      Note("clusterCIDR", std::string(kube::kCannotTellPods));
     }
   }
 
@@ -354,13 +351,10 @@ class Loader {
                                               " is neither a CIDR nor primary, localhost or all");
                     }
                   });
-    if (primary && items > 1) {
-      root_.Error("nodePortAddresses", "\"primary\" together with others is not supported");
-    }
     if (items == 0 && settings().mode == kube::Mode::kNftables) primary = true;
     if (primary && result_.node_ip_override) {
       const net::IpAddress& ip = *result_.node_ip_override;
-      cidrs = {net::IpPrefix(ip, static_cast<uint8_t>(ip.size() * 8))};
+      cidrs.emplace_back(ip, static_cast<uint8_t>(ip.size() * 8));
       primary = false;
     }
     settings().node_port_primary = primary;
@@ -372,8 +366,7 @@ class Loader {
     for (const char* name : {"acceptContentTypes", "contentType"}) {
       const std::string type = Text(reader, name);
       if (!type.empty() && type != "application/json") {
-        result_.notes.push_back(reader.PathOf(name) +
-                                ": the API server is asked for JSON, in which it always answers");
+        Note(reader.PathOf(name), "the API server is asked for JSON, in which it always answers");
       }
     }
     if (const nlohmann::json* qps = reader.Raw("qps")) {
@@ -388,7 +381,7 @@ class Loader {
     int burst = 0;
     reader.Int("burst", 0, kMaxInt32, burst);
     if (burst != 0) result_.burst = burst;
-    reader.RejectUnknown();
+    NoteUnknown(reader);
   }
 
   void ReadLogging() {
@@ -411,30 +404,34 @@ class Loader {
       if (!vmodule->is_array()) {
         reader.Error("vmodule", std::string("must be a list, is a ") + vmodule->type_name());
       } else if (!vmodule->empty()) {
-        reader.Error("vmodule", "is not supported: it names source files of kube-proxy");
+        Note(reader.PathOf("vmodule"), "changes nothing: it names source files of kube-proxy");
       }
     }
     ReadLoggingOptions(reader.Object("options"));
-    reader.RejectUnknown();
+    NoteUnknown(reader);
   }
 
   void ReadLoggingOptions(ObjectReader options) {
     for (const char* format : {"text", "json"}) {
       ObjectReader reader = options.Object(format);
-      RefuseTrue(reader, "splitStream", "is not supported");
+      NoteTrue(reader, "splitStream", "changes nothing: the log goes to standard error");
       if (const nlohmann::json* size = reader.Raw("infoBufferSize")) {
-        const bool none =
-            (size->is_string() && *size == "0") || (size->is_number_integer() && *size == 0);
-        if (!none) reader.Error("infoBufferSize", "is not supported");
+        if (!size->is_string() && !size->is_number()) {
+          reader.Error("infoBufferSize",
+                       std::string("must be a quantity, is a ") + size->type_name());
+        } else if (*size != "0" && *size != 0) {
+          Note(reader.PathOf("infoBufferSize"), "changes nothing: nothing of the log is held back");
+        }
       }
-      reader.RejectUnknown();
+      NoteUnknown(reader);
     }
-    options.RejectUnknown();
+    NoteUnknown(options);
   }
 
   void ReadRest() {
     result_.hostname_override = Text(root_, "hostnameOverride");
-    RefuseTrue(root_, "enableProfiling", "is not supported: there is no Go profiler here");
+    NoteTrue(root_, "enableProfiling",
+             "changes nothing: there is no Go profiler here; perf works on the agent");
     const std::string hidden = Text(root_, "showHiddenMetricsForVersion");
     if (!hidden.empty()) {
       const auto is_digits = [](std::string_view text) {
@@ -446,7 +443,7 @@ class Loader {
         root_.Error("showHiddenMetricsForVersion",
                     ObjectReader::Quote(hidden) + " is not a version (expected like 1.16)");
       } else {
-        result_.notes.emplace_back("showHiddenMetricsForVersion: no metric is hidden here");
+        Note("showHiddenMetricsForVersion", "no metric is hidden here");
       }
     }
     if (root_.Has("oomScoreAdj")) {
@@ -468,23 +465,22 @@ class Loader {
       for (const auto& [name, value] : gates->items()) {
         bool on = false;
         reader.Bool(name.c_str(), on);
-        result_.notes.push_back("featureGates." + name +
-                                ": kube-proxy's features are not switched here");
+        Note(reader.PathOf(name.c_str()), "kube-proxy's features are not switched here");
       }
     }
   }
 
+  // kube-proxy for Linux reads these and looks at none. A dump of the defaults has zero values.
   void ReadWindows() {
-    RefuseTrue(root_, "windowsRunAsService", "is for Windows only");
-    // A dump of the defaults has the block with zero values.
+    constexpr const char* kWindows = "changes nothing: it is for Windows only";
+    NoteTrue(root_, "windowsRunAsService", kWindows);
     ObjectReader reader = root_.Object("winkernel");
     for (const char* name : {"networkName", "sourceVip", "rootHnsEndpointName"}) {
-      if (!Text(reader, name).empty()) reader.Error(name, "is for Windows only");
+      if (!Text(reader, name).empty()) Note(reader.PathOf(name), kWindows);
     }
-    for (const char* name : {"enableDSR", "forwardHealthCheckVip"}) {
-      RefuseTrue(reader, name, "is for Windows only");
-    }
-    reader.RejectUnknown();
+    for (const char* name : {"enableDSR", "forwardHealthCheckVip"})
+      NoteTrue(reader, name, kWindows);
+    NoteUnknown(reader);
   }
 
   static void RefuseTrue(ObjectReader& reader, const char* name, const std::string& why) {
@@ -493,52 +489,127 @@ class Loader {
     if (flag) reader.Error(name, why);
   }
 
+  void NoteTrue(ObjectReader& reader, const char* name, const char* note) {
+    bool flag = false;
+    reader.Bool(name, flag);
+    if (flag) Note(reader.PathOf(name), note);
+  }
+
+  void Note(std::string path, std::string note) {
+    notes_.push_back({std::move(path), std::move(note)});
+  }
+
+  // kube-proxy's decoding of v1alpha1 is strict first, then lenient with a warning (options.go
+  // loadConfig, since PR #84143).
+  void NoteUnknown(const ObjectReader& reader) {
+    for (const std::string& name : reader.UnknownMembers()) {
+      const std::string meant = MeantField(name);
+      Note(reader.PathOf(text::Shorten(name, 64).c_str()),
+           "unknown field, ignored, as kube-proxy ignores it with a warning" +
+               (meant.empty() ? "" : "; is " + meant + " meant?"));
+    }
+  }
+
+  // A field of this name elsewhere, or in another case: Kubernetes' decoder minds the case.
+  static std::string MeantField(std::string_view name) {
+    static const std::set<std::string> fields = [] {
+      const nlohmann::json nothing = nlohmann::json::object();
+      std::vector<FieldError> errors;
+      std::vector<FieldError> notes;
+      std::set<std::string> asked;
+      Loader(nothing, errors, notes, &asked).Load();
+      return asked;
+    }();
+    const auto same = [](char a, char b) {
+      return std::tolower(static_cast<unsigned char>(a)) ==
+             std::tolower(static_cast<unsigned char>(b));
+    };
+    for (const std::string& field : fields) {
+      const std::string_view last = std::string_view(field).substr(field.rfind('.') + 1);
+      if (std::equal(last.begin(), last.end(), name.begin(), name.end(), same)) return field;
+    }
+    return "";
+  }
+
   std::vector<FieldError>& errors_;
+  std::vector<FieldError>& notes_;  // what was read and changes nothing
   std::set<std::string>* const asked_;
   ObjectReader root_;
   KubeProxyConfiguration result_;
 };
+
+// For the log: each with its place, bounded in number and length.
+std::vector<std::string> NoteTexts(const std::vector<FieldError>& notes,
+                                   const std::function<std::string(const std::string&)>& place) {
+  std::vector<std::string> texts;
+  for (const FieldError& note : notes) {
+    if (texts.size() == kMaxNotes) {
+      texts.push_back("and " + std::to_string(notes.size() - kMaxNotes) + " more notes like these");
+      break;
+    }
+    texts.push_back(text::Message(place(note.path) + ": " + note.message, kMaxNote));
+  }
+  return texts;
+}
 
 }  // namespace
 
 KubeProxyConfiguration ParseKubeProxyConfiguration(std::string_view text, const std::string& name) {
   kube::YamlDocument document;
   try {
-    document = kube::ParseYaml(std::string(text));
+    document = kube::ParseYaml(text);
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument(name + ": " + error.what());
   }
   if (!document.value.is_object()) {
     throw std::invalid_argument(name + ": not a KubeProxyConfiguration: no YAML object");
   }
+  const auto place = [&document](const std::string& path) {
+    const int line = document.LineOf(path);
+    return line > 0 ? "line " + std::to_string(line) + ": " + path : path;
+  };
   std::vector<FieldError> errors;
-  KubeProxyConfiguration configuration = Loader(document.value, errors).Load();
+  std::vector<FieldError> notes;
   for (const auto& [path, line] : document.duplicates) {
-    errors.push_back({path, "is there twice, again on line " + std::to_string(line)});
+    notes.push_back({path, "is there twice: what it is on line " + std::to_string(line) +
+                               " counts, as for kube-proxy, which warns"});
   }
-  if (errors.empty()) return configuration;
-  for (FieldError& error : errors) {
-    const int line = document.LineOf(error.path);
-    if (line > 0) error.path = "line " + std::to_string(line) + ": " + error.path;
+  KubeProxyConfiguration configuration = Loader(document.value, errors, notes).Load();
+  if (errors.empty()) {
+    configuration.notes =
+        NoteTexts(notes, [&](const std::string& path) { return name + ": " + place(path); });
+    if (document.more) {
+      configuration.notes.push_back(
+          name + ": what follows the first YAML document is ignored, as by kube-proxy");
+    }
+    return configuration;
   }
-  throw std::invalid_argument(name + ": " + kube::Summarize(errors, kMaxErrors));
+  for (FieldError& error : errors)
+    error.path = place(error.path);
+  throw std::invalid_argument(
+      text::Message(name + ": " + kube::Summarize(errors, kMaxErrors), kMaxErrorText));
 }
 
 KubeProxyConfiguration KubeProxyConfigurationFromJson(
     const nlohmann::json& value, const std::function<std::string(const std::string&)>& place) {
   std::vector<FieldError> errors;
-  KubeProxyConfiguration configuration = Loader(value, errors).Load();
-  if (errors.empty()) return configuration;
+  std::vector<FieldError> notes;
+  KubeProxyConfiguration configuration = Loader(value, errors, notes).Load();
+  if (errors.empty()) {
+    configuration.notes = NoteTexts(notes, place);
+    return configuration;
+  }
   for (FieldError& error : errors)
     error.path = place(error.path);
-  throw std::invalid_argument(kube::Summarize(errors, kMaxErrors));
+  throw std::invalid_argument(text::Message(kube::Summarize(errors, kMaxErrors), kMaxErrorText));
 }
 
 std::vector<std::string> KubeProxyConfigurationFields() {
   const nlohmann::json nothing = nlohmann::json::object();
   std::vector<FieldError> errors;  // it has no kind, of course
+  std::vector<FieldError> notes;
   std::set<std::string> asked;
-  Loader(nothing, errors, &asked).Load();
+  Loader(nothing, errors, notes, &asked).Load();
   std::vector<std::string> fields;
   for (const std::string& path : asked) {
     const auto inner = asked.lower_bound(path + ".");

@@ -36,7 +36,8 @@ struct KubeProxyConfiguration {
   std::string log_format = "text";  // text | json
   int log_verbosity = 0;            // klog's -v
 
-  // Fields that were read and change nothing here, each with the reason: for the log.
+  // Fields that were read and change nothing, each with file, line, path and the reason, for the
+  // log: at most 52, of at most 512 bytes.
   std::vector<std::string> notes;
 
   bool operator==(const KubeProxyConfiguration&) const = default;
@@ -44,10 +45,14 @@ struct KubeProxyConfiguration {
 
 // Everything that Linux kube-proxy knows (v1.20 to v1.36) is read with its defaults and validated
 // as kube-proxy does (pkg/proxy/apis/config/v1alpha1/defaults.go, validation/validation.go); the
-// ipvs block only in ipvs mode, as there. Beyond kube-proxy: mode userspace, the ipvs schedulers
-// mh, fo, ovf and twos. What cannot be done is refused: unknown fields, other API versions,
-// "primary" mixed with CIDRs in nodePortAddresses, and the fields that docs/standalone.md says are
-// refused.
+// ipvs block only in ipvs mode, as there. What kube-proxy ignores with a warning is ignored and in
+// the notes: unknown fields (options.go loadConfig decodes leniently when that is all that is
+// wrong), keys that are there twice (the last counts), what follows the first YAML document. So is
+// what has no counterpart here and changes no traffic: docs/standalone.md says of each field.
+// Refused: other kinds and API versions, values of another type, values outside kube-proxy's own
+// bounds, and iptables.snatNodeInternalIP. Beyond kube-proxy: mode userspace, the ipvs schedulers
+// mh, fo, ovf and twos, and "primary", "localhost", "all" and CIDRs together in nodePortAddresses
+// (kubernetes PR #138427).
 //
 // In nftables mode nodePortAddresses that are not set mean "primary", as there.
 //

@@ -137,6 +137,10 @@ TEST(KubeProxyFields, EachIsWhatTheTableSays) {
       EXPECT_NE(Parse(text), defaults) << field;
     } else if (here == "no effect") {
       EXPECT_EQ(Parse(text), defaults) << field;
+      if (field != "logging.flushFrequency") {  // a time that nobody waits for
+        const auto notes = ParseKubeProxyConfiguration(text, "config.conf").notes;
+        EXPECT_THAT(notes, testing::Contains(HasSubstr(field))) << field;
+      }
     } else if (here == "refused") {
       EXPECT_THAT(Refusal(text), HasSubstr(field + ":")) << field;
     } else {

@@ -5,6 +5,11 @@
 namespace pointsman::agent {
 namespace {
 
+bool Contains(const std::vector<net::IpPrefix>& cidrs, const net::IpAddress& address) {
+  return std::any_of(cidrs.begin(), cidrs.end(),
+                     [&](const net::IpPrefix& cidr) { return cidr.Contains(address); });
+}
+
 // Whether the CIDRs that were given let `address` through.
 bool IsChosen(const net::IpAddress& address, const std::vector<net::IpPrefix>& cidrs) {
   bool family_given = false;
@@ -28,8 +33,8 @@ std::vector<net::IpAddress> PrimaryAddresses(const kube::Node* node) {
   return primary;
 }
 
-// Any CIDR that shares addresses with 127.0.0.0/8, or no IPv4 CIDR at all.
-bool CoversLocalhost(const std::vector<net::IpPrefix>& cidrs) {
+// Any CIDR that shares addresses with 127.0.0.0/8, or no IPv4 CIDR at all and not "primary".
+bool CoversLocalhost(const std::vector<net::IpPrefix>& cidrs, bool primary) {
   const net::IpPrefix localhost(net::IpAddress::V4(0x7f000000), 8);
   bool ipv4_given = false;
   for (const net::IpPrefix& cidr : cidrs) {
@@ -37,7 +42,7 @@ bool CoversLocalhost(const std::vector<net::IpPrefix>& cidrs) {
     ipv4_given = true;
     if (cidr.Contains(localhost.address()) || localhost.Contains(cidr.address())) return true;
   }
-  return !ipv4_given;
+  return !ipv4_given && !primary;
 }
 
 }  // namespace
@@ -47,9 +52,9 @@ NodeNetwork ChooseNodeNetwork(const std::string& node_name,
                               const kube::ProxySettings& settings, const kube::Node* node) {
   NodeNetwork network;
   network.node_name = node_name;
-  network.localhost_node_ports = settings.iptables.localhost_node_ports &&
-                                 !settings.node_port_primary &&
-                                 CoversLocalhost(settings.node_port_addresses);
+  network.localhost_node_ports =
+      settings.iptables.localhost_node_ports &&
+      CoversLocalhost(settings.node_port_addresses, settings.node_port_primary);
   const std::vector<net::IpAddress> primary = PrimaryAddresses(node);
   std::vector<net::IpAddress>& chosen = network.node_port_addresses;
   for (const HostAddress& host : addresses) {
@@ -58,7 +63,8 @@ NodeNetwork ChooseNodeNetwork(const std::string& node_name,
     if (!ip.is_v4() && ip.IsLinkLocal()) continue;
     if (host.interface_name.starts_with("kube-ipvs")) continue;
     const bool wanted = settings.node_port_primary
-                            ? std::find(primary.begin(), primary.end(), ip) != primary.end()
+                            ? std::find(primary.begin(), primary.end(), ip) != primary.end() ||
+                                  Contains(settings.node_port_addresses, ip)
                             : IsChosen(ip, settings.node_port_addresses);
     if (wanted) chosen.push_back(ip);
   }

@@ -57,6 +57,22 @@ TEST(ChooseNodeNetwork, LocalhostNeedsItsCidr) {
   EXPECT_FALSE(ChooseNodeNetwork("n1", kHost, settings, nullptr).localhost_node_ports);
 }
 
+TEST(ChooseNodeNetwork, PrimaryTogetherWithOthers) {
+  kube::ProxySettings settings;
+  settings.node_port_primary = true;
+  kube::Node node;
+  node.internal_ips = {Ip("192.168.1.5")};
+  settings.node_port_addresses = {Cidr("10.0.0.0/8")};
+  NodeNetwork network = ChooseNodeNetwork("n1", kHost, settings, &node);
+  // Of a family without CIDRs there are only the primary ones: none here.
+  EXPECT_THAT(network.node_port_addresses, ElementsAre(Ip("10.0.0.5"), Ip("192.168.1.5")));
+  EXPECT_FALSE(network.localhost_node_ports);
+  settings.node_port_addresses = {Cidr("127.0.0.0/8"), Cidr("::1/128")};  // "localhost"
+  network = ChooseNodeNetwork("n1", kHost, settings, &node);
+  EXPECT_THAT(network.node_port_addresses, ElementsAre(Ip("192.168.1.5")));
+  EXPECT_TRUE(network.localhost_node_ports);
+}
+
 TEST(ChooseNodeNetwork, PrimaryIsTheFirstInternalAddressOfEachFamily) {
   kube::ProxySettings settings;
   settings.node_port_primary = true;

@@ -16,6 +16,17 @@ using std::chrono::seconds;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
+TEST_F(PlanTest, WithoutClusterCidrItSaysWhatThatMeans) {
+  AddNodes(1);
+  world_.Apply("main", kNoCanary);
+  world_.Settle();
+  EXPECT_TRUE(True("Accepted"));
+  EXPECT_THAT(Message("Accepted"), HasSubstr("clusterCIDR is not set"));
+  world_.Apply("main", R"({"clusterCIDR": "10.244.0.0/16"})");
+  world_.Settle();
+  EXPECT_EQ(Message("Accepted"), "the specification is valid and acted on");
+}
+
 TEST_F(PlanTest, RollsOutOneNodeAtATimeAndCompletes) {
   AddNodes(5);
   world_.Apply("main", kNoCanary);

@@ -1,5 +1,6 @@
 #include "operator/plan/status.h"
 
+#include "kube/pointsman/settings_json.h"
 #include "operator/plan/node_list.h"
 
 namespace pointsman::op {
@@ -78,7 +79,11 @@ void CountNodes(const RolloutState& state, ProxyConfigurationStatus& status) {
 
 void SetAccepted(const Group& group, Writer& writer) {
   if (group.rejected_reason.empty()) {
-    writer.Set("Accepted", kTrue, "Valid", "the specification is valid and acted on");
+    std::string message = "the specification is valid and acted on";
+    if (kube::CannotTellPods(group.configuration->spec.settings)) {
+      message += "; clusterCIDR is " + std::string(kube::kCannotTellPods);
+    }
+    writer.Set("Accepted", kTrue, "Valid", message);
   } else {
     writer.Set("Accepted", kFalse, group.rejected_reason.c_str(),
                group.rejected_message +
