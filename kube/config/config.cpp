@@ -296,6 +296,9 @@ std::string Environment(const char* name) {
 
 }  // namespace
 
+ConfigError::ConfigError(const std::string& message)
+    : std::runtime_error(text::Message(message, 4096)) {}
+
 Config ParseKubeconfig(const std::string& text, const fs::path& file, const std::string& context,
                        const std::string& server) {
   return FromDocuments({ToDocument(text, file)}, context, server);

@@ -8,10 +8,11 @@
 
 namespace pointsman::kube {
 
-// The kubeconfig is unreadable or says something we cannot do. The message names file and field.
+// The kubeconfig is unreadable or says something we cannot do. The message names file and field; it
+// is valid UTF-8 of at most 4 KiB, whatever the files have.
 class ConfigError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit ConfigError(const std::string& message);
 };
 
 // PEM texts: relative paths and base64 "-data" fields are resolved by the loader. A text that came

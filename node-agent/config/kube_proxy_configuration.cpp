@@ -30,6 +30,7 @@ constexpr size_t kMaxNotes = 50;
 constexpr size_t kMaxNote = 512;
 constexpr size_t kMaxErrorText = 16384;
 constexpr int64_t kMaxInt32 = INT32_MAX;
+constexpr const char* kOtherMode = "the block is not used in this mode";
 // kube-proxy has no upper bounds for its periods; these are the kernel's (limits.h).
 constexpr Duration kMaxTime = kube::limits::kMaxKernelTimeout;
 // kube-proxy treats a period of 0 as one that is not set.
@@ -65,6 +66,8 @@ class Loader {
       : errors_(errors), notes_(notes), asked_(asked), root_(&value, "", errors, asked) {}
 
   KubeProxyConfiguration Load() {
+    settings().iptables.min_sync_period = kDefaultMinSyncPeriod;
+    settings().nftables.min_sync_period = kDefaultMinSyncPeriod;
     ReadType();
     ReadMode();
     ReadIptables();
@@ -126,6 +129,18 @@ class Loader {
     }
   }
 
+  // What this configuration does not use is not validated by kube-proxy (its internal configuration
+  // has one pair of periods, that of the mode), and a left-over block does no harm. True: use it.
+  bool Settle(bool used, const std::vector<FieldError>& errors, const char* why_not_used) {
+    if (used) {
+      errors_.insert(errors_.end(), errors.begin(), errors.end());
+    } else {
+      for (const FieldError& error : errors)
+        Note(error.path, error.message + "; " + why_not_used);
+    }
+    return used || errors.empty();
+  }
+
   void ReadIptables() {
     ObjectReader reader = root_.Object("iptables");
     kube::IptablesSettings& iptables = settings().iptables;
@@ -133,24 +148,39 @@ class Loader {
     reader.Bool("masqueradeAll", iptables.masquerade_all);
     reader.Bool("localhostNodePorts", iptables.localhost_node_ports);
     RefuseTrue(reader, "snatNodeInternalIP", "is not supported");
-    ReadPeriods(reader, kDefaultMinSyncPeriod, iptables.sync_period, iptables.min_sync_period);
+    for (const char* name : {"syncPeriod", "minSyncPeriod"})
+      reader.Raw(name);
     NoteUnknown(reader);
+    const kube::Mode mode = settings().mode;
+    const nlohmann::json* const raw = root_.Raw("iptables");
+    std::vector<FieldError> errors;
+    ObjectReader periods(raw != nullptr && raw->is_object() ? raw : nullptr, "iptables", errors);
+    Duration period{0};
+    Duration min{0};
+    ReadPeriods(periods, kDefaultMinSyncPeriod, period, min);
+    if (Settle(mode == kube::Mode::kIptables || mode == kube::Mode::kUserspace, errors,
+               kOtherMode)) {
+      iptables.sync_period = period;
+      iptables.min_sync_period = min;
+    }
   }
 
   void ReadNftables() {
-    ObjectReader reader = root_.Object("nftables");
-    kube::IptablesSettings& nftables = settings().nftables;
+    std::vector<FieldError> errors;
+    ObjectReader reader(root_.Raw("nftables"), "nftables", errors, asked_);
+    kube::IptablesSettings nftables;
     reader.Int("masqueradeBit", 0, kube::limits::kMaxMasqueradeBit, nftables.masquerade_bit);
     reader.Bool("masqueradeAll", nftables.masquerade_all);
     ReadPeriods(reader, kDefaultMinSyncPeriod, nftables.sync_period, nftables.min_sync_period);
     NoteUnknown(reader);
+    if (Settle(settings().mode == kube::Mode::kNftables, errors, kOtherMode)) {
+      settings().nftables = nftables;
+    }
   }
 
   void ReadIpvs() {
-    // Validated in ipvs mode only, as in kube-proxy: a left-over block does no harm in another.
     std::vector<FieldError> errors;
-    const nlohmann::json* const raw = root_.Raw("ipvs");
-    ObjectReader reader(raw, "ipvs", errors, asked_);
+    ObjectReader reader(root_.Raw("ipvs"), "ipvs", errors, asked_);
     kube::IpvsSettings ipvs;
     const std::string scheduler = Text(reader, "scheduler");
     const auto& known = kube::limits::kIpvsSchedulers;
@@ -174,13 +204,8 @@ class Loader {
     reader.Time("tcpFinTimeout", Duration::zero(), kMaxTime, ipvs.tcp_fin_timeout);
     reader.Time("udpTimeout", Duration::zero(), kMaxTime, ipvs.udp_timeout);
     NoteUnknown(reader);
-    if (settings().mode == kube::Mode::kIpvs || errors.empty()) {
-      errors_.insert(errors_.end(), errors.begin(), errors.end());
+    if (Settle(settings().mode == kube::Mode::kIpvs, errors, kOtherMode)) {
       settings().ipvs = std::move(ipvs);
-    } else {
-      for (const FieldError& error : errors) {
-        Note(error.path, error.message + "; the block is not used in this mode");
-      }
     }
   }
 
@@ -263,7 +288,8 @@ class Loader {
     if (parsed == kube::DetectLocalMode::kInterfaceNamePrefix) {
       check("interfaceNamePrefix", local.interface_name_prefix);
     }
-    ReadClusterCidr();
+    ReadClusterCidr(!parsed || parsed == kube::DetectLocalMode::kNone ||
+                    parsed == kube::DetectLocalMode::kClusterCidr);
     if (parsed && kube::CannotTellPods(settings())) {
       // kube-proxy says so in its log and goes on without.
       settings().detect_local_mode = kube::DetectLocalMode::kNone;
@@ -271,23 +297,28 @@ class Loader {
     }
   }
 
-  void ReadClusterCidr() {
+  void ReadClusterCidr(bool used) {
     const std::string text = Text(root_, "clusterCIDR");
-    std::vector<net::IpPrefix>& cidrs = settings().cluster_cidrs;
+    std::vector<FieldError> errors;
+    std::vector<net::IpPrefix> cidrs;
     std::istringstream parts(text);
     for (std::string part; std::getline(parts, part, ',');) {
       const auto cidr = net::IpPrefix::Parse(part);
       if (!cidr) {
-        root_.Error("clusterCIDR", ObjectReader::Quote(part) +
-                                       " is not a CIDR (expected something like 10.100.0.0/16)");
-        return;
+        errors.push_back(
+            {"clusterCIDR",
+             ObjectReader::Quote(part) + " is not a CIDR (expected something like 10.100.0.0/16)"});
+        break;
       }
       cidrs.push_back(*cidr);
     }
-    if (text.ends_with(',') || cidrs.size() > 2 ||
-        (cidrs.size() == 2 && cidrs[0].family() == cidrs[1].family())) {
-      root_.Error("clusterCIDR",
-                  "may have one IPv4 and one IPv6 CIDR, is " + ObjectReader::Quote(text));
+    if (errors.empty() && (text.ends_with(',') || cidrs.size() > 2 ||
+                           (cidrs.size() == 2 && cidrs[0].family() == cidrs[1].family()))) {
+      errors.push_back(
+          {"clusterCIDR", "may have one IPv4 and one IPv6 CIDR, is " + ObjectReader::Quote(text)});
+    }
+    if (Settle(used, errors, "it is not used with this detectLocalMode")) {
+      settings().cluster_cidrs = std::move(cidrs);
     }
   }
 

@@ -278,6 +278,21 @@ TEST(KubeProxyConfiguration, TheIpvsBlockCountsInIpvsModeOnly) {
               ElementsAre(HasSubstr("line 4: ipvs.schedulr: unknown field")));
 }
 
+TEST(KubeProxyConfiguration, WhatIsNotUsedIsNotValidated) {
+  // conversion.go: the internal configuration has the periods of the mode, and the CIDRs are looked
+  // at in mode ClusterCIDR only (validateDetectLocalConfiguration).
+  const KubeProxyConfiguration config = Parse(
+      "mode: ipvs\niptables: {syncPeriod: 1s, minSyncPeriod: 2s}\n"
+      "nftables: {masqueradeBit: 99}\ndetectLocalMode: NodeCIDR\nclusterCIDR: none\n");
+  EXPECT_EQ(config.settings.iptables, Parse("").settings.iptables);
+  EXPECT_EQ(config.settings.nftables, Parse("").settings.nftables);
+  EXPECT_THAT(config.settings.cluster_cidrs, IsEmpty());
+  EXPECT_THAT(config.notes,
+              ElementsAre(HasSubstr("line 4: iptables.minSyncPeriod: must not be longer"),
+                          HasSubstr("line 5: nftables.masqueradeBit: "),
+                          HasSubstr("line 7: clusterCIDR: \"none\" is not a CIDR")));
+}
+
 TEST(KubeProxyConfiguration, ClusterCidrModeWithoutACidr) {
   const KubeProxyConfiguration config = Parse("detectLocalMode: ClusterCIDR\n");
   EXPECT_EQ(config.settings.detect_local_mode, kube::DetectLocalMode::kNone);
@@ -298,7 +313,8 @@ TEST(KubeProxyConfiguration, RefusesWithFieldAndLine) {
       {"iptables: {syncPeriod: 1s, minSyncPeriod: 2s}", "iptables.minSyncPeriod: "},
       {"iptables: {snatNodeInternalIP: true}", "iptables.snatNodeInternalIP: is not supported"},
       {"iptables: 3", "iptables: must be an object"},
-      {"nftables: {masqueradeBit: 99}", "nftables.masqueradeBit: "},
+      {"mode: nftables\nnftables: {masqueradeBit: 99}", "nftables.masqueradeBit: "},
+      {"mode: ipvs\niptables: {masqueradeBit: 99}", "iptables.masqueradeBit: "},
       {"mode: ipvs\nipvs:\n  scheduler: fast", "line 5: ipvs.scheduler: \"fast\" is not one of rr"},
       {"mode: ipvs\nipvs: {tcpTimeout: -1s}", "ipvs.tcpTimeout: "},
       {"mode: ipvs\nipvs: {udpTimeout: 10000h}", "ipvs.udpTimeout: "},
