@@ -405,6 +405,49 @@ TEST_F(ForwarderTest, AtTheFileLimitClientsAreRefusedAndServedAgainAfterIt) {
   EXPECT_EQ(Greeting(1), "+");
 }
 
+// Idle connections to one Service that take all places: they make room for others', the one that
+// has been idle longest first.
+TEST_F(ForwarderTest, AFullTableHasRoomForWhoHasLess) {
+  settings_.max_files = 256;  // 60 connections
+  Start();
+  EchoServer server(At("127.0.0.2", 0), "+");
+  Put(MakeSlot(1, {server.place()}));
+  Put(MakeSlot(2, {server.place()}));
+  const net::IpAddress heavy = *net::IpAddress::Parse("127.0.0.5");
+  const net::IpAddress light = *net::IpAddress::Parse("127.0.0.6");
+  std::vector<Fd> idle;
+  for (int i = 0; i < 60; ++i) {
+    idle.push_back(ConnectTcp(Place(1), &heavy));
+    ASSERT_EQ(Receive(idle.back(), 1), "+") << i;
+  }
+  // Used again, it is not the one that has been idle longest.
+  Send(idle[0], "!");
+  EXPECT_EQ(Receive(idle[0], 1), "!");
+
+  std::vector<Fd> others;
+  for (int i = 0; i < 10; ++i) {
+    others.push_back(ConnectTcp(Place(2), &heavy));  // another Service
+    EXPECT_EQ(Receive(others.back(), 1), "+") << i;
+    others.push_back(ConnectTcp(Place(1), &light));  // another client
+    EXPECT_EQ(Receive(others.back(), 1), "+") << i;
+  }
+  for (size_t i = 0; i < idle.size(); ++i) {
+    if (i >= 1 && i <= 20) {
+      EXPECT_EQ(ReceiveAll(idle[i]).error, ECONNRESET) << i;
+    } else {
+      Send(idle[i], "!");
+      EXPECT_EQ(Receive(idle[i], 1), "!") << i;
+    }
+  }
+  for (const Fd& other : others) {
+    Send(other, "!");
+    EXPECT_EQ(Receive(other, 1), "!");
+  }
+  EXPECT_EQ(link_->Statistics().ended_for_room, 20U);
+  EXPECT_EQ(link_->Statistics().refused_at_limit, 0U);
+  EXPECT_EQ(link_->Statistics().tcp_connections, 60U);
+}
+
 TEST_F(ForwarderTest, DatagramsGoRoundAndFlowsEndWhenIdle) {
   Start();
   for (const auto& [family, ip_a, ip_b] : {std::tuple{net::Family::kIPv4, "127.0.0.2", "127.0.0.3"},
@@ -559,6 +602,34 @@ TEST_F(ForwarderTest, FlowsAreBounded) {
   for (const Fd& client : used)
     EXPECT_EQ(UdpAsk(client, "q"), "+:q");
   EXPECT_EQ(link_->Statistics().datagrams_dropped, failures);
+}
+
+// Nor what waits for its first answer, from another Service than the one that is flooded.
+TEST_F(ForwarderTest, AFloodOfOneServiceEndsNoFlowsOfAnother) {
+  settings_.max_files = 256;  // 48 flows
+  settings_.udp_idle_timeout = 1h;
+  Start();
+  const Fd server = testing::BindUdp(At("127.0.0.2", 0));
+  UdpServer silent(At("127.0.0.3", 0), "", /*silent=*/true);
+  Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(server))}, true));
+  Put(MakeSlot(2, {silent.place()}, true));
+  const Fd client = ConnectUdp(Place(1));
+  Send(client, "q");
+  char buffer[16];
+  sockaddr_storage asker{};
+  socklen_t size = sizeof asker;
+  ASSERT_EQ(::recvfrom(server.get(), buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&asker),
+                       &size),
+            1);
+  std::vector<Fd> flood;
+  for (int i = 0; i < 200; ++i) {
+    flood.push_back(ConnectUdp(Place(2)));
+    Send(flood.back(), "x");
+  }
+  ASSERT_TRUE(Eventually([&] { return silent.received() == 200; }));
+  ASSERT_EQ(::sendto(server.get(), "late", 4, 0, reinterpret_cast<const sockaddr*>(&asker), size),
+            4);
+  EXPECT_EQ(Receive(client, 4), "late");
 }
 
 // The forwarder dies: another one is there at once, with the same table, on the same port.

@@ -10,6 +10,12 @@ constexpr std::chrono::seconds kRounding{2};
 
 }  // namespace
 
+std::array<net::ShareKey, 3> ShareOf(const Slot& slot, const net::IpAddress& client) {
+  const std::string_view service = slot.service;
+  return {net::ShareKey::Of(service.substr(0, service.find('/'))),
+          net::ShareKey::Of(uint64_t{slot.number}), net::ShareKey::Of(client)};
+}
+
 void BackendTable::Set(Slot slot) {
   State& state = slots_[slot.number];
   Affinity* const before = state.affinity;

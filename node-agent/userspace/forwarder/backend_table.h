@@ -2,6 +2,7 @@
 // round robin, ClientIP affinity, and backends that did not answer of late.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <list>
@@ -12,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kube/net/fair_shares.h"
 #include "node-agent/userspace/forwarder/address_plan.h"
 
 namespace pointsman::forwarder {
@@ -29,6 +31,9 @@ struct Slot {
   std::vector<IpPort> backends;   // sorted; not empty
   bool operator==(const Slot&) const = default;
 };
+
+// Who uses a place for a connection or a flow: the namespace of the Service, its slot, the client.
+std::array<net::ShareKey, 3> ShareOf(const Slot& slot, const net::IpAddress& client);
 
 // ClientIP affinity of one client of a Service port, as it goes from and to the agent.
 struct Binding {

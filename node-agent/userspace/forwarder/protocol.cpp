@@ -128,13 +128,26 @@ class Reader {
 
 template <typename Statistics, typename Each>
 void ForEachCounter(Statistics& stats, const Each& each) {
-  for (auto* counter :
-       {&stats.tcp_connections, &stats.udp_flows, &stats.accepted, &stats.refused_at_limit,
-        &stats.without_backend, &stats.connect_failures, &stats.bytes_to_backends,
-        &stats.bytes_to_clients, &stats.datagrams_to_backends, &stats.datagrams_to_clients,
-        &stats.datagrams_dropped, &stats.udp_retries, &stats.pipes, &stats.slots,
-        &stats.connection_limit, &stats.retried, &stats.udp_begun, &stats.udp_bytes_to_backends,
-        &stats.udp_bytes_to_clients}) {
+  for (auto* counter : {&stats.tcp_connections,
+                        &stats.udp_flows,
+                        &stats.accepted,
+                        &stats.refused_at_limit,
+                        &stats.without_backend,
+                        &stats.connect_failures,
+                        &stats.bytes_to_backends,
+                        &stats.bytes_to_clients,
+                        &stats.datagrams_to_backends,
+                        &stats.datagrams_to_clients,
+                        &stats.datagrams_dropped,
+                        &stats.udp_retries,
+                        &stats.pipes,
+                        &stats.slots,
+                        &stats.connection_limit,
+                        &stats.retried,
+                        &stats.udp_begun,
+                        &stats.udp_bytes_to_backends,
+                        &stats.udp_bytes_to_clients,
+                        &stats.ended_for_room}) {
     each(*counter);
   }
 }

@@ -99,6 +99,7 @@ struct Stats {
   uint64_t udp_begun = 0;  // flows, since the start
   uint64_t udp_bytes_to_backends = 0;  // bytes_to_… are TCP's
   uint64_t udp_bytes_to_clients = 0;
+  uint64_t ended_for_room = 0;  // TCP connections that were reset to make room for others
   bool operator==(const Stats&) const = default;
 };
 

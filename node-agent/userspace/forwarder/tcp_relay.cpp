@@ -41,10 +41,14 @@ bool IsOwnFailure(int error) {
 
 class TcpRelay::Connection final {
  public:
-  Connection(TcpRelay& relay, int client, uint32_t slot, const net::IpAddress& client_ip)
+  // `path`: whose it is, for shares_.
+  Connection(TcpRelay& relay, int client, uint32_t slot, const net::IpAddress& client_ip,
+             std::span<const net::ShareKey> path)
       : relay_(relay),
         slot_(slot),
         client_ip_(client_ip),
+        place_(relay.shares_.Add(path, this)),
+        last_active_(relay.loop_.now()),
         client_(*this, client),
         backend_(*this, -1) {}
   ~Connection() { Abort(); }
@@ -56,6 +60,11 @@ class TcpRelay::Connection final {
     if (!relay_.loop_.Add(client_.fd, kAll, &client_)) return Finish();
     return TryNext();
   }
+
+  // Makes room for another.
+  void GiveWay() { End(); }
+  uint32_t slot() const { return slot_; }
+  Clock::time_point last_active() const { return last_active_; }
 
  private:
   struct Side final : EventHandler {
@@ -126,7 +135,10 @@ class TcpRelay::Connection final {
       if (error == 0) return true;
       ++relay_.stats_.connect_failures;
       if (IsOwnFailure(error)) {
-        spdlog::warn("no socket to a backend: {}", std::generic_category().message(error));
+        if (const auto times = relay_.socket_log_.Happened(relay_.loop_.now())) {
+          spdlog::warn("no socket to a backend, {} times: {}", *times,
+                       std::generic_category().message(error));
+        }
         ++relay_.stats_.refused_at_limit;
         return Finish();
       }
@@ -200,6 +212,7 @@ class TcpRelay::Connection final {
   enum class Moved { kIdle, kAgain, kBroken };
 
   void Relay() {
+    last_active_ = relay_.loop_.now();
     const Moved up = Move(client_, backend_, up_, relay_.stats_.bytes_to_backends);
     if (up == Moved::kBroken) return End();
     const Moved down = Move(backend_, client_, down_, relay_.stats_.bytes_to_clients);
@@ -322,6 +335,7 @@ class TcpRelay::Connection final {
 
   void Abort(bool reset = true) {
     if (std::exchange(over_, true)) return;
+    relay_.shares_.Remove(place_);
     if (attempts_ != nullptr && attempts_->timer_set) relay_.loop_.Cancel(attempts_->timer);
     if (again_) relay_.loop_.NotAgain(&turn_);
     for (Side* side : {&client_, &backend_}) {
@@ -349,6 +363,8 @@ class TcpRelay::Connection final {
   TcpRelay& relay_;
   const uint32_t slot_;
   const net::IpAddress client_ip_;
+  const net::FairShares<Connection>::Place place_;
+  Clock::time_point last_active_;
   Side client_;
   Side backend_;
   Turn turn_{*this};
@@ -380,11 +396,11 @@ class TcpRelay::Listener final : public EventHandler {
       const int fd = ::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
                                SOCK_CLOEXEC | SOCK_NONBLOCK);
       if (fd >= 0) {
-        Take(fd, peer);
+        Take(fd, peer, /*no_files=*/false);
         continue;
       }
       if (errno == EMFILE || errno == ENFILE) {
-        if (!RefuseWithSpare()) return Rest();
+        if (!TakeWithSpare()) return Rest();
       } else if (errno == ENOBUFS || errno == ENOMEM) {
         return Rest();
       } else if (WouldBlock()) {
@@ -395,33 +411,45 @@ class TcpRelay::Listener final : public EventHandler {
   }
 
  private:
-  void Take(int fd, const sockaddr_storage& peer) {
+  // `no_files`: as if there were as many connections as there may be.
+  void Take(int fd, const sockaddr_storage& peer, bool no_files) {
     sockaddr_storage local{};
     socklen_t size = sizeof local;
-    if (relay_.connections_.size() >= relay_.limits_.connections) {
+    std::optional<uint32_t> number;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &size) == 0) {
+      number = SlotOf(FromSocketAddress(local).ip);
+    }
+    const Slot* const slot = number ? relay_.table_.Find(*number) : nullptr;
+    // Somebody who found the port itself, or a Service that has just gone.
+    if (slot == nullptr) return CloseWithReset(fd);
+    const net::IpAddress client = FromSocketAddress(peer).ip;
+    const std::array<net::ShareKey, 3> path = ShareOf(*slot, client);
+    if ((no_files || relay_.connections_.size() >= relay_.limits_.connections) &&
+        !relay_.MakeRoom(path)) {
       ++relay_.stats_.refused_at_limit;
+      if (const auto times = relay_.refused_log_.Happened(relay_.loop_.now())) {
+        spdlog::warn(
+            "{} connections were refused, the last one from {} to {}: there are {}, and it has as "
+            "many of them as anybody",
+            *times, client.ToString(), slot->service, relay_.connections_.size());
+      }
       return CloseWithReset(fd);
     }
-    std::optional<uint32_t> slot;
-    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &size) == 0) {
-      slot = SlotOf(FromSocketAddress(local).ip);
-    }
-    // Somebody who found the port itself, or a Service that has just gone.
-    if (!slot || relay_.table_.Find(*slot) == nullptr) return CloseWithReset(fd);
     ++relay_.stats_.accepted;
-    auto connection = std::make_shared<Connection>(relay_, fd, *slot, FromSocketAddress(peer).ip);
+    auto connection = std::make_shared<Connection>(relay_, fd, *number, client, path);
     Connection* const key = connection.get();
     relay_.connections_.emplace(key, std::move(connection));
     key->Start();
   }
 
-  bool RefuseWithSpare() {
+  // With the last descriptor, which is given back when somebody made room.
+  bool TakeWithSpare() {
     relay_.spare_.Reset();
-    const int fd = ::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) {
-      ++relay_.stats_.refused_at_limit;
-      CloseWithReset(fd);
-    }
+    sockaddr_storage peer{};
+    socklen_t size = sizeof peer;
+    const int fd = ::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
+                             SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) Take(fd, peer, /*no_files=*/true);
     relay_.spare_.Reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     return fd >= 0;
   }
@@ -455,6 +483,22 @@ TcpRelay::TcpRelay(EventLoop& loop, BackendTable& table, Stats& stats, const Lim
 TcpRelay::~TcpRelay() {
   listeners_.clear();
   connections_.clear();
+}
+
+bool TcpRelay::MakeRoom(std::span<const net::ShareKey> newcomer) {
+  const auto choice = shares_.Heaviest(
+      newcomer, [](const Connection& connection) { return connection.last_active(); });
+  if (!choice || (choice->own && loop_.now() - choice->item->last_active() < kIdle)) return false;
+  ++stats_.ended_for_room;
+  if (const auto times = room_log_.Happened(loop_.now())) {
+    const Slot* const slot = table_.Find(choice->item->slot());
+    spdlog::warn(
+        "{} connections were reset to make room for others, the last one to {}, the heaviest user: "
+        "there are {}, as many as can be",
+        *times, slot == nullptr ? "a Service that is gone" : slot->service, connections_.size());
+  }
+  choice->item->GiveWay();
+  return true;
 }
 
 void TcpRelay::Listen(Fd socket) {

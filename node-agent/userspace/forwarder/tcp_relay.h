@@ -11,9 +11,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <unordered_set>
 #include <vector>
 
+#include "kube/net/fair_shares.h"
+#include "kube/process/log_limit.h"
 #include "node-agent/userspace/forwarder/backend_table.h"
 #include "node-agent/userspace/forwarder/event_loop.h"
 #include "node-agent/userspace/forwarder/pipe_pool.h"
@@ -25,9 +28,14 @@ namespace pointsman::forwarder {
 class TcpRelay {
  public:
   struct Limits {
-    size_t connections;  // two file descriptors each; those beyond are closed at once
-    size_t pipes;        // two file descriptors each; without one bytes are copied
+    // Two file descriptors each. When there are as many, that of the heaviest namespace's heaviest
+    // slot's heaviest client which has been idle longest makes room for a new one. A client that is
+    // itself that one gives up only what has been idle for kIdle, else it gets no more.
+    size_t connections;
+    size_t pipes;  // two file descriptors each; without one bytes are copied
   };
+  static constexpr std::chrono::seconds kIdle{60};
+
   // All outlive this. `mark`: see OpenBackendSocket.
   TcpRelay(EventLoop& loop, BackendTable& table, Stats& stats, const Limits& limits, uint32_t mark);
   ~TcpRelay();
@@ -43,6 +51,9 @@ class TcpRelay {
   class Listener;
   class Connection;
 
+  // False: the newcomer gets no place.
+  bool MakeRoom(std::span<const net::ShareKey> newcomer);
+
   EventLoop& loop_;
   BackendTable& table_;
   Stats& stats_;
@@ -52,6 +63,10 @@ class TcpRelay {
   Fd spare_;  // given up for a moment to accept, and close, what no descriptor is left for
   std::vector<char> copy_buffer_;
   std::vector<std::unique_ptr<Listener>> listeners_;
+  net::FairShares<Connection> shares_;
+  kube::LogLimit refused_log_;
+  kube::LogLimit room_log_;
+  kube::LogLimit socket_log_;
   std::unordered_map<Connection*, std::shared_ptr<Connection>> connections_;
 };
 

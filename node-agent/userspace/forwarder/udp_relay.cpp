@@ -122,8 +122,12 @@ class UdpRelay::Listener final : public EventHandler {
 
 class UdpRelay::Flow final : public EventHandler {
  public:
-  Flow(UdpRelay& relay, const Key& key, Listener& listener)
-      : relay_(relay), key_(key), listener_(listener), last_(relay.loop_.now()) {
+  Flow(UdpRelay& relay, const Key& key, const Slot& slot, Listener& listener)
+      : relay_(relay),
+        key_(key),
+        listener_(listener),
+        share_(relay.shares_.Add(ShareOf(slot, key.client.ip), this)),
+        last_(relay.loop_.now()) {
     Order& order = relay_.InPhase(phase_);
     place_ = order.insert(order.end(), this);
   }
@@ -141,7 +145,9 @@ class UdpRelay::Flow final : public EventHandler {
     if (std::exchange(retired_, true)) return;
     Close();
     relay_.InPhase(phase_).erase(place_);
+    relay_.shares_.Remove(share_);
   }
+  net::FairShares<Flow>::Weight Weight() const { return relay_.shares_.WeightOf(share_); }
 
   // A socket to the next backend; false: there is none.
   bool Open() {
@@ -313,6 +319,7 @@ class UdpRelay::Flow final : public EventHandler {
   UdpRelay& relay_;
   const Key key_;
   Listener& listener_;
+  const net::FairShares<Flow>::Place share_;
   Clock::time_point last_;
   Order::iterator place_;
   Phase phase_ = Phase::kUnanswered;
@@ -390,7 +397,7 @@ UdpRelay::Flow* UdpRelay::Find(const Key& key, Listener& listener) {
   if (slot == nullptr) return nullptr;
   while (flows_.size() >= limit_ && EndOne()) {
   }
-  auto flow = std::make_shared<Flow>(*this, key, listener);
+  auto flow = std::make_shared<Flow>(*this, key, *slot, listener);
   if (!flow->Open()) return nullptr;
   ++stats_.udp_begun;
   Flow* const made = flow.get();
@@ -401,7 +408,13 @@ UdpRelay::Flow* UdpRelay::Find(const Key& key, Listener& listener) {
 bool UdpRelay::EndOne() {
   for (Order& order : orders_) {
     if (order.empty()) continue;
-    End(order.front());
+    Flow* heaviest = order.front();
+    size_t looked_at = 0;
+    for (Flow* const flow : order) {
+      if (looked_at++ == kLooks) break;
+      if (flow->Weight() > heaviest->Weight()) heaviest = flow;
+    }
+    End(heaviest);
     return true;
   }
   return false;

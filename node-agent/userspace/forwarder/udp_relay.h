@@ -33,10 +33,13 @@ class UdpRelay {
   static constexpr std::chrono::seconds kUnansweredTimeout{1};
   // What is kept of an unanswered datagram to send it again: EDNS's largest usual size.
   static constexpr size_t kMaxKept = 4096;
+  static constexpr size_t kLooks = 32;
 
-  // All outlive this. At most `flows` flows (a file descriptor each): a new one ends the one that
-  // has been silent longest, one that never had an answer before the others, so that a flood of
-  // forged source addresses does not end flows that are in use.
+  // All outlive this. At most `flows` flows (a file descriptor each): a new one ends one that has
+  // been silent long, one that never had an answer before the others, so that a flood of forged
+  // source addresses does not end flows that are in use. Of the kLooks that have been silent
+  // longest it is one of the namespace, slot and client with the most flows, so that it does not
+  // end those of other Services either.
   UdpRelay(EventLoop& loop, BackendTable& table, Stats& stats, size_t flows, uint32_t mark);
   ~UdpRelay();
   UdpRelay(const UdpRelay&) = delete;
@@ -88,6 +91,7 @@ class UdpRelay {
   Clock::duration idle_timeout_ = std::chrono::milliseconds(250);
   std::unique_ptr<Buffers> buffers_;
   std::vector<std::unique_ptr<Listener>> listeners_;
+  net::FairShares<Flow> shares_;
   std::unordered_map<Key, std::shared_ptr<Flow>, KeyHash> flows_;
   std::array<Order, std::size(kPhases)> orders_;
   bool sweep_set_ = false;
