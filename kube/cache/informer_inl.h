@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 
 #include "kube/cache/informer.h"
+#include "kube/text/text.h"
 
 namespace pointsman::kube {
 
@@ -64,7 +65,7 @@ std::optional<std::pair<std::string, typename Informer<T>::Ptr>> Informer<T>::Tr
   } catch (const std::exception& e) {
     constexpr size_t kShown = 200;
     spdlog::error("{}: object left out: {}: {}", resource_.plural, e.what(),
-                  json.substr(0, kShown));
+                  text::Shorten(json, kShown));
     const std::lock_guard lock(mutex_);
     ++decode_errors_;
     return std::nullopt;

@@ -4,10 +4,17 @@
 
 #include <nlohmann/json.hpp>
 
+#include "kube/text/text.h"
+
 namespace pointsman::kube {
 namespace {
 
 using Json = nlohmann::json;
+
+// A server repeats in its message what was wrong with the object, however long that is; ours go
+// into logs and conditions.
+constexpr size_t kMostMessage = 2048;
+constexpr size_t kMostCauses = 64;
 
 // What the API server itself says for a code when there is no Status (a proxy in between answered).
 const char* ReasonOf(int http_code) {
@@ -65,10 +72,9 @@ ApiError::ApiError(int http_code, std::string reason, const std::string& message
 ApiError ApiError::FromBody(int http_code, std::string_view body) {
   const Json status = Json::parse(body, nullptr, /*allow_exceptions=*/false);
   if (!status.is_object() || Text(status, "kind") != "Status") {
-    constexpr size_t kShown = 200;
+    constexpr size_t kShown = 200;  // of a page that a proxy sent
     std::string message = "HTTP " + std::to_string(http_code);
-    if (!body.empty()) message += ": " + std::string(body.substr(0, kShown));
-    if (body.size() > kShown) message += "…";
+    if (!body.empty()) message += ": " + text::Message(body, kShown);
     return {http_code, ReasonOf(http_code), message};
   }
   // The code within the Status is the one that counts: an ERROR event comes with HTTP 200.
@@ -79,7 +85,7 @@ ApiError ApiError::FromBody(int http_code, std::string_view body) {
   }
   std::string reason = Text(status, "reason");
   if (reason.empty()) reason = ReasonOf(code);
-  std::string message = Text(status, "message");
+  std::string message = text::Message(Text(status, "message"), kMostMessage);
   if (message.empty()) message = "HTTP " + std::to_string(code) + " " + reason;
 
   std::vector<Cause> causes;
@@ -88,8 +94,10 @@ ApiError ApiError::FromBody(int http_code, std::string_view body) {
       details != status.end() && details->is_object()) {
     if (const auto list = details->find("causes"); list != details->end() && list->is_array()) {
       for (const Json& cause : *list) {
-        if (!cause.is_object()) continue;
-        causes.push_back({Text(cause, "reason"), Text(cause, "message"), Text(cause, "field")});
+        if (!cause.is_object() || causes.size() == kMostCauses) continue;
+        causes.push_back({text::Message(Text(cause, "reason"), kMostMessage),
+                          text::Message(Text(cause, "message"), kMostMessage),
+                          text::Message(Text(cause, "field"), kMostMessage)});
       }
     }
     if (const auto seconds = details->find("retryAfterSeconds");

@@ -13,6 +13,7 @@
 #include "kube/client/event_splitter.h"
 #include "kube/client/list_splitter.h"
 #include "kube/client/percent_encode.h"
+#include "kube/text/json_text.h"
 
 namespace pointsman::kube {
 namespace {
@@ -115,11 +116,11 @@ HttpRequest MakeRequest(std::string method, std::string target) {
 
 // `object` with what the server needs to know its type.
 std::string Body(const Resource& resource, const Json& object) {
-  if (object.contains("kind") && object.contains("apiVersion")) return object.dump();
+  if (object.contains("kind") && object.contains("apiVersion")) return text::JsonText(object);
   Json whole = object;
   whole["kind"] = resource.kind;
   whole["apiVersion"] = resource.ApiVersion();
-  return whole.dump();
+  return text::JsonText(whole);
 }
 
 const char* ContentType(PatchType type) {
@@ -368,7 +369,7 @@ Json Client::Patch(const Resource& resource, std::string_view ns, std::string_vi
   if (type == PatchType::kApply && force) query.Add("force", "true");
   HttpRequest request = MakeRequest("PATCH", resource.Path(ns, name, subresource) + query.text());
   request.headers.emplace_back("Content-Type", ContentType(type));
-  request.body = type == PatchType::kApply ? Body(resource, patch) : patch.dump();
+  request.body = type == PatchType::kApply ? Body(resource, patch) : text::JsonText(patch);
   return SendForObject(std::move(request), false);
 }
 
@@ -380,7 +381,7 @@ bool Client::Delete(const Resource& resource, std::string_view ns, std::string_v
   Json options{{"kind", "DeleteOptions"}, {"apiVersion", "v1"}};
   if (!uid.empty()) options["preconditions"]["uid"] = uid;
   if (!resource_version.empty()) options["preconditions"]["resourceVersion"] = resource_version;
-  request.body = options.dump();
+  request.body = text::JsonText(options);
   try {
     SendOrThrow(std::move(request), false, stop_);
   } catch (const ApiError& e) {

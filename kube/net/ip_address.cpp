@@ -1,11 +1,44 @@
 #include "kube/net/ip_address.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
+#include <cctype>
 #include <charconv>
 #include <cstring>
 #include <stdexcept>
 
 namespace pointsman::net {
+namespace {
+
+// "010.000.1.001" -> "10.0.1.1", "00fd::00001" -> "fd::1". What is no address is none afterwards.
+std::string StripLeadingZeros(std::string_view text) {
+  std::string stripped;
+  stripped.reserve(text.size());
+  const auto digit = [](char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; };
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool begins = i == 0 || !digit(text[i - 1]);
+    if (text[i] != '0' || !begins) {
+      stripped += text[i];
+      continue;
+    }
+    while (i + 1 < text.size() && text[i] == '0' && digit(text[i + 1]))
+      ++i;
+    stripped += text[i];
+  }
+  return stripped;
+}
+
+std::optional<IpAddress> ParseWithZeros(std::string_view text) {
+  if (auto address = IpAddress::Parse(text)) return address;
+  return IpAddress::Parse(StripLeadingZeros(text));
+}
+
+// The 96 bits that say "mapped" off the front.
+IpAddress Unmapped(const IpAddress& address) {
+  return IpAddress::FromBytes(address.data() + 12, 4);
+}
+
+}  // namespace
 
 std::string_view ToString(Family family) {
   return family == Family::kIPv4 ? "IPv4" : "IPv6";
@@ -22,6 +55,12 @@ std::optional<IpAddress> IpAddress::Parse(std::string_view text) {
   const bool v6 = text.find(':') != std::string_view::npos;
   address.family_ = v6 ? Family::kIPv6 : Family::kIPv4;
   if (inet_pton(v6 ? AF_INET6 : AF_INET, buffer, address.bytes_.data()) != 1) return std::nullopt;
+  return address;
+}
+
+std::optional<IpAddress> IpAddress::ParseSloppy(std::string_view text) {
+  auto address = ParseWithZeros(text);
+  if (address && address->IsV4Mapped()) address = Unmapped(*address);
   return address;
 }
 
@@ -66,6 +105,11 @@ bool IpAddress::IsMulticast() const {
   return is_v4() ? (bytes_[0] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
 }
 
+bool IpAddress::IsV4Mapped() const {
+  static constexpr std::array<uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  return !is_v4() && std::equal(kMapped.begin(), kMapped.end(), bytes_.begin());
+}
+
 std::string IpAddress::ToString() const {
   char buffer[INET6_ADDRSTRLEN];
   inet_ntop(is_v4() ? AF_INET : AF_INET6, bytes_.data(), buffer, sizeof(buffer));
@@ -99,6 +143,23 @@ std::optional<IpPrefix> IpPrefix::Parse(std::string_view text) {
     return std::nullopt;
   }
   return IpPrefix(*address, length);
+}
+
+std::optional<IpPrefix> IpPrefix::ParseSloppy(std::string_view text) {
+  const size_t slash = text.find('/');
+  if (slash == std::string_view::npos) return std::nullopt;
+  const auto address = ParseWithZeros(text.substr(0, slash));
+  const std::string_view digits = text.substr(slash + 1);
+  unsigned length = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), length);
+  if (!address || error != std::errc() || end != digits.data() + digits.size() ||
+      length > address->size() * 8) {
+    return std::nullopt;
+  }
+  const IpPrefix prefix(*address, static_cast<uint8_t>(length));
+  constexpr uint8_t kMappedBits = 96;
+  if (length < kMappedBits || !prefix.address().IsV4Mapped()) return prefix;
+  return IpPrefix(Unmapped(prefix.address()), static_cast<uint8_t>(length - kMappedBits));
 }
 
 bool IpPrefix::Contains(const IpAddress& address) const {

@@ -25,6 +25,11 @@ class IpAddress {
   // Accepts dotted-quad IPv4 without leading zeros and RFC 4291 IPv6; an IPv4-mapped IPv6 address
   // stays IPv6. Returns nullopt for anything else (host names, zones, ports, blanks).
   static std::optional<IpAddress> Parse(std::string_view text);
+  // As Kubernetes reads the addresses of its objects (k8s.io/utils/net ParseIPSloppy, the parser of
+  // Go 1.16; kubernetes#100895): leading zeros are decimal ("010.0.0.1" is 10.0.0.1), and an
+  // IPv4-mapped IPv6 address is the IPv4 address. For what the API server stores, not for our own
+  // settings.
+  static std::optional<IpAddress> ParseSloppy(std::string_view text);
   // `host_order`: 0x7f000001 is 127.0.0.1.
   static IpAddress V4(uint32_t host_order);
   // `bytes`: 4 bytes for IPv4, 16 for IPv6, in network order; anything else throws
@@ -43,6 +48,7 @@ class IpAddress {
   bool IsUnspecified() const;  // 0.0.0.0, ::
   bool IsLinkLocal() const;    // 169.254.0.0/16, fe80::/10
   bool IsMulticast() const;    // 224.0.0.0/4, ff00::/8
+  bool IsV4Mapped() const;     // ::ffff:0:0/96
 
   // Canonical text: RFC 5952 for IPv6.
   std::string ToString() const;
@@ -63,6 +69,10 @@ class IpPrefix {
   // "10.0.0.0/8", "fd00::/64". A bare address is not a prefix: nullopt. Host bits are cleared, as
   // Kubernetes accepts "10.1.2.3/8" for CIDR fields.
   static std::optional<IpPrefix> Parse(std::string_view text);
+  // As Kubernetes reads the CIDRs of its objects (ParseCIDRSloppy): addresses as
+  // IpAddress::ParseSloppy, leading zeros in the length too, and ::ffff:10.0.0.0/104 is 10.0.0.0/8.
+  // White space around it is the caller's matter: some fields may have it, some not.
+  static std::optional<IpPrefix> ParseSloppy(std::string_view text);
 
   const IpAddress& address() const { return address_; }
   uint8_t length() const { return length_; }

@@ -19,6 +19,56 @@ TEST(IpAddress, RefusesWhatIsNoAddress) {
   EXPECT_FALSE(IpAddress::Parse(std::string_view("10.0.0.1\0x", 10)));
 }
 
+// What Kubernetes' own parser (k8s.io/utils/internal/third_party/forked/golang/net) gives for them.
+TEST(IpAddress, ReadsLegacySpellingsAsKubernetesDoes) {
+  const std::pair<const char*, const char*> spellings[] = {
+      {"10.96.0.10", "10.96.0.10"},
+      {"010.096.000.010", "10.96.0.10"},
+      {"0000000010.0.0.08", "10.0.0.8"},
+      {"00.0.0.000", "0.0.0.0"},
+      {"100.010.20.200", "100.10.20.200"},
+      {"::ffff:10.244.1.5", "10.244.1.5"},
+      {"::FFFF:0a00:0001", "10.0.0.1"},
+      {"::ffff:010.244.001.005", "10.244.1.5"},
+      {"fd00::1", "fd00::1"},
+      {"0fd00:000000:0::00001", "fd00::1"},
+      {"::", "::"},
+      {"::00000", "::"},
+      {"64:ff9b::192.000.002.033", "64:ff9b::c000:221"},
+  };
+  for (const auto& [text, canonical] : spellings) {
+    const auto address = IpAddress::ParseSloppy(text);
+    ASSERT_TRUE(address) << text;
+    EXPECT_EQ(address->ToString(), canonical) << text;
+  }
+  for (const char* text :
+       {"", "0", "010", "10.0.0", "10.0.0.0.0", "10.0.0.256", "0x0a.0.0.1", "0a.0.0.1", " 10.0.0.1",
+        "10.0.0.1 ", "-1.0.0.1", "+10.0.0.1", "10..0.1", "10.0.0.", "fe80::1%eth0", "fd00::1/64",
+        "1:2:3:4:5:6:7:8:9", "::g", "010.0.0.1:80"}) {
+    EXPECT_FALSE(IpAddress::ParseSloppy(text)) << text;
+  }
+  EXPECT_FALSE(IpAddress::ParseSloppy(std::string(1 << 20, '0') + "x"));
+}
+
+TEST(IpPrefix, ReadsLegacySpellingsAsKubernetesDoes) {
+  const std::pair<const char*, const char*> spellings[] = {
+      {"10.0.0.0/8", "10.0.0.0/8"},       {"010.001.002.003/016", "10.1.0.0/16"},
+      {"0.0.0.0/00", "0.0.0.0/0"},        {"::ffff:10.1.2.3/104", "10.0.0.0/8"},
+      {"::ffff:10.1.2.3/64", "::/64"},    {"fd00:00000::/064", "fd00::/64"},
+      {"::ffff:0.0.0.0/96", "0.0.0.0/0"}, {"::/0", "::/0"},
+  };
+  for (const auto& [text, canonical] : spellings) {
+    const auto prefix = IpPrefix::ParseSloppy(text);
+    ASSERT_TRUE(prefix) << text;
+    EXPECT_EQ(prefix->ToString(), canonical) << text;
+  }
+  for (const char* text : {"", "/", "10.0.0.0", "10.0.0.0/", "/8", "10.0.0.0/33", "10.0.0.0/-1",
+                           "10.0.0.0/+8", "10.0.0.0/8x", "10.0.0.0/8/8", " 10.0.0.0/8",
+                           "10.0.0.0/ 8", "fd00::/129", "10.0.0.0/99999999999"}) {
+    EXPECT_FALSE(IpPrefix::ParseSloppy(text)) << text;
+  }
+}
+
 TEST(IpAddress, KnowsItsKind) {
   EXPECT_TRUE(IpAddress::Parse("127.3.2.1")->IsLoopback());
   EXPECT_TRUE(IpAddress::Parse("::1")->IsLoopback());

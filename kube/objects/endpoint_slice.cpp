@@ -142,13 +142,12 @@ class EndpointSliceDecoder {
     // then a host name is no problem.
     const auto text = reader_.String(value);
     if (!text) return false;
-    if (const auto address = net::IpAddress::Parse(*text)) {
+    if (const auto address = net::IpAddress::ParseSloppy(*text)) {
       target = *address;
       return true;
     }
     if (first_bad_address_.empty()) {
-      first_bad_address_ =
-          reader_.Path() + ": not an IP address: \"" + std::string(text->substr(0, 64)) + "\"";
+      first_bad_address_ = reader_.Path() + ": not an IP address: " + text::Quote(*text);
     }
     return false;
   }

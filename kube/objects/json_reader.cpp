@@ -1,8 +1,9 @@
 #include "kube/objects/json_reader.h"
 
-#include <charconv>
 #include <cstring>
 #include <memory>
+
+#include "kube/text/text.h"
 
 namespace pointsman::kube {
 namespace {
@@ -21,49 +22,8 @@ thread_local Workspace workspace;
 // is stored; a thread does not keep more than this.
 constexpr size_t kKeptCapacity = size_t{4} << 20;
 
-// "010.000.1.001" -> "10.0.1.1"; "" when it is not that.
-std::string StripLeadingZeros(std::string_view text) {
-  std::string stripped;
-  size_t at = 0;
-  while (at <= text.size()) {
-    const size_t dot = std::min(text.find('.', at), text.size());
-    std::string_view part = text.substr(at, dot - at);
-    while (part.size() > 1 && part[0] == '0')
-      part.remove_prefix(1);
-    if (!stripped.empty()) stripped += '.';
-    stripped += part;
-    at = dot + 1;
-  }
-  return stripped;
-}
-
-bool IsV4Mapped(const net::IpAddress& address) {
-  static constexpr std::array<uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-  return !address.is_v4() && std::memcmp(address.data(), kMapped.data(), kMapped.size()) == 0;
-}
-
-net::IpAddress Unmapped(const net::IpAddress& address) {
-  return IsV4Mapped(address) ? net::IpAddress::FromBytes(address.data() + 12, 4) : address;
-}
-
-std::optional<net::IpAddress> ParseSloppy(std::string_view text) {
-  auto address = net::IpAddress::Parse(text);
-  if (!address && text.find(':') == std::string_view::npos &&
-      text.find('.') != std::string_view::npos) {
-    address = net::IpAddress::Parse(StripLeadingZeros(text));
-  }
-  if (address) address = Unmapped(*address);
-  return address;
-}
-
-std::string Quoted(std::string_view text) {
-  // A problem ends up in conditions and Events: keep it readable.
-  constexpr size_t kShown = 64;
-  std::string quoted = "\"";
-  quoted += text.substr(0, kShown);
-  quoted += text.size() > kShown ? "…\"" : "\"";
-  return quoted;
-}
+// Of the name of a field in a problem's path, in bytes. Those that the decoders know are shorter.
+constexpr size_t kMostOfKey = 64;
 
 }  // namespace
 
@@ -100,34 +60,25 @@ std::optional<int64_t> JsonReader::Int(Value value, int64_t min, int64_t max) {
   return number;
 }
 
+std::optional<net::IpAddress> JsonReader::ParseAddress(std::string_view text) {
+  auto address = net::IpAddress::ParseSloppy(text);
+  if (!address) Problem("not an IP address: " + text::Quote(text));
+  return address;
+}
+
 std::optional<net::IpAddress> JsonReader::Address(Value value) {
   const auto text = String(value);
-  if (!text) return std::nullopt;
-  auto address = ParseSloppy(*text);
-  if (!address) Problem("not an IP address: " + Quoted(*text));
-  return address;
+  return text ? ParseAddress(*text) : std::nullopt;
 }
 
 std::optional<net::IpPrefix> JsonReader::Prefix(Value value) {
   const auto text = String(value);
-  if (!text) return std::nullopt;
-  std::string_view trimmed = *text;
-  constexpr std::string_view kBlanks = " \t\r\n\v\f";
-  trimmed.remove_prefix(std::min(trimmed.find_first_not_of(kBlanks), trimmed.size()));
-  trimmed.remove_suffix(trimmed.size() - (trimmed.find_last_not_of(kBlanks) + 1));
-  auto prefix = net::IpPrefix::Parse(trimmed);
-  if (!prefix) {
-    const size_t slash = trimmed.find('/');
-    if (slash != std::string_view::npos) {
-      prefix = net::IpPrefix::Parse(StripLeadingZeros(trimmed.substr(0, slash)) +
-                                    std::string(trimmed.substr(slash)));
-    }
-  }
-  if (prefix && prefix->length() >= 96 && IsV4Mapped(prefix->address())) {
-    prefix =
-        net::IpPrefix(Unmapped(prefix->address()), static_cast<uint8_t>(prefix->length() - 96));
-  }
-  if (!prefix) Problem("not a CIDR: " + Quoted(*text));
+  return text ? ParsePrefix(*text) : std::nullopt;
+}
+
+std::optional<net::IpPrefix> JsonReader::ParsePrefix(std::string_view text) {
+  auto prefix = net::IpPrefix::ParseSloppy(text::TrimSpace(text));
+  if (!prefix) Problem("not a CIDR: " + text::Quote(text));
   return prefix;
 }
 
@@ -139,7 +90,7 @@ std::string JsonReader::Path() const {
       path += "[" + std::to_string(segment.index) + "]";
     } else {
       if (!path.empty()) path += '.';
-      path += segment.key;
+      path += text::Escape(text::Cut(segment.key, kMostOfKey));
     }
   }
   return path;

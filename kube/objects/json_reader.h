@@ -14,6 +14,7 @@
 
 #include "kube/net/ip_address.h"
 #include "kube/objects/interned_string.h"
+#include "kube/text/text.h"
 
 namespace pointsman::kube {
 
@@ -61,12 +62,13 @@ class JsonReader {
   std::optional<std::string_view> String(Value value);
   std::optional<bool> Bool(Value value);
   std::optional<int64_t> Int(Value value, int64_t min, int64_t max);
-  // As kube-proxy reads them (k8s.io/utils/net ParseIPSloppy): leading zeros in IPv4 are decimal,
-  // an IPv4-mapped IPv6 address is the IPv4 address.
+  // In the spellings that the API server and kube-proxy take (IpAddress::ParseSloppy).
   std::optional<net::IpAddress> Address(Value value);
-  // As above, and blanks around the CIDR are allowed: the API's validation lets them through
-  // (pkg/proxy/serviceport.go).
+  std::optional<net::IpAddress> ParseAddress(std::string_view text);
+  // As above, and white space around the CIDR is allowed: the API's validation trims it, and so
+  // does kube-proxy (pkg/apis/core/validation, pkg/proxy/util MapCIDRsByIPFamily).
   std::optional<net::IpPrefix> Prefix(Value value);
+  std::optional<net::IpPrefix> ParsePrefix(std::string_view text);
 
   void Assign(Value value, std::string& target) {
     if (const auto text = String(value)) target.assign(*text);
@@ -78,7 +80,8 @@ class JsonReader {
     if (const auto flag = Bool(value)) target = *flag;
   }
 
-  // Notes `what` with the path of the current value: "spec.ports[2].port: …".
+  // Notes `what` with the path of the current value: "spec.ports[2].port: …". At most 21 problems
+  // are kept. `what` names values by text::Quote only: problems are UTF-8 of a few hundred bytes.
   void Problem(std::string_view what);
   std::string Path() const;
 
@@ -141,7 +144,7 @@ void ReadDocument(std::string_view json, std::string_view kind, JsonReader& read
         const auto text = reader.String(value);
         if (text && *text != kind) {
           throw std::invalid_argument("kind: expected " + std::string(kind) + ", found " +
-                                      std::string(*text));
+                                      text::Quote(*text));
         }
         return;
       }

@@ -55,8 +55,7 @@ class NodeDecoder {
     reader_.Object(value, [this](std::string_view key, Value field) {
       if (key == "podCIDR") {
         if (const auto text = reader_.String(field); text && !text->empty()) {
-          single_pod_cidr_ = net::IpPrefix::Parse(*text);
-          if (!single_pod_cidr_) reader_.Problem("not a CIDR");
+          single_pod_cidr_ = reader_.ParsePrefix(*text);
         }
       } else if (key == "podCIDRs") {
         reader_.Array(field, [this](Value cidr) {
@@ -108,11 +107,8 @@ class NodeDecoder {
     });
     const bool internal = type == "InternalIP";
     if (!internal && type != "ExternalIP") return;  // host names and DNS names
-    const auto address = net::IpAddress::Parse(text);
-    if (!address) {
-      reader_.Problem("not an IP address: \"" + std::string(text.substr(0, 64)) + "\"");
-      return;
-    }
+    const auto address = reader_.ParseAddress(text);
+    if (!address) return;
     (internal ? node_.internal_ips : node_.external_ips).push_back(*address);
   }
 

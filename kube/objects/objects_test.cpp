@@ -7,6 +7,7 @@
 #include "kube/objects/endpoint_slice.h"
 #include "kube/objects/node.h"
 #include "kube/objects/service.h"
+#include "kube/text/text.h"
 
 namespace pointsman::kube {
 namespace {
@@ -196,6 +197,63 @@ TEST(DecodeService, ReadsAddressesAsKubeProxyDoes) {
   EXPECT_THAT(service.load_balancer_source_ranges, ElementsAre(Cidr("10.1.0.0/16")));
 }
 
+// `count` times `piece`.
+std::string Times(size_t count, const char* piece) {
+  std::string text;
+  for (size_t i = 0; i < count; ++i)
+    text += piece;
+  return text;
+}
+
+TEST(DecodeService, TrimsSourceRangesAsTheApiServerDoes) {
+  // strings.TrimSpace: also what is no ASCII blank, such as U+00A0 from a web page.
+  json object = json::parse(R"({"metadata":{"name":"a","namespace":"b"}})");
+  object["spec"]["loadBalancerSourceRanges"] = {Times(25, "\u3000") + "10.0.0.0/8",
+                                                "\u00a010.1.0.0/16\u0085", " \t010.2.0.0/16\n",
+                                                "::ffff:10.3.0.0/112\u2029"};
+  const Service service = DecodeService(object.dump());
+  EXPECT_THAT(service.problems, IsEmpty());
+  EXPECT_THAT(service.load_balancer_source_ranges,
+              ElementsAre(Cidr("10.0.0.0/8"), Cidr("10.1.0.0/16"), Cidr("10.2.0.0/16"),
+                          Cidr("10.3.0.0/16")));
+}
+
+TEST(DecodeService, ReadsClusterIpsInTheSpellingsOfOlderClusters) {
+  const Service service = DecodeService(
+      R"({"metadata":{"name":"a","namespace":"b"},"spec":{"clusterIP":"010.096.000.010",
+          "clusterIPs":["010.096.000.010","fd00:0010::00001"]},
+          "status":{"loadBalancer":{"ingress":[{"ip":"192.000.002.001"}]}}})");
+  EXPECT_THAT(service.problems, IsEmpty());
+  EXPECT_THAT(service.cluster_ips, ElementsAre(Ip("10.96.0.10"), Ip("fd00:10::1")));
+  ASSERT_EQ(service.load_balancer_ingress.size(), 1u);
+  EXPECT_EQ(service.load_balancer_ingress[0].ip, Ip("192.0.2.1"));
+}
+
+// A problem goes into conditions, Events and the log: whole characters, bounded, on one line.
+TEST(DecodeService, AProblemIsTextThatCanBeReported) {
+  for (const char* piece : {"\u3000", "é", "\U0001f600", "\x1b[2J", "\n", "\u202e", "x"}) {
+    for (size_t shift = 0; shift < 4; ++shift) {
+      const std::string odd = std::string(shift, 'a') + Times(100, piece);
+      json object = json::parse(R"({"metadata":{"name":"a","namespace":"b"}})");
+      object["spec"] = {{"clusterIPs", {odd}},
+                        {"externalIPs", {odd}},
+                        {"loadBalancerSourceRanges", {odd}},
+                        {"type", odd},
+                        {"sessionAffinity", odd}};
+      object["metadata"]["annotations"] = {{"pointsman.io/ipvs-scheduler", Times(100'000, piece)}};
+      const Service service = DecodeService(object.dump());
+      EXPECT_EQ(service.problems.size(), 6u);
+      EXPECT_EQ(service.ipvs_scheduler, "");
+      for (const std::string& problem : service.problems) {
+        EXPECT_TRUE(text::IsValidUtf8(problem));
+        EXPECT_NO_THROW(json(problem).dump());
+        EXPECT_LT(problem.size(), 512u);
+        EXPECT_EQ(problem, text::Escape(problem));
+      }
+    }
+  }
+}
+
 TEST(DecodeService, RefusesWhatIsNoService) {
   const auto refused = [](std::string_view text, const std::string& why) {
     try {
@@ -343,6 +401,26 @@ TEST(DecodeEndpointSlice, LeavesOutAddressesOfTheOtherFamily) {
                                             HasSubstr("1 addresses are not of addressType IPv6")));
 }
 
+// kubernetes#100895: stored by older clusters, read as decimal; a mapped address is the IPv4 one.
+TEST(DecodeEndpointSlice, ReadsAddressesInTheSpellingsOfOlderClusters) {
+  const EndpointSlice slice = DecodeEndpointSlice(
+      R"({"metadata":{"name":"a","namespace":"b"},"addressType":"IPv4","endpoints":[
+          {"addresses":["010.244.001.005"]},{"addresses":["::ffff:10.244.1.6"]}]})");
+  EXPECT_THAT(slice.problems, IsEmpty());
+  ASSERT_EQ(slice.endpoints.size(), 2u);
+  EXPECT_EQ(slice.endpoints[0].address, Ip("10.244.1.5"));
+  EXPECT_EQ(slice.endpoints[1].address, Ip("10.244.1.6"));
+}
+
+TEST(DecodeEndpointSlice, AProblemIsTextThatCanBeReported) {
+  json object = json::parse(kSlice);
+  object["endpoints"][0]["addresses"][0] = "a" + Times(40, "\u3000");
+  const EndpointSlice slice = DecodeEndpointSlice(object.dump());
+  ASSERT_EQ(slice.problems.size(), 1u);
+  EXPECT_NO_THROW(json(slice.problems[0]).dump());
+  EXPECT_EQ(slice.endpoints.size(), 2u);
+}
+
 TEST(DecodeEndpointSlice, AnEndpointIsSmall) {
   EXPECT_LE(sizeof(Endpoint), 28u);
 }
@@ -416,6 +494,30 @@ TEST(DecodeNode, NotReadyNodes) {
   const Node bare = DecodeNode(R"({"metadata":{"name":"n1"}})");
   EXPECT_TRUE(bare.never_ready) << "no kubelet has said anything yet";
   EXPECT_FALSE(bare.silent);
+}
+
+TEST(DecodeNode, ReadsAddressesInTheSpellingsOfOlderClusters) {
+  const Node node = DecodeNode(
+      R"({"metadata":{"name":"n1"},"spec":{"podCIDRs":["010.244.001.000/024","::ffff:10.244.2.0/120"]},
+          "status":{"addresses":[{"type":"InternalIP","address":"010.000.000.005"},
+                                 {"type":"ExternalIP","address":"::ffff:192.0.2.5"}]}})");
+  EXPECT_THAT(node.problems, IsEmpty());
+  EXPECT_THAT(node.internal_ips, ElementsAre(Ip("10.0.0.5")));
+  EXPECT_THAT(node.external_ips, ElementsAre(Ip("192.0.2.5")));
+  EXPECT_THAT(node.pod_cidrs, ElementsAre(Cidr("10.244.1.0/24"), Cidr("10.244.2.0/24")));
+  EXPECT_THAT(
+      DecodeNode(R"({"metadata":{"name":"n1"},"spec":{"podCIDR":"010.1.0.0/16"}})").pod_cidrs,
+      ElementsAre(Cidr("10.1.0.0/16")));
+}
+
+TEST(DecodeNode, AProblemIsTextThatCanBeReported) {
+  json object = json::parse(R"({"metadata":{"name":"n1"}})");
+  object["status"]["addresses"] = {{{"type", "InternalIP"}, {"address", "a" + Times(40, "é")}}};
+  object["spec"]["podCIDRs"] = {"a" + Times(40, "é")};
+  const Node node = DecodeNode(object.dump());
+  EXPECT_EQ(node.problems.size(), 2u);
+  for (const std::string& problem : node.problems)
+    EXPECT_NO_THROW(json(problem).dump());
 }
 
 TEST(DecodeNode, ABareNode) {

@@ -12,6 +12,8 @@ using Value = JsonReader::Value;
 constexpr int64_t kMaxPort = 65535;
 // API validation: affinity timeout from 1 s to one day (pkg/apis/core/validation).
 constexpr int64_t kMaxAffinitySeconds = 86400;
+// More than any value of an annotation that is read here has.
+constexpr size_t kMostOfAnnotation = 256;
 
 class ServiceDecoder {
  public:
@@ -53,17 +55,29 @@ class ServiceDecoder {
       } else if (key == "annotations") {
         reader_.Object(field, [this](std::string_view name, Value text) {
           if (name == "service.kubernetes.io/topology-mode") {
-            reader_.Assign(text, service_.topology_mode);
+            Annotation(text, service_.topology_mode);
           } else if (name == "service.kubernetes.io/topology-aware-hints") {
-            reader_.Assign(text, old_topology_mode_);
+            Annotation(text, old_topology_mode_);
           } else if (name == "pointsman.io/ipvs-scheduler") {
-            reader_.Assign(text, service_.ipvs_scheduler);
+            Annotation(text, service_.ipvs_scheduler);
           } else if (name == "pointsman.io/ipvs-scheduler-flags") {
-            reader_.Assign(text, service_.ipvs_scheduler_flags);
+            Annotation(text, service_.ipvs_scheduler_flags);
           }
         });
       }
     });
+  }
+
+  // An annotation may be 256 KiB of anything. None of those read here means something that long.
+  void Annotation(Value value, InternedString& target) {
+    const auto text = reader_.String(value);
+    if (!text) return;
+    if (text->size() > kMostOfAnnotation) {
+      reader_.Problem("has " + std::to_string(text->size()) +
+                      " bytes and is left out: " + text::Quote(*text));
+      return;
+    }
+    target = *text;
   }
 
   void Spec(Value value) {
@@ -125,11 +139,8 @@ class ServiceDecoder {
       service_.headless = true;
       return;
     }
-    const auto address = net::IpAddress::Parse(*text);
-    if (!address) {
-      reader_.Problem("not an IP address: \"" + std::string(text->substr(0, 64)) + "\"");
-      return;
-    }
+    const auto address = reader_.ParseAddress(*text);
+    if (!address) return;
     for (const net::IpAddress& other : target) {
       if (other.family() == address->family()) {
         reader_.Problem("a second address of family " +

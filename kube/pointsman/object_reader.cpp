@@ -4,6 +4,12 @@
 #include "kube/text/text.h"
 
 namespace pointsman::kube {
+namespace {
+
+// Of an unknown field's name, in bytes.
+constexpr size_t kMostOfName = 64;
+
+}  // namespace
 
 std::string Summarize(const std::vector<FieldError>& errors, size_t limit) {
   std::string text;
@@ -44,17 +50,6 @@ const nlohmann::json* ObjectReader::Raw(const char* name) {
   known_.insert(name);
   if (asked_ != nullptr) asked_->insert(PathOf(name));
   return Find(name);
-}
-
-std::string ObjectReader::Quote(std::string_view text) {
-  // What a user wrote goes into a condition and a log line: bounded, and without control
-  // characters.
-  constexpr size_t kMax = 64;
-  std::string quoted = "\"";
-  for (const char c : text.substr(0, kMax)) {
-    quoted += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  }
-  return quoted + (text.size() > kMax ? "…\"" : "\"");
 }
 
 void ObjectReader::Error(const char* name, const std::string& message) {
@@ -172,7 +167,7 @@ std::vector<std::string> ObjectReader::UnknownMembers() const {
 
 void ObjectReader::RejectUnknown() {
   for (const std::string& name : UnknownMembers()) {
-    ErrorAt(PathOf(std::string(text::Cut(name, 64)).c_str()), "unknown field");
+    ErrorAt(PathOf(text::Escape(text::Cut(name, kMostOfName)).c_str()), "unknown field");
   }
 }
 

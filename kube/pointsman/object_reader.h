@@ -15,6 +15,7 @@
 #include "kube/net/ip_address.h"
 #include "kube/pointsman/field_error.h"
 #include "kube/pointsman/proxy_settings.h"
+#include "kube/text/text.h"
 
 namespace pointsman::kube {
 
@@ -68,7 +69,8 @@ class ObjectReader {
   std::vector<std::string> UnknownMembers() const;
   void RejectUnknown();
 
-  static std::string Quote(std::string_view text);
+  // What a user wrote, in a message: it goes into conditions and the log.
+  static std::string Quote(std::string_view text) { return text::Quote(text); }
 
  private:
   std::optional<int64_t> ReadInt(const char* name, int64_t min, int64_t max);

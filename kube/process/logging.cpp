@@ -3,6 +3,8 @@
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include "kube/text/json_text.h"
+
 namespace pointsman::kube {
 namespace {
 
@@ -19,8 +21,7 @@ class JsonFormatter final : public spdlog::formatter {
                               spdlog::level::to_string_view(message.level).size())},
         {"message", std::string(message.payload.data(), message.payload.size())}};
     // Bytes that are no UTF-8 must not lose the line.
-    const std::string text =
-        line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    const std::string text = text::JsonText(line) + "\n";
     out.append(text.data(), text.data() + text.size());
   }
   std::unique_ptr<spdlog::formatter> clone() const override {

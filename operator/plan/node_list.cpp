@@ -19,13 +19,4 @@ std::string NodeCount(size_t count) {
   return std::to_string(count) + (count == 1 ? " node" : " nodes");
 }
 
-std::string Shorten(const std::string& text, size_t limit) {
-  if (text.size() <= limit) return text;
-  size_t end = limit;
-  // Continuation bytes of UTF-8 are 10xxxxxx.
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0U) == 0x80U)
-    --end;
-  return text.substr(0, end) + "…";
-}
-
 }  // namespace pointsman::op

@@ -548,8 +548,6 @@ TEST(NodeListTest, NamesAtMostTen) {
     names.push_back("n" + std::to_string(i));
   EXPECT_EQ(NodeList(names), "n0, n1, n2, n3, n4, n5, n6, n7, n8, n9 and 2 more");
   EXPECT_EQ(NodeList({"a"}), "a");
-  EXPECT_EQ(Shorten("ééé", 3), "é…");
-  EXPECT_EQ(Shorten("abc", 3), "abc");
 }
 
 TEST(RevisionTest, WritesAndReadsBack) {

@@ -2,6 +2,7 @@
 
 #include "kube/pointsman/object_reader.h"
 #include "kube/pointsman/settings_json.h"
+#include "kube/text/json_text.h"
 
 namespace pointsman::op {
 namespace {
@@ -21,8 +22,9 @@ uint64_t Hash(std::string_view text) {
 Revision MakeRevision(const kube::ProxyConfiguration& configuration,
                       const kube::ProxySettings& settings, int64_t number) {
   Revision revision;
-  revision.name = configuration.name + "-" +
-                  fmt::format("{:016x}", Hash(configuration.uid + kube::ToJson(settings).dump()));
+  revision.name =
+      configuration.name + "-" +
+      fmt::format("{:016x}", Hash(configuration.uid + text::JsonText(kube::ToJson(settings))));
   revision.configuration = configuration.name;
   revision.owner_uid = configuration.uid;
   revision.number = number;

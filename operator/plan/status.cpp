@@ -1,6 +1,7 @@
 #include "operator/plan/status.h"
 
 #include "kube/pointsman/settings_json.h"
+#include "kube/text/text.h"
 #include "operator/plan/node_list.h"
 
 namespace pointsman::op {
@@ -11,6 +12,9 @@ using kube::ConditionStatus;
 using kube::ProxyConfiguration;
 using kube::ProxyConfigurationStatus;
 using kube::TimePoint;
+
+// Of each node's own words, in bytes.
+constexpr size_t kMostReason = 300;
 
 constexpr ConditionStatus kTrue = ConditionStatus::kTrue;
 constexpr ConditionStatus kFalse = ConditionStatus::kFalse;
@@ -50,7 +54,7 @@ std::string WithReasons(const std::vector<const NodeView*>& views,
   std::vector<std::string> lines;
   lines.reserve(views.size());
   for (const NodeView* view : views) {
-    lines.push_back(view->name() + " (" + Shorten(reason(*view)) + ")");
+    lines.push_back(view->name() + " (" + text::Shorten(reason(*view), kMostReason) + ")");
   }
   return NodeList(lines);
 }
