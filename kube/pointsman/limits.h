@@ -35,11 +35,24 @@ inline constexpr size_t kMaxExcludeCidrs = 64;
 inline constexpr size_t kMaxNodePortAddresses = 64;
 inline constexpr size_t kMaxExtraModules = 64;
 inline constexpr size_t kMaxModuleName = 63;
-// In a NodeProxy's status.
+// In a status, in bytes (the schemas count characters). KeepToSchema (status_bounds.h) keeps to
+// them.
+inline constexpr size_t kMaxConditions = 16;
+inline constexpr size_t kMaxConditionType = 316;
+inline constexpr size_t kMaxConditionReason = 1024;
+// Less than the schemas' 32,768: 5,000 nodes may all say it at once, and nobody reads more.
+inline constexpr size_t kMaxConditionMessage = 4096;
 inline constexpr int64_t kMaxCount = int64_t{1} << 53;  // as above
 inline constexpr size_t kMaxTimestamp = 64;             // RFC 3339
 inline constexpr size_t kMaxSysctls = 128;
 inline constexpr size_t kMaxSysctlText = 256;
+inline constexpr size_t kMaxModules = 128;
+inline constexpr size_t kMaxModuleText = 64;
+inline constexpr size_t kMaxModuleState = 32;
+inline constexpr size_t kMaxModeText = 32;
+inline constexpr size_t kMaxKernelRelease = 256;
+inline constexpr size_t kMaxAgentVersion = 64;
+inline constexpr size_t kMaxPhase = 64;
 inline constexpr size_t kMaxInterfaceName = 15;  // IFNAMSIZ - 1
 inline constexpr size_t kMaxClusterCidr = 96;
 inline constexpr size_t kMaxPortRange = 11;

@@ -3,6 +3,7 @@
 #include "kube/pointsman/limits.h"
 #include "kube/pointsman/object_reader.h"
 #include "kube/pointsman/settings_json.h"
+#include "kube/pointsman/status_bounds.h"
 
 namespace pointsman::kube {
 namespace {
@@ -138,7 +139,9 @@ json ToJson(const NodeProxySpec& spec) {
   return object;
 }
 
-json ToJson(const NodeProxyStatus& status) {
+json ToJson(const NodeProxyStatus& written) {
+  NodeProxyStatus status = written;
+  KeepToSchema(status);
   json modules = json::array();
   for (const ModuleStatus& module : status.modules) {
     modules.push_back({{"name", module.name}, {"state", module.state}});

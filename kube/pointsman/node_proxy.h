@@ -74,7 +74,7 @@ struct NodeProxyStatus {
   int64_t draining_connections = 0;
   std::string agent_version;
   std::optional<CandidateStatus> candidate;
-  // PreflightPassed, ModulesLoaded, RulesSynced, Ready, Degraded.
+  // PreflightPassed, ModulesLoaded, RulesSynced, ServicesAccepted, Ready, Degraded.
   std::vector<Condition> conditions;
   bool operator==(const NodeProxyStatus&) const = default;
 };
@@ -100,6 +100,7 @@ struct NodeProxy {
 // left alone (a newer operator may have written them).
 NodeProxy NodeProxyFromJson(const nlohmann::json& object);
 nlohmann::json ToJson(const NodeProxySpec& spec);
+// Within the CRD's schema, whatever the status is (status_bounds.h).
 nlohmann::json ToJson(const NodeProxyStatus& status);
 
 }  // namespace pointsman::kube

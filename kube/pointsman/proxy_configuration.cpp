@@ -6,6 +6,7 @@
 #include "kube/pointsman/limits.h"
 #include "kube/pointsman/object_reader.h"
 #include "kube/pointsman/settings_json.h"
+#include "kube/pointsman/status_bounds.h"
 #include "kube/pointsman/validation.h"
 
 namespace pointsman::kube {
@@ -348,7 +349,9 @@ json ToJson(const ProxyConfigurationSpec& spec) {
   return object;
 }
 
-json ToJson(const ProxyConfigurationStatus& status) {
+json ToJson(const ProxyConfigurationStatus& written) {
+  ProxyConfigurationStatus status = written;
+  KeepToSchema(status);
   json conditions = json::array();
   for (const Condition& condition : status.conditions)
     conditions.push_back(ToJson(condition));

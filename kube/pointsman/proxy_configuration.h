@@ -117,6 +117,7 @@ ProxyConfigurationSpec ProxyConfigurationSpecFromJson(const nlohmann::json& spec
                                                       std::vector<FieldError>& errors);
 // All members, also those that have their default.
 nlohmann::json ToJson(const ProxyConfigurationSpec& spec);
+// Within the CRD's schema, whatever the status is (status_bounds.h).
 nlohmann::json ToJson(const ProxyConfigurationStatus& status);
 
 }  // namespace pointsman::kube

@@ -2,8 +2,14 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "kube/text/text.h"
+
 namespace pointsman::agent {
 namespace {
+
+// Of each problem, in bytes: five of them find room in a condition (limits::kMaxConditionMessage).
+constexpr size_t kMostOfObject = 160;
+constexpr size_t kMostOfMessage = 600;
 
 bool Contains(const std::vector<net::Family>& families, net::Family family) {
   return std::find(families.begin(), families.end(), family) != families.end();
@@ -15,7 +21,8 @@ std::string Describe(const std::vector<SyncProblem>& problems, size_t most) {
   std::string text;
   for (size_t i = 0; i < problems.size() && i < most; ++i) {
     if (i > 0) text += "; ";
-    text += problems[i].object + ": " + problems[i].message;
+    text += text::Shorten(problems[i].object, kMostOfObject) + ": " +
+            text::Shorten(problems[i].message, kMostOfMessage);
   }
   if (problems.size() > most) text += fmt::format("; and {} more", problems.size() - most);
   return text;

@@ -9,7 +9,7 @@
 namespace pointsman::agent {
 
 // "default/web:http/TCP/IPv4: no room; ipset PM-IPVS-VIP4: …; and 7 more": the first `most` of
-// them.
+// them, each cut where it is long.
 std::string Describe(const std::vector<SyncProblem>& problems, size_t most = 3);
 
 // The families that problems name, each once.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kube/pointsman/status_bounds.h"
 #include "node-agent/dataplane/sync_problems.h"
 
 namespace pointsman::agent {
@@ -9,6 +10,9 @@ namespace {
 
 using kube::Condition;
 using kube::ConditionStatus;
+
+constexpr std::array<std::string_view, 6> kOwnConditions{
+    "PreflightPassed", "ModulesLoaded", "RulesSynced", "ServicesAccepted", "Ready", "Degraded"};
 
 constexpr size_t kMostProblemsTold = 5;
 
@@ -174,11 +178,13 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   status.draining_connections = static_cast<int64_t>(modes.draining_connections);
   status.agent_version = input.agent_version;
   status.candidate = input.candidate;
+  kube::KeepRoomFor(kOwnConditions, status.conditions);
   for (Condition condition : {Preflight(modes), Modules(modes), Rules(input),
                               ServicesAccepted(input), Ready(input), Degraded(input)}) {
     condition.observed_generation = input.proxy->generation;
     kube::SetCondition(status.conditions, std::move(condition), input.now);
   }
+  kube::KeepToSchema(status);
   if (!(status == previous) && modes.synced_once) status.last_sync = input.now;
   return status;
 }

@@ -1,5 +1,6 @@
 #include "node-agent/status/status_writer.h"
 
+#include "kube/pointsman/status_bounds.h"
 #include "node-agent/status/status_builder.h"
 
 namespace pointsman::agent {
@@ -8,7 +9,7 @@ StatusWriter::StatusWriter(kube::Client& client, std::string node_name, Options 
     : client_(client),
       node_name_(std::move(node_name)),
       options_(options),
-      thread_([this](std::stop_token stop) { Run(stop); }) {}
+      thread_([this](const std::stop_token& stop) { Run(stop); }) {}
 
 StatusWriter::~StatusWriter() = default;
 
@@ -40,61 +41,94 @@ uint64_t StatusWriter::Failures() const {
   return failures_;
 }
 
+std::optional<kube::NodeProxyStatus> StatusWriter::ToWrite() const {
+  if (!wanted_) return std::nullopt;
+  if (!terse_until_) return *wanted_;
+  return kube::WithoutMessages(
+      *wanted_,
+      "not written: the API server refused the status with its messages, see the log of "
+      "this node's agent");
+}
+
 StatusWriter::Clock::time_point StatusWriter::Due() const {
-  if (!wanted_ || (written_ && *wanted_ == *written_)) return Clock::time_point::max();
+  const std::optional<kube::NodeProxyStatus> next = ToWrite();
+  if (!next || (written_ && *next == *written_)) return Clock::time_point::max();
   std::chrono::milliseconds interval = options_.numbers_interval;
-  if (!written_ || DiffersInSubstance(*wanted_, *written_)) {
+  if (!written_ || DiffersInSubstance(*next, *written_)) {
     interval = options_.min_interval;
-  } else if (!wanted_->draining_mode.empty() &&
-             wanted_->draining_connections != written_->draining_connections) {
+  } else if (!next->draining_mode.empty() &&
+             next->draining_connections != written_->draining_connections) {
     interval = options_.draining_interval;
   }
   return std::max(last_write_ + interval, not_before_);
 }
 
-void StatusWriter::Run(std::stop_token stop) {
-  std::unique_lock lock(mutex_);
-  while (!stop.stop_requested()) {
-    const Clock::time_point due = Due();
-    if (due == Clock::time_point::max()) {
-      changed_.wait(lock, stop, [this] { return Due() != Clock::time_point::max(); });
-      continue;
-    }
-    if (Clock::now() < due) {
-      changed_.wait_until(lock, stop, due, [this, due] { return Due() < due; });
-      continue;
-    }
-    const kube::NodeProxyStatus status = *wanted_;
-    lock.unlock();
+StatusWriter::Outcome StatusWriter::Write(kube::Client& client,
+                                          const kube::NodeProxyStatus& status) const {
+  // Nothing that a text from outside can do may end this thread, and with it the agent.
+  try {
     kube::Json body = kube::ToJson(status);
     // A merge patch keeps what it does not name.
-    if (!body.contains("candidate")) body["candidate"] = nullptr;
-    std::string failure;
-    bool gone = false;
-    try {
-      client_.Patch(kube::resources::kNodeProxies, "", node_name_, kube::PatchType::kMerge,
-                    {{"status", std::move(body)}}, "status");
-    } catch (const kube::ApiError& error) {
-      gone = error.IsNotFound();
-      failure = error.what();
-    } catch (const kube::TransportError& error) {
-      failure = error.what();
+    for (const char* name : {"candidate", "lastSync"}) {
+      if (!body.contains(name)) body[name] = nullptr;
     }
+    client.Patch(kube::resources::kNodeProxies, "", node_name_, kube::PatchType::kMerge,
+                 {{"status", std::move(body)}}, "status");
+    return {};
+  } catch (const kube::ApiError& error) {
+    return {.failure = error.what(), .gone = error.IsNotFound(), .refused = error.IsInvalid()};
+  } catch (const std::exception& error) {
+    return {.failure = error.what()};
+  }
+}
+
+void StatusWriter::Take(const Outcome& outcome, kube::NodeProxyStatus status) {
+  last_write_ = Clock::now();
+  if (outcome.failure.empty()) {
+    ++writes_;
+    failures_in_a_row_ = 0;
+    written_ = std::move(status);
+    return;
+  }
+  if (outcome.gone) {
+    wanted_.reset();  // deleted meanwhile: the watch will tell what comes next
+    return;
+  }
+  ++failures_;
+  if (outcome.refused && !terse_until_) {
+    terse_until_ = last_write_ + options_.terse_interval;
+    spdlog::error("NodeProxy {} status was refused and is written without its messages for now: {}",
+                  node_name_, outcome.failure);
+    return;
+  }
+  // 1 s, 2 s, … 64 s: the kernel goes on meanwhile, only the report is late.
+  not_before_ = last_write_ + std::chrono::seconds(1 << std::min(failures_in_a_row_++, 6));
+  spdlog::warn("NodeProxy {} status could not be written, will try again: {}", node_name_,
+               outcome.failure);
+}
+
+void StatusWriter::Run(const std::stop_token& stop) {
+  kube::Client client = client_.WithStop(stop);  // so that the end waits for no server
+  std::unique_lock lock(mutex_);
+  while (!stop.stop_requested()) {
+    if (terse_until_ && Clock::now() >= *terse_until_) terse_until_.reset();
+    const Clock::time_point due = Due();
+    const Clock::time_point wake = std::min(due, terse_until_.value_or(due));
+    const auto sooner = [this, due] { return Due() < due; };
+    if (wake == Clock::time_point::max()) {
+      changed_.wait(lock, stop, sooner);
+      continue;
+    }
+    if (Clock::now() < wake) {
+      changed_.wait_until(lock, stop, wake, sooner);
+      continue;
+    }
+    if (due > wake) continue;  // terse no more
+    kube::NodeProxyStatus status = *ToWrite();
+    lock.unlock();
+    const Outcome outcome = Write(client, status);
     lock.lock();
-    last_write_ = Clock::now();
-    if (failure.empty()) {
-      ++writes_;
-      failures_in_a_row_ = 0;
-      written_ = status;
-    } else if (gone) {
-      wanted_.reset();  // deleted meanwhile: the watch will tell what comes next
-    } else {
-      ++failures_;
-      // 1 s, 2 s, … 64 s: the kernel goes on meanwhile, only the report is late.
-      not_before_ = last_write_ + std::chrono::seconds(1 << std::min(failures_in_a_row_++, 6));
-      spdlog::warn("NodeProxy {} status could not be written, will try again: {}", node_name_,
-                   failure);
-    }
+    Take(outcome, std::move(status));
   }
 }
 

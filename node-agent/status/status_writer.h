@@ -1,5 +1,5 @@
 // Writes the NodeProxy's status: soon when something of substance changed, seldom when only numbers
-// did, never when nothing did, and again until it succeeds.
+// did, never when nothing did, and again until it succeeds. No failure, of whatever kind, ends it.
 #pragma once
 
 #include <chrono>
@@ -24,6 +24,9 @@ class StatusWriter {
     std::chrono::milliseconds numbers_interval{60'000};
     // While connections drain, their number is what people watch.
     std::chrono::milliseconds draining_interval{2'000};
+    // How long a status that the server refused as invalid (422) is written without its messages,
+    // before the whole of it is tried again: at least modes and conditions are to arrive.
+    std::chrono::milliseconds terse_interval{600'000};
   };
 
   // `client` outlives this.
@@ -43,7 +46,18 @@ class StatusWriter {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void Run(std::stop_token stop);
+  struct Outcome {
+    std::string failure;   // "": written
+    bool gone = false;     // there is no such NodeProxy
+    bool refused = false;  // 422: the server will not take it as it is
+  };
+
+  void Run(const std::stop_token& stop);
+  Outcome Write(kube::Client& client, const kube::NodeProxyStatus& status) const;
+  // What has become of writing `status`. With mutex_ held.
+  void Take(const Outcome& outcome, kube::NodeProxyStatus status);
+  // The wanted status in the form in which it is written now. With mutex_ held.
+  std::optional<kube::NodeProxyStatus> ToWrite() const;
   // When the wanted status is due; max: nothing to write. With mutex_ held.
   Clock::time_point Due() const;
 
@@ -55,7 +69,8 @@ class StatusWriter {
   std::optional<kube::NodeProxyStatus> wanted_;
   std::optional<kube::NodeProxyStatus> written_;
   Clock::time_point last_write_{};
-  Clock::time_point not_before_{};  // after a failure
+  Clock::time_point not_before_{};                // after a failure
+  std::optional<Clock::time_point> terse_until_;  // set: messages are left out
   int failures_in_a_row_ = 0;
   uint64_t writes_ = 0;
   uint64_t failures_ = 0;

@@ -1,0 +1,147 @@
+#include "node-agent/status/status_writer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace pointsman::agent {
+namespace {
+
+using kube::Json;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+// An API server that answers each PATCH as the test says and keeps what was sent.
+class Server final : public kube::Transport {
+ public:
+  using Answer = std::function<kube::HttpResponse(const Json& status)>;
+
+  explicit Server(Answer answer) : answer_(std::move(answer)) {}
+
+  kube::HttpResponse Send(const kube::HttpRequest& request) override {
+    const Json status = Json::parse(request.body).at("status");
+    const std::lock_guard lock(mutex_);
+    sent_.push_back(status);
+    changed_.notify_all();
+    return answer_(status);
+  }
+  kube::HttpResponse Stream(const kube::HttpRequest& request,
+                            const std::function<bool(std::string_view)>& on_data,
+                            std::stop_token /*stop*/) override {
+    kube::HttpResponse response = Send(request);
+    if (response.status == 200) on_data(std::exchange(response.body, ""));
+    return response;
+  }
+  // The writes so far, once there are `count`.
+  std::vector<Json> Wait(size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, seconds(20), [&] { return sent_.size() >= count; });
+    return sent_;
+  }
+
+ private:
+  const Answer answer_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Json> sent_;
+};
+
+kube::HttpResponse Accepted() {
+  return {.status = 200, .body = "{}"};
+}
+
+kube::HttpResponse Refused() {
+  return {.status = 422,
+          .body = R"({"kind":"Status","code":422,"reason":"Invalid","message":"Too long"})"};
+}
+
+class StatusWriterTest : public testing::Test {
+ protected:
+  void Start(Server::Answer answer) {
+    server_ = std::make_shared<Server>(std::move(answer));
+    client_.emplace(server_);
+    writer_ = std::make_unique<StatusWriter>(*client_, "n1", options_);
+  }
+  static kube::NodeProxyStatus Status(const std::string& message) {
+    kube::NodeProxyStatus status;
+    status.active_mode = "ipvs";
+    kube::SetCondition(status.conditions,
+                       {"Ready", kube::ConditionStatus::kTrue, "Serving", message, "", 1},
+                       "2026-01-02T03:04:05Z");
+    return status;
+  }
+
+  StatusWriter::Options options_{.min_interval = milliseconds(1)};
+  int tries_ = 0;  // the writer's thread's
+  std::shared_ptr<Server> server_;
+  std::optional<kube::Client> client_;
+  std::unique_ptr<StatusWriter> writer_;
+};
+
+// std::terminate would take the test with it.
+TEST_F(StatusWriterTest, TextThatIsNoUtf8IsWrittenNevertheless) {
+  Start([](const Json&) { return Accepted(); });
+  kube::NodeProxyStatus status;
+  status.kernel_release = "6.1\xe3\x80";
+  status.sysctls = {{"net.ipv4.\xff", "\x80"}};
+  status.conditions = {{"Ready", kube::ConditionStatus::kTrue, "R", "cut \xe3\x80", "", 1}};
+  writer_->Want(status);
+  const auto sent = server_->Wait(1);
+  ASSERT_EQ(sent.size(), 1U);
+  EXPECT_EQ(sent[0]["conditions"][0]["message"], "cut \\xe3\\x80");
+}
+
+TEST_F(StatusWriterTest, AnExceptionOfAnyKindIsTriedAgain) {
+  Start([this](const Json&) {
+    if (++tries_ == 1) throw std::logic_error("unforeseen");
+    return Accepted();
+  });
+  writer_->Want(Status("m"));
+  EXPECT_EQ(server_->Wait(2).size(), 2U);
+  EXPECT_EQ(writer_->Failures(), 1U);
+}
+
+// Modes and conditions arrive, and it is not tried again and again.
+TEST_F(StatusWriterTest, WhatIsRefusedIsWrittenWithoutItsMessages) {
+  Start([](const Json& status) {
+    return status["conditions"][0]["message"] == "refuse me" ? Refused() : Accepted();
+  });
+  writer_->Want(Status("refuse me"));
+  auto sent = server_->Wait(2);
+  ASSERT_EQ(sent.size(), 2U);
+  EXPECT_EQ(sent[1]["activeMode"], "ipvs");
+  EXPECT_EQ(sent[1]["conditions"][0]["status"], "True");
+  EXPECT_EQ(sent[1]["conditions"][0]["reason"], "Serving");
+  EXPECT_THAT(sent[1]["conditions"][0]["message"].get<std::string>(), HasSubstr("refused"));
+  // What the watch tells of it is what is wanted: the next write is the next change's.
+  kube::NodeProxyStatus status = Status("refuse me");
+  status.active_mode = "nftables";
+  writer_->Want(status);
+  sent = server_->Wait(3);
+  ASSERT_EQ(sent.size(), 3U);
+  EXPECT_EQ(sent[2]["activeMode"], "nftables");
+  EXPECT_THAT(sent[2]["conditions"][0]["message"].get<std::string>(), HasSubstr("refused"));
+}
+
+TEST_F(StatusWriterTest, AfterAWhileTheWholeIsTriedAgain) {
+  options_.terse_interval = milliseconds(50);
+  Start([this](const Json&) { return ++tries_ == 1 ? Refused() : Accepted(); });
+  writer_->Want(Status("told in the end"));
+  const auto sent = server_->Wait(3);
+  ASSERT_EQ(sent.size(), 3U);
+  EXPECT_EQ(sent[2]["conditions"][0]["message"], "told in the end");
+}
+
+TEST_F(StatusWriterTest, WhatHasGoneIsTakenOutOfTheStatus) {
+  Start([](const Json&) { return Accepted(); });
+  kube::NodeProxyStatus status = Status("m");
+  status.last_sync = "no time";
+  writer_->Want(status);
+  const auto sent = server_->Wait(1);
+  ASSERT_EQ(sent.size(), 1U);
+  EXPECT_TRUE(sent[0]["lastSync"].is_null());
+  EXPECT_TRUE(sent[0]["candidate"].is_null());
+}
+
+}  // namespace
+}  // namespace pointsman::agent
