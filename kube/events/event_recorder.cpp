@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <deque>
 #include <list>
 #include <map>
@@ -15,6 +16,7 @@
 
 #include "kube/client/kube_time.h"
 #include "kube/events/lru_map.h"
+#include "kube/text/text.h"
 
 namespace pointsman::kube {
 namespace {
@@ -26,9 +28,24 @@ using std::chrono::seconds;
 // client-go's numbers.
 constexpr size_t kQueueLength = 1000;
 constexpr size_t kRemembered = 4096;
-constexpr double kBurst = 25;
-constexpr double kTokensPerSecond = 1.0 / 300;
 constexpr int kMaxTries = 12;
+
+// How many Events may come of one source at once, and how soon another.
+struct Rate {
+  double burst = 0;
+  double per_second = 0;
+};
+constexpr Rate kPerObject{25, 1.0 / 300};  // client-go's
+// Who may write objects in a namespace can make any number of them, and each of 5,000 agents tells
+// of each: the server keeps it all for an hour.
+constexpr Rate kPerNamespace{100, 1.0 / 60};
+
+// What the API server takes (pkg/apis/core/validation/events.go), in bytes. With them, the counts
+// above bound the memory too: about 4 MiB.
+constexpr size_t kMostMessage = 1024;
+constexpr size_t kMostReason = 128;
+constexpr size_t kMostInstance = 128;
+constexpr size_t kMostName = 253;  // a DNS subdomain, as the Event's own name
 
 struct Occurrence {
   ObjectReference about;
@@ -37,11 +54,11 @@ struct Occurrence {
   std::string message;
   std::chrono::system_clock::time_point when;
 
-  // What makes two of them the same Event, which counts rather than repeats.
-  using Key = std::tuple<std::string, std::string, std::string, std::string, std::string, EventType,
-                         std::string, std::string>;
+  // What makes two of them the same Event, which counts rather than repeats. A hash stands for the
+  // message: 4096 of these are kept.
+  using Key = std::tuple<std::string, EventType, std::string, size_t>;
   Key MakeKey() const {
-    return {about.api_version, about.kind, about.ns, about.name, about.uid, type, reason, message};
+    return {about.api_version + "/" + ObjectKey(), type, reason, std::hash<std::string>()(message)};
   }
   std::string ObjectKey() const {
     return about.kind + "/" + about.ns + "/" + about.name + "/" + about.uid;
@@ -54,19 +71,29 @@ struct Sent {
 };
 
 struct Bucket {
-  double tokens = kBurst;
+  std::optional<double> tokens;  // nullopt: full
   Clock::time_point filled = Clock::now();
 
-  bool Take() {
+  bool Take(const Rate& rate) {
     const Clock::time_point now = Clock::now();
     const std::chrono::duration<double> passed = now - filled;
-    tokens = std::min(kBurst, tokens + passed.count() * kTokensPerSecond);
+    tokens = std::min(rate.burst, tokens.value_or(rate.burst) + passed.count() * rate.per_second);
     filled = now;
-    if (tokens < 1) return false;
-    tokens -= 1;
+    if (*tokens < 1) return false;
+    *tokens -= 1;
     return true;
   }
 };
+
+// As a server takes it. Names are cut just in case: no object has longer ones.
+Occurrence Bounded(Occurrence occurrence) {
+  occurrence.message = text::Message(occurrence.message, kMostMessage);
+  occurrence.reason = text::Message(occurrence.reason, kMostReason);
+  ObjectReference& about = occurrence.about;
+  for (std::string* name : {&about.api_version, &about.kind, &about.ns, &about.name, &about.uid})
+    *name = text::Cut(*name, kMostName);
+  return occurrence;
+}
 
 }  // namespace
 
@@ -91,6 +118,7 @@ class EventRecorder::Impl {
       : client_(client.WithStop(abort_.get_token())),
         component_(std::move(component)),
         host_(std::move(host)),
+        instance_(text::Cut(host_, kMostInstance)),
         thread_([this] { Run(); }) {}
 
   ~Impl() {
@@ -108,8 +136,13 @@ class EventRecorder::Impl {
   void Emit(Occurrence occurrence) {
     const std::lock_guard lock(mutex_);
     // Counted before the queue, so that what floods does not push out what others say.
-    if (!buckets_[occurrence.ObjectKey()].Take()) {
+    if (!objects_[occurrence.ObjectKey()].Take(kPerObject)) {
       Drop("too many about " + occurrence.ObjectKey());
+      return;
+    }
+    const std::string& ns = occurrence.about.ns;
+    if (!ns.empty() && !namespaces_[ns].Take(kPerNamespace)) {
+      Drop("too many about objects in the namespace " + ns);
       return;
     }
     if (queue_.size() >= kQueueLength) {
@@ -161,8 +194,12 @@ class EventRecorder::Impl {
       } catch (const ApiError& e) {
         error = e.what();
         if (!e.IsTooManyRequests() && e.code() < 500) attempt = kMaxTries;
-      } catch (const std::exception& e) {
+      } catch (const TransportError& e) {
         error = e.what();
+      } catch (const std::exception& e) {
+        // It is this Event's fault and would be the next time: the others must not wait for it.
+        error = e.what();
+        attempt = kMaxTries;
       }
       if (attempt >= kMaxTries || abort_.stop_requested()) {
         return occurrence.reason + " about " + occurrence.ObjectKey() + ": " + error;
@@ -205,7 +242,11 @@ class EventRecorder::Impl {
         static_cast<unsigned long long>(std::chrono::duration_cast<std::chrono::nanoseconds>(
                                             std::chrono::system_clock::now().time_since_epoch())
                                             .count()));
-    return occurrence.about.name + hex;
+    // It has to end in a letter or digit before the point, as each part of such a name.
+    std::string_view name = text::Cut(occurrence.about.name, kMostName - std::strlen(hex));
+    while (!name.empty() && (name.back() == '.' || name.back() == '-'))
+      name.remove_suffix(1);
+    return std::string(name) + hex;
   }
 
   Json Event(const Occurrence& occurrence, const std::string& name, const std::string& ns,
@@ -224,7 +265,7 @@ class EventRecorder::Impl {
             {"message", occurrence.message},
             {"source", std::move(source)},
             {"reportingComponent", component_},
-            {"reportingInstance", host_},
+            {"reportingInstance", instance_},
             {"firstTimestamp", when},
             {"lastTimestamp", when},
             {"count", 1}};
@@ -234,13 +275,15 @@ class EventRecorder::Impl {
   Client client_;
   const std::string component_;
   const std::string host_;
+  const std::string instance_;
   LruMap<Occurrence::Key, Sent> sent_{kRemembered};  // the sender's thread only
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::condition_variable_any pause_;
   std::deque<Occurrence> queue_;
-  LruMap<std::string, Bucket> buckets_{kRemembered};
+  LruMap<std::string, Bucket> objects_{kRemembered};
+  LruMap<std::string, Bucket> namespaces_{kRemembered};
   bool closing_ = false;
   bool finished_ = false;
   uint64_t dropped_ = 0;
@@ -255,7 +298,7 @@ EventRecorder::~EventRecorder() = default;
 
 void EventRecorder::Emit(const ObjectReference& about, EventType type, const std::string& reason,
                          const std::string& message) {
-  impl_->Emit({about, type, reason, message, std::chrono::system_clock::now()});
+  impl_->Emit(Bounded({about, type, reason, message, std::chrono::system_clock::now()}));
 }
 
 uint64_t EventRecorder::Dropped() const {

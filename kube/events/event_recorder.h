@@ -30,11 +30,13 @@ class EventRecorder {
   EventRecorder(Client& client, std::string component, std::string host);
   ~EventRecorder();  // sends what is queued for at most 2 s
 
-  // `reason` in CamelCase, `message` a sentence a person can act on.
+  // `reason` in CamelCase, `message` a sentence a person can act on. Both may quote anything: what
+  // is sent is UTF-8 without control characters, of 1 KiB at most.
   void Emit(const ObjectReference& about, EventType type, const std::string& reason,
             const std::string& message);
   // Events that nobody will see: the queue was full, the source said too much about one object
-  // (client-go's rule: 25 at once, then one in 5 minutes), or the server refused them.
+  // (client-go's rule: 25 at once, then one in 5 minutes) or about the objects of one namespace
+  // (100 at once, then one a minute), or the server refused them.
   uint64_t Dropped() const;
 
  private:

@@ -127,6 +127,52 @@ TEST_F(EventRecorderTest, CutsOffASourceThatFloods) {
   EXPECT_EQ(Json::parse(requests_.back().body)["message"], "mine");
 }
 
+// What a tenant writes into an annotation is quoted in a message.
+TEST_F(EventRecorderTest, WhatIsSentIsTextOfBoundedSize) {
+  EventRecorder recorder(*client_, "c", std::string(253, 'h'));
+  ObjectReference about = about_;
+  about.name = std::string(240, 'n') + ".-" + std::string(11, 'n');
+  std::string wild = "cut \xe3\x80 \x1b[2J ";
+  while (wild.size() < 300'000)
+    wild += "\u3000é";
+  recorder.Emit(about, EventType::kWarning, "R", wild);
+  const auto requests = Wait(1);
+  ASSERT_EQ(requests.size(), 1U);
+  const Json event = Json::parse(requests[0].body);
+  const std::string message = event["message"];
+  EXPECT_LE(message.size(), 1024U);
+  EXPECT_THAT(message, StartsWith("cut \\xe3\\x80 \\x1b[2J "));
+  EXPECT_LE(event["reportingInstance"].get<std::string>().size(), 128U);
+  EXPECT_LE(event["metadata"]["name"].get<std::string>().size(), 253U);
+  EXPECT_THAT(event["metadata"]["name"].get<std::string>(), MatchesRegex("n+(\\.[0-9a-n]+)+"));
+}
+
+// One that cannot be sent must not hold up the others: it used to be tried for 95 s.
+TEST_F(EventRecorderTest, TextThatIsNoUtf8IsSentAndTheNextAtOnce) {
+  EventRecorder recorder(*client_, "c", "");
+  recorder.Emit(about_, EventType::kWarning, "R", "cut \xe3\x80");
+  recorder.Emit(about_, EventType::kWarning, "R", "next");
+  const auto requests = Wait(2);
+  ASSERT_EQ(requests.size(), 2U);
+  EXPECT_EQ(Json::parse(requests[1].body)["message"], "next");
+  EXPECT_EQ(recorder.Dropped(), 0U);
+}
+
+TEST_F(EventRecorderTest, CutsOffANamespaceThatFloods) {
+  EventRecorder recorder(*client_, "c", "");
+  ObjectReference about = about_;
+  about.ns = "tenant";
+  for (int i = 0; i < 300; ++i) {
+    about.name = "service-" + std::to_string(i);
+    recorder.Emit(about, EventType::kWarning, "R", "m");
+  }
+  EXPECT_EQ(recorder.Dropped(), 200U);
+  about.ns = "other";
+  recorder.Emit(about, EventType::kWarning, "R", "m");
+  EXPECT_EQ(recorder.Dropped(), 200U);
+  EXPECT_EQ(Wait(101).size(), 101U);
+}
+
 TEST_F(EventRecorderTest, CountsWhatTheServerRefuses) {
   post_status_ = 403;
   EventRecorder recorder(*client_, "c", "");
