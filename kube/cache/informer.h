@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -78,11 +79,14 @@ class Reflector {
   std::jthread thread_;
 };
 
-// The typed cache. T is built from raw JSON by `decode` (throws on bad input: the object is logged,
-// counted and left out; the rest goes on). Objects are immutable and shared: a reader keeps what it
-// has read. Handlers run on the reflector's thread, one at a time, after the store has changed; a
-// list's deletions are reported before its additions, so that an address that went from one Service
-// to another is free when it is taken. What a handler throws is logged, and the next one runs.
+// The typed cache. T is built from raw JSON by `decode` (throws on bad input). An object that
+// cannot be decoded stays in the cache as it last was, in a list as in an event, until it is
+// deleted: what is served goes on. One that was never decoded is left out. Both are logged once for
+// each cause, counted and named by Undecodable; the rest goes on. Objects are immutable and shared:
+// a reader keeps what it has read. Handlers run on the reflector's thread, one at a time, after the
+// store has changed; a list's deletions are reported before its additions, so that an address that
+// went from one Service to another is free when it is taken. What a handler throws is logged, and
+// the next one runs.
 template <typename T>
 class Informer final : private ObjectSink {
  public:
@@ -108,7 +112,12 @@ class Informer final : private ObjectSink {
   Ptr Get(const std::string& key) const;
   std::vector<Ptr> All() const;
   size_t Size() const;
+  // How often an object could not be decoded, in all.
   uint64_t DecodeErrors() const;
+  // Those of which that holds now, with the cause: by key, or "namespace/name" of what was never
+  // decoded. No more than kMostUndecodable of them.
+  std::map<std::string, std::string> Undecodable() const;
+  static constexpr size_t kMostUndecodable = 100;
   ReflectorStats Stats() const { return reflector_.Stats(); }
 
  private:
@@ -116,8 +125,13 @@ class Informer final : private ObjectSink {
   void OnListItem(std::string_view object) override;
   void OnListEnd(const std::string& resource_version) override;
   void OnEvent(WatchEventType type, std::string_view object) override;
-  // Key and object; nullopt when `decode` refused it.
-  std::optional<std::pair<std::string, Ptr>> TryDecode(std::string_view json);
+  // Key and object; nullopt when `decode` refused it. `why` has the reason then.
+  std::optional<std::pair<std::string, Ptr>> TryDecode(std::string_view json, std::string& why);
+  // The key of an object that cannot be decoded, as far as its name can be read: that of the object
+  // which the cache has of it, if it has one.
+  std::string KeyOfUndecodable(std::string_view json) const;
+  void CountUndecodable(const std::string& key, std::string_view json, const std::string& why);
+  void Delete(const std::string& key);
   void Report(const Ptr& before, const Ptr& after);
 
   const Resource resource_;
@@ -131,6 +145,7 @@ class Informer final : private ObjectSink {
   std::unordered_map<std::string, Ptr> listing_;  // the list under way
   bool synced_ = false;
   uint64_t decode_errors_ = 0;
+  std::map<std::string, std::string> undecodable_;
   Reflector reflector_;  // last: its thread uses all of the above
 };
 

@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 
 #include "kube/cache/informer.h"
+#include "kube/cache/raw_object.h"
 #include "kube/text/text.h"
 
 namespace pointsman::kube {
@@ -56,20 +57,56 @@ uint64_t Informer<T>::DecodeErrors() const {
 }
 
 template <typename T>
+std::map<std::string, std::string> Informer<T>::Undecodable() const {
+  const std::lock_guard lock(mutex_);
+  return undecodable_;
+}
+
+template <typename T>
 std::optional<std::pair<std::string, typename Informer<T>::Ptr>> Informer<T>::TryDecode(
-    std::string_view json) {
+    std::string_view json, std::string& why) {
   try {
     auto object = std::make_shared<const T>(decode_(json));
     std::string key = key_(*object);
+    {
+      const std::lock_guard lock(mutex_);
+      if (!undecodable_.empty()) undecodable_.erase(key);
+    }
     return std::pair(std::move(key), Ptr(std::move(object)));
   } catch (const std::exception& e) {
-    constexpr size_t kShown = 200;
-    spdlog::error("{}: object left out: {}: {}", resource_.plural, e.what(),
-                  text::Shorten(json, kShown));
-    const std::lock_guard lock(mutex_);
-    ++decode_errors_;
+    why = e.what();
     return std::nullopt;
   }
+}
+
+template <typename T>
+std::string Informer<T>::KeyOfUndecodable(std::string_view json) const {
+  const ObjectName read = ReadObjectName(json);
+  std::string key = read.ns.empty() ? read.name : read.ns + "/" + read.name;
+  // Keys are made by whoever made this informer, with or without the namespace.
+  return !store_.contains(key) && store_.contains(read.name) ? read.name : key;
+}
+
+template <typename T>
+void Informer<T>::CountUndecodable(const std::string& key, std::string_view json,
+                                   const std::string& why) {
+  constexpr size_t kShown = 200;
+  constexpr size_t kMostWhy = 500;
+  const std::string cause = text::Message(why, kMostWhy);
+  const bool kept = store_.contains(key);
+  {
+    const std::lock_guard lock(mutex_);
+    ++decode_errors_;
+    const auto known = undecodable_.find(key);
+    if (known != undecodable_.end()) {
+      if (known->second == cause) return;
+      known->second = cause;
+    } else if (undecodable_.size() < kMostUndecodable) {
+      undecodable_.emplace(key, cause);
+    }
+  }
+  spdlog::error("{} {} cannot be read and {}: {}: {}", resource_.plural, key,
+                kept ? "stays as it was" : "is left out", cause, text::Shorten(json, kShown));
 }
 
 template <typename T>
@@ -89,12 +126,22 @@ void Informer<T>::Report(const Ptr& before, const Ptr& after) {
 template <typename T>
 void Informer<T>::OnListBegin() {
   listing_.clear();
+  // What of it still cannot be read is in this list again.
+  const std::lock_guard lock(mutex_);
+  undecodable_.clear();
 }
 
 template <typename T>
 void Informer<T>::OnListItem(std::string_view object) {
-  auto decoded = TryDecode(object);
-  if (!decoded) return;
+  std::string why;
+  auto decoded = TryDecode(object, why);
+  if (!decoded) {
+    const std::string key = KeyOfUndecodable(object);
+    CountUndecodable(key, object, why);
+    if (const auto before = store_.find(key); before != store_.end())
+      listing_[key] = before->second;
+    return;
+  }
   auto& [key, after] = *decoded;
   // The old object when nothing changed: a relist then costs no memory.
   const auto before = store_.find(key);
@@ -130,20 +177,29 @@ void Informer<T>::OnListEnd(const std::string& /*resource_version*/) {
 }
 
 template <typename T>
-void Informer<T>::OnEvent(WatchEventType type, std::string_view object) {
-  auto decoded = TryDecode(object);
-  if (!decoded) return;
-  auto& [key, after] = *decoded;
+void Informer<T>::Delete(const std::string& key) {
   const Ptr before = Get(key);
-  if (type == WatchEventType::kDeleted) {
-    if (before == nullptr) return;
-    {
-      const std::lock_guard lock(mutex_);
-      store_.erase(key);
-    }
-    Report(before, nullptr);
+  {
+    const std::lock_guard lock(mutex_);
+    undecodable_.erase(key);
+    store_.erase(key);
+  }
+  if (before != nullptr) Report(before, nullptr);
+}
+
+template <typename T>
+void Informer<T>::OnEvent(WatchEventType type, std::string_view object) {
+  std::string why;
+  auto decoded = TryDecode(object, why);
+  if (!decoded) {
+    const std::string key = KeyOfUndecodable(object);
+    CountUndecodable(key, object, why);
+    if (type == WatchEventType::kDeleted) Delete(key);
     return;
   }
+  auto& [key, after] = *decoded;
+  if (type == WatchEventType::kDeleted) return Delete(key);
+  const Ptr before = Get(key);
   // A watch that was taken up again may repeat its last events.
   if (before != nullptr && same_ && same_(*before, *after)) return;
   {

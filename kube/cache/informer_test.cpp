@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kube/cache/raw_object.h"
 #include "kube/http/test_server.h"
 
 namespace pointsman::kube {
@@ -364,6 +365,92 @@ TEST(InformerTest, LeavesOutWhatCannotBeDecoded) {
   EXPECT_THAT(log.Wait(3), ElementsAre("+a1", "synced", "+b11"));
   EXPECT_EQ(informer->DecodeErrors(), 2U);
   EXPECT_EQ(informer->Stats().errors, 0U);
+}
+
+Json Bad(const std::string& name, const std::string& version) {
+  Json object = Object(name, version);
+  object["bad"] = true;
+  return object;
+}
+
+// An informer that cannot decode what is Bad.
+std::unique_ptr<JsonInformer> MakePicky(Client& client) {
+  return std::make_unique<JsonInformer>(
+      client, resources::kServices, Quick(),
+      [](std::string_view json) {
+        Json object = Json::parse(json);
+        if (object.contains("bad"))
+          throw std::invalid_argument("bad \xe3\x80" + std::string(5000, 'x'));
+        return object;
+      },
+      [](const Json& object) {
+        return "ns/" + object.at("metadata").at("name").get<std::string>();
+      },
+      nullptr);
+}
+
+// What is served goes on being served: a list is no deletion of what it cannot read.
+TEST(InformerTest, WhatCannotBeDecodedStaysAsItWas) {
+  Answers answers;
+  answers.lists = {{200, ListOf("10", {Object("a", "1"), Object("b", "2"), Object("c", "3")})},
+                   {200, ListOf("20", {Bad("a", "12"), Object("b", "13"), Bad("d", "14")})}};
+  answers.watches = {{Event("MODIFIED", Bad("a", "11")), Event("MODIFIED", Object("b", "12")),
+                      Event("ERROR", {{"kind", "Status"}, {"code", 410}})},
+                     {Event("MODIFIED", Object("a", "21")), Event("MODIFIED", Bad("b", "22")),
+                      Event("DELETED", Bad("b", "23")), Event("ADDED", Object("e", "24"))}};
+  Script script(answers);
+  Client client = script.MakeClient();
+  auto informer = MakePicky(client);
+  Log log;
+  log.Watch(*informer);
+  informer->Start();
+  // The order within a list is any.
+  const std::vector<std::string> lines = log.Wait(11);
+  ASSERT_EQ(lines.size(), 11U);
+  EXPECT_THAT(std::vector(lines.begin() + 4, lines.end()),
+              ElementsAre("-b2+b12", "-c3", "-b12+b13", "synced", "-a1+a21", "-b13", "+e24"));
+  EXPECT_EQ(informer->DecodeErrors(), 5U);
+  const auto undecodable = informer->Undecodable();
+  ASSERT_EQ(undecodable.size(), 1U);
+  EXPECT_EQ(undecodable.begin()->first, "ns/d");
+  EXPECT_THAT(undecodable.begin()->second, ::testing::StartsWith("bad \\xe3\\x80xxx"));
+  EXPECT_LT(undecodable.begin()->second.size(), 600U);
+}
+
+// However many a tenant makes.
+TEST(InformerTest, WhatCannotBeDecodedIsBounded) {
+  std::vector<Json> items;
+  for (int i = 0; i < 300; ++i)
+    items.push_back(Bad("bad-" + std::to_string(i), "1"));
+  items.push_back(Object("a", "1"));
+  Answers answers;
+  answers.lists = {{200, ListOf("10", items)}};
+  Script script(answers);
+  Client client = script.MakeClient();
+  auto informer = MakePicky(client);
+  Log log;
+  log.Watch(*informer);
+  informer->Start();
+  EXPECT_THAT(log.Wait(2), ElementsAre("+a1", "synced"));
+  EXPECT_EQ(informer->DecodeErrors(), 300U);
+  EXPECT_EQ(informer->Undecodable().size(), JsonInformer::kMostUndecodable);
+}
+
+TEST(RawObjectTest, ReadsTheNameOfWhatIsBrokenBehindIt) {
+  const auto read = [](std::string text) {
+    const size_t size = text.size();
+    text.resize(size + kJsonPadding);
+    const ObjectName name = ReadObjectName({text.data(), size});
+    return name.ns + "/" + name.name;
+  };
+  EXPECT_EQ(read(R"({"kind":"Service","metadata":{"name":"a","namespace":"b"},"spec":{"x":nul}})"),
+            "b/a");
+  EXPECT_EQ(read(R"({"metadata":{"namespace":"b","labels":{"name":"no"},"name":"a"}})"), "b/a");
+  EXPECT_EQ(read(R"({"metadata":{"name":"n1"}})"), "/n1");
+  EXPECT_EQ(read(R"({"metadata":{"name":5}})"), "/");
+  EXPECT_EQ(read(R"({"metadata":[]})"), "/");
+  EXPECT_EQ(read("nonsense"), "/");
+  EXPECT_EQ(read(""), "/");
 }
 
 TEST(InformerTest, AHandlerThatThrowsDoesNotEndIt) {
