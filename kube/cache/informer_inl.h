@@ -103,6 +103,8 @@ void Informer<T>::CountUndecodable(const std::string& key, std::string_view json
       known->second = cause;
     } else if (undecodable_.size() < kMostUndecodable) {
       undecodable_.emplace(key, cause);
+    } else {
+      return;  // enough of them have been named
     }
   }
   spdlog::error("{} {} cannot be read and {}: {}: {}", resource_.plural, key,

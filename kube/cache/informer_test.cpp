@@ -380,7 +380,7 @@ std::unique_ptr<JsonInformer> MakePicky(Client& client) {
       [](std::string_view json) {
         Json object = Json::parse(json);
         if (object.contains("bad"))
-          throw std::invalid_argument("bad \xe3\x80" + std::string(5000, 'x'));
+          throw std::invalid_argument("bad \xe3\x80" + std::string(600, 'x'));
         return object;
       },
       [](const Json& object) {

@@ -80,7 +80,7 @@ std::vector<std::string> ProxyConfigurationCorpus() {
           "finalizers":["pointsman.io/proxyconfiguration"]},
         "spec":{"mode":"ipvs","fallbackModes":["iptables"],"provider":"NodeAgent","priority":5,
           "nodeSelector":{"matchLabels":{"pool":"a"},"matchExpressions":[{"key":"zone","operator":"In","values":["z1"]}]},
-          "clusterCIDR":"10.244.0.0/16","nodePortAddresses":["primary","10.0.0.0/8"],
+          "clusterCIDR":"10.244.0.0/16","nodePortAddresses":["10.0.0.0/8","fd00::/8"],
           "ipvs":{"scheduler":"wlc","excludeCIDRs":["10.9.0.0/16"],"strictARP":true,"tcpTimeout":"15m"},
           "iptables":{"syncPeriod":"30s","minSyncPeriod":"1s"},"modules":{"policy":"RequireLoaded","extra":["ip_vs_mh"]},
           "rollout":{"maxUnavailable":"10%","canary":{"nodes":1,"soak":"60s"},"minReady":"10s","onFailure":"Pause",

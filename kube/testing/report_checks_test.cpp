@@ -9,6 +9,7 @@
 #include "kube/pointsman/node_proxy.h"
 #include "kube/pointsman/proxy_configuration.h"
 #include "kube/pointsman/status_bounds.h"
+#include "kube/pointsman/validation.h"
 #include "kube/testing/mutator.h"
 #include "kube/testing/status_schema.h"
 
@@ -27,7 +28,7 @@ TEST(ReportChecksTest, TheCorpusDecodes) {
   EXPECT_EQ(proxy.status.sysctls.size(), 2U);
   const auto configuration =
       kube::ProxyConfigurationFromJson(nlohmann::json::parse(ProxyConfigurationCorpus().at(0)));
-  EXPECT_TRUE(configuration.errors.empty());
+  EXPECT_EQ(kube::Summarize(configuration.errors), "");
   EXPECT_EQ(configuration.status.modes.size(), 2U);
 }
 

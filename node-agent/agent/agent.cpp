@@ -683,7 +683,8 @@ class Agent::Impl {
     metrics_.SetPending(inbox_.PendingChanges());
     if (watching_) {  // before that the watches do not exist
       const auto set = [this](const char* resource, const auto& informer) {
-        metrics_.SetWatch(resource, informer.Stats().errors, informer.HasSynced());
+        metrics_.SetWatch(resource, informer.Stats().errors, informer.HasSynced(),
+                          informer.DecodeErrors());
       };
       set("services", *services_);
       set("endpointslices", *slices_);

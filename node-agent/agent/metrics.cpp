@@ -88,6 +88,11 @@ Metrics::Metrics(const std::string& version)
                         .Name("pointsman_agent_watch_synced")
                         .Help("1 when the cache of that resource is complete.")
                         .Register(registry_)),
+      watch_decode_errors_(BuildGauge()
+                               .Name("pointsman_agent_watch_decode_errors")
+                               .Help("Objects that could not be read, since the start: what was "
+                                     "served of them goes on.")
+                               .Register(registry_)),
       healthz_(BuildCounter()
                    .Name("kubeproxy_proxy_healthz_total")
                    .Help("Cumulative proxy healthz HTTP status.")
@@ -322,9 +327,11 @@ void Metrics::SetSteps(const Steps& steps) {
     step_failures_.Add({{"step", kind}}).Set(static_cast<double>(times));
 }
 
-void Metrics::SetWatch(const std::string& resource, uint64_t errors, bool synced) {
+void Metrics::SetWatch(const std::string& resource, uint64_t errors, bool synced,
+                       uint64_t decode_errors) {
   watch_errors_.Add({{"resource", resource}}).Set(static_cast<double>(errors));
   watch_synced_.Add({{"resource", resource}}).Set(synced ? 1 : 0);
+  watch_decode_errors_.Add({{"resource", resource}}).Set(static_cast<double>(decode_errors));
 }
 
 void Metrics::HealthzAnswered(int status) {

@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include "kube/text/text.h"
 #include "node-agent/iptables/child_process.h"
 #include "node-agent/iptables/nft_nat_probe.h"
 #include "node-agent/iptables/xt_match.h"
@@ -27,10 +28,13 @@ std::string FindProgram(const std::string& name) {
   return "";
 }
 
-std::string_view Trim(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
-    text.remove_suffix(1);
-  return text;
+// Of what a tool said and of the line that it said it of, in bytes: it goes into conditions, and a
+// line may be a tenant's.
+constexpr size_t kMostOfError = 1024;
+constexpr size_t kMostOfLine = 512;
+
+std::string Shown(std::string_view error_output) {
+  return text::Message(text::TrimSpace(error_output), kMostOfError);
 }
 
 // iptables-restore names a line as "line 7 failed", "line: 7" or "line 7: …". 0: none.
@@ -120,7 +124,7 @@ void Lines(const std::string& path, std::string_view table,
   });
   if (exit.status != 0) {
     throw std::runtime_error(fmt::format("{} ended with status {}: {}", fmt::join(argv, " "),
-                                         exit.status, Trim(exit.error_output)));
+                                         exit.status, Shown(exit.error_output)));
   }
 }
 
@@ -244,9 +248,9 @@ void IptablesTool::Restore(std::span<const std::string_view> pieces) {
     return;
   }
   std::string message = fmt::format("{} ended with status {}: {}", restore_path_, exit.status,
-                                    Trim(exit.error_output));
+                                    Shown(exit.error_output));
   if (std::string_view line = LineOf(pieces, NamedLine(exit.error_output)); !line.empty()) {
-    message += fmt::format(" [{}]", line);
+    message += fmt::format(" [{}]", text::Message(line, kMostOfLine));
   }
   throw std::runtime_error(message);
 }

@@ -1,7 +1,9 @@
 #include "node-agent/iptables/service_rules.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "kube/text/text.h"
 #include "node-agent/iptables/chain_names.h"
 
 namespace pointsman::agent {
@@ -28,6 +30,9 @@ DispatchAction WhenEmpty(const BackendChoice& choice) {
   return choice.when_empty == BackendChoice::WhenEmpty::kDrop ? DispatchAction::kDrop
                                                               : DispatchAction::kReject;
 }
+
+// Of a name in a comment: 3 of them and what stands between fit in xt_comment's 255 bytes.
+constexpr size_t kMostOfName = 63;
 
 // One chain's text: everything goes in front of a name known to the caller.
 class RuleWriter {
@@ -85,10 +90,26 @@ class RuleWriter {
     fmt::format_to(Text(text_), "-A {}{}{}", chain_, match.empty() ? "" : " ", match);
     if (!commented_) {
       commented_ = true;
-      // Restricted to what Kubernetes allows in names: nothing that would need escaping.
-      fmt::format_to(Text(text_), " -m comment --comment \"pointsman {}/{}:{}\"", entry_.id.ns,
-                     entry_.id.name, entry_.id.port_name);
+      text_ += " -m comment --comment \"pointsman ";
+      Name(entry_.id.ns);
+      text_ += '/';
+      Name(entry_.id.name);
+      text_ += ':';
+      Name(entry_.id.port_name);
+      text_ += '"';
     }
+  }
+  // Kubernetes allows in names nothing that would need escaping here. Should one come that has it,
+  // its Service is served nevertheless, and no part of the name becomes a rule.
+  void Name(std::string_view name) {
+    const size_t begin = text_.size();
+    text_ += text::Cut(name, kMostOfName);
+    std::replace_if(
+        text_.begin() + static_cast<ptrdiff_t>(begin), text_.end(),
+        [](char c) {
+          return !((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-');
+        },
+        '_');
   }
   void Mask() {
     fmt::format_to(Text(text_), " --mask {} --rsource",

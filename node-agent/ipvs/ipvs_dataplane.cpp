@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "kube/net/socket_address.h"
+#include "kube/text/text.h"
 #include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/sysctls.h"
 #include "node-agent/ipvs/template_sync.h"
@@ -252,9 +253,9 @@ void IpvsDataplane::CheckScheduler(const ServicePortEntry& entry) {
     }
   }
   if (known->second.empty()) return;
-  scheduler_warnings_[entry.id] = "annotation pointsman.io/ipvs-scheduler: \"" +
-                                  entry.ipvs_scheduler + "\" cannot be used: " + known->second +
-                                  "; " + settings_.ipvs.scheduler + " is used";
+  scheduler_warnings_[entry.id] =
+      "annotation pointsman.io/ipvs-scheduler: " + text::Quote(entry.ipvs_scheduler) +
+      " cannot be used: " + known->second + "; " + settings_.ipvs.scheduler + " is used";
 }
 
 std::vector<ServiceWarning> IpvsDataplane::Warnings(const Frontends& frontends) const {

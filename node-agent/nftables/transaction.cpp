@@ -10,6 +10,8 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "kube/text/text.h"
+
 namespace pointsman::agent::nft {
 namespace {
 
@@ -22,7 +24,7 @@ constexpr size_t kLongestComment = 127;
 
 std::string CommentData(std::string_view comment) {
   std::string data;
-  comment = comment.substr(0, kLongestComment);
+  comment = text::Cut(comment, kLongestComment);
   data += static_cast<char>(kCommentType);
   data += static_cast<char>(comment.size() + 1);
   data += comment;

@@ -128,6 +128,7 @@ void StatusWriter::Run(const std::stop_token& stop) {
     lock.unlock();
     const Outcome outcome = Write(client, status);
     lock.lock();
+    if (stop.stop_requested()) return;  // broken off: that is no failure
     Take(outcome, std::move(status));
   }
 }

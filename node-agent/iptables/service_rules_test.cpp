@@ -1,0 +1,61 @@
+#include "node-agent/iptables/service_rules.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace pointsman::agent {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+std::string RulesOf(const ServicePortEntry& entry) {
+  std::string text;
+  ForEachServiceChain(entry, RuleSettings({}, net::Family::kIPv4), {},
+                      [&](std::string_view, std::string_view rules) { text += rules; });
+  return text;
+}
+
+ServicePortEntry Entry(const std::string& ns, const std::string& name, const std::string& port) {
+  ServicePortEntry entry;
+  entry.id = {ns, name, port, Protocol::kTcp, net::Family::kIPv4};
+  entry.cluster_ip = *net::IpAddress::Parse("10.96.0.10");
+  entry.port = 80;
+  Backend backend;
+  backend.ip = *net::IpAddress::Parse("10.244.0.7");
+  backend.port = 8080;
+  entry.internal.backends = {backend};
+  return entry;
+}
+
+TEST(ServiceRulesTest, TheFirstRuleSaysWhoseTheChainIs) {
+  EXPECT_THAT(RulesOf(Entry("shop", "web-1", "http")),
+              HasSubstr("--comment \"pointsman shop/web-1:http\""));
+  const std::string longest(63, 'a');
+  EXPECT_THAT(RulesOf(Entry(longest, longest, longest)),
+              HasSubstr("--comment \"pointsman " + longest + "/" + longest + ":" + longest + "\""));
+}
+
+// The API server's validation lets no such name through; iptables-restore's input must not depend
+// on it, for it would take what follows as a rule.
+TEST(ServiceRulesTest, NoPartOfANameBecomesARule) {
+  const std::string rules = RulesOf(Entry("a\" -j ACCEPT\n-A INPUT -j ACCEPT\nCOMMIT\n*raw",
+                                          "b\\\"$(x)\xff\xe3\x80", "Upper Case"));
+  EXPECT_THAT(rules, HasSubstr("--comment \"pointsman a__-j_______"));
+  EXPECT_THAT(rules, HasSubstr("/b___"));
+  EXPECT_THAT(rules, Not(HasSubstr("COMMIT")));
+  EXPECT_THAT(rules, Not(HasSubstr("INPUT")));
+  size_t at = 0;
+  while (at < rules.size()) {
+    const size_t end = rules.find('\n', at);
+    ASSERT_NE(end, std::string::npos);
+    const std::string line = rules.substr(at, end - at);
+    EXPECT_TRUE(line.starts_with("-A POINTSMAN")) << line;
+    EXPECT_EQ(std::count(line.begin(), line.end(), '"') % 2, 0) << line;
+    at = end + 1;
+  }
+  EXPECT_LT(RulesOf(Entry(std::string(5000, 'a'), "b", "c")).size(), 600U);
+}
+
+}  // namespace
+}  // namespace pointsman::agent
