@@ -43,11 +43,10 @@ void KeepToSchema(std::vector<Condition>& conditions) {
 }  // namespace
 
 void KeepToSchema(NodeProxyStatus& status) {
-  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
-  for (int64_t* number : {&status.observed_generation, &status.observed_revision, &status.services,
-                          &status.endpoints, &status.draining_connections}) {
-    KeepTo(kMax, *number);
-  }
+  KeepTo(std::numeric_limits<int64_t>::max(), status.observed_generation);
+  KeepTo(limits::kMaxRevision, status.observed_revision);
+  for (int64_t* count : {&status.services, &status.endpoints, &status.draining_connections})
+    KeepTo(limits::kMaxCount, *count);
   KeepTo(limits::kMaxModeText, status.active_mode);
   KeepTo(limits::kMaxModeText, status.draining_mode);
   KeepTo(limits::kMaxKernelRelease, status.kernel_release);
@@ -66,7 +65,7 @@ void KeepToSchema(NodeProxyStatus& status) {
   KeepFirst(limits::kMaxSysctls, status.sysctls);
   if (!ParseTime(status.last_sync)) status.last_sync.clear();
   if (status.candidate) {
-    KeepTo(kMax, status.candidate->revision);
+    KeepTo(limits::kMaxRevision, status.candidate->revision);
     KeepTo(limits::kMaxModeText, status.candidate->mode);
     status.candidate->message =
         text::Message(status.candidate->message, limits::kMaxConditionMessage);
@@ -75,21 +74,19 @@ void KeepToSchema(NodeProxyStatus& status) {
 }
 
 void KeepToSchema(ProxyConfigurationStatus& status) {
-  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
-  constexpr int64_t kMaxCount = std::numeric_limits<int32_t>::max();
-  for (int64_t* number :
-       {&status.observed_generation, &status.current_revision, &status.update_revision}) {
-    KeepTo(kMax, *number);
-  }
+  constexpr int64_t kMaxNodes = std::numeric_limits<int32_t>::max();
+  KeepTo(std::numeric_limits<int64_t>::max(), status.observed_generation);
+  KeepTo(limits::kMaxRevision, status.current_revision);
+  KeepTo(limits::kMaxRevision, status.update_revision);
   for (int64_t* count : {&status.nodes.desired, &status.nodes.updated, &status.nodes.ready,
                          &status.nodes.fallback, &status.nodes.degraded}) {
-    KeepTo(kMaxCount, *count);
+    KeepTo(kMaxNodes, *count);
   }
   KeepTo(limits::kMaxPhase, status.phase);
   // There are only so many modes; what else a node says it runs is not counted.
   std::erase_if(status.modes, [](const auto& mode) { return !ParseMode(mode.first); });
   for (auto& [mode, count] : status.modes)
-    KeepTo(kMaxCount, count);
+    KeepTo(kMaxNodes, count);
   KeepToSchema(status.conditions);
 }
 

@@ -159,9 +159,10 @@ TEST_F(HostileStatusTest, AnAnswerFromBeforeTheQuestionIsNone) {
   EXPECT_EQ(AtRevision(1), 0);
 }
 
+// What is no time at all ("soon") the server does not take: format date-time.
 TEST_F(HostileStatusTest, AReadyTimeOfTheFutureOrThePastHoldsUpNothing) {
   for (const char* time : {"2099-01-01T00:00:00Z", "2400-01-01T00:00:00Z", "9999-12-31T23:59:60Z",
-                           "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "soon"}) {
+                           "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"}) {
     world_ = FakeWorld();
     AddNodes(3);
     world_.Apply("main", kSoak);

@@ -1,6 +1,7 @@
 #include "operator/plan/status.h"
 
 #include "kube/pointsman/settings_json.h"
+#include "kube/pointsman/status_bounds.h"
 #include "kube/text/text.h"
 #include "operator/plan/node_list.h"
 
@@ -20,6 +21,10 @@ constexpr ConditionStatus kTrue = ConditionStatus::kTrue;
 constexpr ConditionStatus kFalse = ConditionStatus::kFalse;
 constexpr ConditionStatus kUnknown = ConditionStatus::kUnknown;
 
+constexpr std::array<std::string_view, 9> kOwnConditions{
+    "Accepted", "PreflightPassed", "Progressing", "Available",        "Degraded",
+    "Paused",   "RolledBack",      "ClockSkew",   "NodesWithoutAgent"};
+
 // The status being written: conditions keep their transition times.
 class Writer {
  public:
@@ -28,10 +33,18 @@ class Writer {
         generation_(configuration.generation),
         now_(kube::FormatTime(now)) {
     status.observed_generation = generation_;
+    kube::KeepRoomFor(kOwnConditions, status.conditions);
   }
   void Set(const char* type, ConditionStatus value, const char* reason,
            const std::string& message) {
+    if (std::find(kOwnConditions.begin(), kOwnConditions.end(), type) == kOwnConditions.end())
+      throw std::logic_error(std::string("kOwnConditions lacks ") + type);
     kube::SetCondition(status.conditions, {type, value, reason, message, "", generation_}, now_);
+  }
+  // As it is written: compared with what the server has, it differs only where it changed.
+  ProxyConfigurationStatus Take() {
+    kube::KeepToSchema(status);
+    return std::move(status);
   }
   ProxyConfigurationStatus status;
 
@@ -264,7 +277,8 @@ void SetWithoutAgent(const Group& group, Writer& writer) {
   std::vector<std::string> lines;
   lines.reserve(group.without_agent.size());
   for (const Group::WithoutAgent& node : group.without_agent)
-    lines.push_back(node.node.node->name + " (" + Shorten(node.reason.why) + ")");
+    lines.push_back(node.node.node->name + " (" + text::Shorten(node.reason.why, kMostReason) +
+                    ")");
   const bool one = lines.size() == 1;
   writer.Set("NodesWithoutAgent", kTrue, "NodesCannotRunAgent",
              NodeCount(lines.size()) + " cannot run the node agent and " + (one ? "does" : "do") +
@@ -394,7 +408,7 @@ ProxyConfigurationStatus StatusOf(const Group& group, const RolloutState& state,
   SetRolledBack(state, configuration, writer);
   SetClockSkew(state, writer);
   SetWithoutAgent(group, writer);
-  return std::move(writer.status);
+  return writer.Take();
 }
 
 ProxyConfigurationStatus RejectedStatus(const Group& group, TimePoint now) {
@@ -417,7 +431,7 @@ ProxyConfigurationStatus RejectedStatus(const Group& group, TimePoint now) {
     writer.Set("Available", kFalse, group.rejected_reason.c_str(),
                "the specification is not acted on, see condition Accepted");
   }
-  return std::move(writer.status);
+  return writer.Take();
 }
 
 ProxyConfigurationStatus PendingStatus(const Group& group, TimePoint now) {
@@ -425,7 +439,7 @@ ProxyConfigurationStatus PendingStatus(const Group& group, TimePoint now) {
   writer.status.phase = phase::kPending;
   SetAccepted(group, writer);
   writer.Set("Progressing", kTrue, "Starting", "the revision is being written down");
-  return std::move(writer.status);
+  return writer.Take();
 }
 
 ProxyConfigurationStatus RemovingStatus(const Group& group, size_t left, TimePoint now) {
@@ -437,7 +451,7 @@ ProxyConfigurationStatus RemovingStatus(const Group& group, size_t left, TimePoi
   writer.Set("Progressing", kTrue, "Removing",
              "being deleted; rules are still to be taken off " + NodeCount(left));
   writer.Set("Available", kFalse, "Removing", "being deleted");
-  return std::move(writer.status);
+  return writer.Take();
 }
 
 std::vector<PlannedEvent> EventsOf(const ProxyConfiguration& configuration,
