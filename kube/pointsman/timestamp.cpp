@@ -1,5 +1,6 @@
 #include "kube/pointsman/timestamp.h"
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cstdio>
@@ -23,7 +24,13 @@ namespace {
 
 // Takes exactly `digits` digits off the front of `text`.
 std::optional<int> TakeNumber(std::string_view& text, size_t digits) {
-  if (text.size() < digits) return std::nullopt;
+  const std::string_view number = text.substr(0, digits);
+  // Not a sign, which from_chars would take.
+  if (number.size() < digits || !std::all_of(number.begin(), number.end(), [](unsigned char c) {
+        return std::isdigit(c) != 0;
+      })) {
+    return std::nullopt;
+  }
   int value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + digits, value);
   if (error != std::errc() || end != text.data() + digits || value < 0) return std::nullopt;
@@ -78,8 +85,13 @@ std::optional<TimePoint> ParseTime(std::string_view text) {
   if (!text.empty() || !date.ok() || part[3] > 23 || part[4] > 59 || part[5] > 60) {
     return std::nullopt;
   }
-  return std::chrono::sys_days(date) + hours(part[3]) + minutes(part[4]) + seconds(part[5]) -
-         offset;
+  const TimePoint time =
+      std::chrono::sys_days(date) + hours(part[3]) + minutes(part[4]) + seconds(part[5]) - offset;
+  // In UTC it may be of another year, and then it has no form in which it could be written.
+  constexpr TimePoint kFirst = std::chrono::sys_days(year(0) / 1 / 1);
+  constexpr TimePoint kEnd = std::chrono::sys_days(year(10000) / 1 / 1);
+  if (time < kFirst || time >= kEnd) return std::nullopt;
+  return time;
 }
 
 }  // namespace pointsman::kube

@@ -13,7 +13,8 @@ using TimePoint = std::chrono::sys_time<std::chrono::seconds>;
 // "2026-01-02T03:04:05Z".
 std::string FormatTime(TimePoint time);
 
-// Accepts fractions of a second (cut off) and offsets ("+02:00"); nullopt for anything else.
+// Accepts fractions of a second (cut off) and offsets ("+02:00"); nullopt for anything else
+// and for what is not within the years 0 to 9999 in UTC: ParseTime(FormatTime(t)) == t.
 std::optional<TimePoint> ParseTime(std::string_view text);
 
 }  // namespace pointsman::kube
