@@ -21,6 +21,7 @@ struct Flags {
   std::filesystem::path readyFile;
   std::filesystem::path preload;
   std::filesystem::path watchLog;
+  std::filesystem::path accessLog;
   std::vector<std::string> listen;
   std::vector<std::string> sans;
   std::string version = "1.35";
@@ -191,12 +192,25 @@ int serve(const Flags& flags) {
     customResources.serve(crd->parse());
   }
 
+  if (emulation.atLeast(30)) {
+    const auto check = [&](const char* plural, auto validate) {
+      ResourceType type = *registry.find("admissionregistration.k8s.io", "v1", plural);
+      type.validate = [validate, emulation](const Json& object, const Json*, const RequestInfo&) {
+        return validate(object, emulation);
+      };
+      registry.add(std::move(type));
+    };
+    check("validatingadmissionpolicies", AdmissionPolicies::validatePolicy);
+    check("validatingadmissionpolicybindings", AdmissionPolicies::validateBinding);
+  }
+
   const Authenticator authenticator(store, pki.tokenSecret(), flags.tokenFile);
   const Authorizer authorizer(store);
   ApiServer::Options apiOptions;
   apiOptions.emulation = emulation;
   apiOptions.bookmarkInterval = parseDuration("--bookmark-interval", flags.bookmarkInterval);
   apiOptions.watchLog = flags.watchLog;
+  apiOptions.accessLog = flags.accessLog;
   ApiServer api(apiOptions, store, registry, *schemas, authenticator, authorizer);
 
   HttpServer::Options httpOptions;
@@ -304,6 +318,9 @@ int main(int argc, char** argv) {
   app.add_option("--preload", flags.preload, "JSON lines of objects to create before being ready");
   app.add_option("--watch-log", flags.watchLog,
                  "a line for each watch event sent: CLOCK_MONOTONIC ns, resource, user, version");
+  app.add_option(
+      "--access-log", flags.accessLog,
+      "a line of JSON for each request to a resource: who does what, and whether it may");
   app.add_option("--ready-file", flags.readyFile, "written with the URL once the server is ready");
   app.add_option("--bookmark-interval", flags.bookmarkInterval,
                  "between BOOKMARK events of a watch")

@@ -112,12 +112,15 @@ ApiServer::ApiServer(Options options, Store& store, Registry& registry,
       registry_(registry),
       schemas_(schemas),
       authenticator_(authenticator),
-      authorizer_(authorizer) {
-  if (options_.watchLog.empty()) return;
-  watchLog_.reset(std::fopen(options_.watchLog.c_str(), "ae"));
-  if (!watchLog_) {
-    throw std::system_error(errno, std::generic_category(), "open " + options_.watchLog.string());
-  }
+      authorizer_(authorizer),
+      policies_(store) {
+  const auto open = [](const std::filesystem::path& path, auto& log) {
+    if (path.empty()) return;
+    log.reset(std::fopen(path.c_str(), "ae"));
+    if (!log) throw std::system_error(errno, std::generic_category(), "open " + path.string());
+  };
+  open(options_.watchLog, watchLog_);
+  open(options_.accessLog, accessLog_);
 }
 
 void ApiServer::handle(const HttpRequest& request, HttpExchange& exchange) {
@@ -149,7 +152,7 @@ void ApiServer::handle(const HttpRequest& request, HttpExchange& exchange) {
       access.resource = "users";
       access.name = as;
       authorize(context, access);
-      UserInfo other{as, "", {}};
+      UserInfo other{as, "", {}, {}};
       for (const auto& [key, value] : request.headers) {
         if (key != "Impersonate-Group") continue;
         access.resource = "groups";
@@ -189,6 +192,31 @@ void ApiServer::authorize(const Context& context, const AccessRequest& access) c
     throw StatusError(403, "Forbidden", "forbidden: " + why, Json::object());
   }
   throw forbidden(access.group, access.resource, access.name, why);
+}
+
+void ApiServer::logAccess(const Context& context, const AccessRequest& access, bool allowed) const {
+  if (!accessLog_) return;
+  const std::string line =
+      Json{{"user", context.user.name},
+           {"verb", access.verb},
+           {"group", access.group},
+           {"resource", access.subresource.empty() ? access.resource
+                                                   : access.resource + "/" + access.subresource},
+           {"namespace", access.ns},
+           {"allowed", allowed}}
+          .dump() +
+      "\n";
+  std::fwrite(line.data(), 1, line.size(), accessLog_.get());
+  std::fflush(accessLog_.get());
+}
+
+void ApiServer::admit(const Context& context, const Target& target, const char* operation,
+                      const Json* object, const Json* old) const {
+  const std::string name = target.name.empty() && object != nullptr
+                               ? stringAt(*object, {"metadata", "name"})
+                               : target.name;
+  policies_.check({context.user, *target.type, target.ns, name, target.subresource, operation,
+                   object, old, context.dryRun});
 }
 
 AccessRequest ApiServer::accessOf(const HttpRequest& request, const Target& target) const {
@@ -262,6 +290,7 @@ void ApiServer::route(Context& context) {
   if (!target) throw noSuchResource();
   const AccessRequest access = accessOf(request, *target);
   if (access.verb.empty()) throw methodNotAllowed();
+  logAccess(context, access, authorizer_.allowed(context.user, access));
   authorize(context, access);
 
   const Faults::Action fault = faults_.next(context.user.name, access);
@@ -944,6 +973,7 @@ ObjectPtr ApiServer::createObject(Context& context, const Target& target, Json o
         errors.push_back(std::move(e));
     }
     throwIfInvalid(type, metadata.value("name", ""), errors);
+    if (attempt == 0) admit(context, target, "CREATE", &object, nullptr);
     if (given.is_null() && attempt == 0) {
       trackUpdate(object, nullptr, {context.manager, type.groupVersion(), ""}, type.openApiSchema);
     }
@@ -1053,6 +1083,7 @@ ObjectPtr ApiServer::updateObject(Context& context, const Target& target, const 
       errors.push_back(std::move(e));
   }
   throwIfInvalid(type, target.name, errors);
+  admit(context, target, "UPDATE", &object, &old);
   if (!status && type.allocate) type.allocate(object, &old, info);
   if (type.generations && !status) {
     if (specOf(object, type.hasStatus) != specOf(old, type.hasStatus)) {
@@ -1300,6 +1331,10 @@ void ApiServer::remove(Context& context, const Target& target) {
       (target.name == "default" || target.name == "kube-system" || target.name == "kube-public")) {
     throw forbidden("", "namespaces", target.name, "this namespace may not be deleted");
   }
+  if (const ObjectPtr before = store_.get(type.storeName(), target.ns, target.name)) {
+    const Json old = before->parse();
+    admit(context, target, "DELETE", nullptr, &old);
+  }
   const DeleteResult result = deleteObject(store_, type, target.ns, target.name, options);
   if (!result.removed) return answer(context, 200, target, result.object);
   Json details = {{"name", target.name}, {"kind", type.plural}, {"uid", result.object->uid}};
@@ -1326,6 +1361,10 @@ void ApiServer::removeCollection(Context& context, const Target& target) {
   Snapshot snapshot = store_.list(type.storeName(), target.ns);
   std::erase_if(snapshot.objects, [&](const ObjectPtr& o) { return !selector.matches(*o); });
   for (const ObjectPtr& object : snapshot.objects) {
+    Target one = target;
+    one.name = object->name;
+    const Json old = object->parse();
+    admit(context, one, "DELETE", nullptr, &old);
     try {
       deleteObject(store_, type, object->ns, object->name, options);
     } catch (const StatusError& error) {
@@ -1394,12 +1433,43 @@ void ApiServer::tokenRequest(Context& context, const Target& target) {
       body["spec"]["audiences"].empty()) {
     body["spec"]["audiences"] = {"https://kubernetes.default.svc.cluster.local"};
   }
-  body["status"] = {
-      {"token", authenticator_.mintServiceAccountToken(target.ns, target.name, account->uid,
-                                                       std::chrono::seconds(seconds))},
-      {"expirationTimestamp",
-       formatTime(std::chrono::system_clock::now() + std::chrono::seconds(seconds))}};
+  body["status"] = {{"token", authenticator_.mintServiceAccountToken(
+                                  target.ns, target.name, account->uid,
+                                  std::chrono::seconds(seconds), tokenBinding(target, body))},
+                    {"expirationTimestamp",
+                     formatTime(std::chrono::system_clock::now() + std::chrono::seconds(seconds))}};
   sendJson(context, 201, body);
+}
+
+std::optional<Authenticator::Binding> ApiServer::tokenBinding(const Target& target,
+                                                              const Json& body) const {
+  const Json* reference = at(body, {"spec", "boundObjectRef"});
+  if (reference == nullptr || !reference->is_object()) return std::nullopt;
+  if (stringAt(*reference, {"kind"}) != "Pod") {
+    throw badRequest("cannot bind token to object of kind " + stringAt(*reference, {"kind"}));
+  }
+  const std::string name = stringAt(*reference, {"name"});
+  const std::string uid = stringAt(*reference, {"uid"});
+  const ObjectPtr pod = store_.get("pods", target.ns, name);
+  if (!pod) throw notFound("", "pods", name);
+  if (!uid.empty() && uid != pod->uid) {
+    throw conflict("", "pods", name,
+                   "the UID in the bound object reference (" + uid +
+                       ") does not match the UID in record. The object might have "
+                       "been deleted and then recreated");
+  }
+  const Json object = pod->parse();
+  if (stringAt(object, {"spec", "serviceAccountName"}) != target.name) {
+    throw badRequest("cannot bind token for serviceaccount \"" + target.name + "\" to pod \"" +
+                     name + "\" running with different serviceaccount name.");
+  }
+  Authenticator::Binding binding{name, pod->uid, "", ""};
+  const std::string node = stringAt(object, {"spec", "nodeName"});
+  if (options_.emulation.atLeast(30) && !node.empty()) {
+    binding.node = node;
+    if (const ObjectPtr stored = store_.get("nodes", "", node)) binding.nodeUid = stored->uid;
+  }
+  return binding;
 }
 
 void ApiServer::accessReview(Context& context, const std::string& kind) {
@@ -1411,7 +1481,7 @@ void ApiServer::accessReview(Context& context, const std::string& kind) {
   }
   UserInfo user = context.user;
   if (kind == "subjectaccessreviews") {
-    user = {stringAt(body, {"spec", "user"}), "", {}};
+    user = {stringAt(body, {"spec", "user"}), "", {}, {}};
     if (const Json* groups = at(body, {"spec", "groups"});
         groups != nullptr && groups->is_array()) {
       for (const Json& g : *groups)
@@ -1482,7 +1552,7 @@ void ApiServer::ensure(const Json& object) {
   } nowhere;
   const HttpRequest none;
   Context context{
-      none,     nowhere,         {"system:apiserver", "", {"system:masters"}}, {}, {}, false,
+      none,     nowhere,         {"system:apiserver", "", {"system:masters"}, {}}, {}, {}, false,
       "Ignore", "kube-apiserver"};
   const ObjectPtr created = createObject(context, target, object);
   if (object.contains("status") && type->hasStatus) {

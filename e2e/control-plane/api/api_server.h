@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "e2e/control-plane/api/admission_policies.h"
 #include "e2e/control-plane/api/faults.h"
 #include "e2e/control-plane/api/render.h"
 #include "e2e/control-plane/api/selectors.h"
@@ -20,6 +21,9 @@ class ApiServer {
     /// Not empty: a line for each watch event that was sent, for measurements: CLOCK_MONOTONIC in
     /// nanoseconds just before it was handed to the connection, resource, user, resourceVersion.
     std::filesystem::path watchLog;
+    /// Not empty: a line of JSON for each request to a resource: user, verb, group, resource (with
+    /// its subresource), namespace, and whether the user's roles allow it.
+    std::filesystem::path accessLog;
   };
 
   ApiServer(Options options, Store& store, Registry& registry, const SchemaProvider& schemas,
@@ -58,6 +62,9 @@ class ApiServer {
 
   void route(Context& context);
   void authorize(const Context& context, const AccessRequest& access) const;
+  void logAccess(const Context& context, const AccessRequest& access, bool allowed) const;
+  void admit(const Context& context, const Target& target, const char* operation,
+             const Json* object, const Json* old) const;
   void debugFaults(Context& context);
   bool discovery(Context& context);
   std::optional<Target> parseTarget(const std::vector<std::string>& parts) const;
@@ -74,6 +81,7 @@ class ApiServer {
   void patch(Context& context, const Target& target);
   void remove(Context& context, const Target& target);
   void removeCollection(Context& context, const Target& target);
+  std::optional<Authenticator::Binding> tokenBinding(const Target& target, const Json& body) const;
   void tokenRequest(Context& context, const Target& target);
   void evict(Context& context, const Target& target);
   void bindPod(Context& context, const Target& target);
@@ -104,7 +112,9 @@ class ApiServer {
   Faults faults_;
   std::function<void(std::chrono::milliseconds)> refuse_;
   std::atomic<bool> ready_{false};
+  const AdmissionPolicies policies_;
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> watchLog_{nullptr, std::fclose};
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> accessLog_{nullptr, std::fclose};
   std::mutex documentsMutex_;
   std::uint64_t documentsGeneration_ = ~std::uint64_t{0};
   std::map<std::string, std::string> documents_;  // OpenAPI, by path

@@ -98,7 +98,7 @@ Authenticator::Authenticator(const Store& store, std::string secret,
       throw std::runtime_error(tokenFile.string() + ":" + std::to_string(number) +
                                ": token, user name and uid are needed");
     }
-    UserInfo user{cells[1], cells[2], {}};
+    UserInfo user{cells[1], cells[2], {}, {}};
     if (cells.size() > 3 && !cells[3].empty()) user.groups = parseCsv(cells[3]);
     tokens_[cells[0]] = std::move(user);
   }
@@ -121,7 +121,7 @@ std::optional<UserInfo> Authenticator::authenticate(const HttpRequest& request) 
       return std::nullopt;
     }
   } else {
-    return UserInfo{"system:anonymous", "", {"system:unauthenticated"}};
+    return UserInfo{"system:anonymous", "", {"system:unauthenticated"}, {}};
   }
   if (!user.inGroup("system:authenticated")) user.groups.emplace_back("system:authenticated");
   return user;
@@ -129,8 +129,9 @@ std::optional<UserInfo> Authenticator::authenticate(const HttpRequest& request) 
 
 std::string Authenticator::mintServiceAccountToken(const std::string& ns, const std::string& name,
                                                    const std::string& uid,
-                                                   std::chrono::seconds lifetime) const {
-  const Json claims = {
+                                                   std::chrono::seconds lifetime,
+                                                   const std::optional<Binding>& binding) const {
+  Json claims = {
       {"iss", "https://kubernetes.default.svc.cluster.local"},
       {"aud", {"https://kubernetes.default.svc.cluster.local"}},
       {"sub", "system:serviceaccount:" + ns + ":" + name},
@@ -138,6 +139,12 @@ std::string Authenticator::mintServiceAccountToken(const std::string& ns, const 
       {"nbf", nowSeconds()},
       {"exp", nowSeconds() + lifetime.count()},
       {"kubernetes.io", {{"namespace", ns}, {"serviceaccount", {{"name", name}, {"uid", uid}}}}}};
+  if (binding) {
+    claims["kubernetes.io"]["pod"] = {{"name", binding->pod}, {"uid", binding->podUid}};
+    if (!binding->node.empty()) {
+      claims["kubernetes.io"]["node"] = {{"name", binding->node}, {"uid", binding->nodeUid}};
+    }
+  }
   const std::string text =
       base64UrlEncode(R"({"alg":"HS256","typ":"JWT"})") + "." + base64UrlEncode(claims.dump());
   return text + "." + sign(secret_, text);
@@ -165,9 +172,22 @@ std::optional<UserInfo> Authenticator::serviceAccount(std::string_view token) co
   const std::string name = account["serviceaccount"]["name"];
   const ObjectPtr stored = store_.get("serviceaccounts", ns, name);
   if (!stored || stored->uid != account["serviceaccount"]["uid"]) return std::nullopt;
-  return UserInfo{"system:serviceaccount:" + ns + ":" + name,
-                  stored->uid,
-                  {"system:serviceaccounts", "system:serviceaccounts:" + ns}};
+  UserInfo user{"system:serviceaccount:" + ns + ":" + name,
+                stored->uid,
+                {"system:serviceaccounts", "system:serviceaccounts:" + ns},
+                {}};
+  if (account.contains("pod")) {
+    const std::string pod = account["pod"]["name"];
+    const ObjectPtr bound = store_.get("pods", ns, pod);
+    if (!bound || bound->uid != account["pod"]["uid"]) return std::nullopt;
+    user.extra["authentication.kubernetes.io/pod-name"] = {pod};
+    user.extra["authentication.kubernetes.io/pod-uid"] = {bound->uid};
+  }
+  if (account.contains("node")) {
+    user.extra["authentication.kubernetes.io/node-name"] = {account["node"]["name"]};
+    user.extra["authentication.kubernetes.io/node-uid"] = {account["node"]["uid"]};
+  }
+  return user;
 }
 
 }  // namespace pointsman::e2e

@@ -11,6 +11,7 @@ struct UserInfo {
   std::string name;
   std::string uid;
   std::vector<std::string> groups;
+  std::map<std::string, std::vector<std::string>> extra;
   bool inGroup(std::string_view group) const {
     return std::find(groups.begin(), groups.end(), group) != groups.end();
   }
@@ -27,9 +28,20 @@ class Authenticator {
   /// nullopt: a credential was given and is not valid (401).
   std::optional<UserInfo> authenticate(const HttpRequest& request) const;
 
-  /// A JSON Web Token for the service account, signed with the secret (HS256).
+  /// The Pod that a token is bound to, and its Node (empty: not known, or before 1.30).
+  struct Binding {
+    std::string pod;
+    std::string podUid;
+    std::string node;
+    std::string nodeUid;
+  };
+  /// A JSON Web Token for the service account, signed with the secret (HS256). A bound one is worth
+  /// nothing once its Pod is gone, and says which Pod and Node it is for in UserInfo::extra, as
+  /// kube-apiserver's does (pkg/serviceaccount/claims.go; the Node since 1.30,
+  /// ServiceAccountTokenPodNodeInfo).
   std::string mintServiceAccountToken(const std::string& ns, const std::string& name,
-                                      const std::string& uid, std::chrono::seconds lifetime) const;
+                                      const std::string& uid, std::chrono::seconds lifetime,
+                                      const std::optional<Binding>& binding) const;
 
  private:
   std::optional<UserInfo> serviceAccount(std::string_view token) const;

@@ -56,6 +56,19 @@ EndpointPort: name:s#1 protocol:s#3 port:i#2 appProtocol:s#4
 EndpointSliceV1beta1: addressType:s!#4 endpoints:[EndpointV1beta1]#2 ports:[EndpointPort]#3
 EndpointV1beta1: addresses:[s|]!#1 conditions:EndpointConditions#2 hostname:s#3 targetRef:ObjectReference#4 topology:{s}#5 nodeName:s#6 hints:EndpointHints@21#7
 ControllerRevision: data:*#2 revision:l!#3
+ResourceQuota: spec:ResourceQuotaSpec#2 status:ResourceQuotaStatus#3
+ResourceQuotaSpec: hard:{q}#1 scopes:[s]#2 scopeSelector:ScopeSelector#3
+ResourceQuotaStatus: hard:{q}#1 used:{q}#2
+ScopeSelector: matchExpressions:[ScopeRequirement]#1
+ScopeRequirement: scopeName:s!#1 operator:s!#2 values:[s]#3
+ValidatingAdmissionPolicy: spec:AdmissionPolicySpec! status:*
+AdmissionPolicySpec: paramKind:* matchConstraints:AdmissionMatch validations:[AdmissionValidation] failurePolicy:s auditAnnotations:[*] matchConditions:[NamedExpression|name] variables:[NamedExpression|name]
+AdmissionMatch: namespaceSelector:LabelSelector objectSelector:LabelSelector resourceRules:[AdmissionRule] excludeResourceRules:[AdmissionRule] matchPolicy:s
+AdmissionRule: apiGroups:[s] apiVersions:[s] operations:[s] resources:[s] resourceNames:[s] scope:s
+AdmissionValidation: expression:s! message:s reason:s messageExpression:s
+NamedExpression: name:s! expression:s!
+ValidatingAdmissionPolicyBinding: spec:AdmissionBindingSpec!
+AdmissionBindingSpec: policyName:s! paramRef:* matchResources:AdmissionMatch validationActions:[s|]!
 Lease: spec:LeaseSpec#2
 LeaseSpec: holderIdentity:s#1 leaseDurationSeconds:i#2 acquireTime:u#3 renewTime:u#4 leaseTransitions:i#5 strategy:s@31#6 preferredHolder:s@31#7
 Event: involvedObject:ObjectReference!#2 reason:s#3 message:s#4 source:EventSource#5 firstTimestamp:t#6 lastTimestamp:t#7 count:i#8 type:s#9 eventTime:u#10 series:EventSeries#11 action:s#12 related:ObjectReference#13 reportingComponent:s#14 reportingInstance:s#15

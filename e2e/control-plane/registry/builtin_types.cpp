@@ -55,11 +55,6 @@ std::string age(const Json& object, Clock::time_point now) {
   const Json* metadata = at(object, {"metadata"});
   return metadata == nullptr ? "<unknown>" : ageOf(*metadata, "creationTimestamp", now);
 }
-const Json& arrayAt(const Json& object, std::initializer_list<const char*> path) {
-  static const Json empty = Json::array();
-  const Json* value = at(object, path);
-  return value != nullptr && value->is_array() ? *value : empty;
-}
 std::string selectorText(const Json* selector) {
   if (selector == nullptr || !selector->is_object() || selector->empty()) return "<none>";
   std::string text;
@@ -1615,6 +1610,19 @@ void registerBuiltinTypes(Registry& registry, Store& store, const SchemaProvider
     setDefault(o, "preemptionPolicy", "PreemptLowerPriority");
   };
   registry.add(std::move(priorities));
+
+  // Kept, not enforced: nothing here limits what a namespace may have.
+  registry.add(build.make("", "v1", "resourcequotas", "ResourceQuota", true, {"quota"}));
+
+  if (emulation.atLeast(30)) {
+    const std::string group = "admissionregistration.k8s.io";
+    ResourceType policies = build.make(group, "v1", "validatingadmissionpolicies",
+                                       "ValidatingAdmissionPolicy", false);
+    policies.generations = true;
+    registry.add(std::move(policies));
+    registry.add(build.make(group, "v1", "validatingadmissionpolicybindings",
+                            "ValidatingAdmissionPolicyBinding", false));
+  }
 
   if (emulation.atLeast(21)) {
     ResourceType budgets =

@@ -259,4 +259,10 @@ std::int64_t intAt(const Json& object, std::initializer_list<const char*> path,
   return value != nullptr && value->is_number_integer() ? value->get<std::int64_t>() : otherwise;
 }
 
+const Json& arrayAt(const Json& object, std::initializer_list<const char*> path) {
+  static const Json empty = Json::array();
+  const Json* value = at(object, path);
+  return value != nullptr && value->is_array() ? *value : empty;
+}
+
 }  // namespace pointsman::e2e

@@ -37,5 +37,7 @@ const Json* at(const Json& object, std::initializer_list<const char*> path);
 std::string stringAt(const Json& object, std::initializer_list<const char*> path);
 std::int64_t intAt(const Json& object, std::initializer_list<const char*> path,
                    std::int64_t otherwise = 0);
+/// The member if it is a list, else an empty one.
+const Json& arrayAt(const Json& object, std::initializer_list<const char*> path);
 
 }  // namespace pointsman::e2e

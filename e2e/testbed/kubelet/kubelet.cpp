@@ -408,27 +408,17 @@ class Kubelet::NodeWorker {
   }
 
   void StartContainer(LocalPod& pod, const Json& container_spec, Container& container) {
-    const std::string uid = pod.object.at("metadata").at("uid");
-    const std::string directory = "/run/pods/" + uid;
-    ContainerSpec spec = ResolveContainer(
-        pod.object, container_spec, Place(pod),
-        [&](const std::string& name, const std::string& key) -> std::optional<std::string> {
-          try {
-            const Json map = client_.Get(kube::resources::kConfigMaps, Namespace(pod), name);
-            const auto data = map.value("data", Json::object());
-            return data.contains(key) ? std::optional(data[key].get<std::string>()) : std::nullopt;
-          } catch (const kube::ApiError& error) {
-            if (error.IsNotFound()) return std::nullopt;
-            throw;
-          }
-        },
-        directory + "/volumes");
+    const std::string directory = PodDirectory(pod);
+    const Json object = WithApiAccess(pod.object);
+    const Json& containers = object.at("spec").at("containers");
+    const auto own = std::find_if(containers.begin(), containers.end(), [&](const Json& candidate) {
+      return candidate.at("name") == container_spec.at("name");
+    });
+    const ContainerSpec spec =
+        ResolveContainer(object, *own, Place(pod), ConfigMaps(pod), VolumesDirectory(pod));
     for (const NodePath& path : spec.node_paths)
       PrepareNodePath(path);
-    if (UsesToken(pod)) {
-      ProjectToken(pod);
-      spec.mounts.push_back({TokenDirectory(pod), kTokenMount, true});
-    }
+    Project(pod);
     const std::string file = directory + "/" + container.name + ".json";
     node_.client().Put(file, ToJson(spec, pod.object, cluster_.Program("x").parent_path()).dump());
     ExecOptions options;
@@ -471,46 +461,73 @@ class Kubelet::NodeWorker {
                                   (path.type.empty() ? "there" : "a " + path.type));
   }
 
-  static constexpr const char* kTokenMount = "/run/secrets/kubernetes.io/serviceaccount";
-
-  static bool UsesToken(const LocalPod& pod) {
-    const Json& spec = pod.object.at("spec");
-    return spec.value("automountServiceAccountToken", true) &&
-           !spec.value("serviceAccountName", "default").empty();
+  static std::string PodDirectory(const LocalPod& pod) {
+    return "/run/pods/" + pod.object.at("metadata").at("uid").get<std::string>();
   }
-  static std::string TokenDirectory(const LocalPod& pod) {
-    return "/run/pods/" + pod.object.at("metadata").at("uid").get<std::string>() +
-           "/serviceaccount";
+  static std::string VolumesDirectory(const LocalPod& pod) {
+    return PodDirectory(pod) + "/volumes";
   }
 
-  // Token, CA certificate and namespace, as the API server's service account admission asks for
-  // them; the token is renewed when 80 % of its time are over (kubelet, token manager).
-  void ProjectToken(LocalPod& pod) {
-    constexpr std::chrono::seconds kLifetime{3607};
+  ConfigMapKey ConfigMaps(const LocalPod& pod) const {
+    return [this, ns = Namespace(pod)](const std::string& name,
+                                       const std::string& key) -> std::optional<std::string> {
+      try {
+        const Json map = client_.Get(kube::resources::kConfigMaps, ns, name);
+        const auto data = map.value("data", Json::object());
+        return data.contains(key) ? std::optional(data[key].get<std::string>()) : std::nullopt;
+      } catch (const kube::ApiError& error) {
+        if (error.IsNotFound()) return std::nullopt;
+        throw;
+      }
+    };
+  }
+
+  // A token bound to this Pod, as the kubelet asks for it (token manager).
+  std::string Token(const LocalPod& pod, std::int64_t seconds) const {
+    const Json& metadata = pod.object.at("metadata");
     const std::string account = pod.object.at("spec").value("serviceAccountName", "default");
     const Json answer = SendBody(client_.transport(), "POST",
                                  kServiceAccounts.Path(Namespace(pod), account, "token"),
                                  {{"apiVersion", "authentication.k8s.io/v1"},
                                   {"kind", "TokenRequest"},
-                                  {"spec", {{"expirationSeconds", kLifetime.count()}}}});
-    std::ifstream ca(cluster_.ControlPlaneCa());
-    std::stringstream pem;
-    pem << ca.rdbuf();
-    const std::string directory = TokenDirectory(pod);
+                                  {"spec",
+                                   {{"expirationSeconds", seconds},
+                                    {"boundObjectRef",
+                                     {{"apiVersion", "v1"},
+                                      {"kind", "Pod"},
+                                      {"name", metadata.at("name")},
+                                      {"uid", metadata.at("uid")}}}}}});
+    return answer.at("status").at("token");
+  }
+
+  // Writes the files of the Pod's projected volumes; tokens are renewed when 80 % of their time are
+  // over.
+  void Project(LocalPod& pod) {
+    const Json object = WithApiAccess(pod.object);
     const auto owner = TokenOwner(pod.object);
-    node_.client().Put(directory + "/token", answer.at("status").at("token").get<std::string>(),
-                       owner ? 0600 : 0644, owner.value_or(0));
-    node_.client().Put(directory + "/ca.crt", pem.str());
-    node_.client().Put(directory + "/namespace", Namespace(pod));
-    pod.renew_token = Clock::now() + kLifetime * 8 / 10;
+    pod.renew_token = Clock::time_point::max();
+    for (const Json& volume : object.at("spec").value("volumes", Json::array())) {
+      const std::string directory =
+          VolumesDirectory(pod) + "/" + volume.at("name").get<std::string>() + "/";
+      for (const ProjectedFile& file :
+           ResolveProjected(object, volume, Place(pod), ConfigMaps(pod))) {
+        if (!file.token) {
+          node_.client().Put(directory + file.path, file.content, file.mode);
+          continue;
+        }
+        node_.client().Put(directory + file.path, Token(pod, file.expiration_seconds),
+                           owner ? 0600 : file.mode, owner.value_or(0));
+        const std::chrono::seconds lifetime(file.expiration_seconds);
+        pod.renew_token = std::min(pod.renew_token, Clock::now() + lifetime * 8 / 10);
+      }
+    }
   }
 
   void RenewToken(LocalPod& pod) {
     const bool running = std::any_of(pod.containers.begin(), pod.containers.end(),
                                      [](const auto& container) { return container.running; });
-    if (running && UsesToken(pod) &&
-        (Clock::now() >= pod.renew_token || pod.tokens_wanted != tokens_wanted_)) {
-      ProjectToken(pod);
+    if (running && (Clock::now() >= pod.renew_token || pod.tokens_wanted != tokens_wanted_)) {
+      Project(pod);
       pod.tokens_wanted = tokens_wanted_;
     }
   }

@@ -140,9 +140,11 @@ void ResolveVolumes(const json& pod, const json& container, const std::string& v
                                     "' is not supported here");
     } else if (volume->contains("emptyDir")) {
       on_node = {volumes_dir + "/" + name, "DirectoryOrCreate", true};
+    } else if (volume->contains("projected")) {
+      on_node = {volumes_dir + "/" + name, "DirectoryOrCreate", false};
     } else {
       throw std::invalid_argument("volumes." + name +
-                                  ": only hostPath and emptyDir are supported here");
+                                  ": only hostPath, emptyDir and projected are supported here");
     }
     spec.node_paths.push_back(on_node);
     spec.mounts.push_back({on_node.path, mount.at("mountPath"), mount.value("readOnly", false)});
@@ -152,6 +154,75 @@ void ResolveVolumes(const json& pod, const json& container, const std::string& v
 }
 
 }  // namespace
+
+json WithApiAccess(json pod) {
+  constexpr const char* kMount = "/var/run/secrets/kubernetes.io/serviceaccount";
+  json& spec = pod.at("spec");
+  if (!spec.value("automountServiceAccountToken", true)) return pod;
+  bool mounted = false;
+  for (json& container : spec.at("containers")) {
+    json& mounts = container["volumeMounts"];
+    if (mounts.is_null()) mounts = json::array();
+    if (std::any_of(mounts.begin(), mounts.end(),
+                    [&](const json& mount) { return mount.at("mountPath") == kMount; })) {
+      continue;
+    }
+    mounts.push_back({{"name", "kube-api-access"}, {"mountPath", kMount}, {"readOnly", true}});
+    mounted = true;
+  }
+  if (!mounted) return pod;
+  spec["volumes"].push_back(
+      {{"name", "kube-api-access"},
+       {"projected",
+        {{"sources",
+          {{{"serviceAccountToken", {{"path", "token"}, {"expirationSeconds", 3607}}}},
+           {{"configMap",
+             {{"name", "kube-root-ca.crt"}, {"items", {{{"key", "ca.crt"}, {"path", "ca.crt"}}}}}}},
+           {{"downwardAPI",
+             {{"items",
+               {{{"path", "namespace"},
+                 {"fieldRef", {{"fieldPath", "metadata.namespace"}}}}}}}}}}}}}});
+  return pod;
+}
+
+std::vector<ProjectedFile> ResolveProjected(const json& pod, const json& volume,
+                                            const PodPlace& place, const ConfigMapKey& config_map) {
+  std::vector<ProjectedFile> files;
+  const auto projected = volume.find("projected");
+  if (projected == volume.end()) return files;
+  const std::string field = "volumes." + volume.at("name").get<std::string>() + ".projected";
+  const unsigned mode = projected->value("defaultMode", 0644U);
+  for (const json& source : projected->value("sources", json::array())) {
+    if (source.contains("serviceAccountToken")) {
+      const json& token = source["serviceAccountToken"];
+      if (token.contains("audience"))
+        throw std::invalid_argument(field + ": an audience is not supported here");
+      files.push_back({.path = token.at("path"),
+                       .token = true,
+                       .expiration_seconds = token.value("expirationSeconds", int64_t{3600}),
+                       .mode = mode});
+    } else if (source.contains("configMap")) {
+      const json& map = source["configMap"];
+      for (const json& item : map.value("items", json::array())) {
+        const auto value = config_map(map.at("name"), item.at("key"));
+        if (!value)
+          throw std::invalid_argument(field + ": no key '" + item.at("key").get<std::string>() +
+                                      "' in ConfigMap '" + map.at("name").get<std::string>() + "'");
+        files.push_back({.path = item.at("path"), .content = *value, .mode = mode});
+      }
+    } else if (source.contains("downwardAPI")) {
+      for (const json& item : source["downwardAPI"].value("items", json::array())) {
+        files.push_back({.path = item.at("path"),
+                         .content = FieldRef(pod, place, item.at("fieldRef").at("fieldPath")),
+                         .mode = mode});
+      }
+    } else {
+      throw std::invalid_argument(
+          field + ": only serviceAccountToken, configMap and downwardAPI are supported here");
+    }
+  }
+  return files;
+}
 
 std::string ExpandVariables(const std::string& text,
                             const std::map<std::string, std::string>& variables) {

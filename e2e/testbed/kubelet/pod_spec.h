@@ -38,6 +38,25 @@ struct NodePath {
   bool for_everybody = false;  // any user may write to it
 };
 
+// A file of a projected volume. A token's content is for the API server to give.
+struct ProjectedFile {
+  std::string path;  // in the volume
+  std::string content;
+  bool token = false;
+  std::int64_t expiration_seconds = 0;  // of the token
+  unsigned mode = 0644;
+};
+
+// The Pod as the API server's service account admission makes it: each container sees a projected
+// volume with token, CA certificate and namespace, unless the Pod says
+// automountServiceAccountToken: false or the container has something else mounted there.
+nlohmann::json WithApiAccess(nlohmann::json pod);
+
+// The files of one of the Pod's volumes; empty when it is not a projected one. Throws
+// std::invalid_argument with the field's path for what is not supported here.
+std::vector<ProjectedFile> ResolveProjected(const nlohmann::json& pod, const nlohmann::json& volume,
+                                            const PodPlace& place, const ConfigMapKey& config_map);
+
 // What pointsman-container runs.
 struct ContainerSpec {
   std::vector<std::string> argv;
@@ -54,9 +73,9 @@ struct ContainerSpec {
   std::vector<NodePath> node_paths;
 };
 
-// Throws std::invalid_argument with the field's path for what is not supported or, as a kubelet
-// does, for a container that must not but would run as root. `volumes_dir`: where the node keeps
-// this Pod's emptyDirs.
+// `pod` as WithApiAccess gave it. Throws std::invalid_argument with the field's path for what is
+// not supported or, as a kubelet does, for a container that must not but would run as root.
+// `volumes_dir`: where the node keeps this Pod's emptyDirs and projected volumes.
 ContainerSpec ResolveContainer(const nlohmann::json& pod, const nlohmann::json& container,
                                const PodPlace& place, const ConfigMapKey& config_map,
                                const std::string& volumes_dir);

@@ -97,6 +97,37 @@ TEST(PodSpecTest, OnlyTheOneUserOfAllContainersOwnsTheToken) {
   EXPECT_EQ(TokenOwner(pod), std::nullopt);
 }
 
+TEST(PodSpecTest, EachContainerHasTheTokenUnlessThePodMountsItItself) {
+  constexpr const char* kPlace = "/var/run/secrets/kubernetes.io/serviceaccount";
+  json pod = kPod;
+  pod["spec"]["containers"] = json::parse(R"([{"name": "a"}, {"name": "b"}])");
+  const json automatic = WithApiAccess(pod);
+  for (const json& container : automatic["spec"]["containers"])
+    EXPECT_EQ(container["volumeMounts"].back()["mountPath"], kPlace);
+  const auto config_map = [](const std::string& name, const std::string& key) {
+    return name == "kube-root-ca.crt" && key == "ca.crt" ? std::optional<std::string>("PEM")
+                                                         : std::nullopt;
+  };
+  const auto files =
+      ResolveProjected(automatic, automatic["spec"]["volumes"].back(), {}, config_map);
+  ASSERT_EQ(files.size(), 3U);
+  EXPECT_TRUE(files[0].token);
+  EXPECT_EQ(files[0].expiration_seconds, 3607);
+  EXPECT_EQ(files[1].content, "PEM");
+  EXPECT_EQ(files[2].path, "namespace");
+  EXPECT_EQ(files[2].content, "ns");
+
+  pod["spec"]["automountServiceAccountToken"] = false;
+  EXPECT_EQ(WithApiAccess(pod), pod);
+  EXPECT_TRUE(
+      ResolveProjected(pod, {{"name", "x"}, {"emptyDir", json::object()}}, {}, config_map).empty());
+  EXPECT_THROW(
+      ResolveProjected(
+          pod, {{"name", "x"}, {"projected", {{"sources", {{{"secret", {{"name", "s"}}}}}}}}}, {},
+          config_map),
+      std::invalid_argument);
+}
+
 TEST(PodSpecTest, VolumesAreMountedWhereTheContainerWantsThem) {
   const auto spec = Resolve(R"json({"command": ["x"], "args": ["--proc-sys=/host/proc/sys"],
     "volumeMounts": [{"name": "tmp", "mountPath": "/tmp", "readOnly": true},
@@ -110,7 +141,7 @@ TEST(PodSpecTest, VolumesAreMountedWhereTheContainerWantsThem) {
   EXPECT_TRUE(spec.mounts[1].read_only);
   EXPECT_EQ(
       Refusal(R"({"command": ["x"], "volumeMounts": [{"name": "secret", "mountPath": "/s"}]})"),
-      "volumes.secret: only hostPath and emptyDir are supported here");
+      "volumes.secret: only hostPath, emptyDir and projected are supported here");
 }
 
 }  // namespace

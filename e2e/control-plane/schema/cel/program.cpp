@@ -262,6 +262,16 @@ class Evaluator {
     variables_.emplace_back("oldSelf", std::move(before));
   }
 
+  Evaluator(const std::map<std::string, const Structural*>& schemas,
+            const Program::Variables& variables, Cost& cost)
+      : cost_(cost) {
+    for (const auto& [name, schema] : schemas) {
+      const auto given = variables.find(name);
+      const bool there = given != variables.end() && given->second != nullptr;
+      variables_.emplace_back(name, there ? FromJson(*given->second, schema) : Value{nullptr});
+    }
+  }
+
   Value Eval(const Node& node) {
     cost_.Spend(1);
     switch (node.kind) {
@@ -790,6 +800,7 @@ struct Program::Impl {
   std::string source;
   NodePtr root;
   const Structural* schema = nullptr;
+  std::map<std::string, const Structural*> variables;
   bool uses_old_self = false;
   bool optional_old_self = false;
 };
@@ -812,6 +823,7 @@ std::shared_ptr<const Program> Program::Compile(const std::string& source,
   impl->source = source;
   impl->root = Parse(source);
   impl->schema = options.self;
+  impl->variables = options.variables;
   impl->optional_old_self = options.optional_old_self;
   Type type = Check(*impl->root, source, options, impl->uses_old_self);
   bool wants_bool = options.result == ResultType::kBool;
@@ -834,6 +846,16 @@ bool Program::EvaluateBool(const Json& self, const Json* old, Cost& cost) const 
 
 std::string Program::EvaluateString(const Json& self, const Json* old, Cost& cost) const {
   Evaluator evaluator(impl_->schema, self, old, impl_->optional_old_self, cost);
+  return Need<std::string>(evaluator.Eval(*impl_->root));
+}
+
+bool Program::EvaluateBool(const Variables& variables, Cost& cost) const {
+  Evaluator evaluator(impl_->variables, variables, cost);
+  return Need<bool>(evaluator.Eval(*impl_->root));
+}
+
+std::string Program::EvaluateString(const Variables& variables, Cost& cost) const {
+  Evaluator evaluator(impl_->variables, variables, cost);
   return Need<std::string>(evaluator.Eval(*impl_->root));
 }
 

@@ -1,10 +1,11 @@
-// Compiled expressions of x-kubernetes-validations.
+// Compiled expressions of x-kubernetes-validations and of ValidatingAdmissionPolicies.
 //
 // What the environment of Kubernetes offers beyond the CEL standard is there as far as rules of
 // custom resources use it: string and list functions, IP and CIDR functions (from 1.31). What is
 // not there is a compile error, so that no rule is ever ignored.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -17,8 +18,12 @@ namespace pointsman::e2e::schema::cel {
 enum class ResultType { kBool, kString };
 
 struct CompileOptions {
-  const Structural* self = nullptr;  // must outlive the program
-  bool resource_root = false;        // apiVersion, kind, metadata.name can be used
+  // Of x-kubernetes-validations: self and oldSelf. Must outlive the program. Null: there are none.
+  const Structural* self = nullptr;
+  // Further variables, and their schemas, which must outlive the program; null: of any type, known
+  // only when evaluated.
+  std::map<std::string, const Structural*> variables;
+  bool resource_root = false;  // apiVersion, kind, metadata.name can be used
   int kubernetes_minor = 35;
   bool optional_old_self = false;  // oldSelf is an optional
   ResultType result = ResultType::kBool;
@@ -54,6 +59,10 @@ class Program {
   // `old` may be null. Throws EvalError, CostExceeded.
   bool EvaluateBool(const Json& self, const Json* old, Cost& cost) const;
   std::string EvaluateString(const Json& self, const Json* old, Cost& cost) const;
+  // With CompileOptions::variables: a value for each; null for what there is not.
+  using Variables = std::map<std::string, const Json*>;
+  bool EvaluateBool(const Variables& variables, Cost& cost) const;
+  std::string EvaluateString(const Variables& variables, Cost& cost) const;
 
  private:
   struct Impl;

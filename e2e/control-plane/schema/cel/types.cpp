@@ -187,6 +187,12 @@ class Checker {
     for (auto it = scope_.rbegin(); it != scope_.rend(); ++it) {
       if (it->first == node.name) return it->second;
     }
+    if (const auto found = options_.variables.find(node.name); found != options_.variables.end()) {
+      return found->second == nullptr ? Type{} : TypeOf(*found->second, false);
+    }
+    if (options_.self == nullptr && (node.name == "self" || node.name == "oldSelf")) {
+      Fail(node, "undeclared reference to '" + node.name + "' (in container '')");
+    }
     if (node.name == "self") return TypeOf(*options_.self, options_.resource_root);
     if (node.name == "oldSelf") {
       uses_old_self_ = true;
