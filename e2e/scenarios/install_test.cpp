@@ -1,8 +1,11 @@
 // The manifests as they are, on a cluster without kube-proxy: real kubectl installs them, Pods with
 // just the rights they ask for move the cluster's traffic, and everything goes again without a
 // trace.
+#include <fstream>
 #include <iterator>
+#include <set>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -162,8 +165,10 @@ TEST_F(InstallTest, KubectlInstallsMovesTheTrafficAndTakesEverythingOut) {
   const auto operators = Pods(kNamespace, "pointsman-operator");
   ASSERT_EQ(operators.size(), 2U);
   EXPECT_NE(operators[0].at("spec").at("nodeName"), operators[1].at("spec").at("nodeName"));
-  EXPECT_EQ(operators[0].at("spec").at("priority"), 1000000000);
-  ASSERT_EQ(Pods(kNamespace, "pointsman-node-agent").size(), 3U);
+  EXPECT_EQ(operators[0].at("spec").at("priorityClassName"), "system-cluster-critical");
+  const auto installed = Pods(kNamespace, "pointsman-node-agent");
+  ASSERT_EQ(installed.size(), 3U);
+  EXPECT_EQ(installed[0].at("spec").at("priorityClassName"), "system-node-critical");
 
   // What the kernel says the processes may do. Agent: NET_ADMIN (bit 12), NET_RAW (13), SYS_MODULE
   // (16); operator: nothing, as a user.
@@ -360,6 +365,183 @@ TEST_F(InstallTest, UserspaceModeInPodsLivesThroughRestartsOfTheAgent) {
   world_->AwaitMode("node-2", "nftables", 30s);
   EXPECT_EQ(Processes(second, "pointsman-forwarder").size(), 1U) << "only the launcher waits";
   world_->AwaitMode("node-1", "userspace", 30s);
+}
+
+// What of the rights in manifests/ the programs have asked for in a whole life: all of them, and
+// nothing else.
+TEST_F(InstallTest, TheRightsAreThoseThatAreUsed) {
+  WorldOptions options;
+  options.kubelets = true;
+  const std::filesystem::path log =
+      std::filesystem::temp_directory_path() / fmt::format("pointsman-{}-access.log", getpid());
+  options.control_plane_args = {"--access-log", log.string()};
+  START_OR_RETURN(StartWorld({"uml", "netns"}, std::move(options)));
+  world_->Install();
+  const auto configure = [&](const std::string& mode) {
+    world_->Apply(Configuration(mode, 2));
+    world_->AwaitRollout("cluster", 60s);
+  };
+  // The operator's Events come again, and an old revision is deleted.
+  configure("userspace");
+  configure("iptables");
+  configure("userspace");
+  configure("iptables");
+  world_->MustKubectl({"patch", "pxc", "cluster", "--type=merge", "-p",
+                       R"({"spec":{"rollout":{"revisionHistoryLimit":0}}})"});
+  configure("userspace");
+  // A Service that ipvs mode cannot serve as it is written, and again.
+  world_->Apply(Configuration("ipvs", 1, "node-1"));
+  world_->AwaitRollout("only-node-1", 60s);
+  const auto schedule = [&](const std::string& scheduler) {
+    world_->Apply(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: odd, annotations: "
+        "{pointsman.io/ipvs-scheduler: " +
+        scheduler + "}}\nspec: {clusterIP: 10.96.1.2, ports: [{port: 80}]}\n");
+  };
+  const auto told = [&](int times) {
+    world_->Await(
+        "the agent has told of the Service " + std::to_string(times) + " times",
+        [&] {
+          const auto events = world_->api().List(kube::resources::kEvents, "default");
+          return std::any_of(events.begin(), events.end(), [&](const kube::Json& event) {
+            return event.value("reason", "") == "NotServedAsWritten" &&
+                   event.value("count", 0) >= times;
+          });
+        },
+        30s);
+  };
+  schedule("fastest");
+  told(1);
+  schedule("rr");
+  world_->Await(
+      "the Service is served as written",
+      [&] {
+        const kube::Json conditions = world_->NodeProxy("node-1").at("status").at("conditions");
+        return std::any_of(conditions.begin(), conditions.end(), [](const kube::Json& condition) {
+          return condition.at("type") == "ServicesAccepted" && condition.at("status") == "True";
+        });
+      },
+      30s, [&] { return world_->NodeProxy("node-1").dump(1); });
+  schedule("fastest");
+  told(2);
+  world_->MustKubectl({"delete", "pxc", "--all", "--timeout=60s"}, "", 70s);
+
+  using Right = std::tuple<std::string, std::string, std::string, std::string>;
+  for (const char* account : {"pointsman-operator", "pointsman-node-agent"}) {
+    std::set<Right> used;  // group, resource, verb, namespace
+    std::set<std::string> denied;
+    std::ifstream lines(log);
+    for (std::string line; std::getline(lines, line);) {
+      const kube::Json access = kube::Json::parse(line);
+      if (access.at("user") != "system:serviceaccount:pointsman-system:" + std::string(account))
+        continue;
+      const auto text = [&](const char* field) { return access.at(field).get<std::string>(); };
+      used.insert(Right(text("group"), text("resource"), text("verb"), text("namespace")));
+      if (!access.at("allowed").get<bool>()) denied.insert(line);
+    }
+    EXPECT_THAT(denied, testing::IsEmpty()) << account;
+    for (const char* kind : {"clusterroles", "roles"}) {
+      const kube::Json roles =
+          kube::Json::parse(world_->MustKubectl({"get", kind, "-A", "-o", "json"}));
+      for (const kube::Json& role : roles.at("items")) {
+        const std::string name = role.at("metadata").at("name");
+        if (!name.starts_with(account)) continue;
+        const std::string ns = role.at("metadata").value("namespace", "");
+        for (const kube::Json& rule : role.at("rules")) {
+          for (const std::string group : rule.at("apiGroups")) {
+            for (const std::string resource : rule.at("resources")) {
+              for (const std::string verb : rule.at("verbs")) {
+                EXPECT_TRUE(std::any_of(used.begin(), used.end(),
+                                        [&](const Right& right) {
+                                          return std::get<0>(right) == group &&
+                                                 std::get<1>(right) == resource &&
+                                                 std::get<2>(right) == verb &&
+                                                 (ns.empty() || std::get<3>(right) == ns);
+                                        }))
+                    << kind << " " << name << ": " << verb << " " << resource << " is not used";
+              }
+            }
+          }
+        }
+        // What is only ever used in one namespace is not given in all.
+        if (!ns.empty()) continue;
+        for (const kube::Json& rule : role.at("rules")) {
+          for (const std::string resource : rule.at("resources")) {
+            for (const auto& [group, of, verb, in] : used)
+              EXPECT_TRUE(of != resource || in != kNamespace)
+                  << name << ": " << resource << " in " << in;
+          }
+        }
+      }
+    }
+  }
+  std::filesystem::remove(log);
+}
+
+// manifests/kubernetes-1.30: what an agent's token is worth in other hands.
+TEST_F(InstallTest, AnAgentsTokenIsForItsOwnNodesStatus) {
+  START_OR_RETURN(Start({"netns", "netns"}));
+  world_->Install("kubernetes-1.30");
+  world_->Apply(Configuration("nftables", 2));
+  world_->AwaitRollout("cluster", 60s);  // so each agent reports on its own node
+
+  const auto with_token = [&](const std::string& token) {
+    const kube::Config admin = kube::LoadKubeconfig(world_->cluster().Kubeconfig());
+    kube::Config config;
+    config.server = admin.server;
+    config.ca_pem = admin.ca_pem;
+    config.token = token;
+    return kube::Client(kube::MakeTransport(config));
+  };
+  const auto report = [](kube::Client& client, const std::string& node) -> std::string {
+    try {
+      client.Patch(kube::resources::kNodeProxies, "", node, kube::PatchType::kMerge,
+                   {{"status", {{"agentVersion", "0.0.1"}}}}, "status");
+      return "accepted";
+    } catch (const kube::ApiError& error) {
+      return error.what();
+    }
+  };
+  // What the agent's container reads, from the volume that only it has.
+  const std::string uid = AgentPod("node-1").at("metadata").at("uid");
+  const std::string volume = "/run/pods/" + uid + "/volumes/api-access";
+  const std::string token = world_->cluster().node("node-1").Check({"cat", volume + "/token"});
+  kube::Client thief = with_token(token);
+  EXPECT_EQ(report(thief, "node-1"), "accepted");
+  EXPECT_THAT(report(thief, "node-2"),
+              testing::AllOf(testing::HasSubstr("ValidatingAdmissionPolicy 'pointsman-node-agent'"),
+                             testing::HasSubstr("its own node's NodeProxy only")));
+  EXPECT_THROW(thief.Patch(kube::resources::kNodeProxies, "", "node-1", kube::PatchType::kMerge,
+                           {{"spec", {{"mode", "iptables"}}}}),
+               kube::ApiError);
+  // Made by hand: it names no Pod, and so no node.
+  std::string by_hand =
+      world_->MustKubectl({"-n", kNamespace, "create", "token", "pointsman-node-agent"});
+  by_hand.erase(by_hand.find_last_not_of(" \n") + 1);
+  kube::Client unbound = with_token(by_hand);
+  EXPECT_THAT(report(unbound, "node-1"), testing::HasSubstr("does not say which node"));
+  // A cluster's administrator still may.
+  EXPECT_EQ(report(world_->api(), "node-2"), "accepted");
+
+  // The forwarder's container has no token at all.
+  const int forwarder = Processes(world_->cluster().node("node-1"), "pointsman-forwarder").at(0);
+  EXPECT_FALSE(world_->cluster()
+                   .node("node-1")
+                   .Exec({"test", "-e",
+                          fmt::format("/proc/{}/root/var/run/secrets/kubernetes.io", forwarder)})
+                   .ok());
+  // The agent's has the node's own modprobe.d, not the image's.
+  const int agent = Processes(world_->cluster().node("node-1"), "pointsman-node-agent").at(0);
+  world_->cluster().node("node-1").Check(
+      {"sh", "-c", "echo 'blacklist sctp' >/run/modprobe.d/no.conf"});
+  EXPECT_EQ(world_->cluster().node("node-1").Check(
+                {"cat", fmt::format("/proc/{}/root/run/modprobe.d/no.conf", agent)}),
+            "blacklist sctp\n");
+  // A token is worth nothing once its Pod is gone.
+  world_->MustKubectl({"-n", kNamespace, "delete", "pod",
+                       AgentPod("node-1").at("metadata").at("name").get<std::string>(), "--wait"},
+                      "", 70s);
+  EXPECT_THAT(report(thief, "node-1"), testing::HasSubstr("Unauthorized"));
 }
 
 // On each node a Pod with one capability less than the manifest gives it.

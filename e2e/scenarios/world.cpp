@@ -154,20 +154,20 @@ void World::InstallPointsman() {
                source / "crds/pointsman.io_nodeproxies.yaml"});
   MustKubectl({"wait", "--for=condition=Established", "--timeout=30s", "crd",
                "proxyconfigurations.pointsman.io", "nodeproxies.pointsman.io"});
-  MustKubectl({"apply", "-n", kNamespace, "-f", source / "manifests/base/service-accounts.yaml",
-               "-f", source / "manifests/base/rbac-operator.yaml", "-f",
+  MustKubectl({"apply", "-f", source / "manifests/base/service-accounts.yaml", "-f",
+               source / "manifests/base/rbac-operator.yaml", "-f",
                source / "manifests/base/rbac-node-agent.yaml"});
   // The programs are who their service accounts are: their RBAC is what is enforced.
   MintAccount("pointsman-operator", options_.dir / "operator.kubeconfig");
   MintAccount("pointsman-node-agent", options_.dir / "agent.kubeconfig");
 }
 
-void World::Install() {
+void World::Install(const std::string& manifests) {
   MustKubectl({"apply", "-f", options_.source_dir / "manifests/base/namespace.yaml"});
   MustKubectl({"-n", kNamespace, "create", "configmap", "pointsman-apiserver",
                fmt::format("--from-literal=host={}", Cluster::kControlPlaneAddress),
                fmt::format("--from-literal=port={}", Cluster::kApiPort)});
-  MustKubectl({"apply", "-k", options_.source_dir / "manifests/base"});
+  MustKubectl({"apply", "-k", options_.source_dir / "manifests" / manifests});
   for (const char* what : {"deployment/pointsman-operator", "daemonset/pointsman-node-agent"}) {
     try {
       MustKubectl({"-n", kNamespace, "rollout", "status", "--timeout=90s", what}, "",

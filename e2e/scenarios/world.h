@@ -51,9 +51,9 @@ class World {
 
   // Boots nodes and control plane, applies CRDs and RBAC, registers the Nodes.
   void Start();
-  // Only with kubelets. `kubectl apply -k manifests/base` and what a cluster without kube-proxy
+  // Only with kubelets. `kubectl apply -k manifests/…` and what a cluster without kube-proxy
   // needs before it (README): where the API server is. Returns when both rollouts are done.
-  void Install();
+  void Install(const std::string& manifests = "base");
 
   Cluster& cluster() { return *cluster_; }
   Kubelet& kubelet() { return *kubelet_; }
