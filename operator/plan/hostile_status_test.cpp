@@ -43,7 +43,8 @@ TEST_F(HostileStatusTest, NumbersInAStatusAreNotTheOperators) {
   AddNodes(2);
   world_.Apply("main", kNoCanary);
   world_.Settle();
-  for (const int64_t number : {INT64_MAX, INT64_MAX - 1, int64_t{1} << 60, int64_t{-5}}) {
+  for (const int64_t number :
+       {INT64_MAX, INT64_MAX - 1, int64_t{1} << 60, int64_t{1} << 52, int64_t{-5}}) {
     Rewrite("n1", [&](kube::NodeProxyStatus& status) {
       status.observed_revision = number;
       status.candidate = kube::CandidateStatus{number, "ipvs", true, ""};
