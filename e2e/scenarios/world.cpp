@@ -135,12 +135,16 @@ void World::Start() {
       std::make_shared<kube::Client>(std::shared_ptr<kube::Transport>(kube::MakeTransport(admin)));
 
   if (options_.kubelets) {
-    kubelet_ = std::make_unique<Kubelet>(*cluster_);
+    kubelet_ = std::make_unique<Kubelet>(*cluster_, options_.kubelet);
     Await(
         "all nodes are registered",
-        [&] { return api_->List(resources::kNodes, "").size() == cluster_->nodes().size(); },
+        [&] {
+          return api_->List(resources::kNodes, "").size() ==
+                 cluster_->nodes().size() - options_.kubelet.later.size();
+        },
         std::chrono::seconds(30));
-    MustKubectl({"wait", "--for=condition=Ready", "--timeout=30s", "nodes", "--all"});
+    if (!options_.kubelet.ready_when_served)
+      MustKubectl({"wait", "--for=condition=Ready", "--timeout=30s", "nodes", "--all"});
     return;
   }
   if (options_.pointsman) InstallPointsman();

@@ -29,6 +29,7 @@ struct WorldOptions {
   // Nodes with kubelets, to which everything is installed with kubectl as on a real cluster: Start
   // applies nothing, and StartOperator, StartAgent(s) and AddServerPod have no place.
   bool kubelets = false;
+  KubeletOptions kubelet;  // of these
   // The Nodes have IPv6 addresses and pod CIDRs too, and Services can have both families.
   bool dual_stack = false;
 };

@@ -51,11 +51,14 @@ Json SendBody(kube::Transport& transport, const std::string& method, const std::
 
 class Kubelet::NodeWorker {
  public:
-  NodeWorker(Cluster& cluster, const Node& node, NodeOptions options, kube::Client& client)
+  NodeWorker(Cluster& cluster, const Node& node, NodeOptions options, kube::Client& client,
+             bool ready_when_served, bool paused)
       : cluster_(cluster),
         node_(node),
         options_(std::move(options)),
         client_(client),
+        ready_when_served_(ready_when_served),
+        paused_(paused),
         thread_([this](const std::stop_token& stop) { Run(stop); }) {}
 
   const std::string& name() const { return node_.name(); }
@@ -215,9 +218,15 @@ class Kubelet::NodeWorker {
   void Heartbeat() {
     const auto now = Clock::now();
     if (registered_boot_ != boot_) {
+      served_ = !ready_when_served_;
       Register();
       registered_boot_ = boot_;
       next_lease_ = now;
+    }
+    if (!served_ && ServesApiServer()) {
+      served_ = true;
+      client_.Patch(kube::resources::kNodes, "", name(), kube::PatchType::kMerge,
+                    {{"status", {{"conditions", Conditions()}}}}, "status", "kubelet");
     }
     if (now < next_lease_) return;
     RenewLease();
@@ -232,6 +241,19 @@ class Kubelet::NodeWorker {
                          {"message", message},
                          {"lastHeartbeatTime", Now()},
                          {"lastTransitionTime", Now()}}});
+  }
+
+  Json Conditions() const {
+    return served_ ? NodeConditions("True", "KubeletReady", "kubelet is posting ready status")
+                   : NodeConditions("False", "KubeletNotReady",
+                                    "container runtime network not ready: NetworkPluginNotReady");
+  }
+
+  // As the network plugin's Pod on the host's network finds out.
+  bool ServesApiServer() const {
+    const Json service = client_.Get(kube::resources::kServices, "default", "kubernetes");
+    const std::string address = service.value("/spec/clusterIP"_json_pointer, "");
+    return node_.Exec({"timeout", "1", "bash", "-c", "</dev/tcp/" + address + "/443"}).ok();
   }
 
   void Register() {
@@ -252,24 +274,23 @@ class Kubelet::NodeWorker {
       client_.Patch(kube::resources::kNodes, "", name(), kube::PatchType::kMerge,
                     {{"metadata", {{"labels", labels}}}}, "", "kubelet");
     }
-    const Json status = {
-        {"addresses",
-         {{{"type", "InternalIP"}, {"address", node_.address()}},
-          {{"type", "Hostname"}, {"address", name()}}}},
-        {"capacity", {{"cpu", "1"}, {"memory", "512Mi"}, {"pods", "250"}}},
-        {"allocatable", {{"cpu", "1"}, {"memory", "512Mi"}, {"pods", "250"}}},
-        {"nodeInfo",
-         {{"architecture", "amd64"},
-          {"bootID", boot_},
-          {"containerRuntimeVersion", "processes://1"},
-          {"kernelVersion", release},
-          {"kubeProxyVersion", ""},
-          {"kubeletVersion", "v1.36.0"},
-          {"machineID", name()},
-          {"operatingSystem", "linux"},
-          {"osImage", "Debian"},
-          {"systemUUID", name()}}},
-        {"conditions", NodeConditions("True", "KubeletReady", "kubelet is posting ready status")}};
+    const Json status = {{"addresses",
+                          {{{"type", "InternalIP"}, {"address", node_.address()}},
+                           {{"type", "Hostname"}, {"address", name()}}}},
+                         {"capacity", {{"cpu", "1"}, {"memory", "512Mi"}, {"pods", "250"}}},
+                         {"allocatable", {{"cpu", "1"}, {"memory", "512Mi"}, {"pods", "250"}}},
+                         {"nodeInfo",
+                          {{"architecture", "amd64"},
+                           {"bootID", boot_},
+                           {"containerRuntimeVersion", "processes://1"},
+                           {"kernelVersion", release},
+                           {"kubeProxyVersion", ""},
+                           {"kubeletVersion", "v1.36.0"},
+                           {"machineID", name()},
+                           {"operatingSystem", "linux"},
+                           {"osImage", "Debian"},
+                           {"systemUUID", name()}}},
+                         {"conditions", Conditions()}};
     client_.Patch(kube::resources::kNodes, "", name(), kube::PatchType::kMerge,
                   {{"status", status}}, "status", "kubelet");
   }
@@ -719,6 +740,8 @@ class Kubelet::NodeWorker {
 
   std::mutex mutex_;
   std::condition_variable changed_;
+  const bool ready_when_served_;
+  bool served_ = false;  // the node was found to serve default/kubernetes
   bool paused_ = false;
   std::atomic<int> tokens_wanted_ = 0;
   std::map<std::string, std::optional<Json>> offered_;
@@ -726,12 +749,15 @@ class Kubelet::NodeWorker {
   std::jthread thread_;  // last: it uses all of the above
 };
 
-Kubelet::Kubelet(Cluster& cluster)
+Kubelet::Kubelet(Cluster& cluster, const KubeletOptions& options)
     : transport_(kube::MakeTransport(kube::LoadKubeconfig(cluster.Kubeconfig()))),
       client_(transport_) {
   for (std::size_t i = 0; i < cluster.nodes().size(); ++i) {
-    workers_.push_back(std::make_unique<NodeWorker>(cluster, cluster.nodes()[i],
-                                                    cluster.node_options()[i], client_));
+    const Node& node = cluster.nodes()[i];
+    const bool later =
+        std::find(options.later.begin(), options.later.end(), node.name()) != options.later.end();
+    workers_.push_back(std::make_unique<NodeWorker>(cluster, node, cluster.node_options()[i],
+                                                    client_, options.ready_when_served, later));
   }
   watcher_ = std::jthread([this](const std::stop_token& stop) { WatchPods(stop); });
 }

@@ -23,11 +23,18 @@
 
 namespace pointsman::e2e {
 
+struct KubeletOptions {
+  // A node is not Ready (NetworkPluginNotReady) before something on it serves the Service
+  // default/kubernetes, as where the network's own Pods get to the API server by that.
+  bool ready_when_served = false;
+  std::vector<std::string> later;  // nodes that join at Resume only
+};
+
 class Kubelet {
  public:
   // `cluster` outlives this and its control plane has been started once. Talks to it by the
   // machine's kubeconfig.
-  explicit Kubelet(Cluster& cluster);
+  explicit Kubelet(Cluster& cluster, const KubeletOptions& options = {});
   ~Kubelet();  // stops the threads; what runs on the nodes goes on
   Kubelet(const Kubelet&) = delete;
   Kubelet& operator=(const Kubelet&) = delete;
