@@ -283,6 +283,17 @@ uint16_t HttpListener::port() const {
   return acceptor_->port();
 }
 
+void RunContext(asio::io_context& context, const std::string& name) {
+  for (;;) {
+    try {
+      context.run();
+      return;
+    } catch (const std::exception& error) {
+      spdlog::error("http: {}: {}", name, error.what());
+    }
+  }
+}
+
 void ServeConnection(tcp::socket socket, net::ShareKey listener,
                      std::shared_ptr<ConnectionTable> table, Answerer answer) {
   std::make_shared<HttpConnection>(std::move(socket), listener, std::move(table), std::move(answer))

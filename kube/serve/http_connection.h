@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <unordered_set>
 
 #include <boost/asio/io_context.hpp>
@@ -79,6 +80,10 @@ class HttpListener {
   class Acceptor;
   const std::shared_ptr<Acceptor> acceptor_;
 };
+
+// Runs `context` until it is stopped or has nothing left to do, on the calling thread. What a
+// handler throws is logged, and the rest goes on: a request or a socket must not end the process.
+void RunContext(boost::asio::io_context& context, const std::string& name);
 
 // Answers the requests of one connection until the peer ends it, is silent for too long, or sends
 // what is no request or is larger than 8 KiB. Bodies of requests are not read. `listener`: which

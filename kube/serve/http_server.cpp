@@ -76,7 +76,7 @@ class HttpServer::Impl {
     const bool waits = std::any_of(routes_.begin(), routes_.end(),
                                    [](const auto& item) { return !item.second.at_once; });
     if (waits) workers_ = std::make_unique<asio::thread_pool>(threads_);
-    thread_ = std::jthread([this] { context_->run(); });
+    thread_ = std::jthread([this] { RunContext(*context_, address_); });
   }
 
   void Stop() {

@@ -2,10 +2,13 @@
 
 #include <sys/socket.h>
 
+#include <boost/asio/post.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netdb.h>
 #include <unistd.h>
+
+#include "kube/serve/http_connection.h"
 
 namespace pointsman::kube {
 namespace {
@@ -55,6 +58,18 @@ class HttpServerTest : public ::testing::Test {
 
   inline static std::unique_ptr<HttpServer> server_;
 };
+
+// It used to end the process.
+TEST(RunContextTest, WhatAHandlerThrowsEndsNothing) {
+  boost::asio::io_context context;
+  int done = 0;
+  boost::asio::post(context, [] { throw std::runtime_error("of one connection"); });
+  boost::asio::post(context, [&] { ++done; });
+  boost::asio::post(context, [] { throw std::logic_error("of another"); });
+  boost::asio::post(context, [&] { ++done; });
+  RunContext(context, "test");
+  EXPECT_EQ(done, 2);
+}
 
 TEST_F(HttpServerTest, AnswersItsRoutes) {
   ASSERT_GT(server_->port(), 0);

@@ -9,6 +9,11 @@
 #include <unistd.h>
 
 namespace pointsman::agent {
+namespace {
+
+constexpr int kPauseMs = 1000;
+
+}  // namespace
 
 NodeAddresses::NodeAddresses(std::function<void()> changed)
     : changed_(std::move(changed)), socket_(NETLINK_ROUTE), wake_fd_(eventfd(0, EFD_CLOEXEC)) {
@@ -35,7 +40,15 @@ void NodeAddresses::Watch(std::stop_token stop) {
                     std::generic_category().message(errno));
       return;
     }
-    if (polls[0].revents != 0 && monitor_.Drain()) changed_();
+    if (polls[0].revents == 0) continue;
+    try {
+      if (monitor_.Drain()) changed_();
+    } catch (const std::exception& error) {
+      // Whatever it was, addresses may have changed meanwhile; and not at once again.
+      spdlog::error("this node's addresses: {}", error.what());
+      changed_();
+      poll(polls + 1, 1, kPauseMs);
+    }
   }
 }
 

@@ -35,7 +35,7 @@ class ServiceHealth::Impl {
         on_problem_(std::move(on_problem)),
         work_(asio::make_work_guard(context_)),
         retry_(context_),
-        thread_([this] { context_.run(); }) {}
+        thread_([this] { kube::RunContext(context_, "health check node ports"); }) {}
 
   ~Impl() {
     work_.reset();
