@@ -1,0 +1,510 @@
+// The agent as a whole, in this process, so that sanitizers see the threads that agent.cpp wires:
+// on this machine's kernel in a network namespace of its own, with an API server that misbehaves.
+#include "node-agent/agent/agent.h"
+
+#include <arpa/inet.h>
+#include <csignal>
+#include <fstream>
+#include <netinet/in.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "kube/pointsman/node_proxy.h"
+#include "node-agent/agent/testing/small_api_server.h"
+#include "node-agent/testing/net_namespace.h"
+#include "node-agent/testing/run_tool.h"
+
+namespace pointsman::agent {
+namespace {
+
+using kube::Json;
+using kube::Mode;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr char kNode[] = "node-1";
+constexpr char kLauncher[] = "/run/pointsman/launcher.sock";
+// Sanitizers make everything many times slower.
+constexpr std::chrono::seconds kPatience{150};
+
+bool Await(const std::function<bool()>& condition) {
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  while (std::chrono::steady_clock::now() < end) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(20ms);
+  }
+  return condition();
+}
+
+// Whether a TCP connection to `address` is made within a second.
+bool Connects(const std::string& address, uint16_t port) {
+  const bool v6 = address.find(':') != std::string::npos;
+  sockaddr_storage to{};
+  socklen_t size = 0;
+  if (v6) {
+    auto& in6 = reinterpret_cast<sockaddr_in6&>(to);
+    in6.sin6_family = AF_INET6;
+    in6.sin6_port = htons(port);
+    inet_pton(AF_INET6, address.c_str(), &in6.sin6_addr);
+    size = sizeof(in6);
+  } else {
+    auto& in = reinterpret_cast<sockaddr_in&>(to);
+    in.sin_family = AF_INET;
+    in.sin_port = htons(port);
+    inet_pton(AF_INET, address.c_str(), &in.sin_addr);
+    size = sizeof(in);
+  }
+  const int fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const timeval timeout{.tv_sec = 1, .tv_usec = 0};
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+  const bool connected = connect(fd, reinterpret_cast<const sockaddr*>(&to), size) == 0;
+  close(fd);
+  return connected;
+}
+
+// The answer's text, with its head; "" when there is none.
+std::string HttpGet(uint16_t port, const std::string& path) {
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(port);
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  std::string answer;
+  const std::string request =
+      "GET " + path + " HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0 &&
+      send(fd, request.data(), request.size(), MSG_NOSIGNAL) > 0) {
+    char buffer[65536];
+    for (ssize_t n = 0; (n = recv(fd, buffer, sizeof(buffer), 0)) > 0;)
+      answer.append(buffer, static_cast<size_t>(n));
+  }
+  close(fd);
+  return answer;
+}
+
+bool IsOk(const std::string& answer) {
+  return answer.starts_with("HTTP/1.1 200");
+}
+
+// What all Services of the tests lead to: accepts, and closes again.
+class Backend {
+ public:
+  Backend() {
+    fd_ = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in6 any{};
+    any.sin6_family = AF_INET6;
+    any.sin6_port = htons(9000);
+    const int on = 1;
+    setsockopt(fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd_, reinterpret_cast<const sockaddr*>(&any), sizeof(any)) != 0 ||
+        listen(fd_, 128) != 0) {
+      throw std::system_error(errno, std::generic_category(), "the tests' backend");
+    }
+    thread_ = std::thread([this] {
+      for (int peer = 0; (peer = accept(fd_, nullptr, nullptr)) >= 0;)
+        close(peer);
+    });
+  }
+  ~Backend() {
+    shutdown(fd_, SHUT_RDWR);
+    thread_.join();
+    close(fd_);
+  }
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+
+ private:
+  int fd_ = -1;
+  std::thread thread_;
+};
+
+class AgentTest : public ::testing::Test {
+ protected:
+  // Once: cpprestsdk's threads stay in the namespace in which the first request was made.
+  static void EnterNamespaces() {
+    static bool entered = false;
+    if (std::exchange(entered, true)) return;
+    if (unshare(CLONE_NEWNET | CLONE_NEWNS) != 0)
+      throw std::system_error(errno, std::generic_category(), "unshare");
+    Mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE);
+    // The xtables lock, the forwarder's sockets; and where tools are looked for first.
+    for (const char* directory : {"/run", "/usr/local/sbin"})
+      Mount("tmpfs", directory, "tmpfs", 0);
+    std::filesystem::create_directories("/run/pointsman");
+    testing::IpTool(
+        "link set lo up\n"
+        "link add eth0 type veth peer name wire\n"
+        "link set eth0 up\n"
+        "link set wire up\n"
+        "address add 192.0.2.1/24 dev eth0\n"
+        "address add 2001:db8::1/64 dev eth0 nodad\n"
+        "route add default dev eth0\n"
+        "route add ::/0 dev eth0\n");
+  }
+
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root to make namespaces";
+    EnterNamespaces();
+    backend_.emplace();
+    launcher_ = fork();
+    if (launcher_ == 0) {
+      execl(POINTSMAN_FORWARDER, POINTSMAN_FORWARDER, "--launcher", kLauncher, nullptr);
+      _exit(127);
+    }
+    api_ = std::make_unique<testing::SmallApiServer>();
+    PutNode({"10.244.1.0/24"});
+    PutService("kubernetes", 1);
+    PutService("web", 10);
+  }
+
+  void TearDown() override {
+    if (api_ == nullptr) return;
+    StopAgent();
+    for (const auto& wrapper : std::filesystem::directory_iterator("/usr/local/sbin"))
+      std::filesystem::remove(wrapper.path());
+    EXPECT_EQ(RunCleanup(AgentOptions()), 0);
+    EXPECT_THAT(testing::RunTool({"nft", "list", "ruleset"}), Not(HasSubstr("pointsman")));
+    api_.reset();
+    if (launcher_ > 0) {
+      kill(launcher_, SIGTERM);
+      waitpid(launcher_, nullptr, 0);
+    }
+    backend_.reset();
+  }
+
+  static void Mount(const char* what, const char* where, const char* type, unsigned long flags) {
+    if (mount(what, where, type, flags, nullptr) != 0)
+      throw std::system_error(errno, std::generic_category(), std::string("mount ") + where);
+  }
+
+  void PutNode(const std::vector<std::string>& pod_cidrs, bool ipv6 = false) {
+    Json addresses = {{{"type", "InternalIP"}, {"address", "192.0.2.1"}}};
+    if (ipv6) addresses.push_back({{"type", "InternalIP"}, {"address", "2001:db8::1"}});
+    api_->Put("nodes", {{"metadata", {{"name", kNode}}},
+                        {"spec", {{"podCIDRs", pod_cidrs}}},
+                        {"status", {{"addresses", addresses}}}});
+  }
+
+  // 10.96.0.<number>:80, and with `ipv6` [fd00:96::<number>]:80, lead to the backend.
+  void PutService(const std::string& name, int number, bool ipv6 = false) {
+    Json ips = {"10.96.0." + std::to_string(number)};
+    if (ipv6) ips.push_back("fd00:96::" + std::to_string(number));
+    api_->Put("services", {{"metadata", {{"namespace", "default"}, {"name", name}}},
+                           {"spec",
+                            {{"type", "ClusterIP"},
+                             {"clusterIP", ips[0]},
+                             {"clusterIPs", ips},
+                             {"ports", {{{"name", "http"}, {"protocol", "TCP"}, {"port", 80}}}}}}});
+    PutSlice(name, "IPv4", {"192.0.2.1"});
+    if (ipv6) PutSlice(name, "IPv6", {"2001:db8::1"});
+  }
+  void PutSlice(const std::string& service, const std::string& family,
+                const std::vector<std::string>& addresses) {
+    Json endpoints = Json::array();
+    for (const std::string& address : addresses) {
+      endpoints.push_back(
+          {{"addresses", {address}}, {"conditions", {{"ready", true}}}, {"nodeName", kNode}});
+    }
+    api_->Put("endpointslices",
+              {{"metadata",
+                {{"namespace", "default"},
+                 {"name", service + "-" + family},
+                 {"labels", {{"kubernetes.io/service-name", service}}}}},
+               {"addressType", family},
+               {"ports", {{{"name", "http"}, {"protocol", "TCP"}, {"port", 9000}}}},
+               {"endpoints", endpoints}});
+  }
+
+  static kube::ProxySettings Settings(Mode mode) {
+    kube::ProxySettings settings;
+    settings.mode = mode;
+    settings.cluster_cidrs = {net::IpPrefix::Parse("10.244.0.0/16").value()};
+    settings.iptables.sync_period = settings.nftables.sync_period = 1s;
+    settings.drain_timeout = 1s;
+    return settings;
+  }
+
+  void Ask(const kube::ProxySettings& settings, bool removed = false) {
+    spec_.configuration = "cluster";
+    ++spec_.revision;
+    spec_.settings = settings;
+    spec_.removed = removed;
+    PutSpec();
+  }
+  void PutSpec() {
+    Json proxy = api_->Get("nodeproxies", "", kNode);
+    if (proxy.is_null()) proxy = {{"metadata", {{"name", kNode}}}};
+    proxy["metadata"]["generation"] = ++generation_;
+    proxy["spec"] = ToJson(spec_);
+    api_->Put("nodeproxies", proxy);
+  }
+
+  Json Status() const {
+    const Json proxy = api_->Get("nodeproxies", "", kNode);
+    return proxy.value("status", Json::object());
+  }
+  Json Condition(const std::string& type) const {
+    for (const Json& condition : Status().value("conditions", Json::array())) {
+      if (condition.at("type") == type) return condition;
+    }
+    return Json::object();
+  }
+  bool Is(const std::string& type, const std::string& status, const std::string& reason) const {
+    const Json condition = Condition(type);
+    return condition.value("status", "") == status && condition.value("reason", "") == reason;
+  }
+  bool Runs(Mode mode) const {
+    const Json status = Status();
+    return status.value("observedRevision", 0) == spec_.revision &&
+           status.value("activeMode", "") == kube::ToString(mode);
+  }
+
+  static Options AgentOptions() {
+    Options options;
+    options.node_name = kNode;
+    options.agent_bind_address = "127.0.0.1:10352";
+    options.livez_bind_address = "127.0.0.1:10353";
+    options.forwarder_launcher = kLauncher;
+    options.config_sync_period = 2s;
+    return options;
+  }
+
+  void StartAgent(const std::filesystem::path& modules_root = "") {
+    Options options = AgentOptions();
+    options.modules_root = modules_root;
+    agent_ = std::make_unique<Agent>(options, api_->ClientConfig(), std::nullopt);
+    thread_ = std::jthread([this](std::stop_token stop) {
+      try {
+        agent_->Run(stop);
+      } catch (const std::exception& error) {
+        ADD_FAILURE() << "the agent ended: " << error.what();
+      }
+    });
+  }
+  void StopAgent() {
+    if (thread_.joinable()) {
+      thread_.request_stop();
+      thread_.join();
+    }
+    agent_.reset();
+  }
+
+  std::optional<Backend> backend_;
+  std::unique_ptr<testing::SmallApiServer> api_;
+  kube::NodeProxySpec spec_;
+  int generation_ = 0;
+  pid_t launcher_ = -1;
+  std::unique_ptr<Agent> agent_;
+  std::jthread thread_;
+};
+
+// Services and endpoints change, metrics and health are read, watches end, the server goes and
+// comes, the agent is ended and started: all while it moves from mode to mode and back.
+TEST_F(AgentTest, MovesFromModeToModeWhileEverythingElseHappens) {
+  Ask(Settings(Mode::kNftables));
+  StartAgent();
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
+  EXPECT_TRUE(Connects("10.96.0.10", 80));
+
+  std::atomic<size_t> scrapes = 0;
+  std::jthread changer([&](const std::stop_token& stop) {
+    for (int i = 0; !stop.stop_requested(); ++i) {
+      const std::string name = "busy-" + std::to_string(i % 20);
+      PutService(name, 20 + i % 20);
+      if (i % 3 == 0) PutSlice(name, "IPv4", {});
+      if (i % 5 == 0) api_->Remove("services", "default", name);
+      if (i % 50 == 0) PutNode({"10.244." + std::to_string(i % 200) + ".0/24"});
+      std::this_thread::sleep_for(5ms);
+    }
+  });
+  std::vector<std::jthread> readers;
+  for (int i = 0; i < 2; ++i) {
+    readers.emplace_back([&](const std::stop_token& stop) {
+      while (!stop.stop_requested()) {
+        if (IsOk(HttpGet(10352, "/metrics"))) ++scrapes;
+        HttpGet(10352, "/readyz");
+        HttpGet(10353, "/livez");
+        HttpGet(10256, "/healthz");
+        std::this_thread::sleep_for(10ms);
+      }
+    });
+  }
+  for (const Mode mode :
+       {Mode::kIptables, Mode::kUserspace, Mode::kNftables, Mode::kUserspace, Mode::kIptables}) {
+    Ask(Settings(mode));
+    api_->CutWatches();
+    EXPECT_TRUE(Await([&] { return Runs(mode); })) << kube::ToString(mode) << Status().dump(1);
+    EXPECT_TRUE(Connects("10.96.0.10", 80)) << kube::ToString(mode);
+  }
+  EXPECT_TRUE(Is("Ready", "True", "Serving")) << Status().dump(1);
+
+  api_->GoAway();
+  EXPECT_TRUE(Connects("10.96.0.10", 80)) << "what is in the kernel serves";
+  EXPECT_TRUE(IsOk(HttpGet(10353, "/livez")));
+  api_->ComeBack();
+  PutService("later", 11);
+  EXPECT_TRUE(Await([&] { return Connects("10.96.0.11", 80); }));
+
+  StopAgent();
+  EXPECT_TRUE(Connects("10.96.0.10", 80)) << "and so it does without an agent";
+  Ask(Settings(Mode::kNftables));
+  StartAgent();
+  EXPECT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
+  EXPECT_GT(scrapes, 0U);
+
+  changer = {};
+  readers.clear();
+  Ask(Settings(Mode::kNftables), /*removed=*/true);
+  EXPECT_TRUE(Await([&] {
+    return Is("Ready", "False", "Removed") && Status().value("activeMode", "-") == "";
+  })) << Status().dump(1);
+  EXPECT_THAT(testing::RunTool({"nft", "list", "ruleset"}), Not(HasSubstr("pointsman")));
+}
+
+// 429 for one list, for as long as it likes: the agent waits, and nobody restarts it for that.
+TEST_F(AgentTest, WaitsForListsThatTheServerRefuses) {
+  api_->AnswerLists("endpointslices", 429);
+  Ask(Settings(Mode::kNftables));
+  StartAgent();
+  EXPECT_TRUE(Await([&] { return api_->lists("endpointslices") >= 3; }));
+  EXPECT_THAT(Condition("RulesSynced").value("message", ""),
+              HasSubstr("waiting for the API server"));
+  EXPECT_TRUE(IsOk(HttpGet(10352, "/readyz")));
+  EXPECT_TRUE(IsOk(HttpGet(10353, "/livez")));
+  EXPECT_FALSE(Connects("10.96.0.10", 80));
+  api_->AnswerLists("endpointslices", 0);
+  EXPECT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
+  EXPECT_TRUE(Connects("10.96.0.10", 80));
+}
+
+TEST_F(AgentTest, TheServerMayComeLaterThanTheAgent) {
+  Ask(Settings(Mode::kNftables));
+  api_->GoAway();
+  StartAgent();
+  EXPECT_TRUE(Await([&] { return IsOk(HttpGet(10353, "/livez")); }));
+  api_->ComeBack();
+  EXPECT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
+}
+
+// kubernetes#111321, #118458.
+TEST_F(AgentTest, NodeCidrFollowsTheNode) {
+  PutNode({});
+  kube::ProxySettings settings = Settings(Mode::kNftables);
+  settings.cluster_cidrs.clear();
+  settings.detect_local_mode = kube::DetectLocalMode::kNodeCidr;
+  Ask(settings);
+  StartAgent();
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << "Services are served meanwhile";
+  EXPECT_TRUE(Is("Degraded", "True", "NodeIncomplete")) << Status().dump(1);
+  EXPECT_THAT(Condition("Degraded").value("message", ""), HasSubstr("spec.podCIDRs"));
+  EXPECT_TRUE(Connects("10.96.0.10", 80));
+
+  const auto rules_have = [](const std::string& cidr) {
+    return testing::RunTool({"nft", "list", "table", "ip", "pointsman"}).find(cidr) !=
+           std::string::npos;
+  };
+  PutNode({"10.244.3.0/24"});
+  EXPECT_TRUE(Await([&] { return rules_have("10.244.3.0/24"); }));
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "AsAsked"); })) << Status().dump(1);
+  PutNode({"10.244.4.0/24"});
+  EXPECT_TRUE(Await([&] { return rules_have("10.244.4.0/24"); }));
+  EXPECT_TRUE(Await([&] { return !rules_have("10.244.3.0/24"); }));
+  // A Node that is made anew, before it has its CIDR again.
+  api_->Remove("nodes", "", kNode);
+  PutNode({});
+  PutService("later", 11);
+  EXPECT_TRUE(Await([&] { return Connects("10.96.0.11", 80); }));
+  EXPECT_TRUE(rules_have("10.244.4.0/24"));
+}
+
+// A question about another mode, which kmod cannot answer.
+TEST_F(AgentTest, AQuestionThatCannotBeAnsweredEndsNothing) {
+  utsname names{};
+  uname(&names);
+  const std::filesystem::path root = "/run/damaged";
+  const std::filesystem::path directory = root / "lib/modules" / names.release;
+  std::filesystem::create_directories(directory);
+  for (const char* index :
+       {"modules.dep.bin", "modules.alias.bin", "modules.builtin.bin", "modules.symbols.bin"})
+    std::ofstream(directory / index) << std::string(4096, '\xff');
+  Ask(Settings(Mode::kNftables));
+  StartAgent(root);
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
+  spec_.candidate =
+      kube::NodeProxyCandidate{.revision = 7, .mode = Mode::kIpvs, .ipvs_scheduler = "rr"};
+  PutSpec();
+  ASSERT_TRUE(Await([&] { return Status().contains("candidate"); })) << Status().dump(1);
+  EXPECT_EQ(Status()["candidate"]["passed"], false);
+  EXPECT_EQ(Status()["candidate"].value("mode", ""), "");
+  PutService("later", 11);
+  EXPECT_TRUE(Await([&] { return Connects("10.96.0.11", 80); }));
+}
+
+// A kernel whose ip6tables (or iptables) refuses MARK: rancher/rke2#7438.
+class BrokenFamilyTest : public AgentTest,
+                         public ::testing::WithParamInterface<std::tuple<Mode, bool>> {
+ protected:
+  static void Break(bool v6) {
+    for (const char* variant : {"nft", "legacy"}) {
+      const std::string tool = std::string(v6 ? "ip6tables-" : "iptables-") + variant + "-restore";
+      const std::string path = "/usr/local/sbin/" + tool;
+      std::ofstream(path)
+          << "#!/bin/sh\n"
+             "input=$(cat; echo .)\n"
+             "case $input in *'-j MARK'*) echo 'MARK: no such target' >&2; exit 2;; esac\n"
+             "printf %s \"${input%.}\" | exec /usr/sbin/"
+          << tool << " \"$@\"\n";
+      std::filesystem::permissions(path, std::filesystem::perms(0755));
+    }
+  }
+  static void Mend() {
+    for (const auto& entry : std::filesystem::directory_iterator("/usr/local/sbin"))
+      std::ofstream(entry.path()) << "#!/bin/sh\nexec /usr/sbin/"
+                                  << entry.path().filename().string() << " \"$@\"\n";
+  }
+};
+
+TEST_P(BrokenFamilyTest, LeavesTheOtherServed) {
+  const auto [mode, v6_broken] = GetParam();
+  Break(v6_broken);
+  PutNode({"10.244.1.0/24"}, /*ipv6=*/true);
+  PutService("web", 10, /*ipv6=*/true);
+  Ask(Settings(mode));
+  StartAgent();
+  ASSERT_TRUE(Await([&] { return Is("Degraded", "True", "FamilyNotServed"); })) << Status().dump(1);
+  EXPECT_TRUE(Runs(mode)) << Status().dump(1);
+  EXPECT_TRUE(Is("Ready", "True", "Serving")) << Status().dump(1);
+  const std::string message = Condition("Degraded").value("message", "");
+  EXPECT_THAT(message, HasSubstr(v6_broken ? "IPv6" : "IPv4"));
+  EXPECT_THAT(message, HasSubstr("MARK: no such target"));
+  EXPECT_TRUE(Connects(v6_broken ? "10.96.0.10" : "fd00:96::10", 80));
+  EXPECT_FALSE(Connects(v6_broken ? "fd00:96::10" : "10.96.0.10", 80));
+  // Changes of the family that is well are written as ever.
+  PutService("later", 11, /*ipv6=*/true);
+  EXPECT_TRUE(Await([&] { return Connects(v6_broken ? "10.96.0.11" : "fd00:96::11", 80); }));
+
+  Mend();
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "AsAsked"); })) << Status().dump(1);
+  EXPECT_TRUE(Connects("10.96.0.10", 80));
+  EXPECT_TRUE(Connects("fd00:96::10", 80));
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, BrokenFamilyTest,
+                         ::testing::Combine(::testing::Values(Mode::kIptables, Mode::kUserspace),
+                                            ::testing::Bool()),
+                         [](const auto& parameters) {
+                           return std::string(kube::ToString(std::get<0>(parameters.param))) +
+                                  (std::get<1>(parameters.param) ? "WithoutIPv6" : "WithoutIPv4");
+                         });
+
+}  // namespace
+}  // namespace pointsman::agent
