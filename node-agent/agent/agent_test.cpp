@@ -426,8 +426,9 @@ TEST_F(AgentTest, NodeCidrFollowsTheNode) {
   EXPECT_TRUE(rules_have("10.244.4.0/24"));
 }
 
-// A question about another mode, which kmod cannot answer.
-TEST_F(AgentTest, AQuestionThatCannotBeAnsweredEndsNothing) {
+// The operator asks about another mode, and what there is of modules is damaged. That what kmod
+// throws ends nothing is in mode_controller_faults_test.
+TEST_F(AgentTest, AQuestionAboutAModeIsAnsweredWithDamagedModules) {
   utsname names{};
   uname(&names);
   const std::filesystem::path root = "/run/damaged";
