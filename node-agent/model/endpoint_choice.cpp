@@ -63,65 +63,15 @@ bool Contains(const std::vector<Backend>& sorted, const Backend& backend) {
   return std::binary_search(sorted.begin(), sorted.end(), backend);
 }
 
+}  // namespace
+
 bool IsUsable(const kube::EndpointSlice& slice, net::Family family) {
   return !slice.fqdn && slice.family == family;
-}
-
-bool HasHint(const kube::EndpointSlice& slice, uint16_t set, std::string_view name) {
-  if (set == 0 || name.empty()) return false;
-  const std::vector<kube::InternedString>& names = slice.hint_sets[set];
-  const auto found =
-      std::lower_bound(names.begin(), names.end(), name,
-                       [](std::string_view one, std::string_view other) { return one < other; });
-  return found != names.end() && *found == name;
 }
 
 bool IsLocal(const kube::EndpointSlice& slice, const kube::Endpoint& endpoint,
              const NodeTopology& node) {
   return endpoint.node_name != 0 && slice.strings[endpoint.node_name] == node.node_name;
-}
-
-}  // namespace
-
-std::vector<CandidateEndpoint> CollectEndpoints(const std::vector<SlicePtr>& slices,
-                                                net::Family family, std::string_view port_name,
-                                                Protocol protocol, const NodeTopology& node) {
-  std::vector<CandidateEndpoint> endpoints;
-  for (const SlicePtr& slice : slices) {
-    if (!IsUsable(*slice, family)) continue;
-    for (const kube::EndpointPort& port : slice->ports) {
-      if (port.port == 0 || port.protocol != protocol || port.name != port_name) continue;
-      endpoints.reserve(endpoints.size() + slice->endpoints.size());
-      for (const kube::Endpoint& endpoint : slice->endpoints) {
-        endpoints.push_back({.backend = {endpoint.address, port.port,
-                                         IsLocal(*slice, endpoint, node), endpoint.node_name == 0},
-                             .ready = endpoint.ready,
-                             .serving = endpoint.serving,
-                             .terminating = endpoint.terminating,
-                             .has_zone_hints = endpoint.zone_hints != 0,
-                             .hinted_zone = HasHint(*slice, endpoint.zone_hints, node.zone),
-                             .has_node_hints = endpoint.node_hints != 0,
-                             .hinted_node = HasHint(*slice, endpoint.node_hints, node.node_name)});
-      }
-    }
-  }
-  // Of two of the same address the better one comes first. All fields take part, so that the order
-  // of the slices does not matter.
-  const auto order = [](const CandidateEndpoint& a, const CandidateEndpoint& b) {
-    if (const auto by_ip = a.backend.ip <=> b.backend.ip; by_ip != 0) return by_ip < 0;
-    const auto rest = [](const CandidateEndpoint& e) {
-      return std::tuple(e.backend.port, !e.backend.local, !e.ready, !e.serving, e.terminating,
-                        !e.has_zone_hints, !e.hinted_zone, !e.has_node_hints, !e.hinted_node,
-                        !e.backend.unplaced);
-    };
-    return rest(a) < rest(b);
-  };
-  std::sort(endpoints.begin(), endpoints.end(), order);
-  const auto same = [](const CandidateEndpoint& a, const CandidateEndpoint& b) {
-    return a.backend.ip == b.backend.ip && a.backend.port == b.backend.port;
-  };
-  endpoints.erase(std::unique(endpoints.begin(), endpoints.end(), same), endpoints.end());
-  return endpoints;
 }
 
 EndpointChoice ChooseEndpoints(const std::vector<CandidateEndpoint>& endpoints, bool want_cluster,

@@ -33,12 +33,11 @@ struct CandidateEndpoint {
   bool hinted_node : 1;  // for this node
 };
 
-// The endpoints of the slices of `family` that have a port of that name and protocol, sorted by
-// backend address and port, each once: of an endpoint that is in two slices (it is moving from one
-// to the other) the local, the ready, then the serving one counts.
-std::vector<CandidateEndpoint> CollectEndpoints(const std::vector<SlicePtr>& slices,
-                                                net::Family family, std::string_view port_name,
-                                                Protocol protocol, const NodeTopology& node);
+// Does the slice hold addresses of the family?
+bool IsUsable(const kube::EndpointSlice& slice, net::Family family);
+// On this node?
+bool IsLocal(const kube::EndpointSlice& slice, const kube::Endpoint& endpoint,
+             const NodeTopology& node);
 
 struct EndpointChoice {
   std::vector<Backend> cluster;   // for a Cluster traffic policy: with topology

@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include "node-agent/model/service_endpoints.h"
+
 namespace pointsman::agent {
 namespace {
 
@@ -149,7 +151,7 @@ struct SliceBuilder {
 
 constexpr NodeTopology kHere{"n1", "z1"};
 
-TEST(CollectEndpoints, MatchesPortNameAndProtocolAndFamily) {
+TEST(ServiceEndpoints, MatchesPortNameAndProtocolAndFamily) {
   SliceBuilder v4("a");
   v4.slice.ports = {{"http", Protocol::kTcp, 8080},
                     {"http", Protocol::kUdp, 9090},
@@ -163,7 +165,7 @@ TEST(CollectEndpoints, MatchesPortNameAndProtocolAndFamily) {
   const std::vector<SlicePtr> slices{v4.Done(), v6.Done()};
   const auto backends = [&](net::Family family, std::string_view port, Protocol protocol) {
     std::vector<Backend> found;
-    for (const auto& endpoint : CollectEndpoints(slices, family, port, protocol, kHere))
+    for (const auto& endpoint : ServiceEndpoints(slices, family, kHere).Of(port, protocol))
       found.push_back(endpoint.backend);
     return found;
   };
@@ -181,7 +183,7 @@ TEST(CollectEndpoints, MatchesPortNameAndProtocolAndFamily) {
               ElementsAre(Backend{Ip("fd00::1"), 8080, false, true}));
 }
 
-TEST(CollectEndpoints, AnEndpointInTwoSlicesCountsOnceAtItsBest) {
+TEST(ServiceEndpoints, AnEndpointInTwoSlicesCountsOnceAtItsBest) {
   // endpointslicecache.go addEndpoints: local is favored. Readiness is ours: kube-proxy takes
   // whichever slice it comes by last.
   SliceBuilder a("a");
@@ -194,7 +196,7 @@ TEST(CollectEndpoints, AnEndpointInTwoSlicesCountsOnceAtItsBest) {
   b.Add("10.0.0.4").serving = false;
   for (const auto& slices : {std::vector{a.Done(), b.Done()}, std::vector{b.Done(), a.Done()}}) {
     const auto endpoints =
-        CollectEndpoints(slices, net::Family::kIPv4, "http", Protocol::kTcp, kHere);
+        ServiceEndpoints(slices, net::Family::kIPv4, kHere).Of("http", Protocol::kTcp);
     ASSERT_EQ(endpoints.size(), 4u);
     EXPECT_TRUE(endpoints[0].ready);
     EXPECT_TRUE(endpoints[1].backend.local);
@@ -203,13 +205,13 @@ TEST(CollectEndpoints, AnEndpointInTwoSlicesCountsOnceAtItsBest) {
   }
 }
 
-TEST(CollectEndpoints, AnEndpointWithoutANodeMayBeHere) {
+TEST(ServiceEndpoints, AnEndpointWithoutANodeMayBeHere) {
   SliceBuilder a("a");
   a.Add("10.0.0.1", "n1");
   a.Add("10.0.0.2", "n2");
   a.Add("10.0.0.3");
   const std::vector<SlicePtr> slices{a.Done()};
-  const auto found = CollectEndpoints(slices, net::Family::kIPv4, "http", Protocol::kTcp, kHere);
+  const auto found = ServiceEndpoints(slices, net::Family::kIPv4, kHere).Of("http", Protocol::kTcp);
   ASSERT_EQ(found.size(), 3u);
   EXPECT_TRUE(found[0].backend.local && !found[0].backend.unplaced);
   EXPECT_FALSE(found[1].backend.local || found[1].backend.MayBeHere());
@@ -217,21 +219,21 @@ TEST(CollectEndpoints, AnEndpointWithoutANodeMayBeHere) {
   EXPECT_TRUE(!found[2].backend.local && found[2].backend.MayBeHere());
 }
 
-TEST(CollectEndpoints, ReadsHintsForHere) {
+TEST(ServiceEndpoints, ReadsHintsForHere) {
   SliceBuilder a("a");
   a.Add("10.0.0.1").zone_hints = a.Hints({"z0", "z1"});
   a.Add("10.0.0.2").zone_hints = a.Hints({"z2"});
   a.Add("10.0.0.3").node_hints = a.Hints({"n0", "n1"});
   a.Add("10.0.0.4");
   const std::vector<SlicePtr> slices{a.Done()};
-  auto found = CollectEndpoints(slices, net::Family::kIPv4, "http", Protocol::kTcp, kHere);
+  auto found = ServiceEndpoints(slices, net::Family::kIPv4, kHere).Of("http", Protocol::kTcp);
   ASSERT_EQ(found.size(), 4u);
   EXPECT_TRUE(found[0].has_zone_hints && found[0].hinted_zone && !found[0].has_node_hints);
   EXPECT_TRUE(found[1].has_zone_hints && !found[1].hinted_zone);
   EXPECT_TRUE(found[2].has_node_hints && found[2].hinted_node && !found[2].has_zone_hints);
   EXPECT_FALSE(found[3].has_zone_hints || found[3].has_node_hints);
   // topology.go: "node is missing label".
-  found = CollectEndpoints(slices, net::Family::kIPv4, "http", Protocol::kTcp, {"n1", ""});
+  found = ServiceEndpoints(slices, net::Family::kIPv4, {"n1", ""}).Of("http", Protocol::kTcp);
   EXPECT_TRUE(found[0].has_zone_hints && !found[0].hinted_zone);
 }
 

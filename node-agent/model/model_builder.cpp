@@ -200,6 +200,7 @@ class ModelBuilder::Impl {
 
  private:
   static constexpr size_t kKeptDirty = 1024;
+  static constexpr size_t kMostProblems = 20;  // of one Service, beside what its decoder says
 
   ServiceState* Find(const std::string& key) {
     const auto found = services_.find(key);
@@ -301,6 +302,14 @@ class ModelBuilder::Impl {
   void SetProblems(const ServiceState& state, bool ours, std::vector<std::string> messages) {
     std::vector<ModelProblem> problems;
     if (ours) {
+      // Each port on each address can be one: the Service's author is told of some.
+      std::sort(messages.begin(), messages.end());
+      messages.erase(std::unique(messages.begin(), messages.end()), messages.end());
+      if (messages.size() > kMostProblems) {
+        const size_t more = messages.size() - kMostProblems;
+        messages.resize(kMostProblems);
+        messages.push_back("and " + std::to_string(more) + " more of this kind");
+      }
       messages.insert(messages.end(), state.service->problems.begin(),
                       state.service->problems.end());
       for (std::string& message : messages) {

@@ -1,6 +1,12 @@
 #include "node-agent/model/service_resolver.h"
 
 #include <algorithm>
+#include <set>
+
+#include <spdlog/fmt/fmt.h>
+
+#include "node-agent/model/service_bounds.h"
+#include "node-agent/model/service_endpoints.h"
 
 namespace pointsman::agent {
 namespace {
@@ -15,8 +21,26 @@ void SortUnique(std::vector<net::IpAddress>& addresses) {
   addresses.erase(std::unique(addresses.begin(), addresses.end()), addresses.end());
 }
 
-bool Contains(const std::vector<net::IpAddress>& addresses, const net::IpAddress& address) {
-  return std::find(addresses.begin(), addresses.end(), address) != addresses.end();
+bool Contains(const std::vector<net::IpAddress>& sorted, const net::IpAddress& address) {
+  return std::binary_search(sorted.begin(), sorted.end(), address);
+}
+
+// Load balancer IPs go before external IPs, and lower addresses before higher ones.
+void BoundAddresses(FamilyAddresses& addresses, size_t ports, std::vector<std::string>* problems) {
+  const size_t count = addresses.load_balancer_ips.size() + addresses.external_ips.size();
+  const size_t room = kMostAddressPorts / std::max<size_t>(1, ports);
+  if (count <= room) return;
+  if (problems != nullptr) {
+    problems->push_back(fmt::format(
+        "{} {} load balancer and external IPs with {} ports each are {} and more than the {} that "
+        "one Service may have: the first {} addresses are served, load balancer IPs before "
+        "external IPs",
+        count, net::ToString(addresses.cluster_ip.family()), ports, count * ports,
+        kMostAddressPorts, room));
+  }
+  const size_t load_balancer = std::min(room, addresses.load_balancer_ips.size());
+  addresses.load_balancer_ips.resize(load_balancer);
+  addresses.external_ips.resize(std::min(room - load_balancer, addresses.external_ips.size()));
 }
 
 // "" when the address can be a Service's.
@@ -73,12 +97,22 @@ class Resolver {
 
   void AddFamily(const FamilyAddresses& addresses) {
     const net::Family family = addresses.cluster_ip.family();
-    const std::vector<net::IpPrefix> ranges = SourceRanges(service_, family);
+    const std::vector<net::IpPrefix> ranges = BoundedRanges(addresses);
+    const ServiceEndpoints endpoints(slices_, family, node_,
+                                     kMostEndpointPorts / std::max<size_t>(1, PortCount()));
+    if (endpoints.kept() < endpoints.total()) {
+      problems_.push_back(fmt::format(
+          "{} {} endpoints with {} ports each are {} and more than the {} that one Service may "
+          "have: {} endpoints are served",
+          endpoints.total(), net::ToString(family), PortCount(), endpoints.total() * PortCount(),
+          kMostEndpointPorts, endpoints.kept()));
+    }
+    Seen seen;
     const int local_ready = NeedsHealthCheck(service_) && service_.health_check_node_port != 0
                                 ? CountLocalReady(slices_, family, node_)
                                 : 0;
     for (const kube::ServicePort& port : service_.ports) {
-      if (IsDuplicate(port)) continue;
+      if (IsDuplicate(port, seen)) continue;
       const ServiceAddress cluster{addresses.cluster_ip, port.port, port.protocol};
       if (!Has(cluster, "clusterIP")) continue;
       ServicePortEntry& entry = entries_.emplace_back();
@@ -87,7 +121,7 @@ class Resolver {
       entry.port = port.port;
       entry.external_ips = Owned(addresses.external_ips, port, "external IP");
       entry.load_balancer_ips = Owned(addresses.load_balancer_ips, port, "load balancer IP");
-      if (port.node_port != 0 && !IsDuplicateNodePort(port) &&
+      if (port.node_port != 0 && !IsDuplicateNodePort(port, seen) &&
           Has({Unspecified(family), port.node_port, port.protocol}, "node port")) {
         entry.node_port = port.node_port;
       }
@@ -100,7 +134,7 @@ class Resolver {
       }
       entry.ipvs_scheduler = service_.ipvs_scheduler;
       entry.ipvs_scheduler_flags = service_.ipvs_scheduler_flags;
-      SetBackends(entry);
+      SetBackends(entry, endpoints);
     }
   }
 
@@ -111,33 +145,53 @@ class Resolver {
   }
 
  private:
-  // The API refuses such Services; a model with two entries of one id or address must not come of
-  // one that got through.
-  bool IsDuplicate(const kube::ServicePort& port) {
-    for (const kube::ServicePort& other : service_.ports) {
-      if (&other == &port) return false;
-      if (other.protocol == port.protocol && (other.port == port.port || other.name == port.name)) {
-        problems_.push_back("spec.ports: " + std::to_string(port.port) + "/" +
-                            std::string(kube::ToString(port.protocol)) +
-                            " has the number or the name of another port and is left out");
-        return true;
-      }
-    }
-    return false;
+  // Of the ports of spec.ports so far.
+  struct Seen {
+    std::set<std::pair<Protocol, uint16_t>> numbers;
+    std::set<std::pair<Protocol, std::string_view>> names;
+    std::set<std::pair<Protocol, uint16_t>> node_ports;
+  };
+
+  size_t PortCount() const { return service_.ports.size(); }
+
+  // Those beyond the bound are not let in.
+  std::vector<net::IpPrefix> BoundedRanges(const FamilyAddresses& addresses) {
+    const net::Family family = addresses.cluster_ip.family();
+    std::vector<net::IpPrefix> ranges = SourceRanges(service_, family);
+    const size_t places =
+        std::max<size_t>(1, PortCount() * std::max<size_t>(1, addresses.load_balancer_ips.size()));
+    const size_t room = kMostSourceRanges / places;
+    if (ranges.size() <= room) return ranges;
+    problems_.push_back(fmt::format(
+        "spec.loadBalancerSourceRanges: {} ranges of {} for {} load balancer IPs and {} ports are "
+        "{} and more than the {} that one Service may have: the first {} of them are let in, the "
+        "others are not",
+        ranges.size(), net::ToString(family), addresses.load_balancer_ips.size(), PortCount(),
+        ranges.size() * places, kMostSourceRanges, room));
+    ranges.resize(room);
+    ranges.shrink_to_fit();
+    return ranges;
   }
 
-  bool IsDuplicateNodePort(const kube::ServicePort& port) {
-    for (const kube::ServicePort& other : service_.ports) {
-      if (&other == &port) return false;
-      if (other.protocol == port.protocol && other.node_port == port.node_port) {
-        problems_.push_back("spec.ports: node port " + std::to_string(port.node_port) + "/" +
-                            std::string(kube::ToString(port.protocol)) +
-                            " is that of another port too and is left out of " +
-                            std::to_string(port.port));
-        return true;
-      }
-    }
-    return false;
+  // The API refuses such Services; a model with two entries of one id or address must not come of
+  // one that got through.
+  bool IsDuplicate(const kube::ServicePort& port, Seen& seen) {
+    const bool fresh_number = seen.numbers.emplace(port.protocol, port.port).second;
+    const bool fresh_name = seen.names.emplace(port.protocol, port.name).second;
+    if (fresh_number && fresh_name) return false;
+    problems_.push_back("spec.ports: " + std::to_string(port.port) + "/" +
+                        std::string(kube::ToString(port.protocol)) +
+                        " has the number or the name of another port and is left out");
+    return true;
+  }
+
+  bool IsDuplicateNodePort(const kube::ServicePort& port, Seen& seen) {
+    if (seen.node_ports.emplace(port.protocol, port.node_port).second) return false;
+    problems_.push_back("spec.ports: node port " + std::to_string(port.node_port) + "/" +
+                        std::string(kube::ToString(port.protocol)) +
+                        " is that of another port too and is left out of " +
+                        std::to_string(port.port));
+    return true;
   }
 
   bool Has(const ServiceAddress& address, std::string_view what) {
@@ -168,16 +222,15 @@ class Resolver {
     return owned;
   }
 
-  void SetBackends(ServicePortEntry& entry) {
+  void SetBackends(ServicePortEntry& entry, const ServiceEndpoints& endpoints) {
     const bool accessible =
         entry.node_port != 0 || !entry.external_ips.empty() || !entry.load_balancer_ips.empty();
     entry.external_local = external_local_ && accessible;
     // Pods and the node itself reach the external addresses under a Cluster policy always.
     const bool want_cluster = !internal_local_ || accessible;
     const bool want_local = internal_local_ || entry.external_local;
-    EndpointChoice choice = ChooseEndpoints(
-        CollectEndpoints(slices_, entry.id.family, entry.id.port_name, entry.id.protocol, node_),
-        want_cluster, want_local);
+    EndpointChoice choice = ChooseEndpoints(endpoints.Of(entry.id.port_name, entry.id.protocol),
+                                            want_cluster, want_local);
     using WhenEmpty = BackendChoice::WhenEmpty;
     // No endpoint anywhere is an answer; endpoints elsewhere are no one's business here, and a
     // load balancer that tries this node meanwhile shall try another
@@ -238,6 +291,7 @@ std::vector<FamilyAddresses> AddressesOf(const kube::Service& service,
       }
     }
     SortUnique(addresses.external_ips);
+    BoundAddresses(addresses, service.ports.size(), problems);
   }
   return families;
 }
