@@ -210,8 +210,10 @@ TEST_F(ExternalAddressesTest, AVirtualServerOfOthersIsNotTouched) {
   Start();
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   const auto expect_refused = [&](const SyncResult& result) {
-    ASSERT_EQ(result.problems.size(), 1U) << Text(result);
-    EXPECT_THAT(result.problems[0].message, HasSubstr(std::string(kClientIp) + ":80/TCP exists"));
+    EXPECT_SYNCED(result);
+    const auto warnings = result.refusals.Warnings();
+    ASSERT_EQ(warnings.size(), 1U);
+    EXPECT_THAT(warnings[0].message, HasSubstr(std::string(kClientIp) + ":80/TCP exists"));
     EXPECT_EQ(AskTcp(*network_, "pod-c", kClientIp, 80).error, ECONNREFUSED) << "of the machine";
   };
   expect_refused(dataplane_->Sync(maker_.model, maker_.Put(web)));

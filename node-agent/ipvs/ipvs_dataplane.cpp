@@ -36,7 +36,6 @@ using std::chrono::steady_clock;
 
 namespace {
 
-constexpr uint32_t kMaxElements = 1U << 20;
 // An empty set that says: interfaces have strictARP from us. Whoever removes it knows no settings
 // (--cleanup, or an agent whose settings have it off meanwhile).
 constexpr char kStrictArpRecord[] = "PM-IPVS-STRICT-ARP";
@@ -189,12 +188,15 @@ struct IpvsDataplane::Desired {
   std::unordered_multimap<Key, Claim, ipvs::FrontendKeyHash> waiting;
   // The default/kubernetes Service first, the others by address.
   std::vector<Key> order;
+  ipvs::Needs needs;
+  std::map<ipvs::ServiceName, std::string> crowded;
 };
 
 IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
-                             const std::vector<IptablesTool*>& tools)
+                             const std::vector<IptablesTool*>& tools, const ipvs::Room& room)
     : settings_(settings),
       ensure_scheduler_(std::move(ensure_scheduler)),
+      room_(room),
       kernel_release_(KernelRelease()),
       route_(NETLINK_ROUTE) {
   for (IptablesTool* tool : tools)
@@ -475,12 +477,13 @@ bool IpvsDataplane::PlanServer(Writer& writer, const Key& key, const ServerState
 }
 
 void IpvsDataplane::PlanElements(Writer& writer, const std::vector<SetEntry>& before,
-                                 const std::vector<SetEntry>& after) const {
+                                 const std::vector<SetEntry>& after,
+                                 const ServicePortEntry* owner) const {
   std::vector<SetEntry> change;
   std::set_difference(after.begin(), after.end(), before.begin(), before.end(),
                       std::back_inserter(change));
   for (const SetEntry& entry : change)
-    writer.AddElement(WhenToAdd(entry.set), entry);
+    writer.AddElement(WhenToAdd(entry.set), entry, owner);
   change.clear();
   std::set_difference(before.begin(), before.end(), after.begin(), after.end(),
                       std::back_inserter(change));
@@ -505,16 +508,34 @@ void IpvsDataplane::CountReferences(const Key& key, const Frontend& frontend, in
   }
 }
 
+bool IpvsDataplane::Serves(const ServicePortEntry& entry) const {
+  return std::any_of(families_.begin(), families_.end(),
+                     [&](const auto& family) { return family.first == entry.id.family; });
+}
+
+bool IpvsDataplane::HasRoomFor(const ModelDelta& delta) {
+  for (const EntryChange& change : delta.changes) {
+    const EntryPtr& any = change.after != nullptr ? change.after : change.before;
+    if (!Serves(*any)) continue;
+    if (crowded_.contains({any->id.ns, any->id.name})) return false;
+    if (change.before != nullptr) needs_ -= ipvs::NeedsOf(*change.before);
+    if (change.after != nullptr) needs_ += ipvs::NeedsOf(*change.after);
+  }
+  // While some do without, what others give back is shared out by the next full sync.
+  return room_.Has(needs_);
+}
+
 IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) const {
   Desired desired;
-  std::unordered_set<net::Family> families;
-  for (const auto& [family, tool] : families_)
-    families.insert(family);
+  desired.crowded =
+      ipvs::Crowded(model, room_, [this](const ServicePortEntry& entry) { return Serves(entry); });
   std::vector<Key> first;
   for (const auto& item : model.entries) {
     const ServicePortId& id = item.first;
     const EntryPtr& entry = item.second;
-    if (!families.contains(id.family)) continue;
+    if (!Serves(*entry)) continue;
+    if (!desired.crowded.empty() && desired.crowded.contains({id.ns, id.name})) continue;
+    desired.needs += ipvs::NeedsOf(*entry);
     ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& frontend) {
       const Key& key = frontend.key;
       auto [it, fresh] = desired.frontends.try_emplace(key, MakeFrontend(entry, frontend));
@@ -636,7 +657,9 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
     for (const SetId id : ipvs::kAllSets) {
       const std::string name = ipvs::SetName(id, family);
       if (names.contains(name)) continue;
-      const int error = ipset_.Create(name, ipvs::SetTypeOf(id), family, kMaxElements);
+      const int error = ipset_.Create(
+          name, ipvs::SetTypeOf(id), family,
+          static_cast<uint32_t>(2 * std::max({room_.servers, room_.sources, room_.hairpins})));
       if (error != 0) {
         result.problems.push_back({"ipset " + name, "create: " + netlink::IpsetErrorText(error)});
         ready = false;
@@ -735,6 +758,12 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
     CheckScheduler(*entry);
   Desired desired = BuildDesired(model);
   waiting_ = std::move(desired.waiting);
+  needs_ = desired.needs;
+  crowded_ = std::move(desired.crowded);
+  for (const auto& [id, entry] : model.entries) {
+    const auto found = crowded_.find({id.ns, id.name});
+    if (found != crowded_.end() && Serves(*entry)) result.refusals.Add(id, found->second);
+  }
   result.warnings = Warnings(desired.frontends);
   const bool ready = EnsureBase(result);
   synced_ = false;  // until this has gone through
@@ -757,10 +786,10 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
     const auto server = kernel.servers.find(key);
     if (IsLeftToOthers(kernel, key, frontend)) {
       if (!ipvs::IsNear(frontend.source)) {
-        writer.AddProblem(frontend.entry->id.ToString(),
-                          "virtual server " +
-                              Key{frontend.address, key.port, key.protocol}.ToString() +
-                              " exists, is not ours and lies in excludeCIDRs: left alone");
+        result.refusals.Add(frontend.entry->id,
+                            "virtual server " +
+                                Key{frontend.address, key.port, key.protocol}.ToString() +
+                                " exists, is not ours and lies in ipvs.excludeCIDRs: left alone");
       }
       desired.frontends.erase(key);
       continue;
@@ -774,7 +803,7 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
       if (!kernel.routes.contains(key.ip)) writer.Bind(key.ip);
     }
     for (const SetEntry& entry : elements) {
-      if (!kernel.Has(entry)) writer.AddElement(WhenToAdd(entry.set), entry);
+      if (!kernel.Has(entry)) writer.AddElement(WhenToAdd(entry.set), entry, frontend.entry.get());
       wanted.push_back(entry);
     }
     PlanServer(writer, key, current, true, &frontend);
@@ -895,14 +924,10 @@ void IpvsDataplane::MakeClaims(const EntryPtr& entry, Touched& touched) {
 }
 
 SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delta) {
-  if (!synced_ || delta.node_changed) return FullSync(model);
+  if (!synced_ || delta.node_changed || !HasRoomFor(delta)) return FullSync(model);
   SyncResult result;
   synced_ = false;  // until this has gone through
-  auto ours = [&](const EntryPtr& entry) {
-    return entry != nullptr && std::any_of(families_.begin(), families_.end(), [&](const auto& f) {
-             return f.first == entry->id.family;
-           });
-  };
+  auto ours = [&](const EntryPtr& entry) { return entry != nullptr && Serves(*entry); };
   Touched touched;
   for (const EntryChange& change : delta.changes) {
     if (ours(change.before)) ReleaseClaims(change.before, touched);
@@ -960,7 +985,8 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
       CountReferences(key, *after, 1);
       elements_after = Elements(key, *after);
     }
-    PlanElements(writer, elements_before, elements_after);
+    PlanElements(writer, elements_before, elements_after,
+                 after != nullptr ? after->entry.get() : nullptr);
   };
   for (const auto& [key, before] : touched) {
     const auto found = frontends_.find(key);

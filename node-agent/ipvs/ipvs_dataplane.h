@@ -31,6 +31,7 @@
 #include "node-agent/dataplane/dataplane.h"
 #include "node-agent/iptables/iptables_tool.h"
 #include "node-agent/ipvs/frontend.h"
+#include "node-agent/ipvs/room.h"
 #include "node-agent/ipvs/rules.h"
 #include "node-agent/ipvs/sets.h"
 #include "node-agent/ipvs/strict_arp.h"
@@ -53,7 +54,7 @@ class IpvsDataplane final : public Dataplane {
   // pointsman.io/ipvs-scheduler), never for the configured one, which is preflight's. Throws
   // std::system_error, ENOENT when the kernel has no IPVS.
   IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
-                const std::vector<IptablesTool*>& tools);
+                const std::vector<IptablesTool*>& tools, const ipvs::Room& room = {});
   IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
                 IptablesTool& tool)
       : IpvsDataplane(settings, std::move(ensure_scheduler), std::vector{&tool}) {}
@@ -106,7 +107,10 @@ class IpvsDataplane final : public Dataplane {
   struct Kernel;   // what a full sync reads
   struct Desired;  // what a model wants
 
+  bool Serves(const ServicePortEntry& entry) const;
   Desired BuildDesired(const ServiceModel& model) const;
+  // Takes the delta into needs_. False: a full sync has to say who is served now.
+  bool HasRoomFor(const ModelDelta& delta);
   Kernel ReadKernel();
   std::vector<netlink::IpvsDestination> DestinationsOf(const netlink::IpvsServer& server);
   bool EnsureBase(SyncResult& result);
@@ -143,7 +147,7 @@ class IpvsDataplane final : public Dataplane {
   bool PlanServer(ipvs::Writer& writer, const Key& key, const ServerState* current, bool counted,
                   const Frontend* want);
   void PlanElements(ipvs::Writer& writer, const std::vector<ipvs::SetEntry>& before,
-                    const std::vector<ipvs::SetEntry>& after) const;
+                    const std::vector<ipvs::SetEntry>& after, const ServicePortEntry* owner) const;
   std::vector<ipvs::SetEntry> Elements(const Key& key, const Frontend& frontend) const;
   // The frontends that a sync touches, as they were before it (null: there was none).
   using Touched = std::unordered_map<Key, std::optional<Frontend>, ipvs::FrontendKeyHash>;
@@ -162,6 +166,7 @@ class IpvsDataplane final : public Dataplane {
   const kube::ProxySettings settings_;
   const EnsureScheduler ensure_scheduler_;
   std::vector<std::pair<net::Family, IptablesTool*>> families_;
+  const ipvs::Room room_;
   const std::string kernel_release_;
   netlink::Ipvs ipvs_;
   netlink::Ipset ipset_;
@@ -175,6 +180,8 @@ class IpvsDataplane final : public Dataplane {
   std::chrono::steady_clock::time_point full_sync_due_ =
       std::chrono::steady_clock::time_point::max();
 
+  ipvs::Needs needs_;  // of what is served
+  std::map<ipvs::ServiceName, std::string> crowded_;
   bool synced_ = false;
   bool drained_ = false;  // new connections are not kept for IPVS any more
   Frontends frontends_;

@@ -255,10 +255,74 @@ TEST_F(IpvsDataplaneTest, LeavesAForeignVirtualServerInExcludeCidrsAlone) {
   Start();
   RunTool({"ipvsadm", "-A", "-t", "10.96.0.10:80", "-s", "wrr"});
   maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  maker_.Put(Dns({MakeBackend(kPodA, 8080)}));
   const SyncResult result = dataplane_->FullSync(maker_.model);
-  ASSERT_EQ(result.problems.size(), 1U) << Text(result);
-  EXPECT_THAT(result.problems[0].message, ::testing::HasSubstr("excludeCIDRs"));
+  // The Service's matter, not the node's: whoever may write Services could make every node sick.
+  EXPECT_SYNCED(result);
+  ASSERT_EQ(result.refusals.Warnings().size(), 1U);
+  EXPECT_EQ(result.refusals.Warnings()[0].service, "web");
+  EXPECT_THAT(result.refusals.Warnings()[0].message, ::testing::HasSubstr("excludeCIDRs"));
   EXPECT_THAT(RunTool({"ipvsadm", "-Sn"}), ::testing::HasSubstr("-A -t 10.96.0.10:80 -s wrr"));
+  EXPECT_EQ(AskUdp(*network_, "pod-c", kVip, 53).host, "pod-a");
+}
+
+// A set that an earlier agent made is smaller.
+TEST_F(IpvsDataplaneTest, AServiceThatFindsASetFullIsRefusedAndTheNodeIsWell) {
+  RunTool({"ipset", "create", "PM-IPVS-MAPPED-4", "hash:ip,port", "maxelem", "4"});
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  ServicePortEntry greedy =
+      MakeEntry("greedy", Protocol::kTcp, "10.96.0.66", 80, {MakeBackend(kPodB, 8080)});
+  for (uint32_t i = 1; i <= 64; ++i)
+    greedy.external_ips.push_back(net::IpAddress::V4(0xc6336400U + i));
+  for (const bool full : {false, true}) {
+    const ModelDelta delta = maker_.Put(greedy);
+    const SyncResult result =
+        full ? dataplane_->FullSync(maker_.model) : dataplane_->Sync(maker_.model, delta);
+    EXPECT_SYNCED(result);
+    ASSERT_EQ(result.refusals.Warnings().size(), 1U) << full;
+    EXPECT_EQ(result.refusals.Warnings()[0].service, "greedy");
+    EXPECT_THAT(result.refusals.Warnings()[0].message, ::testing::HasSubstr("PM-IPVS-MAPPED-4"));
+  }
+  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
+  EXPECT_EQ(AskTcp(*network_, "pod-c", "10.96.0.66", 80).host, "pod-b");
+}
+
+TEST_F(IpvsDataplaneTest, AGreedyServiceTakesNoRoomFromOthers) {
+  room_.servers = 40;
+  Start();
+  const auto expect_greedy_refused = [&](const SyncResult& result) {
+    EXPECT_SYNCED(result);
+    const auto warnings = result.refusals.Warnings();
+    ASSERT_EQ(warnings.size(), 1U);
+    EXPECT_EQ(warnings[0].ns + "/" + warnings[0].service, "tenant/greedy");
+    EXPECT_THAT(warnings[0].message, ::testing::HasSubstr("virtual servers"));
+    EXPECT_NE(AskTcp(*network_, "pod-c", "10.96.0.66", 80).host, "pod-b");
+    EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
+    ExpectVerified();
+  };
+  ServicePortEntry greedy =
+      MakeEntry("greedy", Protocol::kTcp, "10.96.0.66", 80, {MakeBackend(kPodB, 8080)});
+  greedy.id.ns = "tenant";
+  const auto with_addresses = [&](uint32_t count) {
+    greedy.external_ips.clear();
+    for (uint32_t i = 1; i <= count; ++i)
+      greedy.external_ips.push_back(net::IpAddress::V4(0xc6336400U + i));
+    return greedy;
+  };
+  maker_.Put(with_addresses(60));
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  expect_greedy_refused(dataplane_->FullSync(maker_.model));
+  // A change of another one is served meanwhile.
+  Put(Dns({MakeBackend(kPodA, 8080)}));
+  EXPECT_EQ(AskUdp(*network_, "pod-c", kVip, 53).host, "pod-a");
+  // It asks for less, and is served at once; for too much again.
+  Put(with_addresses(20));
+  EXPECT_EQ(AskTcp(*network_, "pod-c", "10.96.0.66", 80).host, "pod-b");
+  EXPECT_EQ(AskTcp(*network_, "client", "198.51.100.20", 80).host, "pod-b");
+  expect_greedy_refused(dataplane_->Sync(maker_.model, maker_.Put(with_addresses(60))));
+  Apply(maker_.Remove(greedy.id));
+  ExpectVerified();
 }
 
 TEST_F(IpvsDataplaneTest, TakesNewConnectionsFromRulesOfOthersAndLeavesThemTheirOld) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <linux/netfilter/ipset/ip_set.h>
+#include <linux/netfilter/ipset/ip_set_hash.h>
 #include <system_error>
 
 #include "node-agent/netlink/local_route.h"
@@ -44,13 +46,13 @@ void Writer::AddProblem(std::string object, std::string message) {
   result_.problems.back() = {"ipvs", "and " + std::to_string(unsaid_problems_ + 1) + " more"};
 }
 
-void Writer::AddElement(When when, const SetEntry& entry) {
-  elements_[static_cast<size_t>(when)].push_back({true, entry});
+void Writer::AddElement(When when, const SetEntry& element, const ServicePortEntry* entry) {
+  elements_[static_cast<size_t>(when)].push_back({true, element, entry});
   ++planned_;
 }
 
 void Writer::DeleteElement(When when, const SetEntry& entry) {
-  elements_[static_cast<size_t>(when)].push_back({false, entry});
+  elements_[static_cast<size_t>(when)].push_back({false, entry, nullptr});
   ++planned_;
 }
 
@@ -138,10 +140,13 @@ void Writer::FlushElements(std::vector<ElementChange>& changes) {
   const std::vector<netlink::Failure> failures = ipset_.Execute(batch);
   for (const netlink::Failure& failure : failures) {
     const ElementChange& change = changes[failure.index];
-    AddProblem("ipset " + name(change.entry),
-               std::string(change.add ? "add " : "delete ") +
-                   change.entry.element.ToString(SetTypeOf(change.entry.set)) + ": " +
-                   netlink::IpsetErrorText(failure.error));
+    std::string what = std::string(change.add ? "add " : "delete ") +
+                       change.entry.element.ToString(SetTypeOf(change.entry.set)) + ": " +
+                       netlink::IpsetErrorText(failure.error);
+    if (failure.error == IPSET_ERR_HASH_FULL && change.owner != nullptr)
+      result_.refusals.Add(change.owner->id, "ipset " + name(change.entry) + ": " + what);
+    else
+      AddProblem("ipset " + name(change.entry), std::move(what));
   }
   result_.kernel_writes += changes.size() - failures.size();
   changes.clear();
@@ -184,8 +189,14 @@ void Writer::FlushServers() {
     if (change.backend_port != 0 || change.verb >= Verb::kNewDestination) {
       what += Endpoint(change.backend_ip, change.backend_port) + " of " + change.key.ToString();
     }
-    AddProblem(change.entry != nullptr ? change.entry->id.ToString() : change.key.ToString(),
-               what + ": " + ErrnoText(failure.error));
+    what += ": " + ErrnoText(failure.error);
+    const bool own_scheduler = change.verb <= Verb::kSetServer && failure.error == ENOENT &&
+                               change.entry != nullptr && !change.entry->ipvs_scheduler.empty();
+    if (own_scheduler)
+      result_.refusals.Add(change.entry->id, std::move(what));
+    else
+      AddProblem(change.entry != nullptr ? change.entry->id.ToString() : change.key.ToString(),
+                 std::move(what));
   }
   batch_.clear();
   servers_.clear();

@@ -23,12 +23,12 @@ class Writer {
   // made needless.
   enum class When : uint8_t { kEarly, kLate, kLast };
 
-  // Everything outlives this. `entry`, where it is asked for, names the Service port in a problem,
-  // may be null, and must live until Flush.
+  // Everything outlives this. `entry`, where it is asked for, names the Service port in a problem
+  // or a refusal, may be null, and must live until Flush.
   Writer(netlink::Ipvs& ipvs, netlink::Ipset& ipset, netlink::Socket& route, int device_index,
          SyncResult& result);
 
-  void AddElement(When when, const SetEntry& entry);
+  void AddElement(When when, const SetEntry& element, const ServicePortEntry* entry = nullptr);
   void DeleteElement(When when, const SetEntry& entry);
   void NewServer(const netlink::IpvsServer& server, const ServicePortEntry* entry);
   void SetServer(const netlink::IpvsServer& server, const ServicePortEntry* entry);
@@ -42,8 +42,9 @@ class Writer {
   void Bind(const net::IpAddress& vip);
   void Unbind(const net::IpAddress& vip);
 
-  // Order: unbind, early elements, IPVS, late elements, bind, last elements. Refusals become
-  // problems of the result. Throws std::system_error when a socket fails.
+  // Order: unbind, early elements, IPVS, late elements, bind, last elements. What is refused for
+  // what a Service asks (a set is full, the kernel lost its scheduler) is that Service's refusal,
+  // all else a problem of the result. Throws std::system_error when a socket fails.
   void Flush();
 
   // Changes asked for so far.
@@ -70,6 +71,7 @@ class Writer {
   struct ElementChange {
     bool add;
     SetEntry entry;
+    const ServicePortEntry* owner;
   };
   void Plan(Verb verb, const netlink::IpvsServer& server, const netlink::IpvsDestination* d,
             const ServicePortEntry* entry);

@@ -114,7 +114,8 @@ class IpvsDataplaneTest : public ::testing::Test {
 
   // A new process takes over.
   void Start() {
-    dataplane_ = std::make_unique<IpvsDataplane>(settings_, ensure_scheduler_, tool_);
+    dataplane_ =
+        std::make_unique<IpvsDataplane>(settings_, ensure_scheduler_, std::vector{&tool_}, room_);
   }
   IpvsDataplane::EnsureScheduler ensure_scheduler_ = [](const std::string& name) {
     std::string output;
@@ -156,6 +157,7 @@ class IpvsDataplaneTest : public ::testing::Test {
   }
 
   kube::ProxySettings settings_;
+  ipvs::Room room_;
   IptablesTool tool_{net::Family::kIPv4};
   static inline std::unique_ptr<TestNetwork> network_;
   std::unique_ptr<BaseRules> base_;
