@@ -151,6 +151,18 @@ TEST_F(ProxyConfigurationCrdTest, HasTheBoundsOfTheTypes) {
   EXPECT_GT(bounds, 12);
 }
 
+// It makes NetworkPolicies blind (docs/userspace.md): who wants it names it.
+TEST_F(ProxyConfigurationCrdTest, NothingFallsBackToUserspaceUnasked) {
+  const json& properties = schema_.at("properties");
+  EXPECT_EQ(properties.at("fallbackModes").at("default"), json::array({"iptables"}));
+  const kube::ProxySettings settings;
+  EXPECT_EQ(settings.fallback_modes, std::vector{kube::Mode::kIptables});
+  for (const char* field : {"mode", "fallbackModes"}) {
+    const auto text = properties.at(field).at("description").get<std::string>();
+    EXPECT_NE(text.find("NetworkPolic"), std::string::npos) << field;
+  }
+}
+
 TEST_F(ProxyConfigurationCrdTest, DurationsAreNeverNegative) {
   int durations = 0;
   Walk(schema_, json::json_pointer(), [&](const json& property, const json::json_pointer& at) {

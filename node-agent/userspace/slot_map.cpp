@@ -1,7 +1,11 @@
 #include "node-agent/userspace/slot_map.h"
 
+#include <algorithm>
 #include <random>
 #include <stdexcept>
+
+#include "node-agent/dataplane/fair_share.h"
+#include "node-agent/userspace/forwarder/protocol.h"
 
 namespace pointsman::agent {
 namespace {
@@ -34,8 +38,9 @@ void SlotMap::StartAfresh() {
   Adopt({}, std::random_device{}() % forwarder::kMaxSlot);
 }
 
-uint32_t SlotMap::NumberOf(const std::string& service, uint8_t kind) {
-  const auto [place, fresh] = numbers_.try_emplace({service, kind}, 0);
+uint32_t SlotMap::NumberOf(const std::string& service, uint8_t kind, bool& fresh) {
+  const auto [place, added] = numbers_.try_emplace({service, kind}, 0);
+  fresh = added;
   if (!fresh) return place->second;
   for (uint32_t tried = 0; tried < forwarder::kMaxSlot; ++tried) {
     last_ = last_ % forwarder::kMaxSlot + 1;
@@ -53,14 +58,32 @@ Steered SlotMap::Steer(const ServicePortEntry& entry, uint16_t port) {
   const std::string service = entry.id.ToString();
   auto steered = std::make_shared<ServicePortEntry>(entry);
   Steered result;
+  std::vector<forwarder::Slot> fresh;
+  const auto number_of = [&](Kind kind) {
+    bool is_fresh = false;
+    try {
+      const uint32_t number = NumberOf(service, kind, is_fresh);
+      if (is_fresh) fresh.push_back({.number = number, .service = service, .kind = kind});
+      return number;
+    } catch (const std::length_error&) {
+      for (const forwarder::Slot& slot : fresh)
+        Free(slot);
+      throw;
+    }
+  };
   const auto steer = [&](BackendChoice& choice, Kind kind) {
     if (choice.backends.empty()) return;
-    forwarder::Slot slot{.number = NumberOf(service, kind),
+    forwarder::Slot slot{.number = number_of(kind),
                          .service = service,
                          .kind = kind,
                          .udp = entry.id.protocol == Protocol::kUdp,
                          .affinity_seconds = static_cast<uint32_t>(entry.affinity_timeout.count()),
                          .backends = Places(choice.backends)};
+    if (slot.backends.size() > forwarder::kMaxBackendsOfSlot) {
+      result.backends_left_out =
+          std::max(result.backends_left_out, slot.backends.size() - forwarder::kMaxBackendsOfSlot);
+      slot.backends.resize(forwarder::kMaxBackendsOfSlot);
+    }
     choice.backends = {
         Backend{forwarder::SlotAddress(entry.id.family, slot.number), port, /*local=*/true}};
     result.slots.push_back(std::move(slot));
@@ -90,6 +113,33 @@ void SlotMap::Free(const forwarder::Slot& slot) {
   if (found == numbers_.end() || found->second != slot.number) return;
   used_[slot.number] = false;
   numbers_.erase(found);
+}
+
+std::set<std::pair<std::string, std::string>> WithoutSlots(
+    const ServiceModel& model, uint32_t slots,
+    const std::function<bool(const ServicePortEntry&)>& served) {
+  std::map<std::pair<std::string, std::string>, uint64_t> wanted;
+  uint64_t total = 0;
+  const auto each_kind = [](const ServicePortEntry& entry) -> uint64_t {
+    if (entry.id.protocol == Protocol::kSctp) return 0;
+    return (entry.internal.backends.empty() ? 0U : 1U) +
+           (entry.external.backends.empty() ? 0U : 1U) +
+           (entry.external_local && !entry.external_from_node.backends.empty() ? 1U : 0U);
+  };
+  for (const auto& [id, entry] : model.entries) {
+    if (served(*entry)) total += each_kind(*entry);
+  }
+  std::set<std::pair<std::string, std::string>> without;
+  if (total <= slots) return without;
+  for (const auto& [id, entry] : model.entries) {
+    if (served(*entry)) wanted[{id.ns, id.name}] += each_kind(*entry);
+  }
+  std::vector<Demand> demands;
+  for (const auto& [name, amount] : wanted)
+    demands.push_back({name.first, name.second, amount});
+  for (const size_t i : BeyondFairShare(demands, slots))
+    without.emplace(demands[i].ns, demands[i].service);
+  return without;
 }
 
 }  // namespace pointsman::agent

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -19,7 +21,15 @@ struct Steered {
   // which the forwarder does not speak, has no backends at all and is refused.
   EntryPtr entry;
   std::vector<forwarder::Slot> slots;  // of the traffic that has backends
+  // Of one kind of traffic, those beyond what the forwarder takes (forwarder::kMaxBackendsOfSlot).
+  size_t backends_left_out = 0;
 };
+
+// The Services (namespace and name) that get no slots, since `slots` are not enough for all of
+// those that `served` names. See fair_share.h for who they are.
+std::set<std::pair<std::string, std::string>> WithoutSlots(
+    const ServiceModel& model, uint32_t slots,
+    const std::function<bool(const ServicePortEntry&)>& served);
 
 // Not thread-safe.
 class SlotMap {
@@ -32,7 +42,7 @@ class SlotMap {
   bool empty() const { return numbers_.empty(); }
 
   // `port`: of the forwarder in that family. Numbers are given to what has none. Throws
-  // std::length_error when there are none left.
+  // std::length_error when there are none left, and has given out none then.
   Steered Steer(const ServicePortEntry& entry, uint16_t port);
   // The number is free again, but comes last when others are given out: packets that were sent on
   // their way to it must not reach another Service.
@@ -41,7 +51,8 @@ class SlotMap {
 
  private:
   using Key = std::pair<std::string, uint8_t>;  // service, kind
-  uint32_t NumberOf(const std::string& service, uint8_t kind);
+  // `fresh`: it was given out just now.
+  uint32_t NumberOf(const std::string& service, uint8_t kind, bool& fresh);
 
   std::map<Key, uint32_t> numbers_;
   std::vector<bool> used_ = std::vector<bool>(forwarder::kMaxSlot + 1);

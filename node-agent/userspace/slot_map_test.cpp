@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "node-agent/testing/model_maker.h"
+#include "node-agent/userspace/forwarder/protocol.h"
 
 namespace pointsman::agent {
 namespace {
@@ -99,6 +100,50 @@ TEST(SlotMap, WhenAllNumbersAreTakenItSaysSo) {
   ServicePortEntry entry = Web();
   entry.external.backends.clear();
   EXPECT_EQ(numbers.Steer(entry, 1).slots.at(0).number, 101U);
+}
+
+TEST(SlotMap, WhatFindsNoSecondNumberGivesItsFirstBack) {
+  std::vector<forwarder::Slot> all;
+  for (uint32_t number = 1; number < forwarder::kMaxSlot; ++number)
+    all.push_back({.number = number, .service = "s" + std::to_string(number)});
+  SlotMap numbers;
+  numbers.Adopt(all, 7);
+  EXPECT_THROW(numbers.Steer(Web(), 1), std::length_error);
+  ServicePortEntry other = Web("other");
+  other.external.backends.clear();
+  EXPECT_EQ(numbers.Steer(other, 1).slots.at(0).number, forwarder::kMaxSlot);
+}
+
+TEST(SlotMap, BackendsBeyondTheForwardersBoundAreLeftOut) {
+  ServicePortEntry entry = Web();
+  entry.internal.backends.clear();
+  for (uint32_t i = 0; i < forwarder::kMaxBackendsOfSlot + 7; ++i)
+    entry.internal.backends.push_back({net::IpAddress::V4(0x0a000000U + i), 8080});
+  SlotMap numbers;
+  const Steered steered = numbers.Steer(entry, 1);
+  EXPECT_EQ(steered.backends_left_out, 7U);
+  EXPECT_EQ(steered.slots.at(0).backends.size(), forwarder::kMaxBackendsOfSlot);
+  EXPECT_EQ(steered.slots.at(0).backends.back().ip,
+            net::IpAddress::V4(0x0a000000U + forwarder::kMaxBackendsOfSlot - 1));
+}
+
+TEST(SlotMap, TheGreedyServiceGoesWithoutSlots) {
+  ServiceModel model;
+  const auto put = [&](const std::string& ns, const std::string& name, int ports) {
+    for (int i = 0; i < ports; ++i) {
+      ServicePortEntry entry = Web(name);
+      entry.id.ns = ns;
+      entry.id.port_name = std::to_string(i);
+      model.entries[entry.id] = std::make_shared<const ServicePortEntry>(entry);
+    }
+  };
+  put("a", "web", 3);
+  put("tenant", "greedy", 100);
+  put("tenant", "small", 2);
+  const auto all = [](const ServicePortEntry&) { return true; };
+  EXPECT_TRUE(WithoutSlots(model, 1000, all).empty());
+  EXPECT_EQ(WithoutSlots(model, 100, all),
+            (std::set<std::pair<std::string, std::string>>{{"tenant", "greedy"}}));
 }
 
 }  // namespace

@@ -126,30 +126,50 @@ bool UserspaceDataplane::Serves(net::Family family) const {
                      [&](const auto& served) { return served->family() == family; });
 }
 
-Steered UserspaceDataplane::Steer(const ServicePortEntry& entry,
-                                  std::vector<SyncProblem>& problems) {
-  const uint16_t port = entry.id.family == net::Family::kIPv4 ? port_v4_ : port_v6_;
-  try {
-    if (port == 0) {
-      throw std::length_error(fmt::format("the kernel gives the forwarder no {} sockets",
-                                          net::ToString(entry.id.family)));
-    }
-    Steered steered = numbers_.Steer(entry, port);
-    for (const forwarder::Slot& slot : steered.slots) {
-      if (slot.backends.size() > forwarder::kMaxBackendsOfSlot) {
-        throw std::length_error(fmt::format("{} backends; the forwarder takes {}",
-                                            slot.backends.size(), forwarder::kMaxBackendsOfSlot));
-      }
-    }
-    return steered;
-  } catch (const std::length_error& error) {
-    problems.push_back({entry.id.ToString(), error.what()});
+std::set<std::pair<std::string, std::string>> UserspaceDataplane::WithoutSlots(
+    const ServiceModel& model) const {
+  return agent::WithoutSlots(model, forwarder::kMaxSlot, [this](const ServicePortEntry& entry) {
+    return Serves(entry.id.family);
+  });
+}
+
+void UserspaceDataplane::NoteFamiliesWithoutSockets(SyncResult& result) const {
+  for (const auto& family : families_) {
+    if (PortOf(family->family()) != 0) continue;
+    result.problems.push_back({"the forwarder",
+                               fmt::format("the kernel gives the forwarder no {} sockets",
+                                           net::ToString(family->family())),
+                               family->family()});
   }
-  // Refused rather than left to whatever else answers on its addresses.
+}
+
+Steered UserspaceDataplane::Steer(const ServicePortEntry& entry, uint16_t port, bool without_slots,
+                                  SlotMap& numbers, ServiceRefusals& refusals) {
+  std::string why;
+  try {
+    if (port != 0 && !without_slots) {
+      Steered steered = numbers.Steer(entry, port);
+      if (steered.backends_left_out > 0) {
+        refusals.Add(entry.id,
+                     fmt::format("{} endpoints are left out: the forwarder takes the first {}",
+                                 steered.backends_left_out, forwarder::kMaxBackendsOfSlot));
+      }
+      return steered;
+    }
+    if (without_slots) {
+      why = fmt::format(
+          "is refused: userspace mode has {} slots for all Service ports; where they are not "
+          "enough, the largest Service of the namespace with most of them goes first",
+          forwarder::kMaxSlot);
+    }
+  } catch (const std::length_error& error) {
+    why = error.what();
+  }
+  if (!why.empty()) refusals.Add(entry.id, why);
   ServicePortEntry refused = entry;
   for (BackendChoice* choice : {&refused.internal, &refused.external, &refused.external_from_node})
     *choice = {};
-  return {std::make_shared<const ServicePortEntry>(std::move(refused)), {}};
+  return {.entry = std::make_shared<const ServicePortEntry>(std::move(refused)), .slots = {}};
 }
 
 void UserspaceDataplane::SetRuleTexts() {
@@ -207,9 +227,12 @@ SyncResult UserspaceDataplane::FullSync(const ServiceModel& model) {
   slots_of_.clear();
   steered_ = {};
   steered_.node = model.node;
+  without_slots_ = WithoutSlots(model);
+  NoteFamiliesWithoutSockets(result);
   for (const auto& [id, entry] : model.entries) {
     if (!Serves(id.family)) continue;
-    Steered steered = Steer(*entry, result.problems);
+    Steered steered = Steer(*entry, PortOf(id.family), without_slots_.contains({id.ns, id.name}),
+                            numbers_, result.refusals);
     std::vector<uint32_t>& numbers = slots_of_[id];
     for (forwarder::Slot& slot : steered.slots) {
       numbers.push_back(slot.number);
@@ -255,8 +278,13 @@ SyncResult UserspaceDataplane::Sync(const ServiceModel& model, const ModelDelta&
       link_.port(net::Family::kIPv6) != port_v6_) {
     return FullSync(model);
   }
+  for (const EntryChange& change : delta.changes) {
+    const ServicePortId& id = (change.after ? change.after : change.before)->id;
+    if (without_slots_.contains({id.ns, id.name})) return FullSync(model);
+  }
   synced_ = false;  // until all of it is done
   SyncResult result;
+  NoteFamiliesWithoutSockets(result);
   ModelDelta rules;
   std::vector<forwarder::Slot> set;
   std::vector<forwarder::Slot> gone;
@@ -270,7 +298,8 @@ SyncResult UserspaceDataplane::Sync(const ServiceModel& model, const ModelDelta&
     }
     EntryPtr steered_after;
     if (change.after) {
-      Steered steered = Steer(*change.after, result.problems);
+      Steered steered = Steer(*change.after, PortOf(any->id.family), /*without_slots=*/false,
+                              numbers_, result.refusals);
       steered_after = std::move(steered.entry);
       for (forwarder::Slot& slot : steered.slots) {
         std::erase(before, slot.number);
@@ -365,12 +394,14 @@ VerifyResult UserspaceDataplane::Verify(const ServiceModel& model) {
   const uint16_t port_v4 = link_.port(net::Family::kIPv4);
   const uint16_t port_v6 = link_.port(net::Family::kIPv6);
   SlotMap numbers = numbers_;
+  const auto without_slots = WithoutSlots(model);
+  ServiceRefusals refusals;
   ServiceModel steered;
   steered.node = model.node;
   for (const auto& [id, entry] : model.entries) {
     if (!Serves(id.family)) continue;
-    const Steered wanted =
-        numbers.Steer(*entry, id.family == net::Family::kIPv4 ? port_v4 : port_v6);
+    const Steered wanted = Steer(*entry, id.family == net::Family::kIPv4 ? port_v4 : port_v6,
+                                 without_slots.contains({id.ns, id.name}), numbers, refusals);
     for (const forwarder::Slot& slot : wanted.slots) {
       ++result.objects_checked;
       const auto found = there.find({slot.service, slot.kind});

@@ -3,6 +3,8 @@
 
 #include <map>
 #include <memory>
+#include <set>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -62,7 +64,17 @@ class UserspaceDataplane final : public Dataplane {
   using Slots = std::map<uint32_t, forwarder::Slot>;
 
   bool Serves(net::Family family) const;
-  Steered Steer(const ServicePortEntry& entry, std::vector<SyncProblem>& problems);
+  uint16_t PortOf(net::Family family) const {
+    return family == net::Family::kIPv4 ? port_v4_ : port_v6_;
+  }
+  // The Services for which the forwarder's slots are not enough.
+  std::set<std::pair<std::string, std::string>> WithoutSlots(const ServiceModel& model) const;
+  // With `numbers`. A Service that cannot have a slot is refused on its addresses, rather than left
+  // to whatever else answers there.
+  static Steered Steer(const ServicePortEntry& entry, uint16_t port, bool without_slots,
+                       SlotMap& numbers, ServiceRefusals& refusals);
+  // A family in which the kernel gives the forwarder no sockets.
+  void NoteFamiliesWithoutSockets(SyncResult& result) const;
   void SetRuleTexts();
   // Tells a draining forwarder which backends its slots have now.
   void RefreshSlots(const ServiceModel& model);
@@ -81,6 +93,7 @@ class UserspaceDataplane final : public Dataplane {
   Slots slots_;           // what the forwarder has
   uint16_t port_v4_ = 0;  // in the rules
   uint16_t port_v6_ = 0;
+  std::set<std::pair<std::string, std::string>> without_slots_;
   bool synced_ = false;
   bool drained_ = false;
 };

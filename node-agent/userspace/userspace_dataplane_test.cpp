@@ -800,6 +800,27 @@ TEST_P(RulesTest, EndpointsAloneChangeNoRule) {
   ExpectVerified();
 }
 
+// What one Service asks too much of is its own matter: the node is well and serves the others.
+TEST_P(RulesTest, EndpointsBeyondTheForwardersBoundAreAWarningOfTheirService) {
+  ServicePortEntry huge = MakeEntry("huge", Protocol::kTcp, "10.96.0.66", 80, {});
+  for (uint32_t i = 0; i <= 40'000; ++i)
+    huge.internal.backends.push_back({net::IpAddress::V4(0x0af40000U + i), 8080});
+  maker_.Put(huge);
+  maker_.Put(MakeEntry("web", Protocol::kTcp, "10.96.0.10", 80, {MakeBackend("10.244.0.2", 8080)}));
+  for (const bool full : {true, false}) {
+    huge.internal.backends.back().port = full ? 8080 : 8081;
+    const ModelDelta delta = maker_.Put(huge);
+    const SyncResult result =
+        full ? dataplane_->FullSync(maker_.model) : dataplane_->Sync(maker_.model, delta);
+    EXPECT_SYNCED(result);
+    const auto warnings = result.refusals.Warnings();
+    ASSERT_EQ(warnings.size(), 1U);
+    EXPECT_EQ(warnings[0].service, "huge");
+    EXPECT_THAT(warnings[0].message, ::testing::HasSubstr("1 endpoints are left out"));
+    ExpectVerified();
+  }
+}
+
 TEST_P(RulesTest, RemovalLeavesOthersAlone) {
   tool4_->Restore(
       "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A KUBE-SERVICES -d "
