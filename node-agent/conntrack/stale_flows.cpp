@@ -24,8 +24,9 @@ struct PlaceHash {
     return std::hash<net::IpAddress>()(place.ip) * 31 + place.port;
   }
 };
+// Not copied: a Service has them once, and as many frontends as it wants.
 struct Allowed {
-  std::vector<Place> backends;  // sorted
+  std::vector<const BackendChoice*> choices;
 };
 // What is looked for, of one family.
 struct Search {
@@ -37,11 +38,6 @@ bool NeedsCleaning(const ServicePortEntry& entry) {
   return entry.id.protocol == Protocol::kUdp;
 }
 
-void AddBackends(Allowed& allowed, const BackendChoice& choice) {
-  for (const Backend& backend : choice.backends)
-    allowed.backends.push_back({backend.ip, backend.port});
-}
-
 // `wanted`: the entry as it is now; null: it is gone, and so no backend is right.
 void AddEntry(Searches& searches, const ServicePortEntry& where, const ServicePortEntry* wanted,
               const NodeNetwork& node) {
@@ -50,12 +46,12 @@ void AddEntry(Searches& searches, const ServicePortEntry& where, const ServicePo
     Allowed& allowed = search.frontends[{ip, port}];
     if (wanted == nullptr) return;
     if (!external) {
-      AddBackends(allowed, wanted->internal);
+      allowed.choices.push_back(&wanted->internal);
       return;
     }
-    AddBackends(allowed, wanted->external);
+    allowed.choices.push_back(&wanted->external);
     // Pods and the node itself are served by these.
-    if (wanted->external_local) AddBackends(allowed, wanted->external_from_node);
+    if (wanted->external_local) allowed.choices.push_back(&wanted->external_from_node);
   };
   if (!where.cluster_ip.IsUnspecified()) add(where.cluster_ip, where.port, false);
   for (const net::IpAddress& ip : where.external_ips)
@@ -87,8 +83,6 @@ bool Matters(const EntryChange& change) {
 StaleFlows::Result Carry(netlink::Conntrack& conntrack, Searches& searches) {
   StaleFlows::Result result;
   for (auto& [family, search] : searches) {
-    for (auto& [place, allowed] : search.frontends)
-      std::sort(allowed.backends.begin(), allowed.backends.end());
     std::vector<ConntrackFlow> stale;
     conntrack.ForEach(
         family, IPPROTO_UDP, [&, &frontends = search.frontends](const ConntrackFlow& flow) {
@@ -99,8 +93,10 @@ StaleFlows::Result Carry(netlink::Conntrack& conntrack, Searches& searches) {
           const Place chosen{flow.reply.source, flow.reply.source_port};
           // The forwarder of userspace mode looks after its own.
           if (forwarder::SlotOf(chosen.ip)) return;
-          if (std::binary_search(found->second.backends.begin(), found->second.backends.end(),
-                                 chosen))
+          const auto& choices = found->second.choices;
+          if (std::any_of(choices.begin(), choices.end(), [&](const BackendChoice* choice) {
+                return Has(*choice, chosen.ip, chosen.port);
+              }))
             return;
           stale.push_back(flow);
         });
