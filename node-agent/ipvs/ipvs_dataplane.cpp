@@ -525,8 +525,38 @@ bool IpvsDataplane::HasRoomFor(const ModelDelta& delta) {
   return room_.Has(needs_);
 }
 
-IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) const {
+std::vector<SetEntry> IpvsDataplane::ReadMapped() {
+  std::vector<SetEntry> mapped;
+  std::vector<netlink::SetElement> elements;
+  for (const auto& [family, tool] : families_) {
+    const std::string name = ipvs::SetName(SetId::kMapped, family);
+    elements.clear();
+    const int error = ipset_.Elements(name, elements);
+    if (error != 0 && error != ENOENT)
+      throw std::runtime_error("read ipset " + name + ": " + netlink::IpsetErrorText(error));
+    for (const netlink::SetElement& element : elements)
+      mapped.push_back({SetId::kMapped, element});
+  }
+  std::sort(mapped.begin(), mapped.end());
+  return mapped;
+}
+
+bool IpvsDataplane::IsMapped(const std::optional<std::vector<SetEntry>>& mapped, const Claim& claim,
+                             const Key& key) {
+  if (!mapped) return false;
+  SetEntry entry;
+  entry.set = SetId::kMapped;
+  entry.element.ip = claim.address;
+  entry.element.port = key.port;
+  entry.element.protocol = key.protocol;
+  return std::binary_search(mapped->begin(), mapped->end(), entry);
+}
+
+IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) {
   Desired desired;
+  // Of two addresses that share an internal one, who has it keeps it: a name that comes first in
+  // the alphabet must not take another's out of service. Read only when there are such.
+  std::optional<std::vector<SetEntry>> mapped;
   desired.crowded =
       ipvs::Crowded(model, room_, [this](const ServicePortEntry& entry) { return Serves(entry); });
   std::vector<Key> first;
@@ -545,10 +575,13 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) co
       }
       const Claim claim{entry, frontend.source, frontend.address};
       const Claim held = ClaimOf(it->second);
-      if (Wins(claim, held)) {
+      if (claim.address != held.address && !mapped) mapped = ReadMapped();
+      const bool claim_is_there = IsMapped(mapped, claim, key);
+      const bool held_is_there = IsMapped(mapped, held, key);
+      if (claim_is_there != held_is_there ? claim_is_there : Wins(claim, held)) {
         desired.waiting.emplace(key, held);
         it->second = MakeFrontend(entry, frontend);
-      } else if (Wins(held, claim)) {
+      } else if (held_is_there || Wins(held, claim)) {
         desired.waiting.emplace(key, claim);
       }
     });
@@ -884,29 +917,41 @@ void IpvsDataplane::ReleaseClaims(const EntryPtr& entry, Touched& touched) {
       return;
     touched.try_emplace(key, held->second);
     frontends_.erase(held);
-    // The next best takes it.
-    std::tie(first, last) = waiting_.equal_range(key);
+  });
+}
+
+void IpvsDataplane::GiveToWaiting(const Touched& touched) {
+  if (waiting_.empty()) return;
+  for (const auto& [key, before] : touched) {
+    if (frontends_.contains(key)) continue;
+    const auto [first, last] = waiting_.equal_range(key);
     auto best = first;
     for (auto it = first; it != last; ++it) {
       if (Wins(it->second, best->second)) best = it;
     }
-    if (best == last) return;
+    if (best == last) continue;
     const Claim& claim = best->second;
     frontends_.emplace(key, MakeFrontend(claim.entry, {key, claim.source, claim.address}));
     waiting_.erase(best);
-  });
+  }
 }
 
 void IpvsDataplane::MakeClaims(const EntryPtr& entry, Touched& touched) {
   ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& frontend) {
     const Key& key = frontend.key;
     const auto held = frontends_.find(key);
+    const auto [before_delta, untouched] = touched.try_emplace(
+        key, held != frontends_.end() ? std::optional(held->second) : std::nullopt);
+    const std::optional<Frontend>& had = before_delta->second;
+    const bool had_it =
+        had && !had->lingering && had->entry->id == entry->id && had->address == frontend.address;
     if (held == frontends_.end()) {
-      touched.try_emplace(key, std::nullopt);
-      frontends_.emplace(key, MakeFrontend(entry, frontend));
+      if (had_it || !waiting_.contains(key))
+        frontends_.emplace(key, MakeFrontend(entry, frontend));
+      else
+        waiting_.emplace(key, Claim{entry, frontend.source, frontend.address});
       return;
     }
-    touched.try_emplace(key, held->second);
     Frontend& holder = held->second;
     if (holder.lingering) {
       holder = MakeFrontend(entry, frontend);
@@ -914,10 +959,10 @@ void IpvsDataplane::MakeClaims(const EntryPtr& entry, Touched& touched) {
     }
     const Claim claim{entry, frontend.source, frontend.address};
     const Claim before = ClaimOf(holder);
-    if (Wins(claim, before)) {
+    if (claim.address != before.address ? had_it : Wins(claim, before)) {
       waiting_.emplace(key, before);
       holder = MakeFrontend(entry, frontend);
-    } else if (Wins(before, claim)) {
+    } else if (claim.address != before.address || Wins(before, claim)) {
       waiting_.emplace(key, claim);
     }
   });
@@ -938,6 +983,7 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     CheckScheduler(*change.after);
     MakeClaims(change.after, touched);
   }
+  GiveToWaiting(touched);
   result.warnings = Warnings(frontends_);
   for (const auto& [key, before] : touched) {
     const auto now = frontends_.find(key);

@@ -108,7 +108,11 @@ class IpvsDataplane final : public Dataplane {
   struct Desired;  // what a model wants
 
   bool Serves(const ServicePortEntry& entry) const;
-  Desired BuildDesired(const ServiceModel& model) const;
+  Desired BuildDesired(const ServiceModel& model);
+  // The elements of kMapped, sorted: the load balancer and external IPs that the kernel sends on.
+  std::vector<ipvs::SetEntry> ReadMapped();
+  static bool IsMapped(const std::optional<std::vector<ipvs::SetEntry>>& mapped, const Claim& claim,
+                       const Key& key);
   // Takes the delta into needs_. False: a full sync has to say who is served now.
   bool HasRoomFor(const ModelDelta& delta);
   Kernel ReadKernel();
@@ -135,8 +139,9 @@ class IpvsDataplane final : public Dataplane {
   void NoteFullSyncDue();
   ServerState Remembered(const Key& key, const Frontend& frontend) const;
   Frontend MakeFrontend(const EntryPtr& entry, const ipvs::FrontendClaim& claim) const;
-  // Several Service ports may claim one address and port (externalIPs are not checked by the API);
-  // always the same one gets it, whatever the order of events.
+  // Several Service ports may claim one address and port (externalIPs are not checked by the API).
+  // Of two with the same address always the same one gets it, whatever the order of events; of two
+  // addresses that share an internal one (internal_addresses.h) the one that has it.
   static bool Wins(const Claim& a, const Claim& b);
   static Claim ClaimOf(const Frontend& frontend);
   // Those of its virtual server.
@@ -153,6 +158,8 @@ class IpvsDataplane final : public Dataplane {
   using Touched = std::unordered_map<Key, std::optional<Frontend>, ipvs::FrontendKeyHash>;
   void ReleaseClaims(const EntryPtr& entry, Touched& touched);
   void MakeClaims(const EntryPtr& entry, Touched& touched);
+  // What nobody has any more.
+  void GiveToWaiting(const Touched& touched);
   void CountReferences(const Key& key, const Frontend& frontend, int by);
   // Deletes destinations of weight 0 without connections, and servers and frontends that then have
   // no reason to be.
