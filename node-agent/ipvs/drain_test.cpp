@@ -178,6 +178,41 @@ TEST_F(DrainTest, AStreamOutlivesAnEndpointThatTerminatedAndLeft) {
   ExpectVerified();
 }
 
+TEST_F(DrainTest, AnSctpAssociationOutlivesTheTerminationOfItsEndpoint) {
+  if (TryTool({"ipvsadm", "-A", "--sctp-service", "192.0.2.1:1", "-s", "rr"}) != 0)
+    GTEST_SKIP() << "this kernel's IPVS has no SCTP";
+  RunTool({"ipvsadm", "-D", "--sctp-service", "192.0.2.1:1"});
+  for (const auto& [host, ip] : {std::pair{"pod-a", kPodA}, {"pod-b", kPodB}})
+    network_->ServeSctp(host, ip, 9090);
+  ServicePortEntry sig = MakeEntry("sig", Protocol::kSctp, kVip, 80, {MakeBackend(kPodA, 9090)});
+  sig.node_port = 30090;
+  sig.external_ips = {Ip("203.0.113.7")};
+  maker_.Put(sig);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (const auto& [host, ip, port] : {std::tuple{"pod-c", kVip, uint16_t{80}},
+                                       {"client", kNodeIp, uint16_t{30090}},
+                                       {"client", "203.0.113.7", uint16_t{80}}}) {
+    streams.push_back(std::make_unique<Stream>(*network_, host, ip, port,
+                                               std::chrono::milliseconds(5000), IPPROTO_SCTP));
+  }
+  const auto expect_alive = [&](const char* when) {
+    for (size_t i = 0; i < streams.size(); ++i)
+      EXPECT_EQ(streams[i]->Ask().host, "pod-a") << when << ", " << i;
+  };
+  expect_alive("before");
+  sig.internal.backends = sig.external.backends = {MakeBackend(kPodB, 9090)};
+  sig.draining = {MakeBackend(kPodA, 9090)};
+  Put(sig);
+  expect_alive("while it terminates");
+  sig.draining.clear();
+  Put(sig);
+  expect_alive("gone");
+  Stream next(*network_, "pod-c", kVip, 80, std::chrono::milliseconds(5000), IPPROTO_SCTP);
+  EXPECT_EQ(next.Ask().host, "pod-b");
+  ExpectVerified();
+}
+
 // What a client learns of a server that is really dead comes from the network, as in iptables mode:
 // the machine that should have the address says that nobody has it, or who has it now resets.
 TEST_F(DrainTest, AConnectionToADeadServerLearnsOfItAsInIptablesMode) {
