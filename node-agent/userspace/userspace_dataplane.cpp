@@ -457,10 +457,13 @@ void UserspaceDataplane::RefreshSlots(const ServiceModel& model) {
     numbers_.Adopt(there, link_.last_slot());
   }
   SlotMap numbers = numbers_;
+  ServiceRefusals told_already;
   std::vector<forwarder::Slot> set;
   for (const auto& [id, entry] : model.entries) {
     if (id.protocol != Protocol::kUdp || !Serves(id.family)) continue;
-    for (forwarder::Slot& slot : numbers.Steer(*entry, /*port=*/0).slots) {
+    // The rules' port is not in the slots.
+    for (forwarder::Slot& slot :
+         Steer(*entry, /*port=*/1, /*without_slots=*/false, numbers, told_already).slots) {
       const auto known = slots_.find(slot.number);
       if (known == slots_.end() || known->second == slot) continue;
       known->second = slot;
