@@ -8,6 +8,7 @@
 #include "kube/text/text.h"
 #include "node-agent/iptables/child_process.h"
 #include "node-agent/iptables/nft_nat_probe.h"
+#include "node-agent/iptables/save_reader.h"
 #include "node-agent/iptables/xt_match.h"
 
 namespace pointsman::agent {
@@ -17,8 +18,6 @@ namespace {
 // Who waits holds up all other changes of this node: a lock that is held longer is a problem of
 // that sync, which is tried again.
 constexpr char kLockWaitSeconds[] = "5";
-// A rule has some hundreds of bytes, with a comment of 256.
-constexpr size_t kMaxLine = size_t{1} << 20;
 
 std::string FindProgram(const std::string& name) {
   for (const char* directory : {"/usr/local/sbin/", "/usr/sbin/", "/sbin/", "/usr/bin/", "/bin/"}) {
@@ -78,50 +77,12 @@ struct Variant {
   bool incompatible = false;  // `error` is an IncompatibleTable's
 };
 
-// iptables-nft-save says no more of such a table than a comment, and ends with success
-// (iptables/xtables-save.c, __do_output): "# Table `filter' is incompatible, use 'nft' tool."
-void CheckComment(const std::string& path, std::string_view comment) {
-  constexpr std::string_view kBegin = "# Table `";
-  const size_t end = comment.find("' is incompatible");
-  if (!comment.starts_with(kBegin) || end == std::string_view::npos) return;
-  const std::string_view table = comment.substr(kBegin.size(), end - kBegin.size());
-  const std::string_view family = path.find("/ip6tables") == std::string::npos ? "ip" : "ip6";
-  throw IncompatibleTable(fmt::format(
-      "iptables cannot read its own table {0} {1}: somebody has put rules into it that only nft "
-      "knows (nft list table {0} {1}). Move them to a table of their own, or choose mode nftables, "
-      "which does not use that table; if this node's rules are legacy iptables', set "
-      "POINTSMAN_IPTABLES=legacy",
-      family, table));
-}
-
 void Lines(const std::string& path, std::string_view table,
            const std::function<void(std::string_view)>& on_line) {
-  std::string partial;
   std::vector<std::string> argv{path};
   if (!table.empty()) argv.insert(argv.end(), {"-t", std::string(table)});
-  ChildExit exit = RunChild(argv, {}, [&](std::string_view piece) {
-    for (;;) {
-      size_t end = piece.find('\n');
-      if (end == std::string_view::npos) break;
-      std::string_view line = piece.substr(0, end);
-      if (!partial.empty()) {
-        partial.append(line);
-        line = partial;
-      }
-      if (line.starts_with('#')) {
-        CheckComment(path, line);
-      } else if (!line.empty()) {
-        on_line(line);
-      }
-      partial.clear();
-      piece.remove_prefix(end + 1);
-    }
-    partial.append(piece);
-    if (partial.size() > kMaxLine) {
-      throw std::runtime_error(
-          fmt::format("{}: a line of more than {} bytes", fmt::join(argv, " "), kMaxLine));
-    }
-  });
+  SaveReader reader(fmt::format("{}", fmt::join(argv, " ")), on_line);
+  const ChildExit exit = RunChild(argv, {}, [&](std::string_view piece) { reader.Add(piece); });
   if (exit.status != 0) {
     throw std::runtime_error(fmt::format("{} ended with status {}: {}", fmt::join(argv, " "),
                                          exit.status, Shown(exit.error_output)));

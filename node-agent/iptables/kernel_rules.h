@@ -47,6 +47,26 @@ struct KernelRules {
   bool owns_route_localnet = false;
 };
 
+// Reads it line by line.
+class KernelRulesReader {
+ public:
+  // `prefix`: of the chains that are ours; it outlives this.
+  explicit KernelRulesReader(std::string_view prefix) : prefix_(prefix) {}
+
+  void AddLine(std::string_view line);
+  // Once, after the last line.
+  KernelRules Take() { return std::move(found_); }
+
+ private:
+  const std::string_view prefix_;
+  KernelRules found_;
+  std::unordered_map<std::string, std::vector<std::string>> pending_;
+  // Rules come chain by chain: the last one's entry is kept at hand.
+  std::string chain_;
+  RuleHash* ours_ = nullptr;
+  bool builtin_ = false;
+};
+
 // `prefix`: of the chains that are ours.
 KernelRules ReadKernelRules(IptablesTool& tool, std::string_view table, std::string_view prefix);
 

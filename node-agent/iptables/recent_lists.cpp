@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cmath>
 #include <ctime>
 #include <fstream>
@@ -17,6 +16,8 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
+#include "kube/text/text.h"
+#include "node-agent/iptables/recent_line.h"
 #include "node-agent/iptables/service_rules.h"
 
 namespace pointsman::agent {
@@ -29,13 +30,7 @@ constexpr size_t kMostClientsDefault = 100;  // what a kernel has that was told 
 constexpr size_t kRoomForClock = 10;
 constexpr size_t kMostProblems = 20;
 
-// The kernel's unsigned long, which wraps.
-using Jiffies = unsigned long;  // NOLINT(google-runtime-int)
-
-struct Client {
-  net::IpAddress ip;
-  Jiffies last_seen = 0;
-};
+using Client = RecentClient;
 
 // One backend's.
 struct BackendList {
@@ -69,24 +64,6 @@ size_t MostClients() {
   return file >> most && most > 0 ? most : kMostClientsDefault;
 }
 
-// "src=10.244.0.2 ttl: 63 last_seen: 4296067512 oldest_pkt: 1 4296067512"
-std::optional<Client> ParseLine(std::string_view line) {
-  constexpr std::string_view kSource = "src=";
-  constexpr std::string_view kLastSeen = " last_seen: ";
-  if (!line.starts_with(kSource)) return std::nullopt;
-  const std::optional<net::IpAddress> ip =
-      net::IpAddress::Parse(line.substr(kSource.size(), line.find(' ') - kSource.size()));
-  const size_t at = line.find(kLastSeen);
-  if (!ip || at == std::string_view::npos) return std::nullopt;
-  const std::string_view number = line.substr(at + kLastSeen.size());
-  Client client{.ip = *ip};
-  if (std::from_chars(number.data(), number.data() + number.size(), client.last_seen).ec !=
-      std::errc()) {
-    return std::nullopt;
-  }
-  return client;
-}
-
 // nullopt: there is no such list.
 std::optional<std::vector<Client>> Read(const BackendList& list) {
   std::ifstream file(list.path());
@@ -96,10 +73,10 @@ std::optional<std::vector<Client>> Read(const BackendList& list) {
   }
   std::vector<Client> clients;
   for (std::string line; std::getline(file, line);) {
-    const std::optional<Client> client = ParseLine(line);
+    const std::optional<Client> client = ParseRecentLine(line);
     if (!client) {
-      throw std::runtime_error(
-          fmt::format("{} has a line that is not as we know it: {}", list.path(), line));
+      throw std::runtime_error(fmt::format("{} has a line that is not as we know it: {}",
+                                           list.path(), text::Quote(line, 200)));
     }
     clients.push_back(*client);
   }
