@@ -30,16 +30,25 @@ void CheckTime(std::string_view input) {
 }
 
 void CheckIpAddress(std::string_view input) {
-  if (const auto address = net::IpAddress::Parse(input)) {
-    const std::string written = address->ToString();
-    if (net::IpAddress::Parse(written) != address) Differs(input, written);
+  const auto address = net::IpAddress::Parse(input);
+  const auto prefix = net::IpPrefix::Parse(input);
+  for (const auto& read : {address, net::IpAddress::ParseSloppy(input)}) {
+    if (!read) continue;
+    const std::string written = read->ToString();
+    if (net::IpAddress::Parse(written) != read) Differs(input, written);
   }
-  if (const auto prefix = net::IpPrefix::Parse(input)) {
-    const std::string written = prefix->ToString();
-    if (net::IpPrefix::Parse(written) != prefix) Differs(input, written);
-    if (!prefix->Contains(prefix->address()))
+  for (const auto& read : {prefix, net::IpPrefix::ParseSloppy(input)}) {
+    if (!read) continue;
+    const std::string written = read->ToString();
+    if (net::IpPrefix::Parse(written) != read) Differs(input, written);
+    if (!read->Contains(read->address()))
       throw std::logic_error(written + " does not contain its own address");
   }
+  // Kubernetes takes an IPv4-mapped address for the IPv4 one; nothing else differs.
+  if (address && !address->IsV4Mapped() && net::IpAddress::ParseSloppy(input) != address)
+    Differs(input, address->ToString());
+  if (prefix && !prefix->address().IsV4Mapped() && net::IpPrefix::ParseSloppy(input) != prefix)
+    Differs(input, prefix->ToString());
 }
 
 }  // namespace pointsman::fuzz

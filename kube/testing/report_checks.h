@@ -1,11 +1,8 @@
 // "Whatever decodes can be reported": for each kind of object that comes from the API server, what
-// must hold for any text. Called with a corpus and its mutations by report_checks_test.cpp, and by
-// fuzzing.
+// must hold for any text. fuzz/ calls them.
 #pragma once
 
-#include <string>
 #include <string_view>
-#include <vector>
 
 namespace pointsman::testing {
 
@@ -17,13 +14,6 @@ void CheckEndpointSlice(std::string_view input);
 void CheckNode(std::string_view input);
 void CheckNodeProxy(std::string_view input);
 void CheckProxyConfiguration(std::string_view input);
-
-// Inputs to begin with.
-std::vector<std::string> ServiceCorpus();
-std::vector<std::string> EndpointSliceCorpus();
-std::vector<std::string> NodeCorpus();
-std::vector<std::string> NodeProxyCorpus();
-std::vector<std::string> ProxyConfigurationCorpus();
 
 // Valid UTF-8 of at most `max_size` bytes without control characters.
 void CheckText(std::string_view text, size_t max_size);

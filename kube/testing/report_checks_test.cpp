@@ -10,46 +10,27 @@
 #include "kube/pointsman/proxy_configuration.h"
 #include "kube/pointsman/status_bounds.h"
 #include "kube/pointsman/validation.h"
+#include "kube/testing/corpus.h"
 #include "kube/testing/mutator.h"
 #include "kube/testing/status_schema.h"
 
 namespace pointsman::testing {
 namespace {
 
-constexpr uint64_t kRounds = 400;
-
 // The checks look at something: what is in the corpus is read whole.
 TEST(ReportChecksTest, TheCorpusDecodes) {
-  EXPECT_TRUE(kube::DecodeService(ServiceCorpus().at(0)).problems.empty());
-  EXPECT_TRUE(kube::DecodeEndpointSlice(EndpointSliceCorpus().at(0)).problems.empty());
-  EXPECT_TRUE(kube::DecodeNode(NodeCorpus().at(0)).problems.empty());
-  const auto proxy = kube::NodeProxyFromJson(nlohmann::json::parse(NodeProxyCorpus().at(0)));
+  EXPECT_TRUE(kube::DecodeService(CorpusFile("service", "every-field")).problems.empty());
+  EXPECT_TRUE(
+      kube::DecodeEndpointSlice(CorpusFile("endpoint_slice", "every-field")).problems.empty());
+  EXPECT_TRUE(kube::DecodeNode(CorpusFile("node", "every-field")).problems.empty());
+  const auto proxy =
+      kube::NodeProxyFromJson(nlohmann::json::parse(CorpusFile("node_proxy", "every-field")));
   EXPECT_EQ(proxy.status.conditions.size(), 2U);
   EXPECT_EQ(proxy.status.sysctls.size(), 2U);
-  const auto configuration =
-      kube::ProxyConfigurationFromJson(nlohmann::json::parse(ProxyConfigurationCorpus().at(0)));
+  const auto configuration = kube::ProxyConfigurationFromJson(
+      nlohmann::json::parse(CorpusFile("proxy_configuration", "every-field")));
   EXPECT_EQ(kube::Summarize(configuration.errors), "");
   EXPECT_EQ(configuration.status.modes.size(), 2U);
-}
-
-TEST(ReportChecksTest, WhateverDecodesAsAServiceCanBeReported) {
-  ForMutations(ServiceCorpus(), kRounds, CheckService);
-}
-
-TEST(ReportChecksTest, WhateverDecodesAsAnEndpointSliceCanBeReported) {
-  ForMutations(EndpointSliceCorpus(), kRounds, CheckEndpointSlice);
-}
-
-TEST(ReportChecksTest, WhateverDecodesAsANodeCanBeReported) {
-  ForMutations(NodeCorpus(), kRounds, CheckNode);
-}
-
-TEST(ReportChecksTest, WhateverDecodesAsANodeProxyCanBeWrittenBack) {
-  ForMutations(NodeProxyCorpus(), kRounds, CheckNodeProxy);
-}
-
-TEST(ReportChecksTest, WhateverDecodesAsAProxyConfigurationCanBeWrittenBack) {
-  ForMutations(ProxyConfigurationCorpus(), kRounds, CheckProxyConfiguration);
 }
 
 std::string Wild(size_t size) {
@@ -141,7 +122,7 @@ TEST(StatusSchemaTest, OthersConditionsLeaveRoomForOurs) {
 }
 
 TEST(MutatorTest, IsTheSameForTheSameSeed) {
-  const std::string text = ServiceCorpus().at(0);
+  const std::string text = CorpusFile("service", "every-field");
   std::set<std::string> seen;
   for (uint64_t seed = 0; seed < 50; ++seed) {
     const std::string mutated = Mutator(seed).Any(text);

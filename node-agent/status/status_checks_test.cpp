@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "kube/testing/mutator.h"
-#include "kube/testing/report_checks.h"
 
 namespace pointsman::agent {
 namespace {
@@ -18,10 +17,6 @@ TEST(StatusChecksTest, WhateverIsSaidOfANodeCanBeReported) {
       testing::ThrowFor(seed, text, error.what());
     }
   }
-}
-
-TEST(StatusChecksTest, WhateverDecodesAsAServiceCanBeReported) {
-  testing::ForMutations(testing::ServiceCorpus(), 20, CheckStatusReport);
 }
 
 }  // namespace

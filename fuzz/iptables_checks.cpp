@@ -1,0 +1,65 @@
+#include "fuzz/checks.h"
+#include "fuzz/pieces.h"
+#include "node-agent/iptables/kernel_rules.h"
+#include "node-agent/iptables/recent_line.h"
+#include "node-agent/iptables/save_reader.h"
+
+namespace pointsman::fuzz {
+namespace {
+
+constexpr std::string_view kPrefix = "PM-";
+
+// Throws when what is found is not what it is said to be.
+std::string Describe(const agent::KernelRules& found) {
+  std::map<std::string, uint32_t> chains;
+  for (const auto& [name, hash] : found.chains) {
+    if (!name.starts_with(kPrefix)) throw std::logic_error("'" + name + "' is not ours");
+    chains[name] = hash.rules();
+  }
+  std::string text = fmt::format("{} {}\n", found.has_base, found.owns_route_localnet);
+  for (const auto& [name, rules] : chains)
+    text += fmt::format("{} {}\n", name, rules);
+  for (const auto& [name, rules] : std::map<std::string, std::vector<std::string>>(
+           found.builtin.begin(), found.builtin.end())) {
+    if (rules.empty() || !agent::IsOurJump(rules.back(), kPrefix))
+      throw std::logic_error("what is kept of " + name + " does not end with our jump");
+    text += fmt::format("{}: {}\n", name, fmt::join(rules, "\n"));
+  }
+  return text;
+}
+
+}  // namespace
+
+void CheckIptablesSave(std::string_view input) {
+  CheckPieces(input, [](const auto& for_each_piece) {
+    agent::KernelRulesReader rules(kPrefix);
+    const std::function<void(std::string_view)> on_line = [&](std::string_view line) {
+      rules.AddLine(line);
+    };
+    agent::SaveReader reader("/sbin/iptables-nft-save -t nat", on_line);
+    std::string error;
+    try {
+      for_each_piece([&](std::string_view piece) { reader.Add(piece); });
+    } catch (const std::runtime_error& refused) {
+      error = refused.what();
+    }
+    return Describe(rules.Take()) + error;
+  });
+}
+
+void CheckRecentList(std::string_view input) {
+  while (!input.empty()) {
+    const std::string_view line = input.substr(0, input.find('\n'));
+    input.remove_prefix(std::min(line.size() + 1, input.size()));
+    const auto client = agent::ParseRecentLine(line);
+    if (!client) continue;
+    // As the kernel writes it.
+    const std::string written =
+        fmt::format("src={} ttl: 0 last_seen: {} oldest_pkt: 1 {}", client->ip.ToString(),
+                    client->last_seen, client->last_seen);
+    if (agent::ParseRecentLine(written) != client)
+      throw std::logic_error(fmt::format("'{}' is not read as '{}'", line, written));
+  }
+}
+
+}  // namespace pointsman::fuzz
