@@ -43,6 +43,7 @@ void SaveReader::Add(std::string_view piece) {
 }
 
 void SaveReader::EndLine(std::string_view line) {
+  CheckSize(line.size());
   if (line.starts_with('#')) {
     CheckComment(command_, line);
   } else if (!line.empty()) {
@@ -51,10 +52,13 @@ void SaveReader::EndLine(std::string_view line) {
 }
 
 void SaveReader::Grow(std::string_view part) {
-  if (partial_.size() + part.size() > kMaxLine) {
-    throw std::runtime_error(fmt::format("{}: a line of more than {} bytes", command_, kMaxLine));
-  }
+  CheckSize(partial_.size() + part.size());
   partial_.append(part);
+}
+
+void SaveReader::CheckSize(size_t size) const {
+  if (size > kMaxLine)
+    throw std::runtime_error(fmt::format("{}: a line of more than {} bytes", command_, kMaxLine));
 }
 
 }  // namespace pointsman::agent

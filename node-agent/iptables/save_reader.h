@@ -23,6 +23,7 @@ class SaveReader {
  private:
   void EndLine(std::string_view line);
   void Grow(std::string_view part);
+  void CheckSize(size_t size) const;
 
   const std::string command_;
   const std::function<void(std::string_view)>& on_line_;

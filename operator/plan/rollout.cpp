@@ -46,7 +46,6 @@ void JudgeCanary(RolloutState& state, const kube::Canary& canary, TimePoint now)
   const seconds soak = ceil<seconds>(canary.soak);
   size_t able = 0;
   size_t soaked = 0;
-  std::optional<TimePoint> next;
   for (NodeView& view : state.nodes) {
     if (!IsCanary(view, canary)) continue;
     const bool begun = view.at_target && !IsLost(view);

@@ -116,7 +116,14 @@ std::optional<nanoseconds> ParseGoDuration(std::string_view text) {
   return nanoseconds{negative ? -count : count};
 }
 
-std::optional<std::chrono::sys_time<nanoseconds>> ParseDateTime(std::string_view text) {
+namespace {
+
+struct DateTime {
+  std::chrono::sys_seconds seconds;
+  nanoseconds fraction{0};
+};
+
+std::optional<DateTime> ReadDateTime(std::string_view text) {
   static const RE2& regex =
       *new RE2(R"((\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9})\d*)?)"
                R"((?:[Zz]|([+-])(\d{2}):(\d{2})))");
@@ -130,18 +137,31 @@ std::optional<std::chrono::sys_time<nanoseconds>> ParseDateTime(std::string_view
                                    std::chrono::month{static_cast<unsigned>(month)},
                                    std::chrono::day{static_cast<unsigned>(day)}};
   if (!date.ok() || hour > 23 || minute > 59 || second > 59) return std::nullopt;
-  std::chrono::sys_time<nanoseconds> time = std::chrono::sys_days{date};
-  time += std::chrono::hours{hour} + std::chrono::minutes{minute} + std::chrono::seconds{second};
+  DateTime time{std::chrono::sys_days{date} + std::chrono::hours{hour} +
+                std::chrono::minutes{minute} + std::chrono::seconds{second}};
   if (!fraction.empty()) {
     fraction.resize(9, '0');
-    time += nanoseconds{std::stoll(fraction)};
+    time.fraction = nanoseconds{std::stoll(fraction)};
   }
   if (!sign.empty()) {
     auto offset =
         std::chrono::hours{std::stoi(zone_hour)} + std::chrono::minutes{std::stoi(zone_minute)};
-    time += sign == "+" ? -offset : offset;
+    time.seconds += sign == "+" ? -offset : offset;
   }
   return time;
+}
+
+}  // namespace
+
+std::optional<std::chrono::sys_time<nanoseconds>> ParseDateTime(std::string_view text) {
+  using Time = std::chrono::sys_time<nanoseconds>;
+  const std::optional<DateTime> time = ReadDateTime(text);
+  // The last second of each end is not whole.
+  if (!time || time->seconds <= std::chrono::ceil<std::chrono::seconds>(Time::min()) ||
+      time->seconds >= std::chrono::floor<std::chrono::seconds>(Time::max())) {
+    return std::nullopt;
+  }
+  return time->seconds + time->fraction;
 }
 
 bool HasFormat(std::string_view format, std::string_view text) {
@@ -150,7 +170,7 @@ bool HasFormat(std::string_view format, std::string_view text) {
     return address && address->is_v4() == (format == "ipv4");
   }
   if (format == "cidr") return net::IpPrefix::Parse(text).has_value();
-  if (format == "date-time" || format == "datetime") return ParseDateTime(text).has_value();
+  if (format == "date-time" || format == "datetime") return ReadDateTime(text).has_value();
   if (format == "duration") return ParseGoDuration(text).has_value() || IsWordDuration(text);
   if (format == "k8s-short-name") return CheckDns1123Label(text).empty();
   if (format == "k8s-long-name") return CheckDns1123Subdomain(text).empty();

@@ -14,7 +14,8 @@ bool HasFormat(std::string_view format, std::string_view text);
 // "1h30m", "250ms", "-1.5s", "0": Go's time.ParseDuration. Nullopt for anything else.
 std::optional<std::chrono::nanoseconds> ParseGoDuration(std::string_view text);
 
-// RFC 3339 with an optional fraction: nanoseconds since the epoch.
+// RFC 3339 with an optional fraction: nanoseconds since the epoch. Nullopt also for a time that has
+// none in 64 bits (before 1677-09-22, after 2262-04-11), though it has the format "date-time".
 std::optional<std::chrono::sys_time<std::chrono::nanoseconds>> ParseDateTime(std::string_view text);
 
 // DNS-1123 and DNS-1035 names (apimachinery's validation): lower case alphanumerics, '-' inside,

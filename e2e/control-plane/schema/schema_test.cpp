@@ -37,6 +37,19 @@ std::vector<std::string> Check(const Json& schema, const Json& object, const Jso
 std::vector<std::string> CheckSpec(const char* spec_schema, const char* spec) {
   return Check(WithSpec(spec_schema), {{"spec", Json::parse(spec)}});
 }
+// A time may be of any year, and is only outside of a rule counted in nanoseconds.
+TEST(FormatsTest, ADateTimeMayBeOfAnyYear) {
+  for (const char* text : {"0001-01-01T00:00:00Z", "0000-01-01T00:00:00+23:59",
+                           "9999-12-31T23:59:59.999999999-23:59", "1013-01-02T03:04:05Z"}) {
+    EXPECT_TRUE(HasFormat("date-time", text)) << text;
+    EXPECT_FALSE(ParseDateTime(text)) << text;
+  }
+  EXPECT_EQ(ParseDateTime("1970-01-01T01:00:00.5+01:00")->time_since_epoch(),
+            std::chrono::milliseconds(500));
+  EXPECT_TRUE(ParseDateTime("1677-09-22T00:00:00Z"));
+  EXPECT_TRUE(ParseDateTime("2262-04-11T00:00:00.999999999Z"));
+  EXPECT_FALSE(HasFormat("date-time", "2026-02-30T00:00:00Z"));
+}
 
 TEST(Structural, EveryFieldNeedsAType) {
   EXPECT_THAT(Refused(WithSpec(R"({"properties":{"a":{}}})")),
