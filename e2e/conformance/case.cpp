@@ -5,7 +5,7 @@
 #include <set>
 #include <sstream>
 
-#include "node-agent/config/yaml_json.h"
+#include "kube/config/yaml_json.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -25,7 +25,7 @@ std::string Join(const std::vector<std::string>& list) {
 class Reader {
  public:
   Reader(const std::string& text, std::filesystem::path file)
-      : file_(std::move(file)), document_(agent::ParseYaml(text)) {}
+      : file_(std::move(file)), document_(kube::ParseYaml(text)) {}
 
   std::vector<Case> Read() {
     for (const auto& [path, line] : document_.duplicates)
@@ -514,7 +514,7 @@ class Reader {
   }
 
   std::filesystem::path file_;
-  agent::YamlDocument document_;
+  kube::YamlDocument document_;
   std::vector<std::string> errors_;
   std::string name_;  // of the case being read
   std::set<std::string> streams_;

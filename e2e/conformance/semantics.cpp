@@ -4,7 +4,7 @@
 #include <fstream>
 #include <set>
 
-#include "node-agent/config/yaml_json.h"
+#include "kube/config/yaml_json.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -39,7 +39,7 @@ std::vector<Semantic> LoadSemantics(const std::filesystem::path& file) {
   std::ifstream stream(file);
   const std::string text{std::istreambuf_iterator<char>(stream), {}};
   if (!stream) throw std::system_error(errno, std::generic_category(), "read " + file.string());
-  const Json root = agent::ParseYaml(text).value;
+  const Json root = kube::ParseYaml(text).value;
   if (!root.is_object() || !root.contains("semantics") || !root["semantics"].is_array())
     throw std::invalid_argument(file.string() + ": needs a list \"semantics\"");
   std::vector<Semantic> semantics;

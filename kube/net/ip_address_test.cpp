@@ -47,7 +47,7 @@ TEST(IpAddress, ReadsLegacySpellingsAsKubernetesDoes) {
         "1:2:3:4:5:6:7:8:9", "::g", "010.0.0.1:80"}) {
     EXPECT_FALSE(IpAddress::ParseSloppy(text)) << text;
   }
-  EXPECT_FALSE(IpAddress::ParseSloppy(std::string(1 << 20, '0') + "x"));
+  EXPECT_FALSE(IpAddress::ParseSloppy(std::string(1 << 20, '0').append("x")));
 }
 
 TEST(IpPrefix, ReadsLegacySpellingsAsKubernetesDoes) {
