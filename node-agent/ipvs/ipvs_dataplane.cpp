@@ -14,6 +14,7 @@
 
 #include "kube/net/socket_address.h"
 #include "kube/text/text.h"
+#include "node-agent/dataplane/family_parts.h"
 #include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/sysctls.h"
 #include "node-agent/ipvs/template_sync.h"
@@ -47,7 +48,8 @@ constexpr auto kUdpIdle = std::chrono::seconds(30);
 constexpr auto kQuietLook = std::chrono::seconds(30);
 constexpr std::array<std::string_view, 13> kSchedulers{
     "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf"};
-constexpr size_t kMaxDifferences = 20;
+constexpr size_t kMaxDifferences = VerifyResult::kMostDifferences;
+constexpr std::string_view kRules = "iptables rules";
 // A table of a million connections takes older kernels minutes to print.
 constexpr auto kBindingsTime = std::chrono::seconds(2);
 
@@ -219,10 +221,7 @@ std::vector<SetEntry> IpvsDataplane::NodeAddresses(const NodeNetwork& node) cons
   // Nothing is said: every address of the node, which the rules know without a set.
   if (settings_.node_port_addresses.empty() && !settings_.node_port_primary) return entries;
   for (const net::IpAddress& ip : node.node_port_addresses) {
-    const bool served = std::any_of(families_.begin(), families_.end(), [&](const auto& family) {
-      return family.first == ip.family();
-    });
-    if (served && !ip.IsLoopback()) entries.push_back(ipvs::NodeAddressElement(ip));
+    if (Serves(ip.family()) && !ip.IsLoopback()) entries.push_back(ipvs::NodeAddressElement(ip));
   }
   return entries;
 }
@@ -508,9 +507,20 @@ void IpvsDataplane::CountReferences(const Key& key, const Frontend& frontend, in
   }
 }
 
-bool IpvsDataplane::Serves(const ServicePortEntry& entry) const {
+bool IpvsDataplane::Serves(net::Family family) const {
   return std::any_of(families_.begin(), families_.end(),
-                     [&](const auto& family) { return family.first == entry.id.family; });
+                     [&](const auto& configured) { return configured.first == family; }) &&
+         std::none_of(unserved_.begin(), unserved_.end(),
+                      [&](const SyncProblem& problem) { return problem.family == family; });
+}
+
+bool IpvsDataplane::Serves(const ServicePortEntry& entry) const {
+  return Serves(entry.id.family);
+}
+
+bool IpvsDataplane::ServesAny() const {
+  return std::any_of(families_.begin(), families_.end(),
+                     [&](const auto& family) { return Serves(family.first); });
 }
 
 bool IpvsDataplane::HasRoomFor(const ModelDelta& delta) {
@@ -529,6 +539,7 @@ std::vector<SetEntry> IpvsDataplane::ReadMapped() {
   std::vector<SetEntry> mapped;
   std::vector<netlink::SetElement> elements;
   for (const auto& [family, tool] : families_) {
+    if (!Serves(family)) continue;
     const std::string name = ipvs::SetName(SetId::kMapped, family);
     elements.clear();
     const int error = ipset_.Elements(name, elements);
@@ -641,6 +652,7 @@ IpvsDataplane::Kernel IpvsDataplane::ReadKernel() {
   }
   std::vector<netlink::SetElement> elements;
   for (const auto& [family, tool] : families_) {
+    if (!Serves(family)) continue;  // what an earlier sync wrote for it stays as it is
     for (const SetId id : ipvs::kAllSets) {
       elements.clear();
       const std::string name = ipvs::SetName(id, family);
@@ -660,9 +672,8 @@ IpvsDataplane::Kernel IpvsDataplane::ReadKernel() {
   return kernel;
 }
 
-// Everything that does not depend on Services. False: what must be there before a VIP is bound is
-// not.
-bool IpvsDataplane::EnsureBase(SyncResult& result) {
+// Everything that does not depend on Services.
+void IpvsDataplane::EnsureBase(SyncResult& result) {
   ipvs::EnsureSysctls(ipvs::NeededSysctls(kernel_release_, families_.size() > 1), result);
 
   const netlink::IpvsTimeouts wanted{Seconds(settings_.ipvs.tcp_timeout),
@@ -681,33 +692,12 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
   }
   ipvs::EnsureSysctls(ipvs::UdpTimeoutSysctls(settings_), result);
 
-  bool ready = true;
-  std::unordered_set<std::string> names;
+  std::unordered_set<std::string> sets;
   for (const netlink::SetInfo& set : ipset_.List())
-    names.insert(set.name);
-  EnsureStrictArp(names.contains(kStrictArpRecord), result);
-  for (const auto& [family, tool] : families_) {
-    for (const SetId id : ipvs::kAllSets) {
-      const std::string name = ipvs::SetName(id, family);
-      if (names.contains(name)) continue;
-      const int error = ipset_.Create(
-          name, ipvs::SetTypeOf(id), family,
-          static_cast<uint32_t>(2 * std::max({room_.servers, room_.sources, room_.hairpins})));
-      if (error != 0) {
-        result.problems.push_back({"ipset " + name, "create: " + netlink::IpsetErrorText(error)});
-        ready = false;
-      } else {
-        ++result.kernel_writes;
-      }
-    }
-  }
-  if (!ready) return false;
-  const size_t problems_before = result.problems.size();
-  const uint64_t writes_before = result.kernel_writes;
-  for (const auto& [family, tool] : families_)
-    EnsureRules(family, *tool, result);
-  if (synced_) result.repaired += result.kernel_writes - writes_before;
-  if (result.problems.size() != problems_before) return false;
+    sets.insert(set.name);
+  EnsureStrictArp(sets.contains(kStrictArpRecord), result);
+  EnsureFamilies(sets, result);
+  if (!ServesAny()) return;
 
   std::optional<netlink::Link> device = netlink::FindLink(route_, kDevice);
   if (!device) {
@@ -722,7 +712,43 @@ bool IpvsDataplane::EnsureBase(SyncResult& result) {
     ++result.kernel_writes;
   }
   device_index_ = device->index;
-  return true;
+}
+
+void IpvsDataplane::EnsureFamilies(const std::unordered_set<std::string>& sets,
+                                   SyncResult& result) {
+  SyncResult all;
+  for (const auto& [family, tool] : families_)
+    AddPartOf(family, kRules, all, [&] { return EnsureFamily(family, *tool, sets); });
+  unserved_ = all.problems;
+  result.Add(std::move(all));
+}
+
+SyncResult IpvsDataplane::EnsureFamily(net::Family family, IptablesTool& tool,
+                                       const std::unordered_set<std::string>& sets) {
+  SyncResult result;
+  for (const SetId id : ipvs::kAllSets) {
+    const std::string name = ipvs::SetName(id, family);
+    if (sets.contains(name)) continue;
+    const int error = ipset_.Create(
+        name, ipvs::SetTypeOf(id), family,
+        static_cast<uint32_t>(2 * std::max({room_.servers, room_.sources, room_.hairpins})));
+    if (error != 0)
+      result.problems.push_back({"ipset " + name, "create: " + netlink::IpsetErrorText(error)});
+    else
+      ++result.kernel_writes;
+  }
+  if (!result.ok()) return result;  // the rules name the sets
+  std::vector<ipvs::Chain> chains;
+  try {
+    chains = ipvs::DesiredChains(family, settings_, tool.has_random_fully());
+  } catch (const std::invalid_argument& e) {
+    result.problems.push_back({std::string(kRules), e.what()});
+    return result;
+  }
+  const size_t written = ipvs::EnsureChains(tool, chains);
+  result.kernel_writes += written;
+  if (synced_ && Serves(family)) result.repaired = written;
+  return result;
 }
 
 std::vector<std::string> IpvsDataplane::Sysctls() const {
@@ -735,15 +761,6 @@ std::vector<std::string> IpvsDataplane::Sysctls() const {
   // Last: there are as many as interfaces.
   names.insert(names.end(), strict_arp_.names().begin(), strict_arp_.names().end());
   return names;
-}
-
-void IpvsDataplane::EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result) {
-  try {
-    result.kernel_writes +=
-        ipvs::EnsureChains(tool, ipvs::DesiredChains(family, settings_, tool.has_random_fully()));
-  } catch (const std::exception& e) {
-    result.problems.push_back({"iptables rules of ipvs mode", e.what(), family});
-  }
 }
 
 void IpvsDataplane::EnsureStrictArp(bool recorded, SyncResult& result) {
@@ -789,6 +806,10 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   schedulers_.clear();  // what could not be loaded is tried again
   for (const auto& [id, entry] : model.entries)
     CheckScheduler(*entry);
+  EnsureBase(result);
+  synced_ = false;  // until this has gone through
+  drained_ = false;
+  if (!ServesAny()) return result;
   Desired desired = BuildDesired(model);
   waiting_ = std::move(desired.waiting);
   needs_ = desired.needs;
@@ -798,10 +819,6 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
     if (found != crowded_.end() && Serves(*entry)) result.refusals.Add(id, found->second);
   }
   result.warnings = Warnings(desired.frontends);
-  const bool ready = EnsureBase(result);
-  synced_ = false;  // until this has gone through
-  drained_ = false;
-  if (!ready) return result;
   const Kernel kernel = ReadKernel();
 
   vips_.clear();
@@ -1080,6 +1097,8 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
   ReapIdle(writer);
   NoteFullSyncDue();
   synced_ = true;
+  // They are as long as no full sync has mended them.
+  result.problems.insert(result.problems.end(), unserved_.begin(), unserved_.end());
   return result;
 }
 
@@ -1142,11 +1161,12 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
   ReadHost();
   Desired desired = BuildDesired(model);
   for (const auto& [family, tool] : families_) {
-    const std::vector<ipvs::Chain> chains =
-        ipvs::DesiredChains(family, settings_, tool->has_random_fully());
-    result.objects_checked += chains.size();
-    for (std::string& difference : ipvs::CheckChains(*tool, chains))
-      differ("iptables", std::move(difference));
+    if (Serves(family))
+      AddPartOf(family, kRules, result, [&] { return VerifyRules(family, *tool); });
+  }
+  for (const SyncProblem& problem : unserved_) {
+    result.differences.push_back(problem);
+    ++result.difference_count;
   }
   const Kernel kernel = ReadKernel();
 
@@ -1241,6 +1261,17 @@ VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
     if (!bound.contains(ip) && !lingering.contains(ip))
       differ("address " + ip.ToString(), "is bound and no Service has it");
   }
+  return result;
+}
+
+VerifyResult IpvsDataplane::VerifyRules(net::Family family, IptablesTool& tool) const {
+  const std::vector<ipvs::Chain> chains =
+      ipvs::DesiredChains(family, settings_, tool.has_random_fully());
+  VerifyResult result;
+  result.objects_checked = chains.size();
+  for (std::string& difference : ipvs::CheckChains(tool, chains))
+    result.differences.push_back({"iptables", std::move(difference)});
+  result.difference_count = result.differences.size();
   return result;
 }
 
@@ -1511,6 +1542,7 @@ SyncResult IpvsDataplane::Remove() {
   hairpins_.clear();
   health_.clear();
   udp_activity_.clear();
+  unserved_.clear();
   return result;
 }
 

@@ -11,6 +11,8 @@
 // * What is ours is recorded in the kernel (ipset PM-IPVS-OWNED-4/-6, written before the virtual
 //   server): a restarted agent and Remove touch exactly that. Other virtual servers are not
 //   touched; one that a Service needs is taken over, unless its address is in excludeCIDRs.
+// * One family may be out of order (kubernetes#99127: an ip6tables that refuses MARK): the other is
+//   served, and each full sync tries the first again.
 // * A backend that goes keeps its TCP and SCTP connections: weight 0 until they have ended, as long
 //   as it terminates and at most drain_timeout after it has left the Service's slices; a frontend
 //   that goes does too. UDP flows end at once.
@@ -107,7 +109,10 @@ class IpvsDataplane final : public Dataplane {
   struct Kernel;   // what a full sync reads
   struct Desired;  // what a model wants
 
+  // Configured, and the kernel took its sets and rules in the last full sync.
+  bool Serves(net::Family family) const;
   bool Serves(const ServicePortEntry& entry) const;
+  bool ServesAny() const;
   Desired BuildDesired(const ServiceModel& model);
   // The elements of kMapped, sorted: the load balancer and external IPs that the kernel sends on.
   std::vector<ipvs::SetEntry> ReadMapped();
@@ -117,10 +122,16 @@ class IpvsDataplane final : public Dataplane {
   bool HasRoomFor(const ModelDelta& delta);
   Kernel ReadKernel();
   std::vector<netlink::IpvsDestination> DestinationsOf(const netlink::IpvsServer& server);
-  bool EnsureBase(SyncResult& result);
+  // Says in unserved_ which families are not to be served: what must be there before a VIP is bound
+  // is not.
+  void EnsureBase(SyncResult& result);
+  // `sets`: the names of those that exist.
+  void EnsureFamilies(const std::unordered_set<std::string>& sets, SyncResult& result);
+  SyncResult EnsureFamily(net::Family family, IptablesTool& tool,
+                          const std::unordered_set<std::string>& sets);
   void EnsureStrictArp(bool recorded, SyncResult& result);
   void UndoStrictArp(SyncResult& result);
-  void EnsureRules(net::Family family, IptablesTool& tool, SyncResult& result);
+  VerifyResult VerifyRules(net::Family family, IptablesTool& tool) const;
   void ReadHost();
   bool IsHostAddress(const net::IpAddress& ip) const;
   // The elements of kNodeAddress.
@@ -173,6 +184,9 @@ class IpvsDataplane final : public Dataplane {
   const kube::ProxySettings settings_;
   const EnsureScheduler ensure_scheduler_;
   std::vector<std::pair<net::Family, IptablesTool*>> families_;
+  // Why the last full sync left out families; each names one. What the kernel holds of such a
+  // family stays as it is until a full sync can serve it or Remove takes it away.
+  std::vector<SyncProblem> unserved_;
   const ipvs::Room room_;
   const std::string kernel_release_;
   netlink::Ipvs ipvs_;
