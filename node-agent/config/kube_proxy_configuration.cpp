@@ -192,7 +192,7 @@ class Loader {
     }
     reader.Strings("excludeCIDRs", kube::limits::kMaxExcludeCidrs,
                    [&](const std::string& text, const std::string& path) {
-                     if (const auto cidr = net::IpPrefix::Parse(text)) {
+                     if (const auto cidr = net::IpPrefix::ParseSloppy(text)) {
                        ipvs.exclude_cidrs.push_back(*cidr);
                      } else {
                        reader.ErrorAt(path, ObjectReader::Quote(text) + " is not a CIDR");
@@ -303,7 +303,7 @@ class Loader {
     std::vector<net::IpPrefix> cidrs;
     std::istringstream parts(text);
     for (std::string part; std::getline(parts, part, ',');) {
-      const auto cidr = net::IpPrefix::Parse(part);
+      const auto cidr = net::IpPrefix::ParseSloppy(part);
       if (!cidr) {
         errors.push_back(
             {"clusterCIDR",
@@ -326,7 +326,7 @@ class Loader {
     bool v6 = false;
     const std::string bind = Text(root_, "bindAddress");
     if (!bind.empty()) {
-      if (const auto address = net::IpAddress::Parse(bind)) {
+      if (const auto address = net::IpAddress::ParseSloppy(bind)) {
         v6 = !address->is_v4();
         if (!address->IsUnspecified()) result_.node_ip_override = *address;
       } else {
@@ -343,16 +343,26 @@ class Loader {
   std::string BindAddress(const char* name, const std::string& default_host, int default_port) {
     std::string text = Text(root_, name);
     if (text.empty()) return default_host + ":" + std::to_string(default_port);
-    if (const auto address = net::IpAddress::Parse(text)) {
-      text = (address->is_v4() ? text : "[" + text + "]") + ":" + std::to_string(default_port);
+    // Written anew where it is an address: to the C library 010.0.0.1 would be 8.0.0.1.
+    const auto with_port = [](const net::IpAddress& address, const std::string& port) {
+      const std::string host = address.ToString();
+      return (address.is_v4() ? host : "[" + host + "]") + ":" + port;
+    };
+    if (const auto address = net::IpAddress::ParseSloppy(text)) {
+      return with_port(*address, std::to_string(default_port));
     }
     const auto parts = SplitHostPort(text);
     if (!parts) {
       root_.Error(name, ObjectReader::Quote(text) + " is not address:port");
-    } else if (!net::IpAddress::Parse(parts->first)) {
+      return text;
+    }
+    const auto address = net::IpAddress::ParseSloppy(parts->first);
+    if (!address) {
       root_.Error(name, ObjectReader::Quote(parts->first) + " is not an IP address");
     } else if (!ParsePort(parts->second)) {
       root_.Error(name, ObjectReader::Quote(parts->second) + " is not a port");
+    } else {
+      return with_port(*address, parts->second);
     }
     return text;
   }
@@ -368,7 +378,7 @@ class Loader {
     root_.Strings("nodePortAddresses", kube::limits::kMaxNodePortAddresses,
                   [&](const std::string& text, const std::string& path) {
                     ++items;
-                    const auto cidr = net::IpPrefix::Parse(text);
+                    const auto cidr = net::IpPrefix::ParseSloppy(text);
                     if (cidr) {
                       cidrs.push_back(*cidr);
                     } else if (text == "primary") {

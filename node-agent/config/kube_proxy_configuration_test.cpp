@@ -227,6 +227,27 @@ TEST(KubeProxyConfiguration, Ipv6NodesListenOnIpv6) {
   EXPECT_EQ(Parse("healthzBindAddress: \"fd00::1\"\n").healthz_bind_address, "[fd00::1]:10256");
 }
 
+// kube-proxy reads them with ParseIPSloppy and ParseCIDRSloppy (k8s.io/utils/net).
+TEST(KubeProxyConfiguration, AddressesAsOldReleasesTookThem) {
+  const KubeProxyConfiguration config = Parse(
+      "bindAddress: 010.000.0.7\n"
+      "healthzBindAddress: 010.0.0.1:20256\n"
+      "metricsBindAddress: 127.000.000.001\n"
+      "clusterCIDR: 10.244.000.0/016\n"
+      "nodePortAddresses: [192.168.001.0/24, \"::ffff:10.0.0.0/104\"]\n"
+      "mode: ipvs\n"
+      "ipvs: {excludeCIDRs: [010.009.0.0/16]}\n");
+  EXPECT_EQ(config.node_ip_override, Ip("10.0.0.7"));
+  EXPECT_EQ(config.healthz_bind_address, "10.0.0.1:20256") << "leading zeros are decimal";
+  EXPECT_EQ(config.metrics_bind_address, "127.0.0.1:10249");
+  EXPECT_THAT(config.settings.cluster_cidrs, ElementsAre(Cidr("10.244.0.0/16")));
+  EXPECT_THAT(config.settings.node_port_addresses,
+              ElementsAre(Cidr("192.168.1.0/24"), Cidr("10.0.0.0/8")));
+  EXPECT_THAT(config.settings.ipvs.exclude_cidrs, ElementsAre(Cidr("10.9.0.0/16")));
+  EXPECT_EQ(Parse("healthzBindAddress: \"[::ffff:10.0.0.1]:80\"\n").healthz_bind_address,
+            "10.0.0.1:80");
+}
+
 TEST(KubeProxyConfiguration, NodePortAddresses) {
   EXPECT_TRUE(Parse("nodePortAddresses: [primary]\n").settings.node_port_primary);
   // cmd/kube-proxy/app/server_linux.go: the nftables backend's own default.
