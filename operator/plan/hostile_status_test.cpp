@@ -162,7 +162,7 @@ TEST_F(HostileStatusTest, AnAnswerFromBeforeTheQuestionIsNone) {
 
 // What is no time at all ("soon") the server does not take: format date-time.
 TEST_F(HostileStatusTest, AReadyTimeOfTheFutureOrThePastHoldsUpNothing) {
-  for (const char* time : {"2099-01-01T00:00:00Z", "2400-01-01T00:00:00Z", "9999-12-31T23:59:60Z",
+  for (const char* time : {"2099-01-01T00:00:00Z", "2400-01-01T00:00:00Z", "9999-12-31T23:59:59Z",
                            "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"}) {
     world_ = FakeWorld();
     AddNodes(3);

@@ -1616,8 +1616,8 @@ void registerBuiltinTypes(Registry& registry, Store& store, const SchemaProvider
 
   if (emulation.atLeast(30)) {
     const std::string group = "admissionregistration.k8s.io";
-    ResourceType policies = build.make(group, "v1", "validatingadmissionpolicies",
-                                       "ValidatingAdmissionPolicy", false);
+    ResourceType policies =
+        build.make(group, "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", false);
     policies.generations = true;
     registry.add(std::move(policies));
     registry.add(build.make(group, "v1", "validatingadmissionpolicybindings",
