@@ -333,6 +333,25 @@ TEST_F(ExternalAddressesTest, TwoAddressesWithOneInternalAddressAreKeptApart) {
   ExpectVerified();
 }
 
+// One and the same address of two Services is the load balancer's before it is a mere external IP,
+// also when the Service that has it asks for it as the latter from now on.
+TEST_F(ExternalAddressesTest, AnAddressGoesToTheServiceThatOutranksItsHoldersNewClaim) {
+  const char* ip = "203.0.113.1";
+  ServicePortEntry holder = MakeEntry("a", Protocol::kTcp, kVip, 80, {MakeBackend(kPodA, 8080)});
+  holder.load_balancer_ips = {Ip(ip)};
+  ServicePortEntry other =
+      MakeEntry("b", Protocol::kTcp, "10.96.0.11", 80, {MakeBackend(kPodB, 8080)});
+  other.load_balancer_ips = {Ip(ip)};
+  Put(holder);
+  Put(other);
+  EXPECT_EQ(AskTcp(*network_, "pod-c", ip, 80).host, "pod-a");
+  std::swap(holder.load_balancer_ips, holder.external_ips);
+  Put(holder);
+  EXPECT_EQ(AskTcp(*network_, "pod-c", ip, 80).host, "pod-b");
+  ExpectVerified();
+  EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U);
+}
+
 // Anyone who may write a Service may give it any external IP (CVE-2020-8554).
 TEST_F(ExternalAddressesTest, AClusterIpStaysItsServices) {
   ServicePortEntry web = Web({MakeBackend(kPodA, 8080)});

@@ -942,9 +942,14 @@ void IpvsDataplane::GiveToWaiting(const Touched& touched) {
   for (const auto& [key, before] : touched) {
     if (frontends_.contains(key)) continue;
     const auto [first, last] = waiting_.equal_range(key);
+    // Of two addresses the one that has the key keeps it, whichever Service asks for it now.
+    const auto has_it = [&had = before](const Claim& claim) {
+      return had && !had->lingering && had->address == claim.address;
+    };
     auto best = first;
     for (auto it = first; it != last; ++it) {
-      if (Wins(it->second, best->second)) best = it;
+      const bool better = has_it(it->second);
+      if (better != has_it(best->second) ? better : Wins(it->second, best->second)) best = it;
     }
     if (best == last) continue;
     const Claim& claim = best->second;
@@ -957,16 +962,10 @@ void IpvsDataplane::MakeClaims(const EntryPtr& entry, Touched& touched) {
   ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& frontend) {
     const Key& key = frontend.key;
     const auto held = frontends_.find(key);
-    const auto [before_delta, untouched] = touched.try_emplace(
-        key, held != frontends_.end() ? std::optional(held->second) : std::nullopt);
-    const std::optional<Frontend>& had = before_delta->second;
-    const bool had_it =
-        had && !had->lingering && had->entry->id == entry->id && had->address == frontend.address;
+    touched.try_emplace(key, held != frontends_.end() ? std::optional(held->second) : std::nullopt);
+    const Claim claim{entry, frontend.source, frontend.address};
     if (held == frontends_.end()) {
-      if (had_it || !waiting_.contains(key))
-        frontends_.emplace(key, MakeFrontend(entry, frontend));
-      else
-        waiting_.emplace(key, Claim{entry, frontend.source, frontend.address});
+      waiting_.emplace(key, claim);  // GiveToWaiting knows all who want it
       return;
     }
     Frontend& holder = held->second;
@@ -974,9 +973,8 @@ void IpvsDataplane::MakeClaims(const EntryPtr& entry, Touched& touched) {
       holder = MakeFrontend(entry, frontend);
       return;
     }
-    const Claim claim{entry, frontend.source, frontend.address};
     const Claim before = ClaimOf(holder);
-    if (claim.address != before.address ? had_it : Wins(claim, before)) {
+    if (claim.address == before.address && Wins(claim, before)) {
       waiting_.emplace(key, before);
       holder = MakeFrontend(entry, frontend);
     } else if (claim.address != before.address || Wins(before, claim)) {
