@@ -82,7 +82,7 @@ TEST_F(AdmissionTest, TheManifestsAreAcceptedByOldAndNew) {
     for (const char* name : {"pointsman-operator", "pointsman-node-agent"}) {
       EXPECT_NE(text.find(name), std::string::npos) << text;
     }
-    for (const char* overlay : {"selinux", "without-kube-proxy", "require-loaded", "local-metrics"})
+    for (const char* overlay : {"selinux", "require-loaded", "local-metrics", "without-kube-proxy"})
       world_->MustKubectl({"apply", "-k", source + "/manifests/overlays/" + overlay});
     // The programs read the very ConfigMap that the overlay makes.
     const std::string config_map = world_->MustKubectl(

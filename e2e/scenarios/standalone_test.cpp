@@ -218,8 +218,8 @@ TEST_F(StandaloneTest, ServesInThePlaceOfKubeProxyAndChangesModeWithItsFile) {
   AwaitMode("iptables");
   EXPECT_EQ(Listing({"iptables-legacy-save", "-t", "nat"}), rules) << "adopted as they are";
 
-  WriteConfiguration(Configuration("ipvs", "metricsPort: 1\n"));
-  AwaitLog("metricsPort");
+  WriteConfiguration(Configuration("ipvs", "bindAddress: 192.168.300.1\n"));
+  AwaitLog("bindAddress");
   EXPECT_TRUE(Node().client().Status(agent).running) << "a bad file ends nothing";
   EXPECT_EQ(Get(10249, "/proxyMode").body, "iptables");
   WriteConfiguration(Configuration("ipvs"));
