@@ -18,6 +18,7 @@
 #include "node-agent/agent/node_addresses.h"
 #include "node-agent/agent/node_sysctls.h"
 #include "node-agent/conntrack/stale_flows.h"
+#include "node-agent/handover/sync_period.h"
 #include "node-agent/health/health_check_ports.h"
 #include "node-agent/health/proxy_health.h"
 #include "node-agent/health/service_health.h"
@@ -54,20 +55,6 @@ bool HasIpv6(const kube::Node& node) {
 // How long userspace mode's connections have to end when the agent is told to: less than the
 // manifest's terminationGracePeriodSeconds, after which nothing is left that could tidy up.
 constexpr std::chrono::seconds kEndDrain{20};
-
-// Of the asked mode.
-kube::Duration SyncPeriod(const kube::ProxySettings& settings) {
-  switch (settings.mode) {
-    case kube::Mode::kIpvs:
-      return settings.ipvs.sync_period;
-    case kube::Mode::kNftables:
-      return settings.nftables.sync_period;
-    case kube::Mode::kIptables:
-    case kube::Mode::kUserspace:
-      break;
-  }
-  return settings.iptables.sync_period;
-}
 
 // "10.0.0.1:6443" of "https://10.0.0.1:6443", for the metrics.
 std::string HostOf(const std::string& url) {
@@ -247,19 +234,9 @@ class Agent::Impl {
   // Everything that the lists held has been taken from the inbox.
   bool CachesSynced() const { return synced_.all(); }
 
-  kube::Duration MinSyncPeriod() const {
+  kube::Duration ActiveMinSyncPeriod() const {
     if (!proxy_ || !modes_.state().active) return kube::Duration(0);
-    const kube::ProxySettings& settings = proxy_->spec.settings;
-    switch (*modes_.state().active) {
-      case kube::Mode::kIpvs:
-        return settings.ipvs.min_sync_period;
-      case kube::Mode::kNftables:
-        return settings.nftables.min_sync_period;
-      case kube::Mode::kIptables:
-      case kube::Mode::kUserspace:
-        return settings.iptables.min_sync_period;
-    }
-    return kube::Duration(0);
+    return MinSyncPeriod(proxy_->spec.settings, *modes_.state().active);
   }
 
   void Accept(std::shared_ptr<const kube::NodeProxy> proxy) {
@@ -439,7 +416,7 @@ class Agent::Impl {
       modes_.Sync(model, delta);
     } else if (apply_ && !ending_) {
       const kube::ProxySettings settings = ResolvedSettings();
-      health_.SetTimeout(2 * SyncPeriod(settings));
+      health_.SetTimeout(2 * SyncPeriod(settings, settings.mode));
       modes_.Apply(settings, model);
       // After the mode has loaded connection tracking: before, a fresh node has no such parameters.
       modes_.steps().TryTo("set node sysctls", "", [&] { ApplyNodeSysctls(settings); });
@@ -457,7 +434,7 @@ class Agent::Impl {
 
     const bool wrote = full || modes_.state().syncs != partial_before;
     // Only what wrote holds up the next change: a Node's heartbeat does not.
-    if (wrote && !batch.empty()) not_before_ = started + MinSyncPeriod();
+    if (wrote && !batch.empty()) not_before_ = started + ActiveMinSyncPeriod();
     const uint64_t restores_failed = environment_.RestoreFailures() - restores_failed_before;
     if (restores_failed > 0) metrics_.RestoreFailed(restores_failed, /*partial=*/!full);
     if (wrote && !modes_.state().problems.empty() &&
@@ -544,15 +521,31 @@ class Agent::Impl {
     }
   }
 
+  // What the API server has and this program cannot read: served as it was, or not at all.
+  template <typename T>
+  static void AddUnreadable(const char* kind, const kube::Informer<T>& informer,
+                            std::vector<ModelProblem>& problems) {
+    for (const auto& [key, why] : informer.Undecodable()) {
+      const bool kept = informer.Get(key) != nullptr;
+      problems.push_back({kind, key,
+                          fmt::format("it cannot be read and {}: {}",
+                                      kept ? "is served as it was before" : "is not served", why)});
+    }
+  }
+
   // Objects that cannot be served as they are written: an Event on each, once, since the person who
   // wrote the Service looks there and not into this log.
   void TellProblems() {
     std::vector<ModelProblem> problems = model_.problems();
+    AddUnreadable("Service", *services_, problems);
+    AddUnreadable("EndpointSlice", *slices_, problems);
+    std::sort(problems.begin(), problems.end());
     if (problems == told_problems_) return;
     for (const ModelProblem& problem : problems) {
       if (std::binary_search(told_problems_.begin(), told_problems_.end(), problem)) continue;
       spdlog::warn("{} {}: {}", problem.kind, problem.key, problem.message);
       const size_t slash = problem.key.find('/');
+      if (slash == std::string::npos) continue;  // not even its name could be read
       const std::string ns = problem.key.substr(0, slash);
       const std::string name = problem.key.substr(slash + 1);
       const kube::ObjectReference about =
@@ -577,12 +570,21 @@ class Agent::Impl {
     told_warnings_ = warnings;
   }
 
+  // Whose Service it is about; the object itself where that is not known, since an EndpointSlice
+  // that never could be read does not say.
+  std::string ServiceOf(const ModelProblem& problem) const {
+    if (problem.kind == "Service") return problem.key;
+    const auto slice = slices_->Get(problem.key);
+    if (slice && !slice->service_name.empty())
+      return problem.key.substr(0, problem.key.find('/') + 1) + slice->service_name;
+    return problem.kind + " " + problem.key;
+  }
+
   // Those of which an Event NotServedAsWritten still holds.
   size_t ServicesNotServedAsWritten() const {
     std::set<std::string> services;
-    for (const ModelProblem& problem : told_problems_) {
-      if (problem.kind == "Service") services.insert(problem.key);
-    }
+    for (const ModelProblem& problem : told_problems_)
+      services.insert(ServiceOf(problem));
     for (const ServiceWarning& warning : told_warnings_)
       services.insert(warning.ns + "/" + warning.service);
     return services.size();
@@ -593,7 +595,8 @@ class Agent::Impl {
     std::vector<SyncProblem> some;
     for (const ModelProblem& problem : told_problems_) {
       if (some.size() == kSome) return some;
-      if (problem.kind == "Service") some.push_back({problem.key, problem.message});
+      const bool service = problem.kind == "Service";
+      some.push_back({service ? problem.key : problem.kind + " " + problem.key, problem.message});
     }
     for (const ServiceWarning& warning : told_warnings_) {
       if (some.size() == kSome) return some;

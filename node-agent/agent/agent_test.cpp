@@ -426,6 +426,43 @@ TEST_F(AgentTest, NodeCidrFollowsTheNode) {
   EXPECT_TRUE(rules_have("10.244.4.0/24"));
 }
 
+// What this program cannot read is told where people look for it, and the rest goes on.
+TEST_F(AgentTest, WhatCannotBeReadIsNotServedAsWritten) {
+  Ask(Settings(Mode::kNftables));
+  StartAgent();
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
+  ASSERT_TRUE(Await([&] { return Is("ServicesAccepted", "True", "AllAccepted"); }))
+      << Status().dump(1);
+  const auto told = [&](const std::string& text) {
+    return Condition("ServicesAccepted").value("message", "").find(text) != std::string::npos;
+  };
+  // One that was served, and one that never was.
+  Json web = api_->Get("services", "default", "web");
+  web["kind"] = "Other";
+  api_->Put("services", web);
+  web["metadata"]["name"] = "strange";
+  api_->Put("services", web);
+  Json slice = api_->Get("endpointslices", "default", "kubernetes-IPv4");
+  slice["kind"] = "Other";
+  api_->Put("endpointslices", slice);
+  PutService("later", 11);
+  EXPECT_TRUE(Await([&] {
+    return told("default/web: it cannot be read and is served as it was before") &&
+           told("default/strange: it cannot be read and is not served") &&
+           told("EndpointSlice default/kubernetes-IPv4: it cannot be read");
+  })) << Status().dump(1);
+  EXPECT_TRUE(Is("ServicesAccepted", "False", "NotAsWritten")) << Status().dump(1);
+  EXPECT_TRUE(Is("Ready", "True", "Serving")) << Status().dump(1);
+  EXPECT_TRUE(Await([&] { return Connects("10.96.0.11", 80); }));
+  EXPECT_TRUE(Connects("10.96.0.10", 80));
+
+  PutService("web", 10);
+  PutService("kubernetes", 1);
+  api_->Remove("services", "default", "strange");
+  EXPECT_TRUE(Await([&] { return Is("ServicesAccepted", "True", "AllAccepted"); }))
+      << Status().dump(1);
+}
+
 // The operator asks about another mode, and what there is of modules is damaged. That what kmod
 // throws ends nothing is in mode_controller_faults_test.
 TEST_F(AgentTest, AQuestionAboutAModeIsAnsweredWithDamagedModules) {

@@ -26,6 +26,10 @@ size_t Index(net::Family family) {
   return family == net::Family::kIPv4 ? 0 : 1;
 }
 
+XtablesVariant VariantOf(const IptablesTool& tool) {
+  return tool.variant() == "legacy" ? XtablesVariant::kLegacy : XtablesVariant::kNft;
+}
+
 // "https://10.0.0.1:6443" with an address, not a name: resolving a name may itself need a Service.
 std::optional<Probe> ProbeOfServer(const std::string& url) {
   const size_t scheme = url.find("://");
@@ -241,6 +245,21 @@ SyncResult KernelEnvironment::EnsureBase(const kube::ProxySettings& settings) {
 
 SyncResult KernelEnvironment::RemoveBase(const kube::ProxySettings& settings) {
   return ForEachBase(settings, [](BaseRules& rules) { return rules.Remove(); });
+}
+
+Canaries::Names KernelEnvironment::CanariesOf(kube::Mode mode) {
+  Canaries::Names names;
+  for (const net::Family family : Families()) {
+    // Without a tool there is nothing of ours in iptables' tables, and nothing to make any for.
+    if (const auto& tool = tools_[Index(family)]; tool != nullptr) {
+      std::optional<KernelJumps>& jumps = jumps_[Index(family)];
+      if (!jumps) jumps.emplace(family, VariantOf(*tool));
+      AddJumpsOf(mode, family, jumps->Read(), names);
+    }
+    if (mode == kube::Mode::kNftables) AddNftables(family, names);
+  }
+  if (mode == kube::Mode::kIpvs) AddIpvs(names);
+  return names;
 }
 
 uint64_t KernelEnvironment::RestoreFailures() const {

@@ -7,15 +7,17 @@
 #include <string>
 #include <vector>
 
+#include "node-agent/agent/kernel_canaries.h"
 #include "node-agent/handover/mode_controller.h"
 #include "node-agent/handover/probe.h"
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/iptables_tool.h"
+#include "node-agent/iptables/kernel_jumps.h"
 
 namespace pointsman::agent {
 
 // The sync thread owns it.
-class KernelEnvironment final : public ModeEnvironment {
+class KernelEnvironment : public ModeEnvironment {
  public:
   // `api_server`: "https://10.0.0.1:6443"; probed before and after a handover.
   // `forwarder_launcher`: see ForwarderSettings::launcher. `log_format`: of the processes that this
@@ -35,6 +37,7 @@ class KernelEnvironment final : public ModeEnvironment {
   SyncResult EnsureBase(const kube::ProxySettings& settings) override;
   SyncResult RemoveBase(const kube::ProxySettings& settings) override;
   std::vector<std::string> PassingProbes(const ServiceModel& model) override;
+  Canaries::Names CanariesOf(kube::Mode mode) override;
   // IPv6 Services are to be served too, from the next dataplane on. Returns "" or why this kernel
   // cannot: IPv6 is off. What only the modes with iptables rules cannot is told by EnsureBase,
   // which also tries again.
@@ -66,7 +69,8 @@ class KernelEnvironment final : public ModeEnvironment {
   // missing.
   std::array<std::unique_ptr<IptablesTool>, 2> tools_;
   std::array<std::string, 2> tool_errors_;
-  std::array<bool, 2> tables_incompatible_{};  // an IncompatibleTable was that error
+  std::array<bool, 2> tables_incompatible_{};        // an IncompatibleTable was that error
+  std::array<std::optional<KernelJumps>, 2> jumps_;  // of tools_
   uint64_t generation_ = 0;
   bool ipv6_ = false;
 };

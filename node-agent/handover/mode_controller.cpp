@@ -1,8 +1,7 @@
 #include "node-agent/handover/mode_controller.h"
 
-#include <algorithm>
-
 #include "node-agent/dataplane/sync_problems.h"
+#include "node-agent/handover/sync_period.h"
 
 namespace pointsman::agent {
 namespace {
@@ -22,18 +21,8 @@ SyncResult Guarded(std::string_view object, const Call& call) {
 
 }  // namespace
 
-kube::Duration ModeController::SyncPeriod() const {
-  if (!state_.active) return std::chrono::seconds(30);
-  switch (*state_.active) {
-    case kube::Mode::kIpvs:
-      return active_settings_.ipvs.sync_period;
-    case kube::Mode::kNftables:
-      return active_settings_.nftables.sync_period;
-    case kube::Mode::kIptables:
-    case kube::Mode::kUserspace:
-      return active_settings_.iptables.sync_period;
-  }
-  return std::chrono::seconds(30);
+kube::Duration ModeController::ActiveSyncPeriod() const {
+  return state_.active ? SyncPeriod(active_settings_, *state_.active) : std::chrono::seconds(30);
 }
 
 bool ModeController::Failed(const std::vector<SyncProblem>& problems) const {
@@ -369,6 +358,7 @@ bool ModeController::Program(Dataplane& dataplane, const ServiceModel& model, bo
     if (!state_.failed) state_.synced_once = true;
     if (!state_.failed) not_served_ = FamiliesOf(state_.problems);
     ScheduleResync(!refusals_.empty());
+    WatchCanaries();
   }
   return !state_.failed;
 }
@@ -383,7 +373,7 @@ void ModeController::ShowWarnings() {
 // After a full sync. What only one family or one Service was refused is tried again ever more
 // seldom: it may be so for good, and a full sync costs the others something.
 void ModeController::ScheduleResync(bool refused) {
-  TimePoint::duration wait = SyncPeriod();
+  TimePoint::duration wait = ActiveSyncPeriod();
   if (state_.failed) {
     wait = kRetry;
   } else if (!state_.problems.empty() || refused) {
@@ -470,6 +460,7 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
   not_served_ = FamiliesOf(state_.problems);
   resync_back_off_.Reset();
   ScheduleResync(!refusals_.empty());
+  WatchCanaries();
   if (draining_ == nullptr) {
     spdlog::info("{} serves {} Services with {} endpoints", kube::ToString(mode),
                  model.service_count, model.endpoint_count);
@@ -555,6 +546,7 @@ void ModeController::Sync(const ServiceModel& model, const ModelDelta& delta) {
                   Describe(result.problems));
     SetProblems(std::move(result.problems));
     need_full_sync_ = true;
+    canaries_.Stop();
     next_resync_ = environment_.Now() + kRetry;
     return;
   }
@@ -583,6 +575,7 @@ void ModeController::ResyncNow() {
 void ModeController::Resync(const ServiceModel& model) {
   const SyncResult base = EnsureBase(active_settings_, active_->mode());
   if (base.repaired > 0) spdlog::warn("repaired {} of the shared rules", base.repaired);
+  state_.repaired += base.repaired;
   // A restart would do no more: after several times it may be the process that is at fault.
   if (made_generation_ != environment_.Generation() || threw_in_a_row_ >= kThrewTooOften)
     MakeActiveAnew(active_settings_);
@@ -600,11 +593,32 @@ void ModeController::Resync(const ServiceModel& model) {
   }
 }
 
+std::optional<Canaries::Names> ModeController::LookForCanaries() {
+  return steps_.Try("look for rules", "", [&] { return environment_.CanariesOf(active_->mode()); });
+}
+
+// After a full sync. Where the next one comes as soon as a look would, none is taken.
+void ModeController::WatchCanaries() {
+  if (!need_full_sync_ && ActiveSyncPeriod() > Canaries::kPeriod)
+    return canaries_.Begin(LookForCanaries(), environment_.Now());
+  canaries_.Stop();
+  steps_.Forget("look for rules", "");
+}
+
+void ModeController::MissCanaries(const ServiceModel& model) {
+  const auto missing = canaries_.Missing(LookForCanaries(), environment_.Now());
+  if (missing.empty()) return;
+  spdlog::warn("{}: something else took out of the kernel: {}; all is compared and written again",
+               kube::ToString(active_->mode()), fmt::join(missing, ", "));
+  Resync(model);
+}
+
 void ModeController::Tick(const ServiceModel& model) {
   const TimePoint now = environment_.Now();
   if (settings_ && now >= next_look_) LookAgain(model);
   if (settings_ && now >= next_choice_) Apply(*settings_, model);
   if (active_ != nullptr && now >= ResyncDue()) Resync(model);
+  if (active_ != nullptr && now >= canaries_.due()) MissCanaries(model);
   if (draining_ != nullptr && now >= next_drain_poll_) PollDrain(model);
   // Never before another mode serves.
   if (state_.synced_once && now >= leftovers_.due() && leftovers_.RemoveAll(now))
@@ -619,7 +633,8 @@ ModeController::TimePoint ModeController::ResyncDue() const {
 
 ModeController::TimePoint ModeController::NextDeadline() const {
   const TimePoint leftovers = state_.synced_once ? leftovers_.due() : TimePoint::max();
-  return std::min({next_choice_, ResyncDue(), next_drain_poll_, next_look_, leftovers});
+  return std::min(
+      {next_choice_, ResyncDue(), canaries_.due(), next_drain_poll_, next_look_, leftovers});
 }
 
 bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::seconds longest) {
@@ -677,6 +692,7 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
   refusals_.clear();
   next_drain_poll_ = next_resync_ = next_choice_ = next_look_ = TimePoint::max();
   need_full_sync_ = false;
+  canaries_.Stop();
   return problems;
 }
 

@@ -21,6 +21,7 @@
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
 #include "node-agent/handover/back_off.h"
+#include "node-agent/handover/canaries.h"
 #include "node-agent/handover/leftovers.h"
 #include "node-agent/handover/steps.h"
 #include "node-agent/preflight/preflight.h"
@@ -51,6 +52,9 @@ class ModeEnvironment {
   virtual SyncResult RemoveBase(const kube::ProxySettings& settings) = 0;
   // Names of the probes that pass now: "apiserver 10.0.0.1:6443", "default/web 10.96.0.7:80".
   virtual std::vector<std::string> PassingProbes(const ServiceModel& model) = 0;
+  // Of what that mode has in the kernel, the names of a few things that are there as long as nobody
+  // but us takes its rules away. Quickly asked: the sync thread does it between two changes.
+  virtual Canaries::Names CanariesOf(kube::Mode mode) = 0;
   virtual std::chrono::steady_clock::time_point Now() = 0;
 };
 
@@ -101,7 +105,8 @@ class ModeController {
   void ResyncNow();
   // The model changed by `delta`.
   void Sync(const ServiceModel& model, const ModelDelta& delta);
-  // Whatever is due: periodic resync, a retry, the drain, another look at a failed preflight.
+  // Whatever is due: periodic resync, a retry, the drain, another look at a failed preflight or
+  // whether our rules are still there.
   void Tick(const ServiceModel& model);
   // When Tick has something to do next.
   std::chrono::steady_clock::time_point NextDeadline() const;
@@ -169,7 +174,10 @@ class ModeController {
   void PollDrain(const ServiceModel& model);
   void EndDrain();
   void RenewAfterRemoval();
-  kube::Duration SyncPeriod() const;
+  std::optional<Canaries::Names> LookForCanaries();
+  void WatchCanaries();
+  void MissCanaries(const ServiceModel& model);
+  kube::Duration ActiveSyncPeriod() const;
   TimePoint ResyncDue() const;
 
   ModeEnvironment& environment_;
@@ -192,6 +200,7 @@ class ModeController {
   TimePoint next_resync_ = TimePoint::max();
   TimePoint next_choice_ = TimePoint::max();
   TimePoint next_look_ = TimePoint::max();
+  Canaries canaries_;  // of the active mode
   BackOff choice_back_off_;
   BackOff resync_back_off_;
   BackOff look_back_off_;

@@ -41,6 +41,9 @@ struct World {
   std::map<kube::Mode, ServiceRefusals> refusals;  // of each sync
   std::chrono::steady_clock::duration dump{};      // what a look at a drain takes
   uint64_t generation = 1;
+  // The rules of a mode are all gone, until they are written whole again.
+  bool flushed = false;
+  int canary_looks = 0;
 
   static constexpr int kForEver = 1'000'000;
   void MayThrow(const std::string& call) {
@@ -58,9 +61,12 @@ class RecordedDataplane final : public Dataplane {
   SyncResult FullSync(const ServiceModel&) override {
     Note("full");
     world_.in_kernel.insert(mode_);
+    const bool repairs = std::exchange(world_.flushed, false);
     if (world_.cannot_program.contains(mode_)) return {.problems = {{"10.0.0.1:80", "no room"}}};
     world_.serving = mode_;
-    return Done();
+    SyncResult result = Done();
+    result.repaired = repairs ? 1 : 0;
+    return result;
   }
   SyncResult Sync(const ServiceModel&, const ModelDelta&) override {
     Note("sync");
@@ -146,6 +152,12 @@ class Environment final : public ModeEnvironment {
     world_.MayThrow("probe");
     if (world_.probes_fail_in_ipvs && world_.serving == kube::Mode::kIpvs) return {};
     return world_.probes;
+  }
+  Canaries::Names CanariesOf(kube::Mode mode) override {
+    ++world_.canary_looks;
+    world_.MayThrow(std::string(kube::ToString(mode)) + " canaries");
+    if (world_.flushed || !world_.in_kernel.contains(mode)) return {};
+    return {std::string(kube::ToString(mode)) + " jump"};
   }
   std::chrono::steady_clock::time_point Now() override { return world_.now; }
 

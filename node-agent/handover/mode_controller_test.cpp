@@ -13,6 +13,7 @@ namespace {
 using kube::Mode;
 using std::chrono_literals::operator""s;
 using std::chrono_literals::operator""min;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -208,6 +209,66 @@ TEST_F(ModeControllerTest, AResyncCanBeAskedForButNoFailureIsHurriedByIt) {
   controller_.ResyncNow();
   controller_.Tick(model_);
   EXPECT_THAT(Calls(), IsEmpty()) << "its retry has a pace of its own";
+}
+
+// `nft flush ruleset`, firewalld's reload.
+TEST_F(ModeControllerTest,
+       RulesThatAreTakenAwayComeBackWithinThirtySecondsHoweverLongTheSyncPeriod) {
+  kube::ProxySettings settings = Settings(Mode::kNftables);
+  settings.nftables.sync_period = std::chrono::hours(24);
+  controller_.Apply(settings, model_);
+  Calls();
+  Pass(3600s);
+  EXPECT_THAT(Calls(), IsEmpty()) << "nothing was taken away";
+  world_.flushed = true;
+  Pass(30s);
+  EXPECT_THAT(Calls(), ElementsAre("nftables full"));
+  EXPECT_EQ(controller_.state().repaired, 1U);
+  Pass(3600s);
+  EXPECT_THAT(Calls(), IsEmpty());
+  // And once more.
+  world_.flushed = true;
+  Pass(30s);
+  EXPECT_THAT(Calls(), ElementsAre("nftables full"));
+  EXPECT_EQ(controller_.state().repaired, 2U);
+}
+
+TEST_F(ModeControllerTest, WhatCannotBeLookedForIsNotTakenForMissing) {
+  kube::ProxySettings settings = Settings(Mode::kNftables);
+  settings.nftables.sync_period = std::chrono::hours(1);
+  controller_.Apply(settings, model_);
+  Calls();
+  world_.throws["nftables canaries"] = 3;
+  world_.flushed = true;
+  Pass(90s);
+  EXPECT_THAT(Calls(), IsEmpty());
+  EXPECT_THAT(controller_.steps().failing(), Contains(testing::Key("look for rules")));
+  EXPECT_EQ(controller_.state().active, Mode::kNftables);
+  EXPECT_FALSE(controller_.state().failed);
+  Pass(30s);
+  EXPECT_THAT(Calls(), ElementsAre("nftables full"));
+  EXPECT_THAT(controller_.steps().failing(), IsEmpty());
+}
+
+// The pace of what fails is its own, and the full sync that comes anyway needs no look before it.
+TEST_F(ModeControllerTest, NobodyLooksForRulesThatAreToBeWrittenAnyway) {
+  kube::ProxySettings settings = Settings(Mode::kNftables);
+  settings.nftables.sync_period = 30s;
+  controller_.Apply(settings, model_);
+  Pass(120s);
+  EXPECT_EQ(world_.canary_looks, 0);
+
+  settings.nftables.sync_period = std::chrono::hours(1);
+  controller_.Apply(settings, model_);
+  world_.cannot_program = {Mode::kNftables};
+  controller_.ResyncNow();
+  controller_.Tick(model_);
+  Calls();
+  world_.flushed = true;
+  const int looks = world_.canary_looks;
+  EXPECT_EQ(controller_.NextDeadline(), world_.now + ModeController::kRetry);
+  Pass(60s);
+  EXPECT_EQ(world_.canary_looks, looks);
 }
 
 TEST_F(ModeControllerTest, ADataplaneIsSyncedWhenSomethingInItEnds) {

@@ -4,7 +4,7 @@ namespace pointsman::agent {
 namespace {
 
 constexpr std::string_view kMarkChain = "POINTSMAN-MARK-MASQ";
-constexpr std::string_view kPostroutingChain = "POINTSMAN-POSTROUTING";
+constexpr std::string_view kPostroutingChain = BaseRules::kPostroutingChain;
 constexpr std::string_view kJump =
     "POSTROUTING -m comment --comment \"pointsman: masquerade\" -j POINTSMAN-POSTROUTING";
 

@@ -16,6 +16,8 @@ namespace pointsman::agent {
 // (masquerades marked packets), jumped to from POSTROUTING.
 class BaseRules {
  public:
+  static constexpr std::string_view kPostroutingChain = "POINTSMAN-POSTROUTING";
+
   // `tool` outlives this. `masquerade_bit` 0..31.
   BaseRules(IptablesTool& tool, int masquerade_bit);
 

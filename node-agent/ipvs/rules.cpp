@@ -15,7 +15,6 @@
 namespace pointsman::agent::ipvs {
 namespace {
 
-constexpr std::string_view kPrefix = "POINTSMAN-IPVS-";
 constexpr std::array kTables{"filter", "mangle", "nat"};
 
 std::string Match(SetId id, net::Family family, const char* direction) {
@@ -56,11 +55,11 @@ SavedTables Read(IptablesTool& tool) {
     }
     if (line.starts_with(':')) {
       const std::string_view name = line.substr(1, line.find(' ') - 1);
-      if (name.starts_with(kPrefix)) saved->chains.emplace(name);
+      if (name.starts_with(kChainPrefix)) saved->chains.emplace(name);
       return;
     }
     if (!line.starts_with("-A ")) return;
-    const bool ours = line.find(kPrefix) != std::string_view::npos;
+    const bool ours = line.find(kChainPrefix) != std::string_view::npos;
     if (ours) saved->rules.emplace_back(line);
     if (line.starts_with("-A POINTSMAN-")) return;
     // The order of the lines is the order of the rules in their chain.
@@ -164,8 +163,11 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
 
   // Source ranges are looked at before table nat may send a packet on to another address.
   for (const std::string base : {"PREROUTING", "OUTPUT"}) {
-    Chain early{
-        "mangle", std::string(kPrefix) + base, base, comment + " -m conntrack --ctstate NEW", {}};
+    Chain early{"mangle",
+                std::string(kChainPrefix) + base,
+                base,
+                comment + " -m conntrack --ctstate NEW",
+                {}};
     early.rules.push_back(Match(SetId::kGuarded, family, "dst,dst") + " " +
                           NoMatch(SetId::kSources, family, "dst,dst,src") + " -j DROP");
     // What the node itself sends meets IPVS before any filter, and IPVS refuses what it has no
@@ -300,7 +302,8 @@ size_t RemoveChains(IptablesTool& tool) {
     for (const std::string& chain : saved.chains)
       text += ":" + chain + " - [0:0]\n";
     for (const std::string& line : saved.rules) {
-      if (!line.starts_with("-A " + std::string(kPrefix))) text += "-D" + line.substr(2) + "\n";
+      if (!line.starts_with("-A " + std::string(kChainPrefix)))
+        text += "-D" + line.substr(2) + "\n";
     }
     for (const std::string& chain : saved.chains)
       text += "-X " + chain + "\n";

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kube/net/ip_address.h"
@@ -10,6 +11,9 @@
 #include "node-agent/iptables/iptables_tool.h"
 
 namespace pointsman::agent::ipvs {
+
+// Of each chain's name.
+inline constexpr std::string_view kChainPrefix = "POINTSMAN-IPVS-";
 
 // One chain of ours with the base chain that jumps to it.
 struct Chain {

@@ -262,7 +262,7 @@ Chain ForwardChain(const LayoutSettings& settings) {
 }
 
 Chain PostroutingChain(const LayoutSettings& settings) {
-  Chain chain{"postrouting", Hook{"nat", NF_INET_POST_ROUTING, kSrcnat}, {}};
+  Chain chain{std::string(kPostrouting), Hook{"nat", NF_INET_POST_ROUTING, kSrcnat}, {}};
   // Unmarked before it goes on: the packet may pass this hook a second time (IPsec, tunnels), where
   // it must not be masqueraded again.
   chain.rules.push_back(RuleBuilder(settings.family)

@@ -29,6 +29,8 @@ inline constexpr std::string_view kTable = "pointsman";
 inline constexpr std::string_view kPrerouting = "prerouting";
 inline constexpr std::string_view kOutput = "output";
 inline constexpr std::string_view kServicesChain = "services";
+// Masquerades what is marked.
+inline constexpr std::string_view kPostrouting = "postrouting";
 // The chains that refuse those to Services without endpoints, after the translation.
 inline constexpr std::string_view kRefusePrerouting = "refuse-prerouting";
 inline constexpr std::string_view kRefuseOutput = "refuse-output";

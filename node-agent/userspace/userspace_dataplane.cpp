@@ -13,7 +13,7 @@
 namespace pointsman::agent {
 namespace {
 
-constexpr std::string_view kPrefix = "POINTSMAN-USP-";
+constexpr std::string_view kPrefix = UserspaceDataplane::kChainPrefix;
 constexpr std::string_view kInput = "POINTSMAN-USP-INPUT";
 constexpr std::string_view kGuard = "POINTSMAN-USP-GUARD";
 constexpr std::string_view kOwn = "POINTSMAN-USP-OWN";

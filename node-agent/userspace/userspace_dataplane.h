@@ -26,6 +26,9 @@ namespace pointsman::agent {
 // in kube-proxy's userspace mode. SCTP is refused (ICMP port unreachable).
 class UserspaceDataplane final : public Dataplane {
  public:
+  // Of each chain's name.
+  static constexpr std::string_view kChainPrefix = "POINTSMAN-USP-";
+
   struct Options {
     std::string forwarder_program;
     std::string launcher;  // see ForwarderSettings

@@ -1,0 +1,88 @@
+#include "node-agent/agent/kernel_canaries.h"
+
+#include <array>
+#include <cerrno>
+#include <linux/ip_vs.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <system_error>
+
+#include <spdlog/fmt/fmt.h>
+#include <unistd.h>
+
+#include "node-agent/iptables/base_rules.h"
+#include "node-agent/iptables/chain_names.h"
+#include "node-agent/ipvs/ipvs_dataplane.h"
+#include "node-agent/ipvs/rules.h"
+#include "node-agent/netlink/ipvs.h"
+#include "node-agent/netlink/link.h"
+#include "node-agent/netlink/nft_chain.h"
+#include "node-agent/nftables/layout.h"
+#include "node-agent/userspace/userspace_dataplane.h"
+
+namespace pointsman::agent {
+namespace {
+
+// Those of the chains that packets come to that are there with each configuration, and the one that
+// leads to the Services.
+constexpr std::array kNftChains{nft::kPrerouting,       nft::kOutput,       nft::kServicesChain,
+                                nft::kRefusePrerouting, nft::kRefuseOutput, nft::kPostrouting};
+
+std::string_view ChainPrefix(kube::Mode mode) {
+  switch (mode) {
+    case kube::Mode::kIptables:
+      return pointsman::agent::kChainPrefix;
+    case kube::Mode::kUserspace:
+      return UserspaceDataplane::kChainPrefix;
+    case kube::Mode::kIpvs:
+      return ipvs::kChainPrefix;
+    case kube::Mode::kNftables:
+      break;
+  }
+  return {};
+}
+
+// IPv4's are counted by the kernel (ip_vs_getinfo). To know of IPv6's they have to be listed.
+bool AnyVirtualServer() {
+  const int fd = ::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+  if (fd < 0) throw std::system_error(errno, std::generic_category(), "open a raw socket");
+  ip_vs_getinfo info{};
+  socklen_t size = sizeof info;
+  const int result = ::getsockopt(fd, IPPROTO_IP, IP_VS_SO_GET_INFO, &info, &size);
+  const int error = result < 0 ? errno : 0;
+  ::close(fd);
+  if (error == ENOPROTOOPT) return false;  // the module is not loaded
+  if (error != 0) throw std::system_error(error, std::generic_category(), "ask IPVS for its size");
+  return info.num_services > 0 || !netlink::Ipvs().Servers().empty();
+}
+
+}  // namespace
+
+void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<KernelJump>& jumps,
+                Canaries::Names& names) {
+  const std::string_view prefix = ChainPrefix(mode);
+  for (const auto& [table, builtin, target] : jumps) {
+    if (target != BaseRules::kPostroutingChain && (prefix.empty() || !target.starts_with(prefix)))
+      continue;
+    names.insert(fmt::format("{} chain {} of iptables' table {}: the jump to {}",
+                             net::ToString(family), builtin, table, target));
+  }
+}
+
+void AddNftables(net::Family family, Canaries::Names& names) {
+  netlink::Socket socket(NETLINK_NETFILTER);
+  for (const std::string_view chain : kNftChains) {
+    if (netlink::ReadNftChain(socket, family, nft::kTable, chain).rules == 0) continue;
+    names.insert(fmt::format("{} chain {} of nftables' table {}", net::ToString(family), chain,
+                             nft::kTable));
+  }
+}
+
+void AddIpvs(Canaries::Names& names) {
+  netlink::Socket route(NETLINK_ROUTE);
+  if (netlink::FindLink(route, IpvsDataplane::kDevice))
+    names.insert(fmt::format("interface {}", IpvsDataplane::kDevice));
+  if (AnyVirtualServer()) names.insert("the virtual servers of IPVS");
+}
+
+}  // namespace pointsman::agent

@@ -1,0 +1,24 @@
+// What of a mode is asked for to see whether its rules are still in the kernel
+// (handover/canaries.h), named so that a person finds it: "IPv4 chain PREROUTING of table nat: the
+// jump to …".
+#pragma once
+
+#include <set>
+
+#include "kube/pointsman/mode.h"
+#include "node-agent/handover/canaries.h"
+#include "node-agent/iptables/kernel_jumps.h"
+
+namespace pointsman::agent {
+
+// The jumps to that mode's chains and to those that all modes share.
+void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<KernelJump>& jumps,
+                Canaries::Names& names);
+// The chains of mode nftables that packets come to, as far as they have rules. Throws
+// std::system_error.
+void AddNftables(net::Family family, Canaries::Names& names);
+// The interface with the VIPs, and the virtual servers, as one: `ipvsadm -C` takes them all. Throws
+// std::system_error.
+void AddIpvs(Canaries::Names& names);
+
+}  // namespace pointsman::agent

@@ -1,0 +1,30 @@
+#include "node-agent/handover/canaries.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace pointsman::agent {
+
+void Canaries::Begin(std::optional<Names> there, TimePoint now) {
+  expected_ = std::move(there);
+  due_ = now + kPeriod;
+}
+
+void Canaries::Stop() {
+  expected_.reset();
+  due_ = TimePoint::max();
+}
+
+std::vector<std::string> Canaries::Missing(std::optional<Names> there, TimePoint now) {
+  due_ = now + kPeriod;
+  std::vector<std::string> missing;
+  if (!there) return missing;
+  if (expected_) {
+    std::set_difference(expected_->begin(), expected_->end(), there->begin(), there->end(),
+                        std::back_inserter(missing));
+  }
+  if (missing.empty()) expected_ = std::move(there);
+  return missing;
+}
+
+}  // namespace pointsman::agent

@@ -1,0 +1,68 @@
+#include "node-agent/netlink/nft_chain.h"
+
+#include <arpa/inet.h>
+#include <cerrno>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <system_error>
+
+#include <spdlog/fmt/fmt.h>
+
+namespace pointsman::agent::netlink {
+namespace {
+
+std::string_view Text(const nlattr* attribute) {
+  const char* text = mnl_attr_get_str(attribute);
+  return {text, strnlen(text, mnl_attr_get_payload_len(attribute))};
+}
+
+// The first attribute of that type in `nest`. nullptr: there is none, or no nest.
+const nlattr* Within(const nlattr* nest, uint16_t type) {
+  if (nest == nullptr) return nullptr;
+  for (const nlattr* attribute : Attributes(nest)) {
+    if (mnl_attr_get_type(attribute) == type) return attribute;
+  }
+  return nullptr;
+}
+
+// "immediate" loads a verdict: that is how a rule jumps.
+void AddTarget(const nlattr* expression, std::vector<std::string>& targets) {
+  const nlattr* name = Within(expression, NFTA_EXPR_NAME);
+  if (name == nullptr || Text(name) != "immediate") return;
+  const nlattr* data = Within(Within(expression, NFTA_EXPR_DATA), NFTA_IMMEDIATE_DATA);
+  const nlattr* chain = Within(Within(data, NFTA_DATA_VERDICT), NFTA_VERDICT_CHAIN);
+  if (chain != nullptr) targets.emplace_back(Text(chain));
+}
+
+}  // namespace
+
+NftChain ReadNftChain(Socket& socket, net::Family family, std::string_view table,
+                      std::string_view chain) {
+  Message request((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETRULE, 0, sizeof(nfgenmsg));
+  auto* header = request.header<nfgenmsg>();
+  header->nfgen_family = family == net::Family::kIPv4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
+  header->version = NFNETLINK_V0;
+  request.PutString(NFTA_RULE_TABLE, table);
+  request.PutString(NFTA_RULE_CHAIN, chain);
+  NftChain found;
+  const int error = socket.Dump(
+      request, [&] { found = {}; },
+      [&](const nlmsghdr* answer) {
+        ++found.rules;
+        for (const nlattr* attribute : Attributes(answer, sizeof(nfgenmsg))) {
+          if (mnl_attr_get_type(attribute) != NFTA_RULE_EXPRESSIONS) continue;
+          for (const nlattr* expression : Attributes(attribute))
+            AddTarget(expression, found.targets);
+        }
+      });
+  // nfnetlink's answers for a subsystem that this kernel does not have.
+  if (error == EINVAL || error == EOPNOTSUPP || error == ENOENT) return {};
+  if (error != 0) {
+    throw std::system_error(error, std::generic_category(),
+                            fmt::format("list nf_tables' rules of {} {}", table, chain));
+  }
+  return found;
+}
+
+}  // namespace pointsman::agent::netlink
