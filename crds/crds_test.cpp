@@ -102,11 +102,11 @@ TEST_F(ProxyConfigurationCrdTest, HasTheFieldsAndDefaultsOfTheTypes) {
     if (text.find("odeSelector") != std::string::npos || text == "/rollout/rollbackTo") return;
     EXPECT_TRUE(written.contains(at)) << text << " is in the schema only";
     // No default is "": see the top of the schema's file.
-    EXPECT_EQ(property.contains("default"), text != "/mode" && written[at] != "") << text;
+    EXPECT_EQ(property.contains("default"), text != "/mode" && written[at] != json("")) << text;
   });
   const json flat = written.flatten();
   for (const auto& [pointer, value] : flat.items()) {
-    if (value.is_null() || value == "" || pointer == "/nodeSelector") continue;
+    if (value.is_null() || value == json("") || pointer == "/nodeSelector") continue;
     EXPECT_TRUE(defaulted.flatten().contains(pointer)) << pointer << " is in the type only";
   }
 }
@@ -203,7 +203,7 @@ TEST(CrdTest, EveryNumberIsBounded) {
     }
     if (schema.contains("properties")) {
       for (const auto& [name, property] : schema["properties"].items())
-        visit(property, at + "." + name);
+        visit(property, fmt::format("{}.{}", at, name));
     }
     for (const char* inner : {"items", "additionalProperties"}) {
       if (schema.contains(inner)) visit(schema[inner], at + "[]");

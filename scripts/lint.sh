@@ -78,6 +78,8 @@ declare -A made_of
 while IFS=$'\t' read -r unit parts; do made_of[$unit]=$parts; done <"$work/made-of"
 for unit in "${units[@]}"; do
   unit=${unit#"$root_dir/"}
+  # A target of libFuzzer is compiled by clang in a build of its own.
+  [ -n "${made_of[$unit]+there}" ] || { note "$unit: not in this build, left out"; continue; }
   key=$(printf '%s' "$tool${made_of[$unit]-$RANDOM$RANDOM}" | sha256sum)
   key_of[$unit]=${key%% *}
   [ -e "$remembered/${key_of[$unit]}" ] || todo+=("$unit")

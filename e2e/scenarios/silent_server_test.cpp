@@ -123,6 +123,7 @@ TEST_P(SilentServerTest, DoesNotHoldUpTheEnd) {
   std::vector<std::string> command = GetParam().command;
   command.push_back("--kubeconfig=" + kubeconfig.string());
   std::vector<char*> argv;
+  argv.reserve(command.size() + 1);
   for (std::string& word : command)
     argv.push_back(word.data());
   argv.push_back(nullptr);

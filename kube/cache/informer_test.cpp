@@ -420,6 +420,7 @@ TEST(InformerTest, WhatCannotBeDecodedStaysAsItWas) {
 // However many a tenant makes.
 TEST(InformerTest, WhatCannotBeDecodedIsBounded) {
   std::vector<Json> items;
+  items.reserve(301);
   for (int i = 0; i < 300; ++i)
     items.push_back(Bad("bad-" + std::to_string(i), "1"));
   items.push_back(Object("a", "1"));

@@ -107,7 +107,7 @@ RequestInfo ApiServer::Context::info(const std::string& subresource) {
 ApiServer::ApiServer(Options options, Store& store, Registry& registry,
                      const SchemaProvider& schemas, const Authenticator& authenticator,
                      const Authorizer& authorizer)
-    : options_(options),
+    : options_(std::move(options)),
       store_(store),
       registry_(registry),
       schemas_(schemas),

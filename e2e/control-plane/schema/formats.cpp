@@ -14,6 +14,7 @@ bool Full(std::string_view text, const RE2& pattern) {
 }
 
 struct Pattern {
+  Pattern(std::string_view name, const char* text) : format(name), regex(text) {}
   std::string_view format;
   RE2 regex;
 };
@@ -22,7 +23,7 @@ const std::vector<std::unique_ptr<Pattern>>& Patterns() {
   static const auto* const patterns = [] {
     auto* list = new std::vector<std::unique_ptr<Pattern>>();
     auto add = [list](std::string_view format, const char* regex) {
-      list->push_back(std::unique_ptr<Pattern>(new Pattern{format, RE2(regex)}));
+      list->push_back(std::make_unique<Pattern>(format, regex));
     };
     add("mac", R"((?i)(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}(?:(?:[:-][0-9a-f]{2}){2})?)");
     add("uuid", R"((?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12})");

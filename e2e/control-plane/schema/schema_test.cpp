@@ -274,7 +274,7 @@ TEST(Cel, BoundsTheCost) {
   std::string list = "[0,1,2,3,4,5,6,7,8,9]";
   std::string rule = "true";
   for (char c = 'a'; c < 'i'; ++c)
-    rule = list + ".all(" + c + ", " + rule + ")";
+    rule = fmt::format("{}.all({}, {})", list, c, rule);
   EXPECT_THAT(WithRule(rule, "{}"), ElementsAre(HasSubstr("running out of cost budget")));
 }
 

@@ -70,7 +70,7 @@ class Kubelet::NodeWorker {
     changed_.notify_one();
   }
   // All Pods of this node, after a list.
-  void OfferAll(std::map<std::string, Json> pods) {
+  void OfferAll(std::map<std::string, Json>&& pods) {
     const std::lock_guard lock(mutex_);
     for (const auto& key : known_) {
       if (!pods.contains(key)) offered_[key] = std::nullopt;
@@ -138,7 +138,7 @@ class Kubelet::NodeWorker {
     }
   }
 
-  void Step(std::map<std::string, std::optional<Json>> offered) {
+  void Step(std::map<std::string, std::optional<Json>>&& offered) {
     for (auto& [key, object] : offered) {
       if (object) {
         // The same name with another uid is another Pod: the old one has been removed from the API
@@ -361,7 +361,7 @@ class Kubelet::NodeWorker {
   std::string FreeIp() const {
     const std::string prefix = node_.pod_cidr().substr(0, node_.pod_cidr().rfind('.')) + ".";
     for (int last = 2; last < 255; ++last) {
-      const std::string ip = prefix + std::to_string(last);
+      std::string ip = prefix + std::to_string(last);
       if (std::none_of(pods_.begin(), pods_.end(),
                        [&](const auto& item) { return item.second.ip == ip; }))
         return ip;

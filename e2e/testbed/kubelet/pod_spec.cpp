@@ -139,9 +139,9 @@ void ResolveVolumes(const json& pod, const json& container, const std::string& v
         throw std::invalid_argument("volumes." + name + ".hostPath.type: '" + on_node.type +
                                     "' is not supported here");
     } else if (volume->contains("emptyDir")) {
-      on_node = {volumes_dir + "/" + name, "DirectoryOrCreate", true};
+      on_node = {fmt::format("{}/{}", volumes_dir, name), "DirectoryOrCreate", true};
     } else if (volume->contains("projected")) {
-      on_node = {volumes_dir + "/" + name, "DirectoryOrCreate", false};
+      on_node = {fmt::format("{}/{}", volumes_dir, name), "DirectoryOrCreate", false};
     } else {
       throw std::invalid_argument("volumes." + name +
                                   ": only hostPath, emptyDir and projected are supported here");
