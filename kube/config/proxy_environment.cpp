@@ -6,18 +6,11 @@
 
 #include "kube/config/server_url.h"
 #include "kube/net/ip_address.h"
+#include "kube/text/ascii.h"
 #include "kube/text/text.h"
 
 namespace pointsman::kube {
 namespace {
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return lower;
-}
 
 bool IsLoopback(const net::IpAddress& address) {
   static const net::IpPrefix v4 = *net::IpPrefix::Parse("127.0.0.0/8");
@@ -52,7 +45,7 @@ bool Covers(std::string_view entry, const Server& server) {
 bool IsLeftOut(const std::string& list, const Server& server) {
   std::istringstream entries(list);
   for (std::string entry; std::getline(entries, entry, ',');) {
-    const std::string trimmed = Lower(text::TrimSpace(entry));
+    const std::string trimmed = text::ToLowerAscii(text::TrimSpace(entry));
     if (!trimmed.empty() && Covers(trimmed, server)) return true;
   }
   return false;
@@ -63,7 +56,7 @@ bool IsLeftOut(const std::string& list, const Server& server) {
 EnvironmentProxy FindEnvironmentProxy(const std::string& server_url,
                                       const std::function<std::string(const char*)>& get) {
   const bool encrypted = server_url.starts_with("https://");
-  Server server{Lower(HostOfUrl(server_url)), PortOfUrl(server_url), std::nullopt};
+  Server server{text::ToLowerAscii(HostOfUrl(server_url)), PortOfUrl(server_url), std::nullopt};
   if (server.port.empty()) server.port = encrypted ? "443" : "80";
   server.ip = net::IpAddress::Parse(server.host);
   if (server.host == "localhost" || (server.ip && IsLoopback(*server.ip))) return {};

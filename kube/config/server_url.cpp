@@ -5,18 +5,11 @@
 #include <stdexcept>
 
 #include "kube/net/ip_address.h"
+#include "kube/text/ascii.h"
 #include "kube/text/text.h"
 
 namespace pointsman::kube {
 namespace {
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return lower;
-}
 
 [[noreturn]] void Fail(std::string_view address, const std::string& why) {
   throw std::invalid_argument(text::Quote(address, 256) + " " + why);
@@ -72,7 +65,7 @@ std::string ServerUrl(std::string_view address, bool tls) {
   std::string scheme = tls ? "https" : "http";
   const size_t mark = rest.find("://");
   if (mark != std::string_view::npos) {
-    scheme = Lower(rest.substr(0, mark));
+    scheme = text::ToLowerAscii(rest.substr(0, mark));
     if (scheme != "https" && scheme != "http") Fail(address, "is neither http:// nor https://");
     rest.remove_prefix(mark + 3);
   }

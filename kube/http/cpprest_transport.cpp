@@ -18,6 +18,7 @@
 #include "kube/http/tls_source.h"
 #include "kube/http/token_source.h"
 #include "kube/http/transport.h"
+#include "kube/text/ascii.h"
 
 #ifdef __SANITIZE_THREAD__
 // libcpprest is not instrumented: ThreadSanitizer sees one end of its reference counts and calls it
@@ -119,11 +120,7 @@ struct Exchange {
     const std::lock_guard lock(mutex);
     response.status = answer.status_code();
     for (const auto& [name, value] : answer.headers()) {
-      std::string lower = name;
-      std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
-        return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-      });
-      response.headers.emplace_back(std::move(lower), value);
+      response.headers.emplace_back(text::ToLowerAscii(name), value);
     }
     answered = true;
     last_activity = Clock::now();
