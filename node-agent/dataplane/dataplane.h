@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "kube/pointsman/mode.h"
@@ -65,12 +66,17 @@ struct SyncResult {
 };
 
 struct VerifyResult {
-  static constexpr size_t kMostDifferences = 20;
-  // At most that many of each family; `difference_count` has them all.
+  static constexpr size_t kMaxDifferences = 20;
+  // At most that many of each part (Add); `difference_count` has them all.
   std::vector<SyncProblem> differences;
   uint64_t difference_count = 0;
   uint64_t objects_checked = 0;
   bool ok() const { return difference_count == 0; }
+  void Differ(std::string object, std::string message) {
+    ++difference_count;
+    if (differences.size() < kMaxDifferences)
+      differences.push_back({std::move(object), std::move(message)});
+  }
   void Add(VerifyResult part) {  // as SyncResult's
     std::move(part.differences.begin(), part.differences.end(), std::back_inserter(differences));
     difference_count += part.difference_count;

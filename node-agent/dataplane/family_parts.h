@@ -33,9 +33,7 @@ void AddPartOf(net::Family family, std::string_view what, VerifyResult& sum, con
   try {
     part = call();
   } catch (const std::runtime_error& error) {
-    part.differences.push_back(
-        {fmt::format("{} of {}", what, net::ToString(family)), error.what()});
-    part.difference_count = 1;
+    part.Differ(fmt::format("{} of {}", what, net::ToString(family)), error.what());
   }
   for (SyncProblem& problem : part.differences)
     problem.family = family;

@@ -48,7 +48,7 @@ constexpr auto kUdpIdle = std::chrono::seconds(30);
 constexpr auto kQuietLook = std::chrono::seconds(30);
 constexpr std::array<std::string_view, 13> kSchedulers{
     "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf"};
-constexpr size_t kMaxDifferences = VerifyResult::kMostDifferences;
+constexpr size_t kMaxDifferences = VerifyResult::kMaxDifferences;
 constexpr std::string_view kRules = "iptables rules";
 // A table of a million connections takes older kernels minutes to print.
 constexpr auto kBindingsTime = std::chrono::seconds(2);
