@@ -56,6 +56,7 @@ void ExpectTheService(const Service& service) {
   EXPECT_EQ(service.Key(), "shop/web");
   EXPECT_EQ(service.uid, "0d9b8b1c-3f5e-4f0e-9d35-2a1f3c9b8a77");
   EXPECT_EQ(service.resource_version, "123456");
+  EXPECT_EQ(FormatTime(service.created), "2026-01-02T03:04:05Z");
   EXPECT_EQ(service.type, ServiceType::kLoadBalancer);
   EXPECT_THAT(service.cluster_ips, ElementsAre(Ip("10.96.0.7"), Ip("fd00::7")));
   EXPECT_FALSE(service.headless);
@@ -132,6 +133,25 @@ TEST(DecodeService, DefaultsOfAnOldServer) {
   EXPECT_EQ(service.internal_traffic_policy, TrafficPolicy::kCluster);
   EXPECT_EQ(service.affinity_timeout, std::chrono::hours(3));
   EXPECT_FALSE(service.has_service_proxy_name);
+  EXPECT_EQ(service.created, TimePoint::max()) << "not known: younger than any other";
+}
+
+TEST(DecodeService, ACreationTimestampThatIsNoneMakesAServiceTheYoungest) {
+  const auto with = [](const std::string& created) {
+    return DecodeService(R"({"metadata":{"name":"a","namespace":"b","creationTimestamp":)" +
+                         created + "}}");
+  };
+  EXPECT_EQ(FormatTime(with(R"("9999-12-31T23:59:59Z")").created), "9999-12-31T23:59:59Z");
+  EXPECT_EQ(FormatTime(with(R"("0000-01-01T00:00:00Z")").created), "0000-01-01T00:00:00Z");
+  EXPECT_THAT(with("null").problems, IsEmpty());
+  for (const char* bad : {R"("")", R"("-001-01-01T00:00:00Z")", R"("0000-01-01T00:00:00+00:01")",
+                          R"("99999-01-01T00:00:00Z")", R"("2026-02-30T00:00:00Z")",
+                          R"("yesterday")", "-1", "1e300", "{}"}) {
+    const Service service = with(bad);
+    EXPECT_EQ(service.created, TimePoint::max()) << bad;
+    EXPECT_THAT(service.problems, ElementsAre(testing::HasSubstr("metadata.creationTimestamp: ")))
+        << bad;
+  }
 }
 
 TEST(DecodeService, HeadlessHasNoClusterIp) {

@@ -43,6 +43,8 @@ class ServiceDecoder {
         reader_.Assign(field, service_.uid);
       } else if (key == "resourceVersion") {
         reader_.Assign(field, service_.resource_version);
+      } else if (key == "creationTimestamp") {
+        Created(field);
       } else if (key == "labels") {
         reader_.Object(field, [this](std::string_view label, Value text) {
           if (label == "service.kubernetes.io/service-proxy-name") {
@@ -66,6 +68,16 @@ class ServiceDecoder {
         });
       }
     });
+  }
+
+  void Created(Value value) {
+    const auto text = reader_.String(value);
+    if (!text) return;
+    if (const auto time = ParseTime(*text)) {
+      service_.created = *time;
+    } else {
+      reader_.Problem("is not a time: " + text::Quote(*text));
+    }
   }
 
   // An annotation may be 256 KiB of anything. None of those read here means something that long.

@@ -10,6 +10,7 @@
 
 #include "kube/net/ip_address.h"
 #include "kube/objects/interned_string.h"
+#include "kube/pointsman/timestamp.h"
 
 namespace pointsman::kube {
 
@@ -38,6 +39,9 @@ struct Service {
   std::string name;
   std::string uid;
   std::string resource_version;
+  // metadata.creationTimestamp, which the API server sets and nobody changes later. One that is not
+  // there or not understood is the latest there can be: such a Service comes before no other.
+  TimePoint created = TimePoint::max();
   ServiceType type = ServiceType::kClusterIp;
   // Empty: headless ("None") or not allocated. At most one a family.
   std::vector<net::IpAddress> cluster_ips;

@@ -35,9 +35,11 @@ struct AddressClaim {
   auto operator<=>(const AddressClaim&) const = default;
 };
 
-// Owners are told apart by pointer and ordered by name; both must stay as long as the claim.
-// Between claims of the same rank the first name wins: the same on every node and after every
-// restart. Not thread-safe.
+// Owners are told apart by pointer and ordered by created() and key(); all three must stay as long
+// as the claim. Between claims of the same rank the owner that was created first wins, of those of
+// the same second the first name: the same on every node and after every restart, and who comes
+// later takes nothing, whatever its name. (kube-proxy leaves it to chance; the rule is that of the
+// Gateway API for routes in conflict.) Not thread-safe.
 template <typename Owner>
 class AddressClaims {
  public:
@@ -86,6 +88,7 @@ class AddressClaims {
   };
   static bool Before(const Claimant& a, const Claimant& b) {
     if (a.rank != b.rank) return a.rank < b.rank;
+    if (a.owner->created() != b.owner->created()) return a.owner->created() < b.owner->created();
     return std::string_view(a.owner->key()) < std::string_view(b.owner->key());
   }
 

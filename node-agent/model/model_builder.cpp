@@ -21,6 +21,7 @@ class ServiceState {
  public:
   explicit ServiceState(std::string key) : key_(std::move(key)) {}
   const std::string& key() const { return key_; }
+  kube::TimePoint created() const { return service ? service->created : kube::TimePoint::max(); }
 
   ServicePtr service;
   std::vector<SlicePtr> slices;   // in no order

@@ -25,7 +25,7 @@ struct ModelProblem {
 // Which Services are proxied and how follows kube-proxy (pkg/proxy/serviceport.go, endpoints.go,
 // topology.go). Where two Services want the same address, port and protocol, one of them gets it:
 // a cluster IP or node port goes before a load balancer's IP, that before an external IP, and
-// between equals the first by "ns/name"; the other is a problem.
+// between equals the older Service (address_claims.h); the other is a problem.
 //
 // Not thread-safe: the agent's sync thread owns it.
 class ModelBuilder {

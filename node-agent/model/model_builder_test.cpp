@@ -453,6 +453,56 @@ TEST_F(ModelBuilderTest, OneOfTwoServicesGetsAnAddress) {
   EXPECT_THAT(Problems(), IsEmpty());
 }
 
+// In a second there can be two, and a time that nobody knows is the latest.
+TEST_F(ModelBuilderTest, TheOlderServiceKeepsAnAddressWhateverItsName) {
+  const auto at = [](int seconds) { return kube::TimePoint(std::chrono::seconds(seconds)); };
+  kube::Service old = Web();
+  old.name = "old";
+  old.cluster_ips = {Ip("10.96.0.66")};
+  old.external_ips = {Ip("192.0.2.1")};
+  old.load_balancer_ingress = {{Ip("192.0.2.2"), false}};
+  old.ports[0].node_port = 30080;
+  old.created = at(1000);
+  kube::Service thief = old;
+  thief.name = "a-thief";
+  thief.cluster_ips = {Ip("10.96.0.67")};
+  thief.created = at(1001);
+  const auto expect_old_has_all = [&](const char* when) {
+    builder_.Update();
+    const EntryPtr entry = Find("ns/old:http/TCP/IPv4");
+    EXPECT_THAT(entry->external_ips, ElementsAre(Ip("192.0.2.1"))) << when;
+    EXPECT_THAT(entry->load_balancer_ips, ElementsAre(Ip("192.0.2.2"))) << when;
+    EXPECT_EQ(entry->node_port, 30080) << when;
+    EXPECT_EQ(entry->created, old.created) << when;
+    EXPECT_THAT(Problems(), SizeIs(3)) << when;
+    for (const std::string& problem : Problems())
+      EXPECT_THAT(problem, HasSubstr("a-thief: ")) << when;
+  };
+  Set(old);
+  Set(thief);
+  expect_old_has_all("it comes later");
+  builder_.SetService("ns/old", nullptr);
+  builder_.Update();
+  EXPECT_EQ(Find("ns/a-thief:http/TCP/IPv4")->node_port, 30080);
+  Set(old);
+  expect_old_has_all("as after a restart, the other way round");
+  thief.created = kube::TimePoint::max();
+  Set(thief);
+  expect_old_has_all("not known when it was made");
+  // It goes by age before it goes by name only.
+  thief.created = old.created;
+  Set(thief);
+  builder_.Update();
+  EXPECT_EQ(Find("ns/a-thief:http/TCP/IPv4")->node_port, 30080);
+  // And by what kind of address it is before it goes by age.
+  thief.external_ips = {Ip("192.0.2.2")};
+  thief.load_balancer_ingress.clear();
+  thief.created = at(1);
+  Set(thief);
+  builder_.Update();
+  EXPECT_THAT(Find("ns/old:http/TCP/IPv4")->load_balancer_ips, ElementsAre(Ip("192.0.2.2")));
+}
+
 TEST_F(ModelBuilderTest, AClusterIpGoesFromOneServiceToTheNext) {
   // The API server gives a freed cluster IP to the next Service at once.
   Set(Web());
@@ -533,6 +583,7 @@ class RandomCluster {
     auto service = std::make_shared<kube::Service>();
     service->ns = ns;
     service->name = name;
+    if (Chance(80)) service->created = kube::TimePoint(std::chrono::seconds(Below(3)));
     service->type = static_cast<kube::ServiceType>(Below(10) == 0 ? 3 : Below(3));
     if (Chance(90)) service->cluster_ips.push_back(Ip("10.96.0." + std::to_string(Below(6))));
     if (Chance(40)) service->cluster_ips.push_back(Ip("fd00::" + std::to_string(1 + Below(4))));

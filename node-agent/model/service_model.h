@@ -12,6 +12,7 @@
 
 #include "kube/net/ip_address.h"
 #include "kube/objects/service.h"
+#include "kube/pointsman/timestamp.h"
 
 namespace pointsman::agent {
 
@@ -52,6 +53,7 @@ struct ServicePortId {
 
 struct ServicePortEntry {
   ServicePortId id;
+  kube::TimePoint created = kube::TimePoint::max();  // its Service (kube::Service)
   net::IpAddress cluster_ip;
   uint16_t port = 0;  // of cluster_ip, external_ips and load_balancer_ips
   uint16_t node_port = 0;

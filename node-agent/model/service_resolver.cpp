@@ -117,6 +117,7 @@ class Resolver {
       if (!Has(cluster, "clusterIP")) continue;
       ServicePortEntry& entry = entries_.emplace_back();
       entry.id = {service_.ns, service_.name, port.name, port.protocol, family};
+      entry.created = service_.created;
       entry.cluster_ip = addresses.cluster_ip;
       entry.port = port.port;
       entry.external_ips = Owned(addresses.external_ips, port, "external IP");
