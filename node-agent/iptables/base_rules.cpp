@@ -1,5 +1,7 @@
 #include "node-agent/iptables/base_rules.h"
 
+#include "node-agent/iptables/chain_jump.h"
+
 namespace pointsman::agent {
 namespace {
 
@@ -35,9 +37,7 @@ Found Read(IptablesTool& tool) {
       found.mark.emplace_back(rule);
     } else if (chain == kPostroutingChain) {
       found.postrouting.emplace_back(rule);
-    } else if (chain == "POSTROUTING" &&
-               (rule.ends_with(" -j POINTSMAN-POSTROUTING") ||
-                rule.find(" -j POINTSMAN-POSTROUTING ") != std::string_view::npos)) {
+    } else if (chain == "POSTROUTING" && ChainJumpedTo(rule) == kPostroutingChain) {
       found.jumps.emplace_back(rule);
     }
   });

@@ -1,10 +1,11 @@
 #include "node-agent/iptables/kernel_rules.h"
 
+#include "node-agent/iptables/chain_jump.h"
+
 namespace pointsman::agent {
 
 bool IsOurJump(std::string_view rule, std::string_view prefix) {
-  const size_t at = rule.rfind("-j ");
-  return at != std::string_view::npos && rule.substr(at + 3).starts_with(prefix);
+  return ChainJumpedTo(rule).starts_with(prefix);
 }
 
 void KernelRulesReader::AddLine(std::string_view line) {

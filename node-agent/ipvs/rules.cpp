@@ -7,6 +7,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "node-agent/iptables/chain_jump.h"
 #include "node-agent/iptables/jump_order.h"
 #include "node-agent/iptables/service_rules.h"
 #include "node-agent/ipvs/internal_addresses.h"
@@ -27,7 +28,7 @@ std::string NoMatch(SetId id, net::Family family, const char* direction) {
 
 struct SavedTable {
   std::set<std::string> chains;
-  std::vector<std::string> rules;  // "-A CHAIN …" lines that name one of our chains
+  std::vector<std::string> rules;  // "-A CHAIN …" lines of our chains, and jumps to them
   // Of the rules above, the jumps before which only such rules stand as may.
   std::set<std::string> first;
   // Builtin chain → how many rules at its top may stand before our jump.
@@ -59,7 +60,8 @@ SavedTables Read(IptablesTool& tool) {
       return;
     }
     if (!line.starts_with("-A ")) return;
-    const bool ours = line.find(kChainPrefix) != std::string_view::npos;
+    const bool ours =
+        line.substr(3).starts_with(kChainPrefix) || ChainJumpedTo(line).starts_with(kChainPrefix);
     if (ours) saved->rules.emplace_back(line);
     if (line.starts_with("-A POINTSMAN-")) return;
     // The order of the lines is the order of the rules in their chain.
