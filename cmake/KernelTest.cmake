@@ -1,12 +1,10 @@
 # pointsman_kernel_test(<name> SOURCES a_test.cpp … [DEPS lib …] [MEMORY 256M] [TIMEOUT seconds] [ARGS …])
 # A GoogleTest binary that runs as root inside a User-Mode Linux kernel of its own (every module
-# loadable, loopback only), as one ctest with the label "kernel". ctest shows it as skipped where
-# User-Mode Linux is not installed or the caller is not root.
+# loadable, loopback only), as one ctest with the labels "kernel" and "uml". ctest shows it as skipped
+# where User-Mode Linux is not installed or the caller is not root.
 function(pointsman_kernel_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT;MEMORY" "SOURCES;DEPS;ARGS" ${ARGN})
-  if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 120)
-  endif()
+  pointsman_test_timeout(timeout 120 ${ARG_TIMEOUT})
   if(NOT ARG_MEMORY)
     set(ARG_MEMORY 256M)
   endif()
@@ -14,10 +12,12 @@ function(pointsman_kernel_test name)
   target_link_libraries(${name} PRIVATE pointsman_pch ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_precompile_headers(${name} REUSE_FROM pointsman_pch)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test)
+  add_dependencies(tests-uml ${name})
   # The script ends the kernel at TIMEOUT and can still say what was printed; ctest's own limit is
   # only there for the case that the script itself hangs.
-  math(EXPR ctest_timeout "${ARG_TIMEOUT} + 15")
+  math(EXPR ctest_timeout "${timeout} + 15")
   add_test(NAME ${name}
-    COMMAND ${CMAKE_SOURCE_DIR}/scripts/run-in-uml.sh -m ${ARG_MEMORY} -t ${ARG_TIMEOUT} $<TARGET_FILE:${name}> ${ARG_ARGS})
-  set_tests_properties(${name} PROPERTIES LABELS kernel TIMEOUT ${ctest_timeout} SKIP_RETURN_CODE 77)
+    COMMAND ${CMAKE_SOURCE_DIR}/scripts/run-in-uml.sh -m ${ARG_MEMORY} -t ${timeout} $<TARGET_FILE:${name}> ${ARG_ARGS})
+  set_tests_properties(${name} PROPERTIES LABELS "kernel;uml" TIMEOUT ${ctest_timeout} SKIP_RETURN_CODE 77
+    ${POINTSMAN_FINDINGS_FAIL})
 endfunction()

@@ -11,7 +11,7 @@ endif()
 # gigabytes of objects and minutes of linking, and a backtrace needs only lines.
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
 
-set(POINTSMAN_SANITIZE "none" CACHE STRING "Sanitizers: none, address (with undefined), thread")
+set(POINTSMAN_SANITIZE "none" CACHE STRING "Sanitizers: none, address (with undefined), thread, undefined (for User-Mode Linux)")
 option(POINTSMAN_WERROR "Treat warnings as errors" ON)
 option(POINTSMAN_FUZZ "libFuzzer programs (fuzz/), with AddressSanitizer; needs clang" OFF)
 
@@ -48,8 +48,16 @@ elseif(POINTSMAN_SANITIZE STREQUAL "thread")
   # Asio's headers have fences, which ThreadSanitizer does not see; beside each stands a mutex, which it does.
   add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -Wno-tsan)
   add_link_options(-fsanitize=thread)
+elseif(POINTSMAN_SANITIZE STREQUAL "undefined")
+  # What a test kernel can carry. AddressSanitizer and ThreadSanitizer keep shadow memory at fixed addresses, which a
+  # process in User-Mode Linux does not have: its address space ends at 511 GiB, and the loader begins at 1 GiB, where
+  # the shadow would be. The assertions of the standard library find some of what AddressSanitizer would: an index
+  # beyond the end, a null pointer, an empty optional.
+  add_compile_options(-fsanitize=undefined,float-cast-overflow -fno-sanitize-recover=all)
+  add_compile_definitions(_GLIBCXX_ASSERTIONS)
+  add_link_options(-fsanitize=undefined)
 elseif(NOT POINTSMAN_SANITIZE STREQUAL "none")
-  message(FATAL_ERROR "POINTSMAN_SANITIZE is '${POINTSMAN_SANITIZE}'; it takes none, address or thread")
+  message(FATAL_ERROR "POINTSMAN_SANITIZE is '${POINTSMAN_SANITIZE}'; it takes none, address, thread or undefined")
 endif()
 
 if(POINTSMAN_FUZZ)
@@ -104,10 +112,28 @@ function(pointsman_executable name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 endfunction()
 
-# What a build of just the tests with one label builds: tests-unit, tests-threads, tests-namespace.
-foreach(label unit threads namespace)
+# What a build of just the tests with one label builds: tests-unit, tests-threads, tests-namespace, tests-uml.
+foreach(label unit threads namespace uml)
   add_custom_target(tests-${label})
 endforeach()
+
+# pointsman_test_timeout(<variable> <default> [seconds]): of the tests that are declared; sanitizers make them slower.
+function(pointsman_test_timeout variable default)
+  set(seconds ${default} ${ARGN})
+  list(GET seconds -1 seconds)
+  if(NOT POINTSMAN_SANITIZE STREQUAL "none")
+    math(EXPR seconds "${seconds} * 5")
+  endif()
+  set(${variable} ${seconds} PARENT_SCOPE)
+endfunction()
+
+# Properties of every test. A finding fails the test in whose output it is: also one in a program that the test starts
+# and whose exit status it does not ask for, since it is started again (pointsman-forwarder).
+set(POINTSMAN_FINDINGS_FAIL)
+if(NOT POINTSMAN_SANITIZE STREQUAL "none")
+  set(POINTSMAN_FINDINGS_FAIL FAIL_REGULAR_EXPRESSION
+    "(ERROR|WARNING): (Address|Leak|Thread)Sanitizer: |runtime error: |: Assertion '.*' failed")
+endif()
 
 # pointsman_test(<name> SOURCES a_test.cpp … [DEPS lib …] [LABELS unit|threads|kernel|namespace|e2e …] [TIMEOUT s] [ONE_PROCESS] [ALONE])
 # "threads", beside another: its code or the test itself has several threads; scripts/sanitize.sh runs it with ThreadSanitizer.
@@ -120,12 +146,7 @@ function(pointsman_test name)
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
   endif()
-  if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 60)
-  endif()
-  if(NOT POINTSMAN_SANITIZE STREQUAL "none")
-    math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * 5")
-  endif()
+  pointsman_test_timeout(timeout 60 ${ARG_TIMEOUT})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE pointsman_pch ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_precompile_headers(${name} REUSE_FROM pointsman_pch)
@@ -137,16 +158,22 @@ function(pointsman_test name)
   endforeach()
   if(ARG_ONE_PROCESS)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77 RUN_SERIAL ${ARG_ALONE})
+    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${timeout} SKIP_RETURN_CODE 77
+      RUN_SERIAL ${ARG_ALONE} ${POINTSMAN_FINDINGS_FAIL})
   else()
     include(GoogleTest)
-    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_LIST ${name}_tests PROPERTIES TIMEOUT ${ARG_TIMEOUT} RUN_SERIAL ${ARG_ALONE})
+    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_LIST ${name}_tests PROPERTIES TIMEOUT ${timeout} RUN_SERIAL ${ARG_ALONE})
     # Not with the properties above: there a second label would be taken for a property's name.
-    set(labels_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_labels.cmake)
-    file(WRITE ${labels_file} "foreach(test IN LISTS ${name}_tests)
-  set_tests_properties(\"\${test}\" PROPERTIES LABELS \"${ARG_LABELS}\")
+    set(properties "LABELS \"${ARG_LABELS}\"")
+    if(POINTSMAN_FINDINGS_FAIL)
+      list(GET POINTSMAN_FINDINGS_FAIL 1 findings)
+      string(APPEND properties " FAIL_REGULAR_EXPRESSION \"${findings}\"")
+    endif()
+    set(properties_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_properties.cmake)
+    file(WRITE ${properties_file} "foreach(test IN LISTS ${name}_tests)
+  set_tests_properties(\"\${test}\" PROPERTIES ${properties})
 endforeach()
 ")
-    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${labels_file})
+    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${properties_file})
   endif()
 endfunction()

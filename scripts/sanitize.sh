@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
 # Builds tests with sanitizers and runs them: the unit tests, and as root those in network namespaces,
 # with AddressSanitizer and UndefinedBehaviorSanitizer (build-address/), those labelled "threads" with
-# ThreadSanitizer (build-thread/). A finding fails the test in which it is made, or at least the run.
-#   scripts/sanitize.sh [address|thread]… [-- ARGUMENT…]   the arguments go to ctest; default: both
+# ThreadSanitizer (build-thread/), and those in test kernels, as root, with UndefinedBehaviorSanitizer and the
+# assertions of the standard library (build-undefined/; cmake/Pointsman.cmake says why not with more). A finding fails
+# the test in which it is made, also that of a program which the test starts.
+#   scripts/sanitize.sh [address|thread|undefined]… [-- ARGUMENT…]   the arguments go to ctest; default: all
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 kinds=()
 while [ $# -gt 0 ]; do
   case $1 in
-    address | thread) kinds+=("$1") ;;
+    address | thread | undefined) kinds+=("$1") ;;
     --)
       shift
       break
       ;;
-    *) fail "unknown argument '$1'; usage: scripts/sanitize.sh [address|thread]… [-- CTEST ARGUMENT…]" ;;
+    *) fail "unknown argument '$1'; usage: scripts/sanitize.sh [address|thread|undefined]… [-- CTEST ARGUMENT…]" ;;
   esac
   shift
 done
-[ ${#kinds[@]} -gt 0 ] || kinds=(address thread)
+[ ${#kinds[@]} -gt 0 ] || kinds=(address thread undefined)
 
 # What libraries that are not instrumented make ThreadSanitizer say is suppressed in the code that uses
 # them, with the reason (kube/http/cpprest_transport.cpp).
@@ -28,8 +30,11 @@ export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=history_size=4:die_after_fork=0
 
 for kind in "${kinds[@]}"; do
-  labels=(unit namespace)
-  [ "$kind" = address ] || labels=(threads)
+  case $kind in
+    address) labels=(unit namespace) ;;
+    thread) labels=(threads) ;;
+    undefined) labels=(uml) ;;
+  esac
   POINTSMAN_BUILD_DIR=$root_dir/build-$kind POINTSMAN_CMAKE_ARGS=-DPOINTSMAN_SANITIZE=$kind \
     "$root_dir/scripts/build.sh" "${labels[@]/#/tests-}"
   step "Testing with sanitizer: $kind"
@@ -38,12 +43,4 @@ for kind in "${kinds[@]}"; do
   (cd "$root_dir/build-$kind" &&
     ctest --output-on-failure -j "$(nproc)" -L "^($(IFS='|' && echo "${labels[*]}"))\$" \
       -E '^(clang_format|alert_rules|conformance_document)$' "$@")
-  # A test may not notice what is found in a program that it starts (pointsman-forwarder): its exit
-  # status is asked for by nobody, and when it ends it is started again.
-  findings=$(grep -aE '(Address|Leak|Thread)Sanitizer|runtime error:' \
-    "$root_dir/build-$kind/Testing/Temporary/LastTest.log" || :)
-  [ -z "$findings" ] || {
-    printf '%s\n' "$findings"
-    fail "findings in tests that passed; the whole text is in build-$kind/Testing/Temporary/LastTest.log"
-  }
 done
