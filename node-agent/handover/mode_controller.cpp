@@ -78,6 +78,11 @@ std::optional<kube::Mode> ModeController::Choose(const kube::ProxySettings& sett
   }
   state_.fallback_reason.clear();
   next_choice_ = TimePoint::max();
+  // Of a mode that is not wanted any more, or has not its turn, nothing is tried again.
+  for (const kube::Mode mode : kAllModes) {
+    for (const char* step : {"preflight of", "make"})
+      steps_.Forget(step, kube::ToString(mode));
+  }
   std::string reasons;
   std::vector<SyncProblem> base_problems;
   const auto pass_by = [&](kube::Mode mode, const std::string& why) {
