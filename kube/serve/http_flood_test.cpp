@@ -1,6 +1,8 @@
 // Peers that are many, silent or slow.
 #include <arpa/inet.h>
 #include <deque>
+#include <filesystem>
+#include <iterator>
 #include <latch>
 #include <netinet/in.h>
 #include <sys/resource.h>
@@ -98,6 +100,11 @@ std::string Ask(int port, const std::string& from, std::string_view request = kH
   return peer.ReadAll().value_or("no answer");
 }
 
+size_t OpenDescriptors() {
+  const std::filesystem::directory_iterator all("/proc/self/fd");
+  return static_cast<size_t>(std::distance(begin(all), end(all)));
+}
+
 struct Flood {
   const char* name;
   // Local addresses of the peers, one after the other.
@@ -134,6 +141,7 @@ TEST_P(HttpFloodTest, TakesNobodyElsesAnswer) {
   const Flood& flood = GetParam();
   constexpr size_t kMost = 40;
   const auto server = Serve("[::]:0", {.connections = kMost});
+  const size_t descriptors = OpenDescriptors();
   std::vector<Peer> peers;
   for (size_t i = 0; i < 10 * kMost; ++i) {
     const Peer& peer = peers.emplace_back(server->port(), flood.from[i % flood.from.size()]);
@@ -146,6 +154,7 @@ TEST_P(HttpFloodTest, TakesNobodyElsesAnswer) {
           << "after " << i + 1 << " connections";
     }
   }
+  EXPECT_LE(OpenDescriptors() - descriptors - peers.size(), kMost) << "of the server";
   // One that is kept, as Prometheus does, by who has only this one.
   const Peer kept(server->port(), flood.honest);
   ASSERT_TRUE(kept.Send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"));
