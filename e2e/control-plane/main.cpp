@@ -1,13 +1,36 @@
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
 #include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <stop_token>
+#include <string>
 #include <sys/signalfd.h>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
+#include <spdlog/spdlog.h>
 
 #include "e2e/control-plane/api/api_server.h"
 #include "e2e/control-plane/api/crds.h"
 #include "e2e/control-plane/api/namespaces.h"
+#include "e2e/control-plane/bootstrap.h"
+#include "e2e/control-plane/http/server.h"
 #include "e2e/control-plane/pki/pki.h"
 #include "e2e/control-plane/registry/builtin_types.h"
 
@@ -49,78 +72,6 @@ int minorOf(const std::string& version) {
   return minor;
 }
 
-Json object(const char* apiVersion, const char* kind, const char* name,
-            Json rest = Json::object()) {
-  rest["apiVersion"] = apiVersion;
-  rest["kind"] = kind;
-  rest["metadata"]["name"] = name;
-  return rest;
-}
-
-// What every cluster has before anybody does anything.
-void bootstrap(ApiServer& api, Store& store, const std::string& kubernetesIp, int port) {
-  for (const char* ns : {"default", "kube-system", "kube-public", "kube-node-lease"}) {
-    api.ensure(object("v1", "Namespace", ns));
-  }
-  for (const auto& [resource, role] : bootstrapRoles()) {
-    if (!store.get(resource, "", role["metadata"].value("name", ""))) api.ensure(role);
-  }
-  api.ensure(object("scheduling.k8s.io/v1", "PriorityClass", "system-cluster-critical",
-                    {{"value", 2000000000}}));
-  api.ensure(object("scheduling.k8s.io/v1", "PriorityClass", "system-node-critical",
-                    {{"value", 2000001000}}));
-  Json kubernetes = object("v1", "Service", "kubernetes");
-  kubernetes["metadata"]["namespace"] = "default";
-  kubernetes["metadata"]["labels"] = {{"component", "apiserver"}, {"provider", "kubernetes"}};
-  kubernetes["spec"] = {
-      {"type", "ClusterIP"},
-      {"clusterIP", kubernetesIp},
-      {"ports", {{{"name", "https"}, {"protocol", "TCP"}, {"port", 443}, {"targetPort", port}}}}};
-  api.ensure(kubernetes);
-}
-
-std::string firstServiceIp(const std::string& cidrs) {
-  // The first address of the (first) range, as kube-apiserver takes it.
-  const std::string cidr = cidrs.substr(0, cidrs.find(','));
-  std::string address = cidr.substr(0, cidr.find('/'));
-  const auto dot = address.rfind('.');
-  if (dot != std::string::npos) return address.substr(0, dot + 1) + "1";
-  return address + "1";
-}
-
-void preload(ApiServer& api, const std::filesystem::path& file) {
-  std::ifstream in(file);
-  if (!in) throw std::system_error(errno, std::generic_category(), "open " + file.string());
-  std::vector<std::pair<int, std::string>> lines;
-  std::string line;
-  for (int number = 1; std::getline(in, line); ++number) {
-    if (!line.empty()) lines.emplace_back(number, std::move(line));
-  }
-  // Several writers share an fsync.
-  std::atomic<std::size_t> next{0};
-  std::mutex mutex;
-  std::string error;
-  std::vector<std::jthread> writers;
-  writers.reserve(8);
-  for (int i = 0; i < 8; ++i) {
-    writers.emplace_back([&] {
-      for (std::size_t n = next++; n < lines.size(); n = next++) {
-        try {
-          api.ensure(Json::parse(lines[n].second));
-        } catch (const std::exception& e) {
-          const std::lock_guard lock(mutex);
-          if (error.empty())
-            error = file.string() + ":" + std::to_string(lines[n].first) + ": " + e.what();
-          return;
-        }
-      }
-    });
-  }
-  writers.clear();
-  if (!error.empty()) throw std::runtime_error(error);
-  spdlog::info("preloaded {} objects from {}", lines.size(), file.string());
-}
-
 int mintKubeconfig(const KubeconfigFlags& flags) {
   const Pki pki(flags.pkiDir);
   const std::string config = pki.clientKubeconfig(flags.server, flags.user, flags.groups);
@@ -132,7 +83,8 @@ int mintKubeconfig(const KubeconfigFlags& flags) {
   return 0;
 }
 
-int serve(const Flags& flags) {
+// The signals that end the server, blocked in this thread and those that it starts.
+sigset_t blockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
@@ -140,12 +92,11 @@ int serve(const Flags& flags) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   if (std::signal(SIGPIPE, SIG_IGN) == SIG_ERR)
     throw std::system_error(errno, std::generic_category(), "signal");
+  return signals;
+}
 
-  const Emulation emulation{minorOf(flags.version)};
-  const Pki pki(flags.pkiDir);
-  std::vector<ListenAddress> addresses;
-  for (const std::string& text : flags.listen)
-    addresses.push_back(parseListenAddress(text));
+std::vector<std::string> certificateNames(const Flags& flags,
+                                          const std::vector<ListenAddress>& addresses) {
   std::vector<std::string> sans{"localhost",
                                 "127.0.0.1",
                                 "kubernetes",
@@ -159,7 +110,109 @@ int serve(const Flags& flags) {
   sans.insert(sans.end(), flags.sans.begin(), flags.sans.end());
   std::sort(sans.begin(), sans.end());
   sans.erase(std::unique(sans.begin(), sans.end()), sans.end());
-  pki.issueServer(sans);
+  return sans;
+}
+
+std::string urlOf(const ListenAddress& address, std::uint16_t port) {
+  std::string host = address.host == "0.0.0.0" ? "127.0.0.1"
+                     : address.host == "::"    ? "::1"
+                                               : address.host;
+  if (host.find(':') != std::string::npos) host.insert(0, "[").append("]");
+  return "https://" + host + ":" + std::to_string(port);
+}
+
+// CustomResourceDefinitions are validated by, and served through, `customResources`, which outlives
+// the registry's use.
+void serveCustomResources(Registry& registry, const Store& store,
+                          CustomResources& customResources) {
+  ResourceType crds = *registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+  crds.applyDefaults = CustomResources::applyDefaults;
+  crds.validate = [&customResources](const Json& crd, const Json* old, const RequestInfo& info) {
+    return info.subresource == "status" ? std::vector<FieldError>()
+                                        : customResources.validate(crd, old);
+  };
+  crds.afterWrite = [&customResources](const Json* old, const Json* now) {
+    if (now == nullptr) {
+      customResources.withdraw(*old);
+    } else if (old == nullptr || (*old)["spec"] != (*now)["spec"]) {
+      customResources.serve(*now);
+    }
+  };
+  registry.add(std::move(crds));
+  for (const ObjectPtr& crd : store.list("apiextensions.k8s.io/customresourcedefinitions").objects)
+    customResources.serve(crd->parse());
+}
+
+void validateAdmissionPolicies(Registry& registry, const Emulation& emulation) {
+  if (!emulation.atLeast(30)) return;
+  const auto check = [&](const char* plural, auto validate) {
+    ResourceType type = *registry.find("admissionregistration.k8s.io", "v1", plural);
+    type.validate = [validate, emulation](const Json& object, const Json*, const RequestInfo&) {
+      return validate(object, emulation);
+    };
+    registry.add(std::move(type));
+  };
+  check("validatingadmissionpolicies", AdmissionPolicies::validatePolicy);
+  check("validatingadmissionpolicybindings", AdmissionPolicies::validateBinding);
+}
+
+// Has a server refuse connections for a while (the fault "refuseConnections").
+class Refusal {
+ public:
+  explicit Refusal(HttpServer& server)
+      : server_(server), thread_([this](const std::stop_token& stop) { run(stop); }) {}
+
+  void start(std::chrono::milliseconds duration) {
+    const std::lock_guard lock(mutex_);
+    until_ = std::chrono::steady_clock::now() + duration;
+    server_.refuseConnections(true);
+    changed_.notify_all();
+  }
+
+ private:
+  void run(const std::stop_token& stop) {
+    std::unique_lock lock(mutex_);
+    while (!stop.stop_requested()) {
+      if (!until_) {
+        changed_.wait(lock, stop, [&] { return until_.has_value(); });
+      } else if (std::chrono::steady_clock::now() >= *until_) {
+        until_.reset();
+        server_.refuseConnections(false);
+      } else {
+        changed_.wait_until(lock, stop, *until_, [] { return false; });
+      }
+    }
+  }
+
+  HttpServer& server_;
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::optional<std::chrono::steady_clock::time_point> until_;
+  std::jthread thread_;  // last: it uses all of the above
+};
+
+std::string readFile(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+ApiServer::Options apiOptionsOf(const Flags& flags, const Emulation& emulation) {
+  ApiServer::Options options;
+  options.emulation = emulation;
+  options.bookmarkInterval = parseDuration("--bookmark-interval", flags.bookmarkInterval);
+  options.watchLog = flags.watchLog;
+  options.accessLog = flags.accessLog;
+  return options;
+}
+
+int serve(const Flags& flags) {
+  const sigset_t signals = blockSignals();
+  const Emulation emulation{minorOf(flags.version)};
+  const Pki pki(flags.pkiDir);
+  std::vector<ListenAddress> addresses;
+  for (const std::string& text : flags.listen)
+    addresses.push_back(parseListenAddress(text));
+  pki.issueServer(certificateNames(flags, addresses));
 
   Store::Options storeOptions;
   storeOptions.dataDir = flags.dataDir;
@@ -171,48 +224,13 @@ int serve(const Flags& flags) {
     installServiceAllocation(services, store, flags.controllerOptions);
   });
   CustomResources customResources(registry, store, *schemas, emulation);
-  {
-    ResourceType crds = *registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
-    crds.applyDefaults = CustomResources::applyDefaults;
-    crds.validate = [&](const Json& crd, const Json* old, const RequestInfo& info) {
-      return info.subresource == "status" ? std::vector<FieldError>()
-                                          : customResources.validate(crd, old);
-    };
-    crds.afterWrite = [&](const Json* old, const Json* now) {
-      if (now == nullptr) {
-        customResources.withdraw(*old);
-      } else if (old == nullptr || (*old)["spec"] != (*now)["spec"]) {
-        customResources.serve(*now);
-      }
-    };
-    registry.add(std::move(crds));
-  }
-  for (const ObjectPtr& crd :
-       store.list("apiextensions.k8s.io/customresourcedefinitions").objects) {
-    customResources.serve(crd->parse());
-  }
-
-  if (emulation.atLeast(30)) {
-    const auto check = [&](const char* plural, auto validate) {
-      ResourceType type = *registry.find("admissionregistration.k8s.io", "v1", plural);
-      type.validate = [validate, emulation](const Json& object, const Json*, const RequestInfo&) {
-        return validate(object, emulation);
-      };
-      registry.add(std::move(type));
-    };
-    check("validatingadmissionpolicies", AdmissionPolicies::validatePolicy);
-    check("validatingadmissionpolicybindings", AdmissionPolicies::validateBinding);
-  }
+  serveCustomResources(registry, store, customResources);
+  validateAdmissionPolicies(registry, emulation);
 
   const Authenticator authenticator(store, pki.tokenSecret(), flags.tokenFile);
   const Authorizer authorizer(store);
-  ApiServer::Options apiOptions;
-  apiOptions.emulation = emulation;
-  apiOptions.bookmarkInterval = parseDuration("--bookmark-interval", flags.bookmarkInterval);
-  apiOptions.watchLog = flags.watchLog;
-  apiOptions.accessLog = flags.accessLog;
-  ApiServer api(apiOptions, store, registry, *schemas, authenticator, authorizer);
-
+  ApiServer api(apiOptionsOf(flags, emulation), store, registry, *schemas, authenticator,
+                authorizer);
   HttpServer::Options httpOptions;
   httpOptions.certificate = pki.serverCertificate();
   httpOptions.key = pki.serverKey();
@@ -220,47 +238,18 @@ int serve(const Flags& flags) {
   HttpServer server(httpOptions, [&](const HttpRequest& request, HttpExchange& exchange) {
     api.handle(request, exchange);
   });
-  std::mutex refuseMutex;
-  std::condition_variable_any refuseChanged;
-  std::optional<std::chrono::steady_clock::time_point> refuseUntil;
-  api.onRefuseConnections([&](std::chrono::milliseconds duration) {
-    const std::lock_guard lock(refuseMutex);
-    refuseUntil = std::chrono::steady_clock::now() + duration;
-    server.refuseConnections(true);
-    refuseChanged.notify_all();
-  });
-  const std::jthread refuser([&](const std::stop_token& stop) {
-    std::unique_lock lock(refuseMutex);
-    while (!stop.stop_requested()) {
-      if (!refuseUntil) {
-        refuseChanged.wait(lock, stop, [&] { return refuseUntil.has_value(); });
-      } else if (std::chrono::steady_clock::now() >= *refuseUntil) {
-        refuseUntil.reset();
-        server.refuseConnections(false);
-      } else {
-        refuseChanged.wait_until(lock, stop, *refuseUntil, [] { return false; });
-      }
-    }
-  });
+  Refusal refusal(server);
+  api.onRefuseConnections([&](std::chrono::milliseconds duration) { refusal.start(duration); });
 
   std::vector<std::string> urls;
   int firstPort = 0;
   for (const ListenAddress& address : addresses) {
     const std::uint16_t port = server.listen(address);
     if (firstPort == 0) firstPort = port;
-    const bool v6 = address.host.find(':') != std::string::npos;
-    std::string host = address.host == "0.0.0.0" ? "127.0.0.1"
-                       : address.host == "::"    ? "::1"
-                                                 : address.host;
-    if (v6) host.insert(0, "[").append("]");
-    std::string url = "https://";
-    url.append(host).append(":").append(std::to_string(port));
-    urls.push_back(std::move(url));
+    urls.push_back(urlOf(address, port));
   }
   bootstrap(api, store, firstServiceIp(flags.controllerOptions.serviceCidr), firstPort);
-  std::ifstream caFile(pki.caCertificate());
-  const std::string ca((std::istreambuf_iterator<char>(caFile)), std::istreambuf_iterator<char>());
-  const NamespaceController namespaces(store, registry, ca);
+  const NamespaceController namespaces(store, registry, readFile(pki.caCertificate()));
   if (!flags.preload.empty()) preload(api, flags.preload);
   std::unique_ptr<Controllers> controllers;
   if (flags.controllers) {
@@ -285,14 +274,7 @@ int serve(const Flags& flags) {
   return 0;
 }
 
-}  // namespace
-}  // namespace pointsman::e2e
-
-int main(int argc, char** argv) {
-  using namespace pointsman::e2e;
-  CLI::App app("A small Kubernetes API server for tests and demonstrations");
-  Flags flags;
-  KubeconfigFlags mint;
+void addServeFlags(CLI::App& app, Flags& flags) {
   app.add_option("--data-dir", flags.dataDir,
                  "where the state survives; without it, in memory only");
   app.add_option("--listen", flags.listen,
@@ -330,6 +312,9 @@ int main(int argc, char** argv) {
   app.add_flag("!--no-controllers", flags.controllers, "do not run the controllers");
   app.add_option("--log-level", flags.logLevel, "trace, debug, info, warning, error")
       ->capture_default_str();
+}
+
+CLI::App* addKubeconfigCommand(CLI::App& app, KubeconfigFlags& mint) {
   CLI::App* kubeconfig =
       app.add_subcommand("kubeconfig", "make a client certificate and its kubeconfig");
   kubeconfig->add_option("--pki-dir", mint.pkiDir)->required();
@@ -337,6 +322,19 @@ int main(int argc, char** argv) {
   kubeconfig->add_option("--group", mint.groups);
   kubeconfig->add_option("--server", mint.server)->required();
   kubeconfig->add_option("--out", mint.out, "- for standard output");
+  return kubeconfig;
+}
+
+}  // namespace
+}  // namespace pointsman::e2e
+
+int main(int argc, char** argv) {
+  using namespace pointsman::e2e;
+  CLI::App app("A small Kubernetes API server for tests and demonstrations");
+  Flags flags;
+  KubeconfigFlags mint;
+  addServeFlags(app, flags);
+  const CLI::App* kubeconfig = addKubeconfigCommand(app, mint);
   CLI11_PARSE(app, argc, argv);
   try {
     spdlog::set_level(spdlog::level::from_str(flags.logLevel));

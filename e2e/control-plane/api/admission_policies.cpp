@@ -1,5 +1,12 @@
 #include "e2e/control-plane/api/admission_policies.h"
 
+#include <algorithm>
+#include <initializer_list>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/schema/cel/program.h"
 #include "e2e/control-plane/schema/structural.h"

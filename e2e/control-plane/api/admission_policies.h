@@ -1,5 +1,8 @@
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "e2e/control-plane/auth/authenticator.h"
 #include "e2e/control-plane/registry/resource_type.h"
 

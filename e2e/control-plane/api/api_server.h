@@ -1,13 +1,24 @@
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "e2e/control-plane/api/admission_policies.h"
+#include "e2e/control-plane/api/discovery.h"
 #include "e2e/control-plane/api/faults.h"
-#include "e2e/control-plane/api/render.h"
-#include "e2e/control-plane/api/selectors.h"
-#include "e2e/control-plane/registry/deletion.h"
+#include "e2e/control-plane/api/request.h"
+#include "e2e/control-plane/auth/authenticator.h"
+#include "e2e/control-plane/auth/authorizer.h"
+#include "e2e/control-plane/registry/resource_type.h"
+#include "e2e/control-plane/store/store.h"
 
 namespace pointsman::e2e {
 
@@ -26,7 +37,7 @@ class ApiServer {
     std::filesystem::path accessLog;
   };
 
-  ApiServer(Options options, Store& store, Registry& registry, const SchemaProvider& schemas,
+  ApiServer(Options options, Store& store, const Registry& registry, const SchemaProvider& schemas,
             const Authenticator& authenticator, const Authorizer& authorizer);
 
   void handle(const HttpRequest& request, HttpExchange& exchange);
@@ -36,88 +47,77 @@ class ApiServer {
     refuse_ = std::move(refuse);
   }
   /// /readyz answers 200 from here on.
-  void setReady() { ready_ = true; }
+  void setReady() { discovery_.setReady(); }
 
   /// Creates as the server itself (bootstrap objects, --preload); an object that exists is left.
   void ensure(const Json& object);
 
  private:
-  struct Target {
-    ResourceTypePtr type;
-    std::string ns;
-    std::string name;
-    std::string subresource;
-  };
-  struct Context {
-    const HttpRequest& request;
-    HttpExchange& exchange;
-    UserInfo user;
-    Rendering rendering;
-    std::vector<std::string> warnings;
-    bool dryRun = false;
-    std::string fieldValidation = "Warn";
-    std::string manager;
-    RequestInfo info(const std::string& subresource);
-  };
+  void route(RequestContext& context);
+  void routeResource(RequestContext& context, const Target& target);
+  /// Subresources but status; what a type does not have is a StatusError 404.
+  void routeSubresource(RequestContext& context, const Target& target);
 
-  void route(Context& context);
-  void authorize(const Context& context, const AccessRequest& access) const;
-  void logAccess(const Context& context, const AccessRequest& access, bool allowed) const;
-  void admit(const Context& context, const Target& target, const char* operation,
-             const Json* object, const Json* old) const;
-  void debugFaults(Context& context);
-  bool discovery(Context& context);
-  std::optional<Target> parseTarget(const std::vector<std::string>& parts) const;
-  void resource(Context& context, const Target& target);
+  // authn.cpp
+  void authenticate(RequestContext& context) const;
+  void authorize(const RequestContext& context, const AccessRequest& access) const;
+  void logAccess(const RequestContext& context, const AccessRequest& access, bool allowed) const;
 
-  void list(Context& context, const Target& target);
-  void watch(Context& context, const Target& target);
-  void logSent(const Context& context, const ResourceType& type,
+  // fault_requests.cpp
+  void debugFaults(RequestContext& context);
+  bool misbehave(RequestContext& context, const Target& target, const AccessRequest& access);
+
+  // read.cpp and watch.cpp
+  void get(RequestContext& context, const Target& target);
+  void list(RequestContext& context, const Target& target);
+  void watch(RequestContext& context, const Target& target);
+  void logSent(const RequestContext& context, const ResourceType& type,
                std::chrono::steady_clock::time_point at,
                const std::vector<std::uint64_t>& versions) const;
-  void get(Context& context, const Target& target);
-  void create(Context& context, const Target& target);
-  void update(Context& context, const Target& target);
-  void patch(Context& context, const Target& target);
-  void remove(Context& context, const Target& target);
-  void removeCollection(Context& context, const Target& target);
-  std::optional<Authenticator::Binding> tokenBinding(const Target& target, const Json& body) const;
-  void tokenRequest(Context& context, const Target& target);
-  void evict(Context& context, const Target& target);
-  void bindPod(Context& context, const Target& target);
-  void scale(Context& context, const Target& target);
-  void accessReview(Context& context, const std::string& kind);
 
-  /// JSON, YAML, and protobuf unless the type is a custom resource.
-  Json decodeBody(const Context& context, const std::string& what, bool protobuf = true) const;
-  void checkIdentity(Json& object, const Target& target) const;
-  void clean(Json& object, const Target& target, Context& context) const;
-  ObjectPtr createObject(Context& context, const Target& target, Json object);
-  ObjectPtr updateObject(Context& context, const Target& target, const ObjectPtr& before,
-                         Json object, bool track);
-  std::vector<FieldError> validateMetadata(const Json& object, const ResourceType& type) const;
+  // write.cpp
+  void create(RequestContext& context, const Target& target);
+  void update(RequestContext& context, const Target& target);
   void requireNamespace(const Target& target) const;
-  static ObjectPtr unstored(const Json& object, std::uint64_t version);
-  void answer(Context& context, int status, const Target& target, const ObjectPtr& object) const;
-  static void sendJson(Context& context, int status, const Json& body);
-  Selector selectorOf(const Context& context, const Target& target) const;
-  AccessRequest accessOf(const HttpRequest& request, const Target& target) const;
+  void admit(const RequestContext& context, const Target& target, const char* operation,
+             const Json* object, const Json* old) const;
+  void prepareCreation(RequestContext& context, const Target& target, Json& object,
+                       const RequestInfo& info) const;
+  ObjectPtr createObject(RequestContext& context, const Target& target, Json object);
+  ObjectPtr updateObject(RequestContext& context, const Target& target, const ObjectPtr& before,
+                         Json object, bool track);
+
+  // patch_request.cpp
+  void patch(RequestContext& context, const Target& target);
+  Json appliedConfiguration(RequestContext& context, const Target& target, Json body) const;
+  ObjectPtr createApplied(RequestContext& context, const Target& target, const Json& body,
+                          bool force);
+
+  // delete.cpp
+  void remove(RequestContext& context, const Target& target);
+  void removeCollection(RequestContext& context, const Target& target);
+
+  // pod_subresources.cpp and scale.cpp
+  void evict(RequestContext& context, const Target& target);
+  void bindPod(RequestContext& context, const Target& target);
+  void scale(RequestContext& context, const Target& target);
+
+  // reviews.cpp
+  std::optional<Authenticator::Binding> tokenBinding(const Target& target, const Json& body) const;
+  void tokenRequest(RequestContext& context, const Target& target);
+  void accessReview(RequestContext& context, const std::string& kind);
 
   const Options options_;
   Store& store_;
-  Registry& registry_;
-  const SchemaProvider& schemas_;
+  const Registry& registry_;
   const Authenticator& authenticator_;
   const Authorizer& authorizer_;
+  Discovery discovery_;
   Faults faults_;
   std::function<void(std::chrono::milliseconds)> refuse_;
-  std::atomic<bool> ready_{false};
   const AdmissionPolicies policies_;
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> watchLog_{nullptr, std::fclose};
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> accessLog_{nullptr, std::fclose};
-  std::mutex documentsMutex_;
-  std::uint64_t documentsGeneration_ = ~std::uint64_t{0};
-  std::map<std::string, std::string> documents_;  // OpenAPI, by path
 };
 
 }  // namespace pointsman::e2e

@@ -1,7 +1,19 @@
 #include "e2e/control-plane/api/crds.h"
 
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <initializer_list>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "e2e/control-plane/api/render.h"
-#include "e2e/control-plane/registry/builtin_types.h"
+#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/registry/field_checks.h"
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/schema/json_schema_props.h"
 
@@ -49,6 +61,124 @@ std::vector<std::string> strings(const Json& object, std::initializer_list<const
   return list;
 }
 
+// Of a definition whose names are accepted, or clash with those of the kind `clash`.
+void setStatus(Json& status, const Json& names, const std::string& clash,
+               const std::string& storageVersion) {
+  if (status.is_null()) status = Json::object();
+  if (clash.empty()) {
+    setCondition(status, "NamesAccepted", "True", "NoConflicts", "no conflicts found");
+    setCondition(status, "Established", "True", "InitialNamesAccepted",
+                 "the initial names have been accepted");
+    status["acceptedNames"] = names;
+  } else {
+    setCondition(status, "NamesAccepted", "False", "KindConflict",
+                 "\"" + clash + "\" is already in use");
+    setCondition(status, "Established", "False", "NotAccepted", "not all names are accepted");
+    if (!status.contains("acceptedNames")) status["acceptedNames"] = {{"plural", ""}, {"kind", ""}};
+  }
+  std::vector<std::string> stored = strings(status, {"storedVersions"});
+  if (std::find(stored.begin(), stored.end(), storageVersion) == stored.end())
+    stored.push_back(storageVersion);
+  status["storedVersions"] = stored;
+}
+
+void checkNames(const Json& crd, const Json& spec, std::vector<FieldError>& errors) {
+  const std::string group = stringAt(spec, {"group"});
+  const std::string plural = stringAt(spec, {"names", "plural"});
+  if (group.empty()) errors.push_back(required("spec.group"));
+  if (plural.empty()) errors.push_back(required("spec.names.plural"));
+  if (stringAt(spec, {"names", "kind"}).empty()) errors.push_back(required("spec.names.kind"));
+  if (!group.empty()) {
+    if (const auto why = checkDns1123Subdomain(group); !why.empty())
+      errors.push_back(invalidValue("spec.group", group, why));
+    if (group.find('.') == std::string::npos)
+      errors.push_back(
+          invalidValue("spec.group", group, "should be a domain with at least one dot"));
+  }
+  const std::string name = stringAt(crd, {"metadata", "name"});
+  if (name != plural + "." + group)
+    errors.push_back(
+        invalidValue("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
+}
+
+void checkScopeAndConversion(const Json& spec, std::vector<FieldError>& errors) {
+  const std::vector<std::string> scopes{"Cluster", "Namespaced"};
+  const std::string scope = stringAt(spec, {"scope"});
+  if (scope.empty()) {
+    errors.push_back(required("spec.scope"));
+  } else if (!oneOf(scope, scopes)) {
+    errors.push_back(notSupported("spec.scope", scope, scopes));
+  }
+  const std::string conversion = stringAt(spec, {"conversion", "strategy"});
+  if (conversion == "Webhook") {
+    errors.push_back(
+        forbiddenValue("spec.conversion.strategy", "this server converts without webhooks only"));
+  } else if (conversion != "None") {
+    errors.push_back(notSupported("spec.conversion.strategy", conversion, {"None", "Webhook"}));
+  }
+}
+
+void checkColumns(const Json& columns, const std::string& path, std::vector<FieldError>& errors) {
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    const std::string where = path + ".additionalPrinterColumns[" + std::to_string(i) + "]";
+    if (stringAt(columns[i], {"name"}).empty()) errors.push_back(required(where + ".name"));
+    const std::string type = stringAt(columns[i], {"type"});
+    if (!oneOf(type, {"integer", "number", "string", "boolean", "date"}))
+      errors.push_back(
+          invalidValue(where + ".type", type, "must be one of boolean,date,integer,number,string"));
+    const std::string path_text = stringAt(columns[i], {"jsonPath"});
+    if (path_text.empty()) {
+      errors.push_back(required(where + ".jsonPath"));
+      continue;
+    }
+    try {
+      const JsonPath parsed(path_text);
+    } catch (const std::invalid_argument& e) {
+      errors.push_back(invalidValue(where + ".jsonPath", path_text, e.what()));
+    }
+  }
+}
+
+// `seen` gets the names of the versions.
+void checkVersions(const Json& versions, const SchemaProvider& schemas, std::set<std::string>& seen,
+                   std::vector<FieldError>& errors) {
+  int storage = 0;
+  for (std::size_t i = 0; i < versions.size(); ++i) {
+    const Json& version = versions[i];
+    const std::string path = "spec.versions[" + std::to_string(i) + "]";
+    const std::string name = stringAt(version, {"name"});
+    if (const auto why = checkDns1035Label(name); !why.empty())
+      errors.push_back(invalidValue(path + ".name", name, why));
+    if (!seen.insert(name).second)
+      errors.push_back(invalidValue("spec.versions", name, "must contain unique version names"));
+    if (version.value("storage", false)) ++storage;
+    if (const Json* schema = at(version, {"schema", "openAPIV3Schema"})) {
+      for (FieldError& e : schemas.check(*schema, path + ".schema.openAPIV3Schema"))
+        errors.push_back(std::move(e));
+    } else {
+      errors.push_back(required(path + ".schema.openAPIV3Schema", "schemas are required"));
+    }
+    checkColumns(arrayAt(version, {"additionalPrinterColumns"}), path, errors);
+  }
+  if (storage != 1)
+    errors.push_back(invalidValue("spec.versions", versions,
+                                  "must have exactly one version marked as storage version"));
+}
+
+void checkUnchanged(const Json& spec, const Json& old, const std::set<std::string>& versions,
+                    std::vector<FieldError>& errors) {
+  for (const char* field : {"group", "scope"}) {
+    if (stringAt(old, {"spec", field}) != stringAt(spec, {field}))
+      errors.push_back(invalidValue(std::string("spec.") + field, stringAt(spec, {field}),
+                                    "field is immutable"));
+  }
+  for (const std::string& stored : strings(old, {"status", "storedVersions"})) {
+    if (!versions.contains(stored))
+      errors.push_back(
+          invalidValue("status.storedVersions", stored, "must appear in spec.versions"));
+  }
+}
+
 }  // namespace
 
 void CustomResources::applyDefaults(Json& crd) {
@@ -91,118 +221,38 @@ void CustomResources::checkApplied(const Json& crd, const Emulation& emulation) 
 
 std::vector<FieldError> CustomResources::validate(const Json& crd, const Json* old) const {
   std::vector<FieldError> errors;
-  const auto need = [&](const char* field, const std::string& value) {
-    if (value.empty()) errors.push_back({field, "FieldValueRequired", "Required value"});
-  };
-  const auto bad = [&](const std::string& field, const Json& value, const std::string& why) {
-    errors.push_back({field, "FieldValueInvalid", "Invalid value: " + value.dump() + ": " + why});
-  };
   const Json& spec = crd.contains("spec") ? crd["spec"] : crd;
-  const std::string group = stringAt(spec, {"group"});
-  const std::string plural = stringAt(spec, {"names", "plural"});
-  const std::string kind = stringAt(spec, {"names", "kind"});
-  const std::string scope = stringAt(spec, {"scope"});
-  need("spec.group", group);
-  need("spec.names.plural", plural);
-  need("spec.names.kind", kind);
-  if (!group.empty()) {
-    if (const auto why = checkDns1123Subdomain(group); !why.empty()) bad("spec.group", group, why);
-    if (group.find('.') == std::string::npos) {
-      bad("spec.group", group, "should be a domain with at least one dot");
-    }
-  }
-  const std::string name = stringAt(crd, {"metadata", "name"});
-  if (name != plural + "." + group) {
-    bad("metadata.name", name, "must be spec.names.plural+\".\"+spec.group");
-  }
-  if (scope != "Cluster" && scope != "Namespaced") {
-    errors.push_back({"spec.scope", scope.empty() ? "FieldValueRequired" : "FieldValueNotSupported",
-                      scope.empty() ? "Required value"
-                                    : "Unsupported value: \"" + scope +
-                                          "\": supported values: \"Cluster\", \"Namespaced\""});
-  }
-  const std::string conversion = stringAt(spec, {"conversion", "strategy"});
-  if (conversion == "Webhook") {
-    errors.push_back({"spec.conversion.strategy", "FieldValueForbidden",
-                      "Forbidden: this server converts without webhooks only"});
-  } else if (conversion != "None") {
-    errors.push_back(
-        {"spec.conversion.strategy", "FieldValueNotSupported",
-         "Unsupported value: \"" + conversion + "\": supported values: \"None\", \"Webhook\""});
-  }
-  const Json* versions = at(spec, {"versions"});
-  if (versions == nullptr || !versions->is_array() || versions->empty()) {
-    errors.push_back(
-        {"spec.versions", "FieldValueInvalid",
-         "Invalid value: []: must have exactly one version marked as storage version"});
-    return errors;
-  }
-  std::set<std::string> seen;
-  int storage = 0;
-  for (std::size_t i = 0; i < versions->size(); ++i) {
-    const Json& version = (*versions)[i];
-    const std::string path = "spec.versions[" + std::to_string(i) + "]";
-    const std::string versionName = stringAt(version, {"name"});
-    if (const auto why = checkDns1035Label(versionName); !why.empty()) {
-      bad(path + ".name", versionName, why);
-    }
-    if (!seen.insert(versionName).second) {
-      bad("spec.versions", versionName, "must contain unique version names");
-    }
-    if (version.value("storage", false)) ++storage;
-    const Json* schema = at(version, {"schema", "openAPIV3Schema"});
-    if (schema == nullptr) {
-      errors.push_back({path + ".schema.openAPIV3Schema", "FieldValueRequired",
-                        "Required value: schemas are required"});
-    } else {
-      for (FieldError& e : schemas_.check(*schema, path + ".schema.openAPIV3Schema")) {
-        errors.push_back(std::move(e));
-      }
-    }
-    if (const Json* columns = at(version, {"additionalPrinterColumns"});
-        columns != nullptr && columns->is_array()) {
-      static const std::set<std::string> types = {"integer", "number", "string", "boolean", "date"};
-      for (std::size_t j = 0; j < columns->size(); ++j) {
-        const Json& column = (*columns)[j];
-        const std::string where = path + ".additionalPrinterColumns[" + std::to_string(j) + "]";
-        if (stringAt(column, {"name"}).empty()) {
-          errors.push_back({where + ".name", "FieldValueRequired", "Required value"});
-        }
-        if (!types.contains(stringAt(column, {"type"}))) {
-          bad(where + ".type", stringAt(column, {"type"}),
-              "must be one of boolean,date,integer,number,string");
-        }
-        const std::string jsonPath = stringAt(column, {"jsonPath"});
-        if (jsonPath.empty()) {
-          errors.push_back({where + ".jsonPath", "FieldValueRequired", "Required value"});
-        } else {
-          try {
-            const JsonPath parsed(jsonPath);
-          } catch (const std::invalid_argument& e) {
-            bad(where + ".jsonPath", jsonPath, e.what());
-          }
-        }
-      }
-    }
-  }
-  if (storage != 1) {
-    errors.push_back({"spec.versions", "FieldValueInvalid",
-                      "Invalid value: " + versions->dump() +
-                          ": must have exactly one version marked as storage version"});
-  }
-  if (old != nullptr) {
-    for (const char* field : {"group", "scope"}) {
-      if (stringAt(*old, {"spec", field}) != stringAt(spec, {field})) {
-        bad(std::string("spec.") + field, stringAt(spec, {field}), "field is immutable");
-      }
-    }
-    for (const std::string& stored : strings(*old, {"status", "storedVersions"})) {
-      if (!seen.contains(stored)) {
-        bad("status.storedVersions", stored, "must appear in spec.versions");
-      }
-    }
-  }
+  checkNames(crd, spec, errors);
+  checkScopeAndConversion(spec, errors);
+  std::set<std::string> versions;
+  checkVersions(arrayAt(spec, {"versions"}), schemas_, versions, errors);
+  if (!versions.empty() && old != nullptr) checkUnchanged(spec, *old, versions, errors);
   return errors;
+}
+
+ResourceType CustomResources::typeOf(const Json& spec, const Json& version,
+                                     const std::string& storageVersion) const {
+  const Json& names = spec["names"];
+  ResourceType type;
+  type.group = spec.value("group", "");
+  type.version = version.value("name", "");
+  type.storageVersion = storageVersion;
+  type.plural = names.value("plural", "");
+  type.singular = names.value("singular", "");
+  type.kind = names.value("kind", "");
+  type.listKind = names.value("listKind", "");
+  type.shortNames = strings(names, {"shortNames"});
+  type.categories = strings(names, {"categories"});
+  type.namespaced = spec.value("scope", "") == "Namespaced";
+  type.hasStatus = at(version, {"subresources", "status"}) != nullptr;
+  type.custom = true;
+  type.generations = true;
+  if (const Json* schema = at(version, {"schema", "openAPIV3Schema"})) {
+    type.openApiSchema = *schema;
+    type.schema = schemas_.compile(*schema);
+  }
+  setCustomColumns(type, version.value("additionalPrinterColumns", Json()));
+  return type;
 }
 
 void CustomResources::serve(const Json& crd) {
@@ -213,9 +263,8 @@ void CustomResources::serve(const Json& crd) {
   const std::string plural = names.value("plural", "");
   std::string clash;
   for (const ResourceTypePtr& type : *registry_.types()) {
-    if (type->group == group && type->plural != plural && type->kind == names.value("kind", "")) {
+    if (type->group == group && type->plural != plural && type->kind == names.value("kind", ""))
       clash = type->kind;
-    }
   }
   std::string storageVersion;
   for (const Json& version : spec["versions"]) {
@@ -225,56 +274,18 @@ void CustomResources::serve(const Json& crd) {
   if (clash.empty()) {
     for (const Json& version : spec["versions"]) {
       if (!version.value("served", false)) continue;
-      ResourceType type;
-      type.group = group;
-      type.version = version.value("name", "");
-      type.storageVersion = storageVersion;
-      type.plural = plural;
-      type.singular = names.value("singular", "");
-      type.kind = names.value("kind", "");
-      type.listKind = names.value("listKind", "");
-      type.shortNames = strings(names, {"shortNames"});
-      type.categories = strings(names, {"categories"});
-      type.namespaced = spec.value("scope", "") == "Namespaced";
-      type.hasStatus = at(version, {"subresources", "status"}) != nullptr;
-      type.custom = true;
-      type.generations = true;
-      if (const Json* schema = at(version, {"schema", "openAPIV3Schema"})) {
-        type.openApiSchema = *schema;
-        type.schema = schemas_.compile(*schema);
-      }
-      setCustomColumns(type, version.value("additionalPrinterColumns", Json()));
+      ResourceType type = typeOf(spec, version, storageVersion);
       served.insert(type.version);
       registry_.add(std::move(type));
     }
   }
   for (const ResourceTypePtr& type : *registry_.types()) {
     if (type->custom && type->group == group && type->plural == plural &&
-        !served.contains(type->version)) {
+        !served.contains(type->version))
       registry_.remove(type->group, type->version, type->plural);
-    }
   }
   store_.modify(kCrds, "", crd["metadata"].value("name", ""), [&](Json& object) {
-    Json& status = object["status"];
-    if (status.is_null()) status = Json::object();
-    if (clash.empty()) {
-      setCondition(status, "NamesAccepted", "True", "NoConflicts", "no conflicts found");
-      setCondition(status, "Established", "True", "InitialNamesAccepted",
-                   "the initial names have been accepted");
-      status["acceptedNames"] = names;
-    } else {
-      setCondition(status, "NamesAccepted", "False", "KindConflict",
-                   "\"" + clash + "\" is already in use");
-      setCondition(status, "Established", "False", "NotAccepted", "not all names are accepted");
-      if (!status.contains("acceptedNames")) {
-        status["acceptedNames"] = {{"plural", ""}, {"kind", ""}};
-      }
-    }
-    std::vector<std::string> stored = strings(status, {"storedVersions"});
-    if (std::find(stored.begin(), stored.end(), storageVersion) == stored.end()) {
-      stored.push_back(storageVersion);
-    }
-    status["storedVersions"] = stored;
+    setStatus(object["status"], names, clash, storageVersion);
     return true;
   });
 }

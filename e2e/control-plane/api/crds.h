@@ -1,5 +1,9 @@
 #pragma once
 
+#include <mutex>
+#include <string>
+#include <vector>
+
 #include "e2e/control-plane/registry/resource_type.h"
 
 namespace pointsman::e2e {
@@ -23,6 +27,9 @@ class CustomResources {
   void withdraw(const Json& crd);
 
  private:
+  ResourceType typeOf(const Json& spec, const Json& version,
+                      const std::string& storageVersion) const;
+
   Registry& registry_;
   Store& store_;
   const SchemaProvider& schemas_;

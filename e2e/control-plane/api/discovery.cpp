@@ -1,4 +1,8 @@
-#include "e2e/control-plane/api/api_server.h"
+#include "e2e/control-plane/api/discovery.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
 
 namespace pointsman::e2e {
 namespace {
@@ -67,186 +71,234 @@ int rankOf(const std::string& version) {
   return version.find("beta") != std::string::npos ? 1 : 0;
 }
 
+Json groupOf(const std::string& group, const std::vector<std::string>& versions) {
+  Json list = Json::array();
+  for (const std::string& version : versions) {
+    std::string groupVersion = group;
+    groupVersion.append("/").append(version);
+    list.push_back({{"groupVersion", groupVersion}, {"version", version}});
+  }
+  return {{"name", group}, {"versions", list}, {"preferredVersion", list[0]}};
+}
+
+bool sendText(RequestContext& context, int status, const std::string& text) {
+  HttpResponse response;
+  response.status = status;
+  response.contentType = "text/plain; charset=utf-8";
+  response.body = text;
+  context.exchange.send(response);
+  return true;
+}
+
+bool sendDocument(RequestContext& context, std::string body,
+                  const char* contentType = "application/json") {
+  HttpResponse response;
+  response.contentType = contentType;
+  response.body = std::move(body);
+  context.exchange.send(response);
+  return true;
+}
+
+bool sendDiscovery(RequestContext& context, const Json& body) {
+  sendJson(context, 200, body);
+  return true;
+}
+
 }  // namespace
 
-bool ApiServer::discovery(Context& context) {
+struct Discovery::Route {
+  std::string_view path;  // one that ends in / also stands for what is below it
+  int since;              // minor version
+  bool (Discovery::*serve)(RequestContext& context, const std::string& rest);
+};
+
+const std::vector<Discovery::Route>& Discovery::routes() {
+  static const std::vector<Route> all = {
+      {"/healthz", 0, &Discovery::serveAlive},
+      {"/livez", 0, &Discovery::serveAlive},
+      {"/readyz", 0, &Discovery::serveReady},
+      {"/version", 0, &Discovery::serveVersion},
+      {"/api", 0, &Discovery::serveCoreVersions},
+      {"/api/", 0, &Discovery::serveResources},
+      {"/apis", 0, &Discovery::serveGroups},
+      {"/apis/", 0, &Discovery::serveGroupOrResources},
+      {"/openapi/v2", 0, &Discovery::serveOpenApiV2},
+      {"/openapi/v3", 24, &Discovery::serveOpenApiV3Paths},
+      {"/openapi/v3/", 24, &Discovery::serveOpenApiV3},
+  };
+  return all;
+}
+
+bool Discovery::serve(RequestContext& context) {
   std::string path = context.request.path;
   while (path.size() > 1 && path.back() == '/')
     path.pop_back();
-  const auto plain = [&](int status, const std::string& text) {
-    HttpResponse response;
-    response.status = status;
-    response.contentType = "text/plain; charset=utf-8";
-    response.body = text;
-    context.exchange.send(response);
-    return true;
-  };
-  const auto json = [&](const Json& body) {
-    sendJson(context, 200, body);
-    return true;
-  };
-  if (path == "/healthz" || path == "/livez") return plain(200, "ok");
-  if (path == "/readyz") return ready_ ? plain(200, "ok") : plain(500, "starting");
-  if (path == "/version") {
-    const std::string minor = std::to_string(options_.emulation.minor);
-    return json({{"major", "1"},
-                 {"minor", minor},
-                 {"gitVersion", "v1." + minor + ".0+pointsman"},
-                 {"gitCommit", ""},
-                 {"gitTreeState", "clean"},
-                 {"buildDate", "1970-01-01T00:00:00Z"},
-                 {"goVersion", "go1.0"},
-                 {"compiler", "gcc"},
-                 {"platform", "linux/amd64"}});
-  }
-  const auto types = registry_.types();
-  if (path == "/api") {
-    return json({{"kind", "APIVersions"},
-                 {"versions", {"v1"}},
-                 {"serverAddressByClientCIDRs", Json::array()}});
-  }
-  // Groups in the order they were registered; authorization and authentication have no types.
-  std::vector<std::string> order;
-  std::map<std::string, std::vector<std::string>> versions;
-  for (const ResourceTypePtr& type : *types) {
-    if (type->group.empty()) continue;
-    auto& list = versions[type->group];
-    if (list.empty()) order.push_back(type->group);
-    if (std::find(list.begin(), list.end(), type->version) == list.end())
-      list.push_back(type->version);
-  }
-  for (const char* group : {"authentication.k8s.io", "authorization.k8s.io"}) {
-    order.emplace_back(group);
-    versions[group] = {"v1"};
-  }
-  for (auto& [group, list] : versions) {
-    std::stable_sort(list.begin(), list.end(), [](const std::string& a, const std::string& b) {
-      if (rankOf(a) != rankOf(b)) return rankOf(a) < rankOf(b);
-      return a.size() != b.size() ? a.size() > b.size() : a > b;
-    });
-  }
-  const auto groupObject = [&](const std::string& group) {
-    Json list = Json::array();
-    for (const std::string& version : versions[group]) {
-      std::string groupVersion = group;
-      groupVersion.append("/").append(version);
-      list.push_back({{"groupVersion", groupVersion}, {"version", version}});
-    }
-    return Json{{"name", group}, {"versions", list}, {"preferredVersion", list[0]}};
-  };
-  if (path == "/apis") {
-    Json groups = Json::array();
-    for (const std::string& group : order)
-      groups.push_back(groupObject(group));
-    return json({{"kind", "APIGroupList"}, {"apiVersion", "v1"}, {"groups", groups}});
-  }
-  if (path.starts_with("/apis/") || path.starts_with("/api/")) {
-    const bool core = path.starts_with("/api/");
-    const std::string rest = path.substr(core ? 5 : 6);
-    const auto slash = rest.find('/');
-    if (!core && slash == std::string::npos) {
-      if (!versions.contains(rest)) return false;
-      Json group = groupObject(rest);
-      group["kind"] = "APIGroup";
-      group["apiVersion"] = "v1";
-      return json(group);
-    }
-    Json resources = resourceList(rest, *types);
-    const auto review = [&](const char* name, const char* kind) {
-      resources.push_back({{"name", name},
-                           {"singularName", ""},
-                           {"namespaced", false},
-                           {"kind", kind},
-                           {"verbs", {"create"}}});
-    };
-    if (rest == "authorization.k8s.io/v1") {
-      review("selfsubjectaccessreviews", "SelfSubjectAccessReview");
-      review("subjectaccessreviews", "SubjectAccessReview");
-    } else if (rest == "authentication.k8s.io/v1" && options_.emulation.atLeast(28)) {
-      review("selfsubjectreviews", "SelfSubjectReview");
-    } else if (resources.empty() && rest != "authentication.k8s.io/v1") {
-      return false;
-    }
-    return json({{"kind", "APIResourceList"},
-                 {"apiVersion", "v1"},
-                 {"groupVersion", rest},
-                 {"resources", resources}});
-  }
-
-  // OpenAPI documents are made when asked for, and again when the types have changed.
-  const std::string accept = context.request.header("Accept");
-  const auto document = [&](const std::string& key, const std::function<std::string()>& make) {
-    const std::lock_guard lock(documentsMutex_);
-    if (documentsGeneration_ != registry_.generation()) {
-      documents_.clear();
-      documentsGeneration_ = registry_.generation();
-    }
-    auto found = documents_.find(key);
-    if (found == documents_.end()) found = documents_.emplace(key, make()).first;
-    return found->second;
-  };
-  HttpResponse response;
-  if (path == "/openapi/v2") {
-    const bool protobuf = accept.find("proto-openapi.spec.v2") != std::string::npos;
-    if (protobuf) {
-      // The older name of the media type has an @, which Go's mime package refuses to read back;
-      // servers of that time left the type to be guessed.
-      const bool newer = accept.find("spec.v2.v1.0+protobuf") != std::string::npos;
-      response.contentType = newer ? "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-                                   : "application/octet-stream";
-      response.body = document("v2pb", [&] { return schemas_.openApiV2Protobuf(*types); });
-    } else {
-      response.body = document("v2", [&] { return schemas_.openApiV2Json(*types); });
-    }
-    context.exchange.send(response);
-    return true;
-  }
-  if (path == "/openapi/v3" && options_.emulation.atLeast(24)) {
-    Json paths = Json::object();
-    const std::string generation = std::to_string(registry_.generation());
-    for (const ResourceTypePtr& type : *types) {
-      const std::string name = (type->group.empty() ? "api/" : "apis/") + type->groupVersion();
-      std::string url = "/openapi/v3/";
-      url.append(name).append("?hash=").append(generation);
-      paths[name] = {{"serverRelativeURL", url}};
-    }
-    return json({{"paths", paths}});
-  }
-  if (path.starts_with("/openapi/v3/") && options_.emulation.atLeast(24)) {
-    if (accept.find("openapi.v3") != std::string::npos &&
-        accept.find("json") == std::string::npos) {
-      throw StatusError(406, "NotAcceptable",
-                        "only the following media types are accepted: application/json");
-    }
-    std::string rest = path.substr(12);
-    std::string group;
-    if (rest.starts_with("apis/")) {
-      rest = rest.substr(5);
-      const auto slash = rest.find('/');
-      if (slash == std::string::npos) return false;
-      group = rest.substr(0, slash);
-      rest = rest.substr(slash + 1);
-    } else if (rest.starts_with("api/")) {
-      rest = rest.substr(4);
-    } else {
-      return false;
-    }
-    std::vector<ResourceTypePtr> members;
-    for (const ResourceTypePtr& type : *types) {
-      if (type->group == group && type->version == rest) members.push_back(type);
-    }
-    if (members.empty()) return false;
-    response.body = document("v3/" + group + "/" + rest,
-                             [&] { return schemas_.openApiV3Json(group, rest, members); });
-    context.exchange.send(response);
-    return true;
-  }
-  if (path == "/") {
-    Json paths = {"/api",   "/api/v1",     "/apis",   "/healthz",
-                  "/livez", "/openapi/v2", "/readyz", "/version"};
-    return json({{"paths", paths}});
+  if (path == "/") return serveIndex(context, "");
+  for (const Route& route : routes()) {
+    const bool matches =
+        route.path.back() == '/' ? path.starts_with(route.path) : path == route.path;
+    if (matches && emulation_.atLeast(route.since))
+      return (this->*route.serve)(context, path.substr(route.path.size()));
   }
   return false;
+}
+
+bool Discovery::serveIndex(RequestContext& context, const std::string&) {
+  return sendDiscovery(
+      context,
+      {{"paths",
+        {"/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/readyz", "/version"}}});
+}
+
+bool Discovery::serveAlive(RequestContext& context, const std::string&) {
+  return sendText(context, 200, "ok");
+}
+
+bool Discovery::serveReady(RequestContext& context, const std::string&) {
+  return ready_ ? sendText(context, 200, "ok") : sendText(context, 500, "starting");
+}
+
+bool Discovery::serveVersion(RequestContext& context, const std::string&) {
+  const std::string minor = std::to_string(emulation_.minor);
+  return sendDiscovery(context, {{"major", "1"},
+                                 {"minor", minor},
+                                 {"gitVersion", "v1." + minor + ".0+pointsman"},
+                                 {"gitCommit", ""},
+                                 {"gitTreeState", "clean"},
+                                 {"buildDate", "1970-01-01T00:00:00Z"},
+                                 {"goVersion", "go1.0"},
+                                 {"compiler", "gcc"},
+                                 {"platform", "linux/amd64"}});
+}
+
+bool Discovery::serveCoreVersions(RequestContext& context, const std::string&) {
+  return sendDiscovery(context, {{"kind", "APIVersions"},
+                                 {"versions", {"v1"}},
+                                 {"serverAddressByClientCIDRs", Json::array()}});
+}
+
+std::vector<std::pair<std::string, std::vector<std::string>>> Discovery::groups() const {
+  std::vector<std::pair<std::string, std::vector<std::string>>> all;
+  for (const ResourceTypePtr& type : *registry_.types()) {
+    if (type->group.empty()) continue;
+    auto found = std::find_if(all.begin(), all.end(),
+                              [&](const auto& group) { return group.first == type->group; });
+    if (found == all.end()) found = all.insert(all.end(), {type->group, {}});
+    auto& versions = found->second;
+    if (std::find(versions.begin(), versions.end(), type->version) == versions.end())
+      versions.push_back(type->version);
+  }
+  // These two have no types of their own.
+  for (const char* group : {"authentication.k8s.io", "authorization.k8s.io"})
+    all.push_back({group, {"v1"}});
+  for (auto& [group, versions] : all) {
+    std::stable_sort(versions.begin(), versions.end(),
+                     [](const std::string& a, const std::string& b) {
+                       if (rankOf(a) != rankOf(b)) return rankOf(a) < rankOf(b);
+                       return a.size() != b.size() ? a.size() > b.size() : a > b;
+                     });
+  }
+  return all;
+}
+
+bool Discovery::serveGroups(RequestContext& context, const std::string&) {
+  Json list = Json::array();
+  for (const auto& [group, versions] : groups())
+    list.push_back(groupOf(group, versions));
+  return sendDiscovery(context, {{"kind", "APIGroupList"}, {"apiVersion", "v1"}, {"groups", list}});
+}
+
+bool Discovery::serveGroupOrResources(RequestContext& context, const std::string& rest) {
+  if (rest.find('/') != std::string::npos) return serveResources(context, rest);
+  for (const auto& [name, versions] : groups()) {
+    if (name != rest) continue;
+    Json group = groupOf(name, versions);
+    group["kind"] = "APIGroup";
+    group["apiVersion"] = "v1";
+    return sendDiscovery(context, group);
+  }
+  return false;
+}
+
+bool Discovery::serveResources(RequestContext& context, const std::string& groupVersion) {
+  Json resources = resourceList(groupVersion, *registry_.types());
+  const auto review = [&](const char* name, const char* kind) {
+    resources.push_back({{"name", name},
+                         {"singularName", ""},
+                         {"namespaced", false},
+                         {"kind", kind},
+                         {"verbs", {"create"}}});
+  };
+  if (groupVersion == "authorization.k8s.io/v1") {
+    review("selfsubjectaccessreviews", "SelfSubjectAccessReview");
+    review("subjectaccessreviews", "SubjectAccessReview");
+  } else if (groupVersion == "authentication.k8s.io/v1") {
+    if (emulation_.atLeast(28)) review("selfsubjectreviews", "SelfSubjectReview");
+  } else if (resources.empty()) {
+    return false;
+  }
+  return sendDiscovery(context, {{"kind", "APIResourceList"},
+                                 {"apiVersion", "v1"},
+                                 {"groupVersion", groupVersion},
+                                 {"resources", resources}});
+}
+
+std::string Discovery::document(const std::string& key, const std::function<std::string()>& make) {
+  const std::lock_guard lock(documentsMutex_);
+  if (documentsGeneration_ != registry_.generation()) {
+    documents_.clear();
+    documentsGeneration_ = registry_.generation();
+  }
+  auto found = documents_.find(key);
+  if (found == documents_.end()) found = documents_.emplace(key, make()).first;
+  return found->second;
+}
+
+bool Discovery::serveOpenApiV2(RequestContext& context, const std::string&) {
+  const auto types = registry_.types();
+  const std::string accept = context.request.header("Accept");
+  if (accept.find("proto-openapi.spec.v2") == std::string::npos)
+    return sendDocument(context, document("v2", [&] { return schemas_.openApiV2Json(*types); }));
+  // The older name of the media type has an @, which Go's mime package refuses to read back;
+  // servers of that time left the type to be guessed.
+  const bool newer = accept.find("spec.v2.v1.0+protobuf") != std::string::npos;
+  return sendDocument(context, document("v2pb", [&] { return schemas_.openApiV2Protobuf(*types); }),
+                      newer ? "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+                            : "application/octet-stream");
+}
+
+bool Discovery::serveOpenApiV3Paths(RequestContext& context, const std::string&) {
+  Json paths = Json::object();
+  const std::string generation = std::to_string(registry_.generation());
+  for (const ResourceTypePtr& type : *registry_.types()) {
+    const std::string name = (type->group.empty() ? "api/" : "apis/") + type->groupVersion();
+    std::string url = "/openapi/v3/";
+    url.append(name).append("?hash=").append(generation);
+    paths[name] = {{"serverRelativeURL", url}};
+  }
+  return sendDiscovery(context, {{"paths", paths}});
+}
+
+bool Discovery::serveOpenApiV3(RequestContext& context, const std::string& rest) {
+  const std::string accept = context.request.header("Accept");
+  if (accept.find("openapi.v3") != std::string::npos && accept.find("json") == std::string::npos) {
+    throw StatusError(406, "NotAcceptable",
+                      "only the following media types are accepted: application/json");
+  }
+  // api/VERSION or apis/GROUP/VERSION
+  const std::vector<std::string> parts = splitPath(rest);
+  const bool core = parts.size() == 2 && parts[0] == "api";
+  if (!core && !(parts.size() == 3 && parts[0] == "apis")) return false;
+  const std::string group = core ? "" : parts[1];
+  const std::string version = parts.back();
+  std::vector<ResourceTypePtr> members;
+  for (const ResourceTypePtr& type : *registry_.types()) {
+    if (type->group == group && type->version == version) members.push_back(type);
+  }
+  if (members.empty()) return false;
+  return sendDocument(context, document("v3/" + group + "/" + version, [&] {
+                        return schemas_.openApiV3Json(group, version, members);
+                      }));
 }
 
 }  // namespace pointsman::e2e

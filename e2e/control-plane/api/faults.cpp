@@ -1,7 +1,14 @@
 #include "e2e/control-plane/api/faults.h"
 
 #include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <mutex>
 #include <random>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 namespace pointsman::e2e {
 

@@ -1,5 +1,12 @@
 #pragma once
 
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "e2e/control-plane/auth/authorizer.h"
 
 namespace pointsman::e2e {

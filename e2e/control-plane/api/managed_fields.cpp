@@ -1,5 +1,14 @@
 #include "e2e/control-plane/api/managed_fields.h"
 
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "e2e/control-plane/registry/api_time.h"
 #include "e2e/control-plane/registry/json_path.h"
 
 namespace pointsman::e2e {
@@ -374,6 +383,111 @@ FieldSet changed(const Json& now, const Json& before, const Json& schema) {
   return result;
 }
 
+// As a conflict names the owner of a field.
+std::string ownerOf(const Entry& entry) {
+  std::string who = "\"" + entry.header.value("manager", "") + "\"";
+  if (const auto sub = entry.header.value("subresource", ""); !sub.empty()) {
+    who += " with subresource \"" + sub + "\"";
+  }
+  if (entry.header.value("operation", "") == "Update") {
+    who += " using " + entry.header.value("apiVersion", "");
+  }
+  return who;
+}
+
+[[noreturn]] void throwConflict(const Json& causes,
+                                const std::map<std::string, std::vector<std::string>>& byManager) {
+  std::string text = "Apply failed with " + std::to_string(causes.size()) +
+                     (causes.size() == 1 ? " conflict: " : " conflicts: ");
+  bool first = true;
+  for (const auto& [who, fields] : byManager) {
+    if (!first) text += "\n";
+    first = false;
+    if (fields.size() == 1) {
+      text += "conflict with " + who + ": " + fields[0];
+    } else {
+      text += "conflicts with " + who + ":";
+      for (const std::string& field : fields)
+        text += "\n- " + field;
+    }
+  }
+  throw StatusError(409, "Conflict", text, Json{{"causes", causes}});
+}
+
+// The fields of the configuration that others own and that have another value. Throws StatusError
+// 409 for them unless they are forced.
+FieldSet fieldsOfOthers(const std::vector<Entry>& entries, const FieldSet& wanted,
+                        const Json& result, const Json& config, const Json& schema,
+                        const FieldWriter& writer, bool force) {
+  Json causes = Json::array();
+  std::map<std::string, std::vector<std::string>> byManager;
+  FieldSet taken;
+  for (const Entry& entry : entries) {
+    const std::string manager = entry.header.value("manager", "");
+    if (manager == writer.manager && entry.header.value("operation", "") == "Apply" &&
+        entry.header.value("subresource", "") == writer.subresource) {
+      continue;
+    }
+    std::vector<std::string> path;
+    wanted.forEach(
+        [&](const std::vector<std::string>& p) {
+          if (!entry.fields.contains(p)) return;
+          const Json* have = valueAt(result, schema, p);
+          const Json* want = valueAt(config, schema, p);
+          if (have != nullptr && want != nullptr && *have == *want) return;
+          if (have != nullptr && want != nullptr && have->is_object() && want->is_object() &&
+              !isAtomic(*want, emptySchema()) && !want->empty()) {
+            return;  // a container: its fields decide
+          }
+          taken.insert(p);
+          const std::string who = ownerOf(entry);
+          byManager[who].push_back(printable(p));
+          causes.push_back({{"reason", "FieldManagerConflict"},
+                            {"message", "conflict with " + who},
+                            {"field", printable(p)}});
+        },
+        path);
+  }
+  if (!causes.empty() && !force) throwConflict(causes, byManager);
+  return taken;
+}
+
+// A container that others than `own` still have something in stays.
+bool isShared(const std::vector<std::string>& field, const std::vector<Entry>& entries,
+              const Entry& own) {
+  for (const Entry& entry : entries) {
+    if (&entry == &own) continue;
+    const FieldSet* set = &entry.fields;
+    for (const std::string& element : field) {
+      const auto found = set->children.find(element);
+      set = found == set->children.end() ? nullptr : &found->second;
+      if (set == nullptr) break;
+    }
+    if (set != nullptr && !set->empty()) return true;
+  }
+  return false;
+}
+
+// What `own` applied before and leaves out now goes, unless others own it.
+void dropLeftOut(Json& result, const std::vector<Entry>& entries, const Entry& own,
+                 const FieldSet& wanted, const Json& schema) {
+  FieldSet dropped = own.fields;
+  dropped.subtract(wanted);
+  for (const Entry& entry : entries) {
+    if (&entry != &own) dropped.subtract(entry.fields);
+  }
+  std::vector<std::vector<std::string>> removals;
+  std::vector<std::string> path;
+  dropped.forEach([&](const std::vector<std::string>& p) { removals.push_back(p); }, path);
+  // The deepest first, so that a list item goes after its fields.
+  std::stable_sort(removals.begin(), removals.end(),
+                   [](const auto& a, const auto& b) { return a.size() > b.size(); });
+  for (const auto& removal : removals) {
+    if (valueAt(result, schema, removal) != nullptr && !isShared(removal, entries, own))
+      removeAt(result, schema, removal);
+  }
+}
+
 }  // namespace
 
 void trackUpdate(Json& now, const Json* live, const FieldWriter& writer, const Json& schema) {
@@ -408,92 +522,12 @@ Json serverSideApply(const Json* live, const Json& config, const FieldWriter& wr
   const FieldSet wanted = fieldsOf(config, schema);
   Json result = live != nullptr ? *live : Json{{"metadata", Json::object()}};
 
-  // Conflicts: a field of the configuration that somebody else owns and that has another value.
-  Json causes = Json::array();
-  std::map<std::string, std::vector<std::string>> byManager;
-  FieldSet taken;
-  for (const Entry& entry : entries) {
-    const std::string manager = entry.header.value("manager", "");
-    if (manager == writer.manager && entry.header.value("operation", "") == "Apply" &&
-        entry.header.value("subresource", "") == writer.subresource) {
-      continue;
-    }
-    std::vector<std::string> path;
-    wanted.forEach(
-        [&](const std::vector<std::string>& p) {
-          if (!entry.fields.contains(p)) return;
-          const Json* have = valueAt(result, schema, p);
-          const Json* want = valueAt(config, schema, p);
-          if (have != nullptr && want != nullptr && *have == *want) return;
-          if (have != nullptr && want != nullptr && have->is_object() && want->is_object() &&
-              !isAtomic(*want, emptySchema()) && !want->empty()) {
-            return;  // a container: its fields decide
-          }
-          taken.insert(p);
-          std::string who = "\"" + manager + "\"";
-          if (const auto sub = entry.header.value("subresource", ""); !sub.empty()) {
-            who += " with subresource \"" + sub + "\"";
-          }
-          if (entry.header.value("operation", "") == "Update") {
-            who += " using " + entry.header.value("apiVersion", "");
-          }
-          byManager[who].push_back(printable(p));
-          causes.push_back({{"reason", "FieldManagerConflict"},
-                            {"message", "conflict with " + who},
-                            {"field", printable(p)}});
-        },
-        path);
-  }
-  if (!causes.empty() && !force) {
-    std::string text = "Apply failed with " + std::to_string(causes.size()) +
-                       (causes.size() == 1 ? " conflict: " : " conflicts: ");
-    bool first = true;
-    for (const auto& [who, fields] : byManager) {
-      if (!first) text += "\n";
-      first = false;
-      if (fields.size() == 1) {
-        text += "conflict with " + who + ": " + fields[0];
-      } else {
-        text += "conflicts with " + who + ":";
-        for (const std::string& field : fields)
-          text += "\n- " + field;
-      }
-    }
-    throw StatusError(409, "Conflict", text, Json{{"causes", causes}});
-  }
+  const FieldSet taken = fieldsOfOthers(entries, wanted, result, config, schema, writer, force);
   for (Entry& entry : entries)
     entry.fields.subtract(taken);
 
   Entry& own = entryOf(entries, writer, "Apply");
-  // What this manager applied before and leaves out now goes, unless others own it.
-  FieldSet dropped = own.fields;
-  dropped.subtract(wanted);
-  for (const Entry& entry : entries) {
-    if (&entry != &own) dropped.subtract(entry.fields);
-  }
-  std::vector<std::vector<std::string>> removals;
-  std::vector<std::string> path;
-  dropped.forEach([&](const std::vector<std::string>& p) { removals.push_back(p); }, path);
-  // The deepest first, so that a list item goes after its fields.
-  std::stable_sort(removals.begin(), removals.end(),
-                   [](const auto& a, const auto& b) { return a.size() > b.size(); });
-  for (const auto& removal : removals) {
-    const Json* value = valueAt(result, schema, removal);
-    if (value == nullptr) continue;
-    // A container that others still have something in stays.
-    bool shared = false;
-    for (const Entry& entry : entries) {
-      if (&entry == &own) continue;
-      const FieldSet* set = &entry.fields;
-      for (const std::string& element : removal) {
-        const auto found = set->children.find(element);
-        set = found == set->children.end() ? nullptr : &found->second;
-        if (set == nullptr) break;
-      }
-      shared = shared || (set != nullptr && !set->empty());
-    }
-    if (!shared) removeAt(result, schema, removal);
-  }
+  dropLeftOut(result, entries, own, wanted, schema);
   mergeInto(result, config, schema, true);
   const bool same = own.fields.toJson() == wanted.toJson() && own.fields.self == wanted.self;
   own.fields = wanted;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "e2e/control-plane/registry/status_error.h"
 
 namespace pointsman::e2e {

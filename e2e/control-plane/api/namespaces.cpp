@@ -1,5 +1,16 @@
 #include "e2e/control-plane/api/namespaces.h"
 
+#include <chrono>
+#include <exception>
+#include <iterator>
+#include <set>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
 #include "e2e/control-plane/registry/json_path.h"
 
 namespace pointsman::e2e {

@@ -1,5 +1,10 @@
 #pragma once
 
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <thread>
+
 #include "e2e/control-plane/registry/deletion.h"
 
 namespace pointsman::e2e {

@@ -1,5 +1,10 @@
 #include "e2e/control-plane/api/patch.h"
 
+#include <algorithm>
+#include <iterator>
+#include <string>
+#include <string_view>
+
 namespace pointsman::e2e {
 namespace {
 

@@ -1,9 +1,19 @@
 #include "e2e/control-plane/api/render.h"
 
 #include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include <yaml-cpp/yaml.h>
 
+#include "e2e/control-plane/registry/api_time.h"
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/registry/trim.h"
 

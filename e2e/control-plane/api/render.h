@@ -1,6 +1,11 @@
 #pragma once
 
-#include "e2e/control-plane/http/server.h"
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "e2e/control-plane/http/message.h"
 #include "e2e/control-plane/registry/resource_type.h"
 
 namespace pointsman::e2e {

@@ -1,4 +1,6 @@
 // The scale subresource of workloads, an autoscaling/v1 Scale (kubectl scale).
+#include <string>
+
 #include "e2e/control-plane/api/api_server.h"
 #include "e2e/control-plane/api/patch.h"
 #include "e2e/control-plane/registry/json_path.h"
@@ -26,7 +28,7 @@ Json scaleOf(const Json& object) {
 
 }  // namespace
 
-void ApiServer::scale(Context& context, const Target& target) {
+void ApiServer::scale(RequestContext& context, const Target& target) {
   const ResourceType& type = *target.type;
   const std::string& method = context.request.method;
   Target parent = target;
@@ -38,10 +40,9 @@ void ApiServer::scale(Context& context, const Target& target) {
     Json wanted = scaleOf(object);
     if (method == "GET") return sendJson(context, 200, wanted);
     if (method == "PUT") {
-      wanted = decodeBody(context, "Scale");
+      wanted = decodeBody(context.request, "Scale");
     } else if (method == "PATCH") {
-      std::string media = context.request.header("Content-Type");
-      media = media.substr(0, media.find(';'));
+      const std::string media = mediaTypeOf(context.request);
       const Json patch = Json::parse(context.request.body, nullptr, false);
       if (patch.is_discarded()) throw badRequest("Scale: the body is not JSON");
       if (media == "application/json-patch+json") {
@@ -55,15 +56,11 @@ void ApiServer::scale(Context& context, const Target& target) {
                           Json::object());
       }
     } else {
-      throw StatusError(405, "MethodNotAllowed",
-                        "the server does not allow this method on the requested resource",
-                        Json::object());
+      throw methodNotAllowed();
     }
     const std::string version = stringAt(wanted, {"metadata", "resourceVersion"});
     if (!version.empty() && version != std::to_string(before->resourceVersion)) {
-      throw conflict(type.group, type.plural, target.name,
-                     "the object has been modified; please apply your changes to the latest "
-                     "version and try again");
+      throw modifiedMeanwhile(type, target.name);
     }
     const Json* replicas = at(wanted, {"spec", "replicas"});
     if (replicas != nullptr && (!replicas->is_number_integer() || *replicas < 0)) {

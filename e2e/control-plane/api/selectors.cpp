@@ -1,6 +1,14 @@
 #include "e2e/control-plane/api/selectors.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "e2e/control-plane/registry/builtin_types.h"
 #include "e2e/control-plane/registry/trim.h"

@@ -1,5 +1,11 @@
 #pragma once
 
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include "e2e/control-plane/registry/resource_type.h"
 
 namespace pointsman::e2e {

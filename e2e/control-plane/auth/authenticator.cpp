@@ -1,16 +1,26 @@
 #include "e2e/control-plane/auth/authenticator.h"
 
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <fstream>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include "e2e/control-plane/registry/base64.h"
+
 namespace pointsman::e2e {
 namespace {
-
-constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 std::string sign(const std::string& secret, std::string_view text) {
   unsigned char digest[EVP_MAX_MD_SIZE];
@@ -51,38 +61,6 @@ std::vector<std::string> parseCsv(const std::string& line) {
 }
 
 }  // namespace
-
-std::string base64UrlEncode(std::string_view in) {
-  std::string out;
-  for (std::size_t i = 0; i < in.size(); i += 3) {
-    std::uint32_t n = static_cast<std::uint32_t>(static_cast<unsigned char>(in[i])) << 16;
-    if (i + 1 < in.size())
-      n |= static_cast<std::uint32_t>(static_cast<unsigned char>(in[i + 1])) << 8;
-    if (i + 2 < in.size()) n |= static_cast<unsigned char>(in[i + 2]);
-    out += kAlphabet[n >> 18];
-    out += kAlphabet[(n >> 12) & 63];
-    if (i + 1 < in.size()) out += kAlphabet[(n >> 6) & 63];
-    if (i + 2 < in.size()) out += kAlphabet[n & 63];
-  }
-  return out;
-}
-
-std::optional<std::string> base64UrlDecode(std::string_view text) {
-  std::string out;
-  std::uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    const char* found = c == 0 ? nullptr : std::strchr(kAlphabet, c);
-    if (found == nullptr) return std::nullopt;
-    bits = (bits << 6) | static_cast<std::uint32_t>(found - kAlphabet);
-    count += 6;
-    if (count >= 8) {
-      count -= 8;
-      out.push_back(static_cast<char>((bits >> count) & 0xff));
-    }
-  }
-  return out;
-}
 
 Authenticator::Authenticator(const Store& store, std::string secret,
                              const std::filesystem::path& tokenFile)

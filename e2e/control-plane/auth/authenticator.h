@@ -1,8 +1,16 @@
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
-#include "e2e/control-plane/http/server.h"
+#include "e2e/control-plane/http/message.h"
 #include "e2e/control-plane/store/store.h"
 
 namespace pointsman::e2e {
@@ -50,8 +58,5 @@ class Authenticator {
   const std::string secret_;
   std::map<std::string, UserInfo, std::less<>> tokens_;
 };
-
-std::string base64UrlEncode(std::string_view data);
-std::optional<std::string> base64UrlDecode(std::string_view text);
 
 }  // namespace pointsman::e2e

@@ -1,5 +1,10 @@
 #include "e2e/control-plane/auth/authorizer.h"
 
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
 namespace pointsman::e2e {
 namespace {
 

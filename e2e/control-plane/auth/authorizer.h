@@ -1,5 +1,9 @@
 #pragma once
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "e2e/control-plane/auth/authenticator.h"
 
 namespace pointsman::e2e {

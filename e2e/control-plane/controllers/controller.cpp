@@ -1,8 +1,17 @@
 #include "e2e/control-plane/controllers/controller.h"
 
+#include <algorithm>
+#include <chrono>
+#include <exception>
 #include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/chrono.h>
+#include <spdlog/spdlog.h>
 
 namespace pointsman::e2e {
 namespace {

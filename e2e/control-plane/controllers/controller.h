@@ -2,6 +2,14 @@
 // controller bring its keys to the wanted state.
 #pragma once
 
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include "e2e/control-plane/registry/controllers.h"
 
 namespace pointsman::e2e {

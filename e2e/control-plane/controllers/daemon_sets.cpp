@@ -1,5 +1,13 @@
 // One pod per matching node, as the DaemonSet controller places them: pods get their spec.nodeName
 // at once instead of a node affinity for the scheduler.
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "e2e/control-plane/controllers/controller.h"
 #include "e2e/control-plane/controllers/placement.h"
 #include "e2e/control-plane/controllers/pods.h"
@@ -90,20 +98,7 @@ class DaemonSetController : public Controller {
     const Json& pod_spec = spec["template"]["spec"];
     std::string hash = HashOf(spec["template"]);
 
-    std::map<std::string, std::vector<Json>> by_node;
-    for (const auto& pod_name : std::set<std::string>(pods_[key])) {
-      ObjectPtr pod = store_.get("pods", ns, pod_name);
-      if (!pod) continue;
-      Json json = pod->parse();
-      bool ours = false;
-      for (const auto& owner : json["metadata"].value("ownerReferences", Json::array())) {
-        ours = ours || owner.value("uid", "") == set["metadata"]["uid"];
-      }
-      if (ours) {
-        by_node[json.value("spec", Json::object()).value("nodeName", "")].push_back(
-            std::move(json));
-      }
-    }
+    std::map<std::string, std::vector<Json>> by_node = PodsByNode(key, set);
     std::set<std::string> wanted;
     for (const auto& node : store_.list("nodes").objects) {
       if (RunsOn(pod_spec, node->parse())) wanted.insert(node->name);
@@ -153,21 +148,8 @@ class DaemonSetController : public Controller {
         outdated.push_back(&pod);
       }
     }
-    const Json strategy = spec.value("updateStrategy", Json::object());
-    if (strategy.value("type", "RollingUpdate") == "RollingUpdate") {
-      const Json rolling = strategy.value("rollingUpdate", Json::object());
-      int64_t allowed = Share(rolling.value("maxUnavailable", Json(1)),
-                              static_cast<int64_t>(wanted.size()), true);
-      // What is down already costs nothing to replace.
-      std::stable_partition(outdated.begin(), outdated.end(),
-                            [](const Json* pod) { return !IsReady(*pod); });
-      for (const Json* pod : outdated) {
-        bool down = !IsReady(*pod);
-        if (!down && unavailable >= allowed) break;
-        if (!down) ++unavailable;
-        DeletePod(store_, registry_, *pod);
-      }
-    }
+    ReplaceOutdated(spec.value("updateStrategy", Json::object()), outdated,
+                    static_cast<int64_t>(wanted.size()), unavailable);
     counts["observedGeneration"] = set["metadata"].value("generation", 0);
     auto missing = static_cast<int64_t>(wanted.size()) - counts["numberAvailable"].get<int64_t>();
     if (missing > 0) counts["numberUnavailable"] = missing;
@@ -179,6 +161,42 @@ class DaemonSetController : public Controller {
   }
 
  private:
+  std::map<std::string, std::vector<Json>> PodsByNode(const std::string& key, const Json& set) {
+    const std::string ns = SplitKey(key).first;
+    std::map<std::string, std::vector<Json>> by_node;
+    for (const auto& pod_name : std::set<std::string>(pods_[key])) {
+      ObjectPtr pod = store_.get("pods", ns, pod_name);
+      if (!pod) continue;
+      Json json = pod->parse();
+      bool ours = false;
+      for (const auto& owner : json["metadata"].value("ownerReferences", Json::array())) {
+        ours = ours || owner.value("uid", "") == set["metadata"]["uid"];
+      }
+      if (ours) {
+        by_node[json.value("spec", Json::object()).value("nodeName", "")].push_back(
+            std::move(json));
+      }
+    }
+    return by_node;
+  }
+
+  // `wanted`: on how many nodes it is to run; `unavailable`: on how many of them it does not.
+  void ReplaceOutdated(const Json& strategy, std::vector<const Json*>& outdated, int64_t wanted,
+                       int64_t unavailable) {
+    if (strategy.value("type", "RollingUpdate") != "RollingUpdate") return;
+    const Json rolling = strategy.value("rollingUpdate", Json::object());
+    int64_t allowed = Share(rolling.value("maxUnavailable", Json(1)), wanted, true);
+    // What is down already costs nothing to replace.
+    std::stable_partition(outdated.begin(), outdated.end(),
+                          [](const Json* pod) { return !IsReady(*pod); });
+    for (const Json* pod : outdated) {
+      bool down = !IsReady(*pod);
+      if (!down && unavailable >= allowed) break;
+      if (!down) ++unavailable;
+      DeletePod(store_, registry_, *pod);
+    }
+  }
+
   void Create(const Json& set, const std::string& node, const std::string& hash) {
     const Json& meta = set["metadata"];
     const Json& pod_template = set["spec"]["template"];

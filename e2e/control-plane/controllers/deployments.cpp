@@ -1,6 +1,22 @@
 // A ReplicaSet for each template a Deployment has had, scaled up and down by its strategy
 // (kube-controller-manager, deployment controller: sync.go, rolling.go, progress.go). Not done:
 // proportional scaling of several ReplicaSets in the middle of a rollout.
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
 #include "e2e/control-plane/controllers/controller.h"
 #include "e2e/control-plane/controllers/pods.h"
 #include "e2e/control-plane/registry/deletion.h"

@@ -1,5 +1,17 @@
 // EndpointSlices and Endpoints of Services with a selector, as kube-controller-manager makes them
 // (KEP-752, KEP-1672 for terminating endpoints).
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
 #include "e2e/control-plane/controllers/controller.h"
 
 namespace pointsman::e2e {

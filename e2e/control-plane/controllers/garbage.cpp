@@ -1,5 +1,13 @@
 // Deletion of dependents when their owners go, and the finalizers of foreground and orphaning
 // deletion.
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
 #include "e2e/control-plane/controllers/controller.h"
 #include "e2e/control-plane/registry/deletion.h"
 

@@ -1,5 +1,11 @@
 #include "e2e/control-plane/controllers/kubernetes_service.h"
 
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
 #include "kube/net/ip_address.h"
 
 namespace pointsman::e2e {

@@ -1,7 +1,18 @@
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
 #include <sys/eventfd.h>
 #include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include <poll.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "e2e/control-plane/controllers/controller.h"

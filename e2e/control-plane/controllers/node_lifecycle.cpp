@@ -1,4 +1,13 @@
 // Nodes that stopped renewing their Lease, and Events that are old.
+#include <chrono>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
 #include "e2e/control-plane/controllers/controller.h"
 
 namespace pointsman::e2e {

@@ -1,5 +1,11 @@
 #include "e2e/control-plane/controllers/placement.h"
 
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "e2e/control-plane/controllers/controller.h"
 
 namespace pointsman::e2e {

@@ -1,5 +1,19 @@
 #include "e2e/control-plane/controllers/pods.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <ctime>
+#include <iomanip>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
 #include "e2e/control-plane/controllers/controller.h"
 #include "e2e/control-plane/registry/deletion.h"
 

@@ -1,6 +1,11 @@
 // Pods as controllers handle them.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
 #include "e2e/control-plane/registry/controllers.h"
 
 namespace pointsman::e2e {

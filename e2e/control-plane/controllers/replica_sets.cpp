@@ -1,4 +1,15 @@
 // As many Pods of a template as asked for (kube-controller-manager, replicaset controller).
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
 #include "e2e/control-plane/controllers/controller.h"
 #include "e2e/control-plane/controllers/pods.h"
 

@@ -3,6 +3,19 @@
 // the one with the fewest Pods of the same owner, then the fewest Pods. The highest priority goes
 // first. Not done: resources, preemption, preferences, topology spread (such a Pod stays Pending
 // and says so).
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
 #include "e2e/control-plane/controllers/controller.h"
 #include "e2e/control-plane/controllers/placement.h"
 #include "e2e/control-plane/controllers/pods.h"

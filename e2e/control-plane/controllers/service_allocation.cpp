@@ -1,6 +1,19 @@
 // Cluster IPs, node ports and health check node ports, given out when a Service is written: the
 // rules of kube-apiserver's service REST storage (KEP-563 for dual stack).
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <random>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "e2e/control-plane/registry/controllers.h"
 #include "kube/net/ip_address.h"

@@ -1,5 +1,13 @@
 // Deployments, ReplicaSets, DaemonSets and the scheduler together, on the store, with the API's
 // types; a few lines stand for the kubelets.
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

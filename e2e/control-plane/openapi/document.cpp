@@ -1,6 +1,15 @@
 #include "e2e/control-plane/openapi/document.h"
 
 #include <bit>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "e2e/control-plane/schema/json_schema_props.h"
 

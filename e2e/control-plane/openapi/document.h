@@ -1,6 +1,9 @@
 // The OpenAPI documents that kubectl explains, validates and merges by.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "e2e/control-plane/registry/resource_type.h"
 
 namespace pointsman::e2e::openapi {

@@ -1,10 +1,18 @@
 #include "e2e/control-plane/pki/pki.h"
 
 #include <arpa/inet.h>
+#include <cerrno>
 #include <fstream>
+#include <memory>
 #include <sstream>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include <fcntl.h>
+#include <nlohmann/json.hpp>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -12,6 +20,8 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <unistd.h>
+
+#include "e2e/control-plane/registry/base64.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -154,15 +164,6 @@ std::pair<Certificate, Key> load(const std::filesystem::path& certificate,
   return {std::move(x), std::move(k)};
 }
 
-std::string base64(const std::string& data) {
-  std::string out((data.size() + 2) / 3 * 4 + 1, '\0');
-  const int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                reinterpret_cast<const unsigned char*>(data.data()),
-                                static_cast<int>(data.size()));
-  out.resize(static_cast<std::size_t>(n));
-  return out;
-}
-
 }  // namespace
 
 void Pki::writePrivate(const std::filesystem::path& file, const std::string& content) {
@@ -221,12 +222,12 @@ std::string Pki::clientKubeconfig(const std::string& server, const std::string& 
        {{{"name", "pointsman"},
          {"cluster",
           {{"server", server},
-           {"certificate-authority-data", base64(readFile(caCertificate()))}}}}}},
+           {"certificate-authority-data", base64Encode(readFile(caCertificate()))}}}}}},
       {"users",
        {{{"name", user},
          {"user",
-          {{"client-certificate-data", base64(toPem(certificate.get()))},
-           {"client-key-data", base64(toPem(key.get()))}}}}}},
+          {{"client-certificate-data", base64Encode(toPem(certificate.get()))},
+           {"client-key-data", base64Encode(toPem(key.get()))}}}}}},
       {"contexts",
        {{{"name", "pointsman"}, {"context", {{"cluster", "pointsman"}, {"user", user}}}}}},
       {"current-context", "pointsman"}};
@@ -238,7 +239,7 @@ std::string Pki::tokenSecret() const {
   if (!std::filesystem::exists(file)) {
     unsigned char bytes[32];
     if (RAND_bytes(bytes, sizeof(bytes)) != 1) fail("RAND_bytes");
-    writePrivate(file, base64(std::string(reinterpret_cast<char*>(bytes), sizeof(bytes))));
+    writePrivate(file, base64Encode(std::string(reinterpret_cast<char*>(bytes), sizeof(bytes))));
   }
   return readFile(file);
 }

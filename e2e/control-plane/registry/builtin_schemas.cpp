@@ -1,6 +1,13 @@
 #include "e2e/control-plane/registry/builtin_schemas.h"
 
 #include <charconv>
+#include <functional>
+#include <map>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace pointsman::e2e {
 namespace {

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "e2e/control-plane/registry/resource_type.h"
 
 namespace pointsman::e2e {

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <chrono>
+#include <memory>
+#include <string>
+
 #include "e2e/control-plane/registry/resource_type.h"
 
 namespace pointsman::e2e {

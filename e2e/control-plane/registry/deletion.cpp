@@ -1,5 +1,12 @@
 #include "e2e/control-plane/registry/deletion.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "e2e/control-plane/registry/api_time.h"
 #include "e2e/control-plane/registry/json_path.h"
 
 namespace pointsman::e2e {

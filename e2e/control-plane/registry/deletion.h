@@ -1,5 +1,10 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
 #include "e2e/control-plane/registry/resource_type.h"
 
 namespace pointsman::e2e {

@@ -1,5 +1,12 @@
 #pragma once
 
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "e2e/control-plane/registry/status_error.h"
 
 namespace pointsman::e2e {
@@ -23,14 +30,6 @@ class JsonPath {
   };
   std::vector<Step> steps_;
 };
-
-/// "5s", "3m20s", "47h", "12d": an age as kubectl prints it.
-std::string humanDuration(std::chrono::seconds age);
-/// Seconds since the epoch of an RFC 3339 time; nullopt when malformed.
-std::optional<std::chrono::system_clock::time_point> parseTime(std::string_view text);
-/// The age of the RFC 3339 time at `field` of `object`; "<unknown>" without one.
-std::string ageOf(const Json& object, const char* field, std::chrono::system_clock::time_point now);
-std::string formatTime(std::chrono::system_clock::time_point time);
 
 /// The member, or null when any step is missing or not an object.
 const Json* at(const Json& object, std::initializer_list<const char*> path);

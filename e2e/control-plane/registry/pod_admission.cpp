@@ -1,5 +1,9 @@
 #include "e2e/control-plane/registry/pod_admission.h"
 
+#include <optional>
+#include <string>
+#include <utility>
+
 #include "e2e/control-plane/registry/json_path.h"
 
 namespace pointsman::e2e {

@@ -1,7 +1,20 @@
 #include "e2e/control-plane/registry/protobuf.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
 #include <ctime>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include <fmt/format.h>
+
+#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/registry/base64.h"
 #include "e2e/control-plane/registry/builtin_schemas.h"
 
 namespace pointsman::e2e {
@@ -77,23 +90,6 @@ class Reader {
   std::string_view bytes_;
 };
 
-std::string base64(std::string_view in) {
-  static constexpr char kAlphabet[] =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (std::size_t i = 0; i < in.size(); i += 3) {
-    const auto byte = [&](std::size_t k) -> std::uint32_t {
-      return k < in.size() ? static_cast<unsigned char>(in[k]) : 0U;
-    };
-    const std::uint32_t n = byte(i) << 16 | byte(i + 1) << 8 | byte(i + 2);
-    out += kAlphabet[n >> 18];
-    out += kAlphabet[(n >> 12) & 63];
-    out += i + 1 < in.size() ? kAlphabet[(n >> 6) & 63] : '=';
-    out += i + 2 < in.size() ? kAlphabet[n & 63] : '=';
-  }
-  return out;
-}
-
 Json timeOf(std::string_view message, bool micro) {
   std::int64_t seconds = 0;
   std::int64_t nanos = 0;
@@ -104,18 +100,10 @@ Json timeOf(std::string_view message, bool micro) {
   }
   // The zero time of Go (year 1) stands for none.
   if (message.empty() || seconds <= -62135596800) return nullptr;
-  const std::time_t t = seconds;
-  std::tm tm{};
-  gmtime_r(&t, &tm);
-  char text[48];
-  std::size_t n = std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-  std::string out(text, n);
-  if (micro) {
-    n = static_cast<std::size_t>(
-        snprintf(text, sizeof(text), ".%06d", static_cast<int>(nanos / 1000)));
-    out.append(text, n);
-  }
-  return out + "Z";
+  std::string out = formatTime(std::chrono::system_clock::from_time_t(seconds));
+  if (!micro) return out;
+  out.pop_back();  // the Z
+  return out + fmt::format(".{:06}Z", nanos / 1000);
 }
 
 // Fields that are pointers in Go: a zero in them was set on purpose. The encoding writes all other
@@ -157,6 +145,49 @@ bool isPointer(const std::string& field) {
 
 Json decodeMessage(std::string_view name, std::string_view data, bool top);
 
+void put(Json& object, const BuiltinField& field, std::string_view type, const Reader& reader);
+
+void putIntOrString(Json& object, const std::string& name, std::string_view message) {
+  std::uint64_t kind = 0;
+  std::int64_t number = 0;
+  std::string word;
+  Reader inner(message);
+  while (inner.next()) {
+    if (inner.field() == 1) kind = inner.number();
+    if (inner.field() == 2) number = static_cast<std::int64_t>(inner.number());
+    if (inner.field() == 3) word = inner.bytes();
+  }
+  if (kind == 1) {
+    object[name] = word;
+  } else if (number != 0 || name != "targetPort") {
+    object[name] = number;
+  }
+}
+
+void putMapEntry(Json& object, const std::string& name, std::string_view valueType,
+                 std::string_view message) {
+  BuiltinField entry;
+  entry.name = "value";
+  Json pair = Json::object();
+  std::string key;
+  Reader inner(message);
+  while (inner.next()) {
+    if (inner.field() == 1) key = inner.bytes();
+    if (inner.field() == 2) put(pair, entry, valueType, inner);
+  }
+  if (!pair.contains("value")) pair["value"] = "";
+  object[name][key] = pair["value"];
+}
+
+void putListItem(Json& object, const std::string& name, std::string_view list,
+                 const Reader& reader) {
+  BuiltinField item;
+  item.name = "value";
+  Json holder = Json::object();
+  put(holder, item, list.substr(0, list.find('|')), reader);
+  object[name].push_back(holder.contains("value") ? holder["value"] : Json(""));
+}
+
 /// Puts one occurrence of a field into `object`.
 void put(Json& object, const BuiltinField& field, std::string_view type, const Reader& reader) {
   const auto text = [&] { return std::string(reader.bytes()); };
@@ -180,7 +211,7 @@ void put(Json& object, const BuiltinField& field, std::string_view type, const R
         object[name] = time;
       break;
     case 'y':
-      object[name] = base64(reader.bytes());
+      object[name] = base64Encode(reader.bytes());
       break;
     case 'q': {
       Reader inner(reader.bytes());
@@ -189,48 +220,15 @@ void put(Json& object, const BuiltinField& field, std::string_view type, const R
       }
       break;
     }
-    case 'x': {
-      std::uint64_t kind = 0;
-      std::int64_t number = 0;
-      std::string word;
-      Reader inner(reader.bytes());
-      while (inner.next()) {
-        if (inner.field() == 1) kind = inner.number();
-        if (inner.field() == 2) number = static_cast<std::int64_t>(inner.number());
-        if (inner.field() == 3) word = inner.bytes();
-      }
-      if (kind == 1) {
-        object[name] = word;
-      } else if (number != 0 || name != "targetPort") {
-        object[name] = number;
-      }
+    case 'x':
+      putIntOrString(object, name, reader.bytes());
       break;
-    }
-    case '{': {
-      BuiltinField entry;
-      Json pair = Json::object();
-      Reader inner(reader.bytes());
-      std::string key;
-      const std::string_view valueType = type.substr(1, type.size() - 2);
-      while (inner.next()) {
-        if (inner.field() == 1) key = inner.bytes();
-        if (inner.field() != 2) continue;
-        entry.name = "value";
-        put(pair, entry, valueType, inner);
-      }
-      if (!pair.contains("value")) pair["value"] = "";
-      object[name][key] = pair["value"];
+    case '{':
+      putMapEntry(object, name, type.substr(1, type.size() - 2), reader.bytes());
       break;
-    }
-    case '[': {
-      const std::string_view list = type.substr(1, type.size() - 2);
-      Json holder = Json::object();
-      BuiltinField item;
-      item.name = "value";
-      put(holder, item, list.substr(0, list.find('|')), reader);
-      object[name].push_back(holder.contains("value") ? holder["value"] : Json(""));
+    case '[':
+      putListItem(object, name, type.substr(1, type.size() - 2), reader);
       break;
-    }
     case '*':
       throw unsupported("the field " + name);
     default: {

@@ -1,3 +1,11 @@
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+
 #include "e2e/control-plane/registry/resource_type.h"
 
 namespace pointsman::e2e {

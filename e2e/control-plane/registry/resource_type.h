@@ -1,5 +1,14 @@
 #pragma once
 
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "e2e/control-plane/registry/status_error.h"
 #include "e2e/control-plane/store/store.h"
 

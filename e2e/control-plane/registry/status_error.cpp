@@ -1,5 +1,9 @@
 #include "e2e/control-plane/registry/status_error.h"
 
+#include <string>
+#include <utility>
+#include <vector>
+
 namespace pointsman::e2e {
 namespace {
 

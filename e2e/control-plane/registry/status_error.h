@@ -1,5 +1,12 @@
 #pragma once
 
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
 namespace pointsman::e2e {
 
 using Json = nlohmann::json;

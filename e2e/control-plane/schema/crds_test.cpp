@@ -1,4 +1,6 @@
 // The repository's own CRDs, held to what a real API server demands of a schema.
+#include <string>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <yaml-cpp/yaml.h>

@@ -1,5 +1,10 @@
 #include "e2e/control-plane/schema/field_error.h"
 
+#include <cstdint>
+#include <set>
+#include <string_view>
+#include <utility>
+
 namespace pointsman::e2e::schema {
 
 std::string FieldError::Body() const {

@@ -2,7 +2,9 @@
 // (k8s.io/apimachinery/pkg/util/validation/field).
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>

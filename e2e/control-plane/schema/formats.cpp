@@ -1,5 +1,13 @@
 #include "e2e/control-plane/schema/formats.h"
 
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include <re2/re2.h>
 
 #include "kube/net/ip_address.h"

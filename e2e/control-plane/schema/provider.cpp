@@ -1,5 +1,9 @@
 #include "e2e/control-plane/schema/provider.h"
 
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
 #include "e2e/control-plane/openapi/document.h"
 #include "e2e/control-plane/registry/controllers.h"
 #include "e2e/control-plane/schema/defaulting.h"

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "e2e/control-plane/registry/resource_type.h"
 #include "e2e/control-plane/schema/structural.h"

@@ -1,5 +1,7 @@
 #include "e2e/control-plane/schema/pruning.h"
 
+#include <utility>
+
 namespace pointsman::e2e::schema {
 namespace {
 

@@ -1,5 +1,12 @@
 #include "e2e/control-plane/schema/structural.h"
 
+#include <algorithm>
+#include <cstdint>
+#include <set>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
 #include <re2/re2.h>
 
 #include "e2e/control-plane/schema/cel/program.h"

@@ -1,6 +1,7 @@
 // A CRD's openAPIV3Schema as apiextensions.k8s.io/v1 requires it: structural (KEP-1693).
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>

@@ -1,8 +1,15 @@
 #include "e2e/control-plane/schema/validate.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <re2/re2.h>
+#include <spdlog/spdlog.h>
 
 #include "e2e/control-plane/schema/cel/program.h"
 #include "e2e/control-plane/schema/formats.h"

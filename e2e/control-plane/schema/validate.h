@@ -1,6 +1,8 @@
 // Validation of a custom resource against its structural schema.
 #pragma once
 
+#include <string>
+
 #include "e2e/control-plane/schema/structural.h"
 
 namespace pointsman::e2e::schema {

@@ -1,14 +1,36 @@
 #include "e2e/control-plane/store/store.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
 #include <cstring>
+#include <ctime>
 #include <deque>
+#include <exception>
 #include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <system_error>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "e2e/control-plane/registry/api_time.h"
 #include "e2e/control-plane/store/log.h"
 
 namespace pointsman::e2e {
@@ -46,15 +68,6 @@ std::string newUid() {
     uid += "0123456789abcdef"[b[i] & 15];
   }
   return uid;
-}
-
-std::string nowRfc3339() {
-  const std::time_t t = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  std::tm tm{};
-  gmtime_r(&t, &tm);
-  char text[32];
-  const std::size_t n = std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
-  return {text, n};
 }
 
 std::pair<std::string, std::string> splitName(const ResourceName& resource) {
@@ -502,7 +515,7 @@ ObjectPtr Store::create(const ResourceName& name, Json object) {
   Json& metadata = object["metadata"];
   if (stringAt(metadata, "uid").empty()) metadata["uid"] = newUid();
   if (stringAt(metadata, "creationTimestamp").empty()) {
-    metadata["creationTimestamp"] = nowRfc3339();
+    metadata["creationTimestamp"] = formatTime(std::chrono::system_clock::now());
   }
   std::unique_lock lock(impl_->mutex);
   Impl::Resource& resource = impl_->resourceOf(name);

@@ -1,8 +1,12 @@
 #include "e2e/control-plane/schema/cel/parser.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cstdint>
+#include <string_view>
+#include <system_error>
+#include <utility>
 
 namespace pointsman::e2e::schema::cel {
 namespace {

@@ -1,6 +1,9 @@
 // The syntax of the Common Expression Language (github.com/google/cel-spec, langdef).
 #pragma once
 
+#include <compare>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>

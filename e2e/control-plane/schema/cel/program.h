@@ -7,9 +7,9 @@
 
 #include <map>
 #include <memory>
-#include <stdexcept>
 #include <string>
 
+#include "e2e/control-plane/schema/cel/evaluation.h"
 #include "e2e/control-plane/schema/cel/parser.h"
 #include "e2e/control-plane/schema/structural.h"
 
@@ -27,23 +27,6 @@ struct CompileOptions {
   int kubernetes_minor = 35;
   bool optional_old_self = false;  // oldSelf is an optional
   ResultType result = ResultType::kBool;
-};
-
-// "no such key: x", "divide by zero", …
-class EvalError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-class CostExceeded : public EvalError {
- public:
-  using EvalError::EvalError;
-};
-
-// What evaluation may still cost, in units of one small operation each.
-struct Cost {
-  int64_t left = 10'000'000;
-  void Spend(int64_t units);  // throws CostExceeded
 };
 
 // Immutable: any number of threads may evaluate it.

@@ -1,5 +1,15 @@
 #include "e2e/control-plane/schema/cel/types.h"
 
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <map>
+#include <set>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
 #include <re2/re2.h>
 
 #include "e2e/control-plane/schema/formats.h"

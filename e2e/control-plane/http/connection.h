@@ -1,0 +1,29 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+
+#include <openssl/types.h>
+
+#include "e2e/control-plane/http/message.h"
+
+namespace pointsman::e2e {
+
+/// What all connections of a server share; it outlives them.
+struct ConnectionContext {
+  HttpHandler handler;
+  std::size_t maxBody = 0;
+  std::chrono::seconds idleTimeout{};
+  SSL_CTX* tls = nullptr;
+  int stopFd = -1;  ///< readable: the server stops
+};
+
+/// Serves the requests of one connection until it ends; closes `fd`, which does not block. `peer`
+/// is for logs.
+void serveConnection(const ConnectionContext& context, int fd, std::string peer);
+
+/// What OpenSSL says of its last failure, which is taken from the thread's queue.
+std::string tlsError();
+
+}  // namespace pointsman::e2e

@@ -1,0 +1,93 @@
+#include "e2e/control-plane/registry/types/cells.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/registry/json_path.h"
+
+namespace pointsman::e2e {
+
+const TableColumn kName{"Name", "string", "name",
+                        "Name must be unique within a namespace. Is required when creating "
+                        "resources, although some resources may allow a client to request the "
+                        "generation of an appropriate name automatically.",
+                        0};
+const TableColumn kAge{"Age", "string", "",
+                       "CreationTimestamp is a timestamp representing the server time when this "
+                       "object was created.",
+                       0};
+
+TableColumn column(const char* name, const char* type, int priority) {
+  return {name, type, "", name, priority};
+}
+
+std::string nameOf(const Json& object) {
+  return stringAt(object, {"metadata", "name"});
+}
+
+std::string age(const Json& object, Clock::time_point now) {
+  const Json* metadata = at(object, {"metadata"});
+  return metadata == nullptr ? "<unknown>" : ageOf(*metadata, "creationTimestamp", now);
+}
+
+std::string join(const std::vector<std::string>& parts, const std::string& separator) {
+  std::string text;
+  for (const std::string& part : parts)
+    text += (text.empty() ? "" : separator) + part;
+  return text;
+}
+
+std::string joinSome(const std::vector<std::string>& all, std::size_t most) {
+  if (all.size() <= most) return join(all);
+  const std::vector<std::string> some(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(most));
+  return join(some) + " + " + std::to_string(all.size() - most) + " more...";
+}
+
+std::string orNone(const std::string& text) {
+  return text.empty() ? "<none>" : text;
+}
+
+std::string lowerCase(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+std::string selectorText(const Json* selector) {
+  if (selector == nullptr || !selector->is_object() || selector->empty()) return "<none>";
+  std::string text;
+  for (const auto& [key, value] : selector->items()) {
+    text +=
+        (text.empty() ? "" : ",") + key + "=" + (value.is_string() ? value.get<std::string>() : "");
+  }
+  return text;
+}
+
+std::string labelSelectorText(const Json* selector) {
+  if (selector == nullptr || !selector->is_object()) return "<none>";
+  std::string text;
+  if (const Json* labels = at(*selector, {"matchLabels"}); labels != nullptr && !labels->empty()) {
+    text = selectorText(labels);
+  }
+  for (const Json& e : arrayAt(*selector, {"matchExpressions"})) {
+    std::vector<std::string> values;
+    for (const Json& v : arrayAt(e, {"values"}))
+      values.push_back(v.get<std::string>());
+    const std::string op = stringAt(e, {"operator"});
+    const std::string key = stringAt(e, {"key"});
+    std::string piece = op == "Exists"         ? key
+                        : op == "DoesNotExist" ? "!" + key
+                        : op == "In"           ? key + " in (" + join(values) + ")"
+                                               : key + " notin (" + join(values) + ")";
+    text += (text.empty() ? "" : ",") + piece;
+  }
+  return orNone(text);
+}
+
+std::size_t sizeOf(const Json& object, const char* field) {
+  const auto value = object.find(field);
+  return value == object.end() ? 0 : value->size();
+}
+
+}  // namespace pointsman::e2e
