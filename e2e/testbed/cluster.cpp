@@ -1,12 +1,25 @@
 #include "e2e/testbed/cluster.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
 #include <fstream>
+#include <initializer_list>
 #include <netinet/in.h>
 #include <random>
 #include <sstream>
+#include <stdexcept>
 #include <sys/stat.h>
+#include <system_error>
+#include <utility>
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "e2e/testbed/node/virtual_machine.h"

@@ -11,11 +11,16 @@
 // addresses only.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "e2e/testbed/node/node_client.h"
 #include "e2e/testbed/process.h"

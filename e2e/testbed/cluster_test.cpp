@@ -1,7 +1,12 @@
 // Boots real kernels, sends traffic between them and looks for anything left behind.
 #include "e2e/testbed/cluster.h"
 
+#include <cstdio>
+#include <cstdlib>
 #include <fstream>
+#include <initializer_list>
+#include <iterator>
+#include <stdexcept>
 #include <sys/wait.h>
 
 #include <gtest/gtest.h>

@@ -1,9 +1,23 @@
 // pointsman-testbed: a test cluster on this machine, to play with.
+#include <array>
+#include <cerrno>
+#include <chrono>
 #include <cstdio>
+#include <exception>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <map>
+#include <memory>
 #include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <fcntl.h>

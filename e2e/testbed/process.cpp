@@ -1,9 +1,19 @@
 #include "e2e/testbed/process.h"
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <exception>
 #include <fstream>
+#include <functional>
 #include <sstream>
+#include <stdexcept>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <system_error>
+#include <thread>
+#include <utility>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -30,6 +40,53 @@ std::pair<UniqueFd, UniqueFd> Pipe() {
 UniqueFd PidFd(pid_t pid) {
   return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
 }
+
+// The program of a child and its environment, made before the fork: after it nothing may allocate.
+class ChildImage {
+ public:
+  explicit ChildImage(const SpawnOptions& options) : argv_(options.argv) {
+    for (char** item = environ; *item != nullptr; ++item)
+      environment_.emplace_back(*item);
+    for (const auto& [name, value] : options.env) {
+      std::erase_if(environment_, [&](const auto& item) { return item.starts_with(name + "="); });
+      environment_.push_back(name + "=" + value);
+    }
+    for (auto& item : argv_)
+      argv_pointers_.push_back(item.data());
+    for (auto& item : environment_)
+      environment_pointers_.push_back(item.data());
+    argv_pointers_.push_back(nullptr);
+    environment_pointers_.push_back(nullptr);
+  }
+
+  // In the child, with only async-signal-safe calls up to exec. What fails is written to `failure`
+  // as an errno.
+  [[noreturn]] void Become(const SpawnOptions& options, int in, int out, int error, int failure) {
+    setsid();
+    const auto child_failed = [&] {
+      const int number = errno;
+      (void)!write(failure, &number, sizeof number);
+      _exit(127);
+    };
+    if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(error, 2) < 0) child_failed();
+    if (!options.cwd.empty() && chdir(options.cwd.c_str()) != 0) child_failed();
+    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+    if (options.keep >= 0) fcntl(options.keep, F_SETFD, 0);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    signal(SIGPIPE, SIG_DFL);
+    execvpe(argv_pointers_[0], argv_pointers_.data(), environment_pointers_.data());
+    child_failed();
+    _exit(127);
+  }
+
+ private:
+  std::vector<std::string> argv_;
+  std::vector<std::string> environment_;
+  std::vector<char*> argv_pointers_;
+  std::vector<char*> environment_pointers_;
+};
 
 }  // namespace
 
@@ -89,23 +146,7 @@ std::string Process::HowEnded() const {
 }
 
 Process Spawn(const SpawnOptions& options) {
-  std::vector<std::string> argv = options.argv;
-  std::vector<std::string> environment;
-  for (char** item = environ; *item != nullptr; ++item)
-    environment.emplace_back(*item);
-  for (const auto& [name, value] : options.env) {
-    std::erase_if(environment, [&](const auto& item) { return item.starts_with(name + "="); });
-    environment.push_back(name + "=" + value);
-  }
-  std::vector<char*> argv_pointers;
-  std::vector<char*> environment_pointers;
-  for (auto& item : argv)
-    argv_pointers.push_back(item.data());
-  for (auto& item : environment)
-    environment_pointers.push_back(item.data());
-  argv_pointers.push_back(nullptr);
-  environment_pointers.push_back(nullptr);
-
+  ChildImage image(options);
   UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null.valid()) Throw("open /dev/null");
   UniqueFd log;
@@ -138,35 +179,19 @@ Process Spawn(const SpawnOptions& options) {
         SYS_clone, static_cast<unsigned long>(options.new_namespaces | SIGCHLD), 0, 0, 0, 0));
     if (pid < 0) return fail("clone");
     if (pid > 0) return;
-    // The child, with only async-signal-safe calls up to exec.
-    setsid();
-    const auto child_failed = [&] {
-      const int number = errno;
-      (void)!write(failure_write.get(), &number, sizeof number);
-      _exit(127);
-    };
-    if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(error, 2) < 0) child_failed();
-    if (!options.cwd.empty() && chdir(options.cwd.c_str()) != 0) child_failed();
-    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
-    if (options.keep >= 0) fcntl(options.keep, F_SETFD, 0);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
-    signal(SIGPIPE, SIG_DFL);
-    execvpe(argv_pointers[0], argv_pointers.data(), environment_pointers.data());
-    child_failed();
+    image.Become(options, in, out, error, failure_write.get());
   }).join();
   if (pid < 0) {
     errno = failed_errno;
-    Throw(failed + " for " + argv.front());
+    Throw(failed + " for " + options.argv.front());
   }
-  Process process(pid, argv.front());
+  Process process(pid, options.argv.front());
   failure_write.Reset();
   int number = 0;
   if (read(failure_read.get(), &number, sizeof number) == sizeof number) {
     process.Kill();
     errno = number;
-    Throw("start " + argv.front());
+    Throw("start " + options.argv.front());
   }
   return process;
 }

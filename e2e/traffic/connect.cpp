@@ -1,12 +1,20 @@
 #include "e2e/traffic/connect.h"
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <linux/errqueue.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
 #include <random>
+#include <string_view>
+#include <system_error>
+#include <thread>
 
+#include <nlohmann/json.hpp>
 #include <poll.h>
 
 namespace pointsman::e2e {

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <string>
+
+#include <nlohmann/json.hpp>
 
 #include "e2e/traffic/socket.h"
 

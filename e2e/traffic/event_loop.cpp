@@ -1,8 +1,11 @@
 #include "e2e/traffic/event_loop.h"
 
+#include <algorithm>
+#include <cerrno>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <system_error>
+#include <utility>
 
 #include <signal.h>
 #include <unistd.h>

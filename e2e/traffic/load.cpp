@@ -1,11 +1,19 @@
 #include "e2e/traffic/load.h"
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <ctime>
 #include <list>
+#include <map>
+#include <string_view>
 #include <sys/epoll.h>
+#include <system_error>
 
 #include <fcntl.h>
+#include <nlohmann/json.hpp>
 #include <signal.h>
 #include <unistd.h>
 

@@ -1,11 +1,17 @@
 #include "e2e/traffic/out_of_window.h"
 
+#include <array>
+#include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <optional>
+#include <stdexcept>
 #include <system_error>
 #include <vector>
 
+#include <fmt/format.h>
 #include <poll.h>
 
 namespace pointsman::e2e {

@@ -1,11 +1,16 @@
 #include "e2e/traffic/serve.h"
 
+#include <array>
+#include <cerrno>
 #include <list>
 #include <netinet/in.h>
+#include <string_view>
 #include <sys/epoll.h>
 #include <system_error>
+#include <utility>
 
 #include <signal.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "e2e/traffic/event_loop.h"

@@ -1,10 +1,14 @@
 #include "e2e/traffic/socket.h"
 
 #include <arpa/inet.h>
+#include <array>
+#include <cerrno>
 #include <charconv>
+#include <cstdint>
 #include <cstring>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdexcept>
 #include <system_error>
 
 #include <unistd.h>

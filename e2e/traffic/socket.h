@@ -1,6 +1,7 @@
 // Addresses and sockets, IPv4 and IPv6, for the traffic program.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <sys/socket.h>

@@ -1,7 +1,18 @@
 // Server, load and probe against each other over the loopback interface.
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
 #include <sys/wait.h>
+#include <thread>
+#include <utility>
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 #include <signal.h>
 #include <unistd.h>
 

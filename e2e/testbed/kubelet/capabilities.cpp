@@ -5,6 +5,8 @@
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <system_error>
+#include <vector>
 
 #include <grp.h>
 #include <unistd.h>

@@ -8,14 +8,21 @@
 // the rest. Nothing of the node's file system is there that no volume mounts. Not emulated: cgroups
 // (resource limits), user namespaces, AppArmor and SELinux.
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <fstream>
+#include <set>
+#include <string>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <system_error>
+#include <vector>
 
 #include <fcntl.h>
 #include <nlohmann/json.hpp>

@@ -16,7 +16,11 @@
 #pragma once
 
 #include <memory>
+#include <stop_token>
+#include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 #include "e2e/testbed/cluster.h"
 #include "kube/client/client.h"
@@ -29,6 +33,8 @@ struct KubeletOptions {
   bool ready_when_served = false;
   std::vector<std::string> later;  // nodes that join at Resume only
 };
+
+class NodeWorker;
 
 class Kubelet {
  public:
@@ -46,8 +52,6 @@ class Kubelet {
   void RenewTokens();
 
  private:
-  class NodeWorker;
-
   void WatchPods(const std::stop_token& stop);
 
   std::vector<std::unique_ptr<NodeWorker>> workers_;

@@ -1,5 +1,10 @@
 #include "e2e/testbed/kubelet/pod_spec.h"
 
+#include <algorithm>
+#include <stdexcept>
+
+#include <fmt/format.h>
+
 #include "e2e/testbed/kubelet/capabilities.h"
 
 namespace pointsman::e2e {

@@ -1,6 +1,7 @@
 // What a Pod's spec means for the processes that stand for its containers. Pure functions.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -8,6 +9,8 @@
 #include <set>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 namespace pointsman::e2e {
 

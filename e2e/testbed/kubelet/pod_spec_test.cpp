@@ -1,5 +1,7 @@
 #include "e2e/testbed/kubelet/pod_spec.h"
 
+#include <stdexcept>
+
 #include <gtest/gtest.h>
 
 #include "e2e/testbed/kubelet/capabilities.h"

@@ -2,11 +2,14 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <system_error>
+#include <vector>
 
 namespace pointsman::e2e {
 namespace {

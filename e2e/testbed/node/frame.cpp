@@ -1,8 +1,13 @@
 #include "e2e/testbed/node/frame.h"
 
 #include <arpa/inet.h>
+#include <array>
+#include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <stdexcept>
 #include <sys/socket.h>
+#include <system_error>
 
 namespace pointsman::e2e {
 namespace {

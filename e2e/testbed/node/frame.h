@@ -7,6 +7,7 @@
 // get {path}.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>

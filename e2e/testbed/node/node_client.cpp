@@ -1,8 +1,18 @@
 #include "e2e/testbed/node/node_client.h"
 
+#include <algorithm>
+#include <cerrno>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdexcept>
+#include <string_view>
 #include <sys/time.h>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
 
 #include "e2e/testbed/node/frame.h"
 #include "e2e/testbed/process.h"

@@ -1,9 +1,16 @@
 #include "e2e/testbed/node/virtual_machine.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <fstream>
+#include <functional>
+#include <map>
 #include <sstream>
+#include <stdexcept>
 #include <sys/stat.h>
+#include <utility>
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 namespace pointsman::e2e {

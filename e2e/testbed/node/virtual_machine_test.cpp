@@ -1,6 +1,8 @@
 #include "e2e/testbed/node/virtual_machine.h"
 
+#include <cstdlib>
 #include <fstream>
+#include <stdexcept>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
