@@ -329,7 +329,7 @@ std::vector<Entry> entriesOf(const Json* object) {
   return entries;
 }
 
-void store(Json& object, const std::vector<Entry>& entries) {
+void storeEntries(Json& object, const std::vector<Entry>& entries) {
   Json list = Json::array();
   for (const Entry& entry : entries) {
     if (entry.fields.empty()) continue;
@@ -501,7 +501,7 @@ void trackUpdate(Json& now, const Json* live, const FieldWriter& writer, const J
     removed.subtract(fieldsOf(now, schema));
   }
   if (diff.empty() && removed.empty()) {
-    store(now, entries);
+    storeEntries(now, entries);
     return;
   }
   for (Entry& entry : entries) {
@@ -513,7 +513,7 @@ void trackUpdate(Json& now, const Json* live, const FieldWriter& writer, const J
     own.fields.merge(diff);
     own.header["time"] = formatTime(std::chrono::system_clock::now());
   }
-  store(now, entries);
+  storeEntries(now, entries);
 }
 
 Json serverSideApply(const Json* live, const Json& config, const FieldWriter& writer, bool force,
@@ -534,7 +534,7 @@ Json serverSideApply(const Json* live, const Json& config, const FieldWriter& wr
   if (!same || live == nullptr || result != *live || !own.header.contains("time")) {
     own.header["time"] = formatTime(std::chrono::system_clock::now());
   }
-  store(result, entries);
+  storeEntries(result, entries);
   return result;
 }
 
