@@ -20,9 +20,9 @@ namespace {
 
 constexpr int kWriters = 8;  // several share an fsync
 
-Json bootstrapObject(const char* apiVersion, const char* kind, const char* name,
+Json BootstrapObject(const char* api_version, const char* kind, const char* name,
                      Json rest = Json::object()) {
-  rest["apiVersion"] = apiVersion;
+  rest["apiVersion"] = api_version;
   rest["kind"] = kind;
   rest["metadata"]["name"] = name;
   return rest;
@@ -30,28 +30,28 @@ Json bootstrapObject(const char* apiVersion, const char* kind, const char* name,
 
 }  // namespace
 
-void bootstrap(ApiServer& api, const Store& store, const std::string& kubernetesIp, int port) {
+void Bootstrap(ApiServer& api, const Store& store, const std::string& kubernetes_ip, int port) {
   for (const char* ns : {"default", "kube-system", "kube-public", "kube-node-lease"}) {
-    api.ensure(bootstrapObject("v1", "Namespace", ns));
+    api.Ensure(BootstrapObject("v1", "Namespace", ns));
   }
-  for (const auto& [resource, role] : bootstrapRoles()) {
-    if (!store.get(resource, "", role["metadata"].value("name", ""))) api.ensure(role);
+  for (const auto& [resource, role] : BootstrapRoles()) {
+    if (!store.Get(resource, "", role["metadata"].value("name", ""))) api.Ensure(role);
   }
-  api.ensure(bootstrapObject("scheduling.k8s.io/v1", "PriorityClass", "system-cluster-critical",
+  api.Ensure(BootstrapObject("scheduling.k8s.io/v1", "PriorityClass", "system-cluster-critical",
                              {{"value", 2000000000}}));
-  api.ensure(bootstrapObject("scheduling.k8s.io/v1", "PriorityClass", "system-node-critical",
+  api.Ensure(BootstrapObject("scheduling.k8s.io/v1", "PriorityClass", "system-node-critical",
                              {{"value", 2000001000}}));
-  Json kubernetes = bootstrapObject("v1", "Service", "kubernetes");
+  Json kubernetes = BootstrapObject("v1", "Service", "kubernetes");
   kubernetes["metadata"]["namespace"] = "default";
   kubernetes["metadata"]["labels"] = {{"component", "apiserver"}, {"provider", "kubernetes"}};
   kubernetes["spec"] = {
       {"type", "ClusterIP"},
-      {"clusterIP", kubernetesIp},
+      {"clusterIP", kubernetes_ip},
       {"ports", {{{"name", "https"}, {"protocol", "TCP"}, {"port", 443}, {"targetPort", port}}}}};
-  api.ensure(kubernetes);
+  api.Ensure(kubernetes);
 }
 
-std::string firstServiceIp(const std::string& cidrs) {
+std::string FirstServiceIp(const std::string& cidrs) {
   const std::string cidr = cidrs.substr(0, cidrs.find(','));
   std::string address = cidr.substr(0, cidr.find('/'));
   const auto dot = address.rfind('.');
@@ -59,7 +59,7 @@ std::string firstServiceIp(const std::string& cidrs) {
   return address + "1";
 }
 
-void preload(ApiServer& api, const std::filesystem::path& file) {
+void Preload(ApiServer& api, const std::filesystem::path& file) {
   std::ifstream in(file);
   if (!in) throw std::system_error(errno, std::generic_category(), "open " + file.string());
   std::vector<std::pair<int, std::string>> lines;
@@ -76,7 +76,7 @@ void preload(ApiServer& api, const std::filesystem::path& file) {
     writers.emplace_back([&] {
       for (std::size_t n = next++; n < lines.size(); n = next++) {
         try {
-          api.ensure(Json::parse(lines[n].second));
+          api.Ensure(Json::parse(lines[n].second));
         } catch (const std::exception& e) {
           const std::lock_guard lock(mutex);
           if (error.empty())

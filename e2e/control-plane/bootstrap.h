@@ -9,14 +9,14 @@
 
 namespace pointsman::e2e {
 
-/// Namespaces, roles, priority classes and the Service default/kubernetes; what exists is left.
-void bootstrap(ApiServer& api, const Store& store, const std::string& kubernetesIp, int port);
+// Namespaces, roles, priority classes and the Service default/kubernetes; what exists is left.
+void Bootstrap(ApiServer& api, const Store& store, const std::string& kubernetes_ip, int port);
 
-/// The first address of the first of `cidrs`, as kube-apiserver takes it for default/kubernetes.
-std::string firstServiceIp(const std::string& cidrs);
+// The first address of the first of `cidrs`, as kube-apiserver takes it for default/kubernetes.
+std::string FirstServiceIp(const std::string& cidrs);
 
-/// Creates the objects of a file of JSON lines. Throws std::system_error, and std::runtime_error
-/// naming the line.
-void preload(ApiServer& api, const std::filesystem::path& file);
+// Creates the objects of a file of JSON lines. Throws std::system_error, and std::runtime_error
+// naming the line.
+void Preload(ApiServer& api, const std::filesystem::path& file);
 
 }  // namespace pointsman::e2e

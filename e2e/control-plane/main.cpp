@@ -38,32 +38,32 @@ namespace pointsman::e2e {
 namespace {
 
 struct Flags {
-  std::filesystem::path dataDir;
-  std::filesystem::path pkiDir;
-  std::filesystem::path tokenFile;
-  std::filesystem::path readyFile;
+  std::filesystem::path data_dir;
+  std::filesystem::path pki_dir;
+  std::filesystem::path token_file;
+  std::filesystem::path ready_file;
   std::filesystem::path preload;
-  std::filesystem::path watchLog;
-  std::filesystem::path accessLog;
+  std::filesystem::path watch_log;
+  std::filesystem::path access_log;
   std::vector<std::string> listen;
   std::vector<std::string> sans;
   std::string version = "1.35";
-  std::string logLevel = "info";
-  std::string bookmarkInterval = "60s";
+  std::string log_level = "info";
+  std::string bookmark_interval = "60s";
   std::size_t history = 16384;
   bool controllers = true;
-  ControllerOptions controllerOptions;
+  ControllerOptions controller_options;
 };
 
 struct KubeconfigFlags {
-  std::filesystem::path pkiDir;
+  std::filesystem::path pki_dir;
   std::filesystem::path out;
   std::string user;
   std::string server;
   std::vector<std::string> groups;
 };
 
-int minorOf(const std::string& version) {
+int MinorOf(const std::string& version) {
   int minor = 0;
   if (sscanf(version.c_str(), "1.%d", &minor) != 1 || minor < 20 || minor > 35 ||
       version != "1." + std::to_string(minor)) {
@@ -72,19 +72,19 @@ int minorOf(const std::string& version) {
   return minor;
 }
 
-int mintKubeconfig(const KubeconfigFlags& flags) {
-  const Pki pki(flags.pkiDir);
-  const std::string config = pki.clientKubeconfig(flags.server, flags.user, flags.groups);
+int MintKubeconfig(const KubeconfigFlags& flags) {
+  const Pki pki(flags.pki_dir);
+  const std::string config = pki.ClientKubeconfig(flags.server, flags.user, flags.groups);
   if (flags.out.empty() || flags.out == "-") {
     std::cout << config;
   } else {
-    Pki::writePrivate(flags.out, config);
+    Pki::WritePrivate(flags.out, config);
   }
   return 0;
 }
 
 // The signals that end the server, blocked in this thread and those that it starts.
-sigset_t blockSignals() {
+sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
@@ -95,7 +95,7 @@ sigset_t blockSignals() {
   return signals;
 }
 
-std::vector<std::string> certificateNames(const Flags& flags,
+std::vector<std::string> CertificateNames(const Flags& flags,
                                           const std::vector<ListenAddress>& addresses) {
   std::vector<std::string> sans{"localhost",
                                 "127.0.0.1",
@@ -103,7 +103,7 @@ std::vector<std::string> certificateNames(const Flags& flags,
                                 "kubernetes.default",
                                 "kubernetes.default.svc",
                                 "kubernetes.default.svc.cluster.local",
-                                firstServiceIp(flags.controllerOptions.serviceCidr)};
+                                FirstServiceIp(flags.controller_options.service_cidr)};
   for (const ListenAddress& address : addresses) {
     if (address.host != "0.0.0.0" && address.host != "::") sans.push_back(address.host);
   }
@@ -113,7 +113,7 @@ std::vector<std::string> certificateNames(const Flags& flags,
   return sans;
 }
 
-std::string urlOf(const ListenAddress& address, std::uint16_t port) {
+std::string UrlOf(const ListenAddress& address, std::uint16_t port) {
   std::string host = address.host == "0.0.0.0" ? "127.0.0.1"
                      : address.host == "::"    ? "::1"
                                                : address.host;
@@ -121,63 +121,63 @@ std::string urlOf(const ListenAddress& address, std::uint16_t port) {
   return "https://" + host + ":" + std::to_string(port);
 }
 
-// CustomResourceDefinitions are validated by, and served through, `customResources`, which outlives
-// the registry's use.
-void serveCustomResources(Registry& registry, const Store& store,
-                          CustomResources& customResources) {
-  ResourceType crds = *registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
-  crds.applyDefaults = CustomResources::applyDefaults;
-  crds.validate = [&customResources](const Json& crd, const Json* old, const RequestInfo& info) {
+// CustomResourceDefinitions are validated by, and served through, `custom_resources`, which
+// outlives the registry's use.
+void ServeCustomResources(Registry& registry, const Store& store,
+                          CustomResources& custom_resources) {
+  ResourceType crds = *registry.Find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+  crds.apply_defaults = CustomResources::ApplyDefaults;
+  crds.validate = [&custom_resources](const Json& crd, const Json* old, const RequestInfo& info) {
     return info.subresource == "status" ? std::vector<FieldError>()
-                                        : customResources.validate(crd, old);
+                                        : custom_resources.Validate(crd, old);
   };
-  crds.afterWrite = [&customResources](const Json* old, const Json* now) {
+  crds.after_write = [&custom_resources](const Json* old, const Json* now) {
     if (now == nullptr) {
-      customResources.withdraw(*old);
+      custom_resources.Withdraw(*old);
     } else if (old == nullptr || (*old)["spec"] != (*now)["spec"]) {
-      customResources.serve(*now);
+      custom_resources.Serve(*now);
     }
   };
-  registry.add(std::move(crds));
-  for (const ObjectPtr& crd : store.list("apiextensions.k8s.io/customresourcedefinitions").objects)
-    customResources.serve(crd->parse());
+  registry.Add(std::move(crds));
+  for (const ObjectPtr& crd : store.List("apiextensions.k8s.io/customresourcedefinitions").objects)
+    custom_resources.Serve(crd->Parse());
 }
 
-void validateAdmissionPolicies(Registry& registry, const Emulation& emulation) {
-  if (!emulation.atLeast(30)) return;
+void ValidateAdmissionPolicies(Registry& registry, const Emulation& emulation) {
+  if (!emulation.AtLeast(30)) return;
   const auto check = [&](const char* plural, auto validate) {
-    ResourceType type = *registry.find("admissionregistration.k8s.io", "v1", plural);
+    ResourceType type = *registry.Find("admissionregistration.k8s.io", "v1", plural);
     type.validate = [validate, emulation](const Json& object, const Json*, const RequestInfo&) {
       return validate(object, emulation);
     };
-    registry.add(std::move(type));
+    registry.Add(std::move(type));
   };
-  check("validatingadmissionpolicies", AdmissionPolicies::validatePolicy);
-  check("validatingadmissionpolicybindings", AdmissionPolicies::validateBinding);
+  check("validatingadmissionpolicies", AdmissionPolicies::ValidatePolicy);
+  check("validatingadmissionpolicybindings", AdmissionPolicies::ValidateBinding);
 }
 
-// Has a server refuse connections for a while (the fault "refuseConnections").
+// Has a server refuse connections for a while (the fault "RefuseConnections").
 class Refusal {
  public:
   explicit Refusal(HttpServer& server)
-      : server_(server), thread_([this](const std::stop_token& stop) { run(stop); }) {}
+      : server_(server), thread_([this](const std::stop_token& stop) { Run(stop); }) {}
 
-  void start(std::chrono::milliseconds duration) {
+  void Start(std::chrono::milliseconds duration) {
     const std::lock_guard lock(mutex_);
     until_ = std::chrono::steady_clock::now() + duration;
-    server_.refuseConnections(true);
+    server_.RefuseConnections(true);
     changed_.notify_all();
   }
 
  private:
-  void run(const std::stop_token& stop) {
+  void Run(const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
     while (!stop.stop_requested()) {
       if (!until_) {
         changed_.wait(lock, stop, [&] { return until_.has_value(); });
       } else if (std::chrono::steady_clock::now() >= *until_) {
         until_.reset();
-        server_.refuseConnections(false);
+        server_.RefuseConnections(false);
       } else {
         changed_.wait_until(lock, stop, *until_, [] { return false; });
       }
@@ -191,133 +191,134 @@ class Refusal {
   std::jthread thread_;  // last: it uses all of the above
 };
 
-std::string readFile(const std::filesystem::path& path) {
+std::string ReadFile(const std::filesystem::path& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-ApiServer::Options apiOptionsOf(const Flags& flags, const Emulation& emulation) {
+ApiServer::Options ApiOptionsOf(const Flags& flags, const Emulation& emulation) {
   ApiServer::Options options;
   options.emulation = emulation;
-  options.bookmarkInterval = parseDuration("--bookmark-interval", flags.bookmarkInterval);
-  options.watchLog = flags.watchLog;
-  options.accessLog = flags.accessLog;
+  options.bookmark_interval = ParseDuration("--bookmark-interval", flags.bookmark_interval);
+  options.watch_log = flags.watch_log;
+  options.access_log = flags.access_log;
   return options;
 }
 
-int serve(const Flags& flags) {
-  const sigset_t signals = blockSignals();
-  const Emulation emulation{minorOf(flags.version)};
-  const Pki pki(flags.pkiDir);
+int Serve(const Flags& flags) {
+  const sigset_t signals = BlockSignals();
+  const Emulation emulation{MinorOf(flags.version)};
+  const Pki pki(flags.pki_dir);
   std::vector<ListenAddress> addresses;
   for (const std::string& text : flags.listen)
-    addresses.push_back(parseListenAddress(text));
-  pki.issueServer(certificateNames(flags, addresses));
+    addresses.push_back(ParseListenAddress(text));
+  pki.IssueServer(CertificateNames(flags, addresses));
 
-  Store::Options storeOptions;
-  storeOptions.dataDir = flags.dataDir;
-  storeOptions.historyPerResource = flags.history;
-  Store store(storeOptions);
+  Store::Options store_options;
+  store_options.data_dir = flags.data_dir;
+  store_options.history_per_resource = flags.history;
+  Store store(store_options);
   Registry registry;
-  const std::unique_ptr<SchemaProvider> schemas = makeSchemaProvider(emulation);
-  registerBuiltinTypes(registry, store, *schemas, emulation, [&](ResourceType& services) {
-    installServiceAllocation(services, store, flags.controllerOptions);
+  const std::unique_ptr<SchemaProvider> schemas = MakeSchemaProvider(emulation);
+  RegisterBuiltinTypes(registry, store, *schemas, emulation, [&](ResourceType& services) {
+    InstallServiceAllocation(services, store, flags.controller_options);
   });
-  CustomResources customResources(registry, store, *schemas, emulation);
-  serveCustomResources(registry, store, customResources);
-  validateAdmissionPolicies(registry, emulation);
+  CustomResources custom_resources(registry, store, *schemas, emulation);
+  ServeCustomResources(registry, store, custom_resources);
+  ValidateAdmissionPolicies(registry, emulation);
 
-  const Authenticator authenticator(store, pki.tokenSecret(), flags.tokenFile);
+  const Authenticator authenticator(store, pki.TokenSecret(), flags.token_file);
   const Authorizer authorizer(store);
-  ApiServer api(apiOptionsOf(flags, emulation), store, registry, *schemas, authenticator,
+  ApiServer api(ApiOptionsOf(flags, emulation), store, registry, *schemas, authenticator,
                 authorizer);
-  HttpServer::Options httpOptions;
-  httpOptions.certificate = pki.serverCertificate();
-  httpOptions.key = pki.serverKey();
-  httpOptions.clientCa = pki.caCertificate();
-  HttpServer server(httpOptions, [&](const HttpRequest& request, HttpExchange& exchange) {
-    api.handle(request, exchange);
+  HttpServer::Options http_options;
+  http_options.certificate = pki.ServerCertificate();
+  http_options.key = pki.ServerKey();
+  http_options.client_ca = pki.CaCertificate();
+  HttpServer server(http_options, [&](const HttpRequest& request, HttpExchange& exchange) {
+    api.Handle(request, exchange);
   });
   Refusal refusal(server);
-  api.onRefuseConnections([&](std::chrono::milliseconds duration) { refusal.start(duration); });
+  api.OnRefuseConnections([&](std::chrono::milliseconds duration) { refusal.Start(duration); });
 
   std::vector<std::string> urls;
-  int firstPort = 0;
+  int first_port = 0;
   for (const ListenAddress& address : addresses) {
-    const std::uint16_t port = server.listen(address);
-    if (firstPort == 0) firstPort = port;
-    urls.push_back(urlOf(address, port));
+    const std::uint16_t port = server.Listen(address);
+    if (first_port == 0) first_port = port;
+    urls.push_back(UrlOf(address, port));
   }
-  bootstrap(api, store, firstServiceIp(flags.controllerOptions.serviceCidr), firstPort);
-  const NamespaceController namespaces(store, registry, readFile(pki.caCertificate()));
-  if (!flags.preload.empty()) preload(api, flags.preload);
+  Bootstrap(api, store, FirstServiceIp(flags.controller_options.service_cidr), first_port);
+  const NamespaceController namespaces(store, registry, ReadFile(pki.CaCertificate()));
+  if (!flags.preload.empty()) Preload(api, flags.preload);
   std::unique_ptr<Controllers> controllers;
   if (flags.controllers) {
-    controllers = startControllers(store, registry, emulation, flags.controllerOptions);
+    controllers = StartControllers(store, registry, emulation, flags.controller_options);
   }
-  Pki::writePrivate(flags.pkiDir / "admin.kubeconfig",
-                    pki.clientKubeconfig(urls.at(0), "kubernetes-admin", {"system:masters"}));
-  api.setReady();
+  Pki::WritePrivate(flags.pki_dir / "admin.kubeconfig",
+                    pki.ClientKubeconfig(urls.at(0), "kubernetes-admin", {"system:masters"}));
+  api.SetReady();
   std::cout << "pointsman-control-plane: serving on";
   for (const std::string& url : urls)
     std::cout << " " << url;
   std::cout << std::endl;
-  if (!flags.readyFile.empty()) Pki::writePrivate(flags.readyFile, urls.at(0) + "\n");
+  if (!flags.ready_file.empty()) Pki::WritePrivate(flags.ready_file, urls.at(0) + "\n");
 
   int signal = 0;
   sigwait(&signals, &signal);
   spdlog::info("signal {}: stopping", signal);
   // The watches' threads first: they hold subscriptions to the store.
-  store.stopSubscriptions();
-  server.stop();
-  if (controllers) controllers->stop();
+  store.StopSubscriptions();
+  server.Stop();
+  if (controllers) controllers->Stop();
   return 0;
 }
 
-void addServeFlags(CLI::App& app, Flags& flags) {
-  app.add_option("--data-dir", flags.dataDir,
+void AddServeFlags(CLI::App& app, Flags& flags) {
+  app.add_option("--data-dir", flags.data_dir,
                  "where the state survives; without it, in memory only");
   app.add_option("--listen", flags.listen,
                  "[NETNS_PATH@]ADDR:PORT, repeatable; port 0: any free one")
       ->default_val(std::vector<std::string>{"127.0.0.1:6443"});
-  app.add_option("--pki-dir", flags.pkiDir, "CA, server certificate and admin.kubeconfig go here");
+  app.add_option("--pki-dir", flags.pki_dir, "CA, server certificate and admin.kubeconfig go here");
   app.add_option("--san", flags.sans, "further names and addresses of the server certificate");
-  app.add_option("--token-file", flags.tokenFile, "CSV: token,user,uid,\"group1,group2\"");
+  app.add_option("--token-file", flags.token_file, "CSV: token,user,uid,\"group1,group2\"");
   app.add_option("--emulate-version", flags.version, "1.20 to 1.35")->capture_default_str();
-  app.add_option("--service-cidr", flags.controllerOptions.serviceCidr,
+  app.add_option("--service-cidr", flags.controller_options.service_cidr,
                  "one range, or two for dual stack")
       ->capture_default_str();
-  app.add_option("--advertise-address", flags.controllerOptions.advertiseAddress,
+  app.add_option("--advertise-address", flags.controller_options.advertise_address,
                  "endpoint of the Service default/kubernetes; without it, it has none");
-  app.add_option("--advertise-port", flags.controllerOptions.advertisePort, "port of that endpoint")
+  app.add_option("--advertise-port", flags.controller_options.advertise_port,
+                 "port of that endpoint")
       ->capture_default_str();
   app.add_option_function<int>(
       "--node-monitor-grace-period",
       [&flags](int seconds) {
-        flags.controllerOptions.nodeMonitorGracePeriod = std::chrono::seconds{seconds};
+        flags.controller_options.node_monitor_grace_period = std::chrono::seconds{seconds};
       },
       "seconds without a renewed Lease until a node is not ready (40)");
   app.add_option("--preload", flags.preload, "JSON lines of objects to create before being ready");
-  app.add_option("--watch-log", flags.watchLog,
+  app.add_option("--watch-log", flags.watch_log,
                  "a line for each watch event sent: CLOCK_MONOTONIC ns, resource, user, version");
   app.add_option(
-      "--access-log", flags.accessLog,
+      "--access-log", flags.access_log,
       "a line of JSON for each request to a resource: who does what, and whether it may");
-  app.add_option("--ready-file", flags.readyFile, "written with the URL once the server is ready");
-  app.add_option("--bookmark-interval", flags.bookmarkInterval,
+  app.add_option("--ready-file", flags.ready_file, "written with the URL once the server is ready");
+  app.add_option("--bookmark-interval", flags.bookmark_interval,
                  "between BOOKMARK events of a watch")
       ->capture_default_str();
   app.add_option("--history", flags.history, "events kept per resource to watch from")
       ->capture_default_str();
   app.add_flag("!--no-controllers", flags.controllers, "do not run the controllers");
-  app.add_option("--log-level", flags.logLevel, "trace, debug, info, warning, error")
+  app.add_option("--log-level", flags.log_level, "trace, debug, info, warning, error")
       ->capture_default_str();
 }
 
-CLI::App* addKubeconfigCommand(CLI::App& app, KubeconfigFlags& mint) {
+CLI::App* AddKubeconfigCommand(CLI::App& app, KubeconfigFlags& mint) {
   CLI::App* kubeconfig =
       app.add_subcommand("kubeconfig", "make a client certificate and its kubeconfig");
-  kubeconfig->add_option("--pki-dir", mint.pkiDir)->required();
+  kubeconfig->add_option("--pki-dir", mint.pki_dir)->required();
   kubeconfig->add_option("--user", mint.user)->required();
   kubeconfig->add_option("--group", mint.groups);
   kubeconfig->add_option("--server", mint.server)->required();
@@ -333,14 +334,14 @@ int main(int argc, char** argv) {
   CLI::App app("A small Kubernetes API server for tests and demonstrations");
   Flags flags;
   KubeconfigFlags mint;
-  addServeFlags(app, flags);
-  const CLI::App* kubeconfig = addKubeconfigCommand(app, mint);
+  AddServeFlags(app, flags);
+  const CLI::App* kubeconfig = AddKubeconfigCommand(app, mint);
   CLI11_PARSE(app, argc, argv);
   try {
-    spdlog::set_level(spdlog::level::from_str(flags.logLevel));
-    if (kubeconfig->parsed()) return mintKubeconfig(mint);
-    if (flags.pkiDir.empty()) throw std::invalid_argument("--pki-dir is required");
-    return serve(flags);
+    spdlog::set_level(spdlog::level::from_str(flags.log_level));
+    if (kubeconfig->parsed()) return MintKubeconfig(mint);
+    if (flags.pki_dir.empty()) throw std::invalid_argument("--pki-dir is required");
+    return Serve(flags);
   } catch (const std::exception& e) {
     std::cerr << "pointsman-control-plane: " << e.what() << "\n";
     return 1;

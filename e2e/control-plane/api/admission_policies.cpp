@@ -22,7 +22,7 @@ constexpr const char* kPolicies = "admissionregistration.k8s.io/validatingadmiss
 constexpr const char* kBindings = "admissionregistration.k8s.io/validatingadmissionpolicybindings";
 
 // The variable "request" (apiserver/pkg/cel/environment: BuildRequestType).
-const Structural& requestSchema() {
+const Structural& RequestSchema() {
   static const Structural& schema = *[] {
     const Json text = {{"type", "string"}};
     const auto object = [&](std::initializer_list<const char*> fields) {
@@ -47,16 +47,16 @@ const Structural& requestSchema() {
   return schema;
 }
 
-std::shared_ptr<const cel::Program> compile(const std::string& source, cel::ResultType result,
+std::shared_ptr<const cel::Program> Compile(const std::string& source, cel::ResultType result,
                                             int minor = kNewest) {
   cel::CompileOptions options;
-  options.variables = {{"request", &requestSchema()}, {"object", nullptr}, {"oldObject", nullptr}};
+  options.variables = {{"request", &RequestSchema()}, {"object", nullptr}, {"oldObject", nullptr}};
   options.kubernetes_minor = minor;
   options.result = result;
   return cel::Program::Compile(source, options);
 }
 
-Json requestJson(const AdmissionRequest& request) {
+Json RequestJson(const AdmissionRequest& request) {
   const ResourceType& type = request.type;
   const Json kind = {{"group", type.group}, {"version", type.version}, {"kind", type.kind}};
   const Json resource = {
@@ -75,28 +75,28 @@ Json requestJson(const AdmissionRequest& request) {
           {"namespace", request.ns},
           {"operation", request.operation},
           {"userInfo", user},
-          {"dryRun", request.dryRun}};
+          {"dryRun", request.dry_run}};
 }
 
-bool names(const Json& rule, const char* field, const std::string& value) {
-  const Json& list = arrayAt(rule, {field});
+bool Names(const Json& rule, const char* field, const std::string& value) {
+  const Json& list = ArrayAt(rule, {field});
   return std::any_of(list.begin(), list.end(),
                      [&](const Json& item) { return item == value || item == "*"; });
 }
 
-bool matches(const Json& rule, const AdmissionRequest& request) {
+bool Matches(const Json& rule, const AdmissionRequest& request) {
   const std::string resource = request.subresource.empty()
                                    ? request.type.plural
                                    : request.type.plural + "/" + request.subresource;
   // "*" is every resource, but no subresource.
-  const Json& resources = arrayAt(rule, {"resources"});
+  const Json& resources = ArrayAt(rule, {"resources"});
   const bool of_resource = std::any_of(resources.begin(), resources.end(), [&](const Json& item) {
     return item == resource || (item == "*" && request.subresource.empty());
   });
-  const Json& only = arrayAt(rule, {"resourceNames"});
-  return of_resource && names(rule, "apiGroups", request.type.group) &&
-         names(rule, "apiVersions", request.type.version) &&
-         names(rule, "operations", request.operation) &&
+  const Json& only = ArrayAt(rule, {"resourceNames"});
+  return of_resource && Names(rule, "apiGroups", request.type.group) &&
+         Names(rule, "apiVersions", request.type.version) &&
+         Names(rule, "operations", request.operation) &&
          (only.empty() || std::find(only.begin(), only.end(), request.name) != only.end());
 }
 
@@ -109,48 +109,48 @@ class Evaluation {
         variables_{
             {"request", &described}, {"object", request.object}, {"oldObject", request.old}} {}
 
-  bool applies() {
-    const Json& rules = arrayAt(spec_, {"matchConstraints", "resourceRules"});
+  bool Applies() {
+    const Json& rules = ArrayAt(spec_, {"matchConstraints", "resourceRules"});
     if (std::none_of(rules.begin(), rules.end(),
-                     [&](const Json& rule) { return matches(rule, request_); })) {
+                     [&](const Json& rule) { return Matches(rule, request_); })) {
       return false;
     }
-    const Json& conditions = arrayAt(spec_, {"matchConditions"});
+    const Json& conditions = ArrayAt(spec_, {"matchConditions"});
     return std::all_of(conditions.begin(), conditions.end(), [&](const Json& condition) {
-      return holds(condition.value("expression", ""));
+      return Holds(condition.value("expression", ""));
     });
   }
 
   // Throws StatusError; `who`: the policy with its binding.
-  void validate(const std::string& who) {
-    for (const Json& validation : arrayAt(spec_, {"validations"})) {
+  void Validate(const std::string& who) {
+    for (const Json& validation : ArrayAt(spec_, {"validations"})) {
       const std::string expression = validation.value("expression", "");
       bool good = false;
       std::string message;
       try {
-        good = holds(expression);
-        if (!good) message = messageOf(validation, expression);
+        good = Holds(expression);
+        if (!good) message = MessageOf(validation, expression);
       } catch (const cel::EvalError& error) {
         if (spec_.value("failurePolicy", "Fail") == "Ignore") continue;
         message = "expression '" + expression + "' resulted in error: " + error.what();
       }
-      if (!good) deny(who, message, validation.value("reason", "Invalid"));
+      if (!good) Deny(who, message, validation.value("reason", "Invalid"));
     }
   }
 
  private:
-  bool holds(const std::string& expression) {
-    return compile(expression, cel::ResultType::kBool)->EvaluateBool(variables_, cost_);
+  bool Holds(const std::string& expression) {
+    return Compile(expression, cel::ResultType::kBool)->EvaluateBool(variables_, cost_);
   }
-  std::string messageOf(const Json& validation, const std::string& expression) {
+  std::string MessageOf(const Json& validation, const std::string& expression) {
     if (const std::string of = validation.value("messageExpression", ""); !of.empty()) {
-      return compile(of, cel::ResultType::kString)->EvaluateString(variables_, cost_);
+      return Compile(of, cel::ResultType::kString)->EvaluateString(variables_, cost_);
     }
     return validation.value("message", "failed expression: " + expression);
   }
-  [[noreturn]] void deny(const std::string& who, const std::string& message,
+  [[noreturn]] void Deny(const std::string& who, const std::string& message,
                          const std::string& reason) const {
-    const StatusError as = forbidden(request_.type.group, request_.type.plural, request_.name,
+    const StatusError as = Forbidden(request_.type.group, request_.type.plural, request_.name,
                                      who + " denied request: " + message);
     const int code = reason == "Forbidden" ? 403 : reason == "Unauthorized" ? 401 : 422;
     throw StatusError(code, reason, as.what(), as.details());
@@ -162,7 +162,7 @@ class Evaluation {
   cel::Cost cost_;
 };
 
-void refuse(std::vector<FieldError>& errors, const Json& parent, const std::string& path,
+void Refuse(std::vector<FieldError>& errors, const Json& parent, const std::string& path,
             std::initializer_list<const char*> fields) {
   for (const char* field : fields) {
     const auto found = parent.find(field);
@@ -171,7 +171,7 @@ void refuse(std::vector<FieldError>& errors, const Json& parent, const std::stri
   }
 }
 
-void oneOf(std::vector<FieldError>& errors, const std::string& path, const std::string& value,
+void OneOf(std::vector<FieldError>& errors, const std::string& path, const std::string& value,
            const std::set<std::string>& known) {
   if (known.contains(value)) return;
   errors.push_back({path, "FieldValueNotSupported",
@@ -180,95 +180,95 @@ void oneOf(std::vector<FieldError>& errors, const std::string& path, const std::
 
 }  // namespace
 
-void AdmissionPolicies::check(const AdmissionRequest& request) const {
-  const auto bindings = store_.list(kBindings).objects;
+void AdmissionPolicies::Check(const AdmissionRequest& request) const {
+  const auto bindings = store_.List(kBindings).objects;
   if (bindings.empty()) return;
-  const Json described = requestJson(request);
+  const Json described = RequestJson(request);
   for (const ObjectPtr& stored : bindings) {
-    const Json binding = stored->parse();
-    const std::string name = stringAt(binding, {"spec", "policyName"});
-    const ObjectPtr found = store_.get(kPolicies, "", name);
+    const Json binding = stored->Parse();
+    const std::string name = StringAt(binding, {"spec", "policyName"});
+    const ObjectPtr found = store_.Get(kPolicies, "", name);
     if (!found) continue;  // as a real one: its policy may come later
-    const Json policy = found->parse();
+    const Json policy = found->Parse();
     Evaluation evaluation(policy, request, described);
     const std::string who =
         "ValidatingAdmissionPolicy '" + name + "' with binding '" + stored->name + "'";
     try {
-      if (!evaluation.applies()) continue;
+      if (!evaluation.Applies()) continue;
     } catch (const cel::EvalError& error) {
       if (policy["spec"].value("failurePolicy", "Fail") == "Ignore") continue;
-      throw forbidden(request.type.group, request.type.plural, request.name,
+      throw Forbidden(request.type.group, request.type.plural, request.name,
                       who + " denied request: match condition: " + error.what());
     }
-    evaluation.validate(who);
+    evaluation.Validate(who);
   }
 }
 
-std::vector<FieldError> AdmissionPolicies::validatePolicy(const Json& policy,
+std::vector<FieldError> AdmissionPolicies::ValidatePolicy(const Json& policy,
                                                           const Emulation& emulation) {
   std::vector<FieldError> errors;
   const Json& spec = policy.at("spec");
-  refuse(errors, spec, "spec", {"paramKind", "variables", "auditAnnotations"});
+  Refuse(errors, spec, "spec", {"paramKind", "variables", "auditAnnotations"});
   const Json match = spec.value("matchConstraints", Json::object());
-  refuse(errors, match, "spec.matchConstraints",
+  Refuse(errors, match, "spec.matchConstraints",
          {"namespaceSelector", "objectSelector", "excludeResourceRules"});
-  oneOf(errors, "spec.failurePolicy", spec.value("failurePolicy", "Fail"), {"Fail", "Ignore"});
-  const Json& rules = arrayAt(match, {"resourceRules"});
+  OneOf(errors, "spec.failurePolicy", spec.value("failurePolicy", "Fail"), {"Fail", "Ignore"});
+  const Json& rules = ArrayAt(match, {"resourceRules"});
   if (rules.empty()) {
     errors.push_back(
         {"spec.matchConstraints.resourceRules", "FieldValueRequired", "Required value"});
   }
   for (std::size_t i = 0; i < rules.size(); ++i) {
     const std::string path = "spec.matchConstraints.resourceRules[" + std::to_string(i) + "]";
-    oneOf(errors, path + ".scope", rules[i].value("scope", "*"), {"*"});
+    OneOf(errors, path + ".scope", rules[i].value("scope", "*"), {"*"});
     for (const char* field : {"apiGroups", "apiVersions", "operations", "resources"}) {
-      if (arrayAt(rules[i], {field}).empty())
+      if (ArrayAt(rules[i], {field}).empty())
         errors.push_back({path + "." + field, "FieldValueRequired", "Required value"});
     }
-    for (const std::string resource : arrayAt(rules[i], {"resources"})) {
+    for (const std::string resource : ArrayAt(rules[i], {"resources"})) {
       const auto slash = resource.find('/');
       if (slash == std::string::npos) continue;
-      oneOf(errors, path + ".resources", resource.substr(slash + 1), {"status"});
-      if (resource.starts_with('*')) oneOf(errors, path + ".resources", resource, {});
+      OneOf(errors, path + ".resources", resource.substr(slash + 1), {"status"});
+      if (resource.starts_with('*')) OneOf(errors, path + ".resources", resource, {});
     }
-    for (const std::string operation : arrayAt(rules[i], {"operations"}))
-      oneOf(errors, path + ".operations", operation, {"*", "CREATE", "UPDATE", "DELETE"});
+    for (const std::string operation : ArrayAt(rules[i], {"operations"}))
+      OneOf(errors, path + ".operations", operation, {"*", "CREATE", "UPDATE", "DELETE"});
   }
   const auto expression = [&](const Json& of, const char* field, const std::string& path,
                               cel::ResultType result) {
     const std::string source = of.value(field, "");
     if (source.empty()) return;
     try {
-      compile(source, result, emulation.minor);
+      Compile(source, result, emulation.minor);
     } catch (const cel::CompileError& error) {
       errors.push_back({path + "." + field, "FieldValueInvalid",
                         "Invalid value: " + Json(source).dump() + ": " + error.what()});
     }
   };
-  const Json& conditions = arrayAt(spec, {"matchConditions"});
+  const Json& conditions = ArrayAt(spec, {"matchConditions"});
   for (std::size_t i = 0; i < conditions.size(); ++i) {
     expression(conditions[i], "expression", "spec.matchConditions[" + std::to_string(i) + "]",
                cel::ResultType::kBool);
   }
-  const Json& validations = arrayAt(spec, {"validations"});
+  const Json& validations = ArrayAt(spec, {"validations"});
   if (validations.empty())
     errors.push_back({"spec.validations", "FieldValueRequired", "Required value"});
   for (std::size_t i = 0; i < validations.size(); ++i) {
     const std::string path = "spec.validations[" + std::to_string(i) + "]";
     expression(validations[i], "expression", path, cel::ResultType::kBool);
     expression(validations[i], "messageExpression", path, cel::ResultType::kString);
-    oneOf(errors, path + ".reason", validations[i].value("reason", "Invalid"),
+    OneOf(errors, path + ".reason", validations[i].value("reason", "Invalid"),
           {"Unauthorized", "Forbidden", "Invalid"});
   }
   return errors;
 }
 
-std::vector<FieldError> AdmissionPolicies::validateBinding(const Json& binding,
+std::vector<FieldError> AdmissionPolicies::ValidateBinding(const Json& binding,
                                                            const Emulation& /*emulation*/) {
   std::vector<FieldError> errors;
   const Json& spec = binding.at("spec");
-  refuse(errors, spec, "spec", {"paramRef", "matchResources"});
-  if (arrayAt(spec, {"validationActions"}) != Json::array({"Deny"})) {
+  Refuse(errors, spec, "spec", {"paramRef", "matchResources"});
+  if (ArrayAt(spec, {"validationActions"}) != Json::array({"Deny"})) {
     errors.push_back({"spec.validationActions", "FieldValueNotSupported",
                       "Unsupported value: only [Deny] is supported here"});
   }

@@ -28,13 +28,13 @@ class AdmissionPoliciesTest : public ::testing::Test {
     std::string document;
     for (std::string line; std::getline(lines, line);) {
       if (line == "---") {
-        Add(parseYaml(document));
+        Add(ParseYaml(document));
         document.clear();
       } else {
         document += line + "\n";
       }
     }
-    Add(parseYaml(document));
+    Add(ParseYaml(document));
     proxies_.group = "pointsman.io";
     proxies_.version = "v1alpha1";
     proxies_.plural = "nodeproxies";
@@ -46,12 +46,12 @@ class AdmissionPoliciesTest : public ::testing::Test {
 
   void Add(Json object) {
     const bool policy = object["kind"] == "ValidatingAdmissionPolicy";
-    const auto errors = policy ? AdmissionPolicies::validatePolicy(object, {35})
-                               : AdmissionPolicies::validateBinding(object, {35});
+    const auto errors = policy ? AdmissionPolicies::ValidatePolicy(object, {35})
+                               : AdmissionPolicies::ValidateBinding(object, {35});
     for (const FieldError& error : errors)
       ADD_FAILURE() << error.field << ": " << error.message;
     object["metadata"]["resourceVersion"] = "";
-    store_.create(policy ? "admissionregistration.k8s.io/validatingadmissionpolicies"
+    store_.Create(policy ? "admissionregistration.k8s.io/validatingadmissionpolicies"
                          : "admissionregistration.k8s.io/validatingadmissionpolicybindings",
                   object);
   }
@@ -65,7 +65,7 @@ class AdmissionPoliciesTest : public ::testing::Test {
   // "": accepted.
   std::string Says(const AdmissionRequest& request) const {
     try {
-      AdmissionPolicies(store_).check(request);
+      AdmissionPolicies(store_).Check(request);
       return "";
     } catch (const StatusError& error) {
       return std::to_string(error.code()) + " " + error.what();
@@ -134,7 +134,7 @@ TEST_F(AdmissionPoliciesTest, WhatIsNotKnownHereIsRefusedAndNotIgnored) {
   const auto refused = [](const char* spec) {
     std::string text;
     for (const FieldError& error :
-         AdmissionPolicies::validatePolicy({{"spec", Json::parse(spec)}}, {35}))
+         AdmissionPolicies::ValidatePolicy({{"spec", Json::parse(spec)}}, {35}))
       text += error.field + ": " + error.message + "\n";
     return text;
   };

@@ -16,34 +16,34 @@ namespace {
 // For writes of the server itself, which have no client.
 class NoExchange : public HttpExchange {
  public:
-  void send(const HttpResponse&) override {}
+  void Send(const HttpResponse&) override {}
   void begin(int, const std::string&,
              const std::vector<std::pair<std::string, std::string>>&) override {}
-  bool write(std::string_view) override { return false; }
-  bool waitFor(int, std::chrono::milliseconds) override { return false; }
-  void abort() override {}
+  bool Write(std::string_view) override { return false; }
+  bool WaitFor(int, std::chrono::milliseconds) override { return false; }
+  void Abort() override {}
 };
 
-void sendFailure(RequestContext& context, const StatusError& error) {
+void SendFailure(RequestContext& context, const StatusError& error) {
   HttpResponse response;
   response.status = error.code();
-  addWarnings(response, context.warnings);
+  AddWarnings(response, context.warnings);
   if (error.code() == 401)
     response.headers.emplace_back("Www-Authenticate", "Bearer realm=\"pointsman\"");
-  if (const Json* seconds = at(error.details(), {"retryAfterSeconds"}))
+  if (const Json* seconds = At(error.details(), {"retryAfterSeconds"}))
     response.headers.emplace_back("Retry-After", seconds->dump());
-  response.body = error.toJson().dump() + "\n";
-  context.exchange.send(response);
+  response.body = error.ToJson().dump() + "\n";
+  context.exchange.Send(response);
   spdlog::debug("{} {} {} {}: {}", context.user.name, context.request.method, context.request.path,
                 error.code(), error.what());
 }
 
 // The verb of a request to something else than a resource.
-std::string pathVerbOf(const std::string& method) {
+std::string PathVerbOf(const std::string& method) {
   return method == "PUT" ? "put" : method == "POST" ? "post" : "get";
 }
 
-bool isReviewGroup(const std::string& group) {
+bool IsReviewGroup(const std::string& group) {
   return group == "authorization.k8s.io" || group == "authentication.k8s.io";
 }
 
@@ -64,26 +64,26 @@ ApiServer::ApiServer(Options options, Store& store, const Registry& registry,
     log.reset(std::fopen(path.c_str(), "ae"));
     if (!log) throw std::system_error(errno, std::generic_category(), "open " + path.string());
   };
-  open(options_.watchLog, watchLog_);
-  open(options_.accessLog, accessLog_);
+  open(options_.watch_log, watch_log_);
+  open(options_.access_log, access_log_);
 }
 
-void ApiServer::handle(const HttpRequest& request, HttpExchange& exchange) {
+void ApiServer::Handle(const HttpRequest& request, HttpExchange& exchange) {
   RequestContext context{request, exchange, {}, {}, {}, false, "Warn", {}};
   const auto start = std::chrono::steady_clock::now();
   try {
-    authenticate(context);
-    route(context);
+    Authenticate(context);
+    Route(context);
   } catch (const StatusError& error) {
-    sendFailure(context, error);
+    SendFailure(context, error);
   } catch (const std::invalid_argument& error) {
-    sendFailure(context, badRequest(error.what()));
+    SendFailure(context, BadRequest(error.what()));
   } catch (const Json::exception& error) {
     // A document whose shape a hook did not expect: the client's doing.
-    sendFailure(context, badRequest(std::string("the object cannot be handled: ") + error.what()));
+    SendFailure(context, BadRequest(std::string("the object cannot be handled: ") + error.what()));
   } catch (const std::system_error& error) {
     spdlog::error("{} {}: {}", request.method, request.path, error.what());
-    sendFailure(context, internalError(error.what()));
+    SendFailure(context, InternalError(error.what()));
   }
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
@@ -91,116 +91,116 @@ void ApiServer::handle(const HttpRequest& request, HttpExchange& exchange) {
                 took.count());
 }
 
-void ApiServer::route(RequestContext& context) {
+void ApiServer::Route(RequestContext& context) {
   const HttpRequest& request = context.request;
-  const std::vector<std::string> parts = splitPath(request.path);
+  const std::vector<std::string> parts = SplitPath(request.path);
   const bool api = !parts.empty() && (parts[0] == "api" || parts[0] == "apis");
-  const std::size_t resourceAt = !parts.empty() && parts[0] == "api" ? 2 : 3;
+  const std::size_t resource_at = !parts.empty() && parts[0] == "api" ? 2 : 3;
   AccessRequest access;
-  if (!api || parts.size() <= resourceAt) {
-    access.verb = pathVerbOf(request.method);
+  if (!api || parts.size() <= resource_at) {
+    access.verb = PathVerbOf(request.method);
     access.path = request.path;
-    authorize(context, access);
+    Authorize(context, access);
     if (request.path == "/pointsman-debug/faults") {
-      if (!context.user.inGroup("system:masters"))
+      if (!context.user.InGroup("system:masters"))
         throw StatusError(403, "Forbidden", "forbidden: faults are for system:masters",
                           Json::object());
-      return debugFaults(context);
+      return DebugFaults(context);
     }
-    if (request.method != "GET" && request.method != "HEAD") throw methodNotAllowed();
-    if (!discovery_.serve(context)) throw noSuchResource();
+    if (request.method != "GET" && request.method != "HEAD") throw MethodNotAllowed();
+    if (!discovery_.Serve(context)) throw NoSuchResource();
     return;
   }
-  if (parts[0] == "apis" && isReviewGroup(parts[1]) && parts[2] == "v1" && parts.size() == 4) {
-    if (request.method != "POST") throw methodNotAllowed();
+  if (parts[0] == "apis" && IsReviewGroup(parts[1]) && parts[2] == "v1" && parts.size() == 4) {
+    if (request.method != "POST") throw MethodNotAllowed();
     access.verb = "create";
     access.group = parts[1];
     access.resource = parts[3];
-    authorize(context, access);
-    return accessReview(context, parts[3]);
+    Authorize(context, access);
+    return AccessReview(context, parts[3]);
   }
-  const auto target = parseTarget(registry_, parts);
-  if (!target) throw noSuchResource();
-  access = accessOf(request, *target);
-  if (access.verb.empty()) throw methodNotAllowed();
-  logAccess(context, access, authorizer_.allowed(context.user, access));
-  authorize(context, access);
-  if (misbehave(context, *target, access)) return;
-  readOptions(context, options_.emulation);
-  routeResource(context, *target);
+  const auto target = ParseTarget(registry_, parts);
+  if (!target) throw NoSuchResource();
+  access = AccessOf(request, *target);
+  if (access.verb.empty()) throw MethodNotAllowed();
+  LogAccess(context, access, authorizer_.Allowed(context.user, access));
+  Authorize(context, access);
+  if (Misbehave(context, *target, access)) return;
+  ReadOptions(context, options_.emulation);
+  RouteResource(context, *target);
 }
 
-void ApiServer::routeSubresource(RequestContext& context, const Target& target) {
-  const ResourceName type = target.type->storeName();
+void ApiServer::RouteSubresource(RequestContext& context, const Target& target) {
+  const ResourceName type = target.type->StoreName();
   const std::string& sub = target.subresource;
   const auto require = [&](const char* method) {
-    if (context.request.method != method) throw methodNotAllowed();
+    if (context.request.method != method) throw MethodNotAllowed();
   };
   if (type == "serviceaccounts" && sub == "token") {
     require("POST");
-    return tokenRequest(context, target);
+    return TokenRequest(context, target);
   }
   if (type == "pods" && sub == "eviction") {
     require("POST");
-    return evict(context, target);
+    return Evict(context, target);
   }
   if (type == "pods" && sub == "binding") {
     require("POST");
-    return bindPod(context, target);
+    return BindPod(context, target);
   }
   if (sub == "scale" && (type == "apps/deployments" || type == "apps/replicasets"))
-    return scale(context, target);
+    return Scale(context, target);
   if (type == "namespaces" && sub == "finalize") {
     require("PUT");
-    return update(context, target);
+    return Update(context, target);
   }
-  throw noSuchResource();
+  throw NoSuchResource();
 }
 
-void ApiServer::routeResource(RequestContext& context, const Target& target) {
+void ApiServer::RouteResource(RequestContext& context, const Target& target) {
   const std::string& method = context.request.method;
   const std::string& sub = target.subresource;
-  if (!sub.empty() && sub != "status") return routeSubresource(context, target);
-  if (sub == "status" && !target.type->hasStatus) throw noSuchResource();
+  if (!sub.empty() && sub != "status") return RouteSubresource(context, target);
+  if (sub == "status" && !target.type->has_status) throw NoSuchResource();
   if (method == "GET" || method == "HEAD") {
-    if (isTrue(context.request.parameter("watch"))) return watch(context, target);
-    return target.name.empty() ? list(context, target) : get(context, target);
+    if (IsTrue(context.request.Parameter("watch"))) return Watch(context, target);
+    return target.name.empty() ? List(context, target) : Get(context, target);
   }
-  if (method == "POST" && target.name.empty()) return create(context, target);
-  if (method == "PUT" && !target.name.empty()) return update(context, target);
-  if (method == "PATCH" && !target.name.empty()) return patch(context, target);
+  if (method == "POST" && target.name.empty()) return Create(context, target);
+  if (method == "PUT" && !target.name.empty()) return Update(context, target);
+  if (method == "PATCH" && !target.name.empty()) return Patch(context, target);
   if (method == "DELETE" && sub.empty()) {
-    return target.name.empty() ? removeCollection(context, target) : remove(context, target);
+    return target.name.empty() ? RemoveCollection(context, target) : Remove(context, target);
   }
-  throw methodNotAllowed();
+  throw MethodNotAllowed();
 }
 
-void ApiServer::ensure(const Json& object) {
-  const std::string apiVersion = stringAt(object, {"apiVersion"});
-  const auto slash = apiVersion.find('/');
-  const std::string group = slash == std::string::npos ? "" : apiVersion.substr(0, slash);
+void ApiServer::Ensure(const Json& object) {
+  const std::string api_version = StringAt(object, {"apiVersion"});
+  const auto slash = api_version.find('/');
+  const std::string group = slash == std::string::npos ? "" : api_version.substr(0, slash);
   const std::string version =
-      slash == std::string::npos ? apiVersion : apiVersion.substr(slash + 1);
-  const ResourceTypePtr type = registry_.findByKind(group, version, stringAt(object, {"kind"}));
+      slash == std::string::npos ? api_version : api_version.substr(slash + 1);
+  const ResourceTypePtr type = registry_.FindByKind(group, version, StringAt(object, {"kind"}));
   if (!type) {
-    throw std::invalid_argument("no resource of kind " + stringAt(object, {"kind"}) + " in " +
-                                apiVersion + " is served");
+    throw std::invalid_argument("no resource of kind " + StringAt(object, {"kind"}) + " in " +
+                                api_version + " is served");
   }
-  Target target{type, stringAt(object, {"metadata", "namespace"}), "", ""};
+  Target target{type, StringAt(object, {"metadata", "namespace"}), "", ""};
   if (type->namespaced && target.ns.empty()) target.ns = "default";
-  if (store_.get(type->storeName(), target.ns, stringAt(object, {"metadata", "name"}))) return;
+  if (store_.Get(type->StoreName(), target.ns, StringAt(object, {"metadata", "name"}))) return;
   NoExchange nowhere;
   const HttpRequest none;
   RequestContext context{
       none,     nowhere,         {"system:apiserver", "", {"system:masters"}, {}}, {}, {}, false,
       "Ignore", "kube-apiserver"};
-  const ObjectPtr created = createObject(context, target, object);
-  if (object.contains("status") && type->hasStatus) {
+  const ObjectPtr created = CreateObject(context, target, object);
+  if (object.contains("status") && type->has_status) {
     target.name = created->name;
     target.subresource = "status";
-    Json withStatus = created->parse();
-    withStatus["status"] = object["status"];
-    updateObject(context, target, created, withStatus, true);
+    Json with_status = created->Parse();
+    with_status["status"] = object["status"];
+    UpdateObject(context, target, created, with_status, true);
   }
 }
 

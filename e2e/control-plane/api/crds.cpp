@@ -22,13 +22,13 @@ namespace {
 
 constexpr const char* kCrds = "apiextensions.k8s.io/customresourcedefinitions";
 
-std::string lower(std::string text) {
+std::string Lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
 
-void setCondition(Json& status, const char* type, const char* value, const char* reason,
+void SetCondition(Json& status, const char* type, const char* value, const char* reason,
                   const std::string& message) {
   if (!status.contains("conditions") || !status["conditions"].is_array()) {
     status["conditions"] = Json::array();
@@ -36,7 +36,7 @@ void setCondition(Json& status, const char* type, const char* value, const char*
   for (Json& c : status["conditions"]) {
     if (c.value("type", "") != type) continue;
     if (c.value("status", "") != value) {
-      c["lastTransitionTime"] = formatTime(std::chrono::system_clock::now());
+      c["lastTransitionTime"] = FormatTime(std::chrono::system_clock::now());
     }
     c["status"] = value;
     c["reason"] = reason;
@@ -48,12 +48,12 @@ void setCondition(Json& status, const char* type, const char* value, const char*
        {"status", value},
        {"reason", reason},
        {"message", message},
-       {"lastTransitionTime", formatTime(std::chrono::system_clock::now())}});
+       {"lastTransitionTime", FormatTime(std::chrono::system_clock::now())}});
 }
 
-std::vector<std::string> strings(const Json& object, std::initializer_list<const char*> path) {
+std::vector<std::string> Strings(const Json& object, std::initializer_list<const char*> path) {
   std::vector<std::string> list;
-  if (const Json* value = at(object, path); value != nullptr && value->is_array()) {
+  if (const Json* value = At(object, path); value != nullptr && value->is_array()) {
     for (const Json& item : *value) {
       if (item.is_string()) list.push_back(item);
     }
@@ -62,132 +62,132 @@ std::vector<std::string> strings(const Json& object, std::initializer_list<const
 }
 
 // Of a definition whose names are accepted, or clash with those of the kind `clash`.
-void setStatus(Json& status, const Json& names, const std::string& clash,
-               const std::string& storageVersion) {
+void SetStatus(Json& status, const Json& names, const std::string& clash,
+               const std::string& storage_version) {
   if (status.is_null()) status = Json::object();
   if (clash.empty()) {
-    setCondition(status, "NamesAccepted", "True", "NoConflicts", "no conflicts found");
-    setCondition(status, "Established", "True", "InitialNamesAccepted",
+    SetCondition(status, "NamesAccepted", "True", "NoConflicts", "no conflicts found");
+    SetCondition(status, "Established", "True", "InitialNamesAccepted",
                  "the initial names have been accepted");
     status["acceptedNames"] = names;
   } else {
-    setCondition(status, "NamesAccepted", "False", "KindConflict",
+    SetCondition(status, "NamesAccepted", "False", "KindConflict",
                  "\"" + clash + "\" is already in use");
-    setCondition(status, "Established", "False", "NotAccepted", "not all names are accepted");
+    SetCondition(status, "Established", "False", "NotAccepted", "not all names are accepted");
     if (!status.contains("acceptedNames")) status["acceptedNames"] = {{"plural", ""}, {"kind", ""}};
   }
-  std::vector<std::string> stored = strings(status, {"storedVersions"});
-  if (std::find(stored.begin(), stored.end(), storageVersion) == stored.end())
-    stored.push_back(storageVersion);
+  std::vector<std::string> stored = Strings(status, {"storedVersions"});
+  if (std::find(stored.begin(), stored.end(), storage_version) == stored.end())
+    stored.push_back(storage_version);
   status["storedVersions"] = stored;
 }
 
-void checkNames(const Json& crd, const Json& spec, std::vector<FieldError>& errors) {
-  const std::string group = stringAt(spec, {"group"});
-  const std::string plural = stringAt(spec, {"names", "plural"});
-  if (group.empty()) errors.push_back(required("spec.group"));
-  if (plural.empty()) errors.push_back(required("spec.names.plural"));
-  if (stringAt(spec, {"names", "kind"}).empty()) errors.push_back(required("spec.names.kind"));
+void CheckNames(const Json& crd, const Json& spec, std::vector<FieldError>& errors) {
+  const std::string group = StringAt(spec, {"group"});
+  const std::string plural = StringAt(spec, {"names", "plural"});
+  if (group.empty()) errors.push_back(Required("spec.group"));
+  if (plural.empty()) errors.push_back(Required("spec.names.plural"));
+  if (StringAt(spec, {"names", "kind"}).empty()) errors.push_back(Required("spec.names.kind"));
   if (!group.empty()) {
-    if (const auto why = checkDns1123Subdomain(group); !why.empty())
-      errors.push_back(invalidValue("spec.group", group, why));
+    if (const auto why = CheckDns1123Subdomain(group); !why.empty())
+      errors.push_back(InvalidValue("spec.group", group, why));
     if (group.find('.') == std::string::npos)
       errors.push_back(
-          invalidValue("spec.group", group, "should be a domain with at least one dot"));
+          InvalidValue("spec.group", group, "should be a domain with at least one dot"));
   }
-  const std::string name = stringAt(crd, {"metadata", "name"});
+  const std::string name = StringAt(crd, {"metadata", "name"});
   if (name != plural + "." + group)
     errors.push_back(
-        invalidValue("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
+        InvalidValue("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
 }
 
-void checkScopeAndConversion(const Json& spec, std::vector<FieldError>& errors) {
+void CheckScopeAndConversion(const Json& spec, std::vector<FieldError>& errors) {
   const std::vector<std::string> scopes{"Cluster", "Namespaced"};
-  const std::string scope = stringAt(spec, {"scope"});
+  const std::string scope = StringAt(spec, {"scope"});
   if (scope.empty()) {
-    errors.push_back(required("spec.scope"));
-  } else if (!oneOf(scope, scopes)) {
-    errors.push_back(notSupported("spec.scope", scope, scopes));
+    errors.push_back(Required("spec.scope"));
+  } else if (!OneOf(scope, scopes)) {
+    errors.push_back(NotSupported("spec.scope", scope, scopes));
   }
-  const std::string conversion = stringAt(spec, {"conversion", "strategy"});
+  const std::string conversion = StringAt(spec, {"conversion", "strategy"});
   if (conversion == "Webhook") {
     errors.push_back(
-        forbiddenValue("spec.conversion.strategy", "this server converts without webhooks only"));
+        ForbiddenValue("spec.conversion.strategy", "this server converts without webhooks only"));
   } else if (conversion != "None") {
-    errors.push_back(notSupported("spec.conversion.strategy", conversion, {"None", "Webhook"}));
+    errors.push_back(NotSupported("spec.conversion.strategy", conversion, {"None", "Webhook"}));
   }
 }
 
-void checkColumns(const Json& columns, const std::string& path, std::vector<FieldError>& errors) {
+void CheckColumns(const Json& columns, const std::string& path, std::vector<FieldError>& errors) {
   for (std::size_t i = 0; i < columns.size(); ++i) {
     const std::string where = path + ".additionalPrinterColumns[" + std::to_string(i) + "]";
-    if (stringAt(columns[i], {"name"}).empty()) errors.push_back(required(where + ".name"));
-    const std::string type = stringAt(columns[i], {"type"});
-    if (!oneOf(type, {"integer", "number", "string", "boolean", "date"}))
+    if (StringAt(columns[i], {"name"}).empty()) errors.push_back(Required(where + ".name"));
+    const std::string type = StringAt(columns[i], {"type"});
+    if (!OneOf(type, {"integer", "number", "string", "boolean", "date"}))
       errors.push_back(
-          invalidValue(where + ".type", type, "must be one of boolean,date,integer,number,string"));
-    const std::string path_text = stringAt(columns[i], {"jsonPath"});
+          InvalidValue(where + ".type", type, "must be one of boolean,date,integer,number,string"));
+    const std::string path_text = StringAt(columns[i], {"jsonPath"});
     if (path_text.empty()) {
-      errors.push_back(required(where + ".jsonPath"));
+      errors.push_back(Required(where + ".jsonPath"));
       continue;
     }
     try {
       const JsonPath parsed(path_text);
     } catch (const std::invalid_argument& e) {
-      errors.push_back(invalidValue(where + ".jsonPath", path_text, e.what()));
+      errors.push_back(InvalidValue(where + ".jsonPath", path_text, e.what()));
     }
   }
 }
 
 // `seen` gets the names of the versions.
-void checkVersions(const Json& versions, const SchemaProvider& schemas, std::set<std::string>& seen,
+void CheckVersions(const Json& versions, const SchemaProvider& schemas, std::set<std::string>& seen,
                    std::vector<FieldError>& errors) {
   int storage = 0;
   for (std::size_t i = 0; i < versions.size(); ++i) {
     const Json& version = versions[i];
     const std::string path = "spec.versions[" + std::to_string(i) + "]";
-    const std::string name = stringAt(version, {"name"});
-    if (const auto why = checkDns1035Label(name); !why.empty())
-      errors.push_back(invalidValue(path + ".name", name, why));
+    const std::string name = StringAt(version, {"name"});
+    if (const auto why = CheckDns1035Label(name); !why.empty())
+      errors.push_back(InvalidValue(path + ".name", name, why));
     if (!seen.insert(name).second)
-      errors.push_back(invalidValue("spec.versions", name, "must contain unique version names"));
+      errors.push_back(InvalidValue("spec.versions", name, "must contain unique version names"));
     if (version.value("storage", false)) ++storage;
-    if (const Json* schema = at(version, {"schema", "openAPIV3Schema"})) {
-      for (FieldError& e : schemas.check(*schema, path + ".schema.openAPIV3Schema"))
+    if (const Json* schema = At(version, {"schema", "openAPIV3Schema"})) {
+      for (FieldError& e : schemas.Check(*schema, path + ".schema.openAPIV3Schema"))
         errors.push_back(std::move(e));
     } else {
-      errors.push_back(required(path + ".schema.openAPIV3Schema", "schemas are required"));
+      errors.push_back(Required(path + ".schema.openAPIV3Schema", "schemas are required"));
     }
-    checkColumns(arrayAt(version, {"additionalPrinterColumns"}), path, errors);
+    CheckColumns(ArrayAt(version, {"additionalPrinterColumns"}), path, errors);
   }
   if (storage != 1)
-    errors.push_back(invalidValue("spec.versions", versions,
+    errors.push_back(InvalidValue("spec.versions", versions,
                                   "must have exactly one version marked as storage version"));
 }
 
-void checkUnchanged(const Json& spec, const Json& old, const std::set<std::string>& versions,
+void CheckUnchanged(const Json& spec, const Json& old, const std::set<std::string>& versions,
                     std::vector<FieldError>& errors) {
   for (const char* field : {"group", "scope"}) {
-    if (stringAt(old, {"spec", field}) != stringAt(spec, {field}))
-      errors.push_back(invalidValue(std::string("spec.") + field, stringAt(spec, {field}),
+    if (StringAt(old, {"spec", field}) != StringAt(spec, {field}))
+      errors.push_back(InvalidValue(std::string("spec.") + field, StringAt(spec, {field}),
                                     "field is immutable"));
   }
-  for (const std::string& stored : strings(old, {"status", "storedVersions"})) {
+  for (const std::string& stored : Strings(old, {"status", "storedVersions"})) {
     if (!versions.contains(stored))
       errors.push_back(
-          invalidValue("status.storedVersions", stored, "must appear in spec.versions"));
+          InvalidValue("status.storedVersions", stored, "must appear in spec.versions"));
   }
 }
 
 }  // namespace
 
-void CustomResources::applyDefaults(Json& crd) {
+void CustomResources::ApplyDefaults(Json& crd) {
   if (!crd.contains("spec") || !crd["spec"].is_object()) return;
   Json& spec = crd["spec"];
   if (spec.contains("names") && spec["names"].is_object()) {
     Json& names = spec["names"];
     const std::string kind = names.value("kind", "");
-    if (names.value("singular", "").empty()) names["singular"] = lower(kind);
+    if (names.value("singular", "").empty()) names["singular"] = Lower(kind);
     if (names.value("listKind", "").empty() && !kind.empty()) names["listKind"] = kind + "List";
   }
   if (!spec.contains("conversion")) spec["conversion"] = {{"strategy", "None"}};
@@ -202,12 +202,12 @@ void CustomResources::applyDefaults(Json& crd) {
   }
 }
 
-void CustomResources::checkApplied(const Json& crd, const Emulation& emulation) {
-  const Json* versions = at(crd, {"spec", "versions"});
+void CustomResources::CheckApplied(const Json& crd, const Emulation& emulation) {
+  const Json* versions = At(crd, {"spec", "versions"});
   if (versions == nullptr || !versions->is_array()) return;
   std::string errors;
   for (std::size_t i = 0; i < versions->size(); ++i) {
-    const Json* schema = at((*versions)[i], {"schema", "openAPIV3Schema"});
+    const Json* schema = At((*versions)[i], {"schema", "openAPIV3Schema"});
     if (schema == nullptr) continue;
     for (const std::string& path : schema::UndeclaredFields(*schema, emulation.minor)) {
       errors += "\n  .spec.versions[" + std::to_string(i) + "].schema.openAPIV3Schema" + path +
@@ -219,43 +219,43 @@ void CustomResources::checkApplied(const Json& crd, const Emulation& emulation) 
   }
 }
 
-std::vector<FieldError> CustomResources::validate(const Json& crd, const Json* old) const {
+std::vector<FieldError> CustomResources::Validate(const Json& crd, const Json* old) const {
   std::vector<FieldError> errors;
   const Json& spec = crd.contains("spec") ? crd["spec"] : crd;
-  checkNames(crd, spec, errors);
-  checkScopeAndConversion(spec, errors);
+  CheckNames(crd, spec, errors);
+  CheckScopeAndConversion(spec, errors);
   std::set<std::string> versions;
-  checkVersions(arrayAt(spec, {"versions"}), schemas_, versions, errors);
-  if (!versions.empty() && old != nullptr) checkUnchanged(spec, *old, versions, errors);
+  CheckVersions(ArrayAt(spec, {"versions"}), schemas_, versions, errors);
+  if (!versions.empty() && old != nullptr) CheckUnchanged(spec, *old, versions, errors);
   return errors;
 }
 
-ResourceType CustomResources::typeOf(const Json& spec, const Json& version,
-                                     const std::string& storageVersion) const {
+ResourceType CustomResources::TypeOf(const Json& spec, const Json& version,
+                                     const std::string& storage_version) const {
   const Json& names = spec["names"];
   ResourceType type;
   type.group = spec.value("group", "");
   type.version = version.value("name", "");
-  type.storageVersion = storageVersion;
+  type.storage_version = storage_version;
   type.plural = names.value("plural", "");
   type.singular = names.value("singular", "");
   type.kind = names.value("kind", "");
-  type.listKind = names.value("listKind", "");
-  type.shortNames = strings(names, {"shortNames"});
-  type.categories = strings(names, {"categories"});
+  type.list_kind = names.value("listKind", "");
+  type.short_names = Strings(names, {"shortNames"});
+  type.categories = Strings(names, {"categories"});
   type.namespaced = spec.value("scope", "") == "Namespaced";
-  type.hasStatus = at(version, {"subresources", "status"}) != nullptr;
+  type.has_status = At(version, {"subresources", "status"}) != nullptr;
   type.custom = true;
   type.generations = true;
-  if (const Json* schema = at(version, {"schema", "openAPIV3Schema"})) {
-    type.openApiSchema = *schema;
-    type.schema = schemas_.compile(*schema);
+  if (const Json* schema = At(version, {"schema", "openAPIV3Schema"})) {
+    type.open_api_schema = *schema;
+    type.schema = schemas_.Compile(*schema);
   }
-  setCustomColumns(type, version.value("additionalPrinterColumns", Json()));
+  SetCustomColumns(type, version.value("additionalPrinterColumns", Json()));
   return type;
 }
 
-void CustomResources::serve(const Json& crd) {
+void CustomResources::Serve(const Json& crd) {
   const std::lock_guard lock(mutex_);
   const Json& spec = crd["spec"];
   const std::string group = spec.value("group", "");
@@ -266,43 +266,43 @@ void CustomResources::serve(const Json& crd) {
     if (type->group == group && type->plural != plural && type->kind == names.value("kind", ""))
       clash = type->kind;
   }
-  std::string storageVersion;
+  std::string storage_version;
   for (const Json& version : spec["versions"]) {
-    if (version.value("storage", false)) storageVersion = version.value("name", "");
+    if (version.value("storage", false)) storage_version = version.value("name", "");
   }
   std::set<std::string> served;
   if (clash.empty()) {
     for (const Json& version : spec["versions"]) {
       if (!version.value("served", false)) continue;
-      ResourceType type = typeOf(spec, version, storageVersion);
+      ResourceType type = TypeOf(spec, version, storage_version);
       served.insert(type.version);
-      registry_.add(std::move(type));
+      registry_.Add(std::move(type));
     }
   }
   for (const ResourceTypePtr& type : *registry_.types()) {
     if (type->custom && type->group == group && type->plural == plural &&
         !served.contains(type->version))
-      registry_.remove(type->group, type->version, type->plural);
+      registry_.Remove(type->group, type->version, type->plural);
   }
-  store_.modify(kCrds, "", crd["metadata"].value("name", ""), [&](Json& object) {
-    setStatus(object["status"], names, clash, storageVersion);
+  store_.Modify(kCrds, "", crd["metadata"].value("name", ""), [&](Json& object) {
+    SetStatus(object["status"], names, clash, storage_version);
     return true;
   });
 }
 
-void CustomResources::withdraw(const Json& crd) {
+void CustomResources::Withdraw(const Json& crd) {
   const std::lock_guard lock(mutex_);
   const std::string group = crd["spec"].value("group", "");
   const std::string plural = crd["spec"]["names"].value("plural", "");
   const ResourceName name = group + "/" + plural;
   for (const ResourceTypePtr& type : *registry_.types()) {
     if (type->custom && type->group == group && type->plural == plural) {
-      registry_.remove(group, type->version, plural);
+      registry_.Remove(group, type->version, plural);
     }
   }
-  for (const ObjectPtr& object : store_.list(name).objects) {
+  for (const ObjectPtr& object : store_.List(name).objects) {
     try {
-      store_.remove(name, object->ns, object->name);
+      store_.Remove(name, object->ns, object->name);
     } catch (const StatusError& e) {
       if (e.code() != 404) throw;  // somebody else removed it
     }

@@ -7,7 +7,7 @@
 namespace pointsman::e2e {
 namespace {
 
-Json resourceEntry(const ResourceType& type) {
+Json ResourceEntry(const ResourceType& type) {
   Json entry = {
       {"name", type.plural},
       {"singularName", type.singular},
@@ -18,12 +18,12 @@ Json resourceEntry(const ResourceType& type) {
   if (type.group.empty() && type.plural == "namespaces") {
     entry["verbs"] = {"create", "delete", "get", "list", "patch", "update", "watch"};
   }
-  if (!type.shortNames.empty()) entry["shortNames"] = type.shortNames;
+  if (!type.short_names.empty()) entry["shortNames"] = type.short_names;
   if (!type.categories.empty()) entry["categories"] = type.categories;
   return entry;
 }
 
-Json subresource(const ResourceType& type, const char* name, const char* kind, Json verbs) {
+Json Subresource(const ResourceType& type, const char* name, const char* kind, Json verbs) {
   return {{"name", type.plural + "/" + name},
           {"singularName", ""},
           {"namespaced", type.namespaced},
@@ -31,32 +31,32 @@ Json subresource(const ResourceType& type, const char* name, const char* kind, J
           {"verbs", std::move(verbs)}};
 }
 
-Json resourceList(const std::string& groupVersion, const std::vector<ResourceTypePtr>& types) {
+Json ResourceList(const std::string& group_version, const std::vector<ResourceTypePtr>& types) {
   Json resources = Json::array();
   for (const ResourceTypePtr& type : types) {
-    if (type->groupVersion() != groupVersion) continue;
-    resources.push_back(resourceEntry(*type));
-    if (type->hasStatus) {
+    if (type->GroupVersion() != group_version) continue;
+    resources.push_back(ResourceEntry(*type));
+    if (type->has_status) {
       resources.push_back(
-          subresource(*type, "status", type->kind.c_str(), {"get", "patch", "update"}));
+          Subresource(*type, "status", type->kind.c_str(), {"get", "patch", "update"}));
     }
     if (type->group == "apps" && (type->plural == "deployments" || type->plural == "replicasets")) {
-      Json scale = subresource(*type, "scale", "Scale", {"get", "patch", "update"});
+      Json scale = Subresource(*type, "scale", "Scale", {"get", "patch", "update"});
       scale["group"] = "autoscaling";
       scale["version"] = "v1";
       resources.push_back(scale);
     }
     if (!type->group.empty()) continue;
     if (type->plural == "serviceaccounts") {
-      Json token = subresource(*type, "token", "TokenRequest", {"create"});
+      Json token = Subresource(*type, "token", "TokenRequest", {"create"});
       token["group"] = "authentication.k8s.io";
       token["version"] = "v1";
       resources.push_back(token);
     } else if (type->plural == "namespaces") {
-      resources.push_back(subresource(*type, "finalize", "Namespace", {"update"}));
+      resources.push_back(Subresource(*type, "finalize", "Namespace", {"update"}));
     } else if (type->plural == "pods") {
-      resources.push_back(subresource(*type, "binding", "Binding", {"create"}));
-      Json eviction = subresource(*type, "eviction", "Eviction", {"create"});
+      resources.push_back(Subresource(*type, "binding", "Binding", {"create"}));
+      Json eviction = Subresource(*type, "eviction", "Eviction", {"create"});
       eviction["group"] = "policy";
       eviction["version"] = "v1";
       resources.push_back(eviction);
@@ -66,41 +66,41 @@ Json resourceList(const std::string& groupVersion, const std::vector<ResourceTyp
 }
 
 // GA before beta before alpha, the higher number first, as apimachinery orders versions.
-int rankOf(const std::string& version) {
+int RankOf(const std::string& version) {
   if (version.find("alpha") != std::string::npos) return 2;
   return version.find("beta") != std::string::npos ? 1 : 0;
 }
 
-Json groupOf(const std::string& group, const std::vector<std::string>& versions) {
+Json GroupOf(const std::string& group, const std::vector<std::string>& versions) {
   Json list = Json::array();
   for (const std::string& version : versions) {
-    std::string groupVersion = group;
-    groupVersion.append("/").append(version);
-    list.push_back({{"groupVersion", groupVersion}, {"version", version}});
+    std::string group_version = group;
+    group_version.append("/").append(version);
+    list.push_back({{"groupVersion", group_version}, {"version", version}});
   }
   return {{"name", group}, {"versions", list}, {"preferredVersion", list[0]}};
 }
 
-bool sendText(RequestContext& context, int status, const std::string& text) {
+bool SendText(RequestContext& context, int status, const std::string& text) {
   HttpResponse response;
   response.status = status;
-  response.contentType = "text/plain; charset=utf-8";
+  response.content_type = "text/plain; charset=utf-8";
   response.body = text;
-  context.exchange.send(response);
+  context.exchange.Send(response);
   return true;
 }
 
-bool sendDocument(RequestContext& context, std::string body,
-                  const char* contentType = "application/json") {
+bool SendDocument(RequestContext& context, std::string body,
+                  const char* content_type = "application/json") {
   HttpResponse response;
-  response.contentType = contentType;
+  response.content_type = content_type;
   response.body = std::move(body);
-  context.exchange.send(response);
+  context.exchange.Send(response);
   return true;
 }
 
-bool sendDiscovery(RequestContext& context, const Json& body) {
-  sendJson(context, 200, body);
+bool SendDiscovery(RequestContext& context, const Json& body) {
+  SendJson(context, 200, body);
   return true;
 }
 
@@ -112,55 +112,55 @@ struct Discovery::Route {
   bool (Discovery::*serve)(RequestContext& context, const std::string& rest);
 };
 
-const std::vector<Discovery::Route>& Discovery::routes() {
+const std::vector<Discovery::Route>& Discovery::Routes() {
   static const std::vector<Route> all = {
-      {"/healthz", 0, &Discovery::serveAlive},
-      {"/livez", 0, &Discovery::serveAlive},
-      {"/readyz", 0, &Discovery::serveReady},
-      {"/version", 0, &Discovery::serveVersion},
-      {"/api", 0, &Discovery::serveCoreVersions},
-      {"/api/", 0, &Discovery::serveResources},
-      {"/apis", 0, &Discovery::serveGroups},
-      {"/apis/", 0, &Discovery::serveGroupOrResources},
-      {"/openapi/v2", 0, &Discovery::serveOpenApiV2},
-      {"/openapi/v3", 24, &Discovery::serveOpenApiV3Paths},
-      {"/openapi/v3/", 24, &Discovery::serveOpenApiV3},
+      {"/healthz", 0, &Discovery::ServeAlive},
+      {"/livez", 0, &Discovery::ServeAlive},
+      {"/readyz", 0, &Discovery::ServeReady},
+      {"/version", 0, &Discovery::ServeVersion},
+      {"/api", 0, &Discovery::ServeCoreVersions},
+      {"/api/", 0, &Discovery::ServeResources},
+      {"/apis", 0, &Discovery::ServeGroups},
+      {"/apis/", 0, &Discovery::ServeGroupOrResources},
+      {"/openapi/v2", 0, &Discovery::ServeOpenApiV2},
+      {"/openapi/v3", 24, &Discovery::ServeOpenApiV3Paths},
+      {"/openapi/v3/", 24, &Discovery::ServeOpenApiV3},
   };
   return all;
 }
 
-bool Discovery::serve(RequestContext& context) {
+bool Discovery::Serve(RequestContext& context) {
   std::string path = context.request.path;
   while (path.size() > 1 && path.back() == '/')
     path.pop_back();
-  if (path == "/") return serveIndex(context, "");
-  for (const Route& route : routes()) {
+  if (path == "/") return ServeIndex(context, "");
+  for (const Route& route : Routes()) {
     const bool matches =
         route.path.back() == '/' ? path.starts_with(route.path) : path == route.path;
-    if (matches && emulation_.atLeast(route.since))
+    if (matches && emulation_.AtLeast(route.since))
       return (this->*route.serve)(context, path.substr(route.path.size()));
   }
   return false;
 }
 
-bool Discovery::serveIndex(RequestContext& context, const std::string&) {
-  return sendDiscovery(
+bool Discovery::ServeIndex(RequestContext& context, const std::string&) {
+  return SendDiscovery(
       context,
       {{"paths",
         {"/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/readyz", "/version"}}});
 }
 
-bool Discovery::serveAlive(RequestContext& context, const std::string&) {
-  return sendText(context, 200, "ok");
+bool Discovery::ServeAlive(RequestContext& context, const std::string&) {
+  return SendText(context, 200, "ok");
 }
 
-bool Discovery::serveReady(RequestContext& context, const std::string&) {
-  return ready_ ? sendText(context, 200, "ok") : sendText(context, 500, "starting");
+bool Discovery::ServeReady(RequestContext& context, const std::string&) {
+  return ready_ ? SendText(context, 200, "ok") : SendText(context, 500, "starting");
 }
 
-bool Discovery::serveVersion(RequestContext& context, const std::string&) {
+bool Discovery::ServeVersion(RequestContext& context, const std::string&) {
   const std::string minor = std::to_string(emulation_.minor);
-  return sendDiscovery(context, {{"major", "1"},
+  return SendDiscovery(context, {{"major", "1"},
                                  {"minor", minor},
                                  {"gitVersion", "v1." + minor + ".0+pointsman"},
                                  {"gitCommit", ""},
@@ -171,13 +171,13 @@ bool Discovery::serveVersion(RequestContext& context, const std::string&) {
                                  {"platform", "linux/amd64"}});
 }
 
-bool Discovery::serveCoreVersions(RequestContext& context, const std::string&) {
-  return sendDiscovery(context, {{"kind", "APIVersions"},
+bool Discovery::ServeCoreVersions(RequestContext& context, const std::string&) {
+  return SendDiscovery(context, {{"kind", "APIVersions"},
                                  {"versions", {"v1"}},
                                  {"serverAddressByClientCIDRs", Json::array()}});
 }
 
-std::vector<std::pair<std::string, std::vector<std::string>>> Discovery::groups() const {
+std::vector<std::pair<std::string, std::vector<std::string>>> Discovery::Groups() const {
   std::vector<std::pair<std::string, std::vector<std::string>>> all;
   for (const ResourceTypePtr& type : *registry_.types()) {
     if (type->group.empty()) continue;
@@ -194,34 +194,34 @@ std::vector<std::pair<std::string, std::vector<std::string>>> Discovery::groups(
   for (auto& [group, versions] : all) {
     std::stable_sort(versions.begin(), versions.end(),
                      [](const std::string& a, const std::string& b) {
-                       if (rankOf(a) != rankOf(b)) return rankOf(a) < rankOf(b);
+                       if (RankOf(a) != RankOf(b)) return RankOf(a) < RankOf(b);
                        return a.size() != b.size() ? a.size() > b.size() : a > b;
                      });
   }
   return all;
 }
 
-bool Discovery::serveGroups(RequestContext& context, const std::string&) {
+bool Discovery::ServeGroups(RequestContext& context, const std::string&) {
   Json list = Json::array();
-  for (const auto& [group, versions] : groups())
-    list.push_back(groupOf(group, versions));
-  return sendDiscovery(context, {{"kind", "APIGroupList"}, {"apiVersion", "v1"}, {"groups", list}});
+  for (const auto& [group, versions] : Groups())
+    list.push_back(GroupOf(group, versions));
+  return SendDiscovery(context, {{"kind", "APIGroupList"}, {"apiVersion", "v1"}, {"groups", list}});
 }
 
-bool Discovery::serveGroupOrResources(RequestContext& context, const std::string& rest) {
-  if (rest.find('/') != std::string::npos) return serveResources(context, rest);
-  for (const auto& [name, versions] : groups()) {
+bool Discovery::ServeGroupOrResources(RequestContext& context, const std::string& rest) {
+  if (rest.find('/') != std::string::npos) return ServeResources(context, rest);
+  for (const auto& [name, versions] : Groups()) {
     if (name != rest) continue;
-    Json group = groupOf(name, versions);
+    Json group = GroupOf(name, versions);
     group["kind"] = "APIGroup";
     group["apiVersion"] = "v1";
-    return sendDiscovery(context, group);
+    return SendDiscovery(context, group);
   }
   return false;
 }
 
-bool Discovery::serveResources(RequestContext& context, const std::string& groupVersion) {
-  Json resources = resourceList(groupVersion, *registry_.types());
+bool Discovery::ServeResources(RequestContext& context, const std::string& group_version) {
+  Json resources = ResourceList(group_version, *registry_.types());
   const auto review = [&](const char* name, const char* kind) {
     resources.push_back({{"name", name},
                          {"singularName", ""},
@@ -229,64 +229,64 @@ bool Discovery::serveResources(RequestContext& context, const std::string& group
                          {"kind", kind},
                          {"verbs", {"create"}}});
   };
-  if (groupVersion == "authorization.k8s.io/v1") {
+  if (group_version == "authorization.k8s.io/v1") {
     review("selfsubjectaccessreviews", "SelfSubjectAccessReview");
     review("subjectaccessreviews", "SubjectAccessReview");
-  } else if (groupVersion == "authentication.k8s.io/v1") {
-    if (emulation_.atLeast(28)) review("selfsubjectreviews", "SelfSubjectReview");
+  } else if (group_version == "authentication.k8s.io/v1") {
+    if (emulation_.AtLeast(28)) review("selfsubjectreviews", "SelfSubjectReview");
   } else if (resources.empty()) {
     return false;
   }
-  return sendDiscovery(context, {{"kind", "APIResourceList"},
+  return SendDiscovery(context, {{"kind", "APIResourceList"},
                                  {"apiVersion", "v1"},
-                                 {"groupVersion", groupVersion},
+                                 {"groupVersion", group_version},
                                  {"resources", resources}});
 }
 
-std::string Discovery::document(const std::string& key, const std::function<std::string()>& make) {
-  const std::lock_guard lock(documentsMutex_);
-  if (documentsGeneration_ != registry_.generation()) {
+std::string Discovery::Document(const std::string& key, const std::function<std::string()>& make) {
+  const std::lock_guard lock(documents_mutex_);
+  if (documents_generation_ != registry_.generation()) {
     documents_.clear();
-    documentsGeneration_ = registry_.generation();
+    documents_generation_ = registry_.generation();
   }
   auto found = documents_.find(key);
   if (found == documents_.end()) found = documents_.emplace(key, make()).first;
   return found->second;
 }
 
-bool Discovery::serveOpenApiV2(RequestContext& context, const std::string&) {
+bool Discovery::ServeOpenApiV2(RequestContext& context, const std::string&) {
   const auto types = registry_.types();
-  const std::string accept = context.request.header("Accept");
+  const std::string accept = context.request.Header("Accept");
   if (accept.find("proto-openapi.spec.v2") == std::string::npos)
-    return sendDocument(context, document("v2", [&] { return schemas_.openApiV2Json(*types); }));
+    return SendDocument(context, Document("v2", [&] { return schemas_.OpenApiV2Json(*types); }));
   // The older name of the media type has an @, which Go's mime package refuses to read back;
   // servers of that time left the type to be guessed.
   const bool newer = accept.find("spec.v2.v1.0+protobuf") != std::string::npos;
-  return sendDocument(context, document("v2pb", [&] { return schemas_.openApiV2Protobuf(*types); }),
+  return SendDocument(context, Document("v2pb", [&] { return schemas_.OpenApiV2Protobuf(*types); }),
                       newer ? "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
                             : "application/octet-stream");
 }
 
-bool Discovery::serveOpenApiV3Paths(RequestContext& context, const std::string&) {
+bool Discovery::ServeOpenApiV3Paths(RequestContext& context, const std::string&) {
   Json paths = Json::object();
   const std::string generation = std::to_string(registry_.generation());
   for (const ResourceTypePtr& type : *registry_.types()) {
-    const std::string name = (type->group.empty() ? "api/" : "apis/") + type->groupVersion();
+    const std::string name = (type->group.empty() ? "api/" : "apis/") + type->GroupVersion();
     std::string url = "/openapi/v3/";
     url.append(name).append("?hash=").append(generation);
     paths[name] = {{"serverRelativeURL", url}};
   }
-  return sendDiscovery(context, {{"paths", paths}});
+  return SendDiscovery(context, {{"paths", paths}});
 }
 
-bool Discovery::serveOpenApiV3(RequestContext& context, const std::string& rest) {
-  const std::string accept = context.request.header("Accept");
+bool Discovery::ServeOpenApiV3(RequestContext& context, const std::string& rest) {
+  const std::string accept = context.request.Header("Accept");
   if (accept.find("openapi.v3") != std::string::npos && accept.find("json") == std::string::npos) {
     throw StatusError(406, "NotAcceptable",
                       "only the following media types are accepted: application/json");
   }
   // api/VERSION or apis/GROUP/VERSION
-  const std::vector<std::string> parts = splitPath(rest);
+  const std::vector<std::string> parts = SplitPath(rest);
   const bool core = parts.size() == 2 && parts[0] == "api";
   if (!core && !(parts.size() == 3 && parts[0] == "apis")) return false;
   const std::string group = core ? "" : parts[1];
@@ -296,8 +296,8 @@ bool Discovery::serveOpenApiV3(RequestContext& context, const std::string& rest)
     if (type->group == group && type->version == version) members.push_back(type);
   }
   if (members.empty()) return false;
-  return sendDocument(context, document("v3/" + group + "/" + version, [&] {
-                        return schemas_.openApiV3Json(group, version, members);
+  return SendDocument(context, Document("v3/" + group + "/" + version, [&] {
+                        return schemas_.OpenApiV3Json(group, version, members);
                       }));
 }
 

@@ -12,7 +12,7 @@
 
 namespace pointsman::e2e {
 
-std::chrono::milliseconds parseDuration(const std::string& field, const std::string& text) {
+std::chrono::milliseconds ParseDuration(const std::string& field, const std::string& text) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const std::string unit(end, text.data() + text.size());
@@ -21,15 +21,15 @@ std::chrono::milliseconds parseDuration(const std::string& field, const std::str
     if (unit == "s") return std::chrono::seconds(value);
     if (unit == "m") return std::chrono::minutes(value);
   }
-  throw badRequest(field + ": '" + text + "' is not a duration such as 250ms, 2s or 1m");
+  throw BadRequest(field + ": '" + text + "' is not a duration such as 250ms, 2s or 1m");
 }
 
-void Faults::set(const Json& rules) {
-  if (!rules.is_array()) throw badRequest("rules: must be an array");
+void Faults::Set(const Json& rules) {
+  if (!rules.is_array()) throw BadRequest("rules: must be an array");
   std::vector<Rule> fresh;
   for (std::size_t i = 0; i < rules.size(); ++i) {
     const std::string path = "rules[" + std::to_string(i) + "]";
-    if (!rules[i].is_object()) throw badRequest(path + ": must be an object");
+    if (!rules[i].is_object()) throw BadRequest(path + ": must be an object");
     Rule rule;
     rule.source = rules[i];
     for (const auto& [key, value] : rules[i].items()) {
@@ -49,22 +49,22 @@ void Faults::set(const Json& rules) {
         } else if (key == "count") {
           rule.count = value.get<std::uint64_t>();
         } else if (key == "delay") {
-          rule.action.delay = parseDuration(field, value.get<std::string>());
+          rule.action.delay = ParseDuration(field, value.get<std::string>());
         } else if (key == "retryAfter") {
-          rule.action.retryAfter = value.get<int>();
+          rule.action.retry_after = value.get<int>();
         } else if (key == "abort") {
           rule.action.abort = value.get<bool>();
         } else if (key == "staleBy") {
-          rule.action.staleBy = value.get<std::uint64_t>();
+          rule.action.stale_by = value.get<std::uint64_t>();
         } else if (key != "hits") {
-          throw badRequest(field + ": no such member");
+          throw BadRequest(field + ": no such member");
         }
       } catch (const Json::exception& e) {
-        throw badRequest(field + ": " + e.what());
+        throw BadRequest(field + ": " + e.what());
       }
     }
     if (rule.action.code != 0 && (rule.action.code < 400 || rule.action.code > 599)) {
-      throw badRequest(path + ".code: must be 400 to 599");
+      throw BadRequest(path + ".code: must be 400 to 599");
     }
     fresh.push_back(std::move(rule));
   }
@@ -72,7 +72,7 @@ void Faults::set(const Json& rules) {
   rules_ = std::move(fresh);
 }
 
-Json Faults::get() const {
+Json Faults::Get() const {
   Json list = Json::array();
   const std::lock_guard lock(mutex_);
   for (const Rule& rule : rules_) {
@@ -83,7 +83,7 @@ Json Faults::get() const {
   return list;
 }
 
-Faults::Action Faults::next(const std::string& user, const AccessRequest& request) {
+Faults::Action Faults::Next(const std::string& user, const AccessRequest& request) {
   thread_local std::mt19937_64 random{std::random_device{}()};
   const std::lock_guard lock(mutex_);
   for (Rule& rule : rules_) {

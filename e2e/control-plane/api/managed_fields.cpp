@@ -14,22 +14,22 @@
 namespace pointsman::e2e {
 namespace {
 
-/// A set of fields as a tree: the keys are FieldsV1 path elements ("f:spec", "k:{…}", "v:…").
+// A set of fields as a tree: the keys are FieldsV1 path elements ("f:spec", "k:{…}", "v:…").
 struct FieldSet {
   bool self = false;  // the path to here is a member
   std::map<std::string, FieldSet> children;
 
   bool empty() const { return !self && children.empty(); }
 
-  Json toJson() const {
+  Json ToJson() const {
     Json out = Json::object();
     for (const auto& [key, child] : children) {
-      out[key] = child.toJson();
+      out[key] = child.ToJson();
       if (child.self && !child.children.empty()) out[key]["."] = Json::object();
     }
     return out;
   }
-  static FieldSet fromJson(const Json& json) {
+  static FieldSet FromJson(const Json& json) {
     FieldSet set;
     if (!json.is_object()) return set;
     for (const auto& [key, value] : json.items()) {
@@ -37,13 +37,13 @@ struct FieldSet {
         set.self = true;
         continue;
       }
-      FieldSet child = fromJson(value);
+      FieldSet child = FromJson(value);
       if (value.empty()) child.self = true;
       set.children[key] = std::move(child);
     }
     return set;
   }
-  bool contains(const std::vector<std::string>& path) const {
+  bool Contains(const std::vector<std::string>& path) const {
     const FieldSet* set = this;
     for (const std::string& element : path) {
       const auto found = set->children.find(element);
@@ -52,43 +52,43 @@ struct FieldSet {
     }
     return set->self;
   }
-  void insert(const std::vector<std::string>& path) {
+  void Insert(const std::vector<std::string>& path) {
     FieldSet* set = this;
     for (const std::string& element : path)
       set = &set->children[element];
     set->self = true;
   }
-  void merge(const FieldSet& other) {
+  void Merge(const FieldSet& other) {
     self = self || other.self;
     for (const auto& [key, child] : other.children)
-      children[key].merge(child);
+      children[key].Merge(child);
   }
-  void subtract(const FieldSet& other) {
+  void Subtract(const FieldSet& other) {
     if (other.self) self = false;
     for (const auto& [key, child] : other.children) {
       const auto found = children.find(key);
       if (found == children.end()) continue;
-      found->second.subtract(child);
+      found->second.Subtract(child);
       if (found->second.empty()) children.erase(found);
     }
   }
   template <typename F>
-  void forEach(const F& f, std::vector<std::string>& path) const {
+  void ForEach(const F& f, std::vector<std::string>& path) const {
     if (self) f(path);
     for (const auto& [key, child] : children) {
       path.push_back(key);
-      child.forEach(f, path);
+      child.ForEach(f, path);
       path.pop_back();
     }
   }
 };
 
-const Json& emptySchema() {
+const Json& EmptySchema() {
   static const Json none = Json::object();
   return none;
 }
 
-const Json& metadataSchema() {
+const Json& MetadataSchema() {
   static const Json schema = Json::parse(R"({"properties":{
     "finalizers":{"x-kubernetes-list-type":"set"},
     "ownerReferences":{"x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["uid"],
@@ -96,46 +96,46 @@ const Json& metadataSchema() {
   return schema;
 }
 
-const Json& child(const Json& schema, const std::string& field, bool root) {
-  if (root && field == "metadata") return metadataSchema();
+const Json& Child(const Json& schema, const std::string& field, bool root) {
+  if (root && field == "metadata") return MetadataSchema();
   if (const auto p = schema.find("properties"); p != schema.end()) {
     if (const auto found = p->find(field); found != p->end()) return *found;
   }
   if (const auto a = schema.find("additionalProperties"); a != schema.end() && a->is_object()) {
     return *a;
   }
-  return emptySchema();
+  return EmptySchema();
 }
 
-const Json& items(const Json& schema) {
+const Json& Items(const Json& schema) {
   const auto found = schema.find("items");
-  return found == schema.end() ? emptySchema() : *found;
+  return found == schema.end() ? EmptySchema() : *found;
 }
 
-bool isSet(const Json& schema) {
+bool IsSet(const Json& schema) {
   return schema.value("x-kubernetes-list-type", "") == "set";
 }
-bool isMap(const Json& schema) {
+bool IsMap(const Json& schema) {
   return schema.value("x-kubernetes-list-type", "") == "map";
 }
-bool isAtomic(const Json& value, const Json& schema) {
+bool IsAtomic(const Json& value, const Json& schema) {
   if (value.is_object()) return schema.value("x-kubernetes-map-type", "") == "atomic";
-  if (value.is_array()) return !isSet(schema) && !isMap(schema);
+  if (value.is_array()) return !IsSet(schema) && !IsMap(schema);
   return true;
 }
 
 // The path element of a list item: its keys, or its value.
-std::string elementOf(const Json& item, const Json& listSchema) {
-  if (isSet(listSchema)) return "v:" + item.dump();
+std::string ElementOf(const Json& item, const Json& list_schema) {
+  if (IsSet(list_schema)) return "v:" + item.dump();
   Json keys = Json::object();
-  const Json& itemProperties =
-      items(listSchema).contains("properties") ? items(listSchema)["properties"] : emptySchema();
-  for (const Json& key : listSchema["x-kubernetes-list-map-keys"]) {
+  const Json& item_properties =
+      Items(list_schema).contains("properties") ? Items(list_schema)["properties"] : EmptySchema();
+  for (const Json& key : list_schema["x-kubernetes-list-map-keys"]) {
     const std::string name = key;
     if (item.is_object() && item.contains(name)) {
       keys[name] = item[name];
-    } else if (itemProperties.contains(name) && itemProperties[name].contains("default")) {
-      keys[name] = itemProperties[name]["default"];
+    } else if (item_properties.contains(name) && item_properties[name].contains("default")) {
+      keys[name] = item_properties[name]["default"];
     } else if (name == "protocol") {
       // The builtin types default it, and appliers leave it out.
       keys[name] = "TCP";
@@ -145,7 +145,7 @@ std::string elementOf(const Json& item, const Json& listSchema) {
 }
 
 // Never owned: the object's identity and what the server keeps.
-bool isStripped(const std::vector<std::string>& path) {
+bool IsStripped(const std::vector<std::string>& path) {
   if (path.empty()) return false;
   if (path[0] == "f:apiVersion" || path[0] == "f:kind") return true;
   if (path[0] != "f:metadata") return false;
@@ -165,12 +165,12 @@ bool isStripped(const std::vector<std::string>& path) {
 }
 
 // Every field that `value` has.
-void collect(const Json& value, const Json& schema, std::vector<std::string>& path, FieldSet& set,
+void Collect(const Json& value, const Json& schema, std::vector<std::string>& path, FieldSet& set,
              bool root) {
-  if (isStripped(path) && path.size() != 1) return;
-  if (!path.empty() && isStripped(path) && path[0] != "f:metadata") return;
-  if (!root && (isAtomic(value, schema) || value.empty())) {
-    set.insert(path);
+  if (IsStripped(path) && path.size() != 1) return;
+  if (!path.empty() && IsStripped(path) && path[0] != "f:metadata") return;
+  if (!root && (IsAtomic(value, schema) || value.empty())) {
+    set.Insert(path);
     return;
   }
   if (value.is_object()) {
@@ -178,35 +178,35 @@ void collect(const Json& value, const Json& schema, std::vector<std::string>& pa
       // A struct's presence belongs to its fields; an entry of a map list or a plain map is owned
       // itself as well.
       if (path.back().starts_with("k:") || schema.contains("additionalProperties"))
-        set.insert(path);
+        set.Insert(path);
     }
     for (const auto& [field, member] : value.items()) {
       path.push_back("f:" + field);
-      collect(member, child(schema, field, root), path, set, false);
+      Collect(member, Child(schema, field, root), path, set, false);
       path.pop_back();
     }
     return;
   }
   for (const Json& item : value) {
-    path.push_back(elementOf(item, schema));
-    if (isSet(schema)) {
-      set.insert(path);
+    path.push_back(ElementOf(item, schema));
+    if (IsSet(schema)) {
+      set.Insert(path);
     } else {
-      collect(item, items(schema), path, set, false);
+      Collect(item, Items(schema), path, set, false);
     }
     path.pop_back();
   }
 }
 
-FieldSet fieldsOf(const Json& object, const Json& schema) {
+FieldSet FieldsOf(const Json& object, const Json& schema) {
   FieldSet set;
   std::vector<std::string> path;
-  collect(object, schema, path, set, true);
+  Collect(object, schema, path, set, true);
   return set;
 }
 
 // The value at a path of the set, or null.
-const Json* valueAt(const Json& object, const Json& schema, const std::vector<std::string>& path) {
+const Json* ValueAt(const Json& object, const Json& schema, const std::vector<std::string>& path) {
   const Json* value = &object;
   const Json* s = &schema;
   bool root = true;
@@ -217,15 +217,15 @@ const Json* valueAt(const Json& object, const Json& schema, const std::vector<st
       const auto found = value->find(field);
       if (found == value->end()) return nullptr;
       value = &*found;
-      s = &child(*s, field, root);
+      s = &Child(*s, field, root);
     } else {
       if (!value->is_array()) return nullptr;
       const auto found = std::find_if(value->begin(), value->end(), [&](const Json& item) {
-        return elementOf(item, *s) == element;
+        return ElementOf(item, *s) == element;
       });
       if (found == value->end()) return nullptr;
       value = &*found;
-      s = &items(*s);
+      s = &Items(*s);
     }
     root = false;
   }
@@ -233,7 +233,7 @@ const Json* valueAt(const Json& object, const Json& schema, const std::vector<st
 }
 
 // Removes what is at a path; containers that become empty by it stay.
-void removeAt(Json& object, const Json& schema, const std::vector<std::string>& path) {
+void RemoveAt(Json& object, const Json& schema, const std::vector<std::string>& path) {
   Json* value = &object;
   const Json* s = &schema;
   for (std::size_t i = 0; i < path.size(); ++i) {
@@ -245,45 +245,45 @@ void removeAt(Json& object, const Json& schema, const std::vector<std::string>& 
         value->erase(field);
         return;
       }
-      s = &child(*s, field, i == 0);
+      s = &Child(*s, field, i == 0);
       value = &(*value)[field];
     } else {
       if (!value->is_array()) return;
       const auto found = std::find_if(value->begin(), value->end(), [&](const Json& item) {
-        return elementOf(item, *s) == path[i];
+        return ElementOf(item, *s) == path[i];
       });
       if (found == value->end()) return;
       if (last) {
         value->erase(found);
         return;
       }
-      s = &items(*s);
+      s = &Items(*s);
       value = &*found;
     }
   }
 }
 
-void mergeInto(Json& target, const Json& config, const Json& schema, bool root) {
-  if (config.is_object() && target.is_object() && (root || !isAtomic(config, schema))) {
+void MergeInto(Json& target, const Json& config, const Json& schema, bool root) {
+  if (config.is_object() && target.is_object() && (root || !IsAtomic(config, schema))) {
     for (const auto& [field, value] : config.items()) {
       if (target.contains(field)) {
-        mergeInto(target[field], value, child(schema, field, root), false);
+        MergeInto(target[field], value, Child(schema, field, root), false);
       } else {
         target[field] = value;
       }
     }
     return;
   }
-  if (config.is_array() && target.is_array() && (isSet(schema) || isMap(schema))) {
+  if (config.is_array() && target.is_array() && (IsSet(schema) || IsMap(schema))) {
     for (const Json& item : config) {
-      const std::string element = elementOf(item, schema);
+      const std::string element = ElementOf(item, schema);
       const auto found = std::find_if(target.begin(), target.end(), [&](const Json& t) {
-        return elementOf(t, schema) == element;
+        return ElementOf(t, schema) == element;
       });
       if (found == target.end()) {
         target.push_back(item);
-      } else if (isMap(schema)) {
-        mergeInto(*found, item, items(schema), false);
+      } else if (IsMap(schema)) {
+        MergeInto(*found, item, Items(schema), false);
       }
     }
     return;
@@ -291,7 +291,7 @@ void mergeInto(Json& target, const Json& config, const Json& schema, bool root) 
   target = config;
 }
 
-std::string printable(const std::vector<std::string>& path) {
+std::string Printable(const std::vector<std::string>& path) {
   std::string text;
   for (const std::string& element : path) {
     if (element.starts_with("f:")) {
@@ -315,27 +315,27 @@ struct Entry {
   FieldSet fields;
 };
 
-std::vector<Entry> entriesOf(const Json* object) {
+std::vector<Entry> EntriesOf(const Json* object) {
   std::vector<Entry> entries;
   if (object == nullptr) return entries;
-  const Json* list = at(*object, {"metadata", "managedFields"});
+  const Json* list = At(*object, {"metadata", "managedFields"});
   if (list == nullptr || !list->is_array()) return entries;
   for (const Json& item : *list) {
     if (!item.is_object()) continue;
-    Entry entry{item, FieldSet::fromJson(item.value("fieldsV1", Json::object()))};
+    Entry entry{item, FieldSet::FromJson(item.value("fieldsV1", Json::object()))};
     entry.header.erase("fieldsV1");
     entries.push_back(std::move(entry));
   }
   return entries;
 }
 
-void storeEntries(Json& object, const std::vector<Entry>& entries) {
+void StoreEntries(Json& object, const std::vector<Entry>& entries) {
   Json list = Json::array();
   for (const Entry& entry : entries) {
     if (entry.fields.empty()) continue;
     Json item = entry.header;
     item["fieldsType"] = "FieldsV1";
-    item["fieldsV1"] = entry.fields.toJson();
+    item["fieldsV1"] = entry.fields.ToJson();
     list.push_back(std::move(item));
   }
   if (list.empty()) {
@@ -345,38 +345,38 @@ void storeEntries(Json& object, const std::vector<Entry>& entries) {
   }
 }
 
-Entry& entryOf(std::vector<Entry>& entries, const FieldWriter& writer, const char* operation) {
+Entry& EntryOf(std::vector<Entry>& entries, const FieldWriter& writer, const char* operation) {
   for (Entry& entry : entries) {
     if (entry.header.value("manager", "") == writer.manager &&
         entry.header.value("operation", "") == operation &&
         entry.header.value("subresource", "") == writer.subresource &&
-        entry.header.value("apiVersion", "") == writer.apiVersion) {
+        entry.header.value("apiVersion", "") == writer.api_version) {
       return entry;
     }
   }
   Entry entry;
   entry.header = {
-      {"manager", writer.manager}, {"operation", operation}, {"apiVersion", writer.apiVersion}};
+      {"manager", writer.manager}, {"operation", operation}, {"apiVersion", writer.api_version}};
   if (!writer.subresource.empty()) entry.header["subresource"] = writer.subresource;
   entries.push_back(std::move(entry));
   return entries.back();
 }
 
 // Members of `now` that `before` lacks or has with another value.
-FieldSet changed(const Json& now, const Json& before, const Json& schema) {
+FieldSet Changed(const Json& now, const Json& before, const Json& schema) {
   FieldSet result;
   std::vector<std::string> path;
-  fieldsOf(now, schema)
-      .forEach(
+  FieldsOf(now, schema)
+      .ForEach(
           [&](const std::vector<std::string>& p) {
-            const Json* a = valueAt(now, schema, p);
-            const Json* b = valueAt(before, schema, p);
+            const Json* a = ValueAt(now, schema, p);
+            const Json* b = ValueAt(before, schema, p);
             // Containers count as present or absent; their content has paths of its own.
             const bool container = a != nullptr && b != nullptr && a->is_object() &&
                                    b->is_object() && !p.empty() &&
                                    (p.back().starts_with("k:") || !a->empty()) && !b->empty();
             if (b == nullptr || (!container && a != nullptr && *a != *b)) {
-              result.insert(p);
+              result.Insert(p);
             }
           },
           path);
@@ -384,7 +384,7 @@ FieldSet changed(const Json& now, const Json& before, const Json& schema) {
 }
 
 // As a conflict names the owner of a field.
-std::string ownerOf(const Entry& entry) {
+std::string OwnerOf(const Entry& entry) {
   std::string who = "\"" + entry.header.value("manager", "") + "\"";
   if (const auto sub = entry.header.value("subresource", ""); !sub.empty()) {
     who += " with subresource \"" + sub + "\"";
@@ -395,12 +395,12 @@ std::string ownerOf(const Entry& entry) {
   return who;
 }
 
-[[noreturn]] void throwConflict(const Json& causes,
-                                const std::map<std::string, std::vector<std::string>>& byManager) {
+[[noreturn]] void ThrowConflict(const Json& causes,
+                                const std::map<std::string, std::vector<std::string>>& by_manager) {
   std::string text = "Apply failed with " + std::to_string(causes.size()) +
                      (causes.size() == 1 ? " conflict: " : " conflicts: ");
   bool first = true;
-  for (const auto& [who, fields] : byManager) {
+  for (const auto& [who, fields] : by_manager) {
     if (!first) text += "\n";
     first = false;
     if (fields.size() == 1) {
@@ -416,11 +416,11 @@ std::string ownerOf(const Entry& entry) {
 
 // The fields of the configuration that others own and that have another value. Throws StatusError
 // 409 for them unless they are forced.
-FieldSet fieldsOfOthers(const std::vector<Entry>& entries, const FieldSet& wanted,
+FieldSet FieldsOfOthers(const std::vector<Entry>& entries, const FieldSet& wanted,
                         const Json& result, const Json& config, const Json& schema,
                         const FieldWriter& writer, bool force) {
   Json causes = Json::array();
-  std::map<std::string, std::vector<std::string>> byManager;
+  std::map<std::string, std::vector<std::string>> by_manager;
   FieldSet taken;
   for (const Entry& entry : entries) {
     const std::string manager = entry.header.value("manager", "");
@@ -429,31 +429,31 @@ FieldSet fieldsOfOthers(const std::vector<Entry>& entries, const FieldSet& wante
       continue;
     }
     std::vector<std::string> path;
-    wanted.forEach(
+    wanted.ForEach(
         [&](const std::vector<std::string>& p) {
-          if (!entry.fields.contains(p)) return;
-          const Json* have = valueAt(result, schema, p);
-          const Json* want = valueAt(config, schema, p);
+          if (!entry.fields.Contains(p)) return;
+          const Json* have = ValueAt(result, schema, p);
+          const Json* want = ValueAt(config, schema, p);
           if (have != nullptr && want != nullptr && *have == *want) return;
           if (have != nullptr && want != nullptr && have->is_object() && want->is_object() &&
-              !isAtomic(*want, emptySchema()) && !want->empty()) {
+              !IsAtomic(*want, EmptySchema()) && !want->empty()) {
             return;  // a container: its fields decide
           }
-          taken.insert(p);
-          const std::string who = ownerOf(entry);
-          byManager[who].push_back(printable(p));
+          taken.Insert(p);
+          const std::string who = OwnerOf(entry);
+          by_manager[who].push_back(Printable(p));
           causes.push_back({{"reason", "FieldManagerConflict"},
                             {"message", "conflict with " + who},
-                            {"field", printable(p)}});
+                            {"field", Printable(p)}});
         },
         path);
   }
-  if (!causes.empty() && !force) throwConflict(causes, byManager);
+  if (!causes.empty() && !force) ThrowConflict(causes, by_manager);
   return taken;
 }
 
 // A container that others than `own` still have something in stays.
-bool isShared(const std::vector<std::string>& field, const std::vector<Entry>& entries,
+bool IsShared(const std::vector<std::string>& field, const std::vector<Entry>& entries,
               const Entry& own) {
   for (const Entry& entry : entries) {
     if (&entry == &own) continue;
@@ -469,72 +469,72 @@ bool isShared(const std::vector<std::string>& field, const std::vector<Entry>& e
 }
 
 // What `own` applied before and leaves out now goes, unless others own it.
-void dropLeftOut(Json& result, const std::vector<Entry>& entries, const Entry& own,
+void DropLeftOut(Json& result, const std::vector<Entry>& entries, const Entry& own,
                  const FieldSet& wanted, const Json& schema) {
   FieldSet dropped = own.fields;
-  dropped.subtract(wanted);
+  dropped.Subtract(wanted);
   for (const Entry& entry : entries) {
-    if (&entry != &own) dropped.subtract(entry.fields);
+    if (&entry != &own) dropped.Subtract(entry.fields);
   }
   std::vector<std::vector<std::string>> removals;
   std::vector<std::string> path;
-  dropped.forEach([&](const std::vector<std::string>& p) { removals.push_back(p); }, path);
+  dropped.ForEach([&](const std::vector<std::string>& p) { removals.push_back(p); }, path);
   // The deepest first, so that a list item goes after its fields.
   std::stable_sort(removals.begin(), removals.end(),
                    [](const auto& a, const auto& b) { return a.size() > b.size(); });
   for (const auto& removal : removals) {
-    if (valueAt(result, schema, removal) != nullptr && !isShared(removal, entries, own))
-      removeAt(result, schema, removal);
+    if (ValueAt(result, schema, removal) != nullptr && !IsShared(removal, entries, own))
+      RemoveAt(result, schema, removal);
   }
 }
 
 }  // namespace
 
-void trackUpdate(Json& now, const Json* live, const FieldWriter& writer, const Json& schema) {
-  std::vector<Entry> entries = entriesOf(live);
+void TrackUpdate(Json& now, const Json* live, const FieldWriter& writer, const Json& schema) {
+  std::vector<Entry> entries = EntriesOf(live);
   // A client that empties the list (`managedFields: [{}]`) resets ownership.
   const Json empty = Json::object();
-  const FieldSet diff = changed(now, live != nullptr ? *live : empty, schema);
+  const FieldSet diff = Changed(now, live != nullptr ? *live : empty, schema);
   FieldSet removed;
   if (live != nullptr) {
-    removed = fieldsOf(*live, schema);
-    removed.subtract(fieldsOf(now, schema));
+    removed = FieldsOf(*live, schema);
+    removed.Subtract(FieldsOf(now, schema));
   }
   if (diff.empty() && removed.empty()) {
-    storeEntries(now, entries);
+    StoreEntries(now, entries);
     return;
   }
   for (Entry& entry : entries) {
-    entry.fields.subtract(removed);
-    entry.fields.subtract(diff);
+    entry.fields.Subtract(removed);
+    entry.fields.Subtract(diff);
   }
   if (!diff.empty()) {
-    Entry& own = entryOf(entries, writer, "Update");
-    own.fields.merge(diff);
-    own.header["time"] = formatTime(std::chrono::system_clock::now());
+    Entry& own = EntryOf(entries, writer, "Update");
+    own.fields.Merge(diff);
+    own.header["time"] = FormatTime(std::chrono::system_clock::now());
   }
-  storeEntries(now, entries);
+  StoreEntries(now, entries);
 }
 
-Json serverSideApply(const Json* live, const Json& config, const FieldWriter& writer, bool force,
+Json ServerSideApply(const Json* live, const Json& config, const FieldWriter& writer, bool force,
                      const Json& schema) {
-  std::vector<Entry> entries = entriesOf(live);
-  const FieldSet wanted = fieldsOf(config, schema);
+  std::vector<Entry> entries = EntriesOf(live);
+  const FieldSet wanted = FieldsOf(config, schema);
   Json result = live != nullptr ? *live : Json{{"metadata", Json::object()}};
 
-  const FieldSet taken = fieldsOfOthers(entries, wanted, result, config, schema, writer, force);
+  const FieldSet taken = FieldsOfOthers(entries, wanted, result, config, schema, writer, force);
   for (Entry& entry : entries)
-    entry.fields.subtract(taken);
+    entry.fields.Subtract(taken);
 
-  Entry& own = entryOf(entries, writer, "Apply");
-  dropLeftOut(result, entries, own, wanted, schema);
-  mergeInto(result, config, schema, true);
-  const bool same = own.fields.toJson() == wanted.toJson() && own.fields.self == wanted.self;
+  Entry& own = EntryOf(entries, writer, "Apply");
+  DropLeftOut(result, entries, own, wanted, schema);
+  MergeInto(result, config, schema, true);
+  const bool same = own.fields.ToJson() == wanted.ToJson() && own.fields.self == wanted.self;
   own.fields = wanted;
   if (!same || live == nullptr || result != *live || !own.header.contains("time")) {
-    own.header["time"] = formatTime(std::chrono::system_clock::now());
+    own.header["time"] = FormatTime(std::chrono::system_clock::now());
   }
-  storeEntries(result, entries);
+  StoreEntries(result, entries);
   return result;
 }
 

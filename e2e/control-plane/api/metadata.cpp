@@ -13,41 +13,41 @@ namespace {
 
 constexpr std::size_t kMaxAnnotations = 262144;  // bytes of all keys and values
 
-void dropNulls(Json& value) {
+void DropNulls(Json& value) {
   if (value.is_object()) {
     for (auto member = value.begin(); member != value.end();) {
       if (member->is_null()) {
         member = value.erase(member);
       } else {
-        dropNulls(*member);
+        DropNulls(*member);
         ++member;
       }
     }
   } else if (value.is_array()) {
     for (Json& item : value)
-      dropNulls(item);
+      DropNulls(item);
   }
 }
 
-std::string wrongType(const std::string& field, const std::string& expected) {
+std::string WrongType(const std::string& field, const std::string& expected) {
   return "json: cannot unmarshal into Go struct field ObjectMeta.metadata." + field + " of type " +
          expected;
 }
 
 // Throws StatusError 400 for what Go's decoder of ObjectMeta does not take.
-void checkShape(Json& metadata) {
-  if (!metadata.is_object()) throw badRequest("metadata: must be an object");
-  dropNulls(metadata);
+void CheckShape(Json& metadata) {
+  if (!metadata.is_object()) throw BadRequest("metadata: must be an object");
+  DropNulls(metadata);
   for (const char* field : {"name", "generateName", "namespace", "uid", "resourceVersion"}) {
     if (metadata.contains(field) && !metadata[field].is_string())
-      throw badRequest(wrongType(field, "string"));
+      throw BadRequest(WrongType(field, "string"));
   }
   for (const char* field : {"labels", "annotations"}) {
     if (!metadata.contains(field)) continue;
-    if (!metadata[field].is_object()) throw badRequest(wrongType(field, "map[string]string"));
+    if (!metadata[field].is_object()) throw BadRequest(WrongType(field, "map[string]string"));
     for (const auto& [key, value] : metadata[field].items()) {
       if (!value.is_string()) {
-        throw badRequest(std::string("json: cannot unmarshal ") + value.type_name() +
+        throw BadRequest(std::string("json: cannot unmarshal ") + value.type_name() +
                          " into Go struct field ObjectMeta.metadata." + field + " of type string");
       }
     }
@@ -55,11 +55,11 @@ void checkShape(Json& metadata) {
   }
   for (const char* field : {"finalizers", "ownerReferences", "managedFields"}) {
     if (metadata.contains(field) && !metadata[field].is_array())
-      throw badRequest(wrongType(field, "array"));
+      throw BadRequest(WrongType(field, "array"));
   }
 }
 
-void checkName(const std::string& name, const ResourceType& type, std::vector<FieldError>& errors) {
+void CheckName(const std::string& name, const ResourceType& type, std::vector<FieldError>& errors) {
   if (name.empty()) {
     errors.push_back({"metadata.name", "FieldValueRequired",
                       "Required value: name or generateName is required"});
@@ -69,10 +69,10 @@ void checkName(const std::string& name, const ResourceType& type, std::vector<Fi
   if (type.group == "rbac.authorization.k8s.io") {
     if (name.find_first_of("/%") != std::string::npos || name == "." || name == "..")
       why = "may not contain '/' or '%', nor be '.' or '..'";
-  } else if (type.storeName() == "namespaces") {
-    why = checkDns1123Label(name);
-  } else if (type.storeName() != "services") {  // whose own validation says what their names may be
-    why = checkDns1123Subdomain(name);
+  } else if (type.StoreName() == "namespaces") {
+    why = CheckDns1123Label(name);
+  } else if (type.StoreName() != "services") {  // whose own validation says what their names may be
+    why = CheckDns1123Subdomain(name);
   }
   if (!why.empty()) {
     errors.push_back(
@@ -80,13 +80,13 @@ void checkName(const std::string& name, const ResourceType& type, std::vector<Fi
   }
 }
 
-void checkAnnotations(const Json& annotations, std::vector<FieldError>& errors) {
+void CheckAnnotations(const Json& annotations, std::vector<FieldError>& errors) {
   std::size_t total = 0;
   for (const auto& [key, value] : annotations.items()) {
     std::string folded = key;
     std::transform(folded.begin(), folded.end(), folded.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    if (const auto why = checkQualifiedName(folded); !why.empty()) {
+    if (const auto why = CheckQualifiedName(folded); !why.empty()) {
       errors.push_back({"metadata.annotations", "FieldValueInvalid",
                         "Invalid value: " + Json(key).dump() + ": " + why});
     }
@@ -98,23 +98,23 @@ void checkAnnotations(const Json& annotations, std::vector<FieldError>& errors) 
   }
 }
 
-void checkFinalizers(const Json& finalizers, std::vector<FieldError>& errors) {
+void CheckFinalizers(const Json& finalizers, std::vector<FieldError>& errors) {
   for (std::size_t i = 0; i < finalizers.size(); ++i) {
     const Json& f = finalizers[i];
     const std::string text = f.is_string() ? f.get<std::string>() : "";
-    if (const auto why = checkQualifiedName(text); !why.empty()) {
+    if (const auto why = CheckQualifiedName(text); !why.empty()) {
       errors.push_back({"metadata.finalizers[" + std::to_string(i) + "]", "FieldValueInvalid",
                         "Invalid value: " + f.dump() + ": " + why});
     }
   }
 }
 
-void checkOwnerReferences(const Json& owners, std::vector<FieldError>& errors) {
+void CheckOwnerReferences(const Json& owners, std::vector<FieldError>& errors) {
   int controllers = 0;
   for (std::size_t i = 0; i < owners.size(); ++i) {
     const Json& owner = owners[i];
     for (const char* field : {"apiVersion", "kind", "name", "uid"}) {
-      if (stringAt(owner, {field}).empty()) {
+      if (StringAt(owner, {field}).empty()) {
         errors.push_back({"metadata.ownerReferences[" + std::to_string(i) + "]." + field,
                           "FieldValueInvalid", "Invalid value: \"\": must not be empty"});
       }
@@ -129,52 +129,52 @@ void checkOwnerReferences(const Json& owners, std::vector<FieldError>& errors) {
 
 }  // namespace
 
-void checkIdentity(Json& object, const Target& target) {
+void CheckIdentity(Json& object, const Target& target) {
   const ResourceType& type = *target.type;
-  const std::string apiVersion = stringAt(object, {"apiVersion"});
-  const std::string kind = stringAt(object, {"kind"});
-  if (apiVersion.empty()) object["apiVersion"] = type.groupVersion();
+  const std::string api_version = StringAt(object, {"apiVersion"});
+  const std::string kind = StringAt(object, {"kind"});
+  if (api_version.empty()) object["apiVersion"] = type.GroupVersion();
   if (kind.empty()) object["kind"] = type.kind;
-  if (type.custom && (apiVersion.empty() || kind.empty())) {
-    throw badRequest("Object 'Kind' is missing in '" + object.dump().substr(0, 200) + "'");
+  if (type.custom && (api_version.empty() || kind.empty())) {
+    throw BadRequest("Object 'Kind' is missing in '" + object.dump().substr(0, 200) + "'");
   }
-  if (object["apiVersion"] != type.groupVersion()) {
-    throw badRequest("the API version in the data (" + apiVersion +
-                     ") does not match the expected API version (" + type.groupVersion() + ")");
+  if (object["apiVersion"] != type.GroupVersion()) {
+    throw BadRequest("the API version in the data (" + api_version +
+                     ") does not match the expected API version (" + type.GroupVersion() + ")");
   }
   if (object["kind"] != type.kind) {
-    throw badRequest(type.kind + " in version \"" + type.version + "\" cannot be handled as a " +
+    throw BadRequest(type.kind + " in version \"" + type.version + "\" cannot be handled as a " +
                      type.kind + ": the data is of kind " + kind);
   }
   if (!object.contains("metadata") || object["metadata"].is_null())
     object["metadata"] = Json::object();
   Json& metadata = object["metadata"];
-  checkShape(metadata);
+  CheckShape(metadata);
   const std::string ns = metadata.value("namespace", "");
   if (type.namespaced) {
     if (ns.empty()) {
       metadata["namespace"] = target.ns;
     } else if (ns != target.ns) {
-      throw badRequest(
+      throw BadRequest(
           "the namespace of the provided object does not match the namespace sent on the request");
     }
   } else if (!ns.empty()) {
-    throw badRequest("namespace is not allowed on cluster-scoped resources: " + ns);
+    throw BadRequest("namespace is not allowed on cluster-scoped resources: " + ns);
   }
   const std::string name = metadata.value("name", "");
   if (!target.name.empty()) {
     if (name.empty()) {
       metadata["name"] = target.name;
     } else if (name != target.name) {
-      throw badRequest("the name of the object (" + name +
+      throw BadRequest("the name of the object (" + name +
                        ") does not match the name on the URL (" + target.name + ")");
     }
   }
 }
 
-void dropUnknownFields(Json& object, const Target& target, RequestContext& context) {
+void DropUnknownFields(Json& object, const Target& target, RequestContext& context) {
   const ResourceType& type = *target.type;
-  if (!type.custom) dropNulls(object);
+  if (!type.custom) DropNulls(object);
   std::vector<std::string> dropped;
   static const std::set<std::string> known = {"name",
                                               "generateName",
@@ -203,34 +203,34 @@ void dropUnknownFields(Json& object, const Target& target, RequestContext& conte
   }
   metadata.erase("selfLink");
   metadata.erase("clusterName");
-  if (type.schema) type.schema->prune(object, dropped);
+  if (type.schema) type.schema->Prune(object, dropped);
   if (dropped.empty()) return;
-  if (context.fieldValidation == "Strict") {
+  if (context.field_validation == "Strict") {
     std::string text;
     for (const std::string& field : dropped) {
       text += (text.empty() ? "" : ", ") + ("unknown field \"" + field + "\"");
     }
     const std::string message = "strict decoding error: " + text;
-    throw badRequest(type.custom ? message
+    throw BadRequest(type.custom ? message
                                  : type.kind + " in version \"" + type.version +
                                        "\" cannot be handled as a " + type.kind + ": " + message);
   }
-  if (context.fieldValidation == "Warn") {
+  if (context.field_validation == "Warn") {
     for (const std::string& field : dropped) {
       context.warnings.push_back("unknown field \"" + field + "\"");
     }
   }
 }
 
-std::vector<FieldError> validateMetadata(const Json& object, const ResourceType& type) {
+std::vector<FieldError> ValidateMetadata(const Json& object, const ResourceType& type) {
   std::vector<FieldError> errors;
   const Json& metadata = object["metadata"];
-  checkName(metadata.value("name", ""), type, errors);
-  if (metadata.contains("labels")) checkLabels(metadata["labels"], "metadata.labels", errors);
-  if (metadata.contains("annotations")) checkAnnotations(metadata["annotations"], errors);
-  if (metadata.contains("finalizers")) checkFinalizers(metadata["finalizers"], errors);
+  CheckName(metadata.value("name", ""), type, errors);
+  if (metadata.contains("labels")) CheckLabels(metadata["labels"], "metadata.labels", errors);
+  if (metadata.contains("annotations")) CheckAnnotations(metadata["annotations"], errors);
+  if (metadata.contains("finalizers")) CheckFinalizers(metadata["finalizers"], errors);
   if (metadata.contains("ownerReferences"))
-    checkOwnerReferences(metadata["ownerReferences"], errors);
+    CheckOwnerReferences(metadata["ownerReferences"], errors);
   return errors;
 }
 

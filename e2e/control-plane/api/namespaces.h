@@ -9,24 +9,24 @@
 
 namespace pointsman::e2e {
 
-/// The namespace and service account controllers: a new namespace gets its service account
-/// "default" and the ConfigMap kube-root-ca.crt; a deleted one loses its objects, then goes.
+// The namespace and service account controllers: a new namespace gets its service account
+// "default" and the ConfigMap kube-root-ca.crt; a deleted one loses its objects, then goes.
 class NamespaceController {
  public:
-  NamespaceController(Store& store, Registry& registry, std::string caCertificate);
+  NamespaceController(Store& store, Registry& registry, std::string ca_certificate);
   ~NamespaceController();
   NamespaceController(const NamespaceController&) = delete;
   NamespaceController& operator=(const NamespaceController&) = delete;
 
  private:
-  void run(const std::stop_token& stop);
-  void furnish(const std::string& ns);
-  /// Whether the namespace is gone.
+  void Run(const std::stop_token& stop);
+  void Furnish(const std::string& ns);
+  // Whether the namespace is gone.
   bool empty(const std::string& ns);
 
   Store& store_;
   Registry& registry_;
-  const std::string caCertificate_;
+  const std::string ca_certificate_;
   Snapshot initial_;
   std::unique_ptr<Subscription> subscription_;
   std::jthread thread_;

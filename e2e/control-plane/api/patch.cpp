@@ -8,13 +8,13 @@
 namespace pointsman::e2e {
 namespace {
 
-const Json& noSchema() {
+const Json& NoSchema() {
   static const Json none = Json::object();
   return none;
 }
 
-const Json& childSchema(const Json& schema, const std::string& field) {
-  if (!schema.is_object()) return noSchema();
+const Json& ChildSchema(const Json& schema, const std::string& field) {
+  if (!schema.is_object()) return NoSchema();
   if (const auto properties = schema.find("properties"); properties != schema.end()) {
     if (const auto child = properties->find(field); child != properties->end()) return *child;
   }
@@ -22,30 +22,30 @@ const Json& childSchema(const Json& schema, const std::string& field) {
       additional != schema.end() && additional->is_object()) {
     return *additional;
   }
-  return noSchema();
+  return NoSchema();
 }
 
 constexpr std::string_view kDelete = "$deleteFromPrimitiveList/";
 constexpr std::string_view kOrder = "$setElementOrder/";
 
 // metadata is not spelled out in the schemas of the types.
-const Json& metadataSchema() {
+const Json& MetadataSchema() {
   static const Json schema = Json::parse(R"({"properties":{
     "finalizers":{"x-kubernetes-patch-strategy":"merge"},
     "ownerReferences":{"x-kubernetes-patch-strategy":"merge","x-kubernetes-patch-merge-key":"uid"}}})");
   return schema;
 }
 
-void mergeObject(Json& target, const Json& patch, const Json& schema, bool root);
+void MergeObject(Json& target, const Json& patch, const Json& schema, bool root);
 
-Json withoutDirectives(const Json& value, const Json& schema) {
+Json WithoutDirectives(const Json& value, const Json& schema) {
   if (!value.is_object()) return value;
   Json clean = Json::object();
-  mergeObject(clean, value, schema, false);
+  MergeObject(clean, value, schema, false);
   return clean;
 }
 
-void orderBy(Json& list, const Json& order, const std::string& key) {
+void OrderBy(Json& list, const Json& order, const std::string& key) {
   const auto rank = [&](const Json& item) -> std::size_t {
     for (std::size_t i = 0; i < order.size(); ++i) {
       if (key.empty() ? order[i] == item
@@ -61,7 +61,7 @@ void orderBy(Json& list, const Json& order, const std::string& key) {
                    [&](const Json& a, const Json& b) { return rank(a) < rank(b); });
 }
 
-void mergeList(Json& target, const Json& patch, const Json& schema) {
+void MergeList(Json& target, const Json& patch, const Json& schema) {
   const std::string key = schema.value("x-kubernetes-patch-merge-key", "");
   if (key.empty()) {
     for (const Json& item : patch) {
@@ -69,7 +69,7 @@ void mergeList(Json& target, const Json& patch, const Json& schema) {
     }
     return;
   }
-  const Json& itemSchema = schema.contains("items") ? schema["items"] : noSchema();
+  const Json& item_schema = schema.contains("items") ? schema["items"] : NoSchema();
   for (const Json& item : patch) {
     if (item.is_object() && item.value("$patch", "") == "replace") {
       target = Json::array();
@@ -81,7 +81,7 @@ void mergeList(Json& target, const Json& patch, const Json& schema) {
   }
   for (const Json& item : patch) {
     if (!item.is_object() || !item.contains(key)) {
-      throw badRequest("map: " + item.dump() + " does not contain declared merge key: " + key);
+      throw BadRequest("map: " + item.dump() + " does not contain declared merge key: " + key);
     }
     const auto same = [&](const Json& t) {
       return t.is_object() && t.contains(key) && t[key] == item[key];
@@ -92,14 +92,14 @@ void mergeList(Json& target, const Json& patch, const Json& schema) {
     }
     const auto found = std::find_if(target.begin(), target.end(), same);
     if (found == target.end()) {
-      target.push_back(withoutDirectives(item, itemSchema));
+      target.push_back(WithoutDirectives(item, item_schema));
     } else {
-      mergeObject(*found, item, itemSchema, false);
+      MergeObject(*found, item, item_schema, false);
     }
   }
 }
 
-void mergeObject(Json& target, const Json& patch, const Json& schema, bool root) {
+void MergeObject(Json& target, const Json& patch, const Json& schema, bool root) {
   if (const auto directive = patch.find("$patch"); directive != patch.end()) {
     if (*directive == "replace") {
       target = patch;
@@ -111,7 +111,7 @@ void mergeObject(Json& target, const Json& patch, const Json& schema, bool root)
       return;
     }
     if (*directive != "merge") {
-      throw badRequest("Unknown patch type found: " + directive->dump());
+      throw BadRequest("Unknown patch type found: " + directive->dump());
     }
   }
   if (const auto retain = patch.find("$retainKeys"); retain != patch.end() && retain->is_array()) {
@@ -137,11 +137,11 @@ void mergeObject(Json& target, const Json& patch, const Json& schema, bool root)
       target.erase(field);
       continue;
     }
-    const Json& child = root && field == "metadata" ? metadataSchema() : childSchema(schema, field);
+    const Json& child = root && field == "metadata" ? MetadataSchema() : ChildSchema(schema, field);
     if (value.is_object()) {
       const std::string strategy = child.value("x-kubernetes-patch-strategy", "");
       if (!target.contains(field) || !target[field].is_object() || strategy == "replace") {
-        target[field] = withoutDirectives(value, child);
+        target[field] = WithoutDirectives(value, child);
         if (value.value("$patch", "") == "delete") target.erase(field);
         continue;
       }
@@ -149,7 +149,7 @@ void mergeObject(Json& target, const Json& patch, const Json& schema, bool root)
         target.erase(field);
         continue;
       }
-      mergeObject(target[field], value, child, false);
+      MergeObject(target[field], value, child, false);
     } else if (value.is_array()) {
       const std::string strategy = child.value("x-kubernetes-patch-strategy", "");
       if (strategy.find("merge") == std::string::npos) {
@@ -157,7 +157,7 @@ void mergeObject(Json& target, const Json& patch, const Json& schema, bool root)
         continue;
       }
       if (!target.contains(field) || !target[field].is_array()) target[field] = Json::array();
-      mergeList(target[field], value, child);
+      MergeList(target[field], value, child);
     } else {
       target[field] = value;
     }
@@ -166,19 +166,19 @@ void mergeObject(Json& target, const Json& patch, const Json& schema, bool root)
     if (!field.starts_with(kOrder) || !value.is_array()) continue;
     const std::string name = field.substr(kOrder.size());
     if (!target.contains(name) || !target[name].is_array()) continue;
-    const Json& child = root && name == "metadata" ? metadataSchema() : childSchema(schema, name);
-    orderBy(target[name], value, child.value("x-kubernetes-patch-merge-key", ""));
+    const Json& child = root && name == "metadata" ? MetadataSchema() : ChildSchema(schema, name);
+    OrderBy(target[name], value, child.value("x-kubernetes-patch-merge-key", ""));
   }
 }
 
 }  // namespace
 
-void applyJsonPatch(Json& object, const Json& patch) {
-  if (!patch.is_array()) throw badRequest("json: a JSON patch is an array of operations");
+void ApplyJsonPatch(Json& object, const Json& patch) {
+  if (!patch.is_array()) throw BadRequest("json: a JSON patch is an array of operations");
   try {
     object = object.patch(patch);
   } catch (const Json::parse_error& e) {
-    throw badRequest(std::string("error decoding patch: ") + e.what());
+    throw BadRequest(std::string("error decoding patch: ") + e.what());
   } catch (const Json::exception& e) {
     // Testing what is not so, or a path that is not there: 422, as the API server answers.
     throw StatusError(
@@ -188,15 +188,15 @@ void applyJsonPatch(Json& object, const Json& patch) {
   }
 }
 
-void applyMergePatch(Json& object, const Json& patch) {
-  if (!patch.is_object()) throw badRequest("error decoding patch: a merge patch is an object");
+void ApplyMergePatch(Json& object, const Json& patch) {
+  if (!patch.is_object()) throw BadRequest("error decoding patch: a merge patch is an object");
   object.merge_patch(patch);
 }
 
-void applyStrategicMergePatch(Json& object, const Json& patch, const Json& schema) {
+void ApplyStrategicMergePatch(Json& object, const Json& patch, const Json& schema) {
   if (!patch.is_object())
-    throw badRequest("error decoding patch: a strategic merge patch is an object");
-  mergeObject(object, patch, schema, true);
+    throw BadRequest("error decoding patch: a strategic merge patch is an object");
+  MergeObject(object, patch, schema, true);
 }
 
 }  // namespace pointsman::e2e

@@ -17,8 +17,8 @@ constexpr int kMaxPatchAttempts = 21;  // of a patch that another write comes be
 
 enum class PatchKind { kJson, kMerge, kStrategicMerge, kApply };
 
-PatchKind patchKindOf(const HttpRequest& request, const ResourceType& type) {
-  const std::string media = mediaTypeOf(request);
+PatchKind PatchKindOf(const HttpRequest& request, const ResourceType& type) {
+  const std::string media = MediaTypeOf(request);
   if (media == "application/json-patch+json") return PatchKind::kJson;
   if (media == "application/merge-patch+json") return PatchKind::kMerge;
   if (media == "application/strategic-merge-patch+json" && !type.custom)
@@ -34,113 +34,113 @@ PatchKind patchKindOf(const HttpRequest& request, const ResourceType& type) {
 }
 
 // Throws StatusError 400 or 422 for options and a configuration that cannot be applied.
-void checkApplyRequest(const HttpRequest& request, const Json& body) {
-  if (request.parameter("fieldManager").value_or("").empty()) {
-    throw invalid(
+void CheckApplyRequest(const HttpRequest& request, const Json& body) {
+  if (request.Parameter("fieldManager").value_or("").empty()) {
+    throw Invalid(
         "meta.k8s.io", "PatchOptions", "",
         {{"fieldManager", "FieldValueRequired", "Required value: is required for apply patch"}});
   }
-  if (!body.is_object()) throw badRequest("error decoding YAML: an object was expected");
-  if (const Json* managed = at(body, {"metadata", "managedFields"});
+  if (!body.is_object()) throw BadRequest("error decoding YAML: an object was expected");
+  if (const Json* managed = At(body, {"metadata", "managedFields"});
       managed != nullptr && !managed->is_null())
-    throw badRequest("metadata.managedFields must be nil");
-  if (stringAt(body, {"apiVersion"}).empty() || stringAt(body, {"kind"}).empty())
-    throw badRequest("Object 'Kind' is missing in the configuration to apply");
+    throw BadRequest("metadata.managedFields must be nil");
+  if (StringAt(body, {"apiVersion"}).empty() || StringAt(body, {"kind"}).empty())
+    throw BadRequest("Object 'Kind' is missing in the configuration to apply");
 }
 
 }  // namespace
 
 // The configuration to apply, with what it may not say taken out.
-Json ApiServer::appliedConfiguration(RequestContext& context, const Target& target,
+Json ApiServer::AppliedConfiguration(RequestContext& context, const Target& target,
                                      Json body) const {
   const ResourceType& type = *target.type;
-  checkApplyRequest(context.request, body);
-  const bool versioned = !stringAt(body, {"metadata", "resourceVersion"}).empty();
-  checkIdentity(body, target);
+  CheckApplyRequest(context.request, body);
+  const bool versioned = !StringAt(body, {"metadata", "resourceVersion"}).empty();
+  CheckIdentity(body, target);
   if (!versioned) body["metadata"].erase("resourceVersion");
-  dropUnknownFields(body, target, context);
-  if (type.storeName() == "apiextensions.k8s.io/customresourcedefinitions")
-    CustomResources::checkApplied(body, options_.emulation);
+  DropUnknownFields(body, target, context);
+  if (type.StoreName() == "apiextensions.k8s.io/customresourcedefinitions")
+    CustomResources::CheckApplied(body, options_.emulation);
   if (target.subresource == "status") {
     Json only = {
         {"apiVersion", body["apiVersion"]}, {"kind", body["kind"]}, {"metadata", body["metadata"]}};
     if (body.contains("status")) only["status"] = body["status"];
     return only;
   }
-  if (type.hasStatus) body.erase("status");
+  if (type.has_status) body.erase("status");
   return body;
 }
 
 // An apply to what does not exist; nothing: another write created it meanwhile.
-ObjectPtr ApiServer::createApplied(RequestContext& context, const Target& target, const Json& body,
+ObjectPtr ApiServer::CreateApplied(RequestContext& context, const Target& target, const Json& body,
                                    bool force) {
   const ResourceType& type = *target.type;
-  AccessRequest access = accessOf(context.request, target);
+  AccessRequest access = AccessOf(context.request, target);
   access.verb = "create";
-  authorize(context, access);
-  Json fresh = serverSideApply(nullptr, body, {context.manager, type.groupVersion(), ""}, force,
-                               type.openApiSchema);
-  fresh["apiVersion"] = type.groupVersion();
+  Authorize(context, access);
+  Json fresh = ServerSideApply(nullptr, body, {context.manager, type.GroupVersion(), ""}, force,
+                               type.open_api_schema);
+  fresh["apiVersion"] = type.GroupVersion();
   fresh["kind"] = type.kind;
   try {
-    return createObject(context, target, std::move(fresh));
+    return CreateObject(context, target, std::move(fresh));
   } catch (const StatusError& error) {
     if (error.reason() != "AlreadyExists") throw;
     return nullptr;
   }
 }
 
-void ApiServer::patch(RequestContext& context, const Target& target) {
+void ApiServer::Patch(RequestContext& context, const Target& target) {
   const HttpRequest& request = context.request;
   const ResourceType& type = *target.type;
-  const PatchKind kind = patchKindOf(request, type);
+  const PatchKind kind = PatchKindOf(request, type);
   const bool apply = kind == PatchKind::kApply;
-  Json body = apply ? parseYaml(request.body) : Json::parse(request.body, nullptr, false);
-  if (body.is_discarded()) throw badRequest("error decoding patch: the body is not JSON");
-  const bool force = isTrue(request.parameter("force"));
+  Json body = apply ? ParseYaml(request.body) : Json::parse(request.body, nullptr, false);
+  if (body.is_discarded()) throw BadRequest("error decoding patch: the body is not JSON");
+  const bool force = IsTrue(request.Parameter("force"));
   if (force && !apply) {
-    throw invalid(
+    throw Invalid(
         "meta.k8s.io", "PatchOptions", "",
         {{"force", "FieldValueForbidden", "Forbidden: may not be specified for non-apply patch"}});
   }
-  if (apply) body = appliedConfiguration(context, target, std::move(body));
+  if (apply) body = AppliedConfiguration(context, target, std::move(body));
   // A patch that names the version or the uid it is for is not tried on another one.
   const bool merges = kind == PatchKind::kMerge || kind == PatchKind::kStrategicMerge;
-  const bool conditional = (merges && !stringAt(body, {"metadata", "resourceVersion"}).empty()) ||
-                           at(body, {"metadata", "uid"}) != nullptr;
+  const bool conditional = (merges && !StringAt(body, {"metadata", "resourceVersion"}).empty()) ||
+                           At(body, {"metadata", "uid"}) != nullptr;
   for (int attempt = 1;; ++attempt) {
-    const ObjectPtr before = store_.get(type.storeName(), target.ns, target.name);
+    const ObjectPtr before = store_.Get(type.StoreName(), target.ns, target.name);
     if (!before) {
       if (!apply || !target.subresource.empty())
-        throw notFound(type.group, type.plural, target.name);
-      if (const ObjectPtr created = createApplied(context, target, body, force))
-        return answer(context, 201, target, created);
-      if (attempt == kMaxPatchAttempts) throw alreadyExists(type.group, type.plural, target.name);
+        throw NotFound(type.group, type.plural, target.name);
+      if (const ObjectPtr created = CreateApplied(context, target, body, force))
+        return Answer(context, 201, target, created);
+      if (attempt == kMaxPatchAttempts) throw AlreadyExists(type.group, type.plural, target.name);
       continue;
     }
-    Json object = before->parse();
-    object["apiVersion"] = type.groupVersion();
+    Json object = before->Parse();
+    object["apiVersion"] = type.GroupVersion();
     switch (kind) {
       case PatchKind::kApply:
-        object = serverSideApply(&object, body,
-                                 {context.manager, type.groupVersion(), target.subresource}, force,
-                                 type.openApiSchema);
+        object = ServerSideApply(&object, body,
+                                 {context.manager, type.GroupVersion(), target.subresource}, force,
+                                 type.open_api_schema);
         if (!body["metadata"].contains("resourceVersion"))
-          object["metadata"]["resourceVersion"] = std::to_string(before->resourceVersion);
+          object["metadata"]["resourceVersion"] = std::to_string(before->resource_version);
         break;
       case PatchKind::kStrategicMerge:
-        applyStrategicMergePatch(object, body, type.openApiSchema);
+        ApplyStrategicMergePatch(object, body, type.open_api_schema);
         break;
       case PatchKind::kMerge:
-        applyMergePatch(object, body);
+        ApplyMergePatch(object, body);
         break;
       case PatchKind::kJson:
-        applyJsonPatch(object, body);
+        ApplyJsonPatch(object, body);
         break;
     }
     try {
-      return answer(context, 200, target,
-                    updateObject(context, target, before, std::move(object), !apply));
+      return Answer(context, 200, target,
+                    UpdateObject(context, target, before, std::move(object), !apply));
     } catch (const StatusError& error) {
       const bool raced = error.reason() == "Conflict" && error.details().contains("name");
       if (!raced || conditional || attempt == kMaxPatchAttempts) throw;

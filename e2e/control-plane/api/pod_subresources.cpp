@@ -7,31 +7,31 @@
 
 namespace pointsman::e2e {
 
-void ApiServer::evict(RequestContext& context, const Target& target) {
-  decodeBody(context.request, "Eviction");
+void ApiServer::Evict(RequestContext& context, const Target& target) {
+  DecodeBody(context.request, "Eviction");
   DeleteOptions options;
-  options.dryRun = context.dryRun;
-  deleteObject(store_, *target.type, target.ns, target.name, options);
-  sendSuccess(context, 201);
+  options.dry_run = context.dry_run;
+  DeleteObject(store_, *target.type, target.ns, target.name, options);
+  SendSuccess(context, 201);
 }
 
-void ApiServer::bindPod(RequestContext& context, const Target& target) {
-  const Json body = decodeBody(context.request, "Binding");
-  const std::string node = stringAt(body, {"target", "name"});
+void ApiServer::BindPod(RequestContext& context, const Target& target) {
+  const Json body = DecodeBody(context.request, "Binding");
+  const std::string node = StringAt(body, {"target", "name"});
   if (node.empty())
-    throw invalid("", "Binding", target.name,
+    throw Invalid("", "Binding", target.name,
                   {{"target.name", "FieldValueRequired", "Required value"}});
-  const ObjectPtr pod = store_.modify("pods", target.ns, target.name, [&](Json& object) {
-    const std::string present = stringAt(object, {"spec", "nodeName"});
+  const ObjectPtr pod = store_.Modify("pods", target.ns, target.name, [&](Json& object) {
+    const std::string present = StringAt(object, {"spec", "nodeName"});
     if (!present.empty()) {
-      throw conflict("", "pods/binding", target.name,
+      throw Conflict("", "pods/binding", target.name,
                      "pod " + target.name + " is already assigned to node \"" + present + "\"");
     }
     object["spec"]["nodeName"] = node;
     return true;
   });
-  if (!pod) throw notFound("", "pods", target.name);
-  sendSuccess(context, 201);
+  if (!pod) throw NotFound("", "pods", target.name);
+  SendSuccess(context, 201);
 }
 
 }  // namespace pointsman::e2e

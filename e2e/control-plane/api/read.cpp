@@ -11,9 +11,9 @@
 namespace pointsman::e2e {
 namespace {
 
-std::string continueToken(std::uint64_t version, const StoredObject& last) {
+std::string ContinueToken(std::uint64_t version, const StoredObject& last) {
   const std::string key = last.ns.empty() ? last.name : last.ns + "/" + last.name;
-  return base64UrlEncode(Json{{"v", "meta.k8s.io/v1"}, {"rv", version}, {"start", key}}.dump());
+  return Base64UrlEncode(Json{{"v", "meta.k8s.io/v1"}, {"rv", version}, {"start", key}}.dump());
 }
 
 // Where a page begins: the version it shows (0: the current one) and the key it comes after.
@@ -24,39 +24,39 @@ struct ListPosition {
 };
 
 // As k8s.io/apimachinery's ValidateListOptions.
-void checkVersionMatch(const std::string& match, const std::string& version,
+void CheckVersionMatch(const std::string& match, const std::string& version,
                        const std::string& token) {
   if (match.empty()) return;
   if (match != "Exact" && match != "NotOlderThan") {
-    throw badRequest("resourceVersionMatch: Unsupported value: \"" + match +
+    throw BadRequest("resourceVersionMatch: Unsupported value: \"" + match +
                      "\": supported values: \"Exact\", \"NotOlderThan\"");
   }
   if (version.empty())
-    throw forbiddenMatch("resourceVersionMatch is forbidden unless resourceVersion is provided");
+    throw ForbiddenMatch("resourceVersionMatch is forbidden unless resourceVersion is provided");
   if (!token.empty())
-    throw forbiddenMatch("resourceVersionMatch is forbidden when continue is provided");
+    throw ForbiddenMatch("resourceVersionMatch is forbidden when continue is provided");
   if (match == "Exact" && version == "0")
-    throw forbiddenMatch("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+    throw ForbiddenMatch("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
 }
 
-ListPosition positionOf(const HttpRequest& request, std::size_t limit, std::uint64_t current) {
-  const std::string version = request.parameter("resourceVersion").value_or("");
-  const std::string match = request.parameter("resourceVersionMatch").value_or("");
-  const std::string token = request.parameter("continue").value_or("");
-  checkVersionMatch(match, version, token);
+ListPosition PositionOf(const HttpRequest& request, std::size_t limit, std::uint64_t current) {
+  const std::string version = request.Parameter("resourceVersion").value_or("");
+  const std::string match = request.Parameter("resourceVersionMatch").value_or("");
+  const std::string token = request.Parameter("continue").value_or("");
+  CheckVersionMatch(match, version, token);
   if (!token.empty()) {
-    const auto decoded = base64UrlDecode(token);
+    const auto decoded = Base64UrlDecode(token);
     const Json value = decoded ? Json::parse(*decoded, nullptr, false) : Json();
     if (!value.is_object() || value.value("v", "") != "meta.k8s.io/v1" || !value.contains("rv")) {
-      throw badRequest("continue key is not valid: illegal base64 data or unknown version");
+      throw BadRequest("continue key is not valid: illegal base64 data or unknown version");
     }
     if (!version.empty() && version != "0") {
-      throw badRequest("specifying resource version is not allowed when using continue");
+      throw BadRequest("specifying resource version is not allowed when using continue");
     }
     return {value["rv"].get<std::uint64_t>(), value.value("start", ""), true};
   }
   if (version.empty() || version == "0") return {};
-  const std::uint64_t wanted = parseVersion("resourceVersion", version);
+  const std::uint64_t wanted = ParseVersion("resourceVersion", version);
   if (wanted > current) {
     throw StatusError(
         504, "Timeout",
@@ -72,49 +72,49 @@ ListPosition positionOf(const HttpRequest& request, std::size_t limit, std::uint
 
 }  // namespace
 
-void ApiServer::get(RequestContext& context, const Target& target) {
-  const ObjectPtr object = store_.get(target.type->storeName(), target.ns, target.name);
-  if (!object) throw notFound(target.type->group, target.type->plural, target.name);
-  answer(context, 200, target, object);
+void ApiServer::Get(RequestContext& context, const Target& target) {
+  const ObjectPtr object = store_.Get(target.type->StoreName(), target.ns, target.name);
+  if (!object) throw NotFound(target.type->group, target.type->plural, target.name);
+  Answer(context, 200, target, object);
 }
 
-void ApiServer::list(RequestContext& context, const Target& target) {
+void ApiServer::List(RequestContext& context, const Target& target) {
   const HttpRequest& request = context.request;
-  const Selector selector = selectorOf(request, target);
+  const Selector selector = SelectorOf(request, target);
   std::size_t limit = 0;
-  if (const auto text = request.parameter("limit"); text && !text->empty()) {
-    limit = parseVersion("limit", *text);
+  if (const auto text = request.Parameter("limit"); text && !text->empty()) {
+    limit = ParseVersion("limit", *text);
   }
-  const ListPosition position = positionOf(request, limit, store_.resourceVersion());
+  const ListPosition position = PositionOf(request, limit, store_.ResourceVersion());
   std::size_t remaining = 0;
   Snapshot page;
   try {
-    page = store_.listPage(target.type->storeName(), target.ns, position.after,
+    page = store_.ListPage(target.type->StoreName(), target.ns, position.after,
                            selector.empty() ? limit : 0, position.version, remaining);
   } catch (const StatusError& error) {
     if (error.code() != 410 || !position.continued) throw;
-    throw expired(
+    throw Expired(
         "The provided continue parameter is too old to display a consistent list result. You can "
         "start a new list without the continue parameter.");
   }
   ListMeta meta;
-  meta.resourceVersion = page.resourceVersion;
+  meta.resource_version = page.resource_version;
   if (!selector.empty()) {
     std::vector<ObjectPtr> chosen;
     for (ObjectPtr& object : page.objects) {
-      if (!selector.matches(*object)) continue;
+      if (!selector.Matches(*object)) continue;
       if (limit != 0 && chosen.size() == limit) {
-        meta.continueToken = continueToken(page.resourceVersion, *chosen.back());
+        meta.continue_token = ContinueToken(page.resource_version, *chosen.back());
         break;
       }
       chosen.push_back(std::move(object));
     }
     page.objects = std::move(chosen);
   } else if (remaining > 0) {
-    meta.continueToken = continueToken(page.resourceVersion, *page.objects.back());
+    meta.continue_token = ContinueToken(page.resource_version, *page.objects.back());
     meta.remaining = remaining;
   }
-  sendList(context, *target.type, page.objects, meta, context.rendering);
+  SendList(context, *target.type, page.objects, meta, context.rendering);
 }
 
 }  // namespace pointsman::e2e

@@ -20,24 +20,24 @@
 namespace pointsman::e2e {
 namespace {
 
-Json partial(const Json& object) {
+Json Partial(const Json& object) {
   return {{"kind", "PartialObjectMetadata"},
           {"apiVersion", "meta.k8s.io/v1"},
           {"metadata", object.value("metadata", Json::object())}};
 }
 
-Json row(const ResourceType& type, const Json& object, const Rendering& rendering) {
+Json Row(const ResourceType& type, const Json& object, const Rendering& rendering) {
   Json result = {{"cells", type.cells(object, std::chrono::system_clock::now())}};
-  if (rendering.includeObject == "Metadata") {
-    result["object"] = partial(object);
-    result["object"]["apiVersion"] = "meta.k8s.io/" + rendering.tableVersion;
-  } else if (rendering.includeObject == "Object") {
+  if (rendering.include_object == "Metadata") {
+    result["object"] = Partial(object);
+    result["object"]["apiVersion"] = "meta.k8s.io/" + rendering.table_version;
+  } else if (rendering.include_object == "Object") {
     result["object"] = object;
   }
   return result;
 }
 
-Json columnDefinitions(const ResourceType& type) {
+Json ColumnDefinitions(const ResourceType& type) {
   Json list = Json::array();
   for (const TableColumn& c : type.columns) {
     list.push_back({{"name", c.name},
@@ -49,21 +49,21 @@ Json columnDefinitions(const ResourceType& type) {
   return list;
 }
 
-Json table(const ResourceType& type, const Rendering& rendering, bool columns) {
+Json Table(const ResourceType& type, const Rendering& rendering, bool columns) {
   return {{"kind", "Table"},
-          {"apiVersion", "meta.k8s.io/" + rendering.tableVersion},
+          {"apiVersion", "meta.k8s.io/" + rendering.table_version},
           {"metadata", Json::object()},
-          {"columnDefinitions", columns ? columnDefinitions(type) : Json::array()},
+          {"columnDefinitions", columns ? ColumnDefinitions(type) : Json::array()},
           {"rows", Json::array()}};
 }
 
-Json parseAs(const ResourceType& type, const StoredObject& object) {
-  Json value = object.parse();
-  value["apiVersion"] = type.groupVersion();
+Json ParseAs(const ResourceType& type, const StoredObject& object) {
+  Json value = object.Parse();
+  value["apiVersion"] = type.GroupVersion();
   return value;
 }
 
-Json fromYaml(const YAML::Node& node, int depth) {
+Json FromYaml(const YAML::Node& node, int depth) {
   if (depth > 200) throw std::invalid_argument("it is nested too deeply");
   switch (node.Type()) {
     case YAML::NodeType::Undefined:
@@ -72,13 +72,13 @@ Json fromYaml(const YAML::Node& node, int depth) {
     case YAML::NodeType::Sequence: {
       Json list = Json::array();
       for (const YAML::Node& item : node)
-        list.push_back(fromYaml(item, depth + 1));
+        list.push_back(FromYaml(item, depth + 1));
       return list;
     }
     case YAML::NodeType::Map: {
       Json map = Json::object();
       for (const auto& pair : node)
-        map[pair.first.Scalar()] = fromYaml(pair.second, depth + 1);
+        map[pair.first.Scalar()] = FromYaml(pair.second, depth + 1);
       return map;
     }
     case YAML::NodeType::Scalar:
@@ -111,7 +111,7 @@ Json fromYaml(const YAML::Node& node, int depth) {
   return text;
 }
 
-void emit(YAML::Emitter& out, const Json& value) {
+void Emit(YAML::Emitter& out, const Json& value) {
   switch (value.type()) {
     case Json::value_t::object:
       if (value.empty()) {
@@ -120,7 +120,7 @@ void emit(YAML::Emitter& out, const Json& value) {
       out << YAML::BeginMap;
       for (const auto& [key, member] : value.items()) {
         out << YAML::Key << key << YAML::Value;
-        emit(out, member);
+        Emit(out, member);
       }
       out << YAML::EndMap;
       break;
@@ -128,7 +128,7 @@ void emit(YAML::Emitter& out, const Json& value) {
       if (value.empty()) out << YAML::Flow;
       out << YAML::BeginSeq;
       for (const Json& item : value)
-        emit(out, item);
+        Emit(out, item);
       out << YAML::EndSeq;
       break;
     case Json::value_t::string:
@@ -145,23 +145,23 @@ void emit(YAML::Emitter& out, const Json& value) {
 
 }  // namespace
 
-Rendering negotiate(const HttpRequest& request) {
+Rendering Negotiate(const HttpRequest& request) {
   Rendering rendering;
-  if (const auto include = request.parameter("includeObject"); include && !include->empty()) {
+  if (const auto include = request.Parameter("includeObject"); include && !include->empty()) {
     if (*include != "None" && *include != "Metadata" && *include != "Object") {
-      throw badRequest("unrecognized includeObject value: \"" + *include + "\"");
+      throw BadRequest("unrecognized includeObject value: \"" + *include + "\"");
     }
-    rendering.includeObject = *include;
+    rendering.include_object = *include;
   }
-  const std::string accept = request.header("Accept");
+  const std::string accept = request.Header("Accept");
   if (accept.empty()) return rendering;
   std::string_view rest = accept;
   while (!rest.empty()) {
     const auto comma = rest.find(',');
-    std::string_view range = trim(rest.substr(0, comma));
+    std::string_view range = Trim(rest.substr(0, comma));
     rest = comma == std::string_view::npos ? std::string_view() : rest.substr(comma + 1);
     const auto semicolon = range.find(';');
-    const std::string_view media = trim(range.substr(0, semicolon));
+    const std::string_view media = Trim(range.substr(0, semicolon));
     std::string_view parameters =
         semicolon == std::string_view::npos ? std::string_view() : range.substr(semicolon + 1);
     std::string as;
@@ -169,7 +169,7 @@ Rendering negotiate(const HttpRequest& request) {
     std::string group;
     while (!parameters.empty()) {
       const auto end = parameters.find(';');
-      const std::string_view parameter = trim(parameters.substr(0, end));
+      const std::string_view parameter = Trim(parameters.substr(0, end));
       parameters = end == std::string_view::npos ? std::string_view() : parameters.substr(end + 1);
       if (parameter.starts_with("as=")) as = parameter.substr(3);
       if (parameter.starts_with("v=")) version = parameter.substr(2);
@@ -187,7 +187,7 @@ Rendering negotiate(const HttpRequest& request) {
       } else {
         continue;
       }
-      rendering.tableVersion = version;
+      rendering.table_version = version;
     }
     rendering.yaml = yaml;
     return rendering;
@@ -197,90 +197,90 @@ Rendering negotiate(const HttpRequest& request) {
       "only the following media types are accepted: application/json, application/yaml");
 }
 
-std::string objectText(const ResourceType& type, const StoredObject& object) {
-  if (type.version == type.storageVersion) return object.json;
+std::string ObjectText(const ResourceType& type, const StoredObject& object) {
+  if (type.version == type.storage_version) return object.json;
   // Keys are sorted, so that apiVersion is nearly always the first.
   const std::string stored = "{\"apiVersion\":\"" + (type.group.empty() ? "" : type.group + "/") +
-                             type.storageVersion + "\"";
+                             type.storage_version + "\"";
   if (object.json.starts_with(stored)) {
-    return "{\"apiVersion\":\"" + type.groupVersion() + "\"" + object.json.substr(stored.size());
+    return "{\"apiVersion\":\"" + type.GroupVersion() + "\"" + object.json.substr(stored.size());
   }
-  return parseAs(type, object).dump();
+  return ParseAs(type, object).dump();
 }
 
-std::string renderObject(const ResourceType& type, const StoredObject& object,
+std::string RenderObject(const ResourceType& type, const StoredObject& object,
                          const Rendering& rendering) {
   std::string text;
   switch (rendering.form) {
     case Rendering::Form::kObject:
-      text = objectText(type, object);
+      text = ObjectText(type, object);
       break;
     case Rendering::Form::kPartial:
-      text = partial(object.parse()).dump();
+      text = Partial(object.Parse()).dump();
       break;
     case Rendering::Form::kTable: {
-      Json t = table(type, rendering, true);
-      t["metadata"]["resourceVersion"] = std::to_string(object.resourceVersion);
-      t["rows"].push_back(row(type, parseAs(type, object), rendering));
+      Json t = Table(type, rendering, true);
+      t["metadata"]["resourceVersion"] = std::to_string(object.resource_version);
+      t["rows"].push_back(Row(type, ParseAs(type, object), rendering));
       text = t.dump();
       break;
     }
   }
-  return rendering.yaml ? toYaml(text) : text;
+  return rendering.yaml ? ToYaml(text) : text;
 }
 
-std::string renderEventObject(const ResourceType& type, const StoredObject& object,
+std::string RenderEventObject(const ResourceType& type, const StoredObject& object,
                               const Rendering& rendering, bool first) {
-  if (rendering.form == Rendering::Form::kObject) return objectText(type, object);
-  if (rendering.form == Rendering::Form::kPartial) return partial(object.parse()).dump();
-  Json t = table(type, rendering, first);
-  t["metadata"]["resourceVersion"] = std::to_string(object.resourceVersion);
-  t["rows"].push_back(row(type, parseAs(type, object), rendering));
+  if (rendering.form == Rendering::Form::kObject) return ObjectText(type, object);
+  if (rendering.form == Rendering::Form::kPartial) return Partial(object.Parse()).dump();
+  Json t = Table(type, rendering, first);
+  t["metadata"]["resourceVersion"] = std::to_string(object.resource_version);
+  t["rows"].push_back(Row(type, ParseAs(type, object), rendering));
   return t.dump();
 }
 
-std::string renderList(const ResourceType& type, const std::vector<ObjectPtr>& objects,
+std::string RenderList(const ResourceType& type, const std::vector<ObjectPtr>& objects,
                        const ListMeta& meta, const Rendering& rendering) {
-  Json metadata = {{"resourceVersion", std::to_string(meta.resourceVersion)}};
-  if (!meta.continueToken.empty()) metadata["continue"] = meta.continueToken;
+  Json metadata = {{"resourceVersion", std::to_string(meta.resource_version)}};
+  if (!meta.continue_token.empty()) metadata["continue"] = meta.continue_token;
   if (meta.remaining) metadata["remainingItemCount"] = *meta.remaining;
   std::string text;
   if (rendering.form == Rendering::Form::kTable) {
-    Json t = table(type, rendering, true);
+    Json t = Table(type, rendering, true);
     t["metadata"] = metadata;
     for (const ObjectPtr& object : objects) {
-      t["rows"].push_back(row(type, parseAs(type, *object), rendering));
+      t["rows"].push_back(Row(type, ParseAs(type, *object), rendering));
     }
     text = t.dump();
   } else {
-    const bool asPartial = rendering.form == Rendering::Form::kPartial;
+    const bool as_partial = rendering.form == Rendering::Form::kPartial;
     std::size_t size = 256;
-    if (!asPartial) {
+    if (!as_partial) {
       for (const ObjectPtr& object : objects)
         size += object->json.size() + 1;
     }
     text.reserve(size);
-    text += "{\"kind\":\"" + (asPartial ? "PartialObjectMetadataList" : type.listKind) +
-            "\",\"apiVersion\":\"" + (asPartial ? "meta.k8s.io/v1" : type.groupVersion()) +
+    text += "{\"kind\":\"" + (as_partial ? "PartialObjectMetadataList" : type.list_kind) +
+            "\",\"apiVersion\":\"" + (as_partial ? "meta.k8s.io/v1" : type.GroupVersion()) +
             "\",\"metadata\":" + metadata.dump() + ",\"items\":[";
     bool comma = false;
     for (const ObjectPtr& object : objects) {
       if (comma) text += ',';
       comma = true;
-      if (asPartial) {
-        text += partial(object->parse()).dump();
-      } else if (type.version == type.storageVersion) {
+      if (as_partial) {
+        text += Partial(object->Parse()).dump();
+      } else if (type.version == type.storage_version) {
         text += object->json;
       } else {
-        text += objectText(type, *object);
+        text += ObjectText(type, *object);
       }
     }
     text += "]}";
   }
-  return rendering.yaml ? toYaml(text) : text;
+  return rendering.yaml ? ToYaml(text) : text;
 }
 
-void setCustomColumns(ResourceType& type, const Json& additionalPrinterColumns) {
+void SetCustomColumns(ResourceType& type, const Json& additional_printer_columns) {
   type.columns = {{"Name", "string", "name",
                    "Name must be unique within a namespace. Is required when creating resources.",
                    0}};
@@ -292,17 +292,17 @@ void setCustomColumns(ResourceType& type, const Json& additionalPrinterColumns) 
   const Json standard = Json::parse(
       R"([{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp",
            "description":"CreationTimestamp is the server time when this object was created."}])");
-  const bool given = additionalPrinterColumns.is_array() && !additionalPrinterColumns.empty();
-  for (const Json& c : given ? additionalPrinterColumns : standard) {
+  const bool given = additional_printer_columns.is_array() && !additional_printer_columns.empty();
+  for (const Json& c : given ? additional_printer_columns : standard) {
     type.columns.push_back({c.value("name", ""), c.value("type", "string"), c.value("format", ""),
                             c.value("description", ""), c.value("priority", 0)});
     columns.push_back({JsonPath(c.value("jsonPath", "")), c.value("type", "string")});
   }
   type.cells = [columns = std::move(columns)](const Json& object,
                                               std::chrono::system_clock::time_point now) {
-    std::vector<Json> cells{stringAt(object, {"metadata", "name"})};
+    std::vector<Json> cells{StringAt(object, {"metadata", "name"})};
     for (const Column& column : columns) {
-      const auto found = column.path.find(object);
+      const auto found = column.path.Find(object);
       if (found.empty() || found[0]->is_null()) {
         cells.emplace_back(nullptr);
         continue;
@@ -314,10 +314,10 @@ void setCustomColumns(ResourceType& type, const Json& additionalPrinterColumns) 
         cells.push_back(value.is_primitive() ? value : Json());
       } else if (column.type == "date") {
         const std::string text = value.is_string() ? value.get<std::string>() : "";
-        const auto time = parseTime(text);
+        const auto time = ParseTime(text);
         if (time) {
           cells.emplace_back(
-              humanDuration(std::chrono::duration_cast<std::chrono::seconds>(now - *time)));
+              HumanDuration(std::chrono::duration_cast<std::chrono::seconds>(now - *time)));
         } else {
           cells.emplace_back("<invalid>");
         }
@@ -334,15 +334,15 @@ void setCustomColumns(ResourceType& type, const Json& additionalPrinterColumns) 
   };
 }
 
-std::string toYaml(const std::string& json) {
+std::string ToYaml(const std::string& json) {
   YAML::Emitter out;
-  emit(out, Json::parse(json));
+  Emit(out, Json::parse(json));
   return std::string(out.c_str()) + "\n";
 }
 
-Json parseYaml(const std::string& text) {
+Json ParseYaml(const std::string& text) {
   try {
-    return fromYaml(YAML::Load(text), 0);
+    return FromYaml(YAML::Load(text), 0);
   } catch (const YAML::Exception& e) {
     throw std::invalid_argument(std::string("error converting YAML to JSON: ") + e.what());
   }

@@ -10,12 +10,12 @@
 
 namespace pointsman::e2e {
 
-/// A label selector, equality- and set-based. Throws StatusError 400 for what does not parse.
+// A label selector, equality- and set-based. Throws StatusError 400 for what does not parse.
 class LabelSelector {
  public:
   explicit LabelSelector(std::string_view text);
   bool empty() const { return requirements_.empty(); }
-  bool matches(const std::vector<std::pair<std::string, std::string>>& labels) const;
+  bool Matches(const std::vector<std::pair<std::string, std::string>>& labels) const;
 
  private:
   struct Requirement {
@@ -26,14 +26,14 @@ class LabelSelector {
   std::vector<Requirement> requirements_;
 };
 
-/// A field selector: metadata.name, metadata.namespace and what the type offers. Throws StatusError
-/// 400 for another field or what does not parse.
+// A field selector: metadata.name, metadata.namespace and what the type offers. Throws StatusError
+// 400 for another field or what does not parse.
 class FieldSelector {
  public:
   FieldSelector(std::string_view text, const ResourceType& type);
   bool empty() const { return requirements_.empty(); }
-  bool matches(const StoredObject& object) const;
-  /// The name an exact metadata.name requirement asks for.
+  bool Matches(const StoredObject& object) const;
+  // The name an exact metadata.name requirement asks for.
   std::optional<std::string> name() const;
 
  private:
@@ -49,8 +49,8 @@ struct Selector {
   LabelSelector labels;
   FieldSelector fields;
   bool empty() const { return labels.empty() && fields.empty(); }
-  bool matches(const StoredObject& object) const {
-    return labels.matches(object.labels) && fields.matches(object);
+  bool Matches(const StoredObject& object) const {
+    return labels.Matches(object.labels) && fields.Matches(object);
   }
 };
 

@@ -22,31 +22,31 @@ constexpr std::size_t kMaxPending = 1u << 20;  // bytes that are gathered before
 struct WatchParameters {
   std::string version;
   bool bookmarks = false;
-  bool initialEvents = false;
+  bool initial_events = false;
   std::chrono::seconds timeout{};
 };
 
-WatchParameters watchParametersOf(const HttpRequest& request, const ApiServer::Options& options) {
+WatchParameters WatchParametersOf(const HttpRequest& request, const ApiServer::Options& options) {
   WatchParameters parameters;
-  parameters.version = request.parameter("resourceVersion").value_or("");
-  parameters.bookmarks = isTrue(request.parameter("allowWatchBookmarks"));
-  parameters.initialEvents =
-      options.emulation.atLeast(32) && isTrue(request.parameter("sendInitialEvents"));
+  parameters.version = request.Parameter("resourceVersion").value_or("");
+  parameters.bookmarks = IsTrue(request.Parameter("allowWatchBookmarks"));
+  parameters.initial_events =
+      options.emulation.AtLeast(32) && IsTrue(request.Parameter("sendInitialEvents"));
   // Checked since 1.19. Clients that ask for a streamed list notice by this that an older server
   // does not know how.
-  const std::string match = request.parameter("resourceVersionMatch").value_or("");
-  if (parameters.initialEvents && match != "NotOlderThan") {
-    throw forbiddenMatch("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+  const std::string match = request.Parameter("resourceVersionMatch").value_or("");
+  if (parameters.initial_events && match != "NotOlderThan") {
+    throw ForbiddenMatch("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
   }
-  if (!parameters.initialEvents && !match.empty()) {
-    throw forbiddenMatch(options.emulation.atLeast(27)
+  if (!parameters.initial_events && !match.empty()) {
+    throw ForbiddenMatch(options.emulation.AtLeast(27)
                              ? "resourceVersionMatch is forbidden for watch unless "
                                "sendInitialEvents is provided"
                              : "resourceVersionMatch is forbidden for watch");
   }
-  parameters.timeout = options.maxWatch;
-  if (const auto text = request.parameter("timeoutSeconds"); text && !text->empty()) {
-    const auto seconds = static_cast<std::int64_t>(parseVersion("timeoutSeconds", *text));
+  parameters.timeout = options.max_watch;
+  if (const auto text = request.Parameter("timeoutSeconds"); text && !text->empty()) {
+    const auto seconds = static_cast<std::int64_t>(ParseVersion("timeoutSeconds", *text));
     if (seconds > 0)
       parameters.timeout = std::min(parameters.timeout, std::chrono::seconds(seconds));
   }
@@ -57,27 +57,27 @@ WatchParameters watchParametersOf(const HttpRequest& request, const ApiServer::O
 class WatchStream {
  public:
   WatchStream(RequestContext& context, const Target& target)
-      : context_(context), target_(target), selector_(selectorOf(context.request, target)) {}
+      : context_(context), target_(target), selector_(SelectorOf(context.request, target)) {}
 
-  bool wants(const StoredObject& object) const {
+  bool Wants(const StoredObject& object) const {
     return (target_.ns.empty() || object.ns == target_.ns) &&
-           (target_.name.empty() || object.name == target_.name) && selector_.matches(object);
+           (target_.name.empty() || object.name == target_.name) && selector_.Matches(object);
   }
 
   // False: the peer is gone.
-  bool add(const char* kind, const StoredObject& object) {
+  bool Add(const char* kind, const StoredObject& object) {
     pending_ += "{\"type\":\"";
     pending_ += kind;
     pending_ += "\",\"object\":";
-    pending_ += renderEventObject(*target_.type, object, context_.rendering, firstTable_);
+    pending_ += RenderEventObject(*target_.type, object, context_.rendering, first_table_);
     pending_ += "}\n";
-    firstTable_ = false;
-    return pending_.size() <= kMaxPending || flush();
+    first_table_ = false;
+    return pending_.size() <= kMaxPending || Flush();
   }
 
-  void addBookmark(std::uint64_t at, bool initialEnd) {
+  void AddBookmark(std::uint64_t at, bool initial_end) {
     Json object = {{"kind", target_.type->kind},
-                   {"apiVersion", target_.type->groupVersion()},
+                   {"apiVersion", target_.type->GroupVersion()},
                    {"metadata", {{"resourceVersion", std::to_string(at)}}}};
     if (context_.rendering.form == Rendering::Form::kTable) {
       object = {{"kind", "Table"},
@@ -86,26 +86,26 @@ class WatchStream {
                 {"columnDefinitions", Json::array()},
                 {"rows", Json::array()}};
     }
-    if (initialEnd) object["metadata"]["annotations"] = {{"k8s.io/initial-events-end", "true"}};
+    if (initial_end) object["metadata"]["annotations"] = {{"k8s.io/initial-events-end", "true"}};
     pending_ += Json{{"type", "BOOKMARK"}, {"object", object}}.dump() + "\n";
   }
 
   // False: the peer is gone.
-  bool flush() {
-    const bool there = context_.exchange.write(pending_);
+  bool Flush() {
+    const bool there = context_.exchange.Write(pending_);
     pending_.clear();
     return there;
   }
 
   // What the subscription has now. `versions`: of what was added, if not null. False: the peer is
   // gone.
-  bool drain(Subscription& subscription, std::vector<std::uint64_t>* versions) {
-    while (const auto event = subscription.tryNext()) {
-      const bool after = event->type != EventType::kDeleted && wants(*event->object);
-      const bool before = event->previous && wants(*event->previous);
+  bool Drain(Subscription& subscription, std::vector<std::uint64_t>* versions) {
+    while (const auto event = subscription.TryNext()) {
+      const bool after = event->type != EventType::kDeleted && Wants(*event->object);
+      const bool before = event->previous && Wants(*event->previous);
       if (!after && !before) continue;
-      if (versions != nullptr) versions->push_back(event->resourceVersion);
-      if (!add(after ? (before ? "MODIFIED" : "ADDED") : "DELETED", *event->object)) return false;
+      if (versions != nullptr) versions->push_back(event->resource_version);
+      if (!Add(after ? (before ? "MODIFIED" : "ADDED") : "DELETED", *event->object)) return false;
     }
     return true;
   }
@@ -114,75 +114,75 @@ class WatchStream {
   RequestContext& context_;
   const Target& target_;
   const Selector selector_;
-  bool firstTable_ = true;
+  bool first_table_ = true;
   std::string pending_;
 };
 
 }  // namespace
 
-void ApiServer::watch(RequestContext& context, const Target& target) {
+void ApiServer::Watch(RequestContext& context, const Target& target) {
   const ResourceType& type = *target.type;
   WatchStream stream(context, target);
-  const WatchParameters parameters = watchParametersOf(context.request, options_);
+  const WatchParameters parameters = WatchParametersOf(context.request, options_);
   const bool synthetic =
-      parameters.version.empty() || parameters.version == "0" || parameters.initialEvents;
+      parameters.version.empty() || parameters.version == "0" || parameters.initial_events;
   std::unique_ptr<Subscription> subscription;
   Snapshot snapshot;
   std::string failure;
   try {
     if (synthetic) {
-      subscription = store_.listAndWatch(type.storeName(), snapshot);
+      subscription = store_.ListAndWatch(type.StoreName(), snapshot);
     } else {
       subscription =
-          store_.watch(type.storeName(), parseVersion("resourceVersion", parameters.version));
+          store_.Watch(type.StoreName(), ParseVersion("resourceVersion", parameters.version));
     }
   } catch (const StatusError& error) {
     if (error.code() != 410 && error.code() != 504) throw;
-    failure = Json{{"type", "ERROR"}, {"object", error.toJson()}}.dump() + "\n";
+    failure = Json{{"type", "ERROR"}, {"object", error.ToJson()}}.dump() + "\n";
   }
-  context.exchange.begin(200, context.rendering.contentType());
+  context.exchange.begin(200, context.rendering.ContentType());
   if (!failure.empty()) {
-    context.exchange.write(failure);
+    context.exchange.Write(failure);
     return;
   }
   for (const ObjectPtr& object : snapshot.objects) {
-    if (stream.wants(*object) && !stream.add("ADDED", *object)) return;
+    if (stream.Wants(*object) && !stream.Add("ADDED", *object)) return;
   }
-  if (parameters.initialEvents && parameters.bookmarks)
-    stream.addBookmark(snapshot.resourceVersion, true);
+  if (parameters.initial_events && parameters.bookmarks)
+    stream.AddBookmark(snapshot.resource_version, true);
   snapshot.objects.clear();
-  if (!stream.flush()) return;
+  if (!stream.Flush()) return;
 
   const auto end = WatchClock::now() + parameters.timeout;
-  auto nextBookmark = WatchClock::now() + options_.bookmarkInterval;
-  std::uint64_t lastSent = 0;
-  while (!subscription->stopped()) {
+  auto next_bookmark = WatchClock::now() + options_.bookmark_interval;
+  std::uint64_t last_sent = 0;
+  while (!subscription->Stopped()) {
     const auto now = WatchClock::now();
     if (now >= end) return;
-    const auto until = parameters.bookmarks ? std::min(end, nextBookmark) : end;
+    const auto until = parameters.bookmarks ? std::min(end, next_bookmark) : end;
     const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(until - now) +
                       std::chrono::milliseconds(1);
-    if (!context.exchange.waitFor(subscription->fd(), std::min<std::chrono::milliseconds>(
+    if (!context.exchange.WaitFor(subscription->fd(), std::min<std::chrono::milliseconds>(
                                                           wait, std::chrono::seconds(60))))
       return;
-    const std::uint64_t progress = subscription->progress();
+    const std::uint64_t progress = subscription->Progress();
     std::vector<std::uint64_t> versions;
-    if (!stream.drain(*subscription, watchLog_ ? &versions : nullptr)) return;
-    if (parameters.bookmarks && WatchClock::now() >= nextBookmark) {
-      nextBookmark = WatchClock::now() + options_.bookmarkInterval;
-      if (progress > lastSent) stream.addBookmark(progress, false);
-      lastSent = progress;
+    if (!stream.Drain(*subscription, watch_log_ ? &versions : nullptr)) return;
+    if (parameters.bookmarks && WatchClock::now() >= next_bookmark) {
+      next_bookmark = WatchClock::now() + options_.bookmark_interval;
+      if (progress > last_sent) stream.AddBookmark(progress, false);
+      last_sent = progress;
     }
     const auto sent = WatchClock::now();
-    if (!stream.flush()) return;
-    if (!versions.empty()) logSent(context, type, sent, versions);
+    if (!stream.Flush()) return;
+    if (!versions.empty()) LogSent(context, type, sent, versions);
   }
-  if (subscription->overflowed()) {
+  if (subscription->Overflowed()) {
     spdlog::warn("a watch of {} by {} was too slow and is ended", type.plural, context.user.name);
   }
 }
 
-void ApiServer::logSent(const RequestContext& context, const ResourceType& type,
+void ApiServer::LogSent(const RequestContext& context, const ResourceType& type,
                         std::chrono::steady_clock::time_point at,
                         const std::vector<std::uint64_t>& versions) const {
   std::string lines;
@@ -191,8 +191,8 @@ void ApiServer::logSent(const RequestContext& context, const ResourceType& type,
                          type.plural, context.user.name, version);
   }
   // Whole lines reach the file at once: a reader that follows it never sees half of one.
-  std::fwrite(lines.data(), 1, lines.size(), watchLog_.get());
-  std::fflush(watchLog_.get());
+  std::fwrite(lines.data(), 1, lines.size(), watch_log_.get());
+  std::fflush(watch_log_.get());
 }
 
 }  // namespace pointsman::e2e

@@ -22,7 +22,7 @@
 namespace pointsman::e2e {
 namespace {
 
-std::string sign(const std::string& secret, std::string_view text) {
+std::string Sign(const std::string& secret, std::string_view text) {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned int size = 0;
   if (HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
@@ -30,16 +30,16 @@ std::string sign(const std::string& secret, std::string_view text) {
            &size) == nullptr) {
     throw std::runtime_error("HMAC failed");
   }
-  return base64UrlEncode({reinterpret_cast<char*>(digest), size});
+  return Base64UrlEncode({reinterpret_cast<char*>(digest), size});
 }
 
-std::int64_t nowSeconds() {
+std::int64_t NowSeconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
-std::vector<std::string> parseCsv(const std::string& line) {
+std::vector<std::string> ParseCsv(const std::string& line) {
   std::vector<std::string> cells(1);
   bool quoted = false;
   for (std::size_t i = 0; i < line.size(); ++i) {
@@ -63,37 +63,37 @@ std::vector<std::string> parseCsv(const std::string& line) {
 }  // namespace
 
 Authenticator::Authenticator(const Store& store, std::string secret,
-                             const std::filesystem::path& tokenFile)
+                             const std::filesystem::path& token_file)
     : store_(store), secret_(std::move(secret)) {
-  if (tokenFile.empty()) return;
-  std::ifstream in(tokenFile);
-  if (!in) throw std::system_error(errno, std::generic_category(), "open " + tokenFile.string());
+  if (token_file.empty()) return;
+  std::ifstream in(token_file);
+  if (!in) throw std::system_error(errno, std::generic_category(), "open " + token_file.string());
   std::string line;
   for (int number = 1; std::getline(in, line); ++number) {
     if (line.empty()) continue;
-    const std::vector<std::string> cells = parseCsv(line);
+    const std::vector<std::string> cells = ParseCsv(line);
     if (cells.size() < 3 || cells[0].empty() || cells[1].empty()) {
-      throw std::runtime_error(tokenFile.string() + ":" + std::to_string(number) +
+      throw std::runtime_error(token_file.string() + ":" + std::to_string(number) +
                                ": token, user name and uid are needed");
     }
     UserInfo user{cells[1], cells[2], {}, {}};
-    if (cells.size() > 3 && !cells[3].empty()) user.groups = parseCsv(cells[3]);
+    if (cells.size() > 3 && !cells[3].empty()) user.groups = ParseCsv(cells[3]);
     tokens_[cells[0]] = std::move(user);
   }
 }
 
-std::optional<UserInfo> Authenticator::authenticate(const HttpRequest& request) const {
+std::optional<UserInfo> Authenticator::Authenticate(const HttpRequest& request) const {
   UserInfo user;
-  const std::string authorization = request.header("Authorization");
-  if (!request.certificateUser.empty()) {
-    user.name = request.certificateUser;
-    user.groups = request.certificateGroups;
+  const std::string authorization = request.Header("Authorization");
+  if (!request.certificate_user.empty()) {
+    user.name = request.certificate_user;
+    user.groups = request.certificate_groups;
   } else if (!authorization.empty()) {
     if (!authorization.starts_with("Bearer ")) return std::nullopt;
     const std::string token = authorization.substr(7);
     if (const auto found = tokens_.find(token); found != tokens_.end()) {
       user = found->second;
-    } else if (auto account = serviceAccount(token)) {
+    } else if (auto account = ServiceAccount(token)) {
       user = std::move(*account);
     } else {
       return std::nullopt;
@@ -101,11 +101,11 @@ std::optional<UserInfo> Authenticator::authenticate(const HttpRequest& request) 
   } else {
     return UserInfo{"system:anonymous", "", {"system:unauthenticated"}, {}};
   }
-  if (!user.inGroup("system:authenticated")) user.groups.emplace_back("system:authenticated");
+  if (!user.InGroup("system:authenticated")) user.groups.emplace_back("system:authenticated");
   return user;
 }
 
-std::string Authenticator::mintServiceAccountToken(const std::string& ns, const std::string& name,
+std::string Authenticator::MintServiceAccountToken(const std::string& ns, const std::string& name,
                                                    const std::string& uid,
                                                    std::chrono::seconds lifetime,
                                                    const std::optional<Binding>& binding) const {
@@ -113,42 +113,42 @@ std::string Authenticator::mintServiceAccountToken(const std::string& ns, const 
       {"iss", "https://kubernetes.default.svc.cluster.local"},
       {"aud", {"https://kubernetes.default.svc.cluster.local"}},
       {"sub", "system:serviceaccount:" + ns + ":" + name},
-      {"iat", nowSeconds()},
-      {"nbf", nowSeconds()},
-      {"exp", nowSeconds() + lifetime.count()},
+      {"iat", NowSeconds()},
+      {"nbf", NowSeconds()},
+      {"exp", NowSeconds() + lifetime.count()},
       {"kubernetes.io", {{"namespace", ns}, {"serviceaccount", {{"name", name}, {"uid", uid}}}}}};
   if (binding) {
-    claims["kubernetes.io"]["pod"] = {{"name", binding->pod}, {"uid", binding->podUid}};
+    claims["kubernetes.io"]["pod"] = {{"name", binding->pod}, {"uid", binding->pod_uid}};
     if (!binding->node.empty()) {
-      claims["kubernetes.io"]["node"] = {{"name", binding->node}, {"uid", binding->nodeUid}};
+      claims["kubernetes.io"]["node"] = {{"name", binding->node}, {"uid", binding->node_uid}};
     }
   }
   const std::string text =
-      base64UrlEncode(R"({"alg":"HS256","typ":"JWT"})") + "." + base64UrlEncode(claims.dump());
-  return text + "." + sign(secret_, text);
+      Base64UrlEncode(R"({"alg":"HS256","typ":"JWT"})") + "." + Base64UrlEncode(claims.dump());
+  return text + "." + Sign(secret_, text);
 }
 
-std::optional<UserInfo> Authenticator::serviceAccount(std::string_view token) const {
+std::optional<UserInfo> Authenticator::ServiceAccount(std::string_view token) const {
   const auto dot = token.rfind('.');
   if (dot == std::string_view::npos) return std::nullopt;
-  const std::string signature = sign(secret_, token.substr(0, dot));
+  const std::string signature = Sign(secret_, token.substr(0, dot));
   const std::string_view given = token.substr(dot + 1);
   if (signature.size() != given.size() ||
       CRYPTO_memcmp(signature.data(), given.data(), given.size()) != 0) {
     return std::nullopt;
   }
-  const std::string_view signedPart = token.substr(0, dot);
-  const auto first = signedPart.find('.');
-  const auto text = base64UrlDecode(signedPart.substr(first + 1));
+  const std::string_view signed_part = token.substr(0, dot);
+  const auto first = signed_part.find('.');
+  const auto text = Base64UrlDecode(signed_part.substr(first + 1));
   if (first == std::string_view::npos || !text) return std::nullopt;
   const Json claims = Json::parse(*text, nullptr, false);
-  if (!claims.is_object() || claims.value("exp", std::int64_t{0}) < nowSeconds()) {
+  if (!claims.is_object() || claims.value("exp", std::int64_t{0}) < NowSeconds()) {
     return std::nullopt;
   }
   const Json& account = claims["kubernetes.io"];
   const std::string ns = account["namespace"];
   const std::string name = account["serviceaccount"]["name"];
-  const ObjectPtr stored = store_.get("serviceaccounts", ns, name);
+  const ObjectPtr stored = store_.Get("serviceaccounts", ns, name);
   if (!stored || stored->uid != account["serviceaccount"]["uid"]) return std::nullopt;
   UserInfo user{"system:serviceaccount:" + ns + ":" + name,
                 stored->uid,
@@ -156,7 +156,7 @@ std::optional<UserInfo> Authenticator::serviceAccount(std::string_view token) co
                 {}};
   if (account.contains("pod")) {
     const std::string pod = account["pod"]["name"];
-    const ObjectPtr bound = store_.get("pods", ns, pod);
+    const ObjectPtr bound = store_.Get("pods", ns, pod);
     if (!bound || bound->uid != account["pod"]["uid"]) return std::nullopt;
     user.extra["authentication.kubernetes.io/pod-name"] = {pod};
     user.extra["authentication.kubernetes.io/pod-uid"] = {bound->uid};

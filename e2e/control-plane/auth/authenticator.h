@@ -20,39 +20,39 @@ struct UserInfo {
   std::string uid;
   std::vector<std::string> groups;
   std::map<std::string, std::vector<std::string>> extra;
-  bool inGroup(std::string_view group) const {
+  bool InGroup(std::string_view group) const {
     return std::find(groups.begin(), groups.end(), group) != groups.end();
   }
 };
 
-/// Who asks: by client certificate (CN, O), by a static token, by a service account's token, or
-/// system:anonymous. Thread-safe.
+// Who asks: by client certificate (CN, O), by a static token, by a service account's token, or
+// system:anonymous. Thread-safe.
 class Authenticator {
  public:
-  /// tokenFile: kube-apiserver's CSV (token,user,uid,"group1,group2"); may be empty. Throws
-  /// std::runtime_error naming the line when it is malformed.
-  Authenticator(const Store& store, std::string secret, const std::filesystem::path& tokenFile);
+  // token_file: kube-apiserver's CSV (token,user,uid,"group1,group2"); may be empty. Throws
+  // std::runtime_error naming the line when it is malformed.
+  Authenticator(const Store& store, std::string secret, const std::filesystem::path& token_file);
 
-  /// nullopt: a credential was given and is not valid (401).
-  std::optional<UserInfo> authenticate(const HttpRequest& request) const;
+  // nullopt: a credential was given and is not valid (401).
+  std::optional<UserInfo> Authenticate(const HttpRequest& request) const;
 
-  /// The Pod that a token is bound to, and its Node (empty: not known, or before 1.30).
+  // The Pod that a token is bound to, and its Node (empty: not known, or before 1.30).
   struct Binding {
     std::string pod;
-    std::string podUid;
+    std::string pod_uid;
     std::string node;
-    std::string nodeUid;
+    std::string node_uid;
   };
-  /// A JSON Web Token for the service account, signed with the secret (HS256). A bound one is worth
-  /// nothing once its Pod is gone, and says which Pod and Node it is for in UserInfo::extra, as
-  /// kube-apiserver's does (pkg/serviceaccount/claims.go; the Node since 1.30,
-  /// ServiceAccountTokenPodNodeInfo).
-  std::string mintServiceAccountToken(const std::string& ns, const std::string& name,
+  // A JSON Web Token for the service account, signed with the secret (HS256). A bound one is worth
+  // nothing once its Pod is gone, and says which Pod and Node it is for in UserInfo::extra, as
+  // kube-apiserver's does (pkg/serviceaccount/claims.go; the Node since 1.30,
+  // ServiceAccountTokenPodNodeInfo).
+  std::string MintServiceAccountToken(const std::string& ns, const std::string& name,
                                       const std::string& uid, std::chrono::seconds lifetime,
                                       const std::optional<Binding>& binding) const;
 
  private:
-  std::optional<UserInfo> serviceAccount(std::string_view token) const;
+  std::optional<UserInfo> ServiceAccount(std::string_view token) const;
 
   const Store& store_;
   const std::string secret_;

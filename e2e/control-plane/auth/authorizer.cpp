@@ -10,15 +10,15 @@ namespace {
 
 constexpr const char* kRbac = "rbac.authorization.k8s.io/";
 
-bool contains(const Json& rule, const char* field, const std::string& value, bool wildcard) {
+bool Contains(const Json& rule, const char* field, const std::string& value, bool wildcard) {
   const auto list = rule.find(field);
   if (list == rule.end() || !list->is_array()) return false;
   return std::any_of(list->begin(), list->end(),
                      [&](const Json& item) { return item == value || (wildcard && item == "*"); });
 }
 
-bool ruleAllows(const Json& rule, const AccessRequest& request) {
-  if (!contains(rule, "verbs", request.verb, true)) return false;
+bool RuleAllows(const Json& rule, const AccessRequest& request) {
+  if (!Contains(rule, "verbs", request.verb, true)) return false;
   if (request.resource.empty()) {
     const auto urls = rule.find("nonResourceURLs");
     if (urls == rule.end() || !urls->is_array()) return false;
@@ -28,34 +28,34 @@ bool ruleAllows(const Json& rule, const AccessRequest& request) {
              (url.ends_with('*') && request.path.starts_with(url.substr(0, url.size() - 1)));
     });
   }
-  if (!contains(rule, "apiGroups", request.group, true)) return false;
+  if (!Contains(rule, "apiGroups", request.group, true)) return false;
   const std::string resource =
       request.subresource.empty() ? request.resource : request.resource + "/" + request.subresource;
-  if (!contains(rule, "resources", resource, true) &&
+  if (!Contains(rule, "resources", resource, true) &&
       (request.subresource.empty() ||
-       !contains(rule, "resources", "*/" + request.subresource, false))) {
+       !Contains(rule, "resources", "*/" + request.subresource, false))) {
     return false;
   }
   const auto names = rule.find("resourceNames");
   if (names == rule.end() || !names->is_array() || names->empty()) return true;
-  return !request.name.empty() && contains(rule, "resourceNames", request.name, false);
+  return !request.name.empty() && Contains(rule, "resourceNames", request.name, false);
 }
 
-bool subjectIs(const Json& binding, const std::string& ns, const UserInfo& user) {
+bool SubjectIs(const Json& binding, const std::string& ns, const UserInfo& user) {
   const auto subjects = binding.find("subjects");
   if (subjects == binding.end() || !subjects->is_array()) return false;
   return std::any_of(subjects->begin(), subjects->end(), [&](const Json& subject) {
     const std::string kind = subject.value("kind", "");
     const std::string name = subject.value("name", "");
     if (kind == "User") return user.name == name;
-    if (kind == "Group") return user.inGroup(name);
+    if (kind == "Group") return user.InGroup(name);
     if (kind != "ServiceAccount") return false;
-    const std::string subjectNs = subject.value("namespace", ns);
-    return user.name == "system:serviceaccount:" + subjectNs + ":" + name;
+    const std::string subject_ns = subject.value("namespace", ns);
+    return user.name == "system:serviceaccount:" + subject_ns + ":" + name;
   });
 }
 
-Json clusterRole(const char* name, Json rules) {
+Json ClusterRole(const char* name, Json rules) {
   return {{"apiVersion", "rbac.authorization.k8s.io/v1"},
           {"kind", "ClusterRole"},
           {"metadata",
@@ -65,7 +65,7 @@ Json clusterRole(const char* name, Json rules) {
           {"rules", std::move(rules)}};
 }
 
-Json clusterRoleBinding(const char* name, const char* role, Json subjects) {
+Json ClusterRoleBinding(const char* name, const char* role, Json subjects) {
   for (Json& subject : subjects)
     subject["apiGroup"] = "rbac.authorization.k8s.io";
   return {{"apiVersion", "rbac.authorization.k8s.io/v1"},
@@ -81,34 +81,34 @@ Json clusterRoleBinding(const char* name, const char* role, Json subjects) {
 
 }  // namespace
 
-bool Authorizer::allowed(const UserInfo& user, const AccessRequest& request) const {
-  if (user.inGroup("system:masters")) return true;
-  const auto roleAllows = [&](const Json& binding, const std::string& ns) {
+bool Authorizer::Allowed(const UserInfo& user, const AccessRequest& request) const {
+  if (user.InGroup("system:masters")) return true;
+  const auto role_allows = [&](const Json& binding, const std::string& ns) {
     const Json& ref = binding["roleRef"];
     const bool cluster = ref.value("kind", "") == "ClusterRole";
-    const ObjectPtr role = store_.get(std::string(kRbac) + (cluster ? "clusterroles" : "roles"),
+    const ObjectPtr role = store_.Get(std::string(kRbac) + (cluster ? "clusterroles" : "roles"),
                                       cluster ? "" : ns, ref.value("name", ""));
     if (!role) return false;
-    const Json object = role->parse();
+    const Json object = role->Parse();
     const auto rules = object.find("rules");
     if (rules == object.end() || !rules->is_array()) return false;
     return std::any_of(rules->begin(), rules->end(),
-                       [&](const Json& rule) { return ruleAllows(rule, request); });
+                       [&](const Json& rule) { return RuleAllows(rule, request); });
   };
-  for (const ObjectPtr& stored : store_.list(std::string(kRbac) + "clusterrolebindings").objects) {
-    const Json binding = stored->parse();
-    if (subjectIs(binding, "", user) && roleAllows(binding, "")) return true;
+  for (const ObjectPtr& stored : store_.List(std::string(kRbac) + "clusterrolebindings").objects) {
+    const Json binding = stored->Parse();
+    if (SubjectIs(binding, "", user) && role_allows(binding, "")) return true;
   }
   if (request.ns.empty() || request.resource.empty()) return false;
   for (const ObjectPtr& stored :
-       store_.list(std::string(kRbac) + "rolebindings", request.ns).objects) {
-    const Json binding = stored->parse();
-    if (subjectIs(binding, request.ns, user) && roleAllows(binding, request.ns)) return true;
+       store_.List(std::string(kRbac) + "rolebindings", request.ns).objects) {
+    const Json binding = stored->Parse();
+    if (SubjectIs(binding, request.ns, user) && role_allows(binding, request.ns)) return true;
   }
   return false;
 }
 
-std::string Authorizer::denial(const UserInfo& user, const AccessRequest& request) {
+std::string Authorizer::Denial(const UserInfo& user, const AccessRequest& request) {
   std::string text = "User \"" + user.name + "\" cannot " + request.verb;
   if (request.resource.empty()) return text + " path \"" + request.path + "\"";
   text += " resource \"" + request.resource;
@@ -118,37 +118,37 @@ std::string Authorizer::denial(const UserInfo& user, const AccessRequest& reques
                                     : " in the namespace \"" + request.ns + "\"");
 }
 
-std::vector<std::pair<ResourceName, Json>> bootstrapRoles() {
+std::vector<std::pair<ResourceName, Json>> BootstrapRoles() {
   const std::string roles = std::string(kRbac) + "clusterroles";
   const std::string bindings = std::string(kRbac) + "clusterrolebindings";
   const auto group = [](const char* name) { return Json{{"kind", "Group"}, {"name", name}}; };
   const auto user = [](const char* name) { return Json{{"kind", "User"}, {"name", name}}; };
   return {
-      {roles, clusterRole("cluster-admin", Json::parse(R"([
+      {roles, ClusterRole("cluster-admin", Json::parse(R"([
         {"apiGroups":["*"],"resources":["*"],"verbs":["*"]},
         {"nonResourceURLs":["*"],"verbs":["*"]}])"))},
-      {roles, clusterRole("system:discovery", Json::parse(R"([
+      {roles, ClusterRole("system:discovery", Json::parse(R"([
         {"nonResourceURLs":["/api","/api/*","/apis","/apis/*","/healthz","/livez","/openapi",
                             "/openapi/*","/readyz","/version","/version/"],"verbs":["get"]}])"))},
-      {roles, clusterRole("system:public-info-viewer", Json::parse(R"([
+      {roles, ClusterRole("system:public-info-viewer", Json::parse(R"([
         {"nonResourceURLs":["/healthz","/livez","/readyz","/version","/version/"],"verbs":["get"]}])"))},
-      {roles, clusterRole("system:basic-user", Json::parse(R"([
+      {roles, ClusterRole("system:basic-user", Json::parse(R"([
         {"apiGroups":["authorization.k8s.io"],"resources":["selfsubjectaccessreviews","selfsubjectrulesreviews"],"verbs":["create"]},
         {"apiGroups":["authentication.k8s.io"],"resources":["selfsubjectreviews"],"verbs":["create"]}])"))},
-      {roles, clusterRole("system:node-proxier", Json::parse(R"([
+      {roles, ClusterRole("system:node-proxier", Json::parse(R"([
         {"apiGroups":[""],"resources":["endpoints","services"],"verbs":["list","watch"]},
         {"apiGroups":[""],"resources":["nodes"],"verbs":["get","list","watch"]},
         {"apiGroups":["","events.k8s.io"],"resources":["events"],"verbs":["create","patch","update"]},
         {"apiGroups":["discovery.k8s.io"],"resources":["endpointslices"],"verbs":["list","watch"]}])"))},
-      {bindings, clusterRoleBinding("cluster-admin", "cluster-admin", {group("system:masters")})},
+      {bindings, ClusterRoleBinding("cluster-admin", "cluster-admin", {group("system:masters")})},
       {bindings,
-       clusterRoleBinding("system:discovery", "system:discovery", {group("system:authenticated")})},
+       ClusterRoleBinding("system:discovery", "system:discovery", {group("system:authenticated")})},
       {bindings,
-       clusterRoleBinding("system:public-info-viewer", "system:public-info-viewer",
+       ClusterRoleBinding("system:public-info-viewer", "system:public-info-viewer",
                           {group("system:authenticated"), group("system:unauthenticated")})},
-      {bindings, clusterRoleBinding("system:basic-user", "system:basic-user",
+      {bindings, ClusterRoleBinding("system:basic-user", "system:basic-user",
                                     {group("system:authenticated")})},
-      {bindings, clusterRoleBinding("system:node-proxier", "system:node-proxier",
+      {bindings, ClusterRoleBinding("system:node-proxier", "system:node-proxier",
                                     {user("system:kube-proxy")})},
   };
 }

@@ -29,29 +29,29 @@ class Allocation : public testing::Test {
     services_.plural = "services";
     services_.kind = "Service";
     ControllerOptions options;
-    options.serviceCidr = cidrs;
-    options.nodePortLast = 30002;
-    installServiceAllocation(services_, store_, options);
+    options.service_cidr = cidrs;
+    options.node_port_last = 30002;
+    InstallServiceAllocation(services_, store_, options);
   }
 
   Json Create(const std::string& name, const Json& spec, bool dry_run = false) {
     Json service = ServiceJson(name, spec);
     RequestInfo info;
-    info.dryRun = dry_run;
+    info.dry_run = dry_run;
     services_.allocate(service, nullptr, info);
-    if (!dry_run) services_.afterWrite(nullptr, &service);
+    if (!dry_run) services_.after_write(nullptr, &service);
     return service["spec"];
   }
   Json Update(const std::string& name, const Json& old_spec, const Json& spec) {
     Json old = ServiceJson(name, old_spec);
     Json service = ServiceJson(name, spec);
     services_.allocate(service, &old, {});
-    services_.afterWrite(&old, &service);
+    services_.after_write(&old, &service);
     return service["spec"];
   }
   void Remove(const std::string& name, const Json& spec) {
     Json old = ServiceJson(name, spec);
-    services_.afterWrite(&old, nullptr);
+    services_.after_write(&old, nullptr);
   }
   std::string Refusal(const std::string& name, const Json& spec) {
     try {
@@ -179,14 +179,14 @@ class Slices : public testing::Test {
     for (const char* resource : {"nodes", "pods", "services", "discovery.k8s.io/endpointslices"}) {
       if (!watched_.contains(resource)) {
         Snapshot snapshot;
-        watched_[resource] = store_.listAndWatch(resource, snapshot);
+        watched_[resource] = store_.ListAndWatch(resource, snapshot);
         for (const auto& object : snapshot.objects) {
           controller_->OnEvent(resource, nullptr, object);
         }
       }
     }
     for (auto& [resource, subscription] : watched_) {
-      while (auto event = subscription->tryNext()) {
+      while (auto event = subscription->TryNext()) {
         controller_->OnEvent(resource, event->previous,
                              event->type == EventType::kDeleted ? nullptr : event->object);
       }
@@ -198,22 +198,22 @@ class Slices : public testing::Test {
     Json port = {{"name", "http"}, {"containerPort", http_port}};
     Json container = {{"name", "c"}, {"ports", Json::array({port})}};
     Json condition = {{"type", "Ready"}, {"status", ready ? "True" : "False"}};
-    store_.create("pods", {{"kind", "Pod"},
+    store_.Create("pods", {{"kind", "Pod"},
                            {"metadata",
                             {{"name", name}, {"namespace", "default"}, {"labels", {{"app", "a"}}}}},
                            {"spec", {{"nodeName", "n1"}, {"containers", Json::array({container})}}},
                            {"status", {{"podIP", ip}, {"conditions", Json::array({condition})}}}});
   }
   void AddService(const Json& ports) {
-    store_.create("services", ServiceJson("web", {{"selector", {{"app", "a"}}},
+    store_.Create("services", ServiceJson("web", {{"selector", {{"app", "a"}}},
                                                   {"clusterIP", "10.96.0.9"},
                                                   {"ipFamilies", Json::array({"IPv4"})},
                                                   {"ports", ports}}));
   }
   std::vector<Json> All() {
     std::vector<Json> out;
-    for (const auto& object : store_.list("discovery.k8s.io/endpointslices").objects) {
-      out.push_back(object->parse());
+    for (const auto& object : store_.List("discovery.k8s.io/endpointslices").objects) {
+      out.push_back(object->Parse());
     }
     return out;
   }
@@ -230,7 +230,7 @@ const Json& NamedPort() {
 }
 
 TEST_F(Slices, HoldThePodsOfTheSelector) {
-  store_.create("nodes", {{"metadata",
+  store_.Create("nodes", {{"metadata",
                            {{"name", "n1"}, {"labels", {{"topology.kubernetes.io/zone", "z1"}}}}}});
   AddPod("p1", "10.0.0.1", true);
   AddPod("p2", "10.0.0.2", false);
@@ -254,33 +254,33 @@ TEST_F(Slices, HoldThePodsOfTheSelector) {
   EXPECT_EQ(by_ip["10.0.0.1"]["nodeName"], "n1");
   EXPECT_EQ(by_ip["10.0.0.1"]["zone"], "z1");
   EXPECT_EQ(by_ip["10.0.0.1"]["targetRef"]["name"], "p1");
-  Json endpoints = store_.get("endpoints", "default", "web")->parse();
+  Json endpoints = store_.Get("endpoints", "default", "web")->Parse();
   EXPECT_EQ(endpoints["subsets"][0]["addresses"][0]["ip"], "10.0.0.1");
   EXPECT_EQ(endpoints["subsets"][0]["notReadyAddresses"][0]["ip"], "10.0.0.2");
 
-  auto version = store_.resourceVersion();
+  auto version = store_.ResourceVersion();
   Settle();
   Settle();
-  EXPECT_EQ(store_.resourceVersion(), version) << "nothing changed, so nothing is written";
+  EXPECT_EQ(store_.ResourceVersion(), version) << "nothing changed, so nothing is written";
 }
 
 TEST_F(Slices, ATerminatingPodStillServes) {
   AddPod("p1", "10.0.0.1", true);
   AddService(Json::array({NamedPort()}));
   Settle();
-  store_.modify("pods", "default", "p1", [](Json& pod) {
+  store_.Modify("pods", "default", "p1", [](Json& pod) {
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z";
     return true;
   });
   Settle();
   EXPECT_EQ(All()[0]["endpoints"][0]["conditions"],
             Json::parse(R"({"ready":false,"serving":true,"terminating":true})"));
-  store_.remove("pods", "default", "p1");
+  store_.Remove("pods", "default", "p1");
   Settle();
   auto slices = All();
   ASSERT_EQ(slices.size(), 1U) << "an empty slice says that there are no endpoints";
   EXPECT_TRUE(slices[0]["endpoints"].empty());
-  store_.remove("services", "default", "web");
+  store_.Remove("services", "default", "web");
   Settle();
   EXPECT_TRUE(All().empty());
 }
@@ -302,7 +302,7 @@ TEST_F(Slices, SplitAtAHundredAndByNamedPort) {
   for (const auto& slice : All()) {
     before[slice["metadata"]["name"]] = slice["metadata"]["resourceVersion"];
   }
-  store_.remove("pods", "default", "p7");
+  store_.Remove("pods", "default", "p7");
   Settle();
   int written = 0;
   for (const auto& slice : All()) {
@@ -316,13 +316,13 @@ TEST_F(Slices, WhatSomebodyElseChangedIsPutRight) {
   AddService(Json::array({NamedPort()}));
   Settle();
   std::string name = All()[0]["metadata"]["name"];
-  store_.modify("discovery.k8s.io/endpointslices", "default", name, [](Json& slice) {
+  store_.Modify("discovery.k8s.io/endpointslices", "default", name, [](Json& slice) {
     slice["endpoints"] = Json::array();
     return true;
   });
   Settle();
   EXPECT_EQ(All()[0]["endpoints"].size(), 1U);
-  store_.remove("discovery.k8s.io/endpointslices", "default", name);
+  store_.Remove("discovery.k8s.io/endpointslices", "default", name);
   Settle();
   ASSERT_EQ(All().size(), 1U);
   EXPECT_EQ(All()[0]["endpoints"].size(), 1U);

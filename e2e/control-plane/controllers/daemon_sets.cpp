@@ -62,7 +62,7 @@ class DaemonSetController : public Controller {
       }
     } else if (resource == "nodes") {
       if (now) {
-        Json node = now->parse();
+        Json node = now->Parse();
         Json relevant = {node["metadata"].value("labels", Json::object()),
                          node.value("spec", Json::object()).value("taints", Json::array())};
         auto [it, added] = nodes_.emplace(object.name, Json());
@@ -74,7 +74,7 @@ class DaemonSetController : public Controller {
       for (const auto& set : known_)
         Enqueue(set);
     } else {
-      Json meta = object.parse()["metadata"];
+      Json meta = object.Parse()["metadata"];
       for (const auto& owner : meta.value("ownerReferences", Json::array())) {
         if (owner.value("kind", "") != "DaemonSet" || !owner.value("controller", false)) continue;
         std::string set = JoinKey(object.ns, owner.value("name", ""));
@@ -90,9 +90,9 @@ class DaemonSetController : public Controller {
 
   void Sync(const std::string& key) override {
     auto [ns, name] = SplitKey(key);
-    ObjectPtr stored = store_.get(kDaemonSets, ns, name);
+    ObjectPtr stored = store_.Get(kDaemonSets, ns, name);
     if (!stored) return;  // its pods go by garbage collection
-    Json set = stored->parse();
+    Json set = stored->Parse();
     if (set["metadata"].contains("deletionTimestamp")) return;
     const Json& spec = set["spec"];
     const Json& pod_spec = spec["template"]["spec"];
@@ -100,8 +100,8 @@ class DaemonSetController : public Controller {
 
     std::map<std::string, std::vector<Json>> by_node = PodsByNode(key, set);
     std::set<std::string> wanted;
-    for (const auto& node : store_.list("nodes").objects) {
-      if (RunsOn(pod_spec, node->parse())) wanted.insert(node->name);
+    for (const auto& node : store_.List("nodes").objects) {
+      if (RunsOn(pod_spec, node->Parse())) wanted.insert(node->name);
     }
     Json counts = {{"currentNumberScheduled", 0},
                    {"numberMisscheduled", 0},
@@ -153,7 +153,7 @@ class DaemonSetController : public Controller {
     counts["observedGeneration"] = set["metadata"].value("generation", 0);
     auto missing = static_cast<int64_t>(wanted.size()) - counts["numberAvailable"].get<int64_t>();
     if (missing > 0) counts["numberUnavailable"] = missing;
-    store_.modify(kDaemonSets, ns, name, [&counts](Json& object) {
+    store_.Modify(kDaemonSets, ns, name, [&counts](Json& object) {
       if (object.value("status", Json::object()) == counts) return false;
       object["status"] = counts;
       return true;
@@ -165,9 +165,9 @@ class DaemonSetController : public Controller {
     const std::string ns = SplitKey(key).first;
     std::map<std::string, std::vector<Json>> by_node;
     for (const auto& pod_name : std::set<std::string>(pods_[key])) {
-      ObjectPtr pod = store_.get("pods", ns, pod_name);
+      ObjectPtr pod = store_.Get("pods", ns, pod_name);
       if (!pod) continue;
-      Json json = pod->parse();
+      Json json = pod->Parse();
       bool ours = false;
       for (const auto& owner : json["metadata"].value("ownerReferences", Json::array())) {
         ours = ours || owner.value("uid", "") == set["metadata"]["uid"];

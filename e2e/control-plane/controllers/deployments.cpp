@@ -76,9 +76,9 @@ class DeploymentController : public Controller {
 
   void Sync(const std::string& key) override {
     const auto [ns, name] = SplitKey(key);
-    const ObjectPtr stored = store_.get(kDeployments, ns, name);
+    const ObjectPtr stored = store_.Get(kDeployments, ns, name);
     if (!stored) return;
-    const Json deployment = stored->parse();
+    const Json deployment = stored->Parse();
     if (IsTerminating(deployment)) return;
     std::vector<Json> old = Sets(key, deployment);
     std::optional<Json> current;
@@ -125,9 +125,9 @@ class DeploymentController : public Controller {
   std::vector<Json> Sets(const std::string& key, const Json& deployment) {
     std::vector<Json> sets;
     for (const std::string& name : std::set<std::string>(sets_[key])) {
-      const ObjectPtr stored = store_.get(kReplicaSets, SplitKey(key).first, name);
+      const ObjectPtr stored = store_.Get(kReplicaSets, SplitKey(key).first, name);
       if (!stored) continue;
-      Json set = stored->parse();
+      Json set = stored->Parse();
       if (IsControlledBy(set, deployment) && !IsTerminating(set)) sets.push_back(std::move(set));
     }
     return sets;
@@ -137,8 +137,8 @@ class DeploymentController : public Controller {
   bool AnyPods(const std::vector<Json>& sets) const {
     for (const Json& set : sets) {
       for (const ObjectPtr& pod :
-           store_.list("pods", set["metadata"]["namespace"].get<std::string>()).objects) {
-        const Json parsed = pod->parse();
+           store_.List("pods", set["metadata"]["namespace"].get<std::string>()).objects) {
+        const Json parsed = pod->Parse();
         if (IsControlledBy(parsed, set) && !HasEnded(parsed)) return true;
       }
     }
@@ -174,11 +174,11 @@ class DeploymentController : public Controller {
         {"status", {{"replicas", 0}}}};
     if (const int64_t seconds = Number(deployment, "/spec/minReadySeconds"); seconds > 0)
       set["spec"]["minReadySeconds"] = seconds;
-    const ObjectPtr stored = store_.create(kReplicaSets, std::move(set));
+    const ObjectPtr stored = store_.Create(kReplicaSets, std::move(set));
     const std::string key = JoinKey(stored->ns, meta["name"].get<std::string>());
     sets_[key].insert(stored->name);
     owner_of_set_[JoinKey(stored->ns, stored->name)] = key;
-    return stored->parse();
+    return stored->Parse();
   }
 
   // The current one always has the highest: `kubectl rollout undo` finds its way by these numbers.
@@ -214,7 +214,7 @@ class DeploymentController : public Controller {
 
   void Modify(const char* resource, const Json& object,
               const std::function<bool(Json& object)>& change) {
-    store_.modify(resource, object["metadata"]["namespace"].get<std::string>(),
+    store_.Modify(resource, object["metadata"]["namespace"].get<std::string>(),
                   object["metadata"]["name"].get<std::string>(), change);
   }
 
@@ -277,9 +277,9 @@ class DeploymentController : public Controller {
     std::sort(idle.begin(), idle.end(),
               [](const Json* a, const Json* b) { return RevisionOf(*a) < RevisionOf(*b); });
     for (size_t i = 0; i + limit < idle.size(); ++i) {
-      const ResourceTypePtr type = registry_.find("apps", "v1", "replicasets");
+      const ResourceTypePtr type = registry_.Find("apps", "v1", "replicasets");
       if (!type) throw std::logic_error("replicasets are not a registered type");
-      deleteObject(store_, *type, (*idle[i])["metadata"]["namespace"].get<std::string>(),
+      DeleteObject(store_, *type, (*idle[i])["metadata"]["namespace"].get<std::string>(),
                    (*idle[i])["metadata"]["name"].get<std::string>());
     }
   }
@@ -326,7 +326,7 @@ class DeploymentController : public Controller {
     const int64_t unavailable = Share(rolling.value("maxUnavailable", Json("25%")), wanted, false);
     const bool enough = available >= wanted - unavailable;
     const std::string set = current ? (*current)["metadata"]["name"].get<std::string>() : name;
-    store_.modify(kDeployments, SplitKey(key).first, name, [&](Json& object) {
+    store_.Modify(kDeployments, SplitKey(key).first, name, [&](Json& object) {
       const Json old_status = object.value("status", Json::object());
       Json next = status;
       next["conditions"] = old_status.value("conditions", Json::array());

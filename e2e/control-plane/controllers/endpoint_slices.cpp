@@ -38,7 +38,7 @@ struct Pod {
 };
 
 Pod ReadPod(const StoredObject& object) {
-  Json json = object.parse();
+  Json json = object.Parse();
   Pod pod;
   pod.ns = object.ns;
   pod.name = object.name;
@@ -100,14 +100,14 @@ class EndpointSliceController : public Controller {
 
   void Sync(const std::string& key) override {
     auto [ns, name] = SplitKey(key);
-    ObjectPtr stored = store_.get("services", ns, name);
+    ObjectPtr stored = store_.Get("services", ns, name);
     if (!stored) {
       for (const auto& slice : slices_[key])
         RemoveSlice(ns, slice);
       slices_.erase(key);
       return;
     }
-    Json service = stored->parse();
+    Json service = stored->Parse();
     const Json spec = service.value("spec", Json::object());
     if (service["metadata"].contains("deletionTimestamp") ||
         spec.value("selector", Json::object()).empty() ||
@@ -133,7 +133,7 @@ class EndpointSliceController : public Controller {
       service_bucket_.erase(found);
     }
     if (exists) {
-      Json json = object.parse();
+      Json json = object.Parse();
       const Json selector = json.value("spec", Json::object()).value("selector", Json::object());
       if (!selector.empty()) {
         // One pair of the selector finds all pods that can match.
@@ -192,7 +192,7 @@ class EndpointSliceController : public Controller {
       slices_[key].insert(object.name);
       // Our own writes come back here: only what somebody else changed needs work.
       auto ours = written_.find(JoinKey(object.ns, object.name));
-      if (ours != written_.end() && ours->second == now->resourceVersion) return;
+      if (ours != written_.end() && ours->second == now->resource_version) return;
     } else {
       slices_[key].erase(object.name);
       if (written_.erase(JoinKey(object.ns, object.name)) == 0) return;
@@ -252,7 +252,7 @@ class EndpointSliceController : public Controller {
         {"conditions", {{"ready", publish || (pod.ready && !pod.terminating)}}},
         {"targetRef",
          {{"kind", "Pod"}, {"namespace", pod.ns}, {"name", pod.name}, {"uid", pod.uid}}}};
-    if (emulation_.atLeast(22)) {  // KEP-1672
+    if (emulation_.AtLeast(22)) {  // KEP-1672
       endpoint["conditions"]["serving"] = pod.ready;
       endpoint["conditions"]["terminating"] = pod.terminating;
     }
@@ -261,7 +261,7 @@ class EndpointSliceController : public Controller {
     }
     if (pod.node.empty()) return endpoint;
     const std::string& zone = zones_[pod.node];
-    if (emulation_.atLeast(21)) {
+    if (emulation_.AtLeast(21)) {
       endpoint["nodeName"] = pod.node;
       if (!zone.empty()) endpoint["zone"] = zone;
     } else {
@@ -275,7 +275,7 @@ class EndpointSliceController : public Controller {
     const Json& meta = service["metadata"];
     std::string name = meta["name"];
     Json slice = {
-        {"apiVersion", emulation_.atLeast(21) ? "discovery.k8s.io/v1" : "discovery.k8s.io/v1beta1"},
+        {"apiVersion", emulation_.AtLeast(21) ? "discovery.k8s.io/v1" : "discovery.k8s.io/v1beta1"},
         {"kind", "EndpointSlice"},
         {"metadata",
          {{"namespace", meta["namespace"]},
@@ -321,9 +321,9 @@ class EndpointSliceController : public Controller {
     };
     std::map<Json, std::vector<Slice>> existing;
     for (const auto& name : std::set<std::string>(slices_[key])) {
-      ObjectPtr stored = store_.get(kSlices, ns, name);
+      ObjectPtr stored = store_.Get(kSlices, ns, name);
       if (!stored) continue;
-      Json json = stored->parse();
+      Json json = stored->Parse();
       if (json.value("addressType", "") != family) continue;
       Json ports = json.value("ports", Json::array());
       if (!ports.is_array()) ports = Json::array();
@@ -382,21 +382,21 @@ class EndpointSliceController : public Controller {
     slice["metadata"]["annotations"][kTrigger] = TimeText(std::chrono::system_clock::now());
     ObjectPtr stored;
     if (original.is_null()) {
-      stored = store_.create(kSlices, slice);
+      stored = store_.Create(kSlices, slice);
       slices_[key].insert(stored->name);
     } else {
       Json& generation = slice["metadata"]["generation"];
       generation = generation.is_number() ? generation.get<int64_t>() + 1 : 1;
       std::string version = original["metadata"].value("resourceVersion", "0");
-      stored = store_.update(kSlices, slice, std::stoull(version));
+      stored = store_.Update(kSlices, slice, std::stoull(version));
     }
-    written_[JoinKey(stored->ns, stored->name)] = stored->resourceVersion;
+    written_[JoinKey(stored->ns, stored->name)] = stored->resource_version;
   }
 
   void RemoveSlice(const std::string& ns, const std::string& name) {
     written_.erase(JoinKey(ns, name));
     try {
-      store_.remove(kSlices, ns, name);
+      store_.Remove(kSlices, ns, name);
     } catch (const StatusError& error) {
       if (error.code() != 404) throw;  // gone already is what was wanted
     }
@@ -431,8 +431,8 @@ class EndpointSliceController : public Controller {
     std::string ns = service["metadata"]["namespace"];
     std::string name = service["metadata"]["name"];
     Json labels = service["metadata"].value("labels", Json::object());
-    if (store_.get("endpoints", ns, name)) {
-      store_.modify("endpoints", ns, name, [&](Json& object) {
+    if (store_.Get("endpoints", ns, name)) {
+      store_.Modify("endpoints", ns, name, [&](Json& object) {
         if (object.value("subsets", Json::array()) == subsets &&
             object["metadata"].value("labels", Json::object()) == labels) {
           return false;
@@ -443,7 +443,7 @@ class EndpointSliceController : public Controller {
       });
       return;
     }
-    store_.create("endpoints",
+    store_.Create("endpoints",
                   {{"apiVersion", "v1"},
                    {"kind", "Endpoints"},
                    {"metadata", {{"namespace", ns}, {"name", name}, {"labels", labels}}},

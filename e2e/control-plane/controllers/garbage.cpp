@@ -30,12 +30,12 @@ struct Target {
 Target Resolve(const Registry& registry, const std::string& key) {
   size_t bar = key.find('|');
   auto [ns, name] = SplitKey(key.substr(bar + 1));
-  return {registry.findByStoreName(key.substr(0, bar)), ns, name};
+  return {registry.FindByStoreName(key.substr(0, bar)), ns, name};
 }
 
 void Delete(Store& store, const Target& target, const DeleteOptions& options = {}) {
   try {
-    deleteObject(store, *target.type, target.ns, target.name, options);
+    DeleteObject(store, *target.type, target.ns, target.name, options);
   } catch (const StatusError& error) {
     if (error.code() != 404) throw;  // gone already is what was wanted
   }
@@ -74,7 +74,7 @@ class GarbageCollector : public Controller {
     }
     bool owned = now->json.find("\"ownerReferences\"") != std::string::npos;
     if (owned) {
-      Json meta = now->parse()["metadata"];
+      Json meta = now->Parse()["metadata"];
       for (const auto& owner : meta.value("ownerReferences", Json::array())) {
         std::string uid = owner.value("uid", "");
         owners_[key].insert(uid);
@@ -87,9 +87,9 @@ class GarbageCollector : public Controller {
   void Sync(const std::string& key) override {
     Target target = Resolve(registry_, key);
     if (!target.type) return;  // the type went, and its objects with it
-    ObjectPtr stored = store_.get(target.type->storeName(), target.ns, target.name);
+    ObjectPtr stored = store_.Get(target.type->StoreName(), target.ns, target.name);
     if (!stored) return;
-    Json object = stored->parse();
+    Json object = stored->Parse();
     if (object["metadata"].contains("deletionTimestamp")) {
       if (HasFinalizer(object, kOrphan)) Orphan(target, stored->uid);
       if (HasFinalizer(object, kForeground)) Foreground(target, stored->uid);
@@ -110,17 +110,17 @@ class GarbageCollector : public Controller {
     std::string group = slash == std::string::npos ? "" : group_version.substr(0, slash);
     std::string version =
         slash == std::string::npos ? group_version : group_version.substr(slash + 1);
-    ResourceTypePtr type = registry_.findByKind(group, version, owner.value("kind", ""));
+    ResourceTypePtr type = registry_.FindByKind(group, version, owner.value("kind", ""));
     // An owner of an unknown kind may exist elsewhere: nothing is deleted on a guess.
     if (!type) return true;
     ObjectPtr stored =
-        store_.get(type->storeName(), type->namespaced ? ns : "", owner.value("name", ""));
+        store_.Get(type->StoreName(), type->namespaced ? ns : "", owner.value("name", ""));
     return stored && stored->uid == owner.value("uid", "");
   }
 
   void DropFinalizer(const Target& target, const char* name) {
     ObjectPtr stored =
-        store_.modify(target.type->storeName(), target.ns, target.name, [name](Json& object) {
+        store_.Modify(target.type->StoreName(), target.ns, target.name, [name](Json& object) {
           Json& finalizers = object["metadata"]["finalizers"];
           size_t before = finalizers.size();
           Json kept = Json::array();
@@ -130,14 +130,14 @@ class GarbageCollector : public Controller {
           finalizers = kept;
           return kept.size() != before;
         });
-    if (stored) removeIfFinalized(store_, *target.type, stored);
+    if (stored) RemoveIfFinalized(store_, *target.type, stored);
   }
 
   void Orphan(const Target& target, const std::string& uid) {
     for (const auto& key : std::set<std::string>(dependents_[uid])) {
       Target dependent = Resolve(registry_, key);
       if (!dependent.type) continue;
-      store_.modify(dependent.type->storeName(), dependent.ns, dependent.name,
+      store_.Modify(dependent.type->StoreName(), dependent.ns, dependent.name,
                     [&uid](Json& object) {
                       Json kept = Json::array();
                       for (const auto& owner : object["metadata"]["ownerReferences"]) {
@@ -155,15 +155,15 @@ class GarbageCollector : public Controller {
     for (const auto& key : std::set<std::string>(dependents_[uid])) {
       Target dependent = Resolve(registry_, key);
       if (!dependent.type) continue;
-      if (!store_.get(dependent.type->storeName(), dependent.ns, dependent.name)) continue;
+      if (!store_.Get(dependent.type->StoreName(), dependent.ns, dependent.name)) continue;
       Delete(store_, dependent);
-      left = left || store_.get(dependent.type->storeName(), dependent.ns, dependent.name);
+      left = left || store_.Get(dependent.type->StoreName(), dependent.ns, dependent.name);
     }
     // A dependent with finalizers of its own: its removal brings this owner here again.
     if (!left) {
       DropFinalizer(target, kForeground);
     } else {
-      EnqueueAt(target.type->storeName() + "|" + JoinKey(target.ns, target.name),
+      EnqueueAt(target.type->StoreName() + "|" + JoinKey(target.ns, target.name),
                 Clock::now() + std::chrono::milliseconds{200});
     }
   }

@@ -23,11 +23,11 @@ std::string FirstServiceAddress(const std::string& cidrs) {
 
 void Put(Store& store, const ResourceName& resource, const Json& wanted) {
   std::string name = wanted["metadata"]["name"];
-  if (!store.get(resource, "default", name)) {
-    store.create(resource, wanted);
+  if (!store.Get(resource, "default", name)) {
+    store.Create(resource, wanted);
     return;
   }
-  store.modify(resource, "default", name, [&wanted](Json& object) {
+  store.Modify(resource, "default", name, [&wanted](Json& object) {
     bool changed = false;
     for (const auto& [key, value] : wanted.items()) {
       if (key == "metadata" || key == "spec" || object.value(key, Json()) == value) continue;
@@ -42,11 +42,13 @@ void Put(Store& store, const ResourceName& resource, const Json& wanted) {
 
 void EnsureKubernetesService(Store& store, const Emulation& emulation,
                              const ControllerOptions& options) {
-  std::string ip = FirstServiceAddress(options.serviceCidr);
+  std::string ip = FirstServiceAddress(options.service_cidr);
   std::string family = ip.find(':') == std::string::npos ? "IPv4" : "IPv6";
-  Json port = {{"name", "https"}, {"protocol", "TCP"}, {"port", options.advertisePort}};
-  Json service_port = {
-      {"name", "https"}, {"protocol", "TCP"}, {"port", 443}, {"targetPort", options.advertisePort}};
+  Json port = {{"name", "https"}, {"protocol", "TCP"}, {"port", options.advertise_port}};
+  Json service_port = {{"name", "https"},
+                       {"protocol", "TCP"},
+                       {"port", 443},
+                       {"targetPort", options.advertise_port}};
   Json labels = {{"component", "apiserver"}, {"provider", "kubernetes"}};
   Put(store, "services",
       {{"apiVersion", "v1"},
@@ -62,8 +64,8 @@ void EnsureKubernetesService(Store& store, const Emulation& emulation,
          {"sessionAffinity", "None"},
          {"type", "ClusterIP"}}},
        {"status", {{"loadBalancer", Json::object()}}}});
-  if (options.advertiseAddress.empty()) return;
-  Json address = {{"ip", options.advertiseAddress}};
+  if (options.advertise_address.empty()) return;
+  Json address = {{"ip", options.advertise_address}};
   Json subset = {{"addresses", Json::array({address})}, {"ports", Json::array({port})}};
   Put(store, "endpoints",
       {{"apiVersion", "v1"},
@@ -73,11 +75,11 @@ void EnsureKubernetesService(Store& store, const Emulation& emulation,
          {"namespace", "default"},
          {"labels", {{"endpointslice.kubernetes.io/skip-mirror", "true"}}}}},
        {"subsets", Json::array({subset})}});
-  Json endpoint = {{"addresses", Json::array({options.advertiseAddress})},
+  Json endpoint = {{"addresses", Json::array({options.advertise_address})},
                    {"conditions", {{"ready", true}}}};
-  bool v6 = options.advertiseAddress.find(':') != std::string::npos;
+  bool v6 = options.advertise_address.find(':') != std::string::npos;
   Put(store, "discovery.k8s.io/endpointslices",
-      {{"apiVersion", emulation.atLeast(21) ? "discovery.k8s.io/v1" : "discovery.k8s.io/v1beta1"},
+      {{"apiVersion", emulation.AtLeast(21) ? "discovery.k8s.io/v1" : "discovery.k8s.io/v1beta1"},
        {"kind", "EndpointSlice"},
        {"metadata",
         {{"name", "kubernetes"},

@@ -35,14 +35,14 @@ class Manager : public Controllers {
     controllers_.push_back(MakeDeploymentController(store, registry));
     controllers_.push_back(MakeScheduler(store));
     controllers_.push_back(MakeGarbageCollector(store, registry));
-    controllers_.push_back(MakeNodeLifecycleController(store, options.nodeMonitorGracePeriod));
-    controllers_.push_back(MakeEventExpiry(store, options.eventTtl));
+    controllers_.push_back(MakeNodeLifecycleController(store, options.node_monitor_grace_period));
+    controllers_.push_back(MakeEventExpiry(store, options.event_ttl));
     EnsureKubernetesService(store, emulation, options);
     thread_ = std::thread([this] { Run(); });
   }
-  ~Manager() override { Manager::stop(); }
+  ~Manager() override { Manager::Stop(); }
 
-  void stop() override {
+  void Stop() override {
     if (!thread_.joinable()) return;
     stopping_ = true;
     uint64_t one = 1;
@@ -80,7 +80,7 @@ class Manager : public Controllers {
     // The registry changes a moment after a definition is written; its event wakes this thread
     // and the one of the established condition comes after the registry's change.
     for (const auto& type : *registry_.types()) {
-      ResourceName resource = type->storeName();
+      ResourceName resource = type->StoreName();
       if (watched_.contains(resource)) continue;
       bool wanted = std::any_of(controllers_.begin(), controllers_.end(),
                                 [&resource](auto& c) { return c->Watches(resource); });
@@ -90,7 +90,7 @@ class Manager : public Controllers {
 
   void List(const ResourceName& resource, Watched& watched) {
     Snapshot snapshot;
-    watched.subscription = store_.listAndWatch(resource, snapshot);
+    watched.subscription = store_.ListAndWatch(resource, snapshot);
     std::map<ObjectKey, ObjectPtr> before = std::move(watched.objects);
     watched.objects.clear();
     for (const auto& object : snapshot.objects) {
@@ -101,7 +101,7 @@ class Manager : public Controllers {
         before.erase(found);
       }
       watched.objects[KeyOf(*object)] = object;
-      if (!previous || previous->resourceVersion != object->resourceVersion) {
+      if (!previous || previous->resource_version != object->resource_version) {
         Tell(resource, previous, object);
       }
     }
@@ -110,7 +110,7 @@ class Manager : public Controllers {
   }
 
   void Drain(const ResourceName& resource, Watched& watched) {
-    while (auto event = watched.subscription->tryNext()) {
+    while (auto event = watched.subscription->TryNext()) {
       ObjectKey key = KeyOf(*event->object);
       ObjectPtr now = event->type == EventType::kDeleted ? nullptr : event->object;
       auto found = watched.objects.find(key);
@@ -122,7 +122,7 @@ class Manager : public Controllers {
       }
       Tell(resource, previous ? previous : event->previous, now);
     }
-    if (watched.subscription->overflowed() || watched.subscription->stopped()) {
+    if (watched.subscription->Overflowed() || watched.subscription->Stopped()) {
       List(resource, watched);
     }
   }
@@ -160,7 +160,7 @@ class Manager : public Controllers {
 
 }  // namespace
 
-std::unique_ptr<Controllers> startControllers(Store& store, Registry& registry,
+std::unique_ptr<Controllers> StartControllers(Store& store, Registry& registry,
                                               const Emulation& emulation,
                                               const ControllerOptions& options) {
   return std::make_unique<Manager>(store, registry, emulation, options);

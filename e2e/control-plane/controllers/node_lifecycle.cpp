@@ -49,7 +49,7 @@ class NodeLifecycleController : public Controller {
         return;
       }
       std::string node =
-          now ? now->parse().value("spec", Json::object()).value("nodeName", "") : std::string();
+          now ? now->Parse().value("spec", Json::object()).value("nodeName", "") : std::string();
       if (node.empty()) return;
       node_of_[key] = node;
       pods_[node].insert(key);
@@ -62,7 +62,7 @@ class NodeLifecycleController : public Controller {
     auto due = found->second + grace_;
     bool alive = Clock::now() < due;
     if (alive) EnqueueAt(node, due);
-    store_.modify("nodes", "", node, [&](Json& object) {
+    store_.Modify("nodes", "", node, [&](Json& object) {
       bool changed = SetTaint(object, !alive);
       // Ready=True again is the kubelet's to say.
       if (alive) return changed;
@@ -83,7 +83,7 @@ class NodeLifecycleController : public Controller {
     if (alive) return;
     for (const auto& key : pods_[node]) {
       auto [ns, name] = SplitKey(key);
-      store_.modify("pods", ns, name, [](Json& pod) {
+      store_.Modify("pods", ns, name, [](Json& pod) {
         for (auto& condition :
              pod.value("status", Json::object()).value("conditions", Json::array())) {
           if (condition.value("type", "") == "Ready" && condition.value("status", "") == "True") {
@@ -149,7 +149,7 @@ class EventExpiry : public Controller {
     }
     auto [ns, name] = SplitKey(key);
     try {
-      store_.remove("events", ns, name);
+      store_.Remove("events", ns, name);
     } catch (const StatusError& error) {
       if (error.code() != 404) throw;
     }

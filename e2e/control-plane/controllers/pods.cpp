@@ -60,22 +60,22 @@ Json PodFromTemplate(const Json& owner, const Json& pod_template) {
 }
 
 ObjectPtr CreatePod(Store& store, Registry& registry, Json pod) {
-  const ResourceTypePtr found = registry.find("", "v1", "pods");
+  const ResourceTypePtr found = registry.Find("", "v1", "pods");
   const ResourceType& type = PodType(found);
-  if (type.prepareForCreate) type.prepareForCreate(pod, {});
-  if (type.applyDefaults) type.applyDefaults(pod);
+  if (type.prepare_for_create) type.prepare_for_create(pod, {});
+  if (type.apply_defaults) type.apply_defaults(pod);
   if (type.validate) {
     const auto errors = type.validate(pod, nullptr, {});
-    if (!errors.empty()) throw invalid("", "Pod", pod["metadata"]["name"], errors);
+    if (!errors.empty()) throw Invalid("", "Pod", pod["metadata"]["name"], errors);
   }
-  return store.create("pods", std::move(pod));
+  return store.Create("pods", std::move(pod));
 }
 
 void DeletePod(Store& store, Registry& registry, const Json& pod) {
   if (IsTerminating(pod)) return;
-  const ResourceTypePtr found = registry.find("", "v1", "pods");
+  const ResourceTypePtr found = registry.Find("", "v1", "pods");
   try {
-    deleteObject(store, PodType(found), pod["metadata"]["namespace"].get<std::string>(),
+    DeleteObject(store, PodType(found), pod["metadata"]["namespace"].get<std::string>(),
                  pod["metadata"]["name"].get<std::string>());
   } catch (const StatusError& error) {
     if (error.code() != 404) throw;
@@ -115,7 +115,7 @@ bool IsControlledBy(const Json& object, const Json& owner) {
 
 std::string ControllerKey(const StoredObject& object, const std::string& kind) {
   if (object.json.find("\"ownerReferences\"") == std::string::npos) return "";
-  const Json owners = object.parse()["metadata"].value("ownerReferences", Json::array());
+  const Json owners = object.Parse()["metadata"].value("ownerReferences", Json::array());
   for (const Json& owner : owners) {
     if (owner.value("kind", "") == kind && owner.value("controller", false))
       return JoinKey(object.ns, owner.value("name", ""));

@@ -57,9 +57,9 @@ class ReplicaSetController : public Controller {
 
   void Sync(const std::string& key) override {
     const auto [ns, name] = SplitKey(key);
-    const ObjectPtr stored = store_.get(kReplicaSets, ns, name);
+    const ObjectPtr stored = store_.Get(kReplicaSets, ns, name);
     if (!stored) return;  // its pods go by garbage collection
-    const Json set = stored->parse();
+    const Json set = stored->Parse();
     if (IsTerminating(set)) return;
     std::vector<Json> pods = ActivePods(key, set);
     const int64_t wanted = set["spec"].value("replicas", int64_t{1});
@@ -68,7 +68,7 @@ class ReplicaSetController : public Controller {
           CreatePod(store_, registry_, PodFromTemplate(set, set["spec"]["template"]));
       // Counted now, not when the event comes: a second sync must not make it again.
       pods_[key].insert(pod->name);
-      pods.push_back(pod->parse());
+      pods.push_back(pod->Parse());
     }
     if (std::cmp_greater(pods.size(), wanted)) {
       std::stable_sort(pods.begin(), pods.end(), GoesBefore);
@@ -85,9 +85,9 @@ class ReplicaSetController : public Controller {
     const std::string ns = SplitKey(key).first;
     std::vector<Json> pods;
     for (const std::string& name : std::set<std::string>(pods_[key])) {
-      const ObjectPtr stored = store_.get("pods", ns, name);
+      const ObjectPtr stored = store_.Get("pods", ns, name);
       if (!stored) continue;
-      Json pod = stored->parse();
+      Json pod = stored->Parse();
       if (IsControlledBy(pod, set) && !IsTerminating(pod) && !HasEnded(pod))
         pods.push_back(std::move(pod));
     }
@@ -115,7 +115,7 @@ class ReplicaSetController : public Controller {
     if (ready > 0) status["readyReplicas"] = ready;
     if (available > 0) status["availableReplicas"] = available;
     const auto [ns, name] = SplitKey(key);
-    store_.modify(kReplicaSets, ns, name, [&](Json& object) {
+    store_.Modify(kReplicaSets, ns, name, [&](Json& object) {
       if (object.value("status", Json::object()) == status) return false;
       object["status"] = status;
       return true;

@@ -88,7 +88,7 @@ class Scheduler : public Controller {
     if (!now) {
       known.erase(key);
     } else {
-      known[key] = now->parse();
+      known[key] = now->Parse();
     }
     if (std::any_of(pods_.begin(), pods_.end(),
                     [](const auto& item) { return Waits(item.second); }))
@@ -216,7 +216,7 @@ class Scheduler : public Controller {
     }
     if (best) {
       pod["spec"]["nodeName"] = std::get<2>(*best);  // counted at once for those after it
-      store_.modify("pods", ns, name, [&](Json& object) {
+      store_.Modify("pods", ns, name, [&](Json& object) {
         if (!Waits(object)) return false;
         object["spec"]["nodeName"] = std::get<2>(*best);
         SetCondition(object, "PodScheduled", "True", "", "");
@@ -231,7 +231,7 @@ class Scheduler : public Controller {
       separator = ", ";
     }
     message += ".";
-    store_.modify("pods", ns, name, [&](Json& object) {
+    store_.Modify("pods", ns, name, [&](Json& object) {
       return Waits(object) &&
              SetCondition(object, "PodScheduled", "False", "Unschedulable", message);
     });

@@ -70,19 +70,19 @@ Holdings HoldingsOf(const Json& service) {
 class Allocator {
  public:
   explicit Allocator(const ControllerOptions& options)
-      : first_port_(options.nodePortFirst), last_port_(options.nodePortLast) {
-    std::string rest = options.serviceCidr;
+      : first_port_(options.node_port_first), last_port_(options.node_port_last) {
+    std::string rest = options.service_cidr;
     while (!rest.empty()) {
       size_t comma = rest.find(',');
       auto cidr = IpPrefix::Parse(rest.substr(0, comma));
-      if (!cidr) throw std::invalid_argument("serviceCidr: " + options.serviceCidr);
+      if (!cidr) throw std::invalid_argument("serviceCidr: " + options.service_cidr);
       cidrs_.push_back(*cidr);
       rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
     }
     if (cidrs_.empty() || cidrs_.size() > 2 ||
         (cidrs_.size() == 2 && cidrs_[0].family() == cidrs_[1].family())) {
       throw std::invalid_argument("serviceCidr takes one CIDR, or one of each family: " +
-                                  options.serviceCidr);
+                                  options.service_cidr);
     }
     // The first address belongs to default/kubernetes.
     addresses_[Plus(cidrs_[0], 1)] = "default/kubernetes";
@@ -124,9 +124,9 @@ class Allocator {
       give_back();
       throw;
     }
-    if (!errors.empty() || info.dryRun) give_back();
+    if (!errors.empty() || info.dry_run) give_back();
     if (!errors.empty()) {
-      throw invalid("", "Service", service["metadata"].value("name", ""), errors);
+      throw Invalid("", "Service", service["metadata"].value("name", ""), errors);
     }
   }
 
@@ -276,7 +276,7 @@ class Allocator {
       IpAddress address = Plus(cidr, 1 + (start + i) % count);
       if (!addresses_.contains(address)) return address;
     }
-    throw internalError("failed to allocate a serviceIP: range is full");
+    throw InternalError("failed to allocate a serviceIP: range is full");
   }
 
   void Ports(Json& spec, Holdings& taken, std::vector<FieldError>& errors) {
@@ -352,7 +352,7 @@ class Allocator {
       int number = first_port_ + (start + i) % count;
       if (!ports_.contains(number)) return number;
     }
-    throw internalError("failed to allocate a nodePort: range is full");
+    throw InternalError("failed to allocate a nodePort: range is full");
   }
 
   std::mutex mutex_;
@@ -367,11 +367,11 @@ class Allocator {
 
 }  // namespace
 
-void installServiceAllocation(ResourceType& services, Store& store,
+void InstallServiceAllocation(ResourceType& services, Store& store,
                               const ControllerOptions& options) {
   auto allocator = std::make_shared<Allocator>(options);
-  for (const auto& object : store.list(services.storeName()).objects) {
-    allocator->Hold(object->parse());
+  for (const auto& object : store.List(services.StoreName()).objects) {
+    allocator->Hold(object->Parse());
   }
   services.allocate = [allocator](Json& object, const Json* old, const RequestInfo& info) {
     allocator->Allocate(object, old, info);
@@ -379,7 +379,7 @@ void installServiceAllocation(ResourceType& services, Store& store,
   services.abandon = [allocator](const Json& object, const Json* old) {
     allocator->Release(object, old);
   };
-  services.afterWrite = [allocator](const Json* old, const Json* now) {
+  services.after_write = [allocator](const Json* old, const Json* now) {
     if (now) allocator->Hold(*now);
     if (old) allocator->Release(*old, now);
   };

@@ -23,26 +23,26 @@ using testing::HasSubstr;
 
 class Workloads : public testing::Test {
  protected:
-  Workloads() : schemas_(makeSchemaProvider(Emulation{})) {
-    registerBuiltinTypes(registry_, store_, *schemas_, Emulation{}, [](ResourceType&) {});
+  Workloads() : schemas_(MakeSchemaProvider(Emulation{})) {
+    RegisterBuiltinTypes(registry_, store_, *schemas_, Emulation{}, [](ResourceType&) {});
     controllers_.push_back(MakeDeploymentController(store_, registry_));
     controllers_.push_back(MakeReplicaSetController(store_, registry_));
     controllers_.push_back(MakeDaemonSetController(store_, registry_));
     controllers_.push_back(MakeScheduler(store_));
     controllers_.push_back(MakeGarbageCollector(store_, registry_));
-    store_.create("serviceaccounts", {{"metadata", {{"name", "default"}, {"namespace", "d"}}}});
+    store_.Create("serviceaccounts", {{"metadata", {{"name", "default"}, {"namespace", "d"}}}});
     for (const char* resource :
          {"nodes", "pods", "apps/deployments", "apps/replicasets", "apps/daemonsets"}) {
       Snapshot nothing;
-      watched_[resource] = store_.listAndWatch(resource, nothing);
+      watched_[resource] = store_.ListAndWatch(resource, nothing);
     }
   }
 
   // One round of everybody. Whether something was written.
   bool Round() {
-    const uint64_t before = store_.resourceVersion();
+    const uint64_t before = store_.ResourceVersion();
     for (auto& [resource, subscription] : watched_) {
-      while (auto event = subscription->tryNext()) {
+      while (auto event = subscription->TryNext()) {
         for (auto& controller : controllers_) {
           if (controller->Watches(resource))
             controller->OnEvent(resource, event->previous,
@@ -52,17 +52,17 @@ class Workloads : public testing::Test {
     }
     for (auto& controller : controllers_)
       controller->Work();
-    return store_.resourceVersion() != before;
+    return store_.ResourceVersion() != before;
   }
   // Bound Pods become ready, terminating ones end; `starts` says which.
   void Kubelets(const std::function<bool(const Json&)>& starts = [](const Json&) { return true; }) {
     for (const Json& pod : All("pods")) {
       if (IsTerminating(pod)) {
         DeleteOptions now;
-        now.gracePeriodSeconds = 0;
-        deleteObject(store_, *registry_.find("", "v1", "pods"), "d", Name(pod), now);
+        now.grace_period_seconds = 0;
+        DeleteObject(store_, *registry_.Find("", "v1", "pods"), "d", Name(pod), now);
       } else if (!NodeOf(pod).empty() && !IsReady(pod) && starts(pod)) {
-        store_.modify("pods", "d", Name(pod), [](Json& object) {
+        store_.Modify("pods", "d", Name(pod), [](Json& object) {
           object["status"]["phase"] = "Running";
           return SetCondition(object, "Ready", "True", "", "");
         });
@@ -71,10 +71,10 @@ class Workloads : public testing::Test {
   }
   void Settle(const std::function<bool(const Json&)>& starts = [](const Json&) { return true; }) {
     for (int i = 0; i < 100; ++i) {
-      const uint64_t before = store_.resourceVersion();
+      const uint64_t before = store_.ResourceVersion();
       Round();
       Kubelets(starts);
-      if (!Round() && store_.resourceVersion() == before) return;
+      if (!Round() && store_.ResourceVersion() == before) return;
       fewest_ready_ = std::min(fewest_ready_, Ready());
       most_pods_ = std::max(most_pods_, static_cast<int64_t>(All("pods").size()));
     }
@@ -82,7 +82,7 @@ class Workloads : public testing::Test {
   }
 
   void AddNode(const std::string& name, const Json& taints = Json::array()) {
-    store_.create("nodes",
+    store_.Create("nodes",
                   {{"metadata", {{"name", name}, {"labels", {{"kubernetes.io/hostname", name}}}}},
                    {"spec", {{"taints", taints}}}});
   }
@@ -97,13 +97,13 @@ class Workloads : public testing::Test {
           {"template", {{"metadata", {{"labels", {{"app", name}}}}}, {"spec", pod_spec}}}}}};
     if (replicas >= 0) object["spec"]["replicas"] = replicas;
     object["spec"].update(more);
-    const ResourceTypePtr type = registry_.find("apps", "v1", plural);
-    type->applyDefaults(object);
+    const ResourceTypePtr type = registry_.Find("apps", "v1", plural);
+    type->apply_defaults(object);
     ASSERT_TRUE(type->validate(object, nullptr, {}).empty());
-    store_.create(std::string("apps/") + plural, object);
+    store_.Create(std::string("apps/") + plural, object);
   }
   void Change(const std::string& deployment, const std::function<void(Json& spec)>& change) {
-    store_.modify("apps/deployments", "d", deployment, [&](Json& object) {
+    store_.Modify("apps/deployments", "d", deployment, [&](Json& object) {
       change(object["spec"]);
       object["metadata"]["generation"] = object["metadata"]["generation"].get<int>() + 1;
       return true;
@@ -117,8 +117,8 @@ class Workloads : public testing::Test {
   static std::string NodeOf(const Json& pod) { return pod["spec"].value("nodeName", ""); }
   std::vector<Json> All(const char* resource) const {
     std::vector<Json> result;
-    for (const ObjectPtr& object : store_.list(resource).objects)
-      result.push_back(object->parse());
+    for (const ObjectPtr& object : store_.List(resource).objects)
+      result.push_back(object->Parse());
     return result;
   }
   int64_t Ready() const {
@@ -133,7 +133,7 @@ class Workloads : public testing::Test {
     return result;
   }
   Json Status(const std::string& deployment) const {
-    return store_.get("apps/deployments", "d", deployment)->parse()["status"];
+    return store_.Get("apps/deployments", "d", deployment)->Parse()["status"];
   }
   static Json ConditionOf(const Json& status, const std::string& type) {
     for (const Json& condition : status.value("conditions", Json::array())) {
@@ -162,9 +162,9 @@ TEST_F(Workloads, ADeploymentIsSpreadOverTheNodesAndComplete) {
     EXPECT_EQ(status[field], 6) << field;
   EXPECT_EQ(ConditionOf(status, "Progressing")["reason"], "NewReplicaSetAvailable");
   EXPECT_EQ(ConditionOf(status, "Available")["status"], "True");
-  const uint64_t version = store_.resourceVersion();
+  const uint64_t version = store_.ResourceVersion();
   Settle();
-  EXPECT_EQ(store_.resourceVersion(), version) << "nothing changed, so nothing is written";
+  EXPECT_EQ(store_.ResourceVersion(), version) << "nothing changed, so nothing is written";
 
   Change("web", [](Json& spec) { spec["replicas"] = 2; });
   Settle();
@@ -175,7 +175,7 @@ TEST_F(Workloads, ADeploymentIsSpreadOverTheNodesAndComplete) {
   DeletePod(store_, registry_, All("pods")[0]);
   Settle();
   EXPECT_EQ(Ready(), 2) << "another takes its place";
-  EXPECT_EQ(store_.get("pods", "d", gone), nullptr);
+  EXPECT_EQ(store_.Get("pods", "d", gone), nullptr);
 }
 
 TEST_F(Workloads, ARollingUpdateKeepsItsPromiseAndComesBack) {
@@ -205,8 +205,8 @@ TEST_F(Workloads, ARollingUpdateKeepsItsPromiseAndComesBack) {
   Change("web", [](Json& spec) { spec["template"]["spec"] = PodSpec("server:2"); });
   Settle();
   EXPECT_EQ(All("apps/replicasets").size(), 3U);
-  EXPECT_EQ(store_.get("apps/deployments", "d", "web")
-                ->parse()["metadata"]["annotations"]["deployment.kubernetes.io/revision"],
+  EXPECT_EQ(store_.Get("apps/deployments", "d", "web")
+                ->Parse()["metadata"]["annotations"]["deployment.kubernetes.io/revision"],
             "4");
   EXPECT_EQ(Ready(), 4);
 }
@@ -263,7 +263,7 @@ TEST_F(Workloads, APortOfANodeIsGivenOnce) {
 
 TEST_F(Workloads, AdmissionSetsThePriorityAndAsksForTheAccount) {
   AddNode("n1");
-  store_.create("scheduling.k8s.io/priorityclasses",
+  store_.Create("scheduling.k8s.io/priorityclasses",
                 {{"metadata", {{"name", "high"}}}, {"value", 1000}});
   Json spec = PodSpec();
   spec["priorityClassName"] = "high";
@@ -303,18 +303,18 @@ TEST_F(Workloads, APodHasItsGracePeriod) {
   Create("Deployment", "deployments", "web", 1, PodSpec());
   Settle();
   const Json pod = All("pods")[0];
-  const ResourceTypePtr type = registry_.find("", "v1", "pods");
-  EXPECT_FALSE(deleteObject(store_, *type, "d", Name(pod)).removed);
-  EXPECT_EQ(store_.get("pods", "d", Name(pod))->parse()["metadata"]["deletionGracePeriodSeconds"],
+  const ResourceTypePtr type = registry_.Find("", "v1", "pods");
+  EXPECT_FALSE(DeleteObject(store_, *type, "d", Name(pod)).removed);
+  EXPECT_EQ(store_.Get("pods", "d", Name(pod))->Parse()["metadata"]["deletionGracePeriodSeconds"],
             30);
-  EXPECT_FALSE(deleteObject(store_, *type, "d", Name(pod)).removed) << "still the same";
+  EXPECT_FALSE(DeleteObject(store_, *type, "d", Name(pod)).removed) << "still the same";
   DeleteOptions sooner;
-  sooner.gracePeriodSeconds = 5;
-  EXPECT_FALSE(deleteObject(store_, *type, "d", Name(pod), sooner).removed);
-  EXPECT_EQ(store_.get("pods", "d", Name(pod))->parse()["metadata"]["deletionGracePeriodSeconds"],
+  sooner.grace_period_seconds = 5;
+  EXPECT_FALSE(DeleteObject(store_, *type, "d", Name(pod), sooner).removed);
+  EXPECT_EQ(store_.Get("pods", "d", Name(pod))->Parse()["metadata"]["deletionGracePeriodSeconds"],
             5);
-  sooner.gracePeriodSeconds = 0;
-  EXPECT_TRUE(deleteObject(store_, *type, "d", Name(pod), sooner).removed);
+  sooner.grace_period_seconds = 0;
+  EXPECT_TRUE(DeleteObject(store_, *type, "d", Name(pod), sooner).removed);
 }
 
 }  // namespace

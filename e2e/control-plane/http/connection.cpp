@@ -32,14 +32,14 @@ constexpr int kReadTimeoutMs = 30000;  // within a request
 constexpr int kWriteTimeoutMs = 30000;
 constexpr int kDrainTimeoutMs = 500;
 
-/// Thrown inside a connection's thread to end it.
+// Thrown inside a connection's thread to end it.
 struct ConnectionEnded {};
 
-[[noreturn]] void failPoll() {
+[[noreturn]] void FailPoll() {
   throw std::system_error(errno, std::generic_category(), "poll");
 }
 
-void subjectOf(X509* certificate, std::string& user, std::vector<std::string>& groups) {
+void SubjectOf(X509* certificate, std::string& user, std::vector<std::string>& groups) {
   X509_NAME* subject = X509_get_subject_name(certificate);
   for (int i = 0; i < X509_NAME_entry_count(subject); ++i) {
     X509_NAME_ENTRY* entry = X509_NAME_get_entry(subject, i);
@@ -62,7 +62,7 @@ class Connection : public HttpExchange {
  public:
   Connection(const ConnectionContext& server, int fd, std::string peer)
       : server_(server), fd_(fd), peer_(std::move(peer)), ssl_(SSL_new(server.tls)) {
-    if (ssl_ == nullptr) throw std::runtime_error("SSL_new: " + tlsError());
+    if (ssl_ == nullptr) throw std::runtime_error("SSL_new: " + TlsError());
     SSL_set_fd(ssl_, fd_);
   }
   ~Connection() override {
@@ -72,62 +72,62 @@ class Connection : public HttpExchange {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  void run() {
-    if (!handshake()) return;
+  void Run() {
+    if (!Handshake()) return;
     for (;;) {
       HttpRequest request;
       try {
-        if (!readRequest(request)) break;
+        if (!ReadRequest(request)) break;
       } catch (const BadHttp& bad) {
         HttpResponse response;
         response.status = bad.status();
-        response.contentType = bad.status() == 413 ? "application/json" : "text/plain";
+        response.content_type = bad.status() == 413 ? "application/json" : "text/plain";
         response.body = bad.what();
         response.close = true;
-        send(response);
+        Send(response);
         // Closing with unread bytes would reset the connection under the answer.
-        drain();
+        Drain();
         break;
       }
       answered_ = false;
-      headOnly_ = request.method == "HEAD";
-      keepAlive_ = !equalsNoCase(request.header("Connection"), "close");
+      head_only_ = request.method == "HEAD";
+      keep_alive_ = !EqualsNoCase(request.Header("Connection"), "close");
       server_.handler(request, *this);
       if (chunked_) {
-        writeAll("0\r\n\r\n");
+        WriteAll("0\r\n\r\n");
         chunked_ = false;
       }
-      if (!answered_ || !keepAlive_ || aborted_) break;
+      if (!answered_ || !keep_alive_ || aborted_) break;
     }
     if (!aborted_) SSL_shutdown(ssl_);
   }
 
-  void send(const HttpResponse& response) override {
+  void Send(const HttpResponse& response) override {
     answered_ = true;
-    if (response.close) keepAlive_ = false;
-    std::string head = headOf(response.status, response.contentType, response.headers);
+    if (response.close) keep_alive_ = false;
+    std::string head = HeadOf(response.status, response.content_type, response.headers);
     head += "Content-Length: " + std::to_string(response.body.size()) + "\r\n\r\n";
-    if (headOnly_) {
-      writeAll(head);
+    if (head_only_) {
+      WriteAll(head);
     } else if (response.body.size() < 16384) {
       head += response.body;
-      writeAll(head);
+      WriteAll(head);
     } else {
-      writeAll(head);
-      writeAll(response.body);
+      WriteAll(head);
+      WriteAll(response.body);
     }
   }
 
-  void begin(int status, const std::string& contentType,
+  void begin(int status, const std::string& content_type,
              const std::vector<std::pair<std::string, std::string>>& headers) override {
     answered_ = true;
     chunked_ = true;
-    std::string head = headOf(status, contentType, headers);
+    std::string head = HeadOf(status, content_type, headers);
     head += "Transfer-Encoding: chunked\r\n\r\n";
-    writeAll(head);
+    WriteAll(head);
   }
 
-  bool write(std::string_view piece) override {
+  bool Write(std::string_view piece) override {
     if (piece.empty()) return true;
     char size[20];
     const int n = snprintf(size, sizeof(size), "%zx\r\n", piece.size());
@@ -135,20 +135,20 @@ class Connection : public HttpExchange {
     chunk.reserve(piece.size() + 24);
     chunk.append(size, static_cast<std::size_t>(n)).append(piece).append("\r\n");
     try {
-      writeAll(chunk);
+      WriteAll(chunk);
     } catch (const ConnectionEnded&) {
-      gone();
+      Gone();
       return false;
     }
     return true;
   }
 
-  bool waitFor(int fd, std::chrono::milliseconds timeout) override {
-    pollfd fds[3] = {{fd_, POLLIN | POLLRDHUP, 0}, {server_.stopFd, POLLIN, 0}, {fd, POLLIN, 0}};
+  bool WaitFor(int fd, std::chrono::milliseconds timeout) override {
+    pollfd fds[3] = {{fd_, POLLIN | POLLRDHUP, 0}, {server_.stop_fd, POLLIN, 0}, {fd, POLLIN, 0}};
     const int n = ::poll(fds, 3, static_cast<int>(timeout.count()));
-    if (n < 0 && errno != EINTR) failPoll();
+    if (n < 0 && errno != EINTR) FailPoll();
     if (fds[1].revents != 0) {
-      keepAlive_ = false;
+      keep_alive_ = false;
       return false;
     }
     if (fds[0].revents != 0) {
@@ -159,36 +159,36 @@ class Connection : public HttpExchange {
         const int error = SSL_get_error(ssl_, got);
         ERR_clear_error();
         if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
-          gone();
+          Gone();
           return false;
         }
       }
       if ((fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
-        gone();
+        Gone();
         return false;
       }
       if (got > 0) {
-        gone();
+        Gone();
         return false;
       }
     }
     return true;
   }
 
-  void abort() override { gone(); }
+  void Abort() override { Gone(); }
 
  private:
-  void gone() {
+  void Gone() {
     aborted_ = true;
     chunked_ = false;
-    keepAlive_ = false;
+    keep_alive_ = false;
     answered_ = true;
   }
 
-  std::string headOf(int status, const std::string& contentType,
+  std::string HeadOf(int status, const std::string& content_type,
                      const std::vector<std::pair<std::string, std::string>>& headers) const {
-    std::string head = "HTTP/1.1 " + std::to_string(status) + " " + reasonPhrase(status) + "\r\n";
-    head += "Content-Type: " + contentType + "\r\n";
+    std::string head = "HTTP/1.1 " + std::to_string(status) + " " + ReasonPhrase(status) + "\r\n";
+    head += "Content-Type: " + content_type + "\r\n";
     head += "Cache-Control: no-cache, private\r\n";
     for (const auto& [key, value] : headers) {
       head += key;
@@ -203,18 +203,18 @@ class Connection : public HttpExchange {
     const std::size_t n =
         std::strftime(date, sizeof(date), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
     head.append(date, n);
-    if (!keepAlive_) head += "Connection: close\r\n";
+    if (!keep_alive_) head += "Connection: close\r\n";
     return head;
   }
 
   // Waits for the socket; false on a timeout or when the server stops.
-  bool await(short events, int timeoutMs) {
+  bool Await(short events, int timeout_ms) {
     for (;;) {
-      pollfd fds[2] = {{fd_, events, 0}, {server_.stopFd, POLLIN, 0}};
-      const int n = ::poll(fds, 2, timeoutMs);
+      pollfd fds[2] = {{fd_, events, 0}, {server_.stop_fd, POLLIN, 0}};
+      const int n = ::poll(fds, 2, timeout_ms);
       if (n < 0) {
         if (errno == EINTR) continue;
-        failPoll();
+        FailPoll();
       }
       if (n == 0 || fds[1].revents != 0) return false;
       return true;
@@ -223,85 +223,85 @@ class Connection : public HttpExchange {
 
   // Does `step` until it succeeds; false when the connection is over.
   template <typename Step>
-  int retry(Step step, int timeoutMs) {
+  int Retry(Step step, int timeout_ms) {
     for (;;) {
       ERR_clear_error();
       const int n = step();
       if (n > 0) return n;
       const int error = SSL_get_error(ssl_, n);
       if (error == SSL_ERROR_WANT_READ) {
-        if (!await(POLLIN, timeoutMs)) return 0;
+        if (!Await(POLLIN, timeout_ms)) return 0;
       } else if (error == SSL_ERROR_WANT_WRITE) {
-        if (!await(POLLOUT, timeoutMs)) return 0;
+        if (!Await(POLLOUT, timeout_ms)) return 0;
       } else {
         return 0;
       }
     }
   }
 
-  bool handshake() {
-    if (retry([&] { return SSL_accept(ssl_); }, kHandshakeTimeoutMs) <= 0) {
-      const std::string why = tlsError();
+  bool Handshake() {
+    if (Retry([&] { return SSL_accept(ssl_); }, kHandshakeTimeoutMs) <= 0) {
+      const std::string why = TlsError();
       spdlog::debug("{}: TLS handshake failed: {}", peer_, why);
       return false;
     }
     if (X509* certificate = SSL_get1_peer_certificate(ssl_)) {
-      if (SSL_get_verify_result(ssl_) == X509_V_OK) subjectOf(certificate, user_, groups_);
+      if (SSL_get_verify_result(ssl_) == X509_V_OK) SubjectOf(certificate, user_, groups_);
       X509_free(certificate);
     }
     return true;
   }
 
-  bool fill(int timeoutMs) {
+  bool Fill(int timeout_ms) {
     char chunk[16384];
     const int n =
-        retry([&] { return SSL_read(ssl_, chunk, static_cast<int>(sizeof(chunk))); }, timeoutMs);
+        Retry([&] { return SSL_read(ssl_, chunk, static_cast<int>(sizeof(chunk))); }, timeout_ms);
     if (n <= 0) return false;
     input_.append(chunk, static_cast<std::size_t>(n));
     return true;
   }
 
-  void drain() {
+  void Drain() {
     std::size_t total = 0;
     while (total < kMaxDrained) {
       input_.clear();
-      if (!fill(kDrainTimeoutMs)) return;
+      if (!Fill(kDrainTimeoutMs)) return;
       total += input_.size();
     }
   }
 
-  void writeAll(std::string_view data) {
+  void WriteAll(std::string_view data) {
     while (!data.empty()) {
       const int size = static_cast<int>(std::min<std::size_t>(data.size(), 1u << 20));
-      const int n = retry([&] { return SSL_write(ssl_, data.data(), size); }, kWriteTimeoutMs);
+      const int n = Retry([&] { return SSL_write(ssl_, data.data(), size); }, kWriteTimeoutMs);
       if (n <= 0) throw ConnectionEnded();
       data.remove_prefix(static_cast<std::size_t>(n));
     }
   }
 
-  bool readRequest(HttpRequest& request) {
+  bool ReadRequest(HttpRequest& request) {
     std::size_t end = 0;
-    int timeout = static_cast<int>(std::chrono::milliseconds(server_.idleTimeout).count());
+    int timeout = static_cast<int>(std::chrono::milliseconds(server_.idle_timeout).count());
     while ((end = input_.find("\r\n\r\n")) == std::string::npos) {
       if (input_.size() > kMaxHead) throw BadHttp(431, "the request's header is too large");
-      if (!fill(timeout)) return false;
+      if (!Fill(timeout)) return false;
       timeout = kReadTimeoutMs;
     }
     const std::string head = input_.substr(0, end);
     input_.erase(0, end + 4);
-    parseHead(head, request);
+    ParseHead(head, request);
     request.peer = peer_;
-    request.certificateUser = user_;
-    request.certificateGroups = groups_;
+    request.certificate_user = user_;
+    request.certificate_groups = groups_;
 
-    if (!request.header("Expect").empty()) writeAll("HTTP/1.1 100 Continue\r\n\r\n");
-    const std::string encoding = request.header("Transfer-Encoding");
-    const std::string length = request.header("Content-Length");
+    if (!request.Header("Expect").empty()) WriteAll("HTTP/1.1 100 Continue\r\n\r\n");
+    const std::string encoding = request.Header("Transfer-Encoding");
+    const std::string length = request.Header("Content-Length");
     if (!encoding.empty()) {
-      if (!length.empty() || !equalsNoCase(encoding, "chunked")) {
+      if (!length.empty() || !EqualsNoCase(encoding, "chunked")) {
         throw BadHttp(400, "unsupported transfer encoding");
       }
-      return readChunks(request.body);
+      return ReadChunks(request.body);
     }
     if (length.empty()) return true;
     std::size_t size = 0;
@@ -309,40 +309,40 @@ class Connection : public HttpExchange {
     if (error != std::errc() || stop != length.data() + length.size()) {
       throw BadHttp(400, "malformed Content-Length");
     }
-    if (size > server_.maxBody) tooLarge();
+    if (size > server_.max_body) TooLarge();
     while (input_.size() < size) {
-      if (!fill(kReadTimeoutMs)) return false;
+      if (!Fill(kReadTimeoutMs)) return false;
     }
     request.body = input_.substr(0, size);
     input_.erase(0, size);
     return true;
   }
 
-  [[noreturn]] void tooLarge() const {
+  [[noreturn]] void TooLarge() const {
     throw BadHttp(413, R"({"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure",)"
                        R"("message":"Request entity too large: limit is )" +
-                           std::to_string(server_.maxBody) +
+                           std::to_string(server_.max_body) +
                            R"(","reason":"RequestEntityTooLarge","code":413})");
   }
 
-  bool readChunks(std::string& body) {
+  bool ReadChunks(std::string& body) {
     for (;;) {
       std::size_t end = 0;
       while ((end = input_.find("\r\n")) == std::string::npos) {
         if (input_.size() > kMaxHead) throw BadHttp(400, "malformed chunk");
-        if (!fill(kReadTimeoutMs)) return false;
+        if (!Fill(kReadTimeoutMs)) return false;
       }
       std::size_t size = 0;
       const auto [stop, error] = std::from_chars(input_.data(), input_.data() + end, size, 16);
       if (error != std::errc() || (stop != input_.data() + end && *stop != ';')) {
         throw BadHttp(400, "malformed chunk");
       }
-      if (size > server_.maxBody || body.size() + size > server_.maxBody) {
-        tooLarge();
+      if (size > server_.max_body || body.size() + size > server_.max_body) {
+        TooLarge();
       }
       input_.erase(0, end + 2);
       while (input_.size() < size + 2) {
-        if (!fill(kReadTimeoutMs)) return false;
+        if (!Fill(kReadTimeoutMs)) return false;
       }
       if (input_.compare(size, 2, "\r\n") != 0) throw BadHttp(400, "malformed chunk");
       body.append(input_, 0, size);
@@ -360,14 +360,14 @@ class Connection : public HttpExchange {
   std::string input_;
   bool answered_ = false;
   bool chunked_ = false;
-  bool keepAlive_ = true;
-  bool headOnly_ = false;
+  bool keep_alive_ = true;
+  bool head_only_ = false;
   bool aborted_ = false;
 };
 
 }  // namespace
 
-std::string tlsError() {
+std::string TlsError() {
   char text[256];
   const unsigned long code = ERR_get_error();
   if (code == 0) return "no reason given";
@@ -376,13 +376,13 @@ std::string tlsError() {
   return text;
 }
 
-void serveConnection(const ConnectionContext& context, int fd, std::string peer) {
+void ServeConnection(const ConnectionContext& context, int fd, std::string peer) {
   const int one = 1;
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
   ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
   try {
     Connection connection(context, fd, std::move(peer));
-    connection.run();
+    connection.Run();
   } catch (const ConnectionEnded&) {
     // The peer went away in the middle of an answer.
   } catch (const std::exception& e) {

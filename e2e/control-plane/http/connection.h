@@ -10,20 +10,20 @@
 
 namespace pointsman::e2e {
 
-/// What all connections of a server share; it outlives them.
+// What all connections of a server share; it outlives them.
 struct ConnectionContext {
   HttpHandler handler;
-  std::size_t maxBody = 0;
-  std::chrono::seconds idleTimeout{};
+  std::size_t max_body = 0;
+  std::chrono::seconds idle_timeout{};
   SSL_CTX* tls = nullptr;
-  int stopFd = -1;  ///< readable: the server stops
+  int stop_fd = -1;  // readable: the server stops
 };
 
-/// Serves the requests of one connection until it ends; closes `fd`, which does not block. `peer`
-/// is for logs.
-void serveConnection(const ConnectionContext& context, int fd, std::string peer);
+// Serves the requests of one connection until it ends; closes `fd`, which does not block. `peer`
+// is for logs.
+void ServeConnection(const ConnectionContext& context, int fd, std::string peer);
 
-/// What OpenSSL says of its last failure, which is taken from the thread's queue.
-std::string tlsError();
+// What OpenSSL says of its last failure, which is taken from the thread's queue.
+std::string TlsError();
 
 }  // namespace pointsman::e2e

@@ -9,7 +9,7 @@
 
 namespace pointsman::e2e {
 
-const char* reasonPhrase(int status) {
+const char* ReasonPhrase(int status) {
   switch (status) {
     case 200:
       return "OK";
@@ -54,11 +54,11 @@ const char* reasonPhrase(int status) {
   }
 }
 
-bool equalsNoCase(std::string_view a, std::string_view b) {
+bool EqualsNoCase(std::string_view a, std::string_view b) {
   return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
-std::optional<std::string> percentDecode(std::string_view text, bool plusIsSpace) {
+std::optional<std::string> PercentDecode(std::string_view text, bool plus_is_space) {
   std::string out;
   out.reserve(text.size());
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -70,7 +70,7 @@ std::optional<std::string> percentDecode(std::string_view text, bool plusIsSpace
       if (error != std::errc() || end != text.data() + i + 3) return std::nullopt;
       out.push_back(static_cast<char>(value));
       i += 2;
-    } else if (plusIsSpace && text[i] == '+') {
+    } else if (plus_is_space && text[i] == '+') {
       out.push_back(' ');
     } else {
       out.push_back(text[i]);
@@ -79,31 +79,31 @@ std::optional<std::string> percentDecode(std::string_view text, bool plusIsSpace
   return out;
 }
 
-std::string HttpRequest::header(std::string_view name) const {
+std::string HttpRequest::Header(std::string_view name) const {
   for (const auto& [key, value] : headers) {
-    if (equalsNoCase(key, name)) return value;
+    if (EqualsNoCase(key, name)) return value;
   }
   return {};
 }
 
-std::optional<std::string> HttpRequest::parameter(std::string_view name) const {
+std::optional<std::string> HttpRequest::Parameter(std::string_view name) const {
   std::string_view rest = query;
   while (!rest.empty()) {
     const auto end = rest.find('&');
     const std::string_view pair = rest.substr(0, end);
     rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
     const auto equal = pair.find('=');
-    const auto key = percentDecode(pair.substr(0, equal), true);
+    const auto key = PercentDecode(pair.substr(0, equal), true);
     if (!key || *key != name) continue;
     if (equal == std::string_view::npos) return std::string();
-    return percentDecode(pair.substr(equal + 1), true);
+    return PercentDecode(pair.substr(equal + 1), true);
   }
   return std::nullopt;
 }
 
-void parseHead(std::string_view head, HttpRequest& request) {
-  auto lineEnd = head.find("\r\n");
-  const std::string_view line = head.substr(0, lineEnd);
+void ParseHead(std::string_view head, HttpRequest& request) {
+  auto line_end = head.find("\r\n");
+  const std::string_view line = head.substr(0, line_end);
   const auto first = line.find(' ');
   const auto second = line.rfind(' ');
   if (first == std::string_view::npos || second == first ||
@@ -113,19 +113,19 @@ void parseHead(std::string_view head, HttpRequest& request) {
   request.method = line.substr(0, first);
   const std::string_view target = line.substr(first + 1, second - first - 1);
   const auto question = target.find('?');
-  const auto path = percentDecode(target.substr(0, question), false);
+  const auto path = PercentDecode(target.substr(0, question), false);
   if (!path || path->empty() || path->front() != '/') {
     throw BadHttp(400, "malformed request target");
   }
   request.path = *path;
   if (question != std::string_view::npos) request.query = target.substr(question + 1);
-  while (lineEnd != std::string_view::npos) {
-    head.remove_prefix(lineEnd + 2);
-    lineEnd = head.find("\r\n");
-    const std::string_view field = head.substr(0, lineEnd);
+  while (line_end != std::string_view::npos) {
+    head.remove_prefix(line_end + 2);
+    line_end = head.find("\r\n");
+    const std::string_view field = head.substr(0, line_end);
     const auto colon = field.find(':');
     if (colon == std::string_view::npos || colon == 0) throw BadHttp(400, "malformed header");
-    request.headers.emplace_back(field.substr(0, colon), trim(field.substr(colon + 1)));
+    request.headers.emplace_back(field.substr(0, colon), Trim(field.substr(colon + 1)));
   }
 }
 

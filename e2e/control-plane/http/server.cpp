@@ -30,54 +30,54 @@
 namespace pointsman::e2e {
 namespace {
 
-[[noreturn]] void failErrno(const std::string& what) {
+[[noreturn]] void FailErrno(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
 }
 
-std::string describe(int error) {
+std::string Describe(int error) {
   return std::generic_category().message(error);
 }
 
 // h2 is not spoken, so that ALPN must end at http/1.1.
-int selectAlpn(SSL*, const unsigned char** out, unsigned char* outLength, const unsigned char* in,
-               unsigned int inLength, void*) {
+int SelectAlpn(SSL*, const unsigned char** out, unsigned char* out_length, const unsigned char* in,
+               unsigned int in_length, void*) {
   static constexpr std::string_view kHttp11 = "http/1.1";
-  for (unsigned int i = 0; i < inLength; i += 1u + in[i]) {
+  for (unsigned int i = 0; i < in_length; i += 1u + in[i]) {
     const std::string_view offered(reinterpret_cast<const char*>(in + i + 1), in[i]);
     if (offered == kHttp11) {
       *out = in + i + 1;
-      *outLength = in[i];
+      *out_length = in[i];
       return SSL_TLSEXT_ERR_OK;
     }
   }
   return SSL_TLSEXT_ERR_NOACK;
 }
 
-SSL_CTX* makeTlsContext(const HttpServer::Options& o) {
+SSL_CTX* MakeTlsContext(const HttpServer::Options& o) {
   SSL_CTX* context = SSL_CTX_new(TLS_server_method());
-  if (context == nullptr) throw std::runtime_error("SSL_CTX_new: " + tlsError());
+  if (context == nullptr) throw std::runtime_error("SSL_CTX_new: " + TlsError());
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                 SSL_MODE_AUTO_RETRY | SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
   static constexpr unsigned char kSession[] = "pointsman-control-plane";
   SSL_CTX_set_session_id_context(context, kSession, sizeof(kSession) - 1);
-  SSL_CTX_set_alpn_select_cb(context, selectAlpn, nullptr);
+  SSL_CTX_set_alpn_select_cb(context, SelectAlpn, nullptr);
   if (SSL_CTX_use_certificate_chain_file(context, o.certificate.c_str()) != 1) {
-    throw std::runtime_error(o.certificate.string() + ": " + tlsError());
+    throw std::runtime_error(o.certificate.string() + ": " + TlsError());
   }
   if (SSL_CTX_use_PrivateKey_file(context, o.key.c_str(), SSL_FILETYPE_PEM) != 1) {
-    throw std::runtime_error(o.key.string() + ": " + tlsError());
+    throw std::runtime_error(o.key.string() + ": " + TlsError());
   }
-  if (SSL_CTX_load_verify_locations(context, o.clientCa.c_str(), nullptr) != 1) {
-    throw std::runtime_error(o.clientCa.string() + ": " + tlsError());
+  if (SSL_CTX_load_verify_locations(context, o.client_ca.c_str(), nullptr) != 1) {
+    throw std::runtime_error(o.client_ca.string() + ": " + TlsError());
   }
-  SSL_CTX_set_client_CA_list(context, SSL_load_client_CA_file(o.clientCa.c_str()));
+  SSL_CTX_set_client_CA_list(context, SSL_load_client_CA_file(o.client_ca.c_str()));
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
   return context;
 }
 
-std::string addressText(const sockaddr_storage& address) {
+std::string AddressText(const sockaddr_storage& address) {
   char text[INET6_ADDRSTRLEN] = "?";
   std::uint16_t port = 0;
   if (address.ss_family == AF_INET) {
@@ -92,7 +92,7 @@ std::string addressText(const sockaddr_storage& address) {
   return std::string(text) + ":" + std::to_string(port);
 }
 
-std::pair<sockaddr_storage, socklen_t> socketAddressOf(const ListenAddress& address) {
+std::pair<sockaddr_storage, socklen_t> SocketAddressOf(const ListenAddress& address) {
   sockaddr_storage storage{};
   socklen_t length = 0;
   auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
@@ -112,31 +112,31 @@ std::pair<sockaddr_storage, socklen_t> socketAddressOf(const ListenAddress& addr
 }
 
 // Enters the network namespace of `address` for good.
-void enterNamespace(const ListenAddress& address) {
+void EnterNamespace(const ListenAddress& address) {
   const int ns = ::open(address.netns.c_str(), O_RDONLY | O_CLOEXEC);
-  if (ns < 0) failErrno("open " + address.netns.string());
+  if (ns < 0) FailErrno("open " + address.netns.string());
   const int result = ::setns(ns, CLONE_NEWNET);
   ::close(ns);
-  if (result != 0) failErrno("setns " + address.netns.string());
+  if (result != 0) FailErrno("setns " + address.netns.string());
 }
 
 // Listens at `address`; `fd` also when it throws. Returns the port.
-std::uint16_t bindSocket(const ListenAddress& address, int& fd) {
+std::uint16_t BindSocket(const ListenAddress& address, int& fd) {
   const std::string where = address.host + ":" + std::to_string(address.port);
-  if (!address.netns.empty()) enterNamespace(address);
-  auto [storage, length] = socketAddressOf(address);
+  if (!address.netns.empty()) EnterNamespace(address);
+  auto [storage, length] = SocketAddressOf(address);
   fd = ::socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) failErrno("socket " + where);
+  if (fd < 0) FailErrno("socket " + where);
   const int one = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
   if (storage.ss_family == AF_INET6) {
     ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
   }
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&storage), length) != 0) failErrno("bind " + where);
-  if (::listen(fd, 1024) != 0) failErrno("listen " + where);
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&storage), length) != 0) FailErrno("bind " + where);
+  if (::listen(fd, 1024) != 0) FailErrno("listen " + where);
   length = sizeof(storage);
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
-    failErrno("getsockname " + where);
+    FailErrno("getsockname " + where);
   }
   return ntohs(storage.ss_family == AF_INET ? reinterpret_cast<sockaddr_in*>(&storage)->sin_port
                                             : reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port);
@@ -144,7 +144,7 @@ std::uint16_t bindSocket(const ListenAddress& address, int& fd) {
 
 }  // namespace
 
-ListenAddress parseListenAddress(const std::string& text) {
+ListenAddress ParseListenAddress(const std::string& text) {
   ListenAddress address;
   std::string rest = text;
   if (const auto at = rest.rfind('@'); at != std::string::npos) {
@@ -170,7 +170,7 @@ ListenAddress parseListenAddress(const std::string& text) {
 
 struct HttpServer::Impl {
   ConnectionContext shared;
-  std::size_t maxConnections = 0;
+  std::size_t max_connections = 0;
   std::atomic<bool> stopping{false};
   std::atomic<bool> refusing{false};
   std::vector<std::pair<int, std::thread>> listeners;
@@ -178,14 +178,14 @@ struct HttpServer::Impl {
   std::condition_variable ended;
   std::size_t connections = 0;
 
-  void acceptLoop(int fd);
+  void AcceptLoop(int fd);
 };
 
-void HttpServer::Impl::acceptLoop(int fd) {
+void HttpServer::Impl::AcceptLoop(int fd) {
   for (;;) {
-    pollfd fds[2] = {{fd, POLLIN, 0}, {shared.stopFd, POLLIN, 0}};
+    pollfd fds[2] = {{fd, POLLIN, 0}, {shared.stop_fd, POLLIN, 0}};
     if (::poll(fds, 2, -1) < 0 && errno != EINTR) {
-      spdlog::critical("poll on a listening socket: {}", describe(errno));
+      spdlog::critical("poll on a listening socket: {}", Describe(errno));
       return;
     }
     if (stopping) return;
@@ -196,14 +196,14 @@ void HttpServer::Impl::acceptLoop(int fd) {
         ::accept4(fd, reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (client < 0) {
       if (errno == EMFILE || errno == ENFILE) {
-        spdlog::error("accept: {}", describe(errno));
+        spdlog::error("accept: {}", Describe(errno));
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
       }
       continue;
     }
     {
       const std::lock_guard lock(mutex);
-      if (refusing || connections >= maxConnections) {
+      if (refusing || connections >= max_connections) {
         linger reset{1, 0};
         ::setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
         ::close(client);
@@ -212,8 +212,8 @@ void HttpServer::Impl::acceptLoop(int fd) {
       ++connections;
     }
     try {
-      std::thread([this, client, peer = addressText(from)]() mutable {
-        serveConnection(shared, client, std::move(peer));
+      std::thread([this, client, peer = AddressText(from)]() mutable {
+        ServeConnection(shared, client, std::move(peer));
         const std::lock_guard lock(mutex);
         --connections;
         ended.notify_all();
@@ -229,20 +229,20 @@ void HttpServer::Impl::acceptLoop(int fd) {
 
 HttpServer::HttpServer(const Options& options, HttpHandler handler)
     : impl_(std::make_unique<Impl>()) {
-  impl_->maxConnections = options.maxConnections;
-  impl_->shared = {std::move(handler), options.maxBody, options.idleTimeout, nullptr, -1};
-  impl_->shared.stopFd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (impl_->shared.stopFd < 0) failErrno("eventfd");
-  impl_->shared.tls = makeTlsContext(options);
+  impl_->max_connections = options.max_connections;
+  impl_->shared = {std::move(handler), options.max_body, options.idle_timeout, nullptr, -1};
+  impl_->shared.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (impl_->shared.stop_fd < 0) FailErrno("eventfd");
+  impl_->shared.tls = MakeTlsContext(options);
 }
 
 HttpServer::~HttpServer() {
-  stop();
+  Stop();
   SSL_CTX_free(impl_->shared.tls);
-  ::close(impl_->shared.stopFd);
+  ::close(impl_->shared.stop_fd);
 }
 
-std::uint16_t HttpServer::listen(const ListenAddress& address) {
+std::uint16_t HttpServer::Listen(const ListenAddress& address) {
   std::uint16_t port = 0;
   int fd = -1;
   std::exception_ptr error;
@@ -250,7 +250,7 @@ std::uint16_t HttpServer::listen(const ListenAddress& address) {
   // the namespace it was made in.
   std::thread binder([&] {
     try {
-      port = bindSocket(address, fd);
+      port = BindSocket(address, fd);
     } catch (...) {
       error = std::current_exception();
       if (fd >= 0) ::close(fd);
@@ -259,19 +259,19 @@ std::uint16_t HttpServer::listen(const ListenAddress& address) {
   binder.join();
   if (error) std::rethrow_exception(error);
   impl_->listeners.emplace_back(fd,
-                                std::thread([impl = impl_.get(), fd] { impl->acceptLoop(fd); }));
+                                std::thread([impl = impl_.get(), fd] { impl->AcceptLoop(fd); }));
   return port;
 }
 
-void HttpServer::refuseConnections(bool refuse) {
+void HttpServer::RefuseConnections(bool refuse) {
   impl_->refusing = refuse;
 }
 
-void HttpServer::stop() {
+void HttpServer::Stop() {
   if (impl_->stopping.exchange(true)) return;
   const std::uint64_t one = 1;
-  if (::write(impl_->shared.stopFd, &one, sizeof(one)) < 0) {
-    spdlog::error("the server's stop signal: {}", describe(errno));
+  if (::write(impl_->shared.stop_fd, &one, sizeof(one)) < 0) {
+    spdlog::error("the server's stop signal: {}", Describe(errno));
   }
   for (auto& [fd, thread] : impl_->listeners) {
     thread.join();

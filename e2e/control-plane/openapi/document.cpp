@@ -178,7 +178,7 @@ void AddJsonSchemaProps(Json& definitions, const ResourceType& type, const std::
 
 void AddDefinitions(Json& definitions, const ResourceType& type, const std::string& prefix,
                     bool v2) {
-  Json schema = type.openApiSchema.is_object() ? type.openApiSchema : Of("object");
+  Json schema = type.open_api_schema.is_object() ? type.open_api_schema : Of("object");
   if (v2) schema = ToV2(schema);
   Json& properties = schema["properties"];
   for (const auto& [name, what] :
@@ -200,7 +200,7 @@ void AddDefinitions(Json& definitions, const ResourceType& type, const std::stri
   list["properties"]["kind"] = Of("string");
   list["properties"]["metadata"] = Ref(prefix, kListMeta, v2);
   list["properties"]["items"] = ListOf(Ref(prefix, name.c_str(), v2), Json::object());
-  list["x-kubernetes-group-version-kind"] = Json::array({Gvk(type, type.listKind)});
+  list["x-kubernetes-group-version-kind"] = Json::array({Gvk(type, type.list_kind)});
   definitions[name + "List"] = std::move(list);
 }
 
@@ -220,7 +220,7 @@ Json Operation(const ResourceType& type, const std::string& action, bool v2,
   if (writes || action == "delete") query("dryRun");
   if (writes) query("fieldManager");
   // Server-side field validation is on by default since 1.25 (KEP-2885).
-  if (writes && emulation.atLeast(25)) query("fieldValidation");
+  if (writes && emulation.AtLeast(25)) query("fieldValidation");
   Json operation = {{"operationId", action + type.group + type.version + type.kind},
                     {"parameters", std::move(parameters)},
                     {"x-kubernetes-action", action},

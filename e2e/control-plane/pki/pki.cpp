@@ -33,13 +33,13 @@ struct Free {
 using Key = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY, EVP_PKEY_free>>;
 using Certificate = std::unique_ptr<X509, Free<X509, X509_free>>;
 
-[[noreturn]] void fail(const std::string& what) {
+[[noreturn]] void Fail(const std::string& what) {
   char text[256] = "no reason given";
   if (const unsigned long code = ERR_get_error()) ERR_error_string_n(code, text, sizeof(text));
   throw std::runtime_error(what + ": " + text);
 }
 
-std::string readFile(const std::filesystem::path& file) {
+std::string ReadFile(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   if (!in) throw std::system_error(errno, std::generic_category(), "open " + file.string());
   std::stringstream content;
@@ -47,7 +47,7 @@ std::string readFile(const std::filesystem::path& file) {
   return content.str();
 }
 
-std::string drain(BIO* bio) {
+std::string Drain(BIO* bio) {
   char* data = nullptr;
   const long size = BIO_get_mem_data(bio, &data);
   std::string text(data, static_cast<std::size_t>(size));
@@ -55,43 +55,43 @@ std::string drain(BIO* bio) {
   return text;
 }
 
-std::string toPem(X509* certificate) {
+std::string ToPem(X509* certificate) {
   BIO* bio = BIO_new(BIO_s_mem());
-  if (PEM_write_bio_X509(bio, certificate) != 1) fail("PEM_write_bio_X509");
-  return drain(bio);
+  if (PEM_write_bio_X509(bio, certificate) != 1) Fail("PEM_write_bio_X509");
+  return Drain(bio);
 }
 
-std::string toPem(EVP_PKEY* key) {
+std::string ToPem(EVP_PKEY* key) {
   BIO* bio = BIO_new(BIO_s_mem());
   if (PEM_write_bio_PKCS8PrivateKey(bio, key, nullptr, nullptr, 0, nullptr, nullptr) != 1) {
-    fail("PEM_write_bio_PKCS8PrivateKey");
+    Fail("PEM_write_bio_PKCS8PrivateKey");
   }
-  return drain(bio);
+  return Drain(bio);
 }
 
-void extend(X509* certificate, X509* issuer, int nid, const std::string& value) {
+void Extend(X509* certificate, X509* issuer, int nid, const std::string& value) {
   X509V3_CTX context;
   X509V3_set_ctx_nodb(&context);
   X509V3_set_ctx(&context, issuer, certificate, nullptr, nullptr, 0);
   X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str());
-  if (extension == nullptr) fail("certificate extension '" + value + "'");
+  if (extension == nullptr) Fail("certificate extension '" + value + "'");
   X509_add_ext(certificate, extension, -1);
   X509_EXTENSION_free(extension);
 }
 
 struct Request {
-  std::string commonName;
+  std::string common_name;
   std::vector<std::string> organizations;
-  std::vector<std::string> altNames;
+  std::vector<std::string> alt_names;
   enum { kCa, kServer, kClient } use = kClient;
 };
 
-Certificate issue(const Request& request, EVP_PKEY* key, X509* issuer, EVP_PKEY* issuerKey) {
+Certificate Issue(const Request& request, EVP_PKEY* key, X509* issuer, EVP_PKEY* issuer_key) {
   Certificate certificate(X509_new());
   X509* x = certificate.get();
   X509_set_version(x, 2);
   unsigned char serial[16];
-  if (RAND_bytes(serial, sizeof(serial)) != 1) fail("RAND_bytes");
+  if (RAND_bytes(serial, sizeof(serial)) != 1) Fail("RAND_bytes");
   serial[0] &= 0x7f;
   BIGNUM* number = BN_bin2bn(serial, sizeof(serial), nullptr);
   BN_to_ASN1_INTEGER(number, X509_get_serialNumber(x));
@@ -101,33 +101,33 @@ Certificate issue(const Request& request, EVP_PKEY* key, X509* issuer, EVP_PKEY*
   X509_gmtime_adj(X509_getm_notAfter(x), 10L * 365 * 24 * 3600);
   X509_set_pubkey(x, key);
   X509_NAME* name = X509_get_subject_name(x);
-  const auto addEntry = [&](int nid, const std::string& value) {
+  const auto add_entry = [&](int nid, const std::string& value) {
     if (X509_NAME_add_entry_by_NID(name, nid, MBSTRING_UTF8,
                                    reinterpret_cast<const unsigned char*>(value.data()),
                                    static_cast<int>(value.size()), -1, 0) != 1) {
-      fail("certificate subject '" + value + "'");
+      Fail("certificate subject '" + value + "'");
     }
   };
   for (const std::string& organization : request.organizations) {
-    addEntry(NID_organizationName, organization);
+    add_entry(NID_organizationName, organization);
   }
-  addEntry(NID_commonName, request.commonName);
+  add_entry(NID_commonName, request.common_name);
   X509_set_issuer_name(x, X509_get_subject_name(issuer != nullptr ? issuer : x));
   X509* signer = issuer != nullptr ? issuer : x;
   if (request.use == Request::kCa) {
-    extend(x, signer, NID_basic_constraints, "critical,CA:TRUE");
-    extend(x, signer, NID_key_usage, "critical,digitalSignature,keyCertSign");
+    Extend(x, signer, NID_basic_constraints, "critical,CA:TRUE");
+    Extend(x, signer, NID_key_usage, "critical,digitalSignature,keyCertSign");
   } else {
-    extend(x, signer, NID_basic_constraints, "critical,CA:FALSE");
-    extend(x, signer, NID_key_usage, "critical,digitalSignature");
-    extend(x, signer, NID_ext_key_usage,
+    Extend(x, signer, NID_basic_constraints, "critical,CA:FALSE");
+    Extend(x, signer, NID_key_usage, "critical,digitalSignature");
+    Extend(x, signer, NID_ext_key_usage,
            request.use == Request::kServer ? "serverAuth" : "clientAuth");
   }
-  extend(x, signer, NID_subject_key_identifier, "hash");
-  if (issuer != nullptr) extend(x, signer, NID_authority_key_identifier, "keyid:always");
-  if (!request.altNames.empty()) {
+  Extend(x, signer, NID_subject_key_identifier, "hash");
+  if (issuer != nullptr) Extend(x, signer, NID_authority_key_identifier, "keyid:always");
+  if (!request.alt_names.empty()) {
     std::string list;
-    for (const std::string& alt : request.altNames) {
+    for (const std::string& alt : request.alt_names) {
       if (alt.find_first_of(",\n") != std::string::npos) {
         throw std::invalid_argument("--san: '" + alt + "' is neither a name nor an address");
       }
@@ -137,36 +137,36 @@ Certificate issue(const Request& request, EVP_PKEY* key, X509* issuer, EVP_PKEY*
       if (!list.empty()) list += ",";
       list += (address ? "IP:" : "DNS:") + alt;
     }
-    extend(x, signer, NID_subject_alt_name, list);
+    Extend(x, signer, NID_subject_alt_name, list);
   }
-  if (X509_sign(x, issuerKey, EVP_sha256()) == 0) fail("X509_sign");
+  if (X509_sign(x, issuer_key, EVP_sha256()) == 0) Fail("X509_sign");
   return certificate;
 }
 
-Key newKey() {
+Key NewKey() {
   Key key(EVP_EC_gen("P-256"));
-  if (!key) fail("EVP_EC_gen");
+  if (!key) Fail("EVP_EC_gen");
   return key;
 }
 
-std::pair<Certificate, Key> load(const std::filesystem::path& certificate,
+std::pair<Certificate, Key> Load(const std::filesystem::path& certificate,
                                  const std::filesystem::path& key) {
-  const std::string certificatePem = readFile(certificate);
-  const std::string keyPem = readFile(key);
-  BIO* bio = BIO_new_mem_buf(certificatePem.data(), static_cast<int>(certificatePem.size()));
+  const std::string certificate_pem = ReadFile(certificate);
+  const std::string key_pem = ReadFile(key);
+  BIO* bio = BIO_new_mem_buf(certificate_pem.data(), static_cast<int>(certificate_pem.size()));
   Certificate x(PEM_read_bio_X509(bio, nullptr, nullptr, nullptr));
   BIO_free(bio);
-  if (!x) fail(certificate.string());
-  bio = BIO_new_mem_buf(keyPem.data(), static_cast<int>(keyPem.size()));
+  if (!x) Fail(certificate.string());
+  bio = BIO_new_mem_buf(key_pem.data(), static_cast<int>(key_pem.size()));
   Key k(PEM_read_bio_PrivateKey(bio, nullptr, nullptr, nullptr));
   BIO_free(bio);
-  if (!k) fail(key.string());
+  if (!k) Fail(key.string());
   return {std::move(x), std::move(k)};
 }
 
 }  // namespace
 
-void Pki::writePrivate(const std::filesystem::path& file, const std::string& content) {
+void Pki::WritePrivate(const std::filesystem::path& file, const std::string& content) {
   std::filesystem::path fresh = file;
   fresh += ".new";
   const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -182,38 +182,38 @@ void Pki::writePrivate(const std::filesystem::path& file, const std::string& con
 
 Pki::Pki(std::filesystem::path directory) : directory_(std::move(directory)) {
   std::filesystem::create_directories(directory_);
-  if (std::filesystem::exists(caCertificate()) && std::filesystem::exists(directory_ / "ca.key")) {
+  if (std::filesystem::exists(CaCertificate()) && std::filesystem::exists(directory_ / "ca.key")) {
     return;
   }
-  const Key key = newKey();
+  const Key key = NewKey();
   Request request;
-  request.commonName = "pointsman-control-plane-ca";
+  request.common_name = "pointsman-control-plane-ca";
   request.use = Request::kCa;
-  const Certificate certificate = issue(request, key.get(), nullptr, key.get());
-  writePrivate(directory_ / "ca.key", toPem(key.get()));
-  writePrivate(caCertificate(), toPem(certificate.get()));
+  const Certificate certificate = Issue(request, key.get(), nullptr, key.get());
+  WritePrivate(directory_ / "ca.key", ToPem(key.get()));
+  WritePrivate(CaCertificate(), ToPem(certificate.get()));
 }
 
-void Pki::issueServer(const std::vector<std::string>& subjectAltNames) const {
-  const auto [ca, caKey] = load(caCertificate(), directory_ / "ca.key");
-  const Key key = newKey();
+void Pki::IssueServer(const std::vector<std::string>& subject_alt_names) const {
+  const auto [ca, ca_key] = Load(CaCertificate(), directory_ / "ca.key");
+  const Key key = NewKey();
   Request request;
-  request.commonName = "kube-apiserver";
+  request.common_name = "kube-apiserver";
   request.use = Request::kServer;
-  request.altNames = subjectAltNames;
-  const Certificate certificate = issue(request, key.get(), ca.get(), caKey.get());
-  writePrivate(serverKey(), toPem(key.get()));
-  writePrivate(serverCertificate(), toPem(certificate.get()));
+  request.alt_names = subject_alt_names;
+  const Certificate certificate = Issue(request, key.get(), ca.get(), ca_key.get());
+  WritePrivate(ServerKey(), ToPem(key.get()));
+  WritePrivate(ServerCertificate(), ToPem(certificate.get()));
 }
 
-std::string Pki::clientKubeconfig(const std::string& server, const std::string& user,
+std::string Pki::ClientKubeconfig(const std::string& server, const std::string& user,
                                   const std::vector<std::string>& groups) const {
-  const auto [ca, caKey] = load(caCertificate(), directory_ / "ca.key");
-  const Key key = newKey();
+  const auto [ca, ca_key] = Load(CaCertificate(), directory_ / "ca.key");
+  const Key key = NewKey();
   Request request;
-  request.commonName = user;
+  request.common_name = user;
   request.organizations = groups;
-  const Certificate certificate = issue(request, key.get(), ca.get(), caKey.get());
+  const Certificate certificate = Issue(request, key.get(), ca.get(), ca_key.get());
   const nlohmann::json config = {
       {"apiVersion", "v1"},
       {"kind", "Config"},
@@ -222,26 +222,26 @@ std::string Pki::clientKubeconfig(const std::string& server, const std::string& 
        {{{"name", "pointsman"},
          {"cluster",
           {{"server", server},
-           {"certificate-authority-data", base64Encode(readFile(caCertificate()))}}}}}},
+           {"certificate-authority-data", Base64Encode(ReadFile(CaCertificate()))}}}}}},
       {"users",
        {{{"name", user},
          {"user",
-          {{"client-certificate-data", base64Encode(toPem(certificate.get()))},
-           {"client-key-data", base64Encode(toPem(key.get()))}}}}}},
+          {{"client-certificate-data", Base64Encode(ToPem(certificate.get()))},
+           {"client-key-data", Base64Encode(ToPem(key.get()))}}}}}},
       {"contexts",
        {{{"name", "pointsman"}, {"context", {{"cluster", "pointsman"}, {"user", user}}}}}},
       {"current-context", "pointsman"}};
   return config.dump(2) + "\n";  // JSON is YAML
 }
 
-std::string Pki::tokenSecret() const {
+std::string Pki::TokenSecret() const {
   const std::filesystem::path file = directory_ / "token.key";
   if (!std::filesystem::exists(file)) {
     unsigned char bytes[32];
-    if (RAND_bytes(bytes, sizeof(bytes)) != 1) fail("RAND_bytes");
-    writePrivate(file, base64Encode(std::string(reinterpret_cast<char*>(bytes), sizeof(bytes))));
+    if (RAND_bytes(bytes, sizeof(bytes)) != 1) Fail("RAND_bytes");
+    WritePrivate(file, Base64Encode(std::string(reinterpret_cast<char*>(bytes), sizeof(bytes))));
   }
-  return readFile(file);
+  return ReadFile(file);
 }
 
 }  // namespace pointsman::e2e

@@ -6,7 +6,7 @@
 
 namespace pointsman::e2e {
 
-std::string formatTime(std::chrono::system_clock::time_point time) {
+std::string FormatTime(std::chrono::system_clock::time_point time) {
   const std::time_t t = std::chrono::system_clock::to_time_t(time);
   std::tm tm{};
   gmtime_r(&t, &tm);
@@ -15,7 +15,7 @@ std::string formatTime(std::chrono::system_clock::time_point time) {
   return {text, n};
 }
 
-std::optional<std::chrono::system_clock::time_point> parseTime(std::string_view text) {
+std::optional<std::chrono::system_clock::time_point> ParseTime(std::string_view text) {
   const std::string copy(text);
   std::tm tm{};
   const char* rest = strptime(copy.c_str(), "%Y-%m-%dT%H:%M:%S", &tm);
@@ -45,12 +45,12 @@ std::optional<std::chrono::system_clock::time_point> parseTime(std::string_view 
   return sign == '+' ? time - offset : time + offset;
 }
 
-std::string humanDuration(std::chrono::seconds age) {
+std::string HumanDuration(std::chrono::seconds age) {
   // The thresholds of k8s.io/apimachinery/pkg/util/duration.HumanDuration.
   const std::int64_t s = age.count();
-  const auto pair = [](std::int64_t a, char unitA, std::int64_t b, char unitB) {
-    std::string text = std::to_string(a) + unitA;
-    if (b != 0) text += std::to_string(b) + unitB;
+  const auto pair = [](std::int64_t a, char unit_a, std::int64_t b, char unit_b) {
+    std::string text = std::to_string(a) + unit_a;
+    if (b != 0) text += std::to_string(b) + unit_b;
     return text;
   };
   if (s < -1) return "<invalid>";
@@ -69,13 +69,13 @@ std::string humanDuration(std::chrono::seconds age) {
   return std::to_string(d / 365) + "y";
 }
 
-std::string ageOf(const Json& object, const char* field,
+std::string AgeOf(const Json& object, const char* field,
                   std::chrono::system_clock::time_point now) {
   const auto found = object.find(field);
   if (found == object.end() || !found->is_string()) return "<unknown>";
-  const auto time = parseTime(found->get<std::string>());
+  const auto time = ParseTime(found->get<std::string>());
   if (!time) return "<unknown>";
-  return humanDuration(std::chrono::duration_cast<std::chrono::seconds>(now - *time));
+  return HumanDuration(std::chrono::duration_cast<std::chrono::seconds>(now - *time));
 }
 
 }  // namespace pointsman::e2e

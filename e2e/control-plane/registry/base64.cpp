@@ -7,7 +7,7 @@
 
 namespace pointsman::e2e {
 
-std::string base64Encode(std::string_view data) {
+std::string Base64Encode(std::string_view data) {
   std::string out((data.size() + 2) / 3 * 4 + 1, '\0');
   const int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
                                 reinterpret_cast<const unsigned char*>(data.data()),
@@ -16,15 +16,15 @@ std::string base64Encode(std::string_view data) {
   return out;
 }
 
-std::string base64UrlEncode(std::string_view data) {
-  std::string out = base64Encode(data);
+std::string Base64UrlEncode(std::string_view data) {
+  std::string out = Base64Encode(data);
   out.erase(std::min(out.find('='), out.size()));
   std::replace(out.begin(), out.end(), '+', '-');
   std::replace(out.begin(), out.end(), '/', '_');
   return out;
 }
 
-std::optional<std::string> base64UrlDecode(std::string_view text) {
+std::optional<std::string> Base64UrlDecode(std::string_view text) {
   static constexpr std::string_view kAlphabet =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
   std::string out;

@@ -115,16 +115,8 @@ ObjectMeta: name:s#1 generateName:s#2 namespace:s#3 selfLink:s#4 uid:s#5 resourc
 OwnerReference: kind:s!#1 name:s!#3 uid:s!#4 apiVersion:s!#5 controller:b#6 blockOwnerDeletion:b#7
 DeleteOptions: gracePeriodSeconds:l#1 preconditions:Preconditions#2 orphanDependents:b#3 propagationPolicy:s#4 dryRun:[s]#5
 Preconditions: uid:s#1 resourceVersion:s#2
-Eviction: deleteOptions:DeleteOptions#2
-Binding: target:ObjectReference#2
 TokenRequest: spec:TokenRequestSpec#2
 TokenRequestSpec: audiences:[s]#1 expirationSeconds:l#4
-SelfSubjectReview: status:*#2
-SelfSubjectAccessReview: spec:AccessReviewSpec#2
-SubjectAccessReview: spec:AccessReviewSpec#2
-AccessReviewSpec: resourceAttributes:ResourceAttributes#1 nonResourceAttributes:NonResourceAttributes#2 user:s#3 groups:[s]#4
-ResourceAttributes: namespace:s#1 verb:s#2 group:s#3 version:s#4 resource:s#5 subresource:s#6 name:s#7
-NonResourceAttributes: path:s#1 verb:s#2
 Pod: spec:PodSpec#2 status:PodStatus#3
 PodSpec: volumes:[Volume|name]#1 initContainers:[Container|name]#20 containers:[Container|name]!#2 ephemeralContainers:[Container|name]#34 restartPolicy:s#3 terminationGracePeriodSeconds:l#4 activeDeadlineSeconds:l#5 dnsPolicy:s#6 nodeSelector:{s}#7 serviceAccountName:s#8 serviceAccount:s#9 automountServiceAccountToken:b#21 nodeName:s#10 hostNetwork:b#11 hostPID:b#12 hostIPC:b#13 shareProcessNamespace:b#27 securityContext:PodSecurityContext#14 imagePullSecrets:[LocalObjectReference|name]#15 hostname:s#16 subdomain:s#17 affinity:Affinity#18 schedulerName:s#19 tolerations:[Toleration]#22 hostAliases:[HostAlias|ip]#23 priorityClassName:s#24 priority:i#25 dnsConfig:PodDNSConfig#26 readinessGates:[ReadinessGate]#28 runtimeClassName:s#29 enableServiceLinks:b#30 preemptionPolicy:s#31 overhead:{q}#32 topologySpreadConstraints:[TopologySpreadConstraint|topologyKey,whenUnsatisfiable|topologyKey]#33 setHostnameAsFQDN:b#35 os:NamedThing@23#36 hostUsers:b@25#37 schedulingGates:[NamedThing|name]@26#38 resourceClaims:*@26#39 resources:Resources@32#40 hostnameOverride:s@34#41
 NamedThing: name:s!#1
@@ -206,7 +198,7 @@ CustomResourceDefinitionStatus: conditions:[PlainCondition|type] acceptedNames:C
 
 using Definitions = std::map<std::string, std::string, std::less<>>;
 
-const Definitions& definitions() {
+const Definitions& AllDefinitions() {
   static const Definitions all = [] {
     Definitions result;
     std::string_view rest = kDefinitions;
@@ -223,9 +215,9 @@ const Definitions& definitions() {
   return all;
 }
 
-Json objectSchema(std::string_view name, const Emulation& emulation);
+Json SchemaOfObject(std::string_view name, const Emulation& emulation);
 
-std::vector<std::string> split(std::string_view text, char separator) {
+std::vector<std::string> Split(std::string_view text, char separator) {
   std::vector<std::string> parts;
   while (true) {
     const auto end = text.find(separator);
@@ -235,7 +227,7 @@ std::vector<std::string> split(std::string_view text, char separator) {
   }
 }
 
-Json typeSchema(std::string_view type, const Emulation& emulation) {
+Json TypeSchema(std::string_view type, const Emulation& emulation) {
   switch (type.front()) {
     case 's':
       return {{"type", "string"}};
@@ -259,10 +251,10 @@ Json typeSchema(std::string_view type, const Emulation& emulation) {
       return {{"type", "object"}, {"x-kubernetes-preserve-unknown-fields", true}};
     case '{':
       return {{"type", "object"},
-              {"additionalProperties", typeSchema(type.substr(1, type.size() - 2), emulation)}};
+              {"additionalProperties", TypeSchema(type.substr(1, type.size() - 2), emulation)}};
     case '[': {
-      const auto parts = split(type.substr(1, type.size() - 2), '|');
-      Json schema = {{"type", "array"}, {"items", typeSchema(parts[0], emulation)}};
+      const auto parts = Split(type.substr(1, type.size() - 2), '|');
+      Json schema = {{"type", "array"}, {"items", TypeSchema(parts[0], emulation)}};
       if (parts.size() == 1) {
         schema["x-kubernetes-list-type"] = "atomic";
       } else if (parts[1].empty()) {
@@ -274,7 +266,7 @@ Json typeSchema(std::string_view type, const Emulation& emulation) {
         }
         schema["x-kubernetes-patch-strategy"] = "merge";
       } else {
-        const auto keys = split(parts[1], ',');
+        const auto keys = Split(parts[1], ',');
         schema["x-kubernetes-list-type"] = "map";
         schema["x-kubernetes-list-map-keys"] = keys;
         schema["x-kubernetes-patch-merge-key"] = parts.size() > 2 ? parts[2] : keys[0];
@@ -283,16 +275,16 @@ Json typeSchema(std::string_view type, const Emulation& emulation) {
       return schema;
     }
     default:
-      return objectSchema(type, emulation);
+      return SchemaOfObject(type, emulation);
   }
 }
 
-Json objectSchema(std::string_view name, const Emulation& emulation) {
+Json SchemaOfObject(std::string_view name, const Emulation& emulation) {
   Json schema = {{"type", "object"}, {"properties", Json::object()}};
-  for (const BuiltinField& field : builtinFields(name)) {
-    if (!emulation.atLeast(field.since)) continue;
+  for (const BuiltinField& field : BuiltinFields(name)) {
+    if (!emulation.AtLeast(field.since)) continue;
     if (field.required) schema["required"].push_back(field.name);
-    schema["properties"][field.name] = typeSchema(field.type, emulation);
+    schema["properties"][field.name] = TypeSchema(field.type, emulation);
   }
   // Small types that the API treats as one value.
   static const std::set<std::string, std::less<>> atomic = {
@@ -302,7 +294,7 @@ Json objectSchema(std::string_view name, const Emulation& emulation) {
   return schema;
 }
 
-BuiltinField parseField(const std::string& text) {
+BuiltinField ParseField(const std::string& text) {
   BuiltinField field;
   const auto colon = text.find(':');
   field.name = text.substr(0, colon);
@@ -313,7 +305,7 @@ BuiltinField parseField(const std::string& text) {
     return value;
   };
   if (const auto hash = type.rfind('#'); hash != std::string_view::npos) {
-    for (const std::string& part : split(type.substr(hash + 1), '.')) {
+    for (const std::string& part : Split(type.substr(hash + 1), '.')) {
       field.protobuf.push_back(number(part));
     }
     type = type.substr(0, hash);
@@ -332,12 +324,12 @@ BuiltinField parseField(const std::string& text) {
 
 }  // namespace
 
-const std::vector<BuiltinField>& builtinFields(std::string_view name) {
+const std::vector<BuiltinField>& BuiltinFields(std::string_view name) {
   static const auto parsed = [] {
     std::map<std::string, std::vector<BuiltinField>, std::less<>> all;
-    for (const auto& [definition, text] : definitions()) {
-      for (const std::string& field : split(text, ' '))
-        all[definition].push_back(parseField(field));
+    for (const auto& [definition, text] : AllDefinitions()) {
+      for (const std::string& field : Split(text, ' '))
+        all[definition].push_back(ParseField(field));
     }
     return all;
   }();
@@ -348,12 +340,12 @@ const std::vector<BuiltinField>& builtinFields(std::string_view name) {
   return found->second;
 }
 
-bool hasBuiltin(std::string_view name) {
-  return definitions().contains(name);
+bool HasBuiltin(std::string_view name) {
+  return AllDefinitions().contains(name);
 }
 
-Json builtinSchema(const std::string& kind, const Emulation& emulation) {
-  Json schema = objectSchema(kind, emulation);
+Json BuiltinSchema(const std::string& kind, const Emulation& emulation) {
+  Json schema = SchemaOfObject(kind, emulation);
   schema["properties"]["apiVersion"] = {{"type", "string"}};
   schema["properties"]["kind"] = {{"type", "string"}};
   schema["properties"]["metadata"] = {{"type", "object"}};

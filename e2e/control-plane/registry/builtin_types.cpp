@@ -10,20 +10,20 @@ namespace {
 // Types without rules of their own.
 
 // Kept, not enforced: nothing here limits what a namespace may have.
-ResourceType makeResourceQuotaType(const TypeBuilder& build) {
-  return build.make("", "v1", "resourcequotas", "ResourceQuota", true, {"quota"});
+ResourceType MakeResourceQuotaType(const TypeBuilder& build) {
+  return build.Make("", "v1", "resourcequotas", "ResourceQuota", true, {"quota"});
 }
 
-ResourceType makeAdmissionPolicyType(const TypeBuilder& build) {
+ResourceType MakeAdmissionPolicyType(const TypeBuilder& build) {
   ResourceType policies =
-      build.make("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies",
+      build.Make("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies",
                  "ValidatingAdmissionPolicy", false);
   policies.generations = true;
   return policies;
 }
 
-ResourceType makeAdmissionPolicyBindingType(const TypeBuilder& build) {
-  return build.make("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings",
+ResourceType MakeAdmissionPolicyBindingType(const TypeBuilder& build) {
+  return build.Make("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings",
                     "ValidatingAdmissionPolicyBinding", false);
 }
 
@@ -34,45 +34,45 @@ struct BuiltinType {
 
 // In the order of discovery documents.
 constexpr BuiltinType kBuiltinTypes[] = {
-    {makeNamespaceType},
-    {makeNodeType},
-    {makePodType},
-    {makeServiceType},
-    {makeEndpointsType},
-    {makeConfigMapType},
-    {makeSecretType},
-    {makeServiceAccountType},
-    {makeEventType},
-    {makeEventV1Type},
-    {makeEndpointSliceType},
-    {makeDaemonSetType},
-    {makeDeploymentType},
-    {makeReplicaSetType},
-    {makeControllerRevisionType},
-    {makeLeaseType},
-    {makeRoleType},
-    {makeClusterRoleType},
-    {makeRoleBindingType},
-    {makeClusterRoleBindingType},
-    {makePriorityClassType},
-    {makeResourceQuotaType},
-    {makeAdmissionPolicyType, 30},
-    {makeAdmissionPolicyBindingType, 30},
-    {makePodDisruptionBudgetType, 21},
-    {makeCustomResourceDefinitionType},
+    {MakeNamespaceType},
+    {MakeNodeType},
+    {MakePodType},
+    {MakeServiceType},
+    {MakeEndpointsType},
+    {MakeConfigMapType},
+    {MakeSecretType},
+    {MakeServiceAccountType},
+    {MakeEventType},
+    {MakeEventV1Type},
+    {MakeEndpointSliceType},
+    {MakeDaemonSetType},
+    {MakeDeploymentType},
+    {MakeReplicaSetType},
+    {MakeControllerRevisionType},
+    {MakeLeaseType},
+    {MakeRoleType},
+    {MakeClusterRoleType},
+    {MakeRoleBindingType},
+    {MakeClusterRoleBindingType},
+    {MakePriorityClassType},
+    {MakeResourceQuotaType},
+    {MakeAdmissionPolicyType, 30},
+    {MakeAdmissionPolicyBindingType, 30},
+    {MakePodDisruptionBudgetType, 21},
+    {MakeCustomResourceDefinitionType},
 };
 
 }  // namespace
 
-void registerBuiltinTypes(Registry& registry, Store& store, const SchemaProvider& schemas,
+void RegisterBuiltinTypes(Registry& registry, Store& store, const SchemaProvider& schemas,
                           const Emulation& emulation,
-                          const std::function<void(ResourceType&)>& installAllocation) {
+                          const std::function<void(ResourceType&)>& install_allocation) {
   const TypeBuilder build(store, schemas, emulation);
   for (const BuiltinType& builtin : kBuiltinTypes) {
-    if (!emulation.atLeast(builtin.since)) continue;
+    if (!emulation.AtLeast(builtin.since)) continue;
     ResourceType type = builtin.make(build);
-    if (installAllocation && type.storeName() == "services") installAllocation(type);
-    registry.add(std::move(type));
+    if (install_allocation && type.StoreName() == "services") install_allocation(type);
+    registry.Add(std::move(type));
   }
 }
 

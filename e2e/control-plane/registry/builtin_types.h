@@ -6,9 +6,9 @@
 
 namespace pointsman::e2e {
 
-/// Registers every builtin type that the emulated version serves.
-void registerBuiltinTypes(Registry& registry, Store& store, const SchemaProvider& schemas,
+// Registers every builtin type that the emulated version serves.
+void RegisterBuiltinTypes(Registry& registry, Store& store, const SchemaProvider& schemas,
                           const Emulation& emulation,
-                          const std::function<void(ResourceType& services)>& installAllocation);
+                          const std::function<void(ResourceType& services)>& install_allocation);
 
 }  // namespace pointsman::e2e

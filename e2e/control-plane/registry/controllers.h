@@ -8,38 +8,38 @@
 
 namespace pointsman::e2e {
 
-/// What e2e/control-plane/controllers runs beside the API. Implemented there.
+// What e2e/control-plane/controllers runs beside the API. Implemented there.
 class Controllers {
  public:
   virtual ~Controllers() = default;
-  /// Ends all threads.
-  virtual void stop() = 0;
+  // Ends all threads.
+  virtual void Stop() = 0;
 };
 
 struct ControllerOptions {
-  std::string serviceCidr = "10.96.0.0/16";  ///< comma-separated pair for dual stack
-  int nodePortFirst = 30000;
-  int nodePortLast = 32767;
-  std::string advertiseAddress;  ///< endpoint of default/kubernetes; empty: it has none
-  int advertisePort = 6443;
-  /// A node whose Lease is not renewed for so long becomes NotReady.
-  std::chrono::milliseconds nodeMonitorGracePeriod{40'000};
-  std::chrono::milliseconds eventTtl{3'600'000};
+  std::string service_cidr = "10.96.0.0/16";  // comma-separated pair for dual stack
+  int node_port_first = 30000;
+  int node_port_last = 32767;
+  std::string advertise_address;  // endpoint of default/kubernetes; empty: it has none
+  int advertise_port = 6443;
+  // A node whose Lease is not renewed for so long becomes NotReady.
+  std::chrono::milliseconds node_monitor_grace_period{40'000};
+  std::chrono::milliseconds event_ttl{3'600'000};
 };
 
-/// Sets the hooks of the services type (allocate, abandon, afterWrite) before it is registered, so
-/// that cluster IPs, node ports and health check node ports come from `options`. State is taken
-/// from the store when it is called.
-void installServiceAllocation(ResourceType& services, Store& store,
+// Sets the hooks of the services type (allocate, abandon, after_write) before it is registered, so
+// that cluster IPs, node ports and health check node ports come from `options`. State is taken
+// from the store when it is called.
+void InstallServiceAllocation(ResourceType& services, Store& store,
                               const ControllerOptions& options);
 
-/// Starts the EndpointSlice (and Endpoints), DaemonSet, Deployment, ReplicaSet and garbage
-/// collection controllers and the scheduler.
-std::unique_ptr<Controllers> startControllers(Store& store, Registry& registry,
+// Starts the EndpointSlice (and Endpoints), DaemonSet, Deployment, ReplicaSet and garbage
+// collection controllers and the scheduler.
+std::unique_ptr<Controllers> StartControllers(Store& store, Registry& registry,
                                               const Emulation& emulation,
                                               const ControllerOptions& options);
 
-/// The schema provider of e2e/control-plane/schema.
-std::unique_ptr<SchemaProvider> makeSchemaProvider(const Emulation& emulation);
+// The schema provider of e2e/control-plane/schema.
+std::unique_ptr<SchemaProvider> MakeSchemaProvider(const Emulation& emulation);
 
 }  // namespace pointsman::e2e

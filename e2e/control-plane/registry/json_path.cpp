@@ -17,29 +17,29 @@
 namespace pointsman::e2e {
 namespace {
 
-[[noreturn]] void fail(std::string_view path, const char* why) {
+[[noreturn]] void Fail(std::string_view path, const char* why) {
   throw std::invalid_argument("JSONPath '" + std::string(path) + "': " + why);
 }
 
-std::string quoted(std::string_view path, std::string_view text) {
+std::string Quoted(std::string_view path, std::string_view text) {
   if (text.size() < 2 || (text.front() != '\'' && text.front() != '"') ||
       text.back() != text.front()) {
-    fail(path, "a quoted name was expected");
+    Fail(path, "a quoted name was expected");
   }
   return std::string(text.substr(1, text.size() - 2));
 }
 
-bool isNameEnd(char c) {
+bool IsNameEnd(char c) {
   return c == '.' || c == '[' || c == '=' || c == '!' || c == '<' || c == '>' || c == ' ';
 }
 
-std::vector<std::string> dotted(std::string_view path, std::string_view text) {
+std::vector<std::string> Dotted(std::string_view path, std::string_view text) {
   std::vector<std::string> names;
   while (!text.empty()) {
-    if (text.front() != '.') fail(path, "a filter names fields as @.a.b");
+    if (text.front() != '.') Fail(path, "a filter names fields as @.a.b");
     text.remove_prefix(1);
     std::size_t n = 0;
-    while (n < text.size() && !isNameEnd(text[n]))
+    while (n < text.size() && !IsNameEnd(text[n]))
       ++n;
     names.emplace_back(text.substr(0, n));
     text.remove_prefix(n);
@@ -64,7 +64,7 @@ JsonPath::JsonPath(std::string_view path) {
         step.name.push_back(rest.front());
         rest.remove_prefix(1);
       }
-      if (step.name.empty()) fail(path, "recursive descent is not supported");
+      if (step.name.empty()) Fail(path, "recursive descent is not supported");
       if (step.name == "*") step.kind = Step::kAll;
     } else if (rest.front() == '[') {
       std::size_t end = 1;
@@ -78,7 +78,7 @@ JsonPath::JsonPath(std::string_view path) {
           break;
         }
       }
-      if (end >= rest.size()) fail(path, "unterminated array");
+      if (end >= rest.size()) Fail(path, "unterminated array");
       std::string_view inner = rest.substr(1, end - 1);
       rest.remove_prefix(end + 1);
       if (inner == "*") {
@@ -86,7 +86,7 @@ JsonPath::JsonPath(std::string_view path) {
       } else if (inner.starts_with("?(") && inner.ends_with(")")) {
         step.kind = Step::kFilter;
         inner = inner.substr(2, inner.size() - 3);
-        if (!inner.starts_with("@")) fail(path, "a filter begins with @");
+        if (!inner.starts_with("@")) Fail(path, "a filter begins with @");
         inner.remove_prefix(1);
         for (const std::string_view op : {"==", "!="}) {
           const auto pos = inner.find(op);
@@ -100,34 +100,34 @@ JsonPath::JsonPath(std::string_view path) {
           while (right.ends_with(' '))
             right.remove_suffix(1);
           step.op = op;
-          step.filterPath = dotted(path, left);
+          step.filter_path = Dotted(path, left);
           if (right.starts_with('\'') || right.starts_with('"')) {
-            step.value = quoted(path, right);
+            step.value = Quoted(path, right);
           } else {
             step.value = Json::parse(right, nullptr, false);
-            if (step.value.is_discarded()) fail(path, "the filter's value is malformed");
+            if (step.value.is_discarded()) Fail(path, "the filter's value is malformed");
           }
           break;
         }
-        if (step.op.empty()) fail(path, "a filter compares with == or !=");
+        if (step.op.empty()) Fail(path, "a filter compares with == or !=");
       } else if (inner.starts_with('\'') || inner.starts_with('"')) {
-        step.name = quoted(path, inner);
+        step.name = Quoted(path, inner);
       } else {
         step.kind = Step::kIndex;
         const auto [stop, error] =
             std::from_chars(inner.data(), inner.data() + inner.size(), step.index);
         if (error != std::errc() || stop != inner.data() + inner.size()) {
-          fail(path, "the index is not a number");
+          Fail(path, "the index is not a number");
         }
       }
     } else {
-      fail(path, "it must begin with a dot");
+      Fail(path, "it must begin with a dot");
     }
     steps_.push_back(std::move(step));
   }
 }
 
-std::vector<const Json*> JsonPath::find(const Json& root) const {
+std::vector<const Json*> JsonPath::Find(const Json& root) const {
   std::vector<const Json*> found{&root};
   for (const Step& step : steps_) {
     std::vector<const Json*> next;
@@ -157,7 +157,7 @@ std::vector<const Json*> JsonPath::find(const Json& root) const {
           if (!value->is_array()) break;
           for (const Json& member : *value) {
             const Json* probe = &member;
-            for (const std::string& name : step.filterPath) {
+            for (const std::string& name : step.filter_path) {
               if (probe == nullptr || !probe->is_object() || !probe->contains(name)) {
                 probe = nullptr;
                 break;
@@ -176,7 +176,7 @@ std::vector<const Json*> JsonPath::find(const Json& root) const {
   return found;
 }
 
-const Json* at(const Json& object, std::initializer_list<const char*> path) {
+const Json* At(const Json& object, std::initializer_list<const char*> path) {
   const Json* value = &object;
   for (const char* name : path) {
     if (!value->is_object()) return nullptr;
@@ -187,20 +187,20 @@ const Json* at(const Json& object, std::initializer_list<const char*> path) {
   return value;
 }
 
-std::string stringAt(const Json& object, std::initializer_list<const char*> path) {
-  const Json* value = at(object, path);
+std::string StringAt(const Json& object, std::initializer_list<const char*> path) {
+  const Json* value = At(object, path);
   return value != nullptr && value->is_string() ? value->get<std::string>() : std::string();
 }
 
-std::int64_t intAt(const Json& object, std::initializer_list<const char*> path,
+std::int64_t IntAt(const Json& object, std::initializer_list<const char*> path,
                    std::int64_t otherwise) {
-  const Json* value = at(object, path);
+  const Json* value = At(object, path);
   return value != nullptr && value->is_number_integer() ? value->get<std::int64_t>() : otherwise;
 }
 
-const Json& arrayAt(const Json& object, std::initializer_list<const char*> path) {
+const Json& ArrayAt(const Json& object, std::initializer_list<const char*> path) {
   static const Json empty = Json::array();
-  const Json* value = at(object, path);
+  const Json* value = At(object, path);
   return value != nullptr && value->is_array() ? *value : empty;
 }
 

@@ -11,19 +11,19 @@
 
 namespace pointsman::e2e {
 
-/// The JSONPath of printer columns: .a.b, ['a.b'], [0], [*], [?(@.type=="Ready")]. Throws
-/// std::invalid_argument for anything else.
+// The JSONPath of printer columns: .a.b, ['a.b'], [0], [*], [?(@.type=="Ready")]. Throws
+// std::invalid_argument for anything else.
 class JsonPath {
  public:
   explicit JsonPath(std::string_view path);
-  /// Every match, in order; pointers into `root`.
-  std::vector<const Json*> find(const Json& root) const;
+  // Every match, in order; pointers into `root`.
+  std::vector<const Json*> Find(const Json& root) const;
 
  private:
   struct Step {
     enum Kind { kField, kIndex, kAll, kFilter } kind = kField;
     std::string name;  // field, or the filter's path
-    std::vector<std::string> filterPath;
+    std::vector<std::string> filter_path;
     std::string op;
     Json value;
     int index = 0;
@@ -31,12 +31,12 @@ class JsonPath {
   std::vector<Step> steps_;
 };
 
-/// The member, or null when any step is missing or not an object.
-const Json* at(const Json& object, std::initializer_list<const char*> path);
-std::string stringAt(const Json& object, std::initializer_list<const char*> path);
-std::int64_t intAt(const Json& object, std::initializer_list<const char*> path,
+// The member, or null when any step is missing or not an object.
+const Json* At(const Json& object, std::initializer_list<const char*> path);
+std::string StringAt(const Json& object, std::initializer_list<const char*> path);
+std::int64_t IntAt(const Json& object, std::initializer_list<const char*> path,
                    std::int64_t otherwise = 0);
-/// The member if it is a list, else an empty one.
-const Json& arrayAt(const Json& object, std::initializer_list<const char*> path);
+// The member if it is a list, else an empty one.
+const Json& ArrayAt(const Json& object, std::initializer_list<const char*> path);
 
 }  // namespace pointsman::e2e

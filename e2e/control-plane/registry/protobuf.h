@@ -6,9 +6,9 @@
 
 namespace pointsman::e2e {
 
-/// A request body in application/vnd.kubernetes.protobuf (the magic "k8s\0" and a runtime.Unknown)
-/// as JSON; typed clients such as `kubectl create namespace` send builtin types so. Throws
-/// StatusError 415 for a type without field numbers in builtin_schemas.cpp, 400 when malformed.
-Json decodeProtobuf(std::string_view body);
+// A request body in application/vnd.kubernetes.protobuf (the magic "k8s\0" and a runtime.Unknown)
+// as JSON; typed clients such as `kubectl create namespace` send builtin types so. Throws
+// StatusError 415 for a type without field numbers in builtin_schemas.cpp, 400 when malformed.
+Json DecodeProtobuf(std::string_view body);
 
 }  // namespace pointsman::e2e

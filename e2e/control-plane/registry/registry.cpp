@@ -11,19 +11,19 @@
 namespace pointsman::e2e {
 namespace {
 
-bool same(const ResourceType& type, std::string_view group, std::string_view version,
+bool Same(const ResourceType& type, std::string_view group, std::string_view version,
           std::string_view plural) {
   return type.group == group && type.version == version && type.plural == plural;
 }
 
 }  // namespace
 
-void Registry::add(ResourceType type) {
+void Registry::Add(ResourceType type) {
   auto entry = std::make_shared<const ResourceType>(std::move(type));
   const std::lock_guard lock(mutex_);
   auto types = std::make_shared<Types>(*types_);
   auto found = std::find_if(types->begin(), types->end(), [&](const ResourceTypePtr& t) {
-    return same(*t, entry->group, entry->version, entry->plural);
+    return Same(*t, entry->group, entry->version, entry->plural);
   });
   if (found != types->end()) {
     *found = std::move(entry);
@@ -34,34 +34,34 @@ void Registry::add(ResourceType type) {
   ++generation_;
 }
 
-void Registry::remove(const std::string& group, const std::string& version,
+void Registry::Remove(const std::string& group, const std::string& version,
                       const std::string& plural) {
   const std::lock_guard lock(mutex_);
   auto types = std::make_shared<Types>(*types_);
-  std::erase_if(*types, [&](const ResourceTypePtr& t) { return same(*t, group, version, plural); });
+  std::erase_if(*types, [&](const ResourceTypePtr& t) { return Same(*t, group, version, plural); });
   types_ = std::move(types);
   ++generation_;
 }
 
-ResourceTypePtr Registry::find(std::string_view group, std::string_view version,
+ResourceTypePtr Registry::Find(std::string_view group, std::string_view version,
                                std::string_view plural) const {
   for (const ResourceTypePtr& type : *types()) {
-    if (same(*type, group, version, plural)) return type;
+    if (Same(*type, group, version, plural)) return type;
   }
   return nullptr;
 }
 
-ResourceTypePtr Registry::findByStoreName(const ResourceName& name) const {
+ResourceTypePtr Registry::FindByStoreName(const ResourceName& name) const {
   ResourceTypePtr any;
   for (const ResourceTypePtr& type : *types()) {
-    if (type->storeName() != name) continue;
-    if (type->version == type->storageVersion) return type;
+    if (type->StoreName() != name) continue;
+    if (type->version == type->storage_version) return type;
     if (!any) any = type;
   }
   return any;
 }
 
-ResourceTypePtr Registry::findByKind(std::string_view group, std::string_view version,
+ResourceTypePtr Registry::FindByKind(std::string_view group, std::string_view version,
                                      std::string_view kind) const {
   for (const ResourceTypePtr& type : *types()) {
     if (type->group == group && type->version == version && type->kind == kind) return type;

@@ -7,11 +7,11 @@
 namespace pointsman::e2e {
 namespace {
 
-std::string qualified(const std::string& group, const std::string& resource) {
+std::string Qualified(const std::string& group, const std::string& resource) {
   return group.empty() ? resource : resource + "." + group;
 }
 
-Json detailsOf(const std::string& group, const std::string& resource, const std::string& name) {
+Json DetailsOf(const std::string& group, const std::string& resource, const std::string& name) {
   Json details = Json::object();
   if (!name.empty()) details["name"] = name;
   if (!group.empty()) details["group"] = group;
@@ -21,7 +21,7 @@ Json detailsOf(const std::string& group, const std::string& resource, const std:
 
 }  // namespace
 
-Json StatusError::toJson() const {
+Json StatusError::ToJson() const {
   Json status = {{"kind", "Status"},    {"apiVersion", "v1"}, {"metadata", Json::object()},
                  {"status", "Failure"}, {"message", what()},  {"reason", reason_},
                  {"code", code_}};
@@ -29,29 +29,29 @@ Json StatusError::toJson() const {
   return status;
 }
 
-StatusError notFound(const std::string& group, const std::string& resource,
+StatusError NotFound(const std::string& group, const std::string& resource,
                      const std::string& name) {
-  return {404, "NotFound", qualified(group, resource) + " \"" + name + "\" not found",
-          detailsOf(group, resource, name)};
+  return {404, "NotFound", Qualified(group, resource) + " \"" + name + "\" not found",
+          DetailsOf(group, resource, name)};
 }
 
-StatusError alreadyExists(const std::string& group, const std::string& resource,
+StatusError AlreadyExists(const std::string& group, const std::string& resource,
                           const std::string& name) {
-  return {409, "AlreadyExists", qualified(group, resource) + " \"" + name + "\" already exists",
-          detailsOf(group, resource, name)};
+  return {409, "AlreadyExists", Qualified(group, resource) + " \"" + name + "\" already exists",
+          DetailsOf(group, resource, name)};
 }
 
-StatusError conflict(const std::string& group, const std::string& resource, const std::string& name,
+StatusError Conflict(const std::string& group, const std::string& resource, const std::string& name,
                      const std::string& why) {
   return {409, "Conflict",
-          "Operation cannot be fulfilled on " + qualified(group, resource) + " \"" + name +
+          "Operation cannot be fulfilled on " + Qualified(group, resource) + " \"" + name +
               "\": " + why,
-          detailsOf(group, resource, name)};
+          DetailsOf(group, resource, name)};
 }
 
-StatusError invalid(const std::string& group, const std::string& kind, const std::string& name,
+StatusError Invalid(const std::string& group, const std::string& kind, const std::string& name,
                     const std::vector<FieldError>& errors) {
-  Json details = detailsOf(group, kind, name);
+  Json details = DetailsOf(group, kind, name);
   details["causes"] = Json::array();
   std::string text;
   for (const FieldError& error : errors) {
@@ -64,27 +64,27 @@ StatusError invalid(const std::string& group, const std::string& kind, const std
     text += line;
   }
   if (errors.size() > 1) text = "[" + text + "]";
-  return {422, "Invalid", qualified(group, kind) + " \"" + name + "\" is invalid: " + text,
+  return {422, "Invalid", Qualified(group, kind) + " \"" + name + "\" is invalid: " + text,
           std::move(details)};
 }
 
-StatusError badRequest(const std::string& message) {
+StatusError BadRequest(const std::string& message) {
   return {400, "BadRequest", message};
 }
 
-StatusError forbidden(const std::string& group, const std::string& resource,
+StatusError Forbidden(const std::string& group, const std::string& resource,
                       const std::string& name, const std::string& why) {
   const std::string subject = name.empty()
-                                  ? qualified(group, resource) + " is forbidden: "
-                                  : qualified(group, resource) + " \"" + name + "\" is forbidden: ";
-  return {403, "Forbidden", subject + why, detailsOf(group, resource, name)};
+                                  ? Qualified(group, resource) + " is forbidden: "
+                                  : Qualified(group, resource) + " \"" + name + "\" is forbidden: ";
+  return {403, "Forbidden", subject + why, DetailsOf(group, resource, name)};
 }
 
-StatusError expired(const std::string& message) {
+StatusError Expired(const std::string& message) {
   return {410, "Expired", message};
 }
 
-StatusError internalError(const std::string& message) {
+StatusError InternalError(const std::string& message) {
   return {500, "InternalError", "Internal error occurred: " + message,
           Json{{"causes", Json::array({Json{{"message", message}}})}}};
 }

@@ -69,9 +69,9 @@ TEST(ProxyConfiguration, ABadOneIsRefusedWithTheFieldNamed) {
   auto schema = CompileSchema(SchemaOf("pointsman.io_proxyconfigurations.yaml"), 35);
   auto refused = [&schema](const char* spec) {
     Json object = {{"metadata", {{"name", "x"}}}, {"spec", Json::parse(spec)}};
-    schema->applyDefaults(object);
+    schema->ApplyDefaults(object);
     std::string text;
-    for (const auto& e : schema->validate(object, nullptr))
+    for (const auto& e : schema->Validate(object, nullptr))
       text += e.field + ": " + e.message + "\n";
     return text;
   };

@@ -50,15 +50,15 @@ class CompiledSchema : public ObjectSchema {
     if (!errors.empty()) throw std::invalid_argument(Aggregate(errors));
   }
 
-  void applyDefaults(Json& object) const override { ApplyDefaults(object, root_); }
+  void ApplyDefaults(Json& object) const override { schema::ApplyDefaults(object, root_); }
 
-  void prune(Json& object, std::vector<std::string>& dropped) const override {
-    auto removed = Prune(object, root_);
+  void Prune(Json& object, std::vector<std::string>& dropped) const override {
+    auto removed = schema::Prune(object, root_);
     dropped.insert(dropped.end(), removed.begin(), removed.end());
   }
 
-  std::vector<e2e::FieldError> validate(const Json& object, const Json* old) const override {
-    FieldErrors errors = Validate(object, root_);
+  std::vector<e2e::FieldError> Validate(const Json& object, const Json* old) const override {
+    FieldErrors errors = schema::Validate(object, root_);
     // Rules read the object by its schema: they run only on what has the right types.
     if (errors.empty()) errors = CheckRules(object, old, root_);
     return ToRegistry(errors);
@@ -72,19 +72,19 @@ class Provider : public SchemaProvider {
  public:
   explicit Provider(const Emulation& emulation) : emulation_(emulation) {}
 
-  std::vector<e2e::FieldError> check(const Json& schema, const std::string& path) const override {
+  std::vector<e2e::FieldError> Check(const Json& schema, const std::string& path) const override {
     return ToRegistry(CheckSchema(schema, path, emulation_.minor));
   }
-  ObjectSchemaPtr compile(const Json& schema) const override {
+  ObjectSchemaPtr Compile(const Json& schema) const override {
     return CompileSchema(schema, emulation_.minor);
   }
-  std::string openApiV2Json(const std::vector<ResourceTypePtr>& types) const override {
+  std::string OpenApiV2Json(const std::vector<ResourceTypePtr>& types) const override {
     return openapi::BuildV2(types, emulation_).dump();
   }
-  std::string openApiV2Protobuf(const std::vector<ResourceTypePtr>& types) const override {
+  std::string OpenApiV2Protobuf(const std::vector<ResourceTypePtr>& types) const override {
     return openapi::EncodeV2(openapi::BuildV2(types, emulation_));
   }
-  std::string openApiV3Json(const std::string& group, const std::string& version,
+  std::string OpenApiV3Json(const std::string& group, const std::string& version,
                             const std::vector<ResourceTypePtr>& types) const override {
     return openapi::BuildV3(group, version, types, emulation_).dump();
   }
@@ -121,7 +121,7 @@ std::vector<e2e::FieldError> ToRegistry(const FieldErrors& errors) {
 
 namespace pointsman::e2e {
 
-std::unique_ptr<SchemaProvider> makeSchemaProvider(const Emulation& emulation) {
+std::unique_ptr<SchemaProvider> MakeSchemaProvider(const Emulation& emulation) {
   return std::make_unique<schema::Provider>(emulation);
 }
 

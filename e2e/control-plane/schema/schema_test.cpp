@@ -33,7 +33,7 @@ std::vector<std::string> Refused(const Json& schema, int minor = kNewest) {
 std::vector<std::string> Check(const Json& schema, const Json& object, const Json* old = nullptr,
                                int minor = kNewest) {
   std::vector<std::string> texts;
-  for (const auto& error : CompileSchema(schema, minor)->validate(object, old)) {
+  for (const auto& error : CompileSchema(schema, minor)->Validate(object, old)) {
     texts.push_back(error.field + ": " + error.message);
   }
   return texts;
@@ -149,10 +149,10 @@ TEST(Defaulting, FillsNestedFieldsAndReplacesNulls) {
         "maybe":{"type":"string","nullable":true,"default":"x"}}})"),
                               kNewest);
   Json empty = Json::object();
-  schema->applyDefaults(empty);
+  schema->ApplyDefaults(empty);
   EXPECT_EQ(empty, Json::parse(R"({"spec":{"mode":"ipvs","maybe":"x"}})"));
   Json some = Json::parse(R"({"spec":{"mode":null,"maybe":null,"sub":{}}})");
-  schema->applyDefaults(some);
+  schema->ApplyDefaults(some);
   EXPECT_EQ(some, Json::parse(R"({"spec":{"mode":"ipvs","maybe":null,"sub":{"n":3}}})"));
 }
 
@@ -165,7 +165,7 @@ TEST(Pruning, NamesWhatItDrops) {
   Json object = Json::parse(R"({"kind":"X","metadata":{"labels":{"l":"1"}},"spec":{
     "bad":1,"open":{"z":1},"map":{"k":"v"},"list":[{"a":"1"},{"b":2}]},"other":{}})");
   std::vector<std::string> dropped;
-  schema->prune(object, dropped);
+  schema->Prune(object, dropped);
   EXPECT_THAT(dropped, testing::UnorderedElementsAre("spec.bad", "spec.list[1].b", "other"));
   EXPECT_EQ(object, Json::parse(R"({"kind":"X","metadata":{"labels":{"l":"1"}},"spec":{
     "open":{"z":1},"map":{"k":"v"},"list":[{"a":"1"},{}]}})"));

@@ -8,25 +8,25 @@
 
 namespace pointsman::e2e {
 
-/// The append-only file under the store. A record is its length, its CRC-32 and its payload; a
-/// record that a crash cut short is recognised and dropped on opening. Not thread-safe.
+// The append-only file under the store. A record is its length, its CRC-32 and its payload; a
+// record that a crash cut short is recognised and dropped on opening. Not thread-safe.
 class Log {
  public:
-  /// Opens or creates `file` and hands every intact record to `replay` in order. Throws
-  /// std::system_error, or std::runtime_error when a record before the last is damaged.
+  // Opens or creates `file` and hands every intact record to `replay` in order. Throws
+  // std::system_error, or std::runtime_error when a record before the last is damaged.
   Log(std::filesystem::path file, const std::function<void(std::string_view payload)>& replay);
   ~Log();
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
-  /// Adds the framed record to `buffer`.
-  static void frame(std::string_view payload, std::string& buffer);
+  // Adds the framed record to `buffer`.
+  static void Frame(std::string_view payload, std::string& buffer);
 
-  /// Appends framed records and waits until they are on disk. Throws std::system_error.
-  void append(std::string_view framed);
+  // Appends framed records and waits until they are on disk. Throws std::system_error.
+  void Append(std::string_view framed);
 
-  /// Replaces the whole file, atomically, by what `write` produces (framed records in pieces).
-  void rewrite(const std::function<void(const std::function<void(std::string_view)>&)>& write);
+  // Replaces the whole file, atomically, by what `write` produces (framed records in pieces).
+  void Rewrite(const std::function<void(const std::function<void(std::string_view)>&)>& write);
 
   std::uint64_t size() const { return size_; }
 

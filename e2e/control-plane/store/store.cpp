@@ -42,19 +42,19 @@ constexpr char kDelete = 'D';    // an object was removed
 constexpr char kSnapshot = 'S';  // an object, as a compaction found it: no event
 constexpr char kVersion = 'V';   // the version at which a compaction took place
 
-std::string keyOf(std::string_view ns, std::string_view name) {
+std::string KeyOf(std::string_view ns, std::string_view name) {
   std::string key;
   key.reserve(ns.size() + name.size() + 1);
   if (!ns.empty()) key.append(ns).push_back('/');
   return key.append(name);
 }
 
-std::string stringAt(const Json& object, const char* field) {
+std::string StringAt(const Json& object, const char* field) {
   const auto found = object.find(field);
   return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
-std::string newUid() {
+std::string NewUid() {
   unsigned char b[16];
   if (getrandom(b, sizeof(b), 0) != sizeof(b)) {
     throw std::system_error(errno, std::generic_category(), "getrandom");
@@ -70,7 +70,7 @@ std::string newUid() {
   return uid;
 }
 
-std::pair<std::string, std::string> splitName(const ResourceName& resource) {
+std::pair<std::string, std::string> SplitName(const ResourceName& resource) {
   const auto slash = resource.rfind('/');
   if (slash == std::string::npos) return {"", resource};
   return {resource.substr(0, slash), resource.substr(slash + 1)};
@@ -116,7 +116,7 @@ struct Store::Impl {
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
 
-    void push(const StoreEvent& event) {
+    void Push(const StoreEvent& event) {
       {
         const std::lock_guard lock(mutex_);
         if (stopped_) return;
@@ -127,41 +127,41 @@ struct Store::Impl {
           events_.push_back(event);
         }
       }
-      wake();
+      Wake();
     }
 
-    std::optional<StoreEvent> next(std::chrono::milliseconds timeout) override {
+    std::optional<StoreEvent> Next(std::chrono::milliseconds timeout) override {
       std::unique_lock lock(mutex_);
       changed_.wait_for(lock, timeout, [&] { return stopped_ || !events_.empty(); });
-      return take();
+      return Take();
     }
-    std::optional<StoreEvent> tryNext() override {
+    std::optional<StoreEvent> TryNext() override {
       const std::lock_guard lock(mutex_);
-      return take();
+      return Take();
     }
     int fd() const override { return fd_; }
-    void stop() override {
+    void Stop() override {
       {
         const std::lock_guard lock(mutex_);
         stopped_ = true;
       }
-      wake();
+      Wake();
     }
-    bool stopped() const override {
+    bool Stopped() const override {
       const std::lock_guard lock(mutex_);
       return stopped_;
     }
-    bool overflowed() const override {
+    bool Overflowed() const override {
       const std::lock_guard lock(mutex_);
       return overflowed_;
     }
-    std::uint64_t progress() const override {
+    std::uint64_t Progress() const override {
       const std::lock_guard lock(impl_.mutex);
       return impl_.durable;
     }
 
    private:
-    std::optional<StoreEvent> take() {
+    std::optional<StoreEvent> Take() {
       if (stopped_ || events_.empty()) return std::nullopt;
       std::optional<StoreEvent> event(std::move(events_.front()));
       events_.pop_front();
@@ -172,7 +172,7 @@ struct Store::Impl {
       }
       return event;
     }
-    void wake() {
+    void Wake() {
       const std::uint64_t one = 1;
       // EAGAIN: the counter is full, so the descriptor is readable already.
       [[maybe_unused]] const ssize_t n = ::write(fd_, &one, sizeof(one));
@@ -191,14 +191,14 @@ struct Store::Impl {
   };
 
   explicit Impl(Options o) : options(std::move(o)) {
-    if (options.dataDir.empty()) return;
-    std::filesystem::create_directories(options.dataDir);
-    log = std::make_unique<Log>(options.dataDir / "store.log",
-                                [this](std::string_view payload) { replay(payload); });
+    if (options.data_dir.empty()) return;
+    std::filesystem::create_directories(options.data_dir);
+    log = std::make_unique<Log>(options.data_dir / "store.log",
+                                [this](std::string_view payload) { Replay(payload); });
     durable = newest;
-    watchFloor = newest;
-    compactAt = std::max<std::uint64_t>(options.compactAfterBytes, 2 * log->size());
-    committer = std::thread([this] { commitLoop(); });
+    watch_floor = newest;
+    compact_at = std::max<std::uint64_t>(options.compact_after_bytes, 2 * log->size());
+    committer = std::thread([this] { CommitLoop(); });
   }
 
   ~Impl() {
@@ -206,11 +206,11 @@ struct Store::Impl {
       const std::lock_guard lock(mutex);
       stopping = true;
     }
-    workToDo.notify_all();
+    work_to_do.notify_all();
     if (committer.joinable()) committer.join();
   }
 
-  static std::string payloadOf(char kind, std::uint64_t version, std::string_view resource,
+  static std::string PayloadOf(char kind, std::uint64_t version, std::string_view resource,
                                std::string_view ns, std::string_view name, std::string_view json) {
     std::string payload(1, kind);
     payload.append(reinterpret_cast<const char*>(&version), sizeof(version));
@@ -220,7 +220,7 @@ struct Store::Impl {
     return payload.append(json);
   }
 
-  void replay(std::string_view payload) {
+  void Replay(std::string_view payload) {
     const char kind = payload.at(0);
     std::uint64_t version = 0;
     if (payload.size() < 9) throw std::runtime_error("store.log: a record is too short");
@@ -235,54 +235,54 @@ struct Store::Impl {
     }
     newest = std::max(newest, version);
     if (kind == kVersion) {
-      baseFloor = version;
+      base_floor = version;
       for (auto& [name, resource] : resources)
         resource->floor = version;
       return;
     }
-    Resource& resource = resourceOf(std::string(parts[0]));
-    const std::string key = keyOf(parts[1], parts[2]);
+    Resource& resource = ResourceOf(std::string(parts[0]));
+    const std::string key = KeyOf(parts[1], parts[2]);
     const auto present = resource.objects.find(key);
     StoreEvent event;
-    event.resourceVersion = version;
+    event.resource_version = version;
     if (present != resource.objects.end()) event.previous = present->second;
     if (kind == kDelete) {
       if (!event.previous) throw std::runtime_error("store.log: removal of what is not there");
       event.type = EventType::kDeleted;
-      Json last = event.previous->parse();
-      event.object = make(resource, last, version);
+      Json last = event.previous->Parse();
+      event.object = Make(resource, last, version);
     } else {
       event.type = event.previous ? EventType::kModified : EventType::kAdded;
       auto object = std::make_shared<StoredObject>();
       object->json = std::string(payload);
-      index(resource, object->parse(), *object);
-      object->resourceVersion = version;
+      Index(resource, object->Parse(), *object);
+      object->resource_version = version;
       event.object = std::move(object);
     }
     if (kind == kSnapshot) {
       resource.objects[key] = event.object;
     } else {
-      apply(resource, key, event);
+      Apply(resource, key, event);
     }
   }
 
-  Resource& resourceOf(const ResourceName& name) {
+  Resource& ResourceOf(const ResourceName& name) {
     auto& slot = resources[name];
     if (!slot) {
       slot = std::make_unique<Resource>();
-      slot->floor = baseFloor;
+      slot->floor = base_floor;
     }
     return *slot;
   }
 
-  static void index(const Resource& resource, const Json& object, StoredObject& stored) {
+  static void Index(const Resource& resource, const Json& object, StoredObject& stored) {
     const auto metadata = object.find("metadata");
     if (metadata == object.end() || !metadata->is_object()) {
       throw std::invalid_argument("metadata: an object in the store needs it");
     }
-    stored.name = stringAt(*metadata, "name");
-    stored.ns = stringAt(*metadata, "namespace");
-    stored.uid = stringAt(*metadata, "uid");
+    stored.name = StringAt(*metadata, "name");
+    stored.ns = StringAt(*metadata, "namespace");
+    stored.uid = StringAt(*metadata, "uid");
     if (stored.name.empty()) throw std::invalid_argument("metadata.name: must not be empty");
     stored.labels.clear();
     if (const auto labels = metadata->find("labels");
@@ -295,62 +295,62 @@ struct Store::Impl {
     if (resource.indexer) stored.fields = resource.indexer(object);
   }
 
-  static ObjectPtr make(const Resource& resource, Json& object, std::uint64_t version) {
+  static ObjectPtr Make(const Resource& resource, Json& object, std::uint64_t version) {
     auto stored = std::make_shared<StoredObject>();
-    index(resource, object, *stored);
+    Index(resource, object, *stored);
     object["metadata"]["resourceVersion"] = std::to_string(version);
-    stored->resourceVersion = version;
+    stored->resource_version = version;
     stored->json = object.dump();
     return stored;
   }
 
   // The state writers build on.
-  static ObjectPtr head(const Resource& resource, const std::string& key) {
+  static ObjectPtr Head(const Resource& resource, const std::string& key) {
     if (const auto p = resource.pending.find(key); p != resource.pending.end()) return p->second;
     const auto found = resource.objects.find(key);
     return found == resource.objects.end() ? nullptr : found->second;
   }
 
-  void apply(Resource& resource, const std::string& key, const StoreEvent& event) {
+  void Apply(Resource& resource, const std::string& key, const StoreEvent& event) {
     if (event.type == EventType::kDeleted) {
       resource.objects.erase(key);
     } else {
       resource.objects[key] = event.object;
     }
     resource.history.push_back(event);
-    while (resource.history.size() > options.historyPerResource) {
-      resource.floor = resource.history.front().resourceVersion;
+    while (resource.history.size() > options.history_per_resource) {
+      resource.floor = resource.history.front().resource_version;
       resource.history.pop_front();
     }
     for (Queue* queue : resource.queues)
-      queue->push(event);
+      queue->Push(event);
   }
 
   // Called with the lock held, which it gives up while it waits for the disk.
-  void write(std::unique_lock<std::mutex>& lock, const ResourceName& name, Resource& resource,
+  void Write(std::unique_lock<std::mutex>& lock, const ResourceName& name, Resource& resource,
              const std::string& key, StoreEvent event) {
     if (failed) std::rethrow_exception(failed);
     if (!log) {
-      durable = event.resourceVersion;
-      apply(resource, key, event);
+      durable = event.resource_version;
+      Apply(resource, key, event);
       return;
     }
     const bool removal = event.type == EventType::kDeleted;
-    Log::frame(payloadOf(removal ? kDelete : kPut, event.resourceVersion, name, event.object->ns,
+    Log::Frame(PayloadOf(removal ? kDelete : kPut, event.resource_version, name, event.object->ns,
                          event.object->name, removal ? std::string_view() : event.object->json),
                buffer);
     resource.pending[key] = removal ? nullptr : event.object;
-    const std::uint64_t version = event.resourceVersion;
+    const std::uint64_t version = event.resource_version;
     writes.push_back({&resource, key, std::move(event)});
-    workToDo.notify_one();
+    work_to_do.notify_one();
     written.wait(lock, [&] { return durable >= version || failed; });
     if (durable < version) std::rethrow_exception(failed);
   }
 
-  void commitLoop() {
+  void CommitLoop() {
     std::unique_lock lock(mutex);
     for (;;) {
-      workToDo.wait(lock, [&] { return stopping || !writes.empty(); });
+      work_to_do.wait(lock, [&] { return stopping || !writes.empty(); });
       if (writes.empty()) return;
       std::vector<PendingWrite> batch;
       std::string bytes;
@@ -359,7 +359,7 @@ struct Store::Impl {
       lock.unlock();
       std::exception_ptr error;
       try {
-        log->append(bytes);
+        log->Append(bytes);
       } catch (const std::exception& e) {
         spdlog::critical("the store cannot write any more: {}", e.what());
         error = std::current_exception();
@@ -377,22 +377,22 @@ struct Store::Impl {
         if (p != write.resource->pending.end() && p->second == now) {
           write.resource->pending.erase(p);
         }
-        durable = write.event.resourceVersion;
-        apply(*write.resource, write.key, write.event);
+        durable = write.event.resource_version;
+        Apply(*write.resource, write.key, write.event);
       }
       written.notify_all();
-      if (log->size() > compactAt && writes.empty()) compact();
+      if (log->size() > compact_at && writes.empty()) Compact();
     }
   }
 
-  void compact() {
+  void Compact() {
     try {
-      log->rewrite([&](const std::function<void(std::string_view)>& out) {
+      log->Rewrite([&](const std::function<void(std::string_view)>& out) {
         std::string framed;
         for (const auto& [name, resource] : resources) {
           for (const auto& [key, object] : resource->objects) {
-            Log::frame(payloadOf(kSnapshot, object->resourceVersion, name, object->ns, object->name,
-                                 object->json),
+            Log::Frame(PayloadOf(kSnapshot, object->resource_version, name, object->ns,
+                                 object->name, object->json),
                        framed);
             if (framed.size() > (1u << 20)) {
               out(framed);
@@ -400,26 +400,26 @@ struct Store::Impl {
             }
           }
         }
-        Log::frame(payloadOf(kVersion, durable, "", "", "", ""), framed);
+        Log::Frame(PayloadOf(kVersion, durable, "", "", "", ""), framed);
         out(framed);
       });
     } catch (const std::exception& e) {
       spdlog::error("the store's log could not be compacted, it goes on growing: {}", e.what());
     }
-    compactAt = std::max<std::uint64_t>(options.compactAfterBytes, 2 * log->size());
+    compact_at = std::max<std::uint64_t>(options.compact_after_bytes, 2 * log->size());
   }
 
   // Whether every event after `version` is known.
-  static void requireHistory(std::uint64_t floor, std::uint64_t version) {
+  static void RequireHistory(std::uint64_t floor, std::uint64_t version) {
     if (version < floor) {
-      throw expired("too old resource version: " + std::to_string(version) + " (" +
+      throw Expired("too old resource version: " + std::to_string(version) + " (" +
                     std::to_string(floor) + ")");
     }
   }
 
   Options options;
   mutable std::mutex mutex;
-  std::condition_variable workToDo;
+  std::condition_variable work_to_do;
   std::condition_variable written;
   std::map<ResourceName, std::unique_ptr<Resource>> resources;
   std::unique_ptr<Log> log;
@@ -428,9 +428,9 @@ struct Store::Impl {
   std::exception_ptr failed;
   std::uint64_t newest = 1;   // the last version given out
   std::uint64_t durable = 1;  // the last version everybody may see
-  std::uint64_t baseFloor = 0;
-  std::uint64_t watchFloor = 0;  // the version at the start
-  std::uint64_t compactAt = 0;
+  std::uint64_t base_floor = 0;
+  std::uint64_t watch_floor = 0;  // the version at the start
+  std::uint64_t compact_at = 0;
   bool stopping = false;
   std::thread committer;
 };
@@ -438,9 +438,9 @@ struct Store::Impl {
 Store::Store(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 Store::~Store() = default;
 
-ObjectPtr Store::get(const ResourceName& name, std::string_view ns,
-                     std::string_view objectName) const {
-  const std::string key = keyOf(ns, objectName);
+ObjectPtr Store::Get(const ResourceName& name, std::string_view ns,
+                     std::string_view object_name) const {
+  const std::string key = KeyOf(ns, object_name);
   const std::lock_guard lock(impl_->mutex);
   const auto resource = impl_->resources.find(name);
   if (resource == impl_->resources.end()) return nullptr;
@@ -448,31 +448,31 @@ ObjectPtr Store::get(const ResourceName& name, std::string_view ns,
   return found == resource->second->objects.end() ? nullptr : found->second;
 }
 
-Snapshot Store::list(const ResourceName& resource, std::string_view ns) const {
+Snapshot Store::List(const ResourceName& resource, std::string_view ns) const {
   std::size_t remaining = 0;
-  return listPage(resource, ns, {}, 0, 0, remaining);
+  return ListPage(resource, ns, {}, 0, 0, remaining);
 }
 
-Snapshot Store::listPage(const ResourceName& name, std::string_view ns, std::string_view after,
+Snapshot Store::ListPage(const ResourceName& name, std::string_view ns, std::string_view after,
                          std::size_t limit, std::uint64_t at, std::size_t& remaining) const {
   remaining = 0;
   Snapshot snapshot;
   const std::lock_guard lock(impl_->mutex);
-  Impl::Resource& resource = impl_->resourceOf(name);
+  Impl::Resource& resource = impl_->ResourceOf(name);
   if (at > impl_->durable) {
     throw StatusError(504, "Timeout",
                       "Too large resource version: " + std::to_string(at) +
                           ", current: " + std::to_string(impl_->durable));
   }
-  snapshot.resourceVersion = at == 0 ? impl_->durable : at;
+  snapshot.resource_version = at == 0 ? impl_->durable : at;
 
   // Going back to `at` is undoing the events after it.
   std::map<std::string, ObjectPtr> undone;
   if (at != 0 && at < impl_->durable) {
-    Impl::requireHistory(resource.floor, at);
+    Impl::RequireHistory(resource.floor, at);
     for (auto e = resource.history.rbegin();
-         e != resource.history.rend() && e->resourceVersion > at; ++e) {
-      undone[keyOf(e->object->ns, e->object->name)] = e->previous;
+         e != resource.history.rend() && e->resource_version > at; ++e) {
+      undone[KeyOf(e->object->ns, e->object->name)] = e->previous;
     }
   }
 
@@ -483,12 +483,12 @@ Snapshot Store::listPage(const ResourceName& name, std::string_view ns, std::str
     if (first < prefix) first = prefix;
     last = std::string(ns) + "0";  // '0' is the character after '/'
   }
-  const auto inRange = [&](const std::string& key) { return last.empty() || key < last; };
+  const auto in_range = [&](const std::string& key) { return last.empty() || key < last; };
   auto present = resource.objects.lower_bound(first);
   if (present != resource.objects.end() && !after.empty() && present->first == after) ++present;
   auto old = undone.lower_bound(first);
   if (old != undone.end() && !after.empty() && old->first == after) ++old;
-  const auto takeOne = [&](const ObjectPtr& object) {
+  const auto take_one = [&](const ObjectPtr& object) {
     if (limit != 0 && snapshot.objects.size() >= limit) {
       ++remaining;
     } else {
@@ -496,54 +496,54 @@ Snapshot Store::listPage(const ResourceName& name, std::string_view ns, std::str
     }
   };
   while (true) {
-    const bool morePresent = present != resource.objects.end() && inRange(present->first);
-    const bool moreOld = old != undone.end() && inRange(old->first);
-    if (!morePresent && !moreOld) break;
-    if (moreOld && (!morePresent || old->first <= present->first)) {
-      if (morePresent && old->first == present->first) ++present;
-      if (old->second) takeOne(old->second);
+    const bool more_present = present != resource.objects.end() && in_range(present->first);
+    const bool more_old = old != undone.end() && in_range(old->first);
+    if (!more_present && !more_old) break;
+    if (more_old && (!more_present || old->first <= present->first)) {
+      if (more_present && old->first == present->first) ++present;
+      if (old->second) take_one(old->second);
       ++old;
     } else {
-      takeOne(present->second);
+      take_one(present->second);
       ++present;
     }
   }
   return snapshot;
 }
 
-ObjectPtr Store::create(const ResourceName& name, Json object) {
+ObjectPtr Store::Create(const ResourceName& name, Json object) {
   Json& metadata = object["metadata"];
-  if (stringAt(metadata, "uid").empty()) metadata["uid"] = newUid();
-  if (stringAt(metadata, "creationTimestamp").empty()) {
-    metadata["creationTimestamp"] = formatTime(std::chrono::system_clock::now());
+  if (StringAt(metadata, "uid").empty()) metadata["uid"] = NewUid();
+  if (StringAt(metadata, "creationTimestamp").empty()) {
+    metadata["creationTimestamp"] = FormatTime(std::chrono::system_clock::now());
   }
   std::unique_lock lock(impl_->mutex);
-  Impl::Resource& resource = impl_->resourceOf(name);
-  const std::string key = keyOf(stringAt(metadata, "namespace"), stringAt(metadata, "name"));
-  if (Impl::head(resource, key)) {
-    const auto [group, plural] = splitName(name);
-    throw alreadyExists(group, plural, stringAt(metadata, "name"));
+  Impl::Resource& resource = impl_->ResourceOf(name);
+  const std::string key = KeyOf(StringAt(metadata, "namespace"), StringAt(metadata, "name"));
+  if (Impl::Head(resource, key)) {
+    const auto [group, plural] = SplitName(name);
+    throw AlreadyExists(group, plural, StringAt(metadata, "name"));
   }
   StoreEvent event;
   event.type = EventType::kAdded;
-  event.object = Impl::make(resource, object, impl_->newest + 1);
-  event.resourceVersion = ++impl_->newest;
+  event.object = Impl::Make(resource, object, impl_->newest + 1);
+  event.resource_version = ++impl_->newest;
   ObjectPtr result = event.object;
-  impl_->write(lock, name, resource, key, std::move(event));
+  impl_->Write(lock, name, resource, key, std::move(event));
   return result;
 }
 
-ObjectPtr Store::update(const ResourceName& name, Json object, std::uint64_t expectedVersion) {
-  const auto [group, plural] = splitName(name);
+ObjectPtr Store::Update(const ResourceName& name, Json object, std::uint64_t expected_version) {
+  const auto [group, plural] = SplitName(name);
   Json& metadata = object["metadata"];
-  const std::string objectName = stringAt(metadata, "name");
-  const std::string key = keyOf(stringAt(metadata, "namespace"), objectName);
+  const std::string object_name = StringAt(metadata, "name");
+  const std::string key = KeyOf(StringAt(metadata, "namespace"), object_name);
   std::unique_lock lock(impl_->mutex);
-  Impl::Resource& resource = impl_->resourceOf(name);
-  ObjectPtr before = Impl::head(resource, key);
-  if (!before) throw notFound(group, plural, objectName);
-  if (expectedVersion != 0 && before->resourceVersion != expectedVersion) {
-    throw conflict(group, plural, objectName,
+  Impl::Resource& resource = impl_->ResourceOf(name);
+  ObjectPtr before = Impl::Head(resource, key);
+  if (!before) throw NotFound(group, plural, object_name);
+  if (expected_version != 0 && before->resource_version != expected_version) {
+    throw Conflict(group, plural, object_name,
                    "the object has been modified; please apply your changes to the latest version "
                    "and try again");
   }
@@ -551,29 +551,29 @@ ObjectPtr Store::update(const ResourceName& name, Json object, std::uint64_t exp
   event.type = EventType::kModified;
   event.previous = before;
   // The text with the present version tells whether anything changes at all.
-  ObjectPtr same = Impl::make(resource, object, before->resourceVersion);
+  ObjectPtr same = Impl::Make(resource, object, before->resource_version);
   if (same->json == before->json) {
     // Whoever is told "unchanged" must be able to read it.
-    impl_->written.wait(lock,
-                        [&] { return impl_->durable >= before->resourceVersion || impl_->failed; });
+    impl_->written.wait(
+        lock, [&] { return impl_->durable >= before->resource_version || impl_->failed; });
     return before;
   }
-  event.object = Impl::make(resource, object, impl_->newest + 1);
-  event.resourceVersion = ++impl_->newest;
+  event.object = Impl::Make(resource, object, impl_->newest + 1);
+  event.resource_version = ++impl_->newest;
   ObjectPtr result = event.object;
-  impl_->write(lock, name, resource, key, std::move(event));
+  impl_->Write(lock, name, resource, key, std::move(event));
   return result;
 }
 
-ObjectPtr Store::modify(const ResourceName& resource, std::string_view ns, std::string_view name,
+ObjectPtr Store::Modify(const ResourceName& resource, std::string_view ns, std::string_view name,
                         const std::function<bool(Json& object)>& change) {
   for (;;) {
-    ObjectPtr present = get(resource, ns, name);
+    ObjectPtr present = Get(resource, ns, name);
     if (!present) return nullptr;
-    Json object = present->parse();
+    Json object = present->Parse();
     if (!change(object)) return present;
     try {
-      return update(resource, std::move(object), present->resourceVersion);
+      return Update(resource, std::move(object), present->resource_version);
     } catch (const StatusError& e) {
       if (e.code() == 404) return nullptr;
       if (e.code() != 409) throw;
@@ -581,36 +581,36 @@ ObjectPtr Store::modify(const ResourceName& resource, std::string_view ns, std::
   }
 }
 
-ObjectPtr Store::remove(const ResourceName& name, std::string_view ns, std::string_view objectName,
-                        std::uint64_t expectedVersion) {
-  const auto [group, plural] = splitName(name);
-  const std::string key = keyOf(ns, objectName);
+ObjectPtr Store::Remove(const ResourceName& name, std::string_view ns, std::string_view object_name,
+                        std::uint64_t expected_version) {
+  const auto [group, plural] = SplitName(name);
+  const std::string key = KeyOf(ns, object_name);
   std::unique_lock lock(impl_->mutex);
-  Impl::Resource& resource = impl_->resourceOf(name);
-  const ObjectPtr before = Impl::head(resource, key);
-  if (!before) throw notFound(group, plural, std::string(objectName));
-  if (expectedVersion != 0 && before->resourceVersion != expectedVersion) {
-    throw conflict(group, plural, std::string(objectName),
+  Impl::Resource& resource = impl_->ResourceOf(name);
+  const ObjectPtr before = Impl::Head(resource, key);
+  if (!before) throw NotFound(group, plural, std::string(object_name));
+  if (expected_version != 0 && before->resource_version != expected_version) {
+    throw Conflict(group, plural, std::string(object_name),
                    "the object has been modified; please apply your changes to the latest version "
                    "and try again");
   }
   StoreEvent event;
   event.type = EventType::kDeleted;
   event.previous = before;
-  Json last = before->parse();
-  event.object = Impl::make(resource, last, impl_->newest + 1);
-  event.resourceVersion = ++impl_->newest;
+  Json last = before->Parse();
+  event.object = Impl::Make(resource, last, impl_->newest + 1);
+  event.resource_version = ++impl_->newest;
   ObjectPtr result = event.object;
-  impl_->write(lock, name, resource, key, std::move(event));
+  impl_->Write(lock, name, resource, key, std::move(event));
   return result;
 }
 
-std::unique_ptr<Subscription> Store::watch(const ResourceName& name, std::uint64_t from,
+std::unique_ptr<Subscription> Store::Watch(const ResourceName& name, std::uint64_t from,
                                            std::size_t limit) {
   const std::lock_guard lock(impl_->mutex);
-  Impl::Resource& resource = impl_->resourceOf(name);
+  Impl::Resource& resource = impl_->ResourceOf(name);
   // kube-apiserver's watch cache begins anew with each start.
-  Impl::requireHistory(std::max(resource.floor, impl_->watchFloor), from);
+  Impl::RequireHistory(std::max(resource.floor, impl_->watch_floor), from);
   if (from > impl_->durable) {
     throw StatusError(504, "Timeout",
                       "Too large resource version: " + std::to_string(from) +
@@ -618,34 +618,34 @@ std::unique_ptr<Subscription> Store::watch(const ResourceName& name, std::uint64
   }
   const auto first = std::upper_bound(
       resource.history.begin(), resource.history.end(), from,
-      [](std::uint64_t version, const StoreEvent& e) { return version < e.resourceVersion; });
+      [](std::uint64_t version, const StoreEvent& e) { return version < e.resource_version; });
   const auto backlog = static_cast<std::size_t>(resource.history.end() - first);
   auto queue = std::make_unique<Impl::Queue>(*impl_, resource, limit + backlog);
   for (auto e = first; e != resource.history.end(); ++e)
-    queue->push(*e);
+    queue->Push(*e);
   resource.queues.push_back(queue.get());
   return queue;
 }
 
-std::unique_ptr<Subscription> Store::listAndWatch(const ResourceName& name, Snapshot& snapshot,
+std::unique_ptr<Subscription> Store::ListAndWatch(const ResourceName& name, Snapshot& snapshot,
                                                   std::size_t limit) {
   const std::lock_guard lock(impl_->mutex);
-  Impl::Resource& resource = impl_->resourceOf(name);
+  Impl::Resource& resource = impl_->ResourceOf(name);
   snapshot.objects.clear();
   for (const auto& [key, object] : resource.objects)
     snapshot.objects.push_back(object);
-  snapshot.resourceVersion = impl_->durable;
+  snapshot.resource_version = impl_->durable;
   auto queue = std::make_unique<Impl::Queue>(*impl_, resource, limit);
   resource.queues.push_back(queue.get());
   return queue;
 }
 
-std::uint64_t Store::resourceVersion() const {
+std::uint64_t Store::ResourceVersion() const {
   const std::lock_guard lock(impl_->mutex);
   return impl_->durable;
 }
 
-std::vector<ResourceName> Store::resources() const {
+std::vector<ResourceName> Store::Resources() const {
   std::vector<ResourceName> names;
   const std::lock_guard lock(impl_->mutex);
   for (const auto& [name, resource] : impl_->resources)
@@ -653,30 +653,30 @@ std::vector<ResourceName> Store::resources() const {
   return names;
 }
 
-void Store::expireHistory() {
+void Store::ExpireHistory() {
   const std::lock_guard lock(impl_->mutex);
-  impl_->baseFloor = impl_->durable;
+  impl_->base_floor = impl_->durable;
   for (auto& [name, resource] : impl_->resources) {
     resource->history.clear();
     resource->floor = impl_->durable;
   }
 }
 
-void Store::stopSubscriptions() {
+void Store::StopSubscriptions() {
   const std::lock_guard lock(impl_->mutex);
   for (auto& [name, resource] : impl_->resources) {
     for (Impl::Queue* queue : resource->queues)
-      queue->stop();
+      queue->Stop();
   }
 }
 
-void Store::setFieldIndexer(const ResourceName& name, FieldIndexer indexer) {
+void Store::SetFieldIndexer(const ResourceName& name, FieldIndexer indexer) {
   const std::lock_guard lock(impl_->mutex);
-  Impl::Resource& resource = impl_->resourceOf(name);
+  Impl::Resource& resource = impl_->ResourceOf(name);
   resource.indexer = std::move(indexer);
   for (auto& [key, object] : resource.objects) {
     auto again = std::make_shared<StoredObject>(*object);
-    again->fields = resource.indexer(object->parse());
+    again->fields = resource.indexer(object->Parse());
     object = std::move(again);
   }
 }

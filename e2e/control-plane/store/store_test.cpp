@@ -20,15 +20,15 @@ class StoreTest : public ::testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(dir_); }
 
-  static Json object(const std::string& name, int value, const std::string& ns = "a") {
+  static Json Object(const std::string& name, int value, const std::string& ns = "a") {
     return {{"apiVersion", "v1"},
             {"kind", "ConfigMap"},
             {"metadata", {{"name", name}, {"namespace", ns}}},
             {"data", {{"v", std::to_string(value)}}}};
   }
-  Store::Options options() const {
+  Store::Options Options() const {
     Store::Options o;
-    o.dataDir = dir_;
+    o.data_dir = dir_;
     return o;
   }
 
@@ -38,113 +38,113 @@ class StoreTest : public ::testing::Test {
 TEST_F(StoreTest, KeepsEverythingAcrossReopening) {
   std::uint64_t version = 0;
   {
-    Store store(options());
-    store.create("configmaps", object("one", 1));
-    const ObjectPtr two = store.create("configmaps", object("two", 2));
-    Json changed = two->parse();
+    Store store(Options());
+    store.Create("configmaps", Object("one", 1));
+    const ObjectPtr two = store.Create("configmaps", Object("two", 2));
+    Json changed = two->Parse();
     changed["data"]["v"] = "3";
-    store.update("configmaps", changed, two->resourceVersion);
-    store.remove("configmaps", "a", "one");
-    version = store.resourceVersion();
+    store.Update("configmaps", changed, two->resource_version);
+    store.Remove("configmaps", "a", "one");
+    version = store.ResourceVersion();
   }
-  Store store(options());
-  EXPECT_EQ(store.resourceVersion(), version);
-  EXPECT_EQ(store.get("configmaps", "a", "one"), nullptr);
-  ASSERT_NE(store.get("configmaps", "a", "two"), nullptr);
-  EXPECT_EQ(store.get("configmaps", "a", "two")->parse()["data"]["v"], "3");
+  Store store(Options());
+  EXPECT_EQ(store.ResourceVersion(), version);
+  EXPECT_EQ(store.Get("configmaps", "a", "one"), nullptr);
+  ASSERT_NE(store.Get("configmaps", "a", "two"), nullptr);
+  EXPECT_EQ(store.Get("configmaps", "a", "two")->Parse()["data"]["v"], "3");
   // The history survives for pages begun before, but no watch goes on from before the restart.
   std::size_t remaining = 0;
-  EXPECT_EQ(store.listPage("configmaps", "", "", 0, version - 1, remaining).objects.size(), 2u);
-  EXPECT_THROW(store.watch("configmaps", version - 1), StatusError);
-  EXPECT_EQ(store.watch("configmaps", version)->tryNext(), std::nullopt);
+  EXPECT_EQ(store.ListPage("configmaps", "", "", 0, version - 1, remaining).objects.size(), 2u);
+  EXPECT_THROW(store.Watch("configmaps", version - 1), StatusError);
+  EXPECT_EQ(store.Watch("configmaps", version)->TryNext(), std::nullopt);
 }
 
 TEST_F(StoreTest, DropsATornTailAndRefusesDamageBeforeIt) {
   {
-    Store store(options());
+    Store store(Options());
     for (int i = 0; i < 10; ++i)
-      store.create("configmaps", object("o" + std::to_string(i), i));
+      store.Create("configmaps", Object("o" + std::to_string(i), i));
   }
   const auto file = dir_ / "store.log";
   const auto size = std::filesystem::file_size(file);
   std::filesystem::resize_file(file, size - 7);
   {
-    Store store(options());
-    EXPECT_EQ(store.list("configmaps").objects.size(), 9u);
-    store.create("configmaps", object("again", 1));
+    Store store(Options());
+    EXPECT_EQ(store.List("configmaps").objects.size(), 9u);
+    store.Create("configmaps", Object("again", 1));
   }
   {
-    Store store(options());
-    EXPECT_EQ(store.list("configmaps").objects.size(), 10u);
+    Store store(Options());
+    EXPECT_EQ(store.List("configmaps").objects.size(), 10u);
   }
   {
     std::fstream f(file, std::ios::in | std::ios::out | std::ios::binary);
     f.seekp(60);
     f.put('\x7f');
   }
-  EXPECT_THROW(Store{options()}, std::runtime_error);
+  EXPECT_THROW(Store{Options()}, std::runtime_error);
 }
 
 TEST_F(StoreTest, CompactionKeepsTheState) {
-  Store::Options o = options();
-  o.compactAfterBytes = 20000;
+  Store::Options o = Options();
+  o.compact_after_bytes = 20000;
   std::uint64_t version = 0;
   {
     Store store(o);
-    store.create("configmaps", object("x", 0));
+    store.Create("configmaps", Object("x", 0));
     for (int i = 1; i <= 1000; ++i)
-      store.update("configmaps", object("x", i), 0);
-    version = store.resourceVersion();
+      store.Update("configmaps", Object("x", i), 0);
+    version = store.ResourceVersion();
   }
   EXPECT_LT(std::filesystem::file_size(dir_ / "store.log"), 60000u);
   Store store(o);
-  EXPECT_EQ(store.resourceVersion(), version);
-  EXPECT_EQ(store.get("configmaps", "a", "x")->parse()["data"]["v"], "1000");
-  EXPECT_THROW(store.watch("configmaps", 1), StatusError);
+  EXPECT_EQ(store.ResourceVersion(), version);
+  EXPECT_EQ(store.Get("configmaps", "a", "x")->Parse()["data"]["v"], "1000");
+  EXPECT_THROW(store.Watch("configmaps", 1), StatusError);
 }
 
 TEST_F(StoreTest, PagesShowOneVersionWhateverIsWrittenBetween) {
   Store store({});
   for (int i = 0; i < 10; ++i)
-    store.create("configmaps", object("o" + std::to_string(i), i));
+    store.Create("configmaps", Object("o" + std::to_string(i), i));
   std::size_t remaining = 0;
-  const Snapshot first = store.listPage("configmaps", "", "", 4, 0, remaining);
+  const Snapshot first = store.ListPage("configmaps", "", "", 4, 0, remaining);
   ASSERT_EQ(first.objects.size(), 4u);
   EXPECT_EQ(remaining, 6u);
-  store.remove("configmaps", "a", "o5");
-  store.create("configmaps", object("o55", 55));
-  store.update("configmaps", object("o6", 66), 0);
+  store.Remove("configmaps", "a", "o5");
+  store.Create("configmaps", Object("o55", 55));
+  store.Update("configmaps", Object("o6", 66), 0);
   const Snapshot rest =
-      store.listPage("configmaps", "", "a/o3", 0, first.resourceVersion, remaining);
+      store.ListPage("configmaps", "", "a/o3", 0, first.resource_version, remaining);
   ASSERT_EQ(rest.objects.size(), 6u);
   EXPECT_EQ(rest.objects[1]->name, "o5");
-  EXPECT_EQ(rest.objects[2]->parse()["data"]["v"], "6");
-  store.expireHistory();
-  EXPECT_THROW(store.listPage("configmaps", "", "a/o3", 0, first.resourceVersion, remaining),
+  EXPECT_EQ(rest.objects[2]->Parse()["data"]["v"], "6");
+  store.ExpireHistory();
+  EXPECT_THROW(store.ListPage("configmaps", "", "a/o3", 0, first.resource_version, remaining),
                StatusError);
 }
 
 TEST_F(StoreTest, ConflictsAndUnchangedWrites) {
-  Store store(options());
-  const ObjectPtr one = store.create("configmaps", object("one", 1));
-  EXPECT_THROW(store.create("configmaps", object("one", 2)), StatusError);
-  EXPECT_EQ(store.update("configmaps", one->parse(), 0)->resourceVersion, one->resourceVersion);
-  Json changed = one->parse();
+  Store store(Options());
+  const ObjectPtr one = store.Create("configmaps", Object("one", 1));
+  EXPECT_THROW(store.Create("configmaps", Object("one", 2)), StatusError);
+  EXPECT_EQ(store.Update("configmaps", one->Parse(), 0)->resource_version, one->resource_version);
+  Json changed = one->Parse();
   changed["data"]["v"] = "2";
-  store.update("configmaps", changed, one->resourceVersion);
-  EXPECT_THROW(store.update("configmaps", changed, one->resourceVersion), StatusError);
+  store.Update("configmaps", changed, one->resource_version);
+  EXPECT_THROW(store.Update("configmaps", changed, one->resource_version), StatusError);
 }
 
 TEST_F(StoreTest, ManyWritersShareTheDiskAndLoseNothing) {
   {
-    Store store(options());
-    auto watch = store.watch("configmaps", store.resourceVersion());
+    Store store(Options());
+    auto watch = store.Watch("configmaps", store.ResourceVersion());
     std::vector<std::thread> writers;
     writers.reserve(8);
     for (int t = 0; t < 8; ++t) {
       writers.emplace_back([&, t] {
         for (int i = 0; i < 200; ++i) {
-          store.create("configmaps", object("o" + std::to_string(t) + "-" + std::to_string(i), i));
+          store.Create("configmaps", Object("o" + std::to_string(t) + "-" + std::to_string(i), i));
         }
       });
     }
@@ -152,15 +152,15 @@ TEST_F(StoreTest, ManyWritersShareTheDiskAndLoseNothing) {
       w.join();
     std::uint64_t last = 0;
     int events = 0;
-    while (const auto event = watch->tryNext()) {
-      EXPECT_GT(event->resourceVersion, last);
-      last = event->resourceVersion;
+    while (const auto event = watch->TryNext()) {
+      EXPECT_GT(event->resource_version, last);
+      last = event->resource_version;
       ++events;
     }
     EXPECT_EQ(events, 1600);
   }
-  Store store(options());
-  EXPECT_EQ(store.list("configmaps").objects.size(), 1600u);
+  Store store(Options());
+  EXPECT_EQ(store.List("configmaps").objects.size(), 1600u);
 }
 
 }  // namespace

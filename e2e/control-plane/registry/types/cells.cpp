@@ -18,43 +18,43 @@ const TableColumn kAge{"Age", "string", "",
                        "object was created.",
                        0};
 
-TableColumn column(const char* name, const char* type, int priority) {
+TableColumn Column(const char* name, const char* type, int priority) {
   return {name, type, "", name, priority};
 }
 
-std::string nameOf(const Json& object) {
-  return stringAt(object, {"metadata", "name"});
+std::string NameOf(const Json& object) {
+  return StringAt(object, {"metadata", "name"});
 }
 
-std::string age(const Json& object, Clock::time_point now) {
-  const Json* metadata = at(object, {"metadata"});
-  return metadata == nullptr ? "<unknown>" : ageOf(*metadata, "creationTimestamp", now);
+std::string Age(const Json& object, Clock::time_point now) {
+  const Json* metadata = At(object, {"metadata"});
+  return metadata == nullptr ? "<unknown>" : AgeOf(*metadata, "creationTimestamp", now);
 }
 
-std::string join(const std::vector<std::string>& parts, const std::string& separator) {
+std::string Join(const std::vector<std::string>& parts, const std::string& separator) {
   std::string text;
   for (const std::string& part : parts)
     text += (text.empty() ? "" : separator) + part;
   return text;
 }
 
-std::string joinSome(const std::vector<std::string>& all, std::size_t most) {
-  if (all.size() <= most) return join(all);
+std::string JoinSome(const std::vector<std::string>& all, std::size_t most) {
+  if (all.size() <= most) return Join(all);
   const std::vector<std::string> some(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(most));
-  return join(some) + " + " + std::to_string(all.size() - most) + " more...";
+  return Join(some) + " + " + std::to_string(all.size() - most) + " more...";
 }
 
-std::string orNone(const std::string& text) {
+std::string OrNone(const std::string& text) {
   return text.empty() ? "<none>" : text;
 }
 
-std::string lowerCase(std::string text) {
+std::string LowerCase(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
 
-std::string selectorText(const Json* selector) {
+std::string SelectorText(const Json* selector) {
   if (selector == nullptr || !selector->is_object() || selector->empty()) return "<none>";
   std::string text;
   for (const auto& [key, value] : selector->items()) {
@@ -64,28 +64,28 @@ std::string selectorText(const Json* selector) {
   return text;
 }
 
-std::string labelSelectorText(const Json* selector) {
+std::string LabelSelectorText(const Json* selector) {
   if (selector == nullptr || !selector->is_object()) return "<none>";
   std::string text;
-  if (const Json* labels = at(*selector, {"matchLabels"}); labels != nullptr && !labels->empty()) {
-    text = selectorText(labels);
+  if (const Json* labels = At(*selector, {"matchLabels"}); labels != nullptr && !labels->empty()) {
+    text = SelectorText(labels);
   }
-  for (const Json& e : arrayAt(*selector, {"matchExpressions"})) {
+  for (const Json& e : ArrayAt(*selector, {"matchExpressions"})) {
     std::vector<std::string> values;
-    for (const Json& v : arrayAt(e, {"values"}))
+    for (const Json& v : ArrayAt(e, {"values"}))
       values.push_back(v.get<std::string>());
-    const std::string op = stringAt(e, {"operator"});
-    const std::string key = stringAt(e, {"key"});
+    const std::string op = StringAt(e, {"operator"});
+    const std::string key = StringAt(e, {"key"});
     std::string piece = op == "Exists"         ? key
                         : op == "DoesNotExist" ? "!" + key
-                        : op == "In"           ? key + " in (" + join(values) + ")"
-                                               : key + " notin (" + join(values) + ")";
+                        : op == "In"           ? key + " in (" + Join(values) + ")"
+                                               : key + " notin (" + Join(values) + ")";
     text += (text.empty() ? "" : ",") + piece;
   }
-  return orNone(text);
+  return OrNone(text);
 }
 
-std::size_t sizeOf(const Json& object, const char* field) {
+std::size_t SizeOf(const Json& object, const char* field) {
   const auto value = object.find(field);
   return value == object.end() ? 0 : value->size();
 }

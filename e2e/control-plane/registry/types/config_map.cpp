@@ -6,23 +6,23 @@
 
 namespace pointsman::e2e {
 
-ResourceType makeConfigMapType(const TypeBuilder& build) {
-  ResourceType configMaps = build.make("", "v1", "configmaps", "ConfigMap", true, {"cm"});
-  configMaps.columns = {kName, column("Data"), kAge};
-  configMaps.cells = [](const Json& o, Clock::time_point now) -> Cells {
-    return {nameOf(o), std::to_string(sizeOf(o, "data") + sizeOf(o, "binaryData")), age(o, now)};
+ResourceType MakeConfigMapType(const TypeBuilder& build) {
+  ResourceType config_maps = build.Make("", "v1", "configmaps", "ConfigMap", true, {"cm"});
+  config_maps.columns = {kName, Column("Data"), kAge};
+  config_maps.cells = [](const Json& o, Clock::time_point now) -> Cells {
+    return {NameOf(o), std::to_string(SizeOf(o, "data") + SizeOf(o, "binaryData")), Age(o, now)};
   };
-  configMaps.validate = [](const Json& o, const Json* old, const RequestInfo&) {
+  config_maps.validate = [](const Json& o, const Json* old, const RequestInfo&) {
     std::vector<FieldError> errors;
-    checkConfigKeys(o, "data", errors);
-    checkConfigKeys(o, "binaryData", errors);
+    CheckConfigKeys(o, "data", errors);
+    CheckConfigKeys(o, "binaryData", errors);
     if (old != nullptr && old->value("immutable", false) &&
         (o.value("data", Json()) != old->value("data", Json()) || !o.value("immutable", false))) {
-      errors.push_back(forbiddenValue("data", "field is immutable when `immutable` is set"));
+      errors.push_back(ForbiddenValue("data", "field is immutable when `immutable` is set"));
     }
     return errors;
   };
-  return configMaps;
+  return config_maps;
 }
 
 }  // namespace pointsman::e2e

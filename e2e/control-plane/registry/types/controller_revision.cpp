@@ -9,14 +9,14 @@ namespace pointsman::e2e {
 namespace {
 
 // As kubectl prints it: kind.group/name.
-std::string controllerOf(const Json& o) {
+std::string ControllerOf(const Json& o) {
   std::string controller = "<none>";
-  if (const Json* owners = at(o, {"metadata", "ownerReferences"}); owners != nullptr) {
+  if (const Json* owners = At(o, {"metadata", "ownerReferences"}); owners != nullptr) {
     for (const Json& owner : *owners) {
       if (!owner.value("controller", false)) continue;
       const std::string version = owner.value("apiVersion", "");
       const std::size_t slash = version.find('/');
-      controller = lowerCase(owner.value("kind", "")) +
+      controller = LowerCase(owner.value("kind", "")) +
                    (slash == std::string::npos ? "" : "." + version.substr(0, slash)) + "/" +
                    owner.value("name", "");
     }
@@ -26,22 +26,22 @@ std::string controllerOf(const Json& o) {
 
 }  // namespace
 
-ResourceType makeControllerRevisionType(const TypeBuilder& build) {
+ResourceType MakeControllerRevisionType(const TypeBuilder& build) {
   ResourceType revisions =
-      build.make("apps", "v1", "controllerrevisions", "ControllerRevision", true);
-  revisions.columns = {kName, column("Controller"), column("Revision", "integer"), kAge};
+      build.Make("apps", "v1", "controllerrevisions", "ControllerRevision", true);
+  revisions.columns = {kName, Column("Controller"), Column("Revision", "integer"), kAge};
   revisions.cells = [](const Json& o, Clock::time_point now) -> Cells {
-    const Json* revision = at(o, {"revision"});
-    return {nameOf(o), controllerOf(o), revision != nullptr ? *revision : Json(0), age(o, now)};
+    const Json* revision = At(o, {"revision"});
+    return {NameOf(o), ControllerOf(o), revision != nullptr ? *revision : Json(0), Age(o, now)};
   };
   revisions.validate = [](const Json& o, const Json* old, const RequestInfo&) {
     std::vector<FieldError> errors;
-    if (const Json* number = at(o, {"revision"}); number != nullptr && *number < 0) {
-      errors.push_back(invalidValue("revision", *number, "must be greater than or equal to 0"));
+    if (const Json* number = At(o, {"revision"}); number != nullptr && *number < 0) {
+      errors.push_back(InvalidValue("revision", *number, "must be greater than or equal to 0"));
     }
-    if (old != nullptr && at(*old, {"data"}) != nullptr &&
-        (at(o, {"data"}) == nullptr || *at(o, {"data"}) != *at(*old, {"data"}))) {
-      errors.push_back(invalidValue("data", "", "field is immutable"));
+    if (old != nullptr && At(*old, {"data"}) != nullptr &&
+        (At(o, {"data"}) == nullptr || *At(o, {"data"}) != *At(*old, {"data"}))) {
+      errors.push_back(InvalidValue("data", "", "field is immutable"));
     }
     return errors;
   };

@@ -3,14 +3,14 @@
 
 namespace pointsman::e2e {
 
-ResourceType makeCustomResourceDefinitionType(const TypeBuilder& build) {
-  ResourceType crds = build.make("apiextensions.k8s.io", "v1", "customresourcedefinitions",
+ResourceType MakeCustomResourceDefinitionType(const TypeBuilder& build) {
+  ResourceType crds = build.Make("apiextensions.k8s.io", "v1", "customresourcedefinitions",
                                  "CustomResourceDefinition", false, {"crd", "crds"});
   crds.categories = {"api-extensions"};
   crds.generations = true;
   crds.columns = {kName, {"Created At", "date", "", "Created At", 0}};
   crds.cells = [](const Json& o, Clock::time_point) -> Cells {
-    return {nameOf(o), stringAt(o, {"metadata", "creationTimestamp"})};
+    return {NameOf(o), StringAt(o, {"metadata", "creationTimestamp"})};
   };
   return crds;
 }

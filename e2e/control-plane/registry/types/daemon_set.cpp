@@ -9,62 +9,62 @@ namespace {
 
 constexpr const char* kTemplateGeneration = "deprecated.daemonset.template.generation";
 
-Cells daemonSetCells(const Json& object, Clock::time_point now) {
-  Cells cells{nameOf(object),
-              intAt(object, {"status", "desiredNumberScheduled"}),
-              intAt(object, {"status", "currentNumberScheduled"}),
-              intAt(object, {"status", "numberReady"}),
-              intAt(object, {"status", "updatedNumberScheduled"}),
-              intAt(object, {"status", "numberAvailable"}),
-              selectorText(at(object, {"spec", "template", "spec", "nodeSelector"})),
-              age(object, now)};
-  addWorkloadCells(object, cells);
+Cells DaemonSetCells(const Json& object, Clock::time_point now) {
+  Cells cells{NameOf(object),
+              IntAt(object, {"status", "desiredNumberScheduled"}),
+              IntAt(object, {"status", "currentNumberScheduled"}),
+              IntAt(object, {"status", "numberReady"}),
+              IntAt(object, {"status", "updatedNumberScheduled"}),
+              IntAt(object, {"status", "numberAvailable"}),
+              SelectorText(At(object, {"spec", "template", "spec", "nodeSelector"})),
+              Age(object, now)};
+  AddWorkloadCells(object, cells);
   return cells;
 }
 
 }  // namespace
 
-ResourceType makeDaemonSetType(const TypeBuilder& build) {
-  ResourceType daemonSets = build.make("apps", "v1", "daemonsets", "DaemonSet", true, {"ds"});
-  daemonSets.categories = {"all"};
-  daemonSets.generations = true;
-  daemonSets.columns = {kName,
-                        column("Desired", "integer"),
-                        column("Current", "integer"),
-                        column("Ready", "integer"),
-                        column("Up-to-date", "integer"),
-                        column("Available", "integer"),
-                        column("Node Selector"),
-                        kAge};
-  addWorkloadColumns(daemonSets.columns);
-  daemonSets.cells = daemonSetCells;
-  daemonSets.prepareForCreate = [](Json& o, const RequestInfo&) {
+ResourceType MakeDaemonSetType(const TypeBuilder& build) {
+  ResourceType daemon_sets = build.Make("apps", "v1", "daemonsets", "DaemonSet", true, {"ds"});
+  daemon_sets.categories = {"all"};
+  daemon_sets.generations = true;
+  daemon_sets.columns = {kName,
+                         Column("Desired", "integer"),
+                         Column("Current", "integer"),
+                         Column("Ready", "integer"),
+                         Column("Up-to-date", "integer"),
+                         Column("Available", "integer"),
+                         Column("Node Selector"),
+                         kAge};
+  AddWorkloadColumns(daemon_sets.columns);
+  daemon_sets.cells = DaemonSetCells;
+  daemon_sets.prepare_for_create = [](Json& o, const RequestInfo&) {
     o["status"] = {{"currentNumberScheduled", 0},
                    {"numberMisscheduled", 0},
                    {"desiredNumberScheduled", 0},
                    {"numberReady", 0}};
   };
-  daemonSets.applyDefaults = [emulation = build.emulation()](Json& o) {
+  daemon_sets.apply_defaults = [emulation = build.emulation()](Json& o) {
     if (!o.contains("spec") || !o["spec"].is_object()) return;
-    defaultWorkloadTemplate(o);
-    Json& strategy = objectIn(o["spec"], "updateStrategy");
-    setDefault(strategy, "type", "RollingUpdate");
+    DefaultWorkloadTemplate(o);
+    Json& strategy = ObjectIn(o["spec"], "updateStrategy");
+    SetDefault(strategy, "type", "RollingUpdate");
     if (strategy["type"] == "RollingUpdate") {
-      Json& rolling = objectIn(strategy, "rollingUpdate");
-      setDefaultNumber(rolling, "maxUnavailable", 1);
-      if (emulation.atLeast(22)) setDefaultNumber(rolling, "maxSurge", 0);
+      Json& rolling = ObjectIn(strategy, "rollingUpdate");
+      SetDefaultNumber(rolling, "maxUnavailable", 1);
+      if (emulation.AtLeast(22)) SetDefaultNumber(rolling, "maxSurge", 0);
     }
-    setDefault(objectIn(o["metadata"], "annotations"), kTemplateGeneration, "1");
+    SetDefault(ObjectIn(o["metadata"], "annotations"), kTemplateGeneration, "1");
   };
-  daemonSets.prepareForUpdate = [](Json& o, const Json& old, const RequestInfo&) {
-    const std::string was = stringAt(old, {"metadata", "annotations", kTemplateGeneration});
+  daemon_sets.prepare_for_update = [](Json& o, const Json& old, const RequestInfo&) {
+    const std::string was = StringAt(old, {"metadata", "annotations", kTemplateGeneration});
     if (!was.empty() &&
         !o["metadata"].value("annotations", Json::object()).contains(kTemplateGeneration)) {
       o["metadata"]["annotations"][kTemplateGeneration] = was;
     }
   };
-  daemonSets.validate = validateWorkload;
-  return daemonSets;
+  daemon_sets.validate = ValidateWorkload;
+  return daemon_sets;
 }
 
 }  // namespace pointsman::e2e

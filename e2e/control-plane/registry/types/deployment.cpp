@@ -7,42 +7,44 @@
 namespace pointsman::e2e {
 namespace {
 
-Cells deploymentCells(const Json& object, Clock::time_point now) {
-  Cells cells{nameOf(object),
-              std::to_string(intAt(object, {"status", "readyReplicas"})) + "/" +
-                  std::to_string(intAt(object, {"spec", "replicas"})),
-              intAt(object, {"status", "updatedReplicas"}),
-              intAt(object, {"status", "availableReplicas"}), age(object, now)};
-  addWorkloadCells(object, cells);
+Cells DeploymentCells(const Json& object, Clock::time_point now) {
+  Cells cells{NameOf(object),
+              std::to_string(IntAt(object, {"status", "readyReplicas"})) + "/" +
+                  std::to_string(IntAt(object, {"spec", "replicas"})),
+              IntAt(object, {"status", "updatedReplicas"}),
+              IntAt(object, {"status", "availableReplicas"}), Age(object, now)};
+  AddWorkloadCells(object, cells);
   return cells;
 }
 
 }  // namespace
 
-ResourceType makeDeploymentType(const TypeBuilder& build) {
+ResourceType MakeDeploymentType(const TypeBuilder& build) {
   ResourceType deployments =
-      build.make("apps", "v1", "deployments", "Deployment", true, {"deploy"});
+      build.Make("apps", "v1", "deployments", "Deployment", true, {"deploy"});
   deployments.categories = {"all"};
   deployments.generations = true;
-  deployments.columns = {kName, column("Ready"), column("Up-to-date"), column("Available"), kAge};
-  addWorkloadColumns(deployments.columns);
-  deployments.cells = deploymentCells;
-  deployments.prepareForCreate = [](Json& o, const RequestInfo&) { o["status"] = Json::object(); };
-  deployments.applyDefaults = [](Json& o) {
+  deployments.columns = {kName, Column("Ready"), Column("Up-to-date"), Column("Available"), kAge};
+  AddWorkloadColumns(deployments.columns);
+  deployments.cells = DeploymentCells;
+  deployments.prepare_for_create = [](Json& o, const RequestInfo&) {
+    o["status"] = Json::object();
+  };
+  deployments.apply_defaults = [](Json& o) {
     if (!o.contains("spec") || !o["spec"].is_object()) return;
-    defaultWorkloadTemplate(o);
+    DefaultWorkloadTemplate(o);
     Json& spec = o["spec"];
-    setDefaultNumber(spec, "replicas", 1);
-    setDefaultNumber(spec, "progressDeadlineSeconds", 600);
-    Json& strategy = objectIn(spec, "strategy");
-    setDefault(strategy, "type", "RollingUpdate");
+    SetDefaultNumber(spec, "replicas", 1);
+    SetDefaultNumber(spec, "progressDeadlineSeconds", 600);
+    Json& strategy = ObjectIn(spec, "strategy");
+    SetDefault(strategy, "type", "RollingUpdate");
     if (strategy["type"] == "RollingUpdate") {
-      Json& rolling = objectIn(strategy, "rollingUpdate");
-      setDefaultNumber(rolling, "maxUnavailable", "25%");
-      setDefaultNumber(rolling, "maxSurge", "25%");
+      Json& rolling = ObjectIn(strategy, "rollingUpdate");
+      SetDefaultNumber(rolling, "maxUnavailable", "25%");
+      SetDefaultNumber(rolling, "maxSurge", "25%");
     }
   };
-  deployments.validate = validateWorkload;
+  deployments.validate = ValidateWorkload;
   return deployments;
 }
 

@@ -8,13 +8,13 @@
 namespace pointsman::e2e {
 namespace {
 
-Cells endpointsCells(const Json& object, Clock::time_point now) {
+Cells EndpointsCells(const Json& object, Clock::time_point now) {
   std::vector<std::string> all;
-  for (const Json& subset : arrayAt(object, {"subsets"})) {
-    for (const Json& port : arrayAt(subset, {"ports"})) {
-      for (const Json& address : arrayAt(subset, {"addresses"})) {
-        const std::string ip = stringAt(address, {"ip"});
-        const std::string number = std::to_string(intAt(port, {"port"}));
+  for (const Json& subset : ArrayAt(object, {"subsets"})) {
+    for (const Json& port : ArrayAt(subset, {"ports"})) {
+      for (const Json& address : ArrayAt(subset, {"addresses"})) {
+        const std::string ip = StringAt(address, {"ip"});
+        const std::string number = std::to_string(IntAt(port, {"port"}));
         const bool v6 = ip.find(':') != std::string::npos;
         std::string text = v6 ? "[" : "";
         text.append(ip).append(v6 ? "]:" : ":").append(number);
@@ -22,22 +22,22 @@ Cells endpointsCells(const Json& object, Clock::time_point now) {
       }
     }
   }
-  return {nameOf(object), orNone(joinSome(all, 3)), age(object, now)};
+  return {NameOf(object), OrNone(JoinSome(all, 3)), Age(object, now)};
 }
 
 }  // namespace
 
-ResourceType makeEndpointsType(const TypeBuilder& build) {
-  ResourceType endpoints = build.make("", "v1", "endpoints", "Endpoints", true, {"ep"});
-  endpoints.listKind = "EndpointsList";
-  endpoints.columns = {kName, column("Endpoints"), kAge};
-  endpoints.cells = endpointsCells;
-  endpoints.applyDefaults = [](Json& o) {
+ResourceType MakeEndpointsType(const TypeBuilder& build) {
+  ResourceType endpoints = build.Make("", "v1", "endpoints", "Endpoints", true, {"ep"});
+  endpoints.list_kind = "EndpointsList";
+  endpoints.columns = {kName, Column("Endpoints"), kAge};
+  endpoints.cells = EndpointsCells;
+  endpoints.apply_defaults = [](Json& o) {
     if (!o.contains("subsets") || !o["subsets"].is_array()) return;
     for (Json& subset : o["subsets"]) {
       if (!subset.is_object() || !subset.contains("ports")) continue;
       for (Json& port : subset["ports"])
-        setDefault(port, "protocol", "TCP");
+        SetDefault(port, "protocol", "TCP");
     }
   };
   return endpoints;

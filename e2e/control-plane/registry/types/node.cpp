@@ -9,46 +9,46 @@
 namespace pointsman::e2e {
 namespace {
 
-Cells nodeCells(const Json& object, Clock::time_point now) {
+Cells NodeCells(const Json& object, Clock::time_point now) {
   std::vector<std::string> status;
-  for (const Json& c : arrayAt(object, {"status", "conditions"})) {
-    if (stringAt(c, {"type"}) == "Ready") {
-      status.emplace_back(stringAt(c, {"status"}) == "True" ? "Ready" : "NotReady");
+  for (const Json& c : ArrayAt(object, {"status", "conditions"})) {
+    if (StringAt(c, {"type"}) == "Ready") {
+      status.emplace_back(StringAt(c, {"status"}) == "True" ? "Ready" : "NotReady");
     }
   }
   if (status.empty()) status.emplace_back("Unknown");
-  if (const Json* u = at(object, {"spec", "unschedulable"}); u != nullptr && *u == true) {
+  if (const Json* u = At(object, {"spec", "unschedulable"}); u != nullptr && *u == true) {
     status.emplace_back("SchedulingDisabled");
   }
   std::set<std::string> roles;
-  if (const Json* labels = at(object, {"metadata", "labels"}); labels != nullptr) {
+  if (const Json* labels = At(object, {"metadata", "labels"}); labels != nullptr) {
     static const std::string prefix = "node-role.kubernetes.io/";
     for (const auto& [key, value] : labels->items()) {
       if (key.starts_with(prefix) && key.size() > prefix.size()) {
         roles.insert(key.substr(prefix.size()));
-      } else if (key == "kubernetes.io/role" && value.is_string() && !isEmptyString(value)) {
+      } else if (key == "kubernetes.io/role" && value.is_string() && !IsEmptyString(value)) {
         roles.insert(value.get<std::string>());
       }
     }
   }
   std::string internal;
   std::string external;
-  for (const Json& a : arrayAt(object, {"status", "addresses"})) {
-    const std::string type = stringAt(a, {"type"});
-    if (type == "InternalIP" && internal.empty()) internal = stringAt(a, {"address"});
-    if (type == "ExternalIP" && external.empty()) external = stringAt(a, {"address"});
+  for (const Json& a : ArrayAt(object, {"status", "addresses"})) {
+    const std::string type = StringAt(a, {"type"});
+    if (type == "InternalIP" && internal.empty()) internal = StringAt(a, {"address"});
+    if (type == "ExternalIP" && external.empty()) external = StringAt(a, {"address"});
   }
   const auto info = [&](const char* field) {
-    const std::string text = stringAt(object, {"status", "nodeInfo", field});
+    const std::string text = StringAt(object, {"status", "nodeInfo", field});
     return text.empty() ? std::string("<unknown>") : text;
   };
-  return {nameOf(object),
-          join(status),
-          orNone(join({roles.begin(), roles.end()})),
-          age(object, now),
-          stringAt(object, {"status", "nodeInfo", "kubeletVersion"}),
-          orNone(internal),
-          orNone(external),
+  return {NameOf(object),
+          Join(status),
+          OrNone(Join({roles.begin(), roles.end()})),
+          Age(object, now),
+          StringAt(object, {"status", "nodeInfo", "kubeletVersion"}),
+          OrNone(internal),
+          OrNone(external),
           info("osImage"),
           info("kernelVersion"),
           info("containerRuntimeVersion")};
@@ -56,20 +56,20 @@ Cells nodeCells(const Json& object, Clock::time_point now) {
 
 }  // namespace
 
-ResourceType makeNodeType(const TypeBuilder& build) {
-  ResourceType nodes = build.make("", "v1", "nodes", "Node", false, {"no"});
+ResourceType MakeNodeType(const TypeBuilder& build) {
+  ResourceType nodes = build.Make("", "v1", "nodes", "Node", false, {"no"});
   nodes.columns = {kName,
-                   column("Status"),
-                   column("Roles"),
+                   Column("Status"),
+                   Column("Roles"),
                    kAge,
-                   column("Version"),
-                   column("Internal-IP", "string", 1),
-                   column("External-IP", "string", 1),
-                   column("OS-Image", "string", 1),
-                   column("Kernel-Version", "string", 1),
-                   column("Container-Runtime", "string", 1)};
-  nodes.cells = nodeCells;
-  build.indexFields(nodes, {"spec.unschedulable"});
+                   Column("Version"),
+                   Column("Internal-IP", "string", 1),
+                   Column("External-IP", "string", 1),
+                   Column("OS-Image", "string", 1),
+                   Column("Kernel-Version", "string", 1),
+                   Column("Container-Runtime", "string", 1)};
+  nodes.cells = NodeCells;
+  build.IndexFields(nodes, {"spec.unschedulable"});
   return nodes;
 }
 

@@ -10,54 +10,54 @@
 namespace pointsman::e2e {
 namespace {
 
-Cells podCells(const Json& object, Clock::time_point now) {
-  const Json& statuses = arrayAt(object, {"status", "containerStatuses"});
+Cells PodCells(const Json& object, Clock::time_point now) {
+  const Json& statuses = ArrayAt(object, {"status", "containerStatuses"});
   int ready = 0;
   std::int64_t restarts = 0;
-  std::string reason = stringAt(object, {"status", "phase"});
-  if (const std::string r = stringAt(object, {"status", "reason"}); !r.empty()) reason = r;
+  std::string reason = StringAt(object, {"status", "phase"});
+  if (const std::string r = StringAt(object, {"status", "reason"}); !r.empty()) reason = r;
   bool running = false;
   for (auto s = statuses.rbegin(); s != statuses.rend(); ++s) {
-    restarts += intAt(*s, {"restartCount"});
-    const std::string waiting = stringAt(*s, {"state", "waiting", "reason"});
-    const std::string terminated = stringAt(*s, {"state", "terminated", "reason"});
+    restarts += IntAt(*s, {"restartCount"});
+    const std::string waiting = StringAt(*s, {"state", "waiting", "reason"});
+    const std::string terminated = StringAt(*s, {"state", "terminated", "reason"});
     if (!waiting.empty()) {
       reason = waiting;
     } else if (!terminated.empty()) {
       reason = terminated;
-    } else if (const Json* r = at(*s, {"ready"}); r != nullptr && *r == true) {
+    } else if (const Json* r = At(*s, {"ready"}); r != nullptr && *r == true) {
       ++ready;
-      if (at(*s, {"state", "running"}) != nullptr) running = true;
+      if (At(*s, {"state", "running"}) != nullptr) running = true;
     }
   }
   if (reason == "Completed" && running) reason = "Running";
-  if (at(object, {"metadata", "deletionTimestamp"}) != nullptr) reason = "Terminating";
+  if (At(object, {"metadata", "deletionTimestamp"}) != nullptr) reason = "Terminating";
   std::size_t gates = 0;
-  for (const Json& gate : arrayAt(object, {"spec", "readinessGates"})) {
-    for (const Json& c : arrayAt(object, {"status", "conditions"})) {
-      if (stringAt(c, {"type"}) == stringAt(gate, {"conditionType"}) &&
-          stringAt(c, {"status"}) == "True") {
+  for (const Json& gate : ArrayAt(object, {"spec", "readinessGates"})) {
+    for (const Json& c : ArrayAt(object, {"status", "conditions"})) {
+      if (StringAt(c, {"type"}) == StringAt(gate, {"conditionType"}) &&
+          StringAt(c, {"status"}) == "True") {
         ++gates;
       }
     }
   }
-  const std::size_t wanted = arrayAt(object, {"spec", "readinessGates"}).size();
+  const std::size_t wanted = ArrayAt(object, {"spec", "readinessGates"}).size();
   return {
-      nameOf(object),
-      std::to_string(ready) + "/" + std::to_string(arrayAt(object, {"spec", "containers"}).size()),
+      NameOf(object),
+      std::to_string(ready) + "/" + std::to_string(ArrayAt(object, {"spec", "containers"}).size()),
       reason,
       std::to_string(restarts),
-      age(object, now),
-      orNone(stringAt(object, {"status", "podIP"})),
-      orNone(stringAt(object, {"spec", "nodeName"})),
-      orNone(stringAt(object, {"status", "nominatedNodeName"})),
+      Age(object, now),
+      OrNone(StringAt(object, {"status", "podIP"})),
+      OrNone(StringAt(object, {"spec", "nodeName"})),
+      OrNone(StringAt(object, {"status", "nominatedNodeName"})),
       wanted == 0 ? "<none>" : std::to_string(gates) + "/" + std::to_string(wanted)};
 }
 
-std::vector<FieldError> validatePod(const Json& o, const Json* old, const RequestInfo& info) {
+std::vector<FieldError> ValidatePod(const Json& o, const Json* old, const RequestInfo& info) {
   std::vector<FieldError> errors;
   if (info.subresource == "status") return errors;
-  checkPodSpec(o["spec"], "spec", errors);
+  CheckPodSpec(o["spec"], "spec", errors);
   if (old != nullptr) {
     // What may change: images, activeDeadlineSeconds, added tolerations.
     Json a = o["spec"];
@@ -89,31 +89,31 @@ std::vector<FieldError> validatePod(const Json& o, const Json* old, const Reques
 
 }  // namespace
 
-ResourceType makePodType(const TypeBuilder& build) {
-  ResourceType pods = build.make("", "v1", "pods", "Pod", true, {"po"});
+ResourceType MakePodType(const TypeBuilder& build) {
+  ResourceType pods = build.Make("", "v1", "pods", "Pod", true, {"po"});
   pods.categories = {"all"};
   pods.columns = {kName,
-                  column("Ready"),
-                  column("Status"),
-                  column("Restarts"),
+                  Column("Ready"),
+                  Column("Status"),
+                  Column("Restarts"),
                   kAge,
-                  column("IP", "string", 1),
-                  column("Node", "string", 1),
-                  column("Nominated Node", "string", 1),
-                  column("Readiness Gates", "string", 1)};
-  pods.cells = podCells;
-  pods.prepareForCreate = [&store = build.store()](Json& o, const RequestInfo&) {
+                  Column("IP", "string", 1),
+                  Column("Node", "string", 1),
+                  Column("Nominated Node", "string", 1),
+                  Column("Readiness Gates", "string", 1)};
+  pods.cells = PodCells;
+  pods.prepare_for_create = [&store = build.store()](Json& o, const RequestInfo&) {
     o["status"] = {{"phase", "Pending"}};
-    admitPod(o, store);
+    AdmitPod(o, store);
   };
-  pods.applyDefaults = [](Json& o) {
+  pods.apply_defaults = [](Json& o) {
     if (!o.contains("spec") || !o["spec"].is_object()) o["spec"] = Json::object();
-    setDefaultNumber(o["spec"], "enableServiceLinks", true);
-    setDefault(o["spec"], "serviceAccountName", "default");
-    defaultPodSpec(o["spec"]);
+    SetDefaultNumber(o["spec"], "enableServiceLinks", true);
+    SetDefault(o["spec"], "serviceAccountName", "default");
+    DefaultPodSpec(o["spec"]);
   };
-  pods.validate = validatePod;
-  build.indexFields(
+  pods.validate = ValidatePod;
+  build.IndexFields(
       pods, {"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
              "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"});
   return pods;

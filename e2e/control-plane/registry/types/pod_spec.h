@@ -9,16 +9,16 @@
 
 namespace pointsman::e2e {
 
-void defaultPodSpec(Json& spec);
-void checkPodSpec(const Json& spec, const std::string& path, std::vector<FieldError>& errors);
+void DefaultPodSpec(Json& spec);
+void CheckPodSpec(const Json& spec, const std::string& path, std::vector<FieldError>& errors);
 
-/// Sets the defaults of spec.template and spec.revisionHistoryLimit.
-void defaultWorkloadTemplate(Json& object);
-/// spec.selector and spec.template; nothing for the subresource status.
-std::vector<FieldError> validateWorkload(const Json& object, const Json* old,
+// Sets the defaults of spec.template and spec.revisionHistoryLimit.
+void DefaultWorkloadTemplate(Json& object);
+// spec.selector and spec.template; nothing for the subresource status.
+std::vector<FieldError> ValidateWorkload(const Json& object, const Json* old,
                                          const RequestInfo& info);
-/// Adds the container names, images and the selector: the wide columns of workloads.
-void addWorkloadCells(const Json& object, Cells& cells);
-void addWorkloadColumns(std::vector<TableColumn>& columns);
+// Adds the container names, images and the selector: the wide columns of workloads.
+void AddWorkloadCells(const Json& object, Cells& cells);
+void AddWorkloadColumns(std::vector<TableColumn>& columns);
 
 }  // namespace pointsman::e2e

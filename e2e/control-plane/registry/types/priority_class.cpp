@@ -3,16 +3,16 @@
 
 namespace pointsman::e2e {
 
-ResourceType makePriorityClassType(const TypeBuilder& build) {
+ResourceType MakePriorityClassType(const TypeBuilder& build) {
   ResourceType priorities =
-      build.make("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", false, {"pc"});
-  priorities.columns = {kName, column("Value", "integer"), column("Global-Default", "boolean"),
+      build.Make("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", false, {"pc"});
+  priorities.columns = {kName, Column("Value", "integer"), Column("Global-Default", "boolean"),
                         kAge};
   priorities.cells = [](const Json& o, Clock::time_point now) -> Cells {
-    return {nameOf(o), intAt(o, {"value"}), o.value("globalDefault", false), age(o, now)};
+    return {NameOf(o), IntAt(o, {"value"}), o.value("globalDefault", false), Age(o, now)};
   };
-  priorities.applyDefaults = [](Json& o) {
-    setDefault(o, "preemptionPolicy", "PreemptLowerPriority");
+  priorities.apply_defaults = [](Json& o) {
+    SetDefault(o, "preemptionPolicy", "PreemptLowerPriority");
   };
   return priorities;
 }

@@ -4,33 +4,33 @@
 
 namespace pointsman::e2e {
 
-ResourceType makeReplicaSetType(const TypeBuilder& build) {
-  ResourceType replicaSets = build.make("apps", "v1", "replicasets", "ReplicaSet", true, {"rs"});
-  replicaSets.categories = {"all"};
-  replicaSets.generations = true;
-  replicaSets.columns = {kName, column("Desired", "integer"), column("Current", "integer"),
-                         column("Ready", "integer"), kAge};
-  addWorkloadColumns(replicaSets.columns);
-  replicaSets.cells = [](const Json& o, Clock::time_point now) -> Cells {
-    Cells cells{nameOf(o), intAt(o, {"spec", "replicas"}), intAt(o, {"status", "replicas"}),
-                intAt(o, {"status", "readyReplicas"}), age(o, now)};
-    addWorkloadCells(o, cells);
+ResourceType MakeReplicaSetType(const TypeBuilder& build) {
+  ResourceType replica_sets = build.Make("apps", "v1", "replicasets", "ReplicaSet", true, {"rs"});
+  replica_sets.categories = {"all"};
+  replica_sets.generations = true;
+  replica_sets.columns = {kName, Column("Desired", "integer"), Column("Current", "integer"),
+                          Column("Ready", "integer"), kAge};
+  AddWorkloadColumns(replica_sets.columns);
+  replica_sets.cells = [](const Json& o, Clock::time_point now) -> Cells {
+    Cells cells{NameOf(o), IntAt(o, {"spec", "replicas"}), IntAt(o, {"status", "replicas"}),
+                IntAt(o, {"status", "readyReplicas"}), Age(o, now)};
+    AddWorkloadCells(o, cells);
     return cells;
   };
-  replicaSets.prepareForCreate = [](Json& o, const RequestInfo&) {
+  replica_sets.prepare_for_create = [](Json& o, const RequestInfo&) {
     o["status"] = {{"replicas", 0}};
   };
-  replicaSets.applyDefaults = [](Json& o) {
+  replica_sets.apply_defaults = [](Json& o) {
     if (!o.contains("spec") || !o["spec"].is_object()) return;
     Json& spec = o["spec"];
-    setDefaultNumber(spec, "replicas", 1);
+    SetDefaultNumber(spec, "replicas", 1);
     if (spec.contains("template") && spec["template"].is_object() &&
         spec["template"].contains("spec") && spec["template"]["spec"].is_object()) {
-      defaultPodSpec(spec["template"]["spec"]);
+      DefaultPodSpec(spec["template"]["spec"]);
     }
   };
-  replicaSets.validate = validateWorkload;
-  return replicaSets;
+  replica_sets.validate = ValidateWorkload;
+  return replica_sets;
 }
 
 }  // namespace pointsman::e2e

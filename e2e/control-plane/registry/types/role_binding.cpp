@@ -10,65 +10,65 @@ namespace {
 
 constexpr const char* kRbacGroup = "rbac.authorization.k8s.io";
 
-Cells bindingCells(const Json& o, Clock::time_point now) {
+Cells BindingCells(const Json& o, Clock::time_point now) {
   std::vector<std::string> users;
   std::vector<std::string> groups;
-  std::vector<std::string> serviceAccounts;
-  for (const Json& s : arrayAt(o, {"subjects"})) {
-    const std::string subjectKind = stringAt(s, {"kind"});
-    if (subjectKind == "User") users.push_back(stringAt(s, {"name"}));
-    if (subjectKind == "Group") groups.push_back(stringAt(s, {"name"}));
-    if (subjectKind == "ServiceAccount") {
-      serviceAccounts.push_back(stringAt(s, {"namespace"}) + "/" + stringAt(s, {"name"}));
+  std::vector<std::string> service_accounts;
+  for (const Json& s : ArrayAt(o, {"subjects"})) {
+    const std::string subject_kind = StringAt(s, {"kind"});
+    if (subject_kind == "User") users.push_back(StringAt(s, {"name"}));
+    if (subject_kind == "Group") groups.push_back(StringAt(s, {"name"}));
+    if (subject_kind == "ServiceAccount") {
+      service_accounts.push_back(StringAt(s, {"namespace"}) + "/" + StringAt(s, {"name"}));
     }
   }
   return {
-      nameOf(o),          stringAt(o, {"roleRef", "kind"}) + "/" + stringAt(o, {"roleRef", "name"}),
-      age(o, now),        join(users, ", "),
-      join(groups, ", "), join(serviceAccounts, ", ")};
+      NameOf(o),          StringAt(o, {"roleRef", "kind"}) + "/" + StringAt(o, {"roleRef", "name"}),
+      Age(o, now),        Join(users, ", "),
+      Join(groups, ", "), Join(service_accounts, ", ")};
 }
 
-std::vector<FieldError> validateBinding(const Json& o, const Json* old, bool namespaced) {
+std::vector<FieldError> ValidateBinding(const Json& o, const Json* old, bool namespaced) {
   std::vector<FieldError> errors;
-  const std::string roleKind = stringAt(o, {"roleRef", "kind"});
+  const std::string role_kind = StringAt(o, {"roleRef", "kind"});
   const std::vector<std::string> kinds = namespaced
                                              ? std::vector<std::string>{"Role", "ClusterRole"}
                                              : std::vector<std::string>{"ClusterRole"};
-  if (!oneOf(roleKind, kinds)) errors.push_back(notSupported("roleRef.kind", roleKind, kinds));
-  if (stringAt(o, {"roleRef", "name"}).empty()) errors.push_back(required("roleRef.name"));
-  const Json& subjects = arrayAt(o, {"subjects"});
+  if (!OneOf(role_kind, kinds)) errors.push_back(NotSupported("roleRef.kind", role_kind, kinds));
+  if (StringAt(o, {"roleRef", "name"}).empty()) errors.push_back(Required("roleRef.name"));
+  const Json& subjects = ArrayAt(o, {"subjects"});
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     const std::string path = "subjects[" + std::to_string(i) + "]";
-    const std::string subjectKind = stringAt(subjects[i], {"kind"});
-    if (!oneOf(subjectKind, {"ServiceAccount", "User", "Group"})) {
+    const std::string subject_kind = StringAt(subjects[i], {"kind"});
+    if (!OneOf(subject_kind, {"ServiceAccount", "User", "Group"})) {
       errors.push_back(
-          notSupported(path + ".kind", subjectKind, {"Group", "ServiceAccount", "User"}));
+          NotSupported(path + ".kind", subject_kind, {"Group", "ServiceAccount", "User"}));
     }
-    if (stringAt(subjects[i], {"name"}).empty()) errors.push_back(required(path + ".name"));
-    if (subjectKind == "ServiceAccount" && !namespaced &&
-        stringAt(subjects[i], {"namespace"}).empty()) {
-      errors.push_back(required(path + ".namespace"));
+    if (StringAt(subjects[i], {"name"}).empty()) errors.push_back(Required(path + ".name"));
+    if (subject_kind == "ServiceAccount" && !namespaced &&
+        StringAt(subjects[i], {"namespace"}).empty()) {
+      errors.push_back(Required(path + ".namespace"));
     }
   }
   if (old != nullptr && (*old)["roleRef"] != o["roleRef"]) {
-    errors.push_back(invalidValue("roleRef", o["roleRef"], "cannot change roleRef"));
+    errors.push_back(InvalidValue("roleRef", o["roleRef"], "cannot change roleRef"));
   }
   return errors;
 }
 
-ResourceType makeBinding(const TypeBuilder& build, const char* plural, const char* kind,
+ResourceType MakeBinding(const TypeBuilder& build, const char* plural, const char* kind,
                          bool namespaced) {
-  ResourceType bindings = build.make(kRbacGroup, "v1", plural, kind, namespaced);
+  ResourceType bindings = build.Make(kRbacGroup, "v1", plural, kind, namespaced);
   bindings.columns = {kName,
-                      column("Role"),
+                      Column("Role"),
                       kAge,
-                      column("Users", "string", 1),
-                      column("Groups", "string", 1),
-                      column("ServiceAccounts", "string", 1)};
-  bindings.cells = bindingCells;
-  bindings.applyDefaults = [](Json& o) {
+                      Column("Users", "string", 1),
+                      Column("Groups", "string", 1),
+                      Column("ServiceAccounts", "string", 1)};
+  bindings.cells = BindingCells;
+  bindings.apply_defaults = [](Json& o) {
     if (o.contains("roleRef") && o["roleRef"].is_object()) {
-      setDefault(o["roleRef"], "apiGroup", kRbacGroup);
+      SetDefault(o["roleRef"], "apiGroup", kRbacGroup);
     }
     if (!o.contains("subjects") || !o["subjects"].is_array()) return;
     for (Json& s : o["subjects"]) {
@@ -77,19 +77,19 @@ ResourceType makeBinding(const TypeBuilder& build, const char* plural, const cha
     }
   };
   bindings.validate = [namespaced](const Json& o, const Json* old, const RequestInfo&) {
-    return validateBinding(o, old, namespaced);
+    return ValidateBinding(o, old, namespaced);
   };
   return bindings;
 }
 
 }  // namespace
 
-ResourceType makeRoleBindingType(const TypeBuilder& build) {
-  return makeBinding(build, "rolebindings", "RoleBinding", true);
+ResourceType MakeRoleBindingType(const TypeBuilder& build) {
+  return MakeBinding(build, "rolebindings", "RoleBinding", true);
 }
 
-ResourceType makeClusterRoleBindingType(const TypeBuilder& build) {
-  return makeBinding(build, "clusterrolebindings", "ClusterRoleBinding", false);
+ResourceType MakeClusterRoleBindingType(const TypeBuilder& build) {
+  return MakeBinding(build, "clusterrolebindings", "ClusterRoleBinding", false);
 }
 
 }  // namespace pointsman::e2e

@@ -8,30 +8,30 @@
 
 namespace pointsman::e2e {
 
-ResourceType makeSecretType(const TypeBuilder& build) {
-  ResourceType secrets = build.make("", "v1", "secrets", "Secret", true);
-  secrets.columns = {kName, column("Type"), column("Data"), kAge};
+ResourceType MakeSecretType(const TypeBuilder& build) {
+  ResourceType secrets = build.Make("", "v1", "secrets", "Secret", true);
+  secrets.columns = {kName, Column("Type"), Column("Data"), kAge};
   secrets.cells = [](const Json& o, Clock::time_point now) -> Cells {
-    return {nameOf(o), stringAt(o, {"type"}), std::to_string(sizeOf(o, "data")), age(o, now)};
+    return {NameOf(o), StringAt(o, {"type"}), std::to_string(SizeOf(o, "data")), Age(o, now)};
   };
-  secrets.applyDefaults = [](Json& o) {
-    setDefault(o, "type", "Opaque");
+  secrets.apply_defaults = [](Json& o) {
+    SetDefault(o, "type", "Opaque");
     if (o.contains("stringData") && o["stringData"].is_object()) {
       for (const auto& [key, value] : o["stringData"].items()) {
-        if (value.is_string()) o["data"][key] = base64Encode(value.get<std::string>());
+        if (value.is_string()) o["data"][key] = Base64Encode(value.get<std::string>());
       }
       o.erase("stringData");
     }
   };
   secrets.validate = [](const Json& o, const Json* old, const RequestInfo&) {
     std::vector<FieldError> errors;
-    checkConfigKeys(o, "data", errors);
+    CheckConfigKeys(o, "data", errors);
     if (old != nullptr && old->value("type", "") != o.value("type", "")) {
-      errors.push_back(invalidValue("type", o.value("type", ""), "field is immutable"));
+      errors.push_back(InvalidValue("type", o.value("type", ""), "field is immutable"));
     }
     return errors;
   };
-  build.indexFields(secrets, {"type"});
+  build.IndexFields(secrets, {"type"});
   return secrets;
 }
 

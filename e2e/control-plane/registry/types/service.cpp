@@ -13,44 +13,44 @@
 namespace pointsman::e2e {
 namespace {
 
-std::string serviceExternal(const Json& object, bool wide) {
-  const std::string type = stringAt(object, {"spec", "type"});
+std::string ServiceExternal(const Json& object, bool wide) {
+  const std::string type = StringAt(object, {"spec", "type"});
   std::vector<std::string> external;
-  for (const Json& ip : arrayAt(object, {"spec", "externalIPs"}))
+  for (const Json& ip : ArrayAt(object, {"spec", "externalIPs"}))
     external.push_back(ip);
-  if (type == "ExternalName") return stringAt(object, {"spec", "externalName"});
+  if (type == "ExternalName") return StringAt(object, {"spec", "externalName"});
   if (type == "LoadBalancer") {
     std::set<std::string> ingress;
-    for (const Json& i : arrayAt(object, {"status", "loadBalancer", "ingress"})) {
-      const std::string ip = stringAt(i, {"ip"});
-      ingress.insert(ip.empty() ? stringAt(i, {"hostname"}) : ip);
+    for (const Json& i : ArrayAt(object, {"status", "loadBalancer", "ingress"})) {
+      const std::string ip = StringAt(i, {"ip"});
+      ingress.insert(ip.empty() ? StringAt(i, {"hostname"}) : ip);
     }
-    std::string text = join({ingress.begin(), ingress.end()});
+    std::string text = Join({ingress.begin(), ingress.end()});
     if (!wide && text.size() > 16) text = text.substr(0, 13) + "...";
-    if (!external.empty()) text += (text.empty() ? "" : ",") + join(external);
+    if (!external.empty()) text += (text.empty() ? "" : ",") + Join(external);
     return text.empty() ? "<pending>" : text;
   }
-  return orNone(join(external));
+  return OrNone(Join(external));
 }
 
-Cells serviceCells(const Json& object, Clock::time_point now) {
+Cells ServiceCells(const Json& object, Clock::time_point now) {
   std::vector<std::string> ports;
-  for (const Json& port : arrayAt(object, {"spec", "ports"})) {
-    std::string text = std::to_string(intAt(port, {"port"}));
-    if (const auto node = intAt(port, {"nodePort"})) text += ":" + std::to_string(node);
-    ports.push_back(text + "/" + stringAt(port, {"protocol"}));
+  for (const Json& port : ArrayAt(object, {"spec", "ports"})) {
+    std::string text = std::to_string(IntAt(port, {"port"}));
+    if (const auto node = IntAt(port, {"nodePort"})) text += ":" + std::to_string(node);
+    ports.push_back(text + "/" + StringAt(port, {"protocol"}));
   }
-  return {nameOf(object),
-          stringAt(object, {"spec", "type"}),
-          orNone(stringAt(object, {"spec", "clusterIP"})),
-          serviceExternal(object, false),
-          orNone(join(ports)),
-          age(object, now),
-          selectorText(at(object, {"spec", "selector"}))};
+  return {NameOf(object),
+          StringAt(object, {"spec", "type"}),
+          OrNone(StringAt(object, {"spec", "clusterIP"})),
+          ServiceExternal(object, false),
+          OrNone(Join(ports)),
+          Age(object, now),
+          SelectorText(At(object, {"spec", "selector"}))};
 }
 
 // spec.ports to be changed; an empty list where there is none.
-Json& portsOf(Json& spec) {
+Json& PortsOf(Json& spec) {
   thread_local Json none;
   const auto ports = spec.find("ports");
   if (ports != spec.end() && ports->is_array()) return *ports;
@@ -58,44 +58,44 @@ Json& portsOf(Json& spec) {
   return none;
 }
 
-bool hasNodePorts(const std::string& type) {
+bool HasNodePorts(const std::string& type) {
   return type == "NodePort" || type == "LoadBalancer";
 }
 
-void defaultService(Json& object, const Emulation& emulation) {
+void DefaultService(Json& object, const Emulation& emulation) {
   if (!object.contains("spec") || !object["spec"].is_object()) object["spec"] = Json::object();
   Json& spec = object["spec"];
-  setDefault(spec, "type", "ClusterIP");
-  setDefault(spec, "sessionAffinity", "None");
+  SetDefault(spec, "type", "ClusterIP");
+  SetDefault(spec, "sessionAffinity", "None");
   if (spec["sessionAffinity"] == "ClientIP") {
-    if (at(spec, {"sessionAffinityConfig", "clientIP", "timeoutSeconds"}) == nullptr) {
+    if (At(spec, {"sessionAffinityConfig", "clientIP", "timeoutSeconds"}) == nullptr) {
       spec["sessionAffinityConfig"] = {{"clientIP", {{"timeoutSeconds", 10800}}}};
     }
   } else if (spec["sessionAffinity"] == "None") {
     spec.erase("sessionAffinityConfig");
   }
-  for (Json& port : portsOf(spec)) {
+  for (Json& port : PortsOf(spec)) {
     if (!port.is_object()) continue;
-    setDefault(port, "protocol", "TCP");
+    SetDefault(port, "protocol", "TCP");
     const bool targets = port.contains("targetPort") && port["targetPort"] != 0 &&
-                         !isEmptyString(port["targetPort"]);
+                         !IsEmptyString(port["targetPort"]);
     if (!targets && port.contains("port")) port["targetPort"] = port["port"];
   }
-  if (hasNodePorts(spec["type"])) setDefault(spec, "externalTrafficPolicy", "Cluster");
-  if (emulation.atLeast(22) && spec["type"] != "ExternalName") {
-    setDefault(spec, "internalTrafficPolicy", "Cluster");
+  if (HasNodePorts(spec["type"])) SetDefault(spec, "externalTrafficPolicy", "Cluster");
+  if (emulation.AtLeast(22) && spec["type"] != "ExternalName") {
+    SetDefault(spec, "internalTrafficPolicy", "Cluster");
   }
-  if (emulation.atLeast(22) && spec["type"] == "LoadBalancer") {
-    setDefaultNumber(spec, "allocateLoadBalancerNodePorts", true);
+  if (emulation.AtLeast(22) && spec["type"] == "LoadBalancer") {
+    SetDefaultNumber(spec, "allocateLoadBalancerNodePorts", true);
   }
   if (!object.contains("status")) object["status"] = {{"loadBalancer", Json::object()}};
 }
 
 // A port without a node port keeps the one it has.
-void keepNodePorts(Json& spec, const Json& before) {
-  for (Json& port : portsOf(spec)) {
+void KeepNodePorts(Json& spec, const Json& before) {
+  for (Json& port : PortsOf(spec)) {
     if (!port.is_object() || port.contains("nodePort")) continue;
-    for (const Json& was : arrayAt(before, {"ports"})) {
+    for (const Json& was : ArrayAt(before, {"ports"})) {
       if (was.contains("nodePort") && was["port"] == port.value("port", Json()) &&
           was.value("protocol", "TCP") == port.value("protocol", "TCP")) {
         port["nodePort"] = was["nodePort"];
@@ -106,9 +106,9 @@ void keepNodePorts(Json& spec, const Json& before) {
 
 // What only a type with node ports has goes when the type changes, unless the client changes it
 // too.
-void dropNodePorts(Json& spec, const Json& before) {
-  for (Json& port : portsOf(spec)) {
-    for (const Json& was : arrayAt(before, {"ports"})) {
+void DropNodePorts(Json& spec, const Json& before) {
+  for (Json& port : PortsOf(spec)) {
+    for (const Json& was : ArrayAt(before, {"ports"})) {
       if (port.value("nodePort", 0) != 0 && port.value("nodePort", 0) == was.value("nodePort", 0))
         port.erase("nodePort");
     }
@@ -119,7 +119,7 @@ void dropNodePorts(Json& spec, const Json& before) {
 }
 
 // An update that leaves out what the server gave keeps it.
-void keepAllocated(Json& o, const Json& old, const RequestInfo& info) {
+void KeepAllocated(Json& o, const Json& old, const RequestInfo& info) {
   if (info.subresource == "status" || !o.contains("spec") || !o["spec"].is_object()) return;
   Json& spec = o["spec"];
   const Json& before = old["spec"];
@@ -128,10 +128,10 @@ void keepAllocated(Json& o, const Json& old, const RequestInfo& info) {
   for (const char* field : {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}) {
     if (!spec.contains(field) && before.contains(field)) spec[field] = before[field];
   }
-  if (hasNodePorts(type)) {
-    keepNodePorts(spec, before);
-  } else if (hasNodePorts(before.value("type", ""))) {
-    dropNodePorts(spec, before);
+  if (HasNodePorts(type)) {
+    KeepNodePorts(spec, before);
+  } else if (HasNodePorts(before.value("type", ""))) {
+    DropNodePorts(spec, before);
   }
   if (spec.value("healthCheckNodePort", 0) == 0 && before.contains("healthCheckNodePort") &&
       type == "LoadBalancer" && spec.value("externalTrafficPolicy", "") == "Local") {
@@ -139,7 +139,7 @@ void keepAllocated(Json& o, const Json& old, const RequestInfo& info) {
   }
 }
 
-bool isPortName(const std::string& text) {
+bool IsPortName(const std::string& text) {
   return !text.empty() && text.size() <= 15 &&
          std::all_of(
              text.begin(), text.end(),
@@ -148,175 +148,175 @@ bool isPortName(const std::string& text) {
          text.front() != '-' && text.back() != '-' && text.find("--") == std::string::npos;
 }
 
-void checkTargetPort(const Json& target, const std::string& path, std::vector<FieldError>& errors) {
+void CheckTargetPort(const Json& target, const std::string& path, std::vector<FieldError>& errors) {
   if (target.is_number()) {
-    checkPort(target, path, errors);
-  } else if (target.is_string() && !isPortName(target)) {
-    errors.push_back(invalidValue(path, target,
+    CheckPort(target, path, errors);
+  } else if (target.is_string() && !IsPortName(target)) {
+    errors.push_back(InvalidValue(path, target,
                                   "must contain only alpha-numeric characters (a-z, 0-9), and "
                                   "hyphens (-), at least one letter (a-z), at most 15 characters"));
   }
 }
 
-void checkPorts(const Json& ports, const std::string& type, std::vector<FieldError>& errors) {
+void CheckPorts(const Json& ports, const std::string& type, std::vector<FieldError>& errors) {
   std::set<std::string> names;
-  std::set<std::pair<std::string, std::int64_t>> portKeys;
-  std::set<std::pair<std::string, std::int64_t>> nodePorts;
+  std::set<std::pair<std::string, std::int64_t>> port_keys;
+  std::set<std::pair<std::string, std::int64_t>> node_ports;
   for (std::size_t i = 0; i < ports.size(); ++i) {
     const Json& port = ports[i];
     const std::string path = "spec.ports[" + std::to_string(i) + "]";
-    const std::string name = stringAt(port, {"name"});
+    const std::string name = StringAt(port, {"name"});
     if (name.empty()) {
-      if (ports.size() > 1) errors.push_back(required(path + ".name"));
-    } else if (const auto why = checkDns1123Label(name); !why.empty()) {
-      errors.push_back(invalidValue(path + ".name", name, why));
+      if (ports.size() > 1) errors.push_back(Required(path + ".name"));
+    } else if (const auto why = CheckDns1123Label(name); !why.empty()) {
+      errors.push_back(InvalidValue(path + ".name", name, why));
     } else if (!names.insert(name).second) {
-      errors.push_back(duplicate(path + ".name", name));
+      errors.push_back(Duplicate(path + ".name", name));
     }
-    checkPort(port.value("port", Json(0)), path + ".port", errors);
-    const std::string protocol = stringAt(port, {"protocol"});
-    if (!oneOf(protocol, {"SCTP", "TCP", "UDP"})) {
-      errors.push_back(notSupported(path + ".protocol", protocol, {"SCTP", "TCP", "UDP"}));
+    CheckPort(port.value("port", Json(0)), path + ".port", errors);
+    const std::string protocol = StringAt(port, {"protocol"});
+    if (!OneOf(protocol, {"SCTP", "TCP", "UDP"})) {
+      errors.push_back(NotSupported(path + ".protocol", protocol, {"SCTP", "TCP", "UDP"}));
     }
-    checkTargetPort(port.value("targetPort", Json()), path + ".targetPort", errors);
-    if (!portKeys.insert({protocol, intAt(port, {"port"})}).second)
-      errors.push_back(duplicate(path, Json{{"port", port["port"]}, {"protocol", protocol}}));
-    const auto node = intAt(port, {"nodePort"});
+    CheckTargetPort(port.value("targetPort", Json()), path + ".targetPort", errors);
+    if (!port_keys.insert({protocol, IntAt(port, {"port"})}).second)
+      errors.push_back(Duplicate(path, Json{{"port", port["port"]}, {"protocol", protocol}}));
+    const auto node = IntAt(port, {"nodePort"});
     if (node == 0) continue;
     if (type == "ClusterIP" || type == "ExternalName") {
       errors.push_back(
-          forbiddenValue(path + ".nodePort", "may not be used when `type` is '" + type + "'"));
-    } else if (!nodePorts.insert({protocol, node}).second) {
-      errors.push_back(duplicate(path + ".nodePort", node));
+          ForbiddenValue(path + ".nodePort", "may not be used when `type` is '" + type + "'"));
+    } else if (!node_ports.insert({protocol, node}).second) {
+      errors.push_back(Duplicate(path + ".nodePort", node));
     }
   }
 }
 
-void checkType(const Json& spec, const std::string& type, std::vector<FieldError>& errors) {
-  const bool headless = stringAt(spec, {"clusterIP"}) == "None";
-  if (arrayAt(spec, {"ports"}).empty() && !headless && type != "ExternalName")
-    errors.push_back(required("spec.ports"));
-  if (!oneOf(type, {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"})) {
+void CheckType(const Json& spec, const std::string& type, std::vector<FieldError>& errors) {
+  const bool headless = StringAt(spec, {"clusterIP"}) == "None";
+  if (ArrayAt(spec, {"ports"}).empty() && !headless && type != "ExternalName")
+    errors.push_back(Required("spec.ports"));
+  if (!OneOf(type, {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"})) {
     errors.push_back(
-        notSupported("spec.type", type, {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"}));
+        NotSupported("spec.type", type, {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"}));
   }
-  if (hasNodePorts(type) && headless) {
-    errors.push_back(invalidValue("spec.clusterIPs[0]", "None",
+  if (HasNodePorts(type) && headless) {
+    errors.push_back(InvalidValue("spec.clusterIPs[0]", "None",
                                   "may not be set to 'None' for " + type + " services"));
   }
   if (type == "ExternalName") {
-    std::string name = stringAt(spec, {"externalName"});
+    std::string name = StringAt(spec, {"externalName"});
     if (!name.empty() && name.back() == '.') name.pop_back();
     if (name.empty()) {
-      errors.push_back(required("spec.externalName"));
-    } else if (const auto why = checkDns1123Subdomain(name); !why.empty()) {
-      errors.push_back(invalidValue("spec.externalName", name, why));
+      errors.push_back(Required("spec.externalName"));
+    } else if (const auto why = CheckDns1123Subdomain(name); !why.empty()) {
+      errors.push_back(InvalidValue("spec.externalName", name, why));
     }
   }
 }
 
-void checkAffinity(const Json& spec, std::vector<FieldError>& errors) {
-  const std::string affinity = stringAt(spec, {"sessionAffinity"});
-  if (!oneOf(affinity, {"ClientIP", "None"})) {
-    errors.push_back(notSupported("spec.sessionAffinity", affinity, {"ClientIP", "None"}));
+void CheckAffinity(const Json& spec, std::vector<FieldError>& errors) {
+  const std::string affinity = StringAt(spec, {"sessionAffinity"});
+  if (!OneOf(affinity, {"ClientIP", "None"})) {
+    errors.push_back(NotSupported("spec.sessionAffinity", affinity, {"ClientIP", "None"}));
   } else if (affinity == "ClientIP") {
-    const auto seconds = intAt(spec, {"sessionAffinityConfig", "clientIP", "timeoutSeconds"});
+    const auto seconds = IntAt(spec, {"sessionAffinityConfig", "clientIP", "timeoutSeconds"});
     if (seconds <= 0 || seconds > 86400) {
-      errors.push_back(invalidValue("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds,
+      errors.push_back(InvalidValue("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds,
                                     "must be greater than 0 and less than 86400"));
     }
   }
 }
 
-void checkExternalIps(const Json& externals, std::vector<FieldError>& errors) {
+void CheckExternalIps(const Json& externals, std::vector<FieldError>& errors) {
   for (std::size_t i = 0; i < externals.size(); ++i) {
     unsigned char bytes[16];
     const std::string ip = externals[i].is_string() ? externals[i].get<std::string>() : "";
     if (inet_pton(AF_INET, ip.c_str(), bytes) != 1 && inet_pton(AF_INET6, ip.c_str(), bytes) != 1) {
       errors.push_back(
-          invalidValue("spec.externalIPs[" + std::to_string(i) + "]", externals[i],
+          InvalidValue("spec.externalIPs[" + std::to_string(i) + "]", externals[i],
                        "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
     }
   }
 }
 
-void checkTrafficPolicies(const Json& spec, const std::string& type, const Emulation& emulation,
+void CheckTrafficPolicies(const Json& spec, const std::string& type, const Emulation& emulation,
                           std::vector<FieldError>& errors) {
-  if (const std::string policy = stringAt(spec, {"externalTrafficPolicy"}); !policy.empty()) {
-    if (!hasNodePorts(type) && arrayAt(spec, {"externalIPs"}).empty()) {
-      errors.push_back(invalidValue("spec.externalTrafficPolicy", policy,
+  if (const std::string policy = StringAt(spec, {"externalTrafficPolicy"}); !policy.empty()) {
+    if (!HasNodePorts(type) && ArrayAt(spec, {"externalIPs"}).empty()) {
+      errors.push_back(InvalidValue("spec.externalTrafficPolicy", policy,
                                     "may only be set for externally-accessible services"));
-    } else if (!oneOf(policy, {"Cluster", "Local"})) {
-      errors.push_back(notSupported("spec.externalTrafficPolicy", policy, {"Cluster", "Local"}));
+    } else if (!OneOf(policy, {"Cluster", "Local"})) {
+      errors.push_back(NotSupported("spec.externalTrafficPolicy", policy, {"Cluster", "Local"}));
     }
   }
-  if (const std::string policy = stringAt(spec, {"internalTrafficPolicy"});
-      !policy.empty() && !oneOf(policy, {"Cluster", "Local"})) {
-    errors.push_back(notSupported("spec.internalTrafficPolicy", policy, {"Cluster", "Local"}));
+  if (const std::string policy = StringAt(spec, {"internalTrafficPolicy"});
+      !policy.empty() && !OneOf(policy, {"Cluster", "Local"})) {
+    errors.push_back(NotSupported("spec.internalTrafficPolicy", policy, {"Cluster", "Local"}));
   }
-  const std::string distribution = stringAt(spec, {"trafficDistribution"});
+  const std::string distribution = StringAt(spec, {"trafficDistribution"});
   std::vector<std::string> allowed{"PreferClose"};
-  if (emulation.atLeast(34)) allowed = {"PreferClose", "PreferSameNode", "PreferSameZone"};
-  if (!distribution.empty() && !oneOf(distribution, allowed))
-    errors.push_back(notSupported("spec.trafficDistribution", distribution, allowed));
+  if (emulation.AtLeast(34)) allowed = {"PreferClose", "PreferSameNode", "PreferSameZone"};
+  if (!distribution.empty() && !OneOf(distribution, allowed))
+    errors.push_back(NotSupported("spec.trafficDistribution", distribution, allowed));
 }
 
-void checkClusterIpKept(const Json& spec, const Json& old, std::vector<FieldError>& errors) {
-  if (stringAt(spec, {"type"}) == "ExternalName" ||
-      stringAt(old, {"spec", "type"}) == "ExternalName")
+void CheckClusterIpKept(const Json& spec, const Json& old, std::vector<FieldError>& errors) {
+  if (StringAt(spec, {"type"}) == "ExternalName" ||
+      StringAt(old, {"spec", "type"}) == "ExternalName")
     return;
-  const std::string before = stringAt(old, {"spec", "clusterIP"});
-  const std::string after = stringAt(spec, {"clusterIP"});
+  const std::string before = StringAt(old, {"spec", "clusterIP"});
+  const std::string after = StringAt(spec, {"clusterIP"});
   if (!before.empty() && before != after)
-    errors.push_back(invalidValue("spec.clusterIPs[0]", after, "may not change once set"));
+    errors.push_back(InvalidValue("spec.clusterIPs[0]", after, "may not change once set"));
 }
 
-std::vector<FieldError> validateService(const Json& object, const Json* old,
+std::vector<FieldError> ValidateService(const Json& object, const Json* old,
                                         const Emulation& emulation) {
   std::vector<FieldError> errors;
-  if (const auto why = checkDns1035Label(nameOf(object));
-      old == nullptr && !why.empty() && !emulation.atLeast(36)) {
-    errors.push_back(invalidValue("metadata.name", nameOf(object), why));
+  if (const auto why = CheckDns1035Label(NameOf(object));
+      old == nullptr && !why.empty() && !emulation.AtLeast(36)) {
+    errors.push_back(InvalidValue("metadata.name", NameOf(object), why));
   }
   const Json& spec = object["spec"];
-  const std::string type = stringAt(spec, {"type"});
-  checkType(spec, type, errors);
-  checkAffinity(spec, errors);
-  checkPorts(arrayAt(spec, {"ports"}), type, errors);
-  if (const Json* selector = at(spec, {"selector"}))
-    checkLabels(*selector, "spec.selector", errors);
-  checkExternalIps(arrayAt(spec, {"externalIPs"}), errors);
-  checkTrafficPolicies(spec, type, emulation, errors);
-  if (old != nullptr) checkClusterIpKept(spec, *old, errors);
+  const std::string type = StringAt(spec, {"type"});
+  CheckType(spec, type, errors);
+  CheckAffinity(spec, errors);
+  CheckPorts(ArrayAt(spec, {"ports"}), type, errors);
+  if (const Json* selector = At(spec, {"selector"}))
+    CheckLabels(*selector, "spec.selector", errors);
+  CheckExternalIps(ArrayAt(spec, {"externalIPs"}), errors);
+  CheckTrafficPolicies(spec, type, emulation, errors);
+  if (old != nullptr) CheckClusterIpKept(spec, *old, errors);
   return errors;
 }
 
 }  // namespace
 
-ResourceType makeServiceType(const TypeBuilder& build) {
-  ResourceType services = build.make("", "v1", "services", "Service", true, {"svc"});
+ResourceType MakeServiceType(const TypeBuilder& build) {
+  ResourceType services = build.Make("", "v1", "services", "Service", true, {"svc"});
   services.categories = {"all"};
   services.columns = {kName,
-                      column("Type"),
-                      column("Cluster-IP"),
-                      column("External-IP"),
-                      column("Port(s)"),
+                      Column("Type"),
+                      Column("Cluster-IP"),
+                      Column("External-IP"),
+                      Column("Port(s)"),
                       kAge,
-                      column("Selector", "string", 1)};
-  services.cells = serviceCells;
-  services.prepareForCreate = [](Json& o, const RequestInfo&) {
+                      Column("Selector", "string", 1)};
+  services.cells = ServiceCells;
+  services.prepare_for_create = [](Json& o, const RequestInfo&) {
     o["status"] = {{"loadBalancer", Json::object()}};
   };
-  services.prepareForUpdate = keepAllocated;
-  services.applyDefaults = [emulation = build.emulation()](Json& o) {
-    defaultService(o, emulation);
+  services.prepare_for_update = KeepAllocated;
+  services.apply_defaults = [emulation = build.emulation()](Json& o) {
+    DefaultService(o, emulation);
   };
   services.validate = [emulation = build.emulation()](const Json& o, const Json* old,
                                                       const RequestInfo& info) {
     return info.subresource == "status" ? std::vector<FieldError>()
-                                        : validateService(o, old, emulation);
+                                        : ValidateService(o, old, emulation);
   };
-  build.indexFields(services, {"spec.clusterIP", "spec.type"});
+  build.IndexFields(services, {"spec.clusterIP", "spec.type"});
   return services;
 }
 

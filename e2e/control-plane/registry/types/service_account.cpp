@@ -4,14 +4,14 @@
 
 namespace pointsman::e2e {
 
-ResourceType makeServiceAccountType(const TypeBuilder& build) {
-  ResourceType accounts = build.make("", "v1", "serviceaccounts", "ServiceAccount", true, {"sa"});
-  if (build.emulation().atLeast(34)) {
+ResourceType MakeServiceAccountType(const TypeBuilder& build) {
+  ResourceType accounts = build.Make("", "v1", "serviceaccounts", "ServiceAccount", true, {"sa"});
+  if (build.emulation().AtLeast(34)) {
     accounts.columns = {kName, kAge};
   } else {
-    accounts.columns = {kName, column("Secrets"), kAge};
+    accounts.columns = {kName, Column("Secrets"), kAge};
     accounts.cells = [](const Json& o, Clock::time_point now) -> Cells {
-      return {nameOf(o), std::to_string(sizeOf(o, "secrets")), age(o, now)};
+      return {NameOf(o), std::to_string(SizeOf(o, "secrets")), Age(o, now)};
     };
   }
   return accounts;

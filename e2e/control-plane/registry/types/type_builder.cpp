@@ -10,7 +10,7 @@
 namespace pointsman::e2e {
 namespace {
 
-std::vector<std::string> splitField(const std::string& field) {
+std::vector<std::string> SplitField(const std::string& field) {
   std::vector<std::string> path;
   std::size_t start = 0;
   while (start <= field.size()) {
@@ -21,7 +21,7 @@ std::vector<std::string> splitField(const std::string& field) {
   return path;
 }
 
-std::string fieldText(const Json& object, const std::vector<std::string>& path) {
+std::string FieldText(const Json& object, const std::vector<std::string>& path) {
   const Json* value = &object;
   for (const std::string& name : path) {
     if (!value->is_object() || !value->contains(name)) return "";
@@ -32,40 +32,40 @@ std::string fieldText(const Json& object, const std::vector<std::string>& path) 
 
 }  // namespace
 
-ResourceType TypeBuilder::make(const std::string& group, const std::string& version,
+ResourceType TypeBuilder::Make(const std::string& group, const std::string& version,
                                const std::string& plural, const std::string& kind, bool namespaced,
-                               std::vector<std::string> shortNames,
+                               std::vector<std::string> short_names,
                                const std::string& schema) const {
   ResourceType type;
   type.group = group;
   type.version = version;
-  type.storageVersion = version;
+  type.storage_version = version;
   type.plural = plural;
   type.kind = kind;
-  type.listKind = kind + "List";
-  type.singular = lowerCase(kind);
+  type.list_kind = kind + "List";
+  type.singular = LowerCase(kind);
   type.namespaced = namespaced;
-  type.shortNames = std::move(shortNames);
-  type.openApiSchema = builtinSchema(schema.empty() ? kind : schema, emulation_);
-  type.schema = schemas_.compile(type.openApiSchema);
-  type.hasStatus = type.openApiSchema["properties"].contains("status");
+  type.short_names = std::move(short_names);
+  type.open_api_schema = BuiltinSchema(schema.empty() ? kind : schema, emulation_);
+  type.schema = schemas_.Compile(type.open_api_schema);
+  type.has_status = type.open_api_schema["properties"].contains("status");
   type.columns = {kName, kAge};
   type.cells = [](const Json& object, Clock::time_point now) -> Cells {
-    return {nameOf(object), age(object, now)};
+    return {NameOf(object), Age(object, now)};
   };
   return type;
 }
 
-void TypeBuilder::indexFields(ResourceType& type, std::vector<std::string> fields) const {
-  type.selectableFields = fields;
+void TypeBuilder::IndexFields(ResourceType& type, std::vector<std::string> fields) const {
+  type.selectable_fields = fields;
   std::vector<std::vector<std::string>> paths;
   for (const std::string& field : fields)
-    paths.push_back(splitField(field));
-  store_.setFieldIndexer(
-      type.storeName(), [fields = std::move(fields), paths = std::move(paths)](const Json& object) {
+    paths.push_back(SplitField(field));
+  store_.SetFieldIndexer(
+      type.StoreName(), [fields = std::move(fields), paths = std::move(paths)](const Json& object) {
         std::vector<std::pair<std::string, std::string>> values;
         for (std::size_t i = 0; i < fields.size(); ++i) {
-          std::string text = fieldText(object, paths[i]);
+          std::string text = FieldText(object, paths[i]);
           if (text.empty() && fields[i] == "spec.unschedulable") text = "false";
           values.emplace_back(fields[i], std::move(text));
         }
@@ -73,15 +73,15 @@ void TypeBuilder::indexFields(ResourceType& type, std::vector<std::string> field
       });
 }
 
-void setDefault(Json& object, const char* field, const Json& value) {
-  if (!object.contains(field) || isEmptyString(object[field])) object[field] = value;
+void SetDefault(Json& object, const char* field, const Json& value) {
+  if (!object.contains(field) || IsEmptyString(object[field])) object[field] = value;
 }
 
-void setDefaultNumber(Json& object, const char* field, const Json& value) {
+void SetDefaultNumber(Json& object, const char* field, const Json& value) {
   if (!object.contains(field)) object[field] = value;
 }
 
-Json& objectIn(Json& object, const char* field) {
+Json& ObjectIn(Json& object, const char* field) {
   Json& member = object[field];
   if (member.is_null()) member = Json::object();
   return member;
