@@ -40,7 +40,6 @@ namespace {
 struct Flags {
   std::filesystem::path data_dir;
   std::filesystem::path pki_dir;
-  std::filesystem::path token_file;
   std::filesystem::path ready_file;
   std::filesystem::path preload;
   std::filesystem::path watch_log;
@@ -49,7 +48,6 @@ struct Flags {
   std::vector<std::string> sans;
   std::string version = "1.35";
   std::string log_level = "info";
-  std::string bookmark_interval = "60s";
   std::size_t history = 16384;
   bool controllers = true;
   ControllerOptions controller_options;
@@ -199,7 +197,6 @@ std::string ReadFile(const std::filesystem::path& path) {
 ApiServer::Options ApiOptionsOf(const Flags& flags, const Emulation& emulation) {
   ApiServer::Options options;
   options.emulation = emulation;
-  options.bookmark_interval = ParseDuration("--bookmark-interval", flags.bookmark_interval);
   options.watch_log = flags.watch_log;
   options.access_log = flags.access_log;
   return options;
@@ -227,7 +224,7 @@ int Serve(const Flags& flags) {
   ServeCustomResources(registry, store, custom_resources);
   ValidateAdmissionPolicies(registry, emulation);
 
-  const Authenticator authenticator(store, pki.TokenSecret(), flags.token_file);
+  const Authenticator authenticator(store, pki.TokenSecret());
   const Authorizer authorizer(store);
   ApiServer api(ApiOptionsOf(flags, emulation), store, registry, *schemas, authenticator,
                 authorizer);
@@ -282,7 +279,6 @@ void AddServeFlags(CLI::App& app, Flags& flags) {
       ->default_val(std::vector<std::string>{"127.0.0.1:6443"});
   app.add_option("--pki-dir", flags.pki_dir, "CA, server certificate and admin.kubeconfig go here");
   app.add_option("--san", flags.sans, "further names and addresses of the server certificate");
-  app.add_option("--token-file", flags.token_file, "CSV: token,user,uid,\"group1,group2\"");
   app.add_option("--emulate-version", flags.version, "1.20 to 1.35")->capture_default_str();
   app.add_option("--service-cidr", flags.controller_options.service_cidr,
                  "one range, or two for dual stack")
@@ -292,12 +288,6 @@ void AddServeFlags(CLI::App& app, Flags& flags) {
   app.add_option("--advertise-port", flags.controller_options.advertise_port,
                  "port of that endpoint")
       ->capture_default_str();
-  app.add_option_function<int>(
-      "--node-monitor-grace-period",
-      [&flags](int seconds) {
-        flags.controller_options.node_monitor_grace_period = std::chrono::seconds{seconds};
-      },
-      "seconds without a renewed Lease until a node is not ready (40)");
   app.add_option("--preload", flags.preload, "JSON lines of objects to create before being ready");
   app.add_option("--watch-log", flags.watch_log,
                  "a line for each watch event sent: CLOCK_MONOTONIC ns, resource, user, version");
@@ -305,9 +295,6 @@ void AddServeFlags(CLI::App& app, Flags& flags) {
       "--access-log", flags.access_log,
       "a line of JSON for each request to a resource: who does what, and whether it may");
   app.add_option("--ready-file", flags.ready_file, "written with the URL once the server is ready");
-  app.add_option("--bookmark-interval", flags.bookmark_interval,
-                 "between BOOKMARK events of a watch")
-      ->capture_default_str();
   app.add_option("--history", flags.history, "events kept per resource to watch from")
       ->capture_default_str();
   app.add_flag("!--no-controllers", flags.controllers, "do not run the controllers");

@@ -528,8 +528,6 @@ void Cluster::StartControlPlane() {
   }
   const std::string admin = ReadWhole(pki / "admin.kubeconfig");
   WriteWhole(Kubeconfig(), WithServer(admin, "https://127.0.0.1:" + std::to_string(api_port_)));
-  WriteWhole(NodeKubeconfig(), WithServer(admin, std::string("https://") + kControlPlaneAddress +
-                                                     ":" + std::to_string(kApiPort)));
 }
 
 void Cluster::KillControlPlane() {

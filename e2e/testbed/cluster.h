@@ -129,10 +129,6 @@ class Cluster {
   std::filesystem::path Kubeconfig() const {
     return options_.dir / "kubeconfig";
   }  // for this machine
-  std::filesystem::path NodeKubeconfig() const {
-    return options_.dir / "kubeconfig-node";
-  }  // for nodes
-  std::filesystem::path ControlPlaneCa() const { return options_.dir / "pki" / "ca.crt"; }
   RunResult Kubectl(std::vector<std::string> args, const std::string& input = "",
                     std::chrono::milliseconds timeout = std::chrono::seconds(60)) const;
 

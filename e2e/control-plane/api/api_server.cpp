@@ -43,10 +43,6 @@ std::string PathVerbOf(const std::string& method) {
   return method == "PUT" ? "put" : method == "POST" ? "post" : "get";
 }
 
-bool IsReviewGroup(const std::string& group) {
-  return group == "authorization.k8s.io" || group == "authentication.k8s.io";
-}
-
 }  // namespace
 
 ApiServer::ApiServer(Options options, Store& store, const Registry& registry,
@@ -111,14 +107,6 @@ void ApiServer::Route(RequestContext& context) {
     if (!discovery_.Serve(context)) throw NoSuchResource();
     return;
   }
-  if (parts[0] == "apis" && IsReviewGroup(parts[1]) && parts[2] == "v1" && parts.size() == 4) {
-    if (request.method != "POST") throw MethodNotAllowed();
-    access.verb = "create";
-    access.group = parts[1];
-    access.resource = parts[3];
-    Authorize(context, access);
-    return AccessReview(context, parts[3]);
-  }
   const auto target = ParseTarget(registry_, parts);
   if (!target) throw NoSuchResource();
   access = AccessOf(request, *target);
@@ -139,14 +127,6 @@ void ApiServer::RouteSubresource(RequestContext& context, const Target& target) 
   if (type == "serviceaccounts" && sub == "token") {
     require("POST");
     return TokenRequest(context, target);
-  }
-  if (type == "pods" && sub == "eviction") {
-    require("POST");
-    return Evict(context, target);
-  }
-  if (type == "pods" && sub == "binding") {
-    require("POST");
-    return BindPod(context, target);
   }
   if (sub == "scale" && (type == "apps/deployments" || type == "apps/replicasets"))
     return Scale(context, target);

@@ -97,15 +97,12 @@ class ApiServer {
   void Remove(RequestContext& context, const Target& target);
   void RemoveCollection(RequestContext& context, const Target& target);
 
-  // pod_subresources.cpp and scale.cpp
-  void Evict(RequestContext& context, const Target& target);
-  void BindPod(RequestContext& context, const Target& target);
+  // scale.cpp
   void Scale(RequestContext& context, const Target& target);
 
-  // reviews.cpp
+  // token_request.cpp
   std::optional<Authenticator::Binding> TokenBinding(const Target& target, const Json& body) const;
   void TokenRequest(RequestContext& context, const Target& target);
-  void AccessReview(RequestContext& context, const std::string& kind);
 
   const Options options_;
   Store& store_;

@@ -54,12 +54,6 @@ Json ResourceList(const std::string& group_version, const std::vector<ResourceTy
       resources.push_back(token);
     } else if (type->plural == "namespaces") {
       resources.push_back(Subresource(*type, "finalize", "Namespace", {"update"}));
-    } else if (type->plural == "pods") {
-      resources.push_back(Subresource(*type, "binding", "Binding", {"create"}));
-      Json eviction = Subresource(*type, "eviction", "Eviction", {"create"});
-      eviction["group"] = "policy";
-      eviction["version"] = "v1";
-      resources.push_back(eviction);
     }
   }
   return resources;
@@ -188,9 +182,6 @@ std::vector<std::pair<std::string, std::vector<std::string>>> Discovery::Groups(
     if (std::find(versions.begin(), versions.end(), type->version) == versions.end())
       versions.push_back(type->version);
   }
-  // These two have no types of their own.
-  for (const char* group : {"authentication.k8s.io", "authorization.k8s.io"})
-    all.push_back({group, {"v1"}});
   for (auto& [group, versions] : all) {
     std::stable_sort(versions.begin(), versions.end(),
                      [](const std::string& a, const std::string& b) {
@@ -221,22 +212,8 @@ bool Discovery::ServeGroupOrResources(RequestContext& context, const std::string
 }
 
 bool Discovery::ServeResources(RequestContext& context, const std::string& group_version) {
-  Json resources = ResourceList(group_version, *registry_.types());
-  const auto review = [&](const char* name, const char* kind) {
-    resources.push_back({{"name", name},
-                         {"singularName", ""},
-                         {"namespaced", false},
-                         {"kind", kind},
-                         {"verbs", {"create"}}});
-  };
-  if (group_version == "authorization.k8s.io/v1") {
-    review("selfsubjectaccessreviews", "SelfSubjectAccessReview");
-    review("subjectaccessreviews", "SubjectAccessReview");
-  } else if (group_version == "authentication.k8s.io/v1") {
-    if (emulation_.AtLeast(28)) review("selfsubjectreviews", "SelfSubjectReview");
-  } else if (resources.empty()) {
-    return false;
-  }
+  const Json resources = ResourceList(group_version, *registry_.types());
+  if (resources.empty()) return false;
   return SendDiscovery(context, {{"kind", "APIResourceList"},
                                  {"apiVersion", "v1"},
                                  {"groupVersion", group_version},

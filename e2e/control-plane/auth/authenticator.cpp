@@ -1,15 +1,12 @@
 #include "e2e/control-plane/auth/authenticator.h"
 
-#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -39,48 +36,7 @@ std::int64_t NowSeconds() {
       .count();
 }
 
-std::vector<std::string> ParseCsv(const std::string& line) {
-  std::vector<std::string> cells(1);
-  bool quoted = false;
-  for (std::size_t i = 0; i < line.size(); ++i) {
-    const char c = line[i];
-    if (c == '"') {
-      if (quoted && i + 1 < line.size() && line[i + 1] == '"') {
-        cells.back() += '"';
-        ++i;
-      } else {
-        quoted = !quoted;
-      }
-    } else if (c == ',' && !quoted) {
-      cells.emplace_back();
-    } else if (c != '\r') {
-      cells.back() += c;
-    }
-  }
-  return cells;
-}
-
 }  // namespace
-
-Authenticator::Authenticator(const Store& store, std::string secret,
-                             const std::filesystem::path& token_file)
-    : store_(store), secret_(std::move(secret)) {
-  if (token_file.empty()) return;
-  std::ifstream in(token_file);
-  if (!in) throw std::system_error(errno, std::generic_category(), "open " + token_file.string());
-  std::string line;
-  for (int number = 1; std::getline(in, line); ++number) {
-    if (line.empty()) continue;
-    const std::vector<std::string> cells = ParseCsv(line);
-    if (cells.size() < 3 || cells[0].empty() || cells[1].empty()) {
-      throw std::runtime_error(token_file.string() + ":" + std::to_string(number) +
-                               ": token, user name and uid are needed");
-    }
-    UserInfo user{cells[1], cells[2], {}, {}};
-    if (cells.size() > 3 && !cells[3].empty()) user.groups = ParseCsv(cells[3]);
-    tokens_[cells[0]] = std::move(user);
-  }
-}
 
 std::optional<UserInfo> Authenticator::Authenticate(const HttpRequest& request) const {
   UserInfo user;
@@ -90,14 +46,9 @@ std::optional<UserInfo> Authenticator::Authenticate(const HttpRequest& request) 
     user.groups = request.certificate_groups;
   } else if (!authorization.empty()) {
     if (!authorization.starts_with("Bearer ")) return std::nullopt;
-    const std::string token = authorization.substr(7);
-    if (const auto found = tokens_.find(token); found != tokens_.end()) {
-      user = found->second;
-    } else if (auto account = ServiceAccount(token)) {
-      user = std::move(*account);
-    } else {
-      return std::nullopt;
-    }
+    auto account = ServiceAccount(authorization.substr(7));
+    if (!account) return std::nullopt;
+    user = std::move(*account);
   } else {
     return UserInfo{"system:anonymous", "", {"system:unauthenticated"}, {}};
   }

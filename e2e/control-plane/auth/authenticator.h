@@ -25,13 +25,12 @@ struct UserInfo {
   }
 };
 
-// Who asks: by client certificate (CN, O), by a static token, by a service account's token, or
+// Who asks: by client certificate (CN, O), by a service account's token, or
 // system:anonymous. Thread-safe.
 class Authenticator {
  public:
-  // token_file: kube-apiserver's CSV (token,user,uid,"group1,group2"); may be empty. Throws
-  // std::runtime_error naming the line when it is malformed.
-  Authenticator(const Store& store, std::string secret, const std::filesystem::path& token_file);
+  Authenticator(const Store& store, std::string secret)
+      : store_(store), secret_(std::move(secret)) {}
 
   // nullopt: a credential was given and is not valid (401).
   std::optional<UserInfo> Authenticate(const HttpRequest& request) const;
@@ -56,7 +55,6 @@ class Authenticator {
 
   const Store& store_;
   const std::string secret_;
-  std::map<std::string, UserInfo, std::less<>> tokens_;
 };
 
 }  // namespace pointsman::e2e

@@ -1,4 +1,4 @@
-// Tokens of service accounts and access reviews: requests that are answered and not stored.
+// The subresource token of service accounts: a request that is answered and not stored.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -67,40 +67,6 @@ std::optional<Authenticator::Binding> ApiServer::TokenBinding(const Target& targ
     if (const ObjectPtr stored = store_.Get("nodes", "", node)) binding.node_uid = stored->uid;
   }
   return binding;
-}
-
-void ApiServer::AccessReview(RequestContext& context, const std::string& kind) {
-  Json body = DecodeBody(context.request, kind);
-  if (kind == "selfsubjectreviews" && options_.emulation.AtLeast(28)) {
-    body["status"] = {
-        {"userInfo", {{"username", context.user.name}, {"groups", context.user.groups}}}};
-    return SendJson(context, 201, body);
-  }
-  UserInfo user = context.user;
-  if (kind == "subjectaccessreviews") {
-    user = {StringAt(body, {"spec", "user"}), "", {}, {}};
-    if (const Json* groups = At(body, {"spec", "groups"});
-        groups != nullptr && groups->is_array()) {
-      for (const Json& g : *groups)
-        user.groups.push_back(g.get<std::string>());
-    }
-  } else if (kind != "selfsubjectaccessreviews") {
-    throw NoSuchResource();
-  }
-  AccessRequest access;
-  if (const Json* r = At(body, {"spec", "resourceAttributes"})) {
-    access.verb = StringAt(*r, {"verb"});
-    access.group = StringAt(*r, {"group"});
-    access.resource = StringAt(*r, {"resource"});
-    access.subresource = StringAt(*r, {"subresource"});
-    access.ns = StringAt(*r, {"namespace"});
-    access.name = StringAt(*r, {"name"});
-  } else {
-    access.verb = StringAt(body, {"spec", "nonResourceAttributes", "verb"});
-    access.path = StringAt(body, {"spec", "nonResourceAttributes", "path"});
-  }
-  body["status"] = {{"allowed", authorizer_.Allowed(user, access)}};
-  SendJson(context, 201, body);
 }
 
 }  // namespace pointsman::e2e
