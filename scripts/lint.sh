@@ -3,6 +3,7 @@
 #   scripts/lint.sh [--quick] [FILE…]            these files; none: all
 #   scripts/lint.sh [--quick] --changed [REF]    the files that differ from where this branch left REF (main)
 #   scripts/lint.sh [--quick] --recent           the files that the last half day of commits changed
+# Each header is also compiled alone, without the precompiled header that would hide what it does not include.
 # --quick leaves out clang's static analyzer, which takes five times as long as all other checks together.
 # A file that clang-tidy found clean is not looked at again until it, a header of ours that it includes,
 # its compiler flags, .clang-tidy or clang-tidy itself changes (build/lint/ remembers).
@@ -39,12 +40,33 @@ clang-format --dry-run --Werror "${sources[@]}"
 
 [ "${POINTSMAN_LINT:-all}" != format ] || exit 0
 [ -f "$build_dir/compile_commands.json" ] || fail "clang-tidy reads the build's commands: run scripts/build.sh first"
-mapfile -t units < <(printf '%s\n' "${sources[@]}" | grep '\.cpp$' || true)
-[ ${#units[@]} -gt 0 ] || exit 0
 remembered=$build_dir/lint
 mkdir -p "$remembered"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+status=0
+
+# The options that all files have are those of the file that makes gcc's precompiled header.
+read -r -a options < <(jq -r --arg file "$root_dir/cmake/pch.cpp" \
+  '.[] | select(.file == $file) | .command | split(" -include ")[0] | sub(" -Winvalid-pch"; "") | sub(" -fpch-preprocess"; "")' \
+  "$build_dir/compile_commands.json")
+# A header that built alone is remembered with the hashes of all our headers that it includes.
+todo=()
+while IFS= read -r header; do
+  header=${header#"$root_dir/"}
+  sha256sum --check --status "$remembered/${header//\//,}.alone" 2>/dev/null || todo+=("$header")
+done < <(printf '%s\n' "${sources[@]}" | grep '\.h$' || true)
+step "headers that build alone: ${#todo[@]} to look at"
+export work remembered compile="clang++ ${options[*]:1}"
+[ ${#todo[@]} = 0 ] || printf '%s\0' "${todo[@]}" | xargs -0 -n 1 -P "$(nproc)" bash -c '
+  dependencies=$work/${0//\//,}
+  $compile -fsyntax-only -include "$0" -MMD -MF "$dependencies" -x c++ /dev/null &&
+    sed "s/^[^:]*://; s/\\\\$//" "$dependencies" | tr -s " " "\n" | grep "\.h$" | xargs sha256sum >"$remembered/${0//\//,}.alone"' ||
+  status=1
+[ $status = 0 ] || fail "headers do not build alone (above): each has to include what it uses"
+
+mapfile -t units < <(printf '%s\n' "${sources[@]}" | grep '\.cpp$' || true)
+[ ${#units[@]} -gt 0 ] || exit 0
 
 # clang cannot read gcc's precompiled header: what is remembered goes by the header itself, and clang-tidy
 # gets one of clang's own (below).
@@ -86,14 +108,10 @@ for unit in "${units[@]}"; do
 done
 step "clang-tidy: ${#todo[@]} files (${#units[@]} looked at, the others were clean before)"
 [ ${#todo[@]} -gt 0 ] || exit 0
-# A precompiled header of clang's own spares each file a quarter of its time. The file that makes gcc's has
-# the options that all others have too.
-read -r -a options < <(jq -r --arg file "$root_dir/cmake/pch.cpp" \
-  '.[] | select(.file == $file) | .command | split(" -include ")[0]' "$work/compile_commands.json")
+# A precompiled header of clang's own spares each file a quarter of its time.
 clang++ "${options[@]:1}" -x c++-header "$root_dir/cmake/pch.h" -o "$work/pch"
 sed -i "s#-include $root_dir/cmake/pch\\.h#-include-pch $work/pch#" "$work/compile_commands.json"
-export work checks_option=${checks[*]}
-status=0
+export checks_option=${checks[*]}
 printf '%s\0' "${todo[@]}" | xargs -0 -n 1 -P "$(nproc)" bash -c '
   clang-tidy -p "$work" --quiet ${checks_option:+"$checks_option"} "$0" 2> >(grep -v "warnings\? generated" >&2) && touch "$work/clean-${0//\//,}"' || status=1
 for unit in "${todo[@]}"; do

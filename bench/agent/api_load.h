@@ -2,11 +2,14 @@
 // sent each change to the agent.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "kube/client/client.h"
 #include "kube/net/ip_address.h"

@@ -2,6 +2,7 @@
 // and again until it is.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string_view>
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "e2e/conformance/arena.h"
 #include "e2e/conformance/case_objects.h"

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
 #include <signal.h>
 
 #include "e2e/scenarios/scenario_fixture.h"

@@ -1,8 +1,17 @@
 // The bodies of Informer<T>; included by informer.h.
 #pragma once
 
+#include <cstdint>
 #include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include <spdlog/spdlog.h>
 

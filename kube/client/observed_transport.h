@@ -1,8 +1,10 @@
 // A transport that tells of every request it carried, for metrics.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "kube/http/transport.h"
 

@@ -2,6 +2,7 @@
 // than make new ones, and a source that floods is cut off.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 

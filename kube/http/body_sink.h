@@ -3,6 +3,8 @@
 // was taken. Only the writing half of the stream interface is there.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <utility>

@@ -11,6 +11,8 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <iterator>
 #include <list>
 #include <memory>
 #include <optional>

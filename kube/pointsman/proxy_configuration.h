@@ -1,6 +1,7 @@
 // ProxyConfiguration: what the user wants, for which nodes, and how to get there.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>

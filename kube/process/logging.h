@@ -5,6 +5,7 @@
 #include <string>
 
 #include <spdlog/formatter.h>
+#include <spdlog/spdlog.h>
 
 namespace pointsman::kube {
 

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <stop_token>
 #include <string>
+#include <string_view>
 
 namespace pointsman::agent {
 

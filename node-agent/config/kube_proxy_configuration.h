@@ -2,6 +2,7 @@
 // kube-proxy.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <optional>

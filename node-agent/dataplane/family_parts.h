@@ -4,7 +4,9 @@
 
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 #include "node-agent/dataplane/dataplane.h"

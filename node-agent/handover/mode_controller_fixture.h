@@ -2,10 +2,16 @@
 // and fail on order.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>

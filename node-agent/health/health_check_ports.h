@@ -1,6 +1,7 @@
 // Which health check node ports the model asks for, kept up to date change by change.
 #pragma once
 
+#include <cstdint>
 #include <map>
 
 #include "node-agent/health/service_health.h"

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "kube/net/ip_address.h"
 #include "node-agent/dataplane/dataplane.h"

@@ -2,6 +2,7 @@
 // traffic in userspace mode.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <set>

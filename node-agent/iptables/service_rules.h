@@ -1,6 +1,8 @@
 // One Service port as iptables rules: pure functions of the entry and of the settings.
 #pragma once
 
+#include <compare>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>

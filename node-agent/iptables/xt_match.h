@@ -1,6 +1,7 @@
 // Asks the running kernel for a match of xtables, as iptables does itself before it uses one.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "kube/net/ip_address.h"

@@ -2,6 +2,7 @@
 // reach them.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <string>

@@ -2,6 +2,7 @@
 // resolved again.
 #pragma once
 
+#include <compare>
 #include <memory>
 #include <string>
 #include <unordered_set>

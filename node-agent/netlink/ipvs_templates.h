@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <string_view>
+#include <utility>
 
 #include "kube/net/ip_address.h"
 #include "node-agent/netlink/ipvs_proc.h"

@@ -1,6 +1,7 @@
 // The way to this network namespace's nf_tables: transactions and dumps.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>

@@ -16,6 +16,7 @@
 #include <compare>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kube/pointsman/proxy_settings.h"

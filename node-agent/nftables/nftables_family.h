@@ -1,6 +1,7 @@
 // nftables mode in one address family: table `ip pointsman` or `ip6 pointsman`.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <map>

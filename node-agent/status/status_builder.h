@@ -1,7 +1,10 @@
 // What the agent says of itself in its NodeProxy: a pure function of what it knows.
 #pragma once
 
+#include <map>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "kube/pointsman/node_proxy.h"
 #include "node-agent/handover/mode_controller.h"

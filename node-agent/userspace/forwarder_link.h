@@ -2,14 +2,17 @@
 // should be, and starts another one at once when it ends.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <sys/types.h>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "node-agent/userspace/forwarder/protocol.h"

@@ -5,11 +5,14 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <map>
 #include <mutex>
 #include <set>
+#include <stop_token>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>

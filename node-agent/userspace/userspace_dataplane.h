@@ -1,11 +1,15 @@
 // userspace mode: a forwarder process carries the connections; iptables rules steer them to it.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "kube/pointsman/proxy_settings.h"

@@ -2,6 +2,7 @@
 // DaemonSet does not select) are not waited for and do not count: no revision will ever reach them.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>

@@ -1,8 +1,10 @@
 // Which ProxyConfiguration governs which node.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>

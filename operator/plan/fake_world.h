@@ -1,8 +1,14 @@
 // An API server's objects and node agents in memory, for tests of the planning.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "operator/plan/plan.h"
 

@@ -1,6 +1,7 @@
 // One governed node, seen from the revision it should run.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 

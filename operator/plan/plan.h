@@ -6,6 +6,7 @@
 // and only of itself. No number, time or mode of it is used unchecked.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>

@@ -1,6 +1,9 @@
 // For the tests of the planning: a FakeWorld and what they ask of it.
 #pragma once
 
+#include <cstdint>
+#include <string>
+
 #include <gtest/gtest.h>
 
 #include "operator/plan/fake_world.h"

@@ -1,6 +1,8 @@
 // The rollout of one ProxyConfiguration: where it stands, and its next steps.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>

@@ -3,6 +3,8 @@
 
 #include <array>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 

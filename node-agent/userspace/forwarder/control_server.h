@@ -5,6 +5,7 @@
 #include <list>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "node-agent/userspace/forwarder/event_loop.h"
 #include "node-agent/userspace/forwarder/protocol.h"

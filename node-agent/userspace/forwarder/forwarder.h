@@ -2,10 +2,12 @@
 // outlives the agent that started it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "node-agent/userspace/forwarder/backend_table.h"
 #include "node-agent/userspace/forwarder/control_server.h"

@@ -9,9 +9,11 @@
 // hold. Nothing is read that could not be passed on, so a slow reader slows its sender.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
