@@ -194,7 +194,8 @@ class Bench {
         {.argv = {Program("pointsman-control-plane"), "--listen", "127.0.0.1:0", "--pki-dir",
                   File("pki"), "--ready-file", File("ready"), "--preload", File("preload"),
                   "--no-controllers", "--history", "100000", "--log-level", "warning"},
-         .log = File("server.log")});
+         .log = File("server.log"),
+         .pid_ns = sandbox_.pid_ns()});
     Await("the control plane is ready", 600s, [&] { return fs::exists(File("ready")); });
     kubeconfig_ = File("pki/admin.kubeconfig");
     client_ =
@@ -218,7 +219,8 @@ class Bench {
         {.argv = {options_.program.empty() ? Program("pointsman-operator") : options_.program,
                   "--kubeconfig", kubeconfig_, "--namespace", "pointsman-system",
                   "--metrics-bind-address", kMetricsAddress, "--health-probe-bind-address", "0"},
-         .log = File("operator.log")});
+         .log = File("operator.log"),
+         .pid_ns = sandbox_.pid_ns()});
   }
 
   void RollOut(const std::string& mode) {
@@ -279,6 +281,8 @@ class Bench {
   const Options options_;
   fs::path directory_;
   std::string kubeconfig_;
+  // They end with this program, whatever ends it.
+  e2e::Sandbox sandbox_{Program("pointsman-node-init")};
   e2e::Process server_;
   e2e::Process operator_;
   std::unique_ptr<kube::Client> client_;
