@@ -1,14 +1,18 @@
 // Somebody takes our rules out of the kernel: they are missed within 30 s and written again,
 // however long the sync period is. With the kernel's own rules and a clock of the test's own.
 #include <cstdlib>
+#include <filesystem>
+#include <optional>
 
 #include <gmock/gmock.h>
 
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/dataplane/sync_problems.h"
+#include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/run_tool.h"
+#include "node-agent/userspace/testing/forwarder_launcher.h"
 
 namespace pointsman::agent {
 namespace {
@@ -17,9 +21,11 @@ using std::chrono_literals::operator""s;
 using kube::Mode;
 using testing::RunTool;
 
+constexpr char kLauncher[] = "/run/pointsman/launcher.sock";
+
 class Environment final : public KernelEnvironment {
  public:
-  Environment() : KernelEnvironment("", "", "", "text") {}
+  Environment() : KernelEnvironment("", "", kLauncher, "text") {}
   std::chrono::steady_clock::time_point Now() override { return now; }
   std::chrono::steady_clock::time_point now = std::chrono::steady_clock::now();
 };
@@ -45,6 +51,11 @@ class FlushedRulesTest
       }
     }
     RunTool({"ip", "link", "set", "lo", "up"});
+    if (mode() == Mode::kUserspace) {
+      testing::EnterFreshMounts({"/run"});
+      std::filesystem::create_directories("/run/pointsman");
+      launcher_.emplace(POINTSMAN_FORWARDER, kLauncher);
+    }
     environment_.emplace();
     if (!v4()) {
       ASSERT_EQ(environment_->ServeIpv6(), "");
@@ -66,8 +77,15 @@ class FlushedRulesTest
     ASSERT_EQ(controller_->state().active, mode());
     ASSERT_FALSE(controller_->state().failed) << Describe(controller_->state().problems);
   }
-  // NOLINTNEXTLINE(concurrency-mt-unsafe)
-  void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
+  void TearDown() override {
+    // The forwarder goes on without an agent, until its rules are removed.
+    controller_.reset();
+    if (launcher_ && environment_) {
+      EXPECT_TRUE(environment_->MakeDataplane(mode(), settings_)->Remove().ok());
+    }
+    // NOLINTNEXTLINE(concurrency-mt-unsafe)
+    unsetenv("POINTSMAN_IPTABLES");
+  }
 
   void Wait(std::chrono::seconds time) {
     environment_->now += time;
@@ -85,6 +103,7 @@ class FlushedRulesTest
     }
     switch (mode()) {
       case Mode::kIptables:
+      case Mode::kUserspace:
         flushes.push_back({Tool(), "-t", "filter", "-F"});
         flushes.push_back({Tool(), "-t", "nat", "-D", "PREROUTING", "1"});
         break;
@@ -99,14 +118,13 @@ class FlushedRulesTest
         flushes.push_back({"nft", "flush", "table", Ip(), "pointsman"});
         flushes.push_back({"nft", "flush", "chain", Ip(), "pointsman", "prerouting"});
         break;
-      case Mode::kUserspace:
-        break;
     }
     return flushes;
   }
 
   kube::ProxySettings settings_;
   testing::ModelMaker maker_;
+  std::optional<testing::ForwarderLauncher> launcher_;
   std::optional<Environment> environment_;
   std::optional<ModeController> controller_;
 };
@@ -146,16 +164,18 @@ TEST_P(FlushedRulesTest, AreNotMissedWhenNobodyTookThem) {
   EXPECT_THAT(controller_->steps().failing(), ::testing::IsEmpty());
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Modes, FlushedRulesTest,
-    ::testing::Combine(::testing::Values(Mode::kIptables, Mode::kIpvs, Mode::kNftables),
-                       ::testing::Values("legacy", "nft"),
-                       ::testing::Values(net::Family::kIPv4, net::Family::kIPv6)),
-    [](const auto& parameters) {
-      return fmt::format("{}{}{}", kube::ToString(std::get<0>(parameters.param)),
-                         std::get<1>(parameters.param),
-                         net::ToString(std::get<2>(parameters.param)));
-    });
+INSTANTIATE_TEST_SUITE_P(Modes, FlushedRulesTest,
+                         ::testing::Combine(::testing::Values(Mode::kIptables, Mode::kIpvs,
+                                                              Mode::kNftables, Mode::kUserspace),
+                                            ::testing::Values("legacy", "nft"),
+                                            ::testing::Values(net::Family::kIPv4,
+                                                              net::Family::kIPv6)),
+                         [](const auto& parameters) {
+                           return fmt::format("{}{}{}",
+                                              kube::ToString(std::get<0>(parameters.param)),
+                                              std::get<1>(parameters.param),
+                                              net::ToString(std::get<2>(parameters.param)));
+                         });
 
 }  // namespace
 }  // namespace pointsman::agent
