@@ -605,9 +605,20 @@ class Agent::Impl {
     return some;
   }
 
+  static std::vector<kube::Mode> ModesOf(const kube::NodeProxyCandidate& candidate) {
+    std::vector<kube::Mode> modes{candidate.mode};
+    modes.insert(modes.end(), candidate.fallback_modes.begin(), candidate.fallback_modes.end());
+    return modes;
+  }
+
   // The operator asks what a revision would do here before it changes any node.
   void CheckCandidate() {
     const auto& asked = proxy_->spec.candidate;
+    if (candidate_asked_ && candidate_asked_ != asked) {
+      // Of a question that is not asked any more nothing is tried again.
+      for (const kube::Mode mode : ModesOf(*candidate_asked_))
+        modes_.steps().Forget("answer for", kube::ToString(mode));
+    }
     if (!asked) {
       candidate_.reset();
       candidate_asked_.reset();
@@ -621,9 +632,7 @@ class Agent::Impl {
     settings.ipvs.scheduler = asked->ipvs_scheduler;
     kube::CandidateStatus answer;
     answer.revision = asked->revision;
-    std::vector<kube::Mode> modes{asked->mode};
-    modes.insert(modes.end(), asked->fallback_modes.begin(), asked->fallback_modes.end());
-    for (const kube::Mode mode : modes) {
+    for (const kube::Mode mode : ModesOf(*asked)) {
       // What cannot be answered is a "no" for now, and no reason to leave what runs.
       const auto tried = modes_.steps().Try("answer for", kube::ToString(mode), [&] {
         return environment_.Preflight(mode, settings, /*load=*/false);

@@ -3,23 +3,24 @@
 #include "node-agent/agent/agent.h"
 
 #include <arpa/inet.h>
+#include <climits>
 #include <csignal>
 #include <fstream>
 #include <netinet/in.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include "kube/pointsman/node_proxy.h"
 #include "node-agent/agent/testing/small_api_server.h"
+#include "node-agent/testing/fresh_mounts.h"
+#include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/net_namespace.h"
 #include "node-agent/testing/run_tool.h"
+#include "node-agent/userspace/testing/forwarder_launcher.h"
 
 namespace pointsman::agent {
 namespace {
@@ -133,12 +134,9 @@ class AgentTest : public ::testing::Test {
   static void EnterNamespaces() {
     static bool entered = false;
     if (std::exchange(entered, true)) return;
-    if (unshare(CLONE_NEWNET | CLONE_NEWNS) != 0)
-      throw std::system_error(errno, std::generic_category(), "unshare");
-    Mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE);
+    ASSERT_TRUE(EnterFreshNetns());
     // The xtables lock, the forwarder's sockets; and where tools are looked for first.
-    for (const char* directory : {"/run", "/usr/local/sbin"})
-      Mount("tmpfs", directory, "tmpfs", 0);
+    testing::EnterFreshMounts({"/run", "/usr/local/sbin"});
     std::filesystem::create_directories("/run/pointsman");
     testing::IpTool(
         "link set lo up\n"
@@ -155,11 +153,7 @@ class AgentTest : public ::testing::Test {
     if (geteuid() != 0) GTEST_SKIP() << "needs root to make namespaces";
     EnterNamespaces();
     backend_.emplace();
-    launcher_ = fork();
-    if (launcher_ == 0) {
-      execl(POINTSMAN_FORWARDER, POINTSMAN_FORWARDER, "--launcher", kLauncher, nullptr);
-      _exit(127);
-    }
+    launcher_.emplace(POINTSMAN_FORWARDER, kLauncher);
     api_ = std::make_unique<testing::SmallApiServer>();
     PutNode({"10.244.1.0/24"});
     PutService("kubernetes", 1);
@@ -174,16 +168,8 @@ class AgentTest : public ::testing::Test {
     EXPECT_EQ(RunCleanup(AgentOptions()), 0);
     EXPECT_THAT(testing::RunTool({"nft", "list", "ruleset"}), Not(HasSubstr("pointsman")));
     api_.reset();
-    if (launcher_ > 0) {
-      kill(launcher_, SIGTERM);
-      waitpid(launcher_, nullptr, 0);
-    }
+    launcher_.reset();
     backend_.reset();
-  }
-
-  static void Mount(const char* what, const char* where, const char* type, unsigned long flags) {
-    if (mount(what, where, type, flags, nullptr) != 0)
-      throw std::system_error(errno, std::generic_category(), std::string("mount ") + where);
   }
 
   void PutNode(const std::vector<std::string>& pod_cidrs, bool ipv6 = false) {
@@ -302,7 +288,7 @@ class AgentTest : public ::testing::Test {
   std::unique_ptr<testing::SmallApiServer> api_;
   kube::NodeProxySpec spec_;
   int generation_ = 0;
-  pid_t launcher_ = -1;
+  std::optional<testing::ForwarderLauncher> launcher_;
   std::unique_ptr<Agent> agent_;
   std::jthread thread_;
 };
@@ -463,17 +449,33 @@ TEST_F(AgentTest, WhatCannotBeReadIsNotServedAsWritten) {
       << Status().dump(1);
 }
 
-// The operator asks about another mode, and what there is of modules is damaged. That what kmod
-// throws ends nothing is in mode_controller_faults_test.
+// An index of modules (libkmod/libkmod-index.c) in which one alias stands for a module whose name
+// is longer than any path: libkmod refuses to look it up.
+std::string IndexThatCannotBeUsed(const std::string& alias) {
+  const auto number = [](uint32_t value) {
+    std::string bytes;
+    for (int shift = 24; shift >= 0; shift -= 8)
+      bytes += static_cast<char>(value >> static_cast<unsigned>(shift));
+    return bytes;
+  };
+  constexpr uint32_t kMagic = 0xB007F457;
+  constexpr uint32_t kVersion = 0x00020001;
+  constexpr uint32_t kRootWithPrefixAndValues = 0xC0000000 + 3 * sizeof(uint32_t);
+  return number(kMagic) + number(kVersion) + number(kRootWithPrefixAndValues) + alias + '\0' +
+         number(/*values*/ 1) + number(/*priority*/ 0) + std::string(2 * PATH_MAX, 'x') + '\0';
+}
+
+// The operator asks about another mode, and what there is of modules is damaged: one index is cut
+// off, another is of no use.
 TEST_F(AgentTest, AQuestionAboutAModeIsAnsweredWithDamagedModules) {
   utsname names{};
   uname(&names);
   const std::filesystem::path root = "/run/damaged";
   const std::filesystem::path directory = root / "lib/modules" / names.release;
   std::filesystem::create_directories(directory);
-  for (const char* index :
-       {"modules.dep.bin", "modules.alias.bin", "modules.builtin.bin", "modules.symbols.bin"})
-    std::ofstream(directory / index) << std::string(4096, '\xff');
+  const std::string index = IndexThatCannotBeUsed("ip_vs");
+  std::ofstream(directory / "modules.dep.bin") << index.substr(0, 2 * sizeof(uint32_t));
+  std::ofstream(directory / "modules.alias.bin") << index;
   Ask(Settings(Mode::kNftables));
   StartAgent(root);
   ASSERT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
@@ -483,8 +485,17 @@ TEST_F(AgentTest, AQuestionAboutAModeIsAnsweredWithDamagedModules) {
   ASSERT_TRUE(Await([&] { return Status().contains("candidate"); })) << Status().dump(1);
   EXPECT_EQ(Status()["candidate"]["passed"], false);
   EXPECT_EQ(Status()["candidate"].value("mode", ""), "");
+  EXPECT_THAT(Status()["candidate"].value("message", ""), HasSubstr("could not be made"));
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "True", "Retrying"); })) << Status().dump(1);
+  EXPECT_THAT(Status().dump(), HasSubstr("look up module ip_vs: File name too long"));
+  EXPECT_TRUE(Is("Ready", "True", "Serving")) << Status().dump(1);
   PutService("later", 11);
   EXPECT_TRUE(Await([&] { return Connects("10.96.0.11", 80); }));
+
+  // The question is withdrawn: there is nothing to try again.
+  spec_.candidate.reset();
+  PutSpec();
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "AsAsked"); })) << Status().dump(1);
 }
 
 // A kernel whose ip6tables (or iptables) refuses MARK: rancher/rke2#7438.
