@@ -9,8 +9,10 @@
 #include <sys/socket.h>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sched.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "node-agent/netlink/link.h"

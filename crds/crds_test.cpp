@@ -1,7 +1,9 @@
 // The schemas and the C++ types say the same: fields, defaults, words and bounds.
 #include <filesystem>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 #include <yaml-cpp/yaml.h>
 
 #include "kube/pointsman/limits.h"

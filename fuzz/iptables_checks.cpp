@@ -1,3 +1,6 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "fuzz/checks.h"
 #include "fuzz/pieces.h"
 #include "node-agent/iptables/kernel_rules.h"

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "fuzz/checks.h"
 #include "fuzz/pieces.h"
 #include "node-agent/netlink/ipvs_table.h"

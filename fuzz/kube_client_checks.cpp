@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "fuzz/checks.h"
 #include "fuzz/pieces.h"
 #include "kube/client/api_error.h"

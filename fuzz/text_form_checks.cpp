@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "fuzz/checks.h"
 #include "kube/net/ip_address.h"
 #include "kube/pointsman/duration.h"

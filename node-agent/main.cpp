@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include <malloc.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "kube/config/config.h"

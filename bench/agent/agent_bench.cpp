@@ -31,6 +31,7 @@
 #include <thread>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
 #include "bench/agent/api_load.h"
 #include "bench/agent/measured_node.h"

@@ -3,6 +3,8 @@
 #include <sstream>
 #include <thread>
 
+#include <fmt/format.h>
+
 namespace pointsman::bench {
 namespace {
 

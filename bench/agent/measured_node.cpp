@@ -4,7 +4,9 @@
 #include <sstream>
 #include <sys/socket.h>
 
+#include <fmt/format.h>
 #include <poll.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 namespace pointsman::bench {

@@ -1,5 +1,8 @@
 #include "bench/operator/simulated_nodes.h"
 
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
 #include "kube/objects/object_json.h"
 
 namespace pointsman::bench {

@@ -4,6 +4,8 @@
 #include <sstream>
 #include <thread>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
 
 namespace pointsman::e2e {

@@ -5,6 +5,9 @@
 #include <set>
 #include <sstream>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "kube/config/yaml_json.h"
 
 namespace pointsman::e2e {

@@ -4,6 +4,8 @@
 #include <regex>
 #include <tuple>
 
+#include <fmt/format.h>
+
 namespace pointsman::e2e {
 namespace {
 

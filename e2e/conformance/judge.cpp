@@ -4,6 +4,9 @@
 #include <cmath>
 #include <sstream>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 namespace pointsman::e2e {
 namespace {
 

@@ -5,6 +5,8 @@
 #include <regex>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include "e2e/conformance/arena.h"

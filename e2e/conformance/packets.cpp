@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <fstream>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 
 #include "e2e/conformance/wait.h"
 

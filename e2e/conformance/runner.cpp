@@ -4,6 +4,10 @@
 #include <regex>
 #include <thread>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
 #include "e2e/conformance/wait.h"
 
 namespace pointsman::e2e {

@@ -4,6 +4,8 @@
 #include <fstream>
 #include <set>
 
+#include <fmt/format.h>
+
 #include "kube/config/yaml_json.h"
 
 namespace pointsman::e2e {

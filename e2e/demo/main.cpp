@@ -8,6 +8,7 @@
 #include <sys/signalfd.h>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>

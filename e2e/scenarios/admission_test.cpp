@@ -1,4 +1,5 @@
 // What the API server and the operator refuse, and that the manifests are accepted.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 

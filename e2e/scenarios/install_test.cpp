@@ -5,8 +5,10 @@
 #include <iterator>
 #include <set>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include "e2e/scenarios/scenario_fixture.h"

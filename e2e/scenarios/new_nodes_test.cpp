@@ -2,6 +2,7 @@
 // a network plugin that gets to the API server by its Service: all of it, and a node that joins
 // later.
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "e2e/scenarios/scenario_fixture.h"
 

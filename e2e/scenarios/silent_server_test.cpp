@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <thread>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>

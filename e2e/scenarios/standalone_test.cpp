@@ -3,7 +3,9 @@
 #include <fstream>
 #include <thread>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 #include <signal.h>
 #include <unistd.h>
 

@@ -1,5 +1,8 @@
 #include "e2e/scenarios/workload.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 namespace pointsman::e2e {
 
 std::string WorkloadYaml(const std::vector<uint16_t>& ports) {

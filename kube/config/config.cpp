@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "kube/config/credential_file.h"
 #include "kube/config/server_url.h"
 #include "kube/config/yaml_json.h"

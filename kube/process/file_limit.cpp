@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <sys/resource.h>
 
+#include <spdlog/spdlog.h>
+
 namespace pointsman::kube {
 
 void RaiseFileLimit() {

@@ -1,5 +1,6 @@
 #include "kube/process/logging.h"
 
+#include <nlohmann/json.hpp>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <thread>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>

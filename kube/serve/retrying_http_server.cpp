@@ -1,5 +1,7 @@
 #include "kube/serve/retrying_http_server.h"
 
+#include <spdlog/spdlog.h>
+
 namespace pointsman::kube {
 
 RetryingHttpServer::RetryingHttpServer(std::unique_ptr<HttpServer> server, std::string what,

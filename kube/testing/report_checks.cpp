@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 
+#include <nlohmann/json.hpp>
+
 #include "kube/objects/endpoint_slice.h"
 #include "kube/objects/node.h"
 #include "kube/objects/service.h"

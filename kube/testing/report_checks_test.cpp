@@ -1,6 +1,7 @@
 #include "kube/testing/report_checks.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "kube/objects/endpoint_slice.h"
 #include "kube/objects/node.h"

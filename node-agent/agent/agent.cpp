@@ -4,7 +4,10 @@
 #include <set>
 #include <sys/utsname.h>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <malloc.h>
+#include <spdlog/spdlog.h>
 
 #include "kube/cache/informer.h"
 #include "kube/client/discovery.h"

@@ -11,6 +11,8 @@
 #include <sys/un.h>
 #include <system_error>
 
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "kube/text/text.h"

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <system_error>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <sys/utsname.h>
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include <spdlog/spdlog.h>
+
 #include "node-agent/sysctl/sysctl.h"
 
 namespace pointsman::agent {

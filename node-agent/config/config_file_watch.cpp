@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include <poll.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 namespace pointsman::agent {

@@ -1,5 +1,6 @@
 #include "node-agent/dataplane/service_refusals.h"
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 namespace pointsman::agent {

@@ -1,5 +1,6 @@
 #include "node-agent/dataplane/sync_problems.h"
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 #include "kube/text/text.h"

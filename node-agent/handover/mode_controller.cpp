@@ -1,5 +1,9 @@
 #include "node-agent/handover/mode_controller.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
 #include "node-agent/dataplane/sync_problems.h"
 #include "node-agent/handover/sync_period.h"
 

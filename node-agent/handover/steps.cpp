@@ -1,5 +1,6 @@
 #include "node-agent/handover/steps.h"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 namespace pointsman::agent {

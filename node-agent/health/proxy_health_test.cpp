@@ -1,6 +1,7 @@
 #include "node-agent/health/proxy_health.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 namespace pointsman::agent {
 namespace {

@@ -11,6 +11,7 @@
 #include <boost/beast/http.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "node-agent/health/health_check_ports.h"
 

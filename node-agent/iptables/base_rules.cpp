@@ -1,5 +1,7 @@
 #include "node-agent/iptables/base_rules.h"
 
+#include <fmt/format.h>
+
 #include "node-agent/iptables/chain_jump.h"
 
 namespace pointsman::agent {

@@ -1,5 +1,6 @@
 #include "node-agent/iptables/chain_names.h"
 
+#include <fmt/format.h>
 #include <openssl/sha.h>
 
 namespace pointsman::agent {

@@ -6,8 +6,11 @@
 #include <sys/wait.h>
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <poll.h>
 #include <spawn.h>
+#include <spdlog/spdlog.h>
 #include <time.h>
 #include <unistd.h>
 

@@ -1,5 +1,7 @@
 #include "node-agent/iptables/dispatch_tree.h"
 
+#include <fmt/format.h>
+
 #include "node-agent/iptables/chain_names.h"
 
 namespace pointsman::agent {

@@ -3,6 +3,8 @@
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <netinet/in.h>
 
+#include <fmt/format.h>
+
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/jump_order.h"
 #include "node-agent/netlink/conntrack.h"

@@ -13,6 +13,7 @@
 #include <unordered_set>
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 

@@ -1,5 +1,7 @@
 #include "node-agent/iptables/save_reader.h"
 
+#include <fmt/format.h>
+
 #include "kube/text/text.h"
 #include "node-agent/iptables/iptables_tool.h"
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <fmt/format.h>
+
 #include "kube/text/text.h"
 #include "node-agent/iptables/chain_names.h"
 

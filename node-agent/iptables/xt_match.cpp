@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <system_error>
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include "node-agent/netlink/socket.h"

@@ -2,6 +2,8 @@
 #include <linux/ip_vs.h>
 #include <map>
 
+#include <fmt/format.h>
+
 #include "kube/net/socket_address.h"
 #include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/testing/dual_stack_node.h"

@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 #include <system_error>
 
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "kube/net/socket_address.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 #include "node-agent/dataplane/fair_share.h"

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <set>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 #include "node-agent/iptables/chain_jump.h"

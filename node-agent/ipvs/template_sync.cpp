@@ -14,6 +14,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 #include "node-agent/model/service_bounds.h"

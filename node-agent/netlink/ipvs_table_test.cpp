@@ -3,6 +3,7 @@
 #include <linux/ip_vs.h>
 #include <netinet/in.h>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,5 +1,6 @@
 #include "node-agent/netlink/ipvs_templates.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

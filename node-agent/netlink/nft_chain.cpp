@@ -7,6 +7,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <system_error>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 namespace pointsman::agent::netlink {

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <system_error>
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 namespace pointsman::agent::netlink {

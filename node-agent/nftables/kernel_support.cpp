@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 #include "node-agent/nftables/elements.h"

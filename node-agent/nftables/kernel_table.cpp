@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include <endian.h>
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 namespace pointsman::agent::nft {

@@ -7,6 +7,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <stdexcept>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 #include "node-agent/model/reply_sources.h"

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <sys/syscall.h>
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 

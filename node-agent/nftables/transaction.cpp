@@ -8,6 +8,7 @@
 #include <linux/netlink.h>
 #include <sys/socket.h>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 #include "kube/text/text.h"

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 
+#include <fmt/format.h>
 #include <libkmod.h>
 #include <unistd.h>
 

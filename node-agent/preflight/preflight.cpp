@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include "node-agent/nftables/kernel_support.h"

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "kube/pointsman/status_bounds.h"
 #include "node-agent/dataplane/sync_problems.h"
 

@@ -1,5 +1,7 @@
 #include "node-agent/status/status_writer.h"
 
+#include <spdlog/spdlog.h>
+
 #include "kube/pointsman/status_bounds.h"
 #include "node-agent/status/status_builder.h"
 

@@ -9,6 +9,7 @@
 #include <system_error>
 #include <thread>
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>

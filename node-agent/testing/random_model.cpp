@@ -6,6 +6,7 @@
 #include <string>
 #include <tuple>
 
+#include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
 namespace pointsman::agent::testing {

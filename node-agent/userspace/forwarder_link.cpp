@@ -10,8 +10,10 @@
 #include <sys/wait.h>
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "kube/process/child_wait.h"

@@ -1,5 +1,7 @@
 #include "node-agent/userspace/forwarder_metrics.h"
 
+#include <spdlog/spdlog.h>
+
 namespace pointsman::agent {
 
 using forwarder::Stats;

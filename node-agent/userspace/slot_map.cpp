@@ -4,6 +4,8 @@
 #include <random>
 #include <stdexcept>
 
+#include <fmt/format.h>
+
 #include "node-agent/dataplane/fair_share.h"
 #include "node-agent/userspace/forwarder/protocol.h"
 

@@ -5,6 +5,8 @@
 #include <net/if.h>
 #include <netinet/in.h>
 
+#include <fmt/format.h>
+
 #include "node-agent/dataplane/family_parts.h"
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/netlink/conntrack.h"

@@ -1,5 +1,8 @@
 #include "operator/plan/check_plan.h"
 
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
 #include "kube/pointsman/limits.h"
 #include "kube/pointsman/settings_json.h"
 #include "operator/plan/fake_world.h"

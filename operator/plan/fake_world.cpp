@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <nlohmann/json.hpp>
+
 #include "kube/pointsman/settings_json.h"
 
 namespace pointsman::op {

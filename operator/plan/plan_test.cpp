@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "kube/pointsman/settings_json.h"
 #include "operator/plan/node_list.h"

@@ -1,5 +1,7 @@
 #include "operator/plan/revision.h"
 
+#include <fmt/format.h>
+
 #include "kube/pointsman/object_reader.h"
 #include "kube/pointsman/settings_json.h"
 #include "kube/text/json_text.h"

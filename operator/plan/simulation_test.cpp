@@ -5,6 +5,7 @@
 #include <random>
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "kube/pointsman/settings_json.h"
 #include "operator/plan/fake_world.h"

@@ -1,5 +1,8 @@
 #include "operator/runtime/controller.h"
 
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
 #include "kube/cache/informer.h"
 #include "kube/events/event_recorder.h"
 #include "kube/objects/node.h"

@@ -6,8 +6,10 @@
 #include <map>
 #include <mutex>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 namespace pointsman::op {
 namespace {

@@ -2,6 +2,8 @@
 #include <random>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "kube/client/client.h"

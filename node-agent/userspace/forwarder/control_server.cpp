@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "node-agent/userspace/forwarder/unix_socket.h"

@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <sys/stat.h>
 
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 namespace pointsman::forwarder {

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <system_error>
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include "node-agent/userspace/forwarder/address_plan.h"
