@@ -1,6 +1,7 @@
 // The bounds of the settings, the same in the schemas of the CRDs (crds/crds_test.cpp checks it).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -10,9 +11,14 @@
 
 namespace pointsman::kube::limits {
 
-// Schedulers of net/netfilter/ipvs, each a module ip_vs_<name>.
+// Schedulers of net/netfilter/ipvs, each a module ip_vs_<name>. The one list of them: of the
+// configuration, of KubeProxyConfiguration files and of Services' annotations. Whether a node's
+// kernel was built with one is for that node to say (Debian's has no twos).
 inline constexpr std::array<std::string_view, 14> kIpvsSchedulers = {
     "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "fo", "ovf", "twos"};
+constexpr bool IsIpvsScheduler(std::string_view name) {
+  return std::find(kIpvsSchedulers.begin(), kIpvsSchedulers.end(), name) != kIpvsSchedulers.end();
+}
 // "rr, wrr, …", for messages.
 inline constexpr std::string_view kIpvsSchedulerWords =
     "rr, wrr, lc, wlc, lblc, lblcr, dh, sh, mh, sed, nq, fo, ovf, twos";

@@ -1,6 +1,8 @@
 #include "kube/pointsman/settings_json.h"
 
+#include <algorithm>
 #include <charconv>
+#include <initializer_list>
 
 #include "kube/pointsman/duration.h"
 #include "kube/pointsman/limits.h"
@@ -13,10 +15,8 @@ using nlohmann::json;
 constexpr std::string_view kModeWords = "userspace, iptables, ipvs, nftables";
 
 std::optional<std::string> ParseScheduler(std::string_view text) {
-  for (const std::string_view scheduler : limits::kIpvsSchedulers) {
-    if (scheduler == text) return std::string(text);
-  }
-  return std::nullopt;
+  if (!limits::IsIpvsScheduler(text)) return std::nullopt;
+  return std::string(text);
 }
 
 json ToJson(const std::vector<net::IpPrefix>& prefixes) {
@@ -165,31 +165,25 @@ void ReadDetectLocal(ObjectReader& reader, UnknownFields unknown, ProxySettings&
   }
 }
 
-// CIDRs, or "primary" alone (kube-proxy since 1.27).
 void ReadNodePortAddresses(ObjectReader& reader, ProxySettings& settings) {
-  std::vector<net::IpPrefix> prefixes;
-  bool primary = false;
-  size_t items = 0;
-  const bool read = reader.Strings(
+  ProxySettings read = settings;
+  read.node_port_addresses.clear();
+  read.node_port_primary = false;
+  const bool there = reader.Strings(
       "nodePortAddresses", limits::kMaxNodePortAddresses,
       [&](const std::string& text, const std::string& path) {
-        ++items;
-        const auto prefix = net::IpPrefix::Parse(text);
-        if (text == "primary") {
-          primary = true;
-        } else if (prefix) {
-          prefixes.push_back(*prefix);
-        } else {
-          reader.ErrorAt(path, ObjectReader::Quote(text) + " is neither a CIDR nor \"primary\"");
-        }
+        if (!AddNodePortAddress(text, net::IpPrefix::Parse(text), read))
+          reader.ErrorAt(path, ObjectReader::Quote(text) + std::string(kNoNodePortAddress));
       });
-  if (!read) return;
-  if (primary && items > 1) {
-    reader.Error("nodePortAddresses", "\"primary\" must be the only item");
+  if (!there) return;
+  const size_t count = read.node_port_addresses.size() + (read.node_port_primary ? 1 : 0);
+  if (count > limits::kMaxNodePortAddresses) {
+    reader.Error("nodePortAddresses", "\"localhost\" and \"all\" are two CIDRs each, which makes " +
+                                          std::to_string(count) + " and more than " +
+                                          std::to_string(limits::kMaxNodePortAddresses));
     return;
   }
-  settings.node_port_addresses = std::move(prefixes);
-  settings.node_port_primary = primary;
+  settings = std::move(read);
 }
 
 bool IsModuleName(std::string_view text) {
@@ -312,6 +306,28 @@ json ToJson(const std::vector<Mode>& modes) {
 json ToJson(const ModuleSettings& modules) {
   return {{"policy", modules.policy == ModulePolicy::kLoad ? "Load" : "RequireLoaded"},
           {"extra", modules.extra}};
+}
+
+bool AddNodePortAddress(std::string_view text, const std::optional<net::IpPrefix>& cidr,
+                        ProxySettings& settings) {
+  const auto add = [&cidrs = settings.node_port_addresses](const net::IpPrefix& prefix) {
+    if (std::find(cidrs.begin(), cidrs.end(), prefix) == cidrs.end()) cidrs.push_back(prefix);
+  };
+  const auto add_all = [&add](std::initializer_list<const char*> texts) {
+    for (const char* one : texts)
+      add(net::IpPrefix::Parse(one).value());
+  };
+  if (cidr)
+    add(*cidr);
+  else if (text == "primary")
+    settings.node_port_primary = true;
+  else if (text == "localhost")
+    add_all({"127.0.0.0/8", "::1/128"});
+  else if (text == "all")
+    add_all({"0.0.0.0/0", "::/0"});
+  else
+    return false;
+  return true;
 }
 
 json ToJson(const ProxySettings& settings) {

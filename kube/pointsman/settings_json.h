@@ -25,6 +25,14 @@ void ReadSettings(ObjectReader& reader, UnknownFields unknown, ProxySettings& se
 void ReadModules(ObjectReader reader, UnknownFields unknown, ModuleSettings& modules);
 void ReadModes(ObjectReader& reader, const char* name, std::vector<Mode>& modes);
 
+// Adds one item of nodePortAddresses: a CIDR (`cidr`: `text` read as one), or a word, which may
+// stand beside others (kubernetes PR #138427; before that kube-proxy took "primary" alone and no
+// other word). Each CIDR is there once. False: it is neither.
+bool AddNodePortAddress(std::string_view text, const std::optional<net::IpPrefix>& cidr,
+                        ProxySettings& settings);
+inline constexpr std::string_view kNoNodePortAddress =
+    " is neither a CIDR nor primary, localhost or all";
+
 // All members, also those that have their default.
 nlohmann::json ToJson(const ProxySettings& settings);
 nlohmann::json ToJson(const ModuleSettings& modules);

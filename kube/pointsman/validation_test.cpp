@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include "kube/pointsman/proxy_configuration.h"
+#include "kube/pointsman/settings_json.h"
 
 namespace pointsman::kube {
 namespace {
 
 using nlohmann::json;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -87,8 +89,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{R"({"detectLocal": {"bridgeInterface": "a-name-of-16-byt"}})",
                 "spec.detectLocal.bridgeInterface", "at most 15"},
         BadSpec{R"({"nodePortAddresses": ["eth0"]})", "spec.nodePortAddresses[0]", "neither"},
-        BadSpec{R"({"nodePortAddresses": ["primary", "10.0.0.0/8"]})", "spec.nodePortAddresses",
-                "only item"},
+        BadSpec{R"({"nodePortAddresses": ["primary", "PRIMARY"]})", "spec.nodePortAddresses[1]",
+                "neither"},
         BadSpec{R"({"conntrack": {"min": -1}})", "spec.conntrack.min", "from 0"},
         BadSpec{R"({"modules": {"policy": "Never"}})", "spec.modules.policy", "not one of"},
         BadSpec{R"({"modules": {"extra": ["../x"]}})", "spec.modules.extra[0]",
@@ -159,6 +161,37 @@ TEST(ValidationTest, AcceptsTheDesignsExample) {
   errors.clear();
   EXPECT_EQ(ProxyConfigurationSpecFromJson(ToJson(parsed), errors), parsed);
   EXPECT_THAT(errors, IsEmpty()) << Summarize(errors);
+}
+
+ProxySettings SettingsOf(const json& spec) {
+  std::vector<FieldError> errors;
+  ProxySettings settings = ProxyConfigurationSpecFromJson(spec, errors).settings;
+  EXPECT_THAT(errors, IsEmpty()) << Summarize(errors);
+  return settings;
+}
+
+// What is written for the nodes is a set: nothing twice in it.
+TEST(ProxyConfigurationTest, NodePortAddressesAreWordsAndCidrsTogether) {
+  const auto texts = [](const ProxySettings& settings) {
+    return ToJson(settings)["nodePortAddresses"].get<std::vector<std::string>>();
+  };
+  const auto of = [](const std::vector<std::string>& addresses) {
+    return SettingsOf({{"mode", "iptables"}, {"nodePortAddresses", addresses}});
+  };
+  EXPECT_THAT(texts(of({"192.0.2.0/24", "primary"})), ElementsAre("primary", "192.0.2.0/24"));
+  EXPECT_THAT(texts(of({"localhost", "127.0.0.0/8", "primary", "all"})),
+              ElementsAre("primary", "127.0.0.0/8", "::1/128", "0.0.0.0/0", "::/0"));
+  EXPECT_THAT(texts(of({"10.0.0.1/8", "10.0.0.0/8"})), ElementsAre("10.0.0.0/8"));
+  EXPECT_EQ(of(texts(of({"primary", "localhost", "10.0.0.0/8"}))),
+            of({"primary", "localhost", "10.0.0.0/8"}));
+
+  std::vector<std::string> most = {"localhost"};
+  for (int i = 0; i < 62; ++i)
+    most.push_back("10." + std::to_string(i) + ".0.0/16");
+  EXPECT_EQ(texts(of(most)).size(), 64U);
+  most.emplace_back("primary");
+  const std::vector<FieldError> errors = ValidateProxyConfiguration({{"nodePortAddresses", most}});
+  EXPECT_THAT(Summarize(errors), HasSubstr("spec.nodePortAddresses: \"localhost\" and \"all\""));
 }
 
 TEST(ProxyConfigurationTest, DefaultsWriteAndReadBack) {

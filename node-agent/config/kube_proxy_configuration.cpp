@@ -183,8 +183,7 @@ class Loader {
     ObjectReader reader(root_.Raw("ipvs"), "ipvs", errors, asked_);
     kube::IpvsSettings ipvs;
     const std::string scheduler = Text(reader, "scheduler");
-    const auto& known = kube::limits::kIpvsSchedulers;
-    if (std::find(known.begin(), known.end(), scheduler) != known.end()) {
+    if (kube::limits::IsIpvsScheduler(scheduler)) {
       ipvs.scheduler = scheduler;
     } else if (!scheduler.empty()) {
       reader.Error("scheduler", ObjectReader::Quote(scheduler) + " is not one of " +
@@ -368,37 +367,21 @@ class Loader {
   }
 
   void ReadNodePortAddresses() {
-    std::vector<net::IpPrefix>& cidrs = settings().node_port_addresses;
-    bool primary = false;
     size_t items = 0;
-    const auto add = [&cidrs](std::initializer_list<const char*> texts) {
-      for (const char* text : texts)
-        cidrs.push_back(net::IpPrefix::Parse(text).value());
-    };
-    root_.Strings("nodePortAddresses", kube::limits::kMaxNodePortAddresses,
-                  [&](const std::string& text, const std::string& path) {
-                    ++items;
-                    const auto cidr = net::IpPrefix::ParseSloppy(text);
-                    if (cidr) {
-                      cidrs.push_back(*cidr);
-                    } else if (text == "primary") {
-                      primary = true;
-                    } else if (text == "localhost") {
-                      add({"127.0.0.0/8", "::1/128"});
-                    } else if (text == "all") {
-                      add({"0.0.0.0/0", "::/0"});
-                    } else {
-                      root_.ErrorAt(path, ObjectReader::Quote(text) +
-                                              " is neither a CIDR nor primary, localhost or all");
-                    }
-                  });
+    root_.Strings(
+        "nodePortAddresses", kube::limits::kMaxNodePortAddresses,
+        [&](const std::string& text, const std::string& path) {
+          ++items;
+          if (!kube::AddNodePortAddress(text, net::IpPrefix::ParseSloppy(text), settings()))
+            root_.ErrorAt(path, ObjectReader::Quote(text) + std::string(kube::kNoNodePortAddress));
+        });
+    bool& primary = settings().node_port_primary;
     if (items == 0 && settings().mode == kube::Mode::kNftables) primary = true;
     if (primary && result_.node_ip_override) {
       const net::IpAddress& ip = *result_.node_ip_override;
-      cidrs.emplace_back(ip, static_cast<uint8_t>(ip.size() * 8));
+      settings().node_port_addresses.emplace_back(ip, static_cast<uint8_t>(ip.size() * 8));
       primary = false;
     }
-    settings().node_port_primary = primary;
   }
 
   void ReadClientConnection() {

@@ -52,8 +52,7 @@ struct KubeProxyConfiguration {
 // what has no counterpart here and changes no traffic: docs/standalone.md says of each field.
 // Refused: other kinds and API versions, values of another type, values outside kube-proxy's own
 // bounds, and iptables.snatNodeInternalIP. Beyond kube-proxy: mode userspace, the ipvs schedulers
-// mh, fo, ovf and twos, and "primary", "localhost", "all" and CIDRs together in nodePortAddresses
-// (kubernetes PR #138427).
+// mh, fo, ovf and twos; of v1.37 (PR #138427): words and CIDRs together in nodePortAddresses.
 //
 // In nftables mode nodePortAddresses that are not set mean "primary", as there.
 //
