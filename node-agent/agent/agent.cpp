@@ -699,7 +699,7 @@ class Agent::Impl {
     if (watching_) {  // before that the watches do not exist
       const auto set = [this](const char* resource, const auto& informer) {
         metrics_.SetWatch(resource, informer.Stats().errors, informer.HasSynced(),
-                          informer.DecodeErrors());
+                          informer.DecodeErrors(), informer.Undecodable().size());
       };
       set("services", *services_);
       set("endpointslices", *slices_);

@@ -90,9 +90,13 @@ Metrics::Metrics(const std::string& version)
                         .Register(registry_)),
       watch_decode_errors_(BuildGauge()
                                .Name("pointsman_agent_watch_decode_errors")
-                               .Help("Objects that could not be read, since the start: what was "
-                                     "served of them goes on.")
+                               .Help("How often an object could not be read, since the start.")
                                .Register(registry_)),
+      watch_undecodable_(BuildGauge()
+                             .Name("pointsman_agent_watch_undecodable")
+                             .Help("Objects that cannot be read now (100: as many or more): what "
+                                   "was served of them goes on.")
+                             .Register(registry_)),
       healthz_(BuildCounter()
                    .Name("kubeproxy_proxy_healthz_total")
                    .Help("Cumulative proxy healthz HTTP status.")
@@ -328,10 +332,11 @@ void Metrics::SetSteps(const Steps& steps) {
 }
 
 void Metrics::SetWatch(const std::string& resource, uint64_t errors, bool synced,
-                       uint64_t decode_errors) {
+                       uint64_t decode_errors, size_t undecodable) {
   watch_errors_.Add({{"resource", resource}}).Set(static_cast<double>(errors));
   watch_synced_.Add({{"resource", resource}}).Set(synced ? 1 : 0);
   watch_decode_errors_.Add({{"resource", resource}}).Set(static_cast<double>(decode_errors));
+  watch_undecodable_.Add({{"resource", resource}}).Set(static_cast<double>(undecodable));
 }
 
 void Metrics::HealthzAnswered(int status) {

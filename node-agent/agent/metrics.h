@@ -48,7 +48,8 @@ class Metrics {
   // `service_warnings`: Services that are not served as they are written.
   void SetState(const ModeState& state, const ServiceModel& model, size_t service_warnings);
   void SetSteps(const Steps& steps);
-  void SetWatch(const std::string& resource, uint64_t errors, bool synced, uint64_t decode_errors);
+  void SetWatch(const std::string& resource, uint64_t errors, bool synced, uint64_t decode_errors,
+                size_t undecodable);
   // An answer of :10256/healthz or /livez.
   void HealthzAnswered(int status);
   void LivezAnswered(int status);
@@ -65,6 +66,7 @@ class Metrics {
   prometheus::Family<prometheus::Gauge>& watch_errors_;
   prometheus::Family<prometheus::Gauge>& watch_synced_;
   prometheus::Family<prometheus::Gauge>& watch_decode_errors_;
+  prometheus::Family<prometheus::Gauge>& watch_undecodable_;
   prometheus::Family<prometheus::Counter>& healthz_;
   prometheus::Family<prometheus::Counter>& livez_;
   prometheus::Family<prometheus::Gauge>& iptables_rules_;

@@ -184,10 +184,20 @@ class Controller::Impl {
     spdlog::info("no longer leading");
   }
 
-  void UpdateQueueMetrics() const {
+  void UpdateMetrics() const {
     if (const auto queue = Queue()) {
       metrics_.SetQueue(queue->Depth(), queue->Adds(), queue->Retries());
     }
+    const auto watch = [this](const char* resource, const auto& informer) {
+      metrics_.SetWatch(resource, informer.HasSynced(), informer.Stats().errors,
+                        informer.DecodeErrors(), informer.Undecodable().size());
+    };
+    watch("proxyconfigurations", configurations_);
+    watch("nodeproxies", proxies_);
+    watch("nodes", nodes_);
+    watch("controllerrevisions", revisions_);
+    watch("pods", agent_pods_);
+    watch("daemonsets", agent_daemon_sets_);
   }
 
  private:
@@ -587,8 +597,8 @@ bool Controller::HasSynced() const {
 void Controller::Lead(std::stop_token stop, std::function<bool()> held) {
   impl_->Lead(std::move(stop), std::move(held));
 }
-void Controller::UpdateQueueMetrics() const {
-  impl_->UpdateQueueMetrics();
+void Controller::UpdateMetrics() const {
+  impl_->UpdateMetrics();
 }
 
 }  // namespace pointsman::op

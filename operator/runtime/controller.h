@@ -27,7 +27,7 @@ class Controller {
   // kube::ApiError or kube::TransportError when the first look at the cluster fails.
   void Lead(std::stop_token stop, std::function<bool()> held);
   // For /metrics, before Metrics::Render.
-  void UpdateQueueMetrics() const;
+  void UpdateMetrics() const;
 
  private:
   class Impl;

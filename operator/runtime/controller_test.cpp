@@ -39,6 +39,13 @@ class FakeApi final : public kube::Transport {
            {"spec", {{"mode", "ipvs"}, {"rollout", {{"canary", {{"nodes", 0}}}}}}}});
   }
 
+  // Before it is used.
+  void Store(const std::string& path, Json object) {
+    object["metadata"]["resourceVersion"] = std::to_string(++version_);
+    const std::string name = object["metadata"]["name"];
+    objects_[path][name] = std::move(object);
+  }
+
   HttpResponse Send(const HttpRequest& request) override { return Answer(request, {}); }
 
   HttpResponse Stream(const HttpRequest& request,
@@ -79,12 +86,6 @@ class FakeApi final : public kube::Transport {
 
  private:
   static constexpr const char* kConfigurations = "/apis/pointsman.io/v1alpha1/proxyconfigurations";
-
-  void Store(const std::string& path, Json object) {
-    object["metadata"]["resourceVersion"] = std::to_string(++version_);
-    const std::string name = object["metadata"]["name"];
-    objects_[path][name] = std::move(object);
-  }
 
   HttpResponse Answer(const HttpRequest& request, const std::stop_token& stop) {
     const std::string path = request.target.substr(0, request.target.find('?'));
@@ -178,6 +179,21 @@ class ControllerTest : public ::testing::Test {
     return true;
   }
 };
+
+TEST_F(ControllerTest, SaysHowManyObjectsCannotBeRead) {
+  const auto api = std::make_shared<FakeApi>(2, [](size_t, const std::stop_token&) {});
+  api->Store("/api/v1/nodes", {{"kind", "Pod"}, {"metadata", {{"name", "odd"}}}});
+  Leader leader(api);
+  ASSERT_TRUE(Until([&] { return leader.Passes() > 0; }));
+  leader.controller.UpdateMetrics();
+  const std::string text = leader.metrics.Render();
+  for (const char* line :
+       {"decode_errors{resource=\"nodes\"} 1\n", "undecodable{resource=\"nodes\"} 1\n",
+        "undecodable{resource=\"proxyconfigurations\"} 0\n", "synced{resource=\"nodes\"} 1\n"})
+    EXPECT_THAT(text, HasSubstr(std::string("\npointsman_operator_watch_") + line));
+  Leader::stop.request_stop();
+  EXPECT_TRUE(leader.EndsWithin(30s));
+}
 
 constexpr size_t kLostAt = 50;  // writes, in the middle of the pass that makes 200 NodeProxies
 

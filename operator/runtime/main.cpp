@@ -75,7 +75,7 @@ int Run(Options options) {
   if (options.metrics_address != "0") {
     metrics_server = std::make_unique<kube::HttpServer>(options.metrics_address);
     metrics_server->Handle("/metrics", [&](const kube::ServedRequest&) {
-      controller.UpdateQueueMetrics();
+      controller.UpdateMetrics();
       return kube::ServedResponse{.content_type = "text/plain; version=0.0.4; charset=utf-8",
                                   .body = metrics.Render()};
     });

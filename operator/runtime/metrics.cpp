@@ -14,6 +14,11 @@ prometheus::Gauge& MakeGauge(prometheus::Registry& registry, const char* name, c
   return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
 }
 
+prometheus::Family<prometheus::Gauge>& MakeFamily(prometheus::Registry& registry, const char* name,
+                                                  const char* help) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
+}
+
 prometheus::MetricFamily GaugeFamily(const char* name, const char* help) {
   return {name, help, prometheus::MetricType::Gauge, {}};
 }
@@ -53,7 +58,16 @@ Metrics::Metrics()
       queue_adds_(MakeGauge(registry_, "pointsman_operator_workqueue_adds",
                             "Passes that were queued since this replica leads.")),
       queue_retries_(MakeGauge(registry_, "pointsman_operator_workqueue_retries",
-                               "Passes that were queued after a failure.")) {}
+                               "Passes that were queued after a failure.")),
+      watch_synced_(MakeFamily(registry_, "pointsman_operator_watch_synced",
+                               "1 when the cache of that resource is complete.")),
+      watch_errors_(
+          MakeFamily(registry_, "pointsman_operator_watch_errors",
+                     "Lists and watches of the API server that failed, since the start.")),
+      watch_decode_errors_(MakeFamily(registry_, "pointsman_operator_watch_decode_errors",
+                                      "How often an object could not be read, since the start.")),
+      watch_undecodable_(MakeFamily(registry_, "pointsman_operator_watch_undecodable",
+                                    "Objects that cannot be read now (100: as many or more).")) {}
 
 void Metrics::Planned(std::chrono::duration<double> took) {
   plan_seconds_.Observe(took.count());
@@ -69,6 +83,15 @@ void Metrics::SetQueue(size_t depth, uint64_t adds, uint64_t retries) {
   queue_depth_.Set(static_cast<double>(depth));
   queue_adds_.Set(static_cast<double>(adds));
   queue_retries_.Set(static_cast<double>(retries));
+}
+
+void Metrics::SetWatch(const std::string& resource, bool synced, uint64_t errors,
+                       uint64_t decode_errors, size_t undecodable) {
+  const prometheus::Labels labels{{"resource", resource}};
+  watch_synced_.Add(labels).Set(synced ? 1 : 0);
+  watch_errors_.Add(labels).Set(static_cast<double>(errors));
+  watch_decode_errors_.Add(labels).Set(static_cast<double>(decode_errors));
+  watch_undecodable_.Add(labels).Set(static_cast<double>(undecodable));
 }
 
 void Metrics::SetConfigurations(std::map<std::string, kube::ProxyConfigurationStatus> statuses) {

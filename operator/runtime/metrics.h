@@ -8,6 +8,7 @@
 #include <string>
 
 #include <prometheus/counter.h>
+#include <prometheus/family.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
@@ -26,6 +27,9 @@ class Metrics {
   void Reconciled(std::chrono::duration<double> took, bool failed);
   void SetLeader(bool leader) { leader_.Set(leader ? 1 : 0); }
   void SetQueue(size_t depth, uint64_t adds, uint64_t retries);
+  // Of the cache of one resource: objects that could not be read, in all and now.
+  void SetWatch(const std::string& resource, bool synced, uint64_t errors, uint64_t decode_errors,
+                size_t undecodable);
   // What is shown of the ProxyConfigurations from now on, by name.
   void SetConfigurations(std::map<std::string, kube::ProxyConfigurationStatus> statuses);
 
@@ -41,6 +45,10 @@ class Metrics {
   prometheus::Gauge& queue_depth_;
   prometheus::Gauge& queue_adds_;
   prometheus::Gauge& queue_retries_;
+  prometheus::Family<prometheus::Gauge>& watch_synced_;
+  prometheus::Family<prometheus::Gauge>& watch_errors_;
+  prometheus::Family<prometheus::Gauge>& watch_decode_errors_;
+  prometheus::Family<prometheus::Gauge>& watch_undecodable_;
   mutable std::mutex mutex_;
   std::map<std::string, kube::ProxyConfigurationStatus> statuses_;
 };
