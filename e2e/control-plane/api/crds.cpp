@@ -16,17 +16,12 @@
 #include "e2e/control-plane/registry/field_checks.h"
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/schema/json_schema_props.h"
+#include "kube/text/ascii.h"
 
 namespace pointsman::e2e {
 namespace {
 
 constexpr const char* kCrds = "apiextensions.k8s.io/customresourcedefinitions";
-
-std::string Lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
 
 void SetCondition(Json& status, const char* type, const char* value, const char* reason,
                   const std::string& message) {
@@ -187,7 +182,7 @@ void CustomResources::ApplyDefaults(Json& crd) {
   if (spec.contains("names") && spec["names"].is_object()) {
     Json& names = spec["names"];
     const std::string kind = names.value("kind", "");
-    if (names.value("singular", "").empty()) names["singular"] = Lower(kind);
+    if (names.value("singular", "").empty()) names["singular"] = text::ToLowerAscii(kind);
     if (names.value("listKind", "").empty() && !kind.empty()) names["listKind"] = kind + "List";
   }
   if (!spec.contains("conversion")) spec["conversion"] = {{"strategy", "None"}};

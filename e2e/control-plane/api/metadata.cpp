@@ -7,6 +7,7 @@
 
 #include "e2e/control-plane/registry/field_checks.h"
 #include "e2e/control-plane/registry/json_path.h"
+#include "kube/text/ascii.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -83,10 +84,8 @@ void CheckName(const std::string& name, const ResourceType& type, std::vector<Fi
 void CheckAnnotations(const Json& annotations, std::vector<FieldError>& errors) {
   std::size_t total = 0;
   for (const auto& [key, value] : annotations.items()) {
-    std::string folded = key;
-    std::transform(folded.begin(), folded.end(), folded.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    if (const auto why = CheckQualifiedName(folded); !why.empty()) {
+    // Whatever its case (apimachinery, ValidateAnnotations).
+    if (const auto why = CheckQualifiedName(text::ToLowerAscii(key)); !why.empty()) {
       errors.push_back({"metadata.annotations", "FieldValueInvalid",
                         "Invalid value: " + Json(key).dump() + ": " + why});
     }

@@ -1,8 +1,5 @@
 #include "e2e/control-plane/registry/types/cells.h"
 
-#include <algorithm>
-#include <cctype>
-
 #include "e2e/control-plane/registry/api_time.h"
 #include "e2e/control-plane/registry/json_path.h"
 
@@ -46,12 +43,6 @@ std::string JoinSome(const std::vector<std::string>& all, std::size_t most) {
 
 std::string OrNone(const std::string& text) {
   return text.empty() ? "<none>" : text;
-}
-
-std::string LowerCase(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
 }
 
 std::string SelectorText(const Json* selector) {

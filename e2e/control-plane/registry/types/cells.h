@@ -23,7 +23,6 @@ std::string Join(const std::vector<std::string>& parts, const std::string& separ
 // The first `most`, and how many more there are.
 std::string JoinSome(const std::vector<std::string>& all, std::size_t most);
 std::string OrNone(const std::string& text);
-std::string LowerCase(std::string text);
 // A map of labels; null: there is none.
 std::string SelectorText(const Json* selector);
 // A metav1.LabelSelector; null: there is none.

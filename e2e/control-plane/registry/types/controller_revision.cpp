@@ -4,6 +4,7 @@
 #include "e2e/control-plane/registry/field_checks.h"
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/registry/types/types.h"
+#include "kube/text/ascii.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -16,7 +17,7 @@ std::string ControllerOf(const Json& o) {
       if (!owner.value("controller", false)) continue;
       const std::string version = owner.value("apiVersion", "");
       const std::size_t slash = version.find('/');
-      controller = LowerCase(owner.value("kind", "")) +
+      controller = text::ToLowerAscii(owner.value("kind", "")) +
                    (slash == std::string::npos ? "" : "." + version.substr(0, slash)) + "/" +
                    owner.value("name", "");
     }

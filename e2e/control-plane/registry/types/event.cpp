@@ -7,6 +7,7 @@
 #include "e2e/control-plane/registry/api_time.h"
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/registry/types/types.h"
+#include "kube/text/ascii.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -48,7 +49,7 @@ Cells EventCells(const Json& object, Clock::time_point now) {
   }
   std::string target;
   if (about != nullptr) {
-    target = LowerCase(StringAt(*about, {"kind"})) + "/" + StringAt(*about, {"name"});
+    target = text::ToLowerAscii(StringAt(*about, {"kind"})) + "/" + StringAt(*about, {"name"});
   }
   std::string message = StringAt(object, {core ? "message" : "note"});
   while (!message.empty() && std::isspace(static_cast<unsigned char>(message.back())))

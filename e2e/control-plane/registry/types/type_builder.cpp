@@ -6,6 +6,7 @@
 #include "e2e/control-plane/registry/builtin_schemas.h"
 #include "e2e/control-plane/registry/field_checks.h"
 #include "e2e/control-plane/registry/types/cells.h"
+#include "kube/text/ascii.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -43,7 +44,7 @@ ResourceType TypeBuilder::Make(const std::string& group, const std::string& vers
   type.plural = plural;
   type.kind = kind;
   type.list_kind = kind + "List";
-  type.singular = LowerCase(kind);
+  type.singular = text::ToLowerAscii(kind);
   type.namespaced = namespaced;
   type.short_names = std::move(short_names);
   type.open_api_schema = BuiltinSchema(schema.empty() ? kind : schema, emulation_);
