@@ -28,7 +28,7 @@ class ScenarioTest : public testing::Test {
       GTEST_SKIP() << missing;
     dir_ = options.dir =
         std::filesystem::temp_directory_path() / fmt::format("pointsman-{}-{}", getpid(), name);
-    options.source_dir = POINTSMAN_SOURCE_DIR;
+    options.source_dir = SourceDirectory();
     world_ = std::make_unique<World>(std::move(options));
     world_->Start();
   }

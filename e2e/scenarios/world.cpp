@@ -89,6 +89,10 @@ Json SliceObject(const World::ServiceSpec& spec, const kube::Resource& resource)
 
 }  // namespace
 
+fs::path SourceDirectory() {
+  return POINTSMAN_SOURCE_DIR;
+}
+
 int64_t LoadReport::Attempts() const {
   const Json& connections = json.at("connections");
   return Number(connections.at("tcp"), "started") + Number(connections.at("udp"), "started");

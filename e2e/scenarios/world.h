@@ -18,6 +18,9 @@
 
 namespace pointsman::e2e {
 
+// Of the repository, which this program was built from.
+std::filesystem::path SourceDirectory();
+
 struct WorldOptions {
   std::filesystem::path dir;  // logs and state; kept afterwards
   std::vector<NodeOptions> nodes;

@@ -1,6 +1,7 @@
 // A map of bounded size that forgets what was used longest ago.
 #pragma once
 
+#include <cstddef>
 #include <list>
 #include <map>
 #include <utility>
