@@ -55,6 +55,15 @@ class Arena {
   kube::Client& api() { return world_->api(); }
   kube::Mode mode() const { return options_.mode; }
   bool has_sctp() const { return has_sctp_; }
+  // The network card of User-Mode Linux loses a packet now and then on a busy machine, in every mode;
+  // a TCP connection gets over it, a single datagram does not. No other kernel may lose one.
+  bool loses_packets() const { return options_.node_kind.starts_with("uml"); }
+  // How many datagrams were answered, and how many of them not the first time that they were sent.
+  struct Datagrams {
+    int answered = 0;
+    int sent_again = 0;
+  };
+  Datagrams& datagrams() { return datagrams_; }
   // The name of the nodes' interface to the network between them.
   std::string uplink() const { return options_.node_kind.starts_with("uml") ? "vec0" : "eth0"; }
   const std::filesystem::path& dir() const { return options_.dir; }
@@ -82,6 +91,7 @@ class Arena {
   Json changes_;                                // null: no agents yet
   std::map<std::string, pid_t> agents_;
   int fence_ = 0;
+  Datagrams datagrams_;
 };
 
 }  // namespace pointsman::e2e

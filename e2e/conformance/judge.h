@@ -15,6 +15,7 @@ struct Attempt {
   std::string seen_source;  // address and port
   std::string error;        // see e2e/traffic/connect.h
   double ms = 0;
+  int sent = 0;  // datagrams
 };
 
 // Throws std::runtime_error when the text holds no report at all.

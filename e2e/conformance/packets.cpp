@@ -90,16 +90,21 @@ std::vector<Attempt> Packets::Attempts(const ProbeStep& step, const Place& place
                                 "--timeout",
                                 fmt::format("{}ms", step.timeout.count())};
   if (protocol != "tcp") argv.push_back("--" + protocol);
-  // The network card of User-Mode Linux loses a packet now and then on a busy machine (one of
-  // hundreds, in any mode), which only UDP shows.
-  if (protocol == "udp") argv.insert(argv.end(), {"--resend", "1s"});
+  // main.cpp limits how often that may help.
+  if (protocol == "udp" && arena_.loses_packets()) argv.insert(argv.end(), {"--resend", "1s"});
   const std::string source = words_.Expand(step.source);
   if (!source.empty()) argv.insert(argv.end(), {"--from", source});
   if (step.source_port != 0)
     argv.insert(argv.end(), {"--from-port", std::to_string(step.source_port)});
   const ExecResult result = place.node->Exec(argv, {.netns = place.netns});
   if (result.out.empty()) throw std::runtime_error("the probe failed: " + result.error);
-  return ParseAttempts(result.out);
+  std::vector<Attempt> attempts = ParseAttempts(result.out);
+  for (const Attempt& attempt : attempts) {
+    if (!attempt.ok || attempt.sent == 0) continue;
+    ++arena_.datagrams().answered;
+    if (attempt.sent > 1) ++arena_.datagrams().sent_again;
+  }
+  return attempts;
 }
 
 AllowedSources Packets::Sources(const Expectation& expect, const std::string& from,

@@ -14,24 +14,36 @@ namespace {
 constexpr kube::Mode kModes[] = {kube::Mode::kIptables, kube::Mode::kIpvs, kube::Mode::kNftables,
                                  kube::Mode::kUserspace};
 
-// "" when the case does not run in that mode.
-std::string CellEntry(const Case& one, kube::Mode mode) {
-  std::vector<std::string> runs;
-  std::vector<std::string> fails;
-  for (const auto family : {net::Family::kIPv4, net::Family::kIPv6}) {
-    if (!one.AppliesTo(mode, family)) continue;
-    const std::string name(FamilyName(family));
-    runs.push_back(name);
-    if (!one.KnownFailure(mode, family).empty()) fails.push_back(name);
+constexpr net::Family kFamilies[] = {net::Family::kIPv4, net::Family::kIPv6};
+
+bool Proves(const Case& one, const Semantic& semantic) {
+  return std::find(one.semantics.begin(), one.semantics.end(), semantic.id) != one.semantics.end();
+}
+
+// What the cases of one semantic say of one mode.
+std::string Cell(const Semantic& semantic, const std::vector<Case>& cases, kube::Mode mode) {
+  std::set<net::Family> passes;
+  std::set<net::Family> fails;
+  bool left_out = false;
+  for (const Case& one : cases) {
+    if (!Proves(one, semantic)) continue;
+    left_out = left_out || one.not_in.contains(mode);
+    for (const net::Family family : kFamilies) {
+      if (!one.AppliesTo(mode, family)) continue;
+      (one.KnownFailure(mode, family).empty() ? passes : fails).insert(family);
+    }
   }
-  if (runs.empty()) return "";
-  std::string text = one.name;
-  if (runs.size() == 1) text += " (" + runs.front() + ")";
-  if (!fails.empty()) {
-    text = "✗ " + text + " **fails";
-    if (fails.size() < runs.size()) text += " in " + fails.front();
-    text += "**";
-  }
+  if (passes.empty() && fails.empty()) return left_out ? "–" : "";
+  std::string text = fails.empty() ? "✔" : passes.empty() ? "✗" : "✔ ✗";
+  passes.merge(fails);
+  if (passes.size() == 1) text += " " + std::string(FamilyName(*passes.begin()));
+  return text;
+}
+
+// "`name`", and the one family that the case is for, if it is not for both.
+std::string Named(const Case& one) {
+  std::string text = "`" + one.name + "`";
+  if (one.families.size() == 1) text += " (" + std::string(FamilyName(*one.families.begin())) + ")";
   return text;
 }
 
@@ -72,32 +84,32 @@ std::string SemanticsDocument(const std::vector<Semantic>& semantics,
   }
   std::string text = R"(# Service semantics and the cases that prove them
 
-Each cell names the conformance cases (`e2e/conformance/cases/`) that prove the semantic in that mode,
-over IPv4 and IPv6 unless it says otherwise, with real traffic through real kernels. A case marked ✗ is
-known to fail there: the reason is in the table below. An empty cell is not proven by a case.
+| sign | meaning |
+|---|---|
+| ✔ | conformance cases prove it in this mode, with real traffic through real kernels, over IPv4 and IPv6 (or the one that is named) |
+| ✔ ✗ | most of it is proven; a case is [known to fail](#known-to-fail) |
+| ✗ | its cases are [known to fail](#known-to-fail) |
+| – | the mode has no such thing: [why](#cases-that-a-mode-is-left-out-of) |
+| | no case proves it |
 
 This page is written by `pointsman-conformance --document docs/semantics.md`, and a test compares it
-with the case files. A mode's column says what the suite asks of it; `e2e/conformance/CMakeLists.txt`
-says in which modes the suite is run.
+with the case files (`e2e/conformance/cases/`).
 
 | semantic | iptables | ipvs | nftables | userspace |
 |---|---|---|---|---|
 )";
+  std::string proofs;
   for (const Semantic& semantic : semantics) {
     text += "| " + semantic.title;
-    for (const kube::Mode mode : kModes) {
-      std::string cell;
-      for (const Case& one : cases) {
-        if (std::find(one.semantics.begin(), one.semantics.end(), semantic.id) ==
-            one.semantics.end())
-          continue;
-        const std::string entry = CellEntry(one, mode);
-        if (!entry.empty()) cell += (cell.empty() ? "" : "<br>") + entry;
-      }
-      text += " | " + cell;
-    }
+    for (const kube::Mode mode : kModes) text += " | " + Cell(semantic, cases, mode);
     text += " |\n";
+    std::vector<std::string> names;
+    for (const Case& one : cases)
+      if (Proves(one, semantic)) names.push_back(Named(one));
+    proofs += fmt::format("* **{}**: {}\n", semantic.title,
+                          names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
   }
+  text += "\n## The cases of each semantic\n\n" + proofs;
   std::string known;
   std::string left_out;
   for (const Case& one : cases) {

@@ -17,9 +17,11 @@ std::vector<Case> Cases(const std::string& semantic) {
                     "c.yaml");
 }
 
-TEST(SemanticsTest, EachCellNamesItsCases) {
+TEST(SemanticsTest, EachModeHasASign) {
   const std::string text = SemanticsDocument({{"x", "Some rule"}, {"y", "Other"}}, Cases("x"));
-  EXPECT_THAT(text, HasSubstr("| Some rule | one | ✗ one **fails in IPv6** | one |  |\n"));
+  EXPECT_THAT(text, HasSubstr("| Some rule | ✔ | ✔ ✗ | ✔ | – |\n"));
+  EXPECT_THAT(text, HasSubstr("* **Some rule**: `one`\n"));
+  EXPECT_THAT(text, HasSubstr("* **Other**: none\n"));
   EXPECT_THAT(text, HasSubstr("| Other |  |  |  |  |\n"));
   EXPECT_THAT(text, HasSubstr("| one | ipvs/IPv6 | a reason |\n"));
   EXPECT_THAT(text, HasSubstr("| one | userspace | another |\n"));

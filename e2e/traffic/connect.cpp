@@ -157,8 +157,8 @@ bool ReadGreeting(const std::string& text, std::string& backend, std::string& se
 }  // namespace
 
 nlohmann::json ProbeResult::ToJson() const {
-  return {
-      {"ok", ok}, {"backend", backend}, {"seen_source", seen_source}, {"error", error}, {"ms", ms}};
+  return {{"ok", ok},       {"backend", backend}, {"seen_source", seen_source},
+          {"error", error}, {"ms", ms},           {"sent", sent}};
 }
 
 ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& from,
@@ -186,6 +186,7 @@ ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& 
       next = std::min(next + resend, end);
       prober.SetDeadline(next);
       result.error = prober.Send(token);
+      ++result.sent;
       if (result.error.empty()) result.error = prober.Read(greeting, datagram);
       if (result.error.empty()) break;
     }
