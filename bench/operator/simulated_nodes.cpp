@@ -69,9 +69,9 @@ kube::NodeProxyStatus StatusFor(const NodeProxy& proxy) {
     set("PreflightPassed", true, "PreflightPassed", "the kernel can run " + mode);
     set("ModulesLoaded", true, "ModulesLoaded", "every module that " + mode + " needs is loaded");
     set("RulesSynced", true, "Synced", "1234 Services with 12345 endpoints are in the kernel");
-    set("ServicesAccepted", true, "AsWritten", "every Service is served as it is written");
+    set("ServicesAccepted", true, "AllAccepted", "all Services are served as specified");
     set("Ready", true, "Serving", "Services are served in mode " + mode);
-    set("Degraded", false, "AsAsked", "the node runs what it was asked to");
+    set("Degraded", false, "DesiredModeActive", "the node runs the desired mode");
   }
   return status;
 }

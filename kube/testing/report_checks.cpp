@@ -37,7 +37,7 @@ void CheckProblems(const std::vector<std::string>& problems) {
   kube::NodeProxyStatus status;
   kube::SetCondition(
       status.conditions,
-      {"ServicesAccepted", kube::ConditionStatus::kFalse, "NotAsWritten", all, "", 1},
+      {"ServicesAccepted", kube::ConditionStatus::kFalse, "NotServedAsSpecified", all, "", 1},
       "2026-01-02T03:04:05Z");
   StatusSchema::OfNodeProxy().Check(ToJson(status));
 }

@@ -400,7 +400,7 @@ TEST_F(AgentTest, NodeCidrFollowsTheNode) {
   };
   PutNode({"10.244.3.0/24"});
   EXPECT_TRUE(Await([&] { return rules_have("10.244.3.0/24"); }));
-  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "AsAsked"); })) << Status().dump(1);
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); })) << Status().dump(1);
   PutNode({"10.244.4.0/24"});
   EXPECT_TRUE(Await([&] { return rules_have("10.244.4.0/24"); }));
   EXPECT_TRUE(Await([&] { return !rules_have("10.244.3.0/24"); }));
@@ -437,7 +437,7 @@ TEST_F(AgentTest, WhatCannotBeReadIsNotServedAsWritten) {
            told("default/strange: it cannot be read and is not served") &&
            told("EndpointSlice default/kubernetes-IPv4: it cannot be read");
   })) << Status().dump(1);
-  EXPECT_TRUE(Is("ServicesAccepted", "False", "NotAsWritten")) << Status().dump(1);
+  EXPECT_TRUE(Is("ServicesAccepted", "False", "NotServedAsSpecified")) << Status().dump(1);
   EXPECT_TRUE(Is("Ready", "True", "Serving")) << Status().dump(1);
   EXPECT_TRUE(Await([&] { return Connects("10.96.0.11", 80); }));
   EXPECT_TRUE(Connects("10.96.0.10", 80));
@@ -542,7 +542,7 @@ TEST_P(BrokenFamilyTest, LeavesTheOtherServed) {
   EXPECT_TRUE(Await([&] { return Connects(v6_broken ? "10.96.0.11" : "fd00:96::11", 80); }));
 
   Mend();
-  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "AsAsked"); })) << Status().dump(1);
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); })) << Status().dump(1);
   EXPECT_TRUE(Connects("10.96.0.10", 80));
   EXPECT_TRUE(Connects("fd00:96::10", 80));
 }

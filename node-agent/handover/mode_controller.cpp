@@ -486,12 +486,12 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
 void ModeController::TakeBack(std::unique_ptr<Dataplane> next, const std::string& failed,
                               const ServiceModel& model) {
   const kube::Mode mode = next->mode();
-  spdlog::error("handover to {} is taken back: {}", kube::ToString(mode), failed);
+  spdlog::error("handover to {} reverted: {}", kube::ToString(mode), failed);
   // First the old one attracts new connections again, then the new one goes.
   Program(*active_, model, /*verify=*/true);
   if (!leftovers_.Remove(*next)) leftovers_.AddFailed(std::move(next), environment_.Now());
   state_.reverted_reason =
-      fmt::format("handover to {} was taken back: {}", kube::ToString(mode), failed);
+      fmt::format("handover to {} was reverted: {}", kube::ToString(mode), failed);
   next_choice_ = environment_.Now() + kRevertedRetry;
 }
 

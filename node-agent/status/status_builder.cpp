@@ -59,7 +59,7 @@ Condition Rules(const StatusInput& input) {
     }
     return {"RulesSynced", ConditionStatus::kFalse, "NothingProgrammed",
             input.proxy->spec.revision == 0
-                ? "no rules were written: the operator has not given this node its turn yet"
+                ? "no rules were written: this node has not had its turn in the rollout yet"
             : input.caches_synced
                 ? "no rules are in the kernel"
                 : "waiting for the API server's lists of Services, EndpointSlices "
@@ -81,7 +81,8 @@ Condition Rules(const StatusInput& input) {
 Condition Ready(const StatusInput& input) {
   const ModeState& modes = *input.modes;
   if (input.proxy->spec.removed) {
-    return {"Ready", ConditionStatus::kFalse, "Removed", "the rules were removed, as asked"};
+    return {"Ready", ConditionStatus::kFalse, "Removed",
+            "the rules were removed because spec.removed is set"};
   }
   if (!modes.active || !modes.synced_once) {
     return {"Ready", ConditionStatus::kFalse, "NotSynced", "Services are not programmed yet"};
@@ -99,7 +100,7 @@ std::string Retried(const StatusInput& input) {
   if (input.failing_steps == nullptr) return text;
   for (const auto& [step, message] : *input.failing_steps) {
     if (!text.empty()) text += "; ";
-    text += fmt::format("tried again: {}: {}", step, message);
+    text += fmt::format("retrying: {}: {}", step, message);
   }
   return text;
 }
@@ -128,7 +129,8 @@ Condition Degraded(const StatusInput& input) {
   if (!retried.empty()) return {"Degraded", ConditionStatus::kTrue, "Retrying", retried};
   if (!input.missing.empty())
     return {"Degraded", ConditionStatus::kTrue, "NodeIncomplete", input.missing};
-  return {"Degraded", ConditionStatus::kFalse, "AsAsked", "this node runs what was asked"};
+  return {"Degraded", ConditionStatus::kFalse, "DesiredModeActive",
+          "the node runs the desired mode"};
 }
 
 // What of a Service cannot be done is refused and the rest served, so the node is none the worse
@@ -140,10 +142,10 @@ Condition ServicesAccepted(const StatusInput& input) {
   }
   if (input.services_not_as_written == 0) {
     return {"ServicesAccepted", ConditionStatus::kTrue, "AllAccepted",
-            "all Services are served as they are written"};
+            "all Services are served as specified"};
   }
-  return {"ServicesAccepted", ConditionStatus::kFalse, "NotAsWritten",
-          fmt::format("{} of the Services not served as written, for example {}",
+  return {"ServicesAccepted", ConditionStatus::kFalse, "NotServedAsSpecified",
+          fmt::format("{} Services are not served as specified, for example {}",
                       input.services_not_as_written, Told(input.not_as_written))};
 }
 

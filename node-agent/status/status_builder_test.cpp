@@ -120,7 +120,7 @@ TEST_F(StatusBuilderTest, ARevertedHandoverDoesNotObserveTheRevision) {
   kube::NodeProxyStatus before;
   before.observed_revision = 6;
   modes_.active = kube::Mode::kIptables;
-  modes_.reverted_reason = "handover to ipvs was taken back: default/web";
+  modes_.reverted_reason = "handover to ipvs was reverted: default/web";
   const auto status = BuildStatus(input_, before);
   EXPECT_EQ(status.observed_revision, 6);
   EXPECT_EQ(Get(status, "Degraded").reason, "HandoverReverted");

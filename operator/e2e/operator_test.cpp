@@ -110,7 +110,7 @@ class FakeAgents {
       set("PreflightPassed", passed, passed ? "PreflightPassed" : "ModuleMissing",
           passed ? "" : kMissing);
       set("Ready", true, "Serving", "");
-      set("Degraded", !passed, passed ? "AsAsked" : "Fallback", "");
+      set("Degraded", !passed, passed ? "DesiredModeActive" : "Fallback", "");
     }
     if (status == proxy.status) return;
     Json patch = ToJson(status);

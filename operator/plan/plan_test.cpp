@@ -25,7 +25,7 @@ TEST_F(PlanTest, WithoutClusterCidrItSaysWhatThatMeans) {
   EXPECT_THAT(Message("Accepted"), HasSubstr("clusterCIDR is not set"));
   world_.Apply("main", R"({"clusterCIDR": "10.244.0.0/16"})");
   world_.Settle();
-  EXPECT_EQ(Message("Accepted"), "the specification is valid and acted on");
+  EXPECT_EQ(Message("Accepted"), "the specification is valid and in effect");
 }
 
 TEST_F(PlanTest, RollsOutOneNodeAtATimeAndCompletes) {

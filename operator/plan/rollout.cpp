@@ -308,7 +308,7 @@ std::vector<NodeProxyChange> NextRemovals(const std::vector<GovernedNode>& leavi
     const TimePoint since = sightings.Of(proxy.name).changed;
     if (off) {
       erase(proxy, PlannedEvent{false, "NodeRemoved",
-                                "node " + proxy.name + ": its rules are out of the kernel"});
+                                "node " + proxy.name + ": rules removed from the kernel"});
     } else if (since + deadline <= now) {
       erase(proxy, PlannedEvent{true, "NodeNotCleaned",
                                 "node " + proxy.name +

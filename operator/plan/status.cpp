@@ -96,7 +96,7 @@ void CountNodes(const RolloutState& state, ProxyConfigurationStatus& status) {
 
 void SetAccepted(const Group& group, Writer& writer) {
   if (group.rejected_reason.empty()) {
-    std::string message = "the specification is valid and acted on";
+    std::string message = "the specification is valid and in effect";
     if (kube::CannotTellPods(group.configuration->spec.settings)) {
       message += "; clusterCIDR is " + std::string(kube::kCannotTellPods);
     }
@@ -167,10 +167,10 @@ Outlook Look(const RolloutState& state) {
   const std::string now_changing =
       moving.empty() ? so_far : so_far + "; changing: " + NodeList(Names(moving));
   if (total == 0 && state.leaving.empty()) {
-    return {phase::kPending, kFalse, "NoNodes", "there is no node to act on"};
+    return {phase::kPending, kFalse, "NoNodes", "no node is governed by this ProxyConfiguration"};
   }
   if (state.roll_back_now) {
-    return {phase::kRollingBack, kTrue, "RollingBack", "going back to the last good revision"};
+    return {phase::kRollingBack, kTrue, "RollingBack", "rolling back to the last good revision"};
   }
   if (state.rolled_back) {
     if (state.complete) return {phase::kRolledBack, kFalse, "RolledBack", so_far};
@@ -231,8 +231,7 @@ void SetDegraded(const RolloutState& state, Writer& writer) {
                    WithReasons(state.failed, [](const NodeView& view) { return view.failure; }));
   } else if (!unable.empty()) {
     writer.Set("Degraded", kTrue, "NoModeCanRun",
-               "left as they are, for neither " + ModeName(state) +
-                   " nor a fallback mode can run there: " +
+               "unchanged, because neither " + ModeName(state) + " nor a fallback mode can run: " +
                    WithReasons(unable, [](const NodeView& view) { return view.cannot_run; }));
   } else if (!state.agentless.empty()) {
     writer.Set("Degraded", kTrue, "AgentsMissing",
@@ -350,7 +349,7 @@ void SetAvailable(const Group& group, const RolloutState& state, Writer& writer)
     writer.Set("Available", kTrue, "NodesUpdated", count + also);
   } else if (state.rolled_back) {
     writer.Set("Available", kFalse, "RolledBack",
-               RevisionName(state.update_revision) + " was taken back; " + count + also);
+               RevisionName(state.update_revision) + " was rolled back; " + count + also);
   } else {
     writer.Set("Available", kFalse, "NodesNotUpdated", count + also);
   }
@@ -426,10 +425,10 @@ ProxyConfigurationStatus RejectedStatus(const Group& group, TimePoint now) {
   }
   SetAccepted(group, writer);
   writer.Set("Progressing", kFalse, group.rejected_reason.c_str(),
-             "the specification is not acted on, see condition Accepted");
+             "the specification is not in effect, see condition Accepted");
   if (group.nodes.empty()) {
     writer.Set("Available", kFalse, group.rejected_reason.c_str(),
-               "the specification is not acted on, see condition Accepted");
+               "the specification is not in effect, see condition Accepted");
   }
   return writer.Take();
 }
@@ -438,7 +437,7 @@ ProxyConfigurationStatus PendingStatus(const Group& group, TimePoint now) {
   Writer writer(*group.configuration, now);
   writer.status.phase = phase::kPending;
   SetAccepted(group, writer);
-  writer.Set("Progressing", kTrue, "Starting", "the revision is being written down");
+  writer.Set("Progressing", kTrue, "Starting", "publishing the revision");
   return writer.Take();
 }
 
@@ -449,7 +448,7 @@ ProxyConfigurationStatus RemovingStatus(const Group& group, size_t left, TimePoi
   writer.status.nodes.desired = static_cast<int64_t>(left);
   writer.status.modes.clear();
   writer.Set("Progressing", kTrue, "Removing",
-             "being deleted; rules are still to be taken off " + NodeCount(left));
+             "being deleted; removing rules from " + NodeCount(left));
   writer.Set("Available", kFalse, "Removing", "being deleted");
   return writer.Take();
 }
