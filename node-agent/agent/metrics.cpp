@@ -7,6 +7,8 @@
 #include <prometheus/text_serializer.h>
 #include <unistd.h>
 
+#include "kube/serve/cumulative.h"
+
 namespace pointsman::agent {
 namespace {
 
@@ -74,23 +76,23 @@ Metrics::Metrics(const std::string& version)
     : forwarders_(registry_, ForwarderSettings{}.directory),
       mode_(BuildGauge()
                 .Name("pointsman_agent_mode")
-                .Help("1 for the asked, the active and the draining mode.")
+                .Help("1 for the desired, the active and the draining mode.")
                 .Register(registry_)),
       module_(BuildGauge()
                   .Name("pointsman_agent_kernel_module")
-                  .Help("1 for the state of each kernel module that the asked mode needs.")
+                  .Help("1 for the state of each kernel module that the desired mode needs.")
                   .Register(registry_)),
-      watch_errors_(BuildGauge()
-                        .Name("pointsman_agent_watch_errors")
-                        .Help("Lists and watches of the API server that failed, since the start.")
+      watch_errors_(BuildCounter()
+                        .Name("pointsman_agent_watch_errors_total")
+                        .Help("Lists and watches of the API server that failed.")
                         .Register(registry_)),
       watch_synced_(BuildGauge()
                         .Name("pointsman_agent_watch_synced")
                         .Help("1 when the cache of that resource is complete.")
                         .Register(registry_)),
-      watch_decode_errors_(BuildGauge()
-                               .Name("pointsman_agent_watch_decode_errors")
-                               .Help("How often an object could not be read, since the start.")
+      watch_decode_errors_(BuildCounter()
+                               .Name("pointsman_agent_watch_decode_errors_total")
+                               .Help("How often an object could not be decoded.")
                                .Register(registry_)),
       watch_undecodable_(BuildGauge()
                              .Name("pointsman_agent_watch_undecodable")
@@ -123,35 +125,34 @@ Metrics::Metrics(const std::string& version)
                             .Help("Until the API server's answer began, in seconds.")
                             .Register(registry_)),
       preflight_passed_(Gauge(registry_, "pointsman_agent_preflight_passed",
-                              "1 when this node can run the asked mode.")),
+                              "1 when this node can run the desired mode.")),
       fallback_(Gauge(registry_, "pointsman_agent_fallback",
-                      "1 when another mode than the asked one runs.")),
+                      "1 when another mode than the desired one runs.")),
       reverted_(Gauge(registry_, "pointsman_agent_handover_reverted",
-                      "1 when the handover to the asked mode was taken back.")),
+                      "1 when the handover to the desired mode was reverted.")),
       draining_connections_(Gauge(registry_, "pointsman_agent_draining_connections",
                                   "Connections that the mode before still carries.")),
       problems_(Gauge(registry_, "pointsman_agent_sync_problems",
                       "Objects that the kernel refused in the last sync.")),
       warnings_(Gauge(registry_, "pointsman_agent_service_warnings",
-                      "Services that are not served in every detail as they are written.")),
+                      "Services that are not served in every detail as specified.")),
       refused_entries_(Gauge(registry_, "pointsman_agent_refused_service_ports",
                              "Service ports of which the kernel refused something.")),
       failing_steps_(Gauge(registry_, "pointsman_agent_failing_steps",
                            "Steps, beside syncs, that failed and are tried again.")),
-      step_failures_(BuildGauge()
-                         .Name("pointsman_agent_step_failures")
-                         .Help("Failures of steps beside syncs since the start, by step.")
+      step_failures_(BuildCounter()
+                         .Name("pointsman_agent_step_failures_total")
+                         .Help("Failures of steps beside syncs, by step.")
                          .Register(registry_)),
-      repaired_(Gauge(registry_, "pointsman_agent_repaired_objects",
-                      "Objects that something else had changed and a resync repaired, since the "
-                      "start.")),
+      repaired_(Counter(registry_, "pointsman_agent_repaired_objects_total",
+                        "Objects that something else had changed and a resync repaired.")),
       services_(Gauge(registry_, "pointsman_agent_services", "Services that this node serves.")),
       endpoints_(Gauge(registry_, "pointsman_agent_endpoints",
                        "Endpoints of these Services, one a Service port.")),
-      status_writes_(Gauge(registry_, "pointsman_agent_status_writes",
-                           "Writes of the NodeProxy status, since the start.")),
-      status_failures_(Gauge(registry_, "pointsman_agent_status_write_failures",
-                             "Such writes that failed, since the start.")),
+      status_writes_(Counter(registry_, "pointsman_agent_status_writes_total",
+                             "Writes of the NodeProxy status.")),
+      status_failures_(Counter(registry_, "pointsman_agent_status_write_failures_total",
+                               "Such writes that failed.")),
       sync_duration_(Histogram(registry_, "kubeproxy_sync_proxy_rules_duration_seconds",
                                "SyncProxyRules latency in seconds.", SyncBuckets())),
       full_sync_duration_(Histogram(registry_, "kubeproxy_sync_full_proxy_rules_duration_seconds",
@@ -298,44 +299,53 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t
   for (const kube::Mode mode :
        {kube::Mode::kUserspace, kube::Mode::kIptables, kube::Mode::kIpvs, kube::Mode::kNftables}) {
     const std::string name(kube::ToString(mode));
-    mode_.Add({{"mode", name}, {"state", "asked"}}).Set(state.asked == mode ? 1 : 0);
+    mode_.Add({{"mode", name}, {"state", "desired"}}).Set(state.asked == mode ? 1 : 0);
     mode_.Add({{"mode", name}, {"state", "active"}})
         .Set(state.active == mode && state.synced_once ? 1 : 0);
     mode_.Add({{"mode", name}, {"state", "draining"}}).Set(state.draining == mode ? 1 : 0);
   }
   preflight_passed_.Set(state.preflight && state.preflight->passed ? 1 : 0);
-  if (state.preflight) {
-    for (const kube::ModuleStatus& module : state.preflight->modules) {
-      for (const char* possible : {"Builtin", "Loaded", "LoadedNow", "Missing"}) {
-        module_.Add({{"module", module.name}, {"state", possible}})
-            .Set(module.state == possible ? 1 : 0);
-      }
-    }
-  }
+  if (state.preflight) SetModules(state.preflight->modules);
   fallback_.Set(state.fallback_reason.empty() ? 0 : 1);
   reverted_.Set(state.reverted_reason.empty() ? 0 : 1);
   draining_connections_.Set(static_cast<double>(state.draining_connections));
   problems_.Set(static_cast<double>(state.problems.size()));
   warnings_.Set(static_cast<double>(service_warnings));
   refused_entries_.Set(static_cast<double>(state.refused_entries));
-  repaired_.Set(static_cast<double>(state.repaired));
+  kube::RaiseTo(repaired_, state.repaired);
   iptables_rules_.Add({{"table", "nat"}}).Set(static_cast<double>(state.nat_rules));
   iptables_rules_.Add({{"table", "filter"}}).Set(static_cast<double>(state.filter_rules));
   services_.Set(static_cast<double>(model.service_count));
   endpoints_.Set(static_cast<double>(model.endpoint_count));
 }
 
+// Another mode needs other modules: those that it does not need would show their last state for
+// ever.
+void Metrics::SetModules(const std::vector<kube::ModuleStatus>& modules) {
+  const std::lock_guard lock(modules_mutex_);
+  for (prometheus::Gauge* shown : module_states_)
+    module_.Remove(shown);
+  module_states_.clear();
+  for (const kube::ModuleStatus& module : modules) {
+    for (const char* possible : {"Builtin", "Loaded", "LoadedNow", "Loadable", "Missing"}) {
+      prometheus::Gauge& state = module_.Add({{"module", module.name}, {"state", possible}});
+      state.Set(module.state == possible ? 1 : 0);
+      module_states_.insert(&state);
+    }
+  }
+}
+
 void Metrics::SetSteps(const Steps& steps) {
   failing_steps_.Set(static_cast<double>(steps.failing().size()));
   for (const auto& [kind, times] : steps.failures())
-    step_failures_.Add({{"step", kind}}).Set(static_cast<double>(times));
+    kube::RaiseTo(step_failures_.Add({{"step", kind}}), times);
 }
 
 void Metrics::SetWatch(const std::string& resource, uint64_t errors, bool synced,
                        uint64_t decode_errors, size_t undecodable) {
-  watch_errors_.Add({{"resource", resource}}).Set(static_cast<double>(errors));
+  kube::RaiseTo(watch_errors_.Add({{"resource", resource}}), errors);
   watch_synced_.Add({{"resource", resource}}).Set(synced ? 1 : 0);
-  watch_decode_errors_.Add({{"resource", resource}}).Set(static_cast<double>(decode_errors));
+  kube::RaiseTo(watch_decode_errors_.Add({{"resource", resource}}), decode_errors);
   watch_undecodable_.Add({{"resource", resource}}).Set(static_cast<double>(undecodable));
 }
 
@@ -348,8 +358,8 @@ void Metrics::LivezAnswered(int status) {
 }
 
 void Metrics::SetStatusWrites(uint64_t writes, uint64_t failures) {
-  status_writes_.Set(static_cast<double>(writes));
-  status_failures_.Set(static_cast<double>(failures));
+  kube::RaiseTo(status_writes_, writes);
+  kube::RaiseTo(status_failures_, failures);
 }
 
 }  // namespace pointsman::agent

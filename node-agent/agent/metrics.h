@@ -5,7 +5,9 @@
 #include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <set>
 #include <string>
+#include <vector>
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
@@ -45,7 +47,7 @@ class Metrics {
   void SetLocalPolicies(const LocalPolicies& policies);
   // A request to the API server at `host` ("10.0.0.1:6443").
   void RequestDone(const std::string& host, const kube::RequestOutcome& outcome);
-  // `service_warnings`: Services that are not served as they are written.
+  // `service_warnings`: Services that are not served as specified.
   void SetState(const ModeState& state, const ServiceModel& model, size_t service_warnings);
   void SetSteps(const Steps& steps);
   void SetWatch(const std::string& resource, uint64_t errors, bool synced, uint64_t decode_errors,
@@ -56,6 +58,7 @@ class Metrics {
   void SetStatusWrites(uint64_t writes, uint64_t failures);
 
  private:
+  void SetModules(const std::vector<kube::ModuleStatus>& modules);
   void ReadProcess();
   void ReadProcessMemory() const;
 
@@ -63,9 +66,11 @@ class Metrics {
   ForwarderMetrics forwarders_;
   prometheus::Family<prometheus::Gauge>& mode_;
   prometheus::Family<prometheus::Gauge>& module_;
-  prometheus::Family<prometheus::Gauge>& watch_errors_;
+  std::mutex modules_mutex_;
+  std::set<prometheus::Gauge*> module_states_;  // of module_; one may be there twice in a list
+  prometheus::Family<prometheus::Counter>& watch_errors_;
   prometheus::Family<prometheus::Gauge>& watch_synced_;
-  prometheus::Family<prometheus::Gauge>& watch_decode_errors_;
+  prometheus::Family<prometheus::Counter>& watch_decode_errors_;
   prometheus::Family<prometheus::Gauge>& watch_undecodable_;
   prometheus::Family<prometheus::Counter>& healthz_;
   prometheus::Family<prometheus::Counter>& livez_;
@@ -81,12 +86,12 @@ class Metrics {
   prometheus::Gauge& warnings_;
   prometheus::Gauge& refused_entries_;
   prometheus::Gauge& failing_steps_;
-  prometheus::Family<prometheus::Gauge>& step_failures_;
-  prometheus::Gauge& repaired_;
+  prometheus::Family<prometheus::Counter>& step_failures_;
+  prometheus::Counter& repaired_;
   prometheus::Gauge& services_;
   prometheus::Gauge& endpoints_;
-  prometheus::Gauge& status_writes_;
-  prometheus::Gauge& status_failures_;
+  prometheus::Counter& status_writes_;
+  prometheus::Counter& status_failures_;
   prometheus::Histogram& sync_duration_;
   prometheus::Histogram& full_sync_duration_;
   prometheus::Histogram& partial_sync_duration_;

@@ -164,6 +164,7 @@ class Controller::Impl {
                                   DecodeRevision, revisions_, newer_revisions_);
     sightings_ = {};
     const auto queue = std::make_shared<kube::WorkQueue>();
+    metrics_.BeginQueue();
     SetQueue(queue);
     metrics_.SetLeader(true);
     const std::stop_callback on_stop(stop_, [&] { queue->ShutDown(); });
@@ -180,6 +181,7 @@ class Controller::Impl {
       queue->Done(*key);
     }
     metrics_.SetLeader(false);
+    UpdateQueueMetrics();
     SetQueue(nullptr);
     spdlog::info("no longer leading");
   }

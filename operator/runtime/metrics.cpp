@@ -2,6 +2,8 @@
 
 #include <prometheus/text_serializer.h>
 
+#include "kube/serve/cumulative.h"
+
 namespace pointsman::op {
 namespace {
 
@@ -17,6 +19,11 @@ prometheus::Gauge& MakeGauge(prometheus::Registry& registry, const char* name, c
 prometheus::Family<prometheus::Gauge>& MakeFamily(prometheus::Registry& registry, const char* name,
                                                   const char* help) {
   return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
+}
+
+prometheus::Family<prometheus::Counter>& MakeCounterFamily(prometheus::Registry& registry,
+                                                           const char* name, const char* help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
 }
 
 prometheus::MetricFamily GaugeFamily(const char* name, const char* help) {
@@ -55,19 +62,20 @@ Metrics::Metrics()
                         "1 on the replica that acts, 0 on those that stand by.")),
       queue_depth_(
           MakeGauge(registry_, "pointsman_operator_workqueue_depth", "Passes that are due.")),
-      queue_adds_(MakeGauge(registry_, "pointsman_operator_workqueue_adds",
-                            "Passes that were queued since this replica leads.")),
-      queue_retries_(MakeGauge(registry_, "pointsman_operator_workqueue_retries",
-                               "Passes that were queued after a failure.")),
+      queue_adds_(MakeCounter(registry_, "pointsman_operator_workqueue_adds_total",
+                              "Passes that were queued.")),
+      queue_retries_(MakeCounter(registry_, "pointsman_operator_workqueue_retries_total",
+                                 "Passes that were queued after a failure.")),
       watch_synced_(MakeFamily(registry_, "pointsman_operator_watch_synced",
                                "1 when the cache of that resource is complete.")),
-      watch_errors_(
-          MakeFamily(registry_, "pointsman_operator_watch_errors",
-                     "Lists and watches of the API server that failed, since the start.")),
-      watch_decode_errors_(MakeFamily(registry_, "pointsman_operator_watch_decode_errors",
-                                      "How often an object could not be read, since the start.")),
+      watch_errors_(MakeCounterFamily(registry_, "pointsman_operator_watch_errors_total",
+                                      "Lists and watches of the API server that failed.")),
+      watch_decode_errors_(MakeCounterFamily(registry_,
+                                             "pointsman_operator_watch_decode_errors_total",
+                                             "How often an object could not be decoded.")),
       watch_undecodable_(MakeFamily(registry_, "pointsman_operator_watch_undecodable",
-                                    "Objects that cannot be read now (100: as many or more).")) {}
+                                    "Objects that cannot be decoded now (100: as many or more).")) {
+}
 
 void Metrics::Planned(std::chrono::duration<double> took) {
   plan_seconds_.Observe(took.count());
@@ -79,18 +87,25 @@ void Metrics::Reconciled(std::chrono::duration<double> took, bool failed) {
   reconcile_seconds_.Observe(took.count());
 }
 
+void Metrics::BeginQueue() {
+  const std::lock_guard lock(mutex_);
+  earlier_adds_ = static_cast<uint64_t>(queue_adds_.Value());
+  earlier_retries_ = static_cast<uint64_t>(queue_retries_.Value());
+}
+
 void Metrics::SetQueue(size_t depth, uint64_t adds, uint64_t retries) {
+  const std::lock_guard lock(mutex_);
   queue_depth_.Set(static_cast<double>(depth));
-  queue_adds_.Set(static_cast<double>(adds));
-  queue_retries_.Set(static_cast<double>(retries));
+  kube::RaiseTo(queue_adds_, earlier_adds_ + adds);
+  kube::RaiseTo(queue_retries_, earlier_retries_ + retries);
 }
 
 void Metrics::SetWatch(const std::string& resource, bool synced, uint64_t errors,
                        uint64_t decode_errors, size_t undecodable) {
   const prometheus::Labels labels{{"resource", resource}};
   watch_synced_.Add(labels).Set(synced ? 1 : 0);
-  watch_errors_.Add(labels).Set(static_cast<double>(errors));
-  watch_decode_errors_.Add(labels).Set(static_cast<double>(decode_errors));
+  kube::RaiseTo(watch_errors_.Add(labels), errors);
+  kube::RaiseTo(watch_decode_errors_.Add(labels), decode_errors);
   watch_undecodable_.Add(labels).Set(static_cast<double>(undecodable));
 }
 

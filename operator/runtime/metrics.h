@@ -26,6 +26,8 @@ class Metrics {
   void Planned(std::chrono::duration<double> took);
   void Reconciled(std::chrono::duration<double> took, bool failed);
   void SetLeader(bool leader) { leader_.Set(leader ? 1 : 0); }
+  // This replica leads with a new queue, which counts from 0.
+  void BeginQueue();
   void SetQueue(size_t depth, uint64_t adds, uint64_t retries);
   // Of the cache of one resource: objects that could not be read, in all and now.
   void SetWatch(const std::string& resource, bool synced, uint64_t errors, uint64_t decode_errors,
@@ -43,13 +45,16 @@ class Metrics {
   prometheus::Histogram& reconcile_seconds_;
   prometheus::Gauge& leader_;
   prometheus::Gauge& queue_depth_;
-  prometheus::Gauge& queue_adds_;
-  prometheus::Gauge& queue_retries_;
+  prometheus::Counter& queue_adds_;
+  prometheus::Counter& queue_retries_;
   prometheus::Family<prometheus::Gauge>& watch_synced_;
-  prometheus::Family<prometheus::Gauge>& watch_errors_;
-  prometheus::Family<prometheus::Gauge>& watch_decode_errors_;
+  prometheus::Family<prometheus::Counter>& watch_errors_;
+  prometheus::Family<prometheus::Counter>& watch_decode_errors_;
   prometheus::Family<prometheus::Gauge>& watch_undecodable_;
   mutable std::mutex mutex_;
+  // What the queues before this one have counted.
+  uint64_t earlier_adds_ = 0;
+  uint64_t earlier_retries_ = 0;
   std::map<std::string, kube::ProxyConfigurationStatus> statuses_;
 };
 
