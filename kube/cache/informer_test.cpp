@@ -8,6 +8,7 @@
 
 #include "kube/cache/raw_object.h"
 #include "kube/http/test_server.h"
+#include "kube/testing/eventually.h"
 
 namespace pointsman::kube {
 namespace {
@@ -244,18 +245,15 @@ TEST(InformerTest, ListsSoonAfterALongOutage) {
   informer->Start();
   log.Wait(2);
   const int port = script->port();
-  while (script->Watches().empty())
-    std::this_thread::yield();
+  ASSERT_TRUE(Eventually([&] { return !script->Watches().empty(); }));
   script.reset();
   // 20, 40, … 1,280 ms: the next failure would wait for 2 s and more.
-  while (informer->Stats().errors < 7)
-    std::this_thread::sleep_for(milliseconds(5));
+  ASSERT_TRUE(Eventually([&] { return informer->Stats().errors >= 7; }));
   // A real API server remembers no event from before its start.
   answers.watches = {{Event("ERROR", {{"kind", "Status"}, {"code", 410}})}};
   answers.lists = {{200, ListOf("20", {Object("a", "14")})}};
   script = std::make_unique<Script>(answers, port);
-  while (script->Watches().empty())
-    std::this_thread::sleep_for(milliseconds(1));
+  ASSERT_TRUE(Eventually([&] { return !script->Watches().empty(); }));
   const auto told = steady_clock::now();
   EXPECT_THAT(log.Wait(4), ElementsAre("+a1", "synced", "-a1+a14", "synced"));
   EXPECT_LT(steady_clock::now() - told, seconds(1));
@@ -271,8 +269,7 @@ TEST(InformerTest, IsNoHotLoopWhenEveryWatchIsTooOld) {
   const auto start = steady_clock::now();
   informer->Start();
   constexpr size_t kWatches = 8;
-  while (script.Watches().size() < kWatches)
-    std::this_thread::sleep_for(milliseconds(5));
+  ASSERT_TRUE(Eventually([&] { return script.Watches().size() >= kWatches; }));
   EXPECT_GE(steady_clock::now() - start, milliseconds(400));
 }
 
@@ -320,8 +317,7 @@ TEST(InformerTest, NeverAHotLoop) {
   const auto start = steady_clock::now();
   informer->Start();
   constexpr size_t kWatches = 8;
-  while (script.Watches().size() < kWatches)
-    std::this_thread::sleep_for(milliseconds(5));
+  ASSERT_TRUE(Eventually([&] { return script.Watches().size() >= kWatches; }));
   // 20, 40, 80, 100, 100, 100, 100 ms between them, each less a quarter.
   EXPECT_GE(steady_clock::now() - start, milliseconds(400));
   EXPECT_GE(informer->Stats().errors, kWatches - 1);
@@ -338,11 +334,9 @@ TEST(InformerTest, SurvivesARestartOfTheServer) {
   informer->Start();
   log.Wait(2);
   const int port = script->port();
-  while (script->Watches().empty())
-    std::this_thread::yield();
+  ASSERT_TRUE(Eventually([&] { return !script->Watches().empty(); }));
   script.reset();
-  while (informer->Stats().errors < 2)
-    std::this_thread::yield();  // nobody listens
+  ASSERT_TRUE(Eventually([&] { return informer->Stats().errors >= 2; }));
   EXPECT_EQ(informer->Size(), 1U);
   // Its history is shorter than ours, as after a restore.
   answers.watches = {{Event("ERROR", {{"kind", "Status"}, {"code", 410}})}};
@@ -476,8 +470,7 @@ TEST(InformerTest, StopsAtOnceInAWatchAndInABackoff) {
   {
     auto informer = MakeJsonInformer(client, resources::kServices, Quick());
     informer->Start();
-    while (script.Watches().empty())
-      std::this_thread::yield();
+    ASSERT_TRUE(Eventually([&] { return !script.Watches().empty(); }));
     const auto start = steady_clock::now();
     informer.reset();
     EXPECT_LT(steady_clock::now() - start, seconds(1));
@@ -486,8 +479,7 @@ TEST(InformerTest, StopsAtOnceInAWatchAndInABackoff) {
   slow.min_backoff = slow.max_backoff = milliseconds(60'000);
   auto informer = MakeJsonInformer(client, resources::kServices, slow);
   informer->Start();
-  while (informer->Stats().errors == 0)
-    std::this_thread::yield();
+  ASSERT_TRUE(Eventually([&] { return informer->Stats().errors > 0; }));
   EXPECT_THAT(informer->Stats().last_error, HasSubstr("no more lists"));
   const auto start = steady_clock::now();
   informer.reset();

@@ -8,6 +8,7 @@
 
 #include "kube/events/lru_map.h"
 #include "kube/http/test_server.h"
+#include "kube/testing/eventually.h"
 
 namespace pointsman::kube {
 namespace {
@@ -178,9 +179,7 @@ TEST_F(EventRecorderTest, CountsWhatTheServerRefuses) {
   EventRecorder recorder(*client_, "c", "");
   recorder.Emit(about_, EventType::kNormal, "R", "m");
   Wait(1);
-  const auto deadline = steady_clock::now() + seconds(10);
-  while (recorder.Dropped() == 0 && steady_clock::now() < deadline)
-    std::this_thread::yield();
+  EXPECT_TRUE(Eventually([&] { return recorder.Dropped() > 0; }));
   EXPECT_EQ(recorder.Dropped(), 1U);
 }
 

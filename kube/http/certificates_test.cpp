@@ -11,6 +11,7 @@
 #include "kube/http/test_server.h"
 #include "kube/http/tls_source.h"
 #include "kube/http/transport.h"
+#include "kube/testing/eventually.h"
 
 namespace pointsman::kube {
 namespace {
@@ -26,16 +27,6 @@ HttpRequest Get(const std::string& target) {
   request.target = target;
   request.timeout = seconds(10);
   return request;
-}
-
-// Until it holds: what is waited for comes as soon as the machine allows.
-bool Eventually(const std::function<bool()>& holds) {
-  const auto give_up = std::chrono::steady_clock::now() + seconds(60);
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > give_up) return false;
-    std::this_thread::sleep_for(milliseconds(10));
-  }
-  return true;
 }
 
 class CertificatesTest : public ::testing::Test {

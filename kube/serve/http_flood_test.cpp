@@ -17,6 +17,7 @@
 
 #include "kube/net/socket_address.h"
 #include "kube/serve/http_server.h"
+#include "kube/testing/eventually.h"
 
 namespace pointsman::kube {
 namespace {
@@ -217,8 +218,7 @@ TEST_F(HttpFloodTest, AHandlerThatHangsHoldsUpNoneThatAnswersAtOnce) {
     ASSERT_TRUE(
         waiting.back().Send("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
   }
-  while (called < 2)
-    std::this_thread::yield();
+  ASSERT_TRUE(Eventually([&] { return called >= 2; }));
   EXPECT_THAT(Ask(server.port(), "127.0.0.1",
                   "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
               HasSubstr("ok"));

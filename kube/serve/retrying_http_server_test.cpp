@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "kube/testing/eventually.h"
+
 namespace pointsman::kube {
 namespace {
 
@@ -63,12 +65,7 @@ std::string Answer(int port) {
 }
 
 bool Serves(int port) {
-  const auto deadline = steady_clock::now() + seconds(20);
-  while (steady_clock::now() < deadline) {
-    if (Answer(port).ends_with("\r\n\r\nok")) return true;
-    std::this_thread::yield();
-  }
-  return false;
+  return Eventually([&] { return Answer(port).ends_with("\r\n\r\nok"); });
 }
 
 std::unique_ptr<HttpServer> ServerOn(int port) {

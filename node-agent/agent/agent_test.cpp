@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "kube/pointsman/node_proxy.h"
+#include "kube/testing/eventually.h"
 #include "node-agent/agent/testing/small_api_server.h"
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"
@@ -38,12 +39,7 @@ constexpr char kLauncher[] = "/run/pointsman/launcher.sock";
 constexpr std::chrono::seconds kPatience{150};
 
 bool Await(const std::function<bool()>& condition) {
-  const auto end = std::chrono::steady_clock::now() + kPatience;
-  while (std::chrono::steady_clock::now() < end) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(20ms);
-  }
-  return condition();
+  return Eventually(condition, kPatience);
 }
 
 // Whether a TCP connection to `address` is made within a second.
@@ -400,7 +396,8 @@ TEST_F(AgentTest, NodeCidrFollowsTheNode) {
   };
   PutNode({"10.244.3.0/24"});
   EXPECT_TRUE(Await([&] { return rules_have("10.244.3.0/24"); }));
-  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); })) << Status().dump(1);
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); }))
+      << Status().dump(1);
   PutNode({"10.244.4.0/24"});
   EXPECT_TRUE(Await([&] { return rules_have("10.244.4.0/24"); }));
   EXPECT_TRUE(Await([&] { return !rules_have("10.244.3.0/24"); }));
@@ -542,7 +539,8 @@ TEST_P(BrokenFamilyTest, LeavesTheOtherServed) {
   EXPECT_TRUE(Await([&] { return Connects(v6_broken ? "10.96.0.11" : "fd00:96::11", 80); }));
 
   Mend();
-  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); })) << Status().dump(1);
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); }))
+      << Status().dump(1);
   EXPECT_TRUE(Connects("10.96.0.10", 80));
   EXPECT_TRUE(Connects("fd00:96::10", 80));
 }

@@ -7,10 +7,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "kube/testing/eventually.h"
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/sysctl/sysctl.h"
 #include "node-agent/testing/dual_stack_network.h"
-#include "node-agent/testing/eventually.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/iptables_rules.h"
 #include "node-agent/testing/random_model.h"
@@ -22,7 +22,6 @@ namespace {
 using testing::Ask;
 using testing::Attempt;
 using testing::DualStackNetwork;
-using testing::Eventually;
 using ::testing::HasSubstr;
 using testing::Ip;
 using testing::IpTool;

@@ -1,4 +1,5 @@
 // Backends that go, in a real kernel. The numbers in the names are issues of kubernetes/kubernetes.
+#include "kube/testing/eventually.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 
@@ -296,8 +297,7 @@ TEST_F(DrainTest, AScaleDownUnderLoadLosesNothing) {
         web.external.backends = {MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)};
     Put(web);
     // Traffic goes on between the changes.
-    while (made < before + 4)
-      std::this_thread::yield();
+    EXPECT_TRUE(Eventually([&] { return made >= before + 4; }));
   }
   stop = true;
   load.join();

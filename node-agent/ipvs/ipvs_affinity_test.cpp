@@ -5,17 +5,16 @@
 #include <fmt/format.h>
 
 #include "kube/net/socket_address.h"
+#include "kube/testing/eventually.h"
 #include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/testing/dual_stack_node.h"
 #include "node-agent/netlink/ipvs_templates.h"
-#include "node-agent/testing/eventually.h"
 
 namespace pointsman::agent {
 namespace {
 
 using std::chrono::seconds;
 using ::testing::ElementsAre;
-using testing::Eventually;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;

@@ -14,6 +14,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "kube/testing/eventually.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/iptables/service_rules.h"
 #include "node-agent/nftables/connection.h"
@@ -21,7 +22,6 @@
 #include "node-agent/nftables/layout.h"
 #include "node-agent/nftables/nftables_dataplane.h"
 #include "node-agent/testing/dual_stack_network.h"
-#include "node-agent/testing/eventually.h"
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/results.h"
 
@@ -33,7 +33,6 @@ using std::chrono::seconds;
 using testing::Ask;
 using testing::Attempt;
 using testing::DualStackNetwork;
-using testing::Eventually;
 using ::testing::HasSubstr;
 using testing::Ip;
 using testing::IpTool;

@@ -18,6 +18,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "kube/testing/eventually.h"
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/nftables/kernel_support.h"
@@ -25,7 +26,6 @@
 #include "node-agent/nftables/layout.h"
 #include "node-agent/sysctl/sysctl.h"
 #include "node-agent/testing/dual_stack_network.h"
-#include "node-agent/testing/eventually.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/random_model.h"
 #include "node-agent/testing/results.h"
@@ -38,7 +38,6 @@ using ::testing::AnyOf;
 using testing::Ask;
 using testing::Attempt;
 using testing::DualStackNetwork;
-using testing::Eventually;
 using ::testing::HasSubstr;
 using testing::Ip;
 using testing::IpTool;

@@ -37,7 +37,6 @@ using testing::ConnectTcp;
 using testing::ConnectUdp;
 using testing::CpuTime;
 using testing::EchoServer;
-using testing::Eventually;
 using testing::Fd;
 using testing::IpPort;
 using testing::Noise;

@@ -32,7 +32,6 @@ using testing::Answer;
 using ::testing::AnyOf;
 using testing::AskTcp;
 using testing::AskUdp;
-using testing::Eventually;
 using ::testing::HasSubstr;
 using testing::Ip;
 using testing::MakeBackend;

@@ -18,6 +18,7 @@
 #include "kube/http/transport.h"
 #include "kube/pointsman/node_proxy.h"
 #include "kube/queue/work_queue.h"
+#include "kube/testing/eventually.h"
 
 namespace pointsman::op {
 namespace {
@@ -139,7 +140,7 @@ class OperatorTest : public ::testing::Test {
         {.argv = {Program("pointsman-control-plane"), "--listen", "127.0.0.1:0", "--pki-dir",
                   File("pki"), "--ready-file", File("ready"), "--no-controllers"},
          .log = File("server.log")});
-    ASSERT_TRUE(Until([&] { return std::filesystem::exists(File("ready")); }))
+    ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(File("ready")); }))
         << Read("server.log");
     kubeconfig_ = File("pki/admin.kubeconfig");
     client_ =
@@ -179,15 +180,6 @@ class OperatorTest : public ::testing::Test {
   }
 
   // Looks again and again, for at most a minute.
-  static bool Until(const std::function<bool()>& holds) {
-    const auto deadline = std::chrono::steady_clock::now() + 60s;
-    while (!holds()) {
-      if (std::chrono::steady_clock::now() > deadline) return false;
-      std::this_thread::sleep_for(20ms);
-    }
-    return true;
-  }
-
   void StartOperator() {
     operator_ = e2e::Spawn(
         {.argv = {Program("pointsman-operator"), "--kubeconfig", kubeconfig_, "--namespace",
@@ -277,7 +269,7 @@ TEST_F(OperatorTest, RollsOutSurvivesBeingKilledAndCleansUp) {
                                HasSubstr("NodesCannotRunMode"), HasSubstr("RolloutComplete")));
   EXPECT_THAT(Kubectl({"get", "pxc"}), AllOf(HasSubstr("PHASE"), HasSubstr("Complete")));
   EXPECT_THAT(Kubectl({"get", "npx"}), AllOf(HasSubstr("ACTIVE"), HasSubstr("n3")));
-  EXPECT_TRUE(Until([&] {
+  EXPECT_TRUE(Eventually([&] {
     const std::string events = Kubectl({"get", "events", "-n", "default"});
     return events.find("NodeUpdated") != std::string::npos &&
            events.find("NodeFallback") != std::string::npos &&
@@ -291,19 +283,19 @@ TEST_F(OperatorTest, RollsOutSurvivesBeingKilledAndCleansUp) {
 
   // Killed in the middle of the way back.
   Apply("iptables");
-  ASSERT_TRUE(Until([&] {
+  ASSERT_TRUE(Eventually([&] {
     const Json proxy = client_->Get(kube::resources::kNodeProxies, "", "n1");
     return proxy["spec"]["mode"] == "iptables";
   }));
   operator_.Signal(SIGKILL);
   ASSERT_TRUE(operator_.WaitFor(10s));
   StartOperator();
-  EXPECT_TRUE(Until([&] { return Complete("iptables", 3); }));
+  EXPECT_TRUE(Eventually([&] { return Complete("iptables", 3); }));
   EXPECT_EQ(agents_->most_changing(), 1);
 
   // The same specification is the same revision.
   Apply("ipvs");
-  EXPECT_TRUE(Until([&] { return Complete("ipvs", 2); }));
+  EXPECT_TRUE(Eventually([&] { return Complete("ipvs", 2); }));
   EXPECT_EQ(client_->Get(kube::resources::kProxyConfigurations, "",
                          "cluster")["status"]["currentRevision"],
             1);
@@ -342,7 +334,7 @@ TEST_F(OperatorTest, NodesThatCannotRunTheAgentAreNotWaitedFor) {
 TEST_F(OperatorTest, ABadSpecificationIsRefusedAndChangesNothing) {
   agents_ = std::make_unique<FakeAgents>(*client_, std::set<std::string>{"n1", "n2", "n3"});
   Apply("ipvs");
-  ASSERT_TRUE(Until([&] { return Complete("ipvs", 3); }));
+  ASSERT_TRUE(Eventually([&] { return Complete("ipvs", 3); }));
   const std::string before =
       Kubectl({"get", "npx", "-o", "jsonpath={.items[*].metadata.generation}"});
   const std::pair<const char*, const char*> bad[] = {
@@ -368,7 +360,7 @@ TEST_F(OperatorTest, ABadSpecificationIsRefusedAndChangesNothing) {
   };
   for (const auto& [more, field] : unnoticed) {
     ASSERT_EQ(TryKubectl({"apply", "-f", "-"}, head + more).exit, 0) << more;
-    EXPECT_TRUE(Until([&, path = field] {
+    EXPECT_TRUE(Eventually([&, path = field] {
       return Kubectl({"get", "pxc", "cluster", "-o",
                       "jsonpath={.status.conditions[?(@.type=='Accepted')]}"})
                  .find(path) != std::string::npos;
@@ -376,7 +368,7 @@ TEST_F(OperatorTest, ABadSpecificationIsRefusedAndChangesNothing) {
   }
   EXPECT_EQ(Kubectl({"get", "npx", "-o", "jsonpath={.items[*].metadata.generation}"}), before);
   Apply("ipvs");
-  EXPECT_TRUE(Until([&] { return Complete("ipvs", 3); }));
+  EXPECT_TRUE(Eventually([&] { return Complete("ipvs", 3); }));
   EXPECT_EQ(Kubectl({"get", "npx", "-o", "jsonpath={.items[*].metadata.generation}"}), before);
 }
 

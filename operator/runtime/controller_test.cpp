@@ -11,6 +11,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "kube/testing/eventually.h"
+
 namespace pointsman::op {
 namespace {
 
@@ -170,14 +172,6 @@ class ControllerTest : public ::testing::Test {
     Leader::stop = std::stop_source();
     Leader::held = true;
   }
-  static bool Until(const std::function<bool()>& holds) {
-    const auto deadline = std::chrono::steady_clock::now() + 30s;
-    while (!holds()) {
-      if (std::chrono::steady_clock::now() > deadline) return false;
-      std::this_thread::sleep_for(1ms);
-    }
-    return true;
-  }
 };
 
 TEST_F(ControllerTest, SaysHowManyObjectsCannotBeRead) {
@@ -248,7 +242,7 @@ TEST_F(ControllerTest, AsksBeforeEachWriteWhetherTheLeaseIsHeld) {
   Leader leader(api);
   running = &leader;
   made.set_value();
-  ASSERT_TRUE(Until([&] { return passes_then >= 0 && leader.Passes() > passes_then; }))
+  ASSERT_TRUE(Eventually([&] { return passes_then >= 0 && leader.Passes() > passes_then; }))
       << "the pass ends";
   EXPECT_EQ(api->Writes(), kLostAt);
   Leader::stop.request_stop();
@@ -267,8 +261,8 @@ TEST_F(ControllerTest, WritesAProxyConfigurationOnceASecondAtMost) {
   const auto api = std::make_shared<FakeApi>(450, [](size_t, const std::stop_token&) {});
   Leader leader(api);
   // Three passes of NodeProxies are written meanwhile.
-  ASSERT_TRUE(Until([&] { return api->Writes() > 450; }));
-  ASSERT_TRUE(Until([&] {
+  ASSERT_TRUE(Eventually([&] { return api->Writes() > 450; }));
+  ASSERT_TRUE(Eventually([&] {
     return api->Configuration().value("/status/phase"_json_pointer, "") == "Preflight";
   })) << api->Configuration().dump(1);
   Leader::stop.request_stop();

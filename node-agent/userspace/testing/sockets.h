@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "node-agent/testing/eventually.h"
+#include "kube/testing/eventually.h"
 #include "node-agent/userspace/forwarder/address_plan.h"
 #include "node-agent/userspace/forwarder/sockets.h"
 
