@@ -42,7 +42,9 @@ if(NOT POINTSMAN_SANITIZE STREQUAL "none")
   set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1")
 endif()
 if(POINTSMAN_SANITIZE STREQUAL "address")
-  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  # To look at a vptr the check opens a pipe, and takes the object for none where there is no descriptor left, which
+  # several tests bring about. An object that is gone is AddressSanitizer's to find.
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
 elseif(POINTSMAN_SANITIZE STREQUAL "thread")
   # Asio's headers have fences, which ThreadSanitizer does not see; beside each stands a mutex, which it does.
