@@ -680,6 +680,11 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
   };
   for (const kube::Mode mode : kAllModes) {
     remove(kube::ToString(mode), [&] {
+      // The one that is there minds what it runs: the forwarder that another one ends it would
+      // start again.
+      for (Dataplane* mine : {active_.get(), draining_.get()}) {
+        if (mine != nullptr && mine->mode() == mode) return mine->Remove();
+      }
       const auto dataplane = environment_.FindInKernel(mode, settings);
       return dataplane == nullptr ? SyncResult{} : dataplane->Remove();
     });
