@@ -17,7 +17,7 @@ TEST(AgentMetricsTest, EachIsDocumentedAndNamedAsPrometheusWants) {
   state.preflight.emplace();
   state.preflight->modules = {{"ip_vs", "Loaded"}};
   metrics.SetState(state, ServiceModel(), 0);
-  metrics.SetWatch("services", 1, true, 2);
+  metrics.SetWatch("services", 1, true, 2, 1);
   Steps steps;
   steps.Failed("remove", "iptables", "no buffer space");
   metrics.SetSteps(steps);

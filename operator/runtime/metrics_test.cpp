@@ -17,6 +17,7 @@ TEST(OperatorMetricsTest, EachIsDocumentedAndNamedAsPrometheusWants) {
   status.phase = "Complete";
   status.modes["ipvs"] = 3;
   metrics.SetConfigurations({{"cluster", status}});
+  metrics.SetWatch("nodes", true, 1, 2, 1);
   EXPECT_THAT(metrics.Render(), HasSubstr("pointsman_operator_node_modes"));
   EXPECT_THAT(
       pointsman::testing::MetricsAtFault(metrics.Render(), POINTSMAN_SOURCE_DIR "/docs/metrics.md"),
