@@ -286,70 +286,142 @@ TEST_F(ExternalAddressesTest, SourceRangesAndAffinityHold) {
   RunTool({"ip", "route", "del", "192.168.60.0/24", "dev", "vclient"});
 }
 
-// Addresses whose internal address is the same one: nothing goes to the wrong Service, and who
-// comes later takes it from nobody, whatever its name.
-TEST_F(ExternalAddressesTest, TwoAddressesWithOneInternalAddressAreKeptApart) {
-  const char* one = "203.0.113.1";
-  const char* two = "207.0.113.1";
-  ASSERT_EQ(ipvs::MappedAddress(Ip(one)), ipvs::MappedAddress(Ip(two)));
-  ServicePortEntry thief =
-      MakeEntry("a-thief", Protocol::kTcp, kVip, 80, {MakeBackend(kPodA, 8080)});
-  thief.external_ips = {Ip(one)};
-  ServicePortEntry b = MakeEntry("b", Protocol::kTcp, "10.96.0.11", 80, {MakeBackend(kPodB, 8080)});
-  b.external_ips = {Ip(two)};
-  const auto ask = [&](const char* ip) { return AskTcp(*network_, "pod-c", ip, 80); };
+// Addresses whose internal address is the same one. A tenant who may have one of them takes the
+// other from nobody.
+class SharedInternalAddressTest : public ExternalAddressesTest {
+ protected:
+  static constexpr const char* kOne = "203.0.113.1";
+  static constexpr const char* kTwo = "207.0.113.1";
+  static constexpr const char* kThree = "199.0.113.1";
+
+  void SetUp() override {
+    ASSERT_EQ(ipvs::MappedAddress(Ip(kOne)), ipvs::MappedAddress(Ip(kTwo)));
+    ASSERT_EQ(ipvs::MappedAddress(Ip(kOne)), ipvs::MappedAddress(Ip(kThree)));
+    ExternalAddressesTest::SetUp();
+  }
+  static ServicePortEntry External(const std::string& name, const char* cluster_ip, const char* ip,
+                                   int created, std::vector<Backend> backends) {
+    ServicePortEntry entry = MakeEntry(name, Protocol::kTcp, cluster_ip, 80, std::move(backends));
+    entry.external_ips = {Ip(ip)};
+    entry.created = kube::TimePoint(std::chrono::seconds(created));
+    return entry;
+  }
+  ServicePortEntry Thief(int created) {
+    return External("a-thief", kVip, kOne, created, {MakeBackend(kPodA, 8080)});
+  }
+  ServicePortEntry Other(int created) {
+    return External("b", "10.96.0.11", kTwo, created, {MakeBackend(kPodB, 8080)});
+  }
+  Answer Ask(const char* ip) { return AskTcp(*network_, "pod-c", ip, 80); }
+  void ExpectBothServed(const SyncResult& result, const char* when) {
+    EXPECT_TRUE(result.ok()) << when << Text(result);
+    EXPECT_TRUE(result.warnings.empty()) << when;
+    EXPECT_EQ(Ask(kOne).host, "pod-a") << when;
+    EXPECT_EQ(Ask(kTwo).host, "pod-b") << when;
+    ExpectVerified();
+  }
+};
+
+TEST_F(SharedInternalAddressTest, BothAreServed) {
+  maker_.Put(Other(1));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  Stream stream(*network_, "pod-c", kTwo, 80);
+  ASSERT_EQ(stream.Ask().host, "pod-b");
+  ExpectBothServed(dataplane_->Sync(maker_.model, maker_.Put(Thief(2))), "the second comes");
+  EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U);
+  Start();
+  EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U) << "a restarted agent";
+  // One that is older gets the place of the other, which moves.
+  ExpectBothServed(dataplane_->Sync(maker_.model, maker_.Put(Thief(0))), "an older one comes");
+  EXPECT_EQ(stream.Ask().host, "pod-b");
+  // Their endpoints change, and where they are does not.
+  ServicePortEntry thief = Thief(0);
+  thief.affinity_timeout = std::chrono::seconds(100);
+  ServicePortEntry other = Other(1);
+  other.affinity_timeout = std::chrono::seconds(100);
+  ModelDelta delta = maker_.Put(thief);
+  delta.changes.push_back(maker_.Put(other).changes[0]);
+  ExpectBothServed(dataplane_->Sync(maker_.model, delta), "both change");
+  EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U);
+  const std::vector<ClientBinding> bindings = dataplane_->Bindings(maker_.model);
+  EXPECT_EQ(bindings.size(), 2U) << "pod-c at each of the two";
+  for (const ClientBinding& binding : bindings) {
+    EXPECT_EQ(binding.client, Ip(kPodC));
+    EXPECT_EQ(binding.backend_ip, Ip(binding.entry->id.name == "b" ? kPodB : kPodA));
+  }
+  // Each is alone when the other goes.
+  const SyncResult alone = dataplane_->Sync(maker_.model, maker_.Remove(thief.id));
+  EXPECT_TRUE(alone.ok()) << Text(alone);
+  EXPECT_EQ(Ask(kTwo).host, "pod-b");
+  EXPECT_FALSE(Ask(kOne).ok());
+  ExpectVerified();
+  EXPECT_EQ(stream.Ask().host, "pod-b");
+}
+
+// Whatever comes in which order, and whatever the names.
+TEST_F(SharedInternalAddressTest, OfThreeTheYoungestWaits) {
+  const ServicePortEntry third = External("c", "10.96.0.12", kThree, 2, {MakeBackend(kPodB, 8080)});
   const auto expect_thief_waits = [&](const SyncResult& result, const char* when) {
-    ASSERT_TRUE(result.ok()) << when << Text(result);
+    EXPECT_TRUE(result.ok()) << when << Text(result);
     ASSERT_EQ(result.warnings.size(), 1U) << when;
     EXPECT_EQ(result.warnings[0].service, "a-thief") << when;
     EXPECT_THAT(result.warnings[0].message, HasSubstr("203.0.113.1 is not served")) << when;
-    EXPECT_EQ(ask(two).host, "pod-b") << when;
-    EXPECT_NE(ask(one).host, "pod-b") << when;
-    EXPECT_EQ(ask(kVip).host, "pod-a") << when;
+    EXPECT_THAT(result.warnings[0].message, HasSubstr("default/b:p/TCP/IPv4")) << when;
+    EXPECT_THAT(result.warnings[0].message, HasSubstr("default/c:p/TCP/IPv4")) << when;
+    EXPECT_EQ(Ask(kTwo).host, "pod-b") << when;
+    EXPECT_EQ(Ask(kThree).host, "pod-b") << when;
+    EXPECT_FALSE(Ask(kOne).ok()) << when;
+    EXPECT_EQ(Ask(kVip).host, "pod-a") << when;
     ExpectVerified();
   };
-  maker_.Put(b);
+  maker_.Put(Thief(3));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  EXPECT_EQ(ask(two).host, "pod-b");
-  expect_thief_waits(dataplane_->Sync(maker_.model, maker_.Put(thief)), "it comes");
+  EXPECT_EQ(Ask(kOne).host, "pod-a");
+  ExpectBothServed(dataplane_->Sync(maker_.model, maker_.Put(Other(1))), "two have room");
+  expect_thief_waits(dataplane_->Sync(maker_.model, maker_.Put(third)), "the third comes");
   expect_thief_waits(dataplane_->FullSync(maker_.model), "full sync");
-  b.internal.backends = b.external.backends = {MakeBackend(kPodB, 8080), MakeBackend(kPodB, 8081)};
-  b.internal.backends.pop_back();
-  b.external.backends.pop_back();
-  b.affinity_timeout = std::chrono::seconds(1);
-  expect_thief_waits(dataplane_->Sync(maker_.model, maker_.Put(b)), "the other one changes");
+  ServicePortEntry other = Other(1);
+  other.affinity_timeout = std::chrono::seconds(1);
+  expect_thief_waits(dataplane_->Sync(maker_.model, maker_.Put(other)),
+                     "one that is served changes");
+  ServicePortEntry thief = Thief(3);
+  thief.affinity_timeout = std::chrono::seconds(1);
+  expect_thief_waits(dataplane_->Sync(maker_.model, maker_.Put(thief)),
+                     "the one that waits changes");
   Start();
   expect_thief_waits(dataplane_->FullSync(maker_.model), "a restarted agent");
-  // On another port it is served; and on this one, when the other Service is gone.
+  // On another port it is served; and on this one, when another Service is gone.
   thief.port = 81;
   Put(thief);
-  EXPECT_EQ(AskTcp(*network_, "pod-c", one, 81).host, "pod-a");
+  EXPECT_EQ(AskTcp(*network_, "pod-c", kOne, 81).host, "pod-a");
   thief.port = 80;
   Put(thief);
-  const SyncResult result = dataplane_->Sync(maker_.model, maker_.Remove(b.id));
-  ASSERT_TRUE(result.ok()) << Text(result);
-  EXPECT_TRUE(result.warnings.empty());
-  EXPECT_EQ(ask(one).host, "pod-a");
-  ExpectVerified();
+  ExpectBothServed(dataplane_->Sync(maker_.model, maker_.Remove(third.id)), "there is room again");
 }
 
-// One and the same address of two Services is the load balancer's before it is a mere external IP,
-// also when the Service that has it asks for it as the latter from now on.
-TEST_F(ExternalAddressesTest, AnAddressGoesToTheServiceThatOutranksItsHoldersNewClaim) {
-  const char* ip = "203.0.113.1";
-  ServicePortEntry holder = MakeEntry("a", Protocol::kTcp, kVip, 80, {MakeBackend(kPodA, 8080)});
-  holder.load_balancer_ips = {Ip(ip)};
-  ServicePortEntry other =
-      MakeEntry("b", Protocol::kTcp, "10.96.0.11", 80, {MakeBackend(kPodB, 8080)});
-  other.load_balancer_ips = {Ip(ip)};
-  Put(holder);
-  Put(other);
-  EXPECT_EQ(AskTcp(*network_, "pod-c", ip, 80).host, "pod-a");
-  std::swap(holder.load_balancer_ips, holder.external_ips);
-  Put(holder);
-  EXPECT_EQ(AskTcp(*network_, "pod-c", ip, 80).host, "pod-b");
-  ExpectVerified();
-  EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U);
+// This node and its pods have internal addresses of their own there.
+TEST_F(SharedInternalAddressTest, ALocalPolicyIsKeptAtEachOfThem) {
+  const Backend a = MakeBackend(kPodA, 8080);
+  const Backend b = MakeBackend(kPodB, 8080);
+  ServicePortEntry thief = Thief(2);
+  MakeLocal(thief, {a}, {a, b});
+  ServicePortEntry other = Other(1);
+  MakeLocal(other, {b}, {a, b});
+  maker_.Put(thief);
+  maker_.Put(other);
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  for (const bool restarted : {false, true}) {
+    for (const char* ip : {kOne, kTwo}) {
+      std::set<std::string> sources;
+      EXPECT_THAT(Hosts("client", ip, 80, &sources), ElementsAre(ip == kOne ? "pod-a" : "pod-b"));
+      EXPECT_THAT(sources, ElementsAre(kClientIp)) << "kept";
+      EXPECT_THAT(Hosts("pod-c", ip, 80), ElementsAre("pod-a", "pod-b"));
+    }
+    ExpectVerified();
+    if (restarted) continue;
+    Start();
+    EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U);
+  }
 }
 
 // Anyone who may write a Service may give it any external IP (CVE-2020-8554).

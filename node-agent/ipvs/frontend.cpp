@@ -26,6 +26,40 @@ size_t FrontendKeyHash::operator()(const FrontendKey& key) const noexcept {
          (static_cast<size_t>(key.port) << 8 | key.protocol) * 0x9e3779b97f4a7c15ULL;
 }
 
+FrontendClaim MakeClaim(FrontendSource source, const net::IpAddress& address, uint16_t port,
+                        uint8_t protocol) {
+  FrontendClaim claim{{address, port, protocol}, source, address};
+  switch (source) {
+    case FrontendSource::kLoadBalancer:
+    case FrontendSource::kExternalIp:
+      claim.key.ip = MappedAddress(address);
+      break;
+    case FrontendSource::kLoadBalancerNear:
+    case FrontendSource::kExternalIpNear:
+      claim.key.ip = NearMappedAddress(address);
+      break;
+    default:
+      break;
+  }
+  return claim;
+}
+
+std::optional<FrontendKey> SpareKey(const FrontendClaim& claim) {
+  FrontendKey key = claim.key;
+  switch (claim.source) {
+    case FrontendSource::kLoadBalancer:
+    case FrontendSource::kExternalIp:
+      key.ip = SpareMappedAddress(claim.address);
+      return key;
+    case FrontendSource::kLoadBalancerNear:
+    case FrontendSource::kExternalIpNear:
+      key.ip = NearSpareMappedAddress(claim.address);
+      return key;
+    default:
+      return std::nullopt;
+  }
+}
+
 uint8_t IpProtocol(kube::Protocol protocol) {
   switch (protocol) {
     case kube::Protocol::kUdp:
@@ -42,15 +76,15 @@ void ForEachFrontend(const ServicePortEntry& entry,
                      const std::function<void(const FrontendClaim&)>& each) {
   const uint8_t protocol = IpProtocol(entry.id.protocol);
   auto external = [&](const net::IpAddress& ip, FrontendSource source, FrontendSource near) {
-    each({{MappedAddress(ip), entry.port, protocol}, source, ip});
-    if (entry.external_local) each({{NearMappedAddress(ip), entry.port, protocol}, near, ip});
+    each(MakeClaim(source, ip, entry.port, protocol));
+    if (entry.external_local) each(MakeClaim(near, ip, entry.port, protocol));
   };
   auto node_port = [&](const net::IpAddress& ip, FrontendSource source) {
-    each({{ip, entry.node_port, protocol}, source, ip});
+    each(MakeClaim(source, ip, entry.node_port, protocol));
   };
 
   if (!entry.cluster_ip.IsUnspecified()) {
-    each({{entry.cluster_ip, entry.port, protocol}, FrontendSource::kClusterIp, entry.cluster_ip});
+    each(MakeClaim(FrontendSource::kClusterIp, entry.cluster_ip, entry.port, protocol));
   }
   for (const net::IpAddress& ip : entry.load_balancer_ips)
     external(ip, FrontendSource::kLoadBalancer, FrontendSource::kLoadBalancerNear);

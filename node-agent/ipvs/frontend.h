@@ -5,6 +5,7 @@
 #include <compare>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "kube/net/ip_address.h"
@@ -24,7 +25,7 @@ struct FrontendKeyHash {
   size_t operator()(const FrontendKey& key) const noexcept;
 };
 
-// Where the address comes from. When two claim the same key, the lower value wins.
+// Where the address comes from. When two want the same key, the lower value goes first.
 enum class FrontendSource : uint8_t {
   kClusterIp,
   // On addresses of our own (internal_addresses.h), reached by NAT alone. "Near": with
@@ -56,6 +57,14 @@ struct FrontendClaim {
   // same. (Node ports are asked for at all addresses of the node; here it is key.ip.)
   net::IpAddress address;
 };
+
+// Of the frontend that clients reach at `address`, for node ports an internal address.
+FrontendClaim MakeClaim(FrontendSource source, const net::IpAddress& address, uint16_t port,
+                        uint8_t protocol);
+
+// Where its virtual server is when another address has `claim.key` already: for load balancer and
+// external IPs (internal_addresses.h).
+std::optional<FrontendKey> SpareKey(const FrontendClaim& claim);
 
 uint8_t IpProtocol(kube::Protocol protocol);
 

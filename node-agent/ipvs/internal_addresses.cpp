@@ -67,12 +67,30 @@ const net::IpPrefix& NearMapPrefix(net::Family family) {
   return prefixes.Of(family);
 }
 
+const net::IpPrefix& SpareMapPrefix(net::Family family) {
+  static const Prefixes prefixes("252.0.0.0/8", "fd70:6f70::/32");
+  return prefixes.Of(family);
+}
+
+const net::IpPrefix& NearSpareMapPrefix(net::Family family) {
+  static const Prefixes prefixes("253.0.0.0/8", "fd70:6f71::/32");
+  return prefixes.Of(family);
+}
+
 net::IpAddress MappedAddress(const net::IpAddress& external) {
   return Map(external, MapPrefix(external.family()));
 }
 
 net::IpAddress NearMappedAddress(const net::IpAddress& external) {
   return Map(external, NearMapPrefix(external.family()));
+}
+
+net::IpAddress SpareMappedAddress(const net::IpAddress& external) {
+  return Map(external, SpareMapPrefix(external.family()));
+}
+
+net::IpAddress NearSpareMappedAddress(const net::IpAddress& external) {
+  return Map(external, NearSpareMapPrefix(external.family()));
 }
 
 }  // namespace pointsman::agent::ipvs

@@ -11,7 +11,9 @@
 //
 // Load balancer and external IPs: they may be another machine's, which could not be reached any
 // more if they were bound here (kubernetes#114815, #66966). Each has an internal address, made by
-// one rule for all of them: the target NETMAP replaces the upper bits.
+// one rule for all of them: the target NETMAP replaces the upper bits. Addresses that differ in
+// these bits alone would share it, and a tenant who may have one of them would take another's
+// Service from it: the second has the spare one, which a second rule makes.
 #pragma once
 
 #include "kube/net/ip_address.h"
@@ -27,9 +29,15 @@ const net::IpAddress& NearNodePortAddress(net::Family family);
 // externalTrafficPolicy is Local: 248.0.0.0/6 and fd70:6f6e::/32.
 const net::IpPrefix& MapPrefix(net::Family family);
 const net::IpPrefix& NearMapPrefix(net::Family family);
+// The spare ones: 252.0.0.0/8 and fd70:6f70::/32, 253.0.0.0/8 and fd70:6f71::/32. (The first byte
+// 255 has the broadcast address.)
+const net::IpPrefix& SpareMapPrefix(net::Family family);
+const net::IpPrefix& NearSpareMapPrefix(net::Family family);
 // What NETMAP makes of `external`: the prefix, and the lower bits of `external`. Addresses that
-// differ in the upper 6 (IPv6: 32) bits alone share one.
+// differ in the upper 6 (IPv6: 32) bits alone share one, and their spare one too.
 net::IpAddress MappedAddress(const net::IpAddress& external);
 net::IpAddress NearMappedAddress(const net::IpAddress& external);
+net::IpAddress SpareMappedAddress(const net::IpAddress& external);
+net::IpAddress NearSpareMappedAddress(const net::IpAddress& external);
 
 }  // namespace pointsman::agent::ipvs

@@ -1,6 +1,8 @@
 #include "node-agent/ipvs/internal_addresses.h"
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -19,6 +21,11 @@ TEST(InternalAddressesTest, APrefixTakesTheUpperBits) {
   EXPECT_EQ(MappedAddress(Ip("255.255.255.255")), Ip("247.255.255.255"));
   EXPECT_EQ(MappedAddress(Ip("2001:db8:1:2::7")), Ip("fd70:6f6d:1:2::7"));
   EXPECT_EQ(NearMappedAddress(Ip("2001:db8:1:2::7")), Ip("fd70:6f6e:1:2::7"));
+  EXPECT_EQ(SpareMappedAddress(Ip("203.0.113.7")), Ip("252.0.113.7"));
+  EXPECT_EQ(NearSpareMappedAddress(Ip("203.0.113.7")), Ip("253.0.113.7"));
+  EXPECT_EQ(NearSpareMappedAddress(Ip("203.255.255.255")), Ip("253.255.255.255"));
+  EXPECT_EQ(SpareMappedAddress(Ip("2001:db8:1:2::7")), Ip("fd70:6f70:1:2::7"));
+  EXPECT_EQ(NearSpareMappedAddress(Ip("2001:db8:1:2::7")), Ip("fd70:6f71:1:2::7"));
 }
 
 TEST(InternalAddressesTest, AllAreInTheirPrefixesAndNoneInTwo) {
@@ -26,13 +33,20 @@ TEST(InternalAddressesTest, AllAreInTheirPrefixesAndNoneInTwo) {
                            "255.255.255.255", "fd00:10:96::10", "ffff:ffff::ffff", "::"}) {
     const net::IpAddress ip = Ip(text);
     const net::Family family = ip.family();
-    EXPECT_TRUE(MapPrefix(family).Contains(MappedAddress(ip))) << text;
-    EXPECT_TRUE(NearMapPrefix(family).Contains(NearMappedAddress(ip))) << text;
-    EXPECT_FALSE(MapPrefix(family).Contains(NearMappedAddress(ip))) << text;
+    const std::vector<std::pair<net::IpPrefix, net::IpAddress>> mapped = {
+        {MapPrefix(family), MappedAddress(ip)},
+        {NearMapPrefix(family), NearMappedAddress(ip)},
+        {SpareMapPrefix(family), SpareMappedAddress(ip)},
+        {NearSpareMapPrefix(family), NearSpareMappedAddress(ip)}};
+    for (const auto& [prefix, own] : mapped) {
+      for (const auto& [other, address] : mapped)
+        EXPECT_EQ(prefix.Contains(address), own == address) << text << " " << other.ToString();
+    }
     EXPECT_EQ(MappedAddress(NearMappedAddress(ip)), MappedAddress(ip)) << text;
   }
   for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
-    for (const net::IpPrefix& prefix : {MapPrefix(family), NearMapPrefix(family)}) {
+    for (const net::IpPrefix& prefix : {MapPrefix(family), NearMapPrefix(family),
+                                        SpareMapPrefix(family), NearSpareMapPrefix(family)}) {
       EXPECT_FALSE(prefix.Contains(NodePortAddress(family)));
       EXPECT_FALSE(prefix.Contains(NearNodePortAddress(family)));
       // Userspace mode's.

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "kube/net/socket_address.h"
+#include "kube/pointsman/limits.h"
 #include "kube/text/text.h"
 #include "node-agent/dataplane/family_parts.h"
 #include "node-agent/ipvs/internal_addresses.h"
@@ -47,8 +48,6 @@ constexpr size_t kChangesPerFlush = 8192;
 constexpr auto kUdpIdle = std::chrono::seconds(30);
 // How often destinations of weight 0 are looked at while there are any.
 constexpr auto kQuietLook = std::chrono::seconds(30);
-constexpr std::array<std::string_view, 13> kSchedulers{
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf"};
 constexpr size_t kMaxDifferences = VerifyResult::kMaxDifferences;
 constexpr std::string_view kRules = "iptables rules";
 // A table of a million connections takes older kernels minutes to print.
@@ -162,11 +161,12 @@ Writer::When WhenToDelete(SetId id, bool stays_open) {
   return stays_open ? Writer::When::kLast : Writer::When::kEarly;
 }
 
-// Is the address and port of `element` in one of the open sets of `entries` (sorted)?
-bool IsOpenIn(const std::vector<SetEntry>& entries, const netlink::SetElement& element) {
+// Is the address and port of `gone` in one of the open sets of `entries` (sorted)? Not in the one
+// that sends it elsewhere: where it was sent to, there may be another's virtual server from now on.
+bool IsOpenIn(const std::vector<SetEntry>& entries, const SetEntry& gone) {
   return std::any_of(ipvs::kAllSets.begin(), ipvs::kAllSets.end(), [&](SetId id) {
-    return ipvs::IsOpenSet(id) &&
-           std::binary_search(entries.begin(), entries.end(), SetEntry{id, element});
+    return ipvs::IsOpenSet(id) && id != ipvs::OtherPlace(gone.set) &&
+           std::binary_search(entries.begin(), entries.end(), SetEntry{id, gone.element});
   });
 }
 
@@ -188,7 +188,8 @@ struct IpvsDataplane::Kernel {
 
 struct IpvsDataplane::Desired {
   Frontends frontends;
-  std::unordered_multimap<Key, Claim, ipvs::FrontendKeyHash> waiting;
+  std::unordered_set<Key, ipvs::FrontendKeyHash> shared;
+  std::vector<Claim> left_out;
   // The default/kubernetes Service first, the others by address.
   std::vector<Key> order;
   ipvs::Needs needs;
@@ -247,8 +248,7 @@ void IpvsDataplane::CheckScheduler(const ServicePortEntry& entry) {
   if (unseen) {
     // The name comes from whoever may write Services: only the kernel's own schedulers are modules
     // that they may have loaded.
-    if (std::find(kSchedulers.begin(), kSchedulers.end(), entry.ipvs_scheduler) ==
-        kSchedulers.end()) {
+    if (!kube::limits::IsIpvsScheduler(entry.ipvs_scheduler)) {
       known->second = "IPVS has no such scheduler";
     } else {
       known->second = ensure_scheduler_(entry.ipvs_scheduler);
@@ -264,16 +264,21 @@ std::vector<ServiceWarning> IpvsDataplane::Warnings(const Frontends& frontends) 
   std::vector<ServiceWarning> warnings;
   for (const auto& [id, message] : scheduler_warnings_)
     warnings.push_back({id.ns, id.name, message});
-  for (const auto& [key, claim] : waiting_) {
-    const auto holder = frontends.find(key);
-    if (!ipvs::IsExternalAddress(claim.source) || holder == frontends.end() ||
-        holder->second.lingering || holder->second.address == claim.address)
-      continue;
-    const Frontend& other = holder->second;
+  const auto holder = [&](const Key& key) {
+    const auto found = frontends.find(key);
+    return found == frontends.end() || found->second.lingering
+               ? std::string("another")
+               : found->second.address.ToString() + " (Service port " +
+                     found->second.entry->id.ToString() + ")";
+  };
+  for (const Claim& claim : left_out_) {
+    const auto& [key, source, address] = claim.frontend;
+    const std::optional<Key> spare = ipvs::SpareKey(claim.frontend);
+    if (!ipvs::IsExternalAddress(source) || !spare) continue;
     warnings.push_back({claim.entry->id.ns, claim.entry->id.name,
-                        claim.address.ToString() + " is not served: its address in IPVS, " +
-                            key.ip.ToString() + ", is also that of " + other.address.ToString() +
-                            " (Service port " + other.entry->id.ToString() + ")"});
+                        address.ToString() + " is not served: its addresses in IPVS, " +
+                            key.ip.ToString() + " and " + spare->ip.ToString() +
+                            ", are also those of " + holder(key) + " and " + holder(*spare)});
   }
   std::sort(warnings.begin(), warnings.end());
   // One Service with several ports says it once.
@@ -324,12 +329,18 @@ IpvsDataplane::Frontend IpvsDataplane::MakeFrontend(const EntryPtr& entry,
   return frontend;
 }
 
-bool IpvsDataplane::Wins(const Claim& a, const Claim& b) {
-  return std::tie(a.source, a.entry->id, a.address) < std::tie(b.source, b.entry->id, b.address);
-}
-
-IpvsDataplane::Claim IpvsDataplane::ClaimOf(const Frontend& frontend) {
-  return {frontend.entry, frontend.source, frontend.address};
+std::optional<FrontendKey> IpvsDataplane::PlaceOf(const Frontends& frontends,
+                                                  const ServicePortId& id,
+                                                  const ipvs::FrontendClaim& claim) {
+  const auto is_at = [&](const Key& key) {
+    const auto found = frontends.find(key);
+    return found != frontends.end() && !found->second.lingering &&
+           found->second.source == claim.source && found->second.address == claim.address &&
+           found->second.entry->id == id;
+  };
+  if (is_at(claim.key)) return claim.key;
+  const std::optional<Key> spare = ipvs::SpareKey(claim);
+  return spare && is_at(*spare) ? spare : std::nullopt;
 }
 
 const std::vector<Backend>& IpvsDataplane::BackendsOf(const Frontend& frontend) {
@@ -488,7 +499,7 @@ void IpvsDataplane::PlanElements(Writer& writer, const std::vector<SetEntry>& be
   std::set_difference(before.begin(), before.end(), after.begin(), after.end(),
                       std::back_inserter(change));
   for (const SetEntry& entry : change)
-    writer.DeleteElement(WhenToDelete(entry.set, IsOpenIn(after, entry.element)), entry);
+    writer.DeleteElement(WhenToDelete(entry.set, IsOpenIn(after, entry)), entry);
 }
 
 void IpvsDataplane::CountReferences(const Key& key, const Frontend& frontend, int by) {
@@ -536,42 +547,40 @@ bool IpvsDataplane::HasRoomFor(const ModelDelta& delta) {
   return room_.Has(needs_);
 }
 
-std::vector<SetEntry> IpvsDataplane::ReadMapped() {
-  std::vector<SetEntry> mapped;
-  std::vector<netlink::SetElement> elements;
-  for (const auto& [family, tool] : families_) {
-    if (!Serves(family)) continue;
-    const std::string name = ipvs::SetName(SetId::kMapped, family);
-    elements.clear();
-    const int error = ipset_.Elements(name, elements);
-    if (error != 0 && error != ENOENT)
-      throw std::runtime_error("read ipset " + name + ": " + netlink::IpsetErrorText(error));
-    for (const netlink::SetElement& element : elements)
-      mapped.push_back({SetId::kMapped, element});
+void IpvsDataplane::Place(Desired& desired, Claim claim) const {
+  const auto rank = [](const FrontendSource& source, const ServicePortEntry& entry,
+                       const net::IpAddress& address) {
+    return std::tie(source, entry.created, entry.id, address);
+  };
+  for (Key key = claim.frontend.key;;) {
+    const auto [at, fresh] = desired.frontends.try_emplace(key);
+    Frontend& frontend = at->second;
+    if (fresh) {
+      frontend = MakeFrontend(claim.entry, claim.frontend);
+      desired.order.push_back(key);
+      return;
+    }
+    desired.shared.insert(claim.frontend.key);
+    if (rank(claim.frontend.source, *claim.entry, claim.frontend.address) <
+        rank(frontend.source, *frontend.entry, frontend.address)) {
+      Claim displaced{frontend.entry,
+                      ipvs::MakeClaim(frontend.source, frontend.address, key.port, key.protocol)};
+      frontend = MakeFrontend(claim.entry, claim.frontend);
+      claim = std::move(displaced);
+    }
+    const std::optional<Key> spare = ipvs::SpareKey(claim.frontend);
+    if (!spare || key == *spare) {
+      desired.left_out.push_back(std::move(claim));
+      return;
+    }
+    key = *spare;
   }
-  std::sort(mapped.begin(), mapped.end());
-  return mapped;
-}
-
-bool IpvsDataplane::IsMapped(const std::optional<std::vector<SetEntry>>& mapped, const Claim& claim,
-                             const Key& key) {
-  if (!mapped) return false;
-  SetEntry entry;
-  entry.set = SetId::kMapped;
-  entry.element.ip = claim.address;
-  entry.element.port = key.port;
-  entry.element.protocol = key.protocol;
-  return std::binary_search(mapped->begin(), mapped->end(), entry);
 }
 
 IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) {
   Desired desired;
-  // Of two addresses that share an internal one, who has it keeps it: a name that comes first in
-  // the alphabet must not take another's out of service. Read only when there are such.
-  std::optional<std::vector<SetEntry>> mapped;
   desired.crowded =
       ipvs::Crowded(model, room_, [this](const ServicePortEntry& entry) { return Serves(entry); });
-  std::vector<Key> first;
   for (const auto& item : model.entries) {
     const ServicePortId& id = item.first;
     const EntryPtr& entry = item.second;
@@ -579,23 +588,7 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) {
     if (!desired.crowded.empty() && desired.crowded.contains({id.ns, id.name})) continue;
     desired.needs += ipvs::NeedsOf(*entry);
     ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& frontend) {
-      const Key& key = frontend.key;
-      auto [it, fresh] = desired.frontends.try_emplace(key, MakeFrontend(entry, frontend));
-      if (fresh) {
-        (id.ns == "default" && id.name == "kubernetes" ? first : desired.order).push_back(key);
-        return;
-      }
-      const Claim claim{entry, frontend.source, frontend.address};
-      const Claim held = ClaimOf(it->second);
-      if (claim.address != held.address && !mapped) mapped = ReadMapped();
-      const bool claim_is_there = IsMapped(mapped, claim, key);
-      const bool held_is_there = IsMapped(mapped, held, key);
-      if (claim_is_there != held_is_there ? claim_is_there : Wins(claim, held)) {
-        desired.waiting.emplace(key, held);
-        it->second = MakeFrontend(entry, frontend);
-      } else if (held_is_there || Wins(held, claim)) {
-        desired.waiting.emplace(key, claim);
-      }
+      Place(desired, {entry, frontend});
     });
   }
   std::sort(desired.order.begin(), desired.order.end());
@@ -604,7 +597,10 @@ IpvsDataplane::Desired IpvsDataplane::BuildDesired(const ServiceModel& model) {
   std::stable_partition(desired.order.begin(), desired.order.end(), [&](const Key& key) {
     return ipvs::IsNear(desired.frontends.at(key).source);
   });
-  desired.order.insert(desired.order.begin(), first.begin(), first.end());
+  std::stable_partition(desired.order.begin(), desired.order.end(), [&](const Key& key) {
+    const ServicePortId& id = desired.frontends.at(key).entry->id;
+    return id.ns == "default" && id.name == "kubernetes";
+  });
   return desired;
 }
 
@@ -812,7 +808,8 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   drained_ = false;
   if (!ServesAny()) return result;
   Desired desired = BuildDesired(model);
-  waiting_ = std::move(desired.waiting);
+  shared_ = std::move(desired.shared);
+  left_out_ = std::move(desired.left_out);
   needs_ = desired.needs;
   crowded_ = std::move(desired.crowded);
   for (const auto& [id, entry] : model.entries) {
@@ -897,7 +894,7 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
   for (const SetEntry& entry : kernel.elements) {
     if (std::binary_search(wanted.begin(), wanted.end(), entry)) continue;
-    writer.DeleteElement(WhenToDelete(entry.set, IsOpenIn(wanted, entry.element)), entry);
+    writer.DeleteElement(WhenToDelete(entry.set, IsOpenIn(wanted, entry)), entry);
   }
   for (const net::IpAddress& ip : kernel.routes) {
     if (!vips_.contains(ip)) writer.Unbind(ip);
@@ -920,72 +917,62 @@ bool IpvsDataplane::IsLeftToOthers(const Kernel& kernel, const Key& key,
   return kernel.servers.contains(asked) && !kernel.Has(OwnedElement(asked));
 }
 
+bool IpvsDataplane::ChangesShared(const ModelDelta& delta) const {
+  if (shared_.empty()) return false;
+  const auto sharing = [&](const EntryPtr& entry) {
+    std::vector<std::tuple<Key, FrontendSource, net::IpAddress>> claims;
+    if (entry == nullptr || !Serves(*entry)) return claims;
+    ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& claim) {
+      if (shared_.contains(claim.key)) claims.emplace_back(claim.key, claim.source, claim.address);
+    });
+    return claims;
+  };
+  return std::any_of(delta.changes.begin(), delta.changes.end(), [&](const EntryChange& change) {
+    return sharing(change.before) != sharing(change.after);
+  });
+}
+
 void IpvsDataplane::ReleaseClaims(const EntryPtr& entry, Touched& touched) {
-  ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& frontend) {
-    const Key& key = frontend.key;
-    auto [first, last] = waiting_.equal_range(key);
-    for (auto it = first; it != last;) {
-      if (it->second.entry->id == entry->id)
-        it = waiting_.erase(it);
-      else
-        ++it;
-    }
-    const auto held = frontends_.find(key);
-    if (held == frontends_.end() || held->second.lingering || held->second.entry->id != entry->id)
-      return;
-    touched.try_emplace(key, held->second);
+  ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& claim) {
+    const std::optional<Key> key = PlaceOf(frontends_, entry->id, claim);
+    if (!key) return;
+    const auto held = frontends_.find(*key);
+    touched.try_emplace(*key, held->second);
     frontends_.erase(held);
   });
 }
 
-void IpvsDataplane::GiveToWaiting(const Touched& touched) {
-  if (waiting_.empty()) return;
-  for (const auto& [key, before] : touched) {
-    if (frontends_.contains(key)) continue;
-    const auto [first, last] = waiting_.equal_range(key);
-    // Of two addresses the one that has the key keeps it, whichever Service asks for it now.
-    const auto has_it = [&had = before](const Claim& claim) {
-      return had && !had->lingering && had->address == claim.address;
-    };
-    auto best = first;
-    for (auto it = first; it != last; ++it) {
-      const bool better = has_it(it->second);
-      if (better != has_it(best->second) ? better : Wins(it->second, best->second)) best = it;
+bool IpvsDataplane::MakeClaims(const EntryPtr& entry, Touched& touched) {
+  bool all_placed = true;
+  ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& claim) {
+    Key key = claim.key;
+    if (shared_.contains(key)) {
+      // It was here already (ChangesShared), and is where it was or left out.
+      const auto was_at = [&](const std::optional<Key>& place) {
+        const auto before = place ? touched.find(*place) : touched.end();
+        return before != touched.end() && before->second &&
+               before->second->address == claim.address && before->second->source == claim.source;
+      };
+      if (const std::optional<Key> spare = ipvs::SpareKey(claim); was_at(spare))
+        key = *spare;
+      else if (!was_at(key))
+        return;
     }
-    if (best == last) continue;
-    const Claim& claim = best->second;
-    frontends_.emplace(key, MakeFrontend(claim.entry, {key, claim.source, claim.address}));
-    waiting_.erase(best);
-  }
-}
-
-void IpvsDataplane::MakeClaims(const EntryPtr& entry, Touched& touched) {
-  ipvs::ForEachFrontend(*entry, [&](const ipvs::FrontendClaim& frontend) {
-    const Key& key = frontend.key;
     const auto held = frontends_.find(key);
     touched.try_emplace(key, held != frontends_.end() ? std::optional(held->second) : std::nullopt);
-    const Claim claim{entry, frontend.source, frontend.address};
-    if (held == frontends_.end()) {
-      waiting_.emplace(key, claim);  // GiveToWaiting knows all who want it
-      return;
-    }
-    Frontend& holder = held->second;
-    if (holder.lingering) {
-      holder = MakeFrontend(entry, frontend);
-      return;
-    }
-    const Claim before = ClaimOf(holder);
-    if (claim.address == before.address && Wins(claim, before)) {
-      waiting_.emplace(key, before);
-      holder = MakeFrontend(entry, frontend);
-    } else if (claim.address != before.address || Wins(before, claim)) {
-      waiting_.emplace(key, claim);
-    }
+    if (held == frontends_.end())
+      frontends_.emplace(key, MakeFrontend(entry, claim));
+    else if (held->second.lingering)
+      held->second = MakeFrontend(entry, claim);
+    else
+      all_placed = false;
   });
+  return all_placed;
 }
 
 SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delta) {
-  if (!synced_ || delta.node_changed || !HasRoomFor(delta)) return FullSync(model);
+  if (!synced_ || delta.node_changed || ChangesShared(delta) || !HasRoomFor(delta))
+    return FullSync(model);
   SyncResult result;
   synced_ = false;  // until this has gone through
   auto ours = [&](const EntryPtr& entry) { return entry != nullptr && Serves(*entry); };
@@ -997,9 +984,8 @@ SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delt
     if (change.before != nullptr) scheduler_warnings_.erase(change.before->id);
     if (!ours(change.after)) continue;
     CheckScheduler(*change.after);
-    MakeClaims(change.after, touched);
+    if (!MakeClaims(change.after, touched)) return FullSync(model);
   }
-  GiveToWaiting(touched);
   result.warnings = Warnings(frontends_);
   for (const auto& [key, before] : touched) {
     const auto now = frontends_.find(key);
@@ -1420,12 +1406,12 @@ SyncResult IpvsDataplane::Bind(const ServiceModel&, const std::vector<ClientBind
     const ServicePortEntry& bound = *binding.entry;
     const bool node = IsHostAddress(binding.client);
     ipvs::ForEachFrontend(bound, [&](const ipvs::FrontendClaim& frontend) {
-      const auto& [key, source, address] = frontend;
+      const std::optional<Key> place = PlaceOf(frontends_, bound.id, frontend);
+      if (!place) return;
+      const Key& key = *place;
+      const FrontendSource source = frontend.source;
       const auto held = frontends_.find(key);
-      if (held == frontends_.end() || held->second.lingering) return;
       const ServicePortEntry& entry = *held->second.entry;
-      if (entry.id != bound.id || held->second.source != source || held->second.address != address)
-        return;
       if (entry.affinity_timeout.count() == 0 ||
           !Has(ipvs::ChoiceOf(entry, source), binding.backend_ip, binding.backend_port))
         return;
@@ -1535,7 +1521,8 @@ SyncResult IpvsDataplane::Remove() {
       ++result.kernel_writes;
   }
   frontends_.clear();
-  waiting_.clear();
+  shared_.clear();
+  left_out_.clear();
   quiet_.clear();
   vips_.clear();
   hairpins_.clear();

@@ -102,11 +102,11 @@ class IpvsDataplane final : public Dataplane {
     // has left the Service's slices.
     bool terminating = false;
   };
-  // A claim that lost against another Service port's for the same key.
+  // Of a frontend. The model gives an address with port to one Service port alone, but load
+  // balancer and external IPs can have the same internal address.
   struct Claim {
     EntryPtr entry;
-    ipvs::FrontendSource source;
-    net::IpAddress address;
+    ipvs::FrontendClaim frontend;
   };
   struct Kernel;   // what a full sync reads
   struct Desired;  // what a model wants
@@ -116,10 +116,9 @@ class IpvsDataplane final : public Dataplane {
   bool Serves(const ServicePortEntry& entry) const;
   bool ServesAny() const;
   Desired BuildDesired(const ServiceModel& model);
-  // The elements of kMapped, sorted: the load balancer and external IPs that the kernel sends on.
-  std::vector<ipvs::SetEntry> ReadMapped();
-  static bool IsMapped(const std::optional<std::vector<ipvs::SetEntry>>& mapped, const Claim& claim,
-                       const Key& key);
+  // Of two addresses that share an internal one, the older Service's has it, then the spare one is
+  // tried; one that has neither is left out. The result does not depend on the order of the calls.
+  void Place(Desired& desired, Claim claim) const;
   // Takes the delta into needs_. False: a full sync has to say who is served now.
   bool HasRoomFor(const ModelDelta& delta);
   Kernel ReadKernel();
@@ -147,16 +146,13 @@ class IpvsDataplane final : public Dataplane {
   const std::string& SchedulerOf(const ServicePortEntry& entry) const;
   // Looks whether the entry's scheduler can be had, and remembers a warning if not.
   void CheckScheduler(const ServicePortEntry& entry);
-  // `frontends` belong to waiting_.
   std::vector<ServiceWarning> Warnings(const Frontends& frontends) const;
   void NoteFullSyncDue();
   ServerState Remembered(const Key& key, const Frontend& frontend) const;
   Frontend MakeFrontend(const EntryPtr& entry, const ipvs::FrontendClaim& claim) const;
-  // Several Service ports may claim one address and port (externalIPs are not checked by the API).
-  // Of two with the same address always the same one gets it, whatever the order of events; of two
-  // addresses that share an internal one (internal_addresses.h) the one that has it.
-  static bool Wins(const Claim& a, const Claim& b);
-  static Claim ClaimOf(const Frontend& frontend);
+  // The key at which `frontends` has it.
+  static std::optional<Key> PlaceOf(const Frontends& frontends, const ServicePortId& id,
+                                    const ipvs::FrontendClaim& claim);
   // Those of its virtual server.
   static const std::vector<Backend>& BackendsOf(const Frontend& frontend);
 
@@ -170,9 +166,10 @@ class IpvsDataplane final : public Dataplane {
   // The frontends that a sync touches, as they were before it (null: there was none).
   using Touched = std::unordered_map<Key, std::optional<Frontend>, ipvs::FrontendKeyHash>;
   void ReleaseClaims(const EntryPtr& entry, Touched& touched);
-  void MakeClaims(const EntryPtr& entry, Touched& touched);
-  // What nobody has any more.
-  void GiveToWaiting(const Touched& touched);
+  // False: another address has a key, and a full sync must say who is where.
+  bool MakeClaims(const EntryPtr& entry, Touched& touched);
+  // Does it add or take away an address that shares its internal one with another?
+  bool ChangesShared(const ModelDelta& delta) const;
   void CountReferences(const Key& key, const Frontend& frontend, int by);
   // Deletes destinations of weight 0 without connections, and servers and frontends that then have
   // no reason to be.
@@ -208,7 +205,8 @@ class IpvsDataplane final : public Dataplane {
   bool synced_ = false;
   bool drained_ = false;  // new connections are not kept for IPVS any more
   Frontends frontends_;
-  std::unordered_multimap<Key, Claim, ipvs::FrontendKeyHash> waiting_;
+  std::unordered_set<Key, ipvs::FrontendKeyHash> shared_;  // wanted by several addresses
+  std::vector<Claim> left_out_;                            // of these addresses
   std::unordered_map<Key, std::vector<Quiet>, ipvs::FrontendKeyHash> quiet_;
   std::unordered_set<Key, ipvs::FrontendKeyHash> quieted_now_;
   std::unordered_map<net::IpAddress, uint32_t> vips_;                  // frontends on each

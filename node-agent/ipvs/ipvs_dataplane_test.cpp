@@ -521,7 +521,11 @@ TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {
   std::mt19937 random(seed);
   auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
   for (int step = 0; step < 150; ++step) {
-    // Few addresses, so that Services meet on them.
+    // Each Service has addresses of its own, as the model sees to it, and few, so that those of
+    // several have the same internal one: they differ in the upper 6 bits alone.
+    const auto external = [&](int owner) {
+      return Ip(std::to_string(163 + 4 * owner) + ".0.113." + std::to_string(pick(3) + 1));
+    };
     ModelDelta delta;
     const int changes = 1 + pick(3);
     for (int i = 0; i < changes; ++i) {
@@ -532,18 +536,15 @@ TEST_F(IpvsDataplaneTest, IncrementalEqualsFull) {
         backends.push_back(MakeBackend("10.244.9." + std::to_string(b + 1), 80, b % 2 == 0));
       }
       if (pick(5) == 0) backends.clear();
-      ServicePortEntry entry =
-          MakeEntry("s" + std::to_string(n), pick(3) == 0 ? Protocol::kUdp : Protocol::kTcp,
-                    "10.96.1." + std::to_string(n % 4 + 1), static_cast<uint16_t>(80 + n),
-                    std::move(backends));
+      ServicePortEntry entry = MakeEntry(
+          "s" + std::to_string(n), pick(3) == 0 ? Protocol::kUdp : Protocol::kTcp,
+          "10.96.1." + std::to_string(n + 1), static_cast<uint16_t>(80 + n), std::move(backends));
       if (pick(2) == 0) entry.node_port = static_cast<uint16_t>(31000 + n);
-      if (pick(3) == 0) entry.external_ips = {Ip("203.0.113." + std::to_string(pick(3) + 1))};
-      if (pick(3) == 0) entry.load_balancer_ips = {Ip("203.0.113." + std::to_string(pick(3) + 1))};
-      if (pick(4) == 0) entry.load_balancer_ips = {Ip("192.168.50." + std::to_string(pick(3) + 7))};
-      if (pick(6) == 0) entry.load_balancer_ips.push_back(Ip(kNodeIp));
-      // Their addresses in IPVS are those of 203.0.113.…
-      if (pick(6) == 0)
-        entry.external_ips.push_back(Ip("207.0.113." + std::to_string(pick(3) + 1)));
+      entry.created = kube::TimePoint(std::chrono::seconds(pick(3)));
+      if (pick(3) == 0) entry.external_ips = {external(n)};
+      if (pick(3) == 0) entry.load_balancer_ips = {external(n + 6)};
+      if (pick(4) == 0) entry.load_balancer_ips = {Ip("192.168.50." + std::to_string(n + 7))};
+      if (n == 0 && pick(6) == 0) entry.load_balancer_ips.push_back(Ip(kNodeIp));
       std::sort(entry.load_balancer_ips.begin(), entry.load_balancer_ips.end());
       if (pick(3) == 0) entry.port = 80;
       if (pick(4) == 0) entry.source_ranges = {net::IpPrefix::Parse("10.0.0.0/8").value()};

@@ -143,7 +143,8 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
   // address itself is not changed by NETMAP, and the packet has no DNAT then.
   input.rules.push_back(Match(SetId::kInternal, family, "dst,dst") +
                         " -m conntrack --ctstate DNAT -j ACCEPT");
-  input.rules.push_back(Match(SetId::kMapped, family, "dst,dst") + " -j ACCEPT");
+  for (const SetId id : {SetId::kMapped, SetId::kMappedSpare})
+    input.rules.push_back(Match(id, family, "dst,dst") + " -j ACCEPT");
   input.rules.push_back(Match(SetId::kInternal, family, "dst,dst") + " -j DROP");
   input.rules.push_back(v4 ? "-p icmp -m icmp --icmp-type 8 -j RETURN"
                            : "-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j RETURN");
@@ -187,15 +188,21 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
   const std::string closed = Match(SetId::kClosed, family, "dst,dst") + " -j ACCEPT";
   const std::string near_node_port = to_node + Match(SetId::kNodePortNear, family, "dst,dst");
   const std::string to_near_server = " -j DNAT --to-destination " + near_server;
-  const std::string near_map = Match(SetId::kNear, family, "dst,dst") + " -j NETMAP --to " +
-                               NearMapPrefix(family).ToString();
-  const std::string map =
-      Match(SetId::kMapped, family, "dst,dst") + " -j NETMAP --to " + MapPrefix(family).ToString();
+  const auto map_to = [&](SetId id, const net::IpPrefix& prefix) {
+    return Match(id, family, "dst,dst") + " -j NETMAP --to " + prefix.ToString();
+  };
+  const std::array near_map{map_to(SetId::kNear, NearMapPrefix(family)),
+                            map_to(SetId::kNearSpare, NearSpareMapPrefix(family))};
+  const std::array map{map_to(SetId::kMapped, MapPrefix(family)),
+                       map_to(SetId::kMappedSpare, SpareMapPrefix(family))};
   const std::string node_ports_jump = to_node + "-j POINTSMAN-IPVS-NODEPORTS";
 
   Chain prerouting{"nat", "POINTSMAN-IPVS-PREROUTING", "PREROUTING", comment, {}};
   const std::string from_pods = sources.from_cluster.empty() ? "" : sources.from_cluster + " ";
-  if (!from_pods.empty()) prerouting.rules.push_back(from_pods + near_map);
+  if (!from_pods.empty()) {
+    for (const std::string& rule : near_map)
+      prerouting.rules.push_back(from_pods + rule);
+  }
   if (settings.iptables.masquerade_all) {
     prerouting.rules.push_back(Match(SetId::kCluster, family, "dst,dst") + mark);
   } else if (!sources.off_cluster.empty()) {
@@ -205,7 +212,7 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
   prerouting.rules.push_back(taken);
   prerouting.rules.push_back(closed);
   prerouting.rules.push_back(Match(SetId::kMarked, family, "dst,dst") + mark);
-  prerouting.rules.push_back(map);
+  prerouting.rules.insert(prerouting.rules.end(), map.begin(), map.end());
   if (!from_pods.empty()) prerouting.rules.push_back(from_pods + near_node_port + to_near_server);
   prerouting.rules.push_back(node_ports_jump);
   chains.push_back(std::move(prerouting));
@@ -217,8 +224,9 @@ std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& 
                     "OUTPUT",
                     comment,
                     {Match(SetId::kOwned, family, "dst,dst") + mark, taken, closed,
-                     Match(SetId::kMapped, family, "dst,dst") + mark, near_map, map,
-                     v4 ? "-d 127.0.0.0/8 -j RETURN" : "-d ::1/128 -j RETURN",
+                     Match(SetId::kMapped, family, "dst,dst") + mark,
+                     Match(SetId::kMappedSpare, family, "dst,dst") + mark, near_map[0], near_map[1],
+                     map[0], map[1], v4 ? "-d 127.0.0.0/8 -j RETURN" : "-d ::1/128 -j RETURN",
                      near_node_port + mark, near_node_port + to_near_server, node_ports_jump}});
 
   const std::string to_server = " -j DNAT --to-destination " + node_port_server;

@@ -1,4 +1,5 @@
 // Schedulers, of the configuration and of single Services, in a real kernel.
+#include "kube/pointsman/limits.h"
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 
 namespace pointsman::agent {
@@ -26,6 +27,28 @@ TEST_F(SchedulerTest, EachIsLoadedWhenTheFirstServiceAsksForIt) {
     EXPECT_TRUE(AskTcp(*network_, "client", kNodeIp, 30080).ok());
     ExpectVerified();
   }
+}
+
+// The kernel says of each that Linux has whether it has it, and of no other name (Debian's was
+// built without twos).
+TEST_F(SchedulerTest, ThoseThatAConfigurationMayNameAServiceMayNameToo) {
+  std::set<std::string> asked;
+  ensure_scheduler_ = [&](const std::string& name) {
+    asked.insert(name);
+    return std::string("this kernel was built without it");
+  };
+  Start();
+  std::set<std::string> all;
+  for (const std::string_view scheduler : kube::limits::kIpvsSchedulers) {
+    all.emplace(scheduler);
+    ServicePortEntry web = Web({MakeBackend(kPodA, 8080)});
+    web.ipvs_scheduler = scheduler;
+    maker_.Put(web);
+    const SyncResult result = dataplane_->FullSync(maker_.model);
+    ASSERT_EQ(result.warnings.size(), 1U) << scheduler;
+    EXPECT_THAT(result.warnings[0].message, HasSubstr("built without it; rr is used"));
+  }
+  EXPECT_EQ(asked, all);
 }
 
 TEST_F(SchedulerTest, FlagsOfAServiceReachTheKernel) {

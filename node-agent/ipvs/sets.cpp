@@ -1,13 +1,16 @@
 #include "node-agent/ipvs/sets.h"
 
+#include "node-agent/ipvs/internal_addresses.h"
+
 namespace pointsman::agent::ipvs {
 namespace {
 
 const char* BaseName(SetId id) {
   static constexpr const char* kNames[] = {
-      "OWNED",   "VIP",       "CLUSTER", "INTERNAL",     "CLOSED",  "DROP",        "HAIRPIN",
-      "MAPPED",  "MARKED",    "NEAR",    "GUARD",        "SOURCES", "NP-EXTERNAL", "NP-LOCAL",
-      "NP-NEAR", "NP-REJECT", "NP-DROP", "NODE-ADDRESS", "HEALTH"};
+      "OWNED",   "VIP",          "CLUSTER",      "INTERNAL", "CLOSED",  "DROP",
+      "HAIRPIN", "MAPPED",       "MAPPED-SPARE", "MARKED",   "NEAR",    "NEAR-SPARE",
+      "GUARD",   "SOURCES",      "NP-EXTERNAL",  "NP-LOCAL", "NP-NEAR", "NP-REJECT",
+      "NP-DROP", "NODE-ADDRESS", "HEALTH"};
   static_assert(std::size(kNames) == kAllSets.size());
   return kNames[static_cast<size_t>(id)];
 }
@@ -65,6 +68,8 @@ void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& en
     if (!open) return;
     put(SetId::kInternal, key.ip);
     put_port(SetId::kNodePortNear);
+    if (!IsNodePort(source))
+      put(key.ip == NearMappedAddress(address) ? SetId::kNear : SetId::kNearSpare, address);
     return;
   }
   const bool drop = !open && choice.when_empty == BackendChoice::WhenEmpty::kDrop;
@@ -82,10 +87,8 @@ void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& en
   if (!IsExternalAddress(source)) return;
 
   // Those without endpoints too: the virtual server that is not there has them refused.
-  put(SetId::kMapped, address);
+  put(key.ip == MappedAddress(address) ? SetId::kMapped : SetId::kMappedSpare, address);
   if (!entry.external_local) put(SetId::kMarked, address);
-  if (entry.external_local && !entry.external_from_node.backends.empty())
-    put(SetId::kNear, address);
   if (source != FrontendSource::kLoadBalancer ||
       (entry.source_ranges.empty() && !entry.source_ranges_deny_all))
     return;

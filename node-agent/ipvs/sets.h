@@ -22,11 +22,13 @@ enum class SetId : uint8_t {
   kDrop,      // a Local policy without a local backend
   kHairpin,   // a backend that may be on this node, its port, itself
   // Load balancer and external IPs and their ports …
-  kMapped,   // … all: sent to MappedAddress
-  kMarked,   // … to be masqueraded
-  kNear,     // … for this node and its pods: to NearMappedAddress
-  kGuarded,  // … with loadBalancerSourceRanges
-  kSources,  // … and these may
+  kMapped,       // … sent to MappedAddress
+  kMappedSpare,  // … or to SpareMappedAddress: all are in one of the two
+  kMarked,       // … to be masqueraded
+  kNear,         // … for this node and its pods: to NearMappedAddress
+  kNearSpare,    // … or to NearSpareMappedAddress
+  kGuarded,      // … with loadBalancerSourceRanges
+  kSources,      // … and these may
   // Node ports, whatever the address …
   kNodePortExternal,  // … to be masqueraded and sent to NodePortAddress
   kNodePortLocal,     // … to be sent there as they are
@@ -36,25 +38,14 @@ enum class SetId : uint8_t {
   kNodeAddress,       // the addresses that answer node ports, when not all do
   kHealth,            // health check node ports
 };
-inline constexpr std::array kAllSets{SetId::kOwned,
-                                     SetId::kVip,
-                                     SetId::kCluster,
-                                     SetId::kInternal,
-                                     SetId::kClosed,
-                                     SetId::kDrop,
-                                     SetId::kHairpin,
-                                     SetId::kMapped,
-                                     SetId::kMarked,
-                                     SetId::kNear,
-                                     SetId::kGuarded,
-                                     SetId::kSources,
-                                     SetId::kNodePortExternal,
-                                     SetId::kNodePortLocal,
-                                     SetId::kNodePortNear,
-                                     SetId::kNodePortReject,
-                                     SetId::kNodePortDrop,
-                                     SetId::kNodeAddress,
-                                     SetId::kHealth};
+inline constexpr std::array kAllSets{
+    SetId::kOwned,         SetId::kVip,          SetId::kCluster,
+    SetId::kInternal,      SetId::kClosed,       SetId::kDrop,
+    SetId::kHairpin,       SetId::kMapped,       SetId::kMappedSpare,
+    SetId::kMarked,        SetId::kNear,         SetId::kNearSpare,
+    SetId::kGuarded,       SetId::kSources,      SetId::kNodePortExternal,
+    SetId::kNodePortLocal, SetId::kNodePortNear, SetId::kNodePortReject,
+    SetId::kNodePortDrop,  SetId::kNodeAddress,  SetId::kHealth};
 
 std::string SetName(SetId id, net::Family family);  // "PM-IPVS-CLUSTER-4"
 netlink::SetType SetTypeOf(SetId id);
@@ -62,13 +53,30 @@ netlink::SetType SetTypeOf(SetId id);
 constexpr bool SendsOn(SetId id) {
   switch (id) {
     case SetId::kMapped:
+    case SetId::kMappedSpare:
     case SetId::kNear:
+    case SetId::kNearSpare:
     case SetId::kNodePortExternal:
     case SetId::kNodePortLocal:
     case SetId::kNodePortNear:
       return true;
     default:
       return false;
+  }
+}
+// The set whose elements go to another internal address instead; `id` itself when there is none.
+constexpr SetId OtherPlace(SetId id) {
+  switch (id) {
+    case SetId::kMapped:
+      return SetId::kMappedSpare;
+    case SetId::kMappedSpare:
+      return SetId::kMapped;
+    case SetId::kNear:
+      return SetId::kNearSpare;
+    case SetId::kNearSpare:
+      return SetId::kNear;
+    default:
+      return id;
   }
 }
 // Being in one of these lets new connections in.
