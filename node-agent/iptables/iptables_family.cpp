@@ -1,21 +1,18 @@
 #include "node-agent/iptables/iptables_family.h"
 
-#include <linux/netfilter/nf_conntrack_common.h>
 #include <netinet/in.h>
+#include <unordered_set>
 
 #include <fmt/format.h>
 
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/jump_order.h"
-#include "node-agent/netlink/conntrack.h"
 #include "node-agent/sysctl/sysctl.h"
 
 namespace pointsman::agent {
 namespace {
 
 constexpr char kRouteLocalnet[] = "net.ipv4.conf.all.route_localnet";
-
-constexpr size_t kMaxDifferences = 20;
 
 using Text = std::back_insert_iterator<std::string>;
 
@@ -140,7 +137,8 @@ IptablesFamily::IptablesFamily(const kube::ProxySettings& settings, IptablesTool
       filter_addresses_(tool.family(), DispatchTree::Kind::kAddresses, flavour.prefix,
                         names_.reject),
       filter_ports_(tool.family(), DispatchTree::Kind::kNodePorts, flavour.prefix,
-                    names_.reject_ports) {
+                    names_.reject_ports),
+      draining_(tool.family()) {
   NameJumps();
 }
 
@@ -202,9 +200,9 @@ void IptablesFamily::Rebuild(const ServiceModel& model) {
     tree->Clear();
   }
   if (!looked_at_kernel_) LookAtKernel();
-  shared_.Clear({.invalid = GuardsAgainstInvalid(),
-                 .hairpin_addresses = rules_.flavour.sends_on && !has_bpf_,
-                 .affinity_warnings = rules_.flavour.sends_on && !rules_.keeps_affinity});
+  shared_ = SharedRules({.invalid = GuardsAgainstInvalid(),
+                         .hairpin_addresses = rules_.flavour.sends_on && !has_bpf_,
+                         .affinity_warnings = rules_.flavour.sends_on && !rules_.keeps_affinity});
   for (const auto& [id, entry] : model.entries) {
     if (id.family != family()) continue;
     for (const Dispatch& dispatch : DispatchesOf(*entry))
@@ -214,9 +212,6 @@ void IptablesFamily::Rebuild(const ServiceModel& model) {
   for (DispatchTree* tree : {&nat_addresses_, &nat_ports_, &filter_addresses_, &filter_ports_}) {
     tree->TakeChanges();
   }
-  shared_.TakeHealthChanged();
-  shared_.TakeInvalidChanged();
-  shared_.TakeHairpinChanged();
   guard_ = WantsRouteLocalnet(model.node);
 }
 
@@ -514,12 +509,12 @@ SyncResult IptablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
   Writer filter("filter");
   const bool had_nat_ports = !nat_ports_.empty();
   const bool had_filter_ports = !filter_ports_.empty();
+  SharedRules shared(shared_.need());
   for (const EntryChange& change : delta.changes) {
-    if (change.after && change.after->id.family == family()) shared_.Add(*change.after, 1);
+    if (change.after && change.after->id.family == family()) shared.Add(*change.after, 1);
+    if (change.before && change.before->id.family == family()) shared.Add(*change.before, -1);
   }
-  for (const EntryChange& change : delta.changes) {
-    if (change.before && change.before->id.family == family()) shared_.Add(*change.before, -1);
-  }
+  const SharedRules::Changed changed = shared_.Apply(shared);
   // An address may go from one Service to another within a delta: all is erased before anything is
   // set.
   for (const EntryChange& change : delta.changes) {
@@ -589,15 +584,15 @@ SyncResult IptablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
     filter_ports_.RenderTop(text);
     write(filter, names_.reject_ports);
   }
-  if (shared_.TakeHealthChanged()) {
+  if (changed.health) {
     shared_.RenderHealth(names_.health, text);
     write(filter, names_.health);
   }
-  if (shared_.TakeInvalidChanged()) {
+  if (changed.invalid) {
     shared_.RenderInvalid(names_.invalid, text);
     write(filter, names_.invalid);
   }
-  if (shared_.TakeHairpinChanged()) {
+  if (changed.hairpin) {
     RenderHairpin(text);
     write(nat, names_.hairpin);
   }
@@ -611,8 +606,6 @@ SyncResult IptablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
 VerifyResult IptablesFamily::Verify(const ServiceModel& model) {
   VerifyResult result;
   auto note = [&](const Change& change) {
-    ++result.difference_count;
-    if (result.differences.size() >= kMaxDifferences) return;
     std::string_view what;
     switch (change.kind) {
       case Change::Kind::kMissing:
@@ -629,9 +622,9 @@ VerifyResult IptablesFamily::Verify(const ServiceModel& model) {
         what = "has jumps to our chains that are not as, or not where, they were put";
         break;
     }
-    result.differences.push_back({fmt::format("{} chain {} in table {}", net::ToString(family()),
-                                              change.object, change.table),
-                                  std::string(what)});
+    result.Differ(fmt::format("{} chain {} in table {}", net::ToString(family()), change.object,
+                              change.table),
+                  std::string(what));
   };
   // What is written is thrown away; the trees are those of the model or become so.
   if (!synced_) Rebuild(model);
@@ -646,58 +639,47 @@ VerifyResult IptablesFamily::Verify(const ServiceModel& model) {
 }
 
 DrainStatus IptablesFamily::Drain(const ServiceModel& model) {
-  const bool begins = !drained_;
-  if (begins) {
-    Writer nat("nat");
-    Writer filter("filter");
-    for (const Table* table : {&nat_, &filter_}) {
-      const KernelRules kernel = ReadKernelRules(tool_, table->name, rules_.flavour.prefix);
-      for (const auto& [builtin, rules] : kernel.builtin) {
-        for (const std::string& rule : rules) {
-          const bool takes_new = std::any_of(
-              table->jumps.begin(), table->jumps.end(),
-              [&](const Jump& jump) { return jump.new_connections && jump.rule == rule; });
-          if (takes_new) (table == &nat_ ? nat : filter).Unjump(builtin, rule);
-        }
+  // Where the kernel sends nothing on, somebody else knows the connections.
+  if (drained_) return {.connections = rules_.flavour.sends_on ? draining_.Count() : 0};
+  Writer nat("nat");
+  Writer filter("filter");
+  for (const Table* table : {&nat_, &filter_}) {
+    const KernelRules kernel = ReadKernelRules(tool_, table->name, rules_.flavour.prefix);
+    for (const auto& [builtin, rules] : kernel.builtin) {
+      for (const std::string& rule : rules) {
+        const bool takes_new = std::any_of(
+            table->jumps.begin(), table->jumps.end(),
+            [&](const Jump& jump) { return jump.new_connections && jump.rule == rule; });
+        if (takes_new) (table == &nat_ ? nat : filter).Unjump(builtin, rule);
       }
     }
-    if (!synced_) Rebuild(model);
-    Restore(nat, filter);
-    drained_ = true;
   }
-  // Where the kernel sends nothing on, somebody else knows the connections.
-  return {.connections = rules_.flavour.sends_on ? CountConnections(begins) : 0};
+  if (!synced_) Rebuild(model);
+  Restore(nat, filter);
+  uint64_t connections = 0;
+  if (rules_.flavour.sends_on)
+    connections = draining_.Begin([this](const auto& flow) { return IsToService(flow); });
+  drained_ = true;
+  return {.connections = connections};
 }
 
-uint64_t IptablesFamily::CountConnections(bool drain_begins) {
-  if (drain_begins) drained_flows_.clear();
-  uint64_t connections = 0;
-  netlink::Conntrack().ForEach(family(), 0, [&](const netlink::ConntrackFlow& flow) {
-    // ipvs does not set this bit where it needs no DNAT of ours: its flows' reply direction is
-    // rewritten without NAT of conntrack (net/netfilter/ipvs/ip_vs_nfct.c).
-    if ((flow.status & IPS_DST_NAT) == 0) return;
-    if (!drain_begins && !drained_flows_.contains(flow.id)) return;
-    Protocol protocol = Protocol::kTcp;
-    switch (flow.original.protocol) {
-      case IPPROTO_TCP:
-        break;
-      case IPPROTO_UDP:
-        protocol = Protocol::kUdp;
-        break;
-      case IPPROTO_SCTP:
-        protocol = Protocol::kSctp;
-        break;
-      default:
-        return;
-    }
-    const uint16_t port = flow.original.destination_port;
-    if (nat_addresses_.Contains(flow.original.destination, protocol, port) ||
-        nat_ports_.ContainsPort(protocol, port)) {
-      if (drain_begins) drained_flows_.insert(flow.id);
-      if (netlink::IsOpen(flow)) ++connections;
-    }
-  });
-  return connections;
+bool IptablesFamily::IsToService(const netlink::ConntrackFlow& flow) const {
+  Protocol protocol = Protocol::kTcp;
+  switch (flow.original.protocol) {
+    case IPPROTO_TCP:
+      break;
+    case IPPROTO_UDP:
+      protocol = Protocol::kUdp;
+      break;
+    case IPPROTO_SCTP:
+      protocol = Protocol::kSctp;
+      break;
+    default:
+      return false;
+  }
+  const uint16_t port = flow.original.destination_port;
+  return nat_addresses_.Contains(flow.original.destination, protocol, port) ||
+         nat_ports_.ContainsPort(protocol, port);
 }
 
 SyncResult IptablesFamily::Remove() {

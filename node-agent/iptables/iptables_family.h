@@ -8,11 +8,11 @@
 #include <set>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <vector>
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
+#include "node-agent/dataplane/draining_flows.h"
 #include "node-agent/iptables/dispatch_tree.h"
 #include "node-agent/iptables/iptables_tool.h"
 #include "node-agent/iptables/kernel_rules.h"
@@ -89,7 +89,7 @@ class IptablesFamily {
                    Writer& writer, const std::function<void(const Change&)>& on_change) const;
   uint64_t Restore(const Writer& nat, const Writer& filter);
   bool WantsRouteLocalnet(const NodeNetwork& node) const;
-  uint64_t CountConnections(bool drain_begins);
+  bool IsToService(const netlink::ConntrackFlow& flow) const;
 
   const kube::ProxySettings settings_;
   RuleSettings rules_;
@@ -109,9 +109,7 @@ class IptablesFamily {
   bool owns_route_localnet_ = false;
   bool synced_ = false;   // the kernel has what the trees say
   bool drained_ = false;  // the jumps for new connections are gone
-  // Connection tracking's ids of what was there when they went. Later ones may look the same: ipvs
-  // mode sends node ports to itself by DNAT.
-  std::unordered_set<uint32_t> drained_flows_;
+  DrainingFlows draining_;
 };
 
 }  // namespace pointsman::agent

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "kube/text/text.h"
+#include "node-agent/dataplane/binding_collector.h"
 #include "node-agent/iptables/recent_line.h"
 #include "node-agent/iptables/service_rules.h"
 
@@ -287,34 +288,24 @@ std::vector<ClientBinding> ReadRecentBindings(const ServiceModel& model, net::Fa
   }
   const double per_second = JiffiesPerSecond();
   const std::optional<Jiffies> now = Now(lists, per_second);
-  std::vector<ClientBinding> bindings;
-  if (!now) return bindings;
-  struct Seen {
-    const Backend* backend;
-    int64_t left;
-  };
-  std::unordered_map<net::IpAddress, Seen> seen;
-  for (size_t i = 0; i < lists.size() && bindings.size() < most; ++i) {
-    const BackendList& list = lists[i];
-    if (const auto clients = Read(list)) {
-      for (const Client& client : *clients) {
-        const int64_t left = Left(list, client.last_seen, *now, per_second);
-        if (left <= 0 || IsClock(client.ip)) continue;
-        const auto [place, fresh] = seen.try_emplace(client.ip, Seen{&list.backend, left});
-        if (!fresh && place->second.left < left) place->second = {&list.backend, left};
-      }
+  if (!now) return {};
+  BindingCollector bindings(most);
+  const ServicePortEntry* last = nullptr;
+  for (const BackendList& list : lists) {
+    // A client may be in another list of the same Service port too.
+    if (bindings.full() && list.entry.get() != last) break;
+    last = list.entry.get();
+    const auto clients = Read(list);
+    if (!clients) continue;
+    for (const Client& client : *clients) {
+      const int64_t left = Left(list, client.last_seen, *now, per_second);
+      if (left <= 0 || IsClock(client.ip)) continue;
+      bindings.Add({list.entry, client.ip, list.backend.ip, list.backend.port},
+                   std::chrono::milliseconds(static_cast<int64_t>(
+                       std::ceil(static_cast<double>(left) * 1e3 / per_second))));
     }
-    if (i + 1 < lists.size() && lists[i + 1].entry == list.entry) continue;
-    for (const auto& [client, where] : seen) {
-      if (bindings.size() == most) break;
-      const auto seconds =
-          static_cast<int64_t>(std::ceil(static_cast<double>(where.left) / per_second));
-      bindings.push_back({list.entry, client, where.backend->ip, where.backend->port,
-                          std::chrono::seconds(seconds)});
-    }
-    seen.clear();
   }
-  return bindings;
+  return bindings.Take();
 }
 
 SyncResult WriteRecentBindings(const ServiceModel& model, net::Family family,

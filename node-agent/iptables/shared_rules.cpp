@@ -15,14 +15,6 @@ constexpr size_t kMostReplySources = 1024;
 
 }  // namespace
 
-void SharedRules::Clear(const Need& need) {
-  need_ = need;
-  reply_sources_.Clear();
-  hairpin_.Clear();
-  health_ports_.Clear();
-  affine_services_.Clear();
-}
-
 void SharedRules::Add(const ServicePortEntry& entry, int64_t by) {
   if (entry.health_check_node_port != 0) health_ports_.Add(entry.health_check_node_port, by);
   if (need_.invalid) {
@@ -40,10 +32,17 @@ void SharedRules::Add(const ServicePortEntry& entry, int64_t by) {
     affine_services_.Add({entry.id.ns, entry.id.name}, by);
 }
 
+SharedRules::Changed SharedRules::Apply(const SharedRules& delta) {
+  affine_services_.Apply(delta.affine_services_);
+  return {.invalid = !reply_sources_.Apply(delta.reply_sources_).empty(),
+          .hairpin = !hairpin_.Apply(delta.hairpin_).empty(),
+          .health = !health_ports_.Apply(delta.health_ports_).empty()};
+}
+
 void SharedRules::RenderInvalid(std::string_view chain, std::string& text) const {
-  const bool ports = reply_sources_.uses().size() <= kMostReplySources;
+  const bool ports = reply_sources_.size() <= kMostReplySources;
   const net::IpPrefix* last = nullptr;
-  for (const auto& [source, uses] : reply_sources_.uses()) {
+  for (const auto& [source, uses] : reply_sources_) {
     if (ports) {
       const std::string_view protocol = ProtocolName(source.protocol);
       fmt::format_to(Text(text), "-A {} -s {} -p {} -m {} --sport {} -j DROP\n", chain,
@@ -60,20 +59,20 @@ void SharedRules::RenderHairpin(std::string_view chain, std::string_view masquer
   fmt::format_to(Text(text),
                  "-A {} -o lo -j RETURN\n-A {} -m conntrack ! --ctstate DNAT -j RETURN\n", chain,
                  chain);
-  for (const auto& [ip, uses] : hairpin_.uses()) {
+  for (const auto& [ip, uses] : hairpin_) {
     fmt::format_to(Text(text), "-A {0} -s {1}/{2} -d {1}/{2} -j {3}\n", chain, ip.ToString(),
                    ip.size() * 8, masquerade);
   }
 }
 
 void SharedRules::RenderHealth(std::string_view chain, std::string& text) const {
-  for (const auto& [port, uses] : health_ports_.uses())
+  for (const auto& [port, uses] : health_ports_)
     fmt::format_to(Text(text), "-A {} -p tcp -m tcp --dport {} -j ACCEPT\n", chain, port);
 }
 
 std::vector<ServiceWarning> SharedRules::AffinityWarnings() const {
   std::vector<ServiceWarning> warnings;
-  for (const auto& [service, uses] : affine_services_.uses()) {
+  for (const auto& [service, uses] : affine_services_) {
     warnings.push_back({service.first, service.second,
                         "sessionAffinity: ClientIP is not kept on this node: its kernel has no "
                         "xt_recent (CONFIG_NETFILTER_XT_MATCH_RECENT), which mode iptables needs "

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "node-agent/dataplane/service_refusals.h"
+#include "node-agent/dataplane/use_counts.h"
 #include "node-agent/iptables/service_rules.h"
 #include "node-agent/model/reply_sources.h"
 
@@ -21,16 +22,21 @@ class SharedRules {
     bool hairpin_addresses = false;  // those of RenderHairpin
     bool affinity_warnings = false;
   };
-  // What is not needed is not counted.
-  void Clear(const Need& need);
-  // Counts what the entry needs once more, or once less. Of a change the state after it is to be
-  // added before that before it is taken away: else what stays looks like a change.
-  void Add(const ServicePortEntry& entry, int64_t by);
+  struct Changed {
+    bool invalid = false;
+    bool hairpin = false;
+    bool health = false;
+  };
 
-  // Has that changed since the last Take…?
-  bool TakeInvalidChanged() { return reply_sources_.TakeChanged(); }
-  bool TakeHairpinChanged() { return hairpin_.TakeChanged(); }
-  bool TakeHealthChanged() { return health_ports_.TakeChanged(); }
+  SharedRules() = default;
+  // What is not needed is not counted.
+  explicit SharedRules(const Need& need) : need_(need) {}
+  const Need& need() const { return need_; }
+
+  // Counts what the entry needs once more, or once less.
+  void Add(const ServicePortEntry& entry, int64_t by);
+  // Adds what `delta`, of the same need, has counted; says which rules are others now.
+  Changed Apply(const SharedRules& delta);
 
   // Drops what comes from endpoints of Services.
   void RenderInvalid(std::string_view chain, std::string& text) const;
@@ -42,34 +48,15 @@ class SharedRules {
   std::vector<ServiceWarning> AffinityWarnings() const;
 
  private:
+  // Rendered in their order.
   template <typename Key>
-  class Counted {
-   public:
-    void Add(const Key& key, int64_t by) {
-      const auto [at, fresh] = uses_.try_emplace(key, 0);
-      at->second += by;
-      changed_ = changed_ || fresh;
-      if (at->second != 0) return;
-      uses_.erase(at);
-      changed_ = true;
-    }
-    void Clear() {
-      uses_.clear();
-      changed_ = false;
-    }
-    bool TakeChanged() { return std::exchange(changed_, false); }
-    const std::map<Key, int64_t>& uses() const { return uses_; }
-
-   private:
-    std::map<Key, int64_t> uses_;
-    bool changed_ = false;
-  };
+  using Counts = UseCounts<std::map<Key, int64_t>>;
 
   Need need_;
-  Counted<ReplySource> reply_sources_;
-  Counted<net::IpAddress> hairpin_;
-  Counted<uint16_t> health_ports_;
-  Counted<std::pair<std::string, std::string>> affine_services_;  // namespace and name
+  Counts<ReplySource> reply_sources_;
+  Counts<net::IpAddress> hairpin_;
+  Counts<uint16_t> health_ports_;
+  Counts<std::pair<std::string, std::string>> affine_services_;  // namespace and name
 };
 
 }  // namespace pointsman::agent

@@ -19,7 +19,6 @@ constexpr std::string_view kPrefix = UserspaceDataplane::kChainPrefix;
 constexpr std::string_view kInput = "POINTSMAN-USP-INPUT";
 constexpr std::string_view kGuard = "POINTSMAN-USP-GUARD";
 constexpr std::string_view kOwn = "POINTSMAN-USP-OWN";
-constexpr size_t kMaxDifferences = 20;
 // Of an agent that drains: it asks each second, unless it is killed or has much to write.
 constexpr std::chrono::seconds kLongestSilence{60};
 
@@ -378,13 +377,8 @@ void UserspaceDataplane::ForgetDatagrams(const std::function<bool(net::Family, u
 
 VerifyResult UserspaceDataplane::Verify(const ServiceModel& model) {
   VerifyResult result;
-  const auto differs = [&](std::string object, std::string message) {
-    ++result.difference_count;
-    if (result.differences.size() >= kMaxDifferences) return;
-    result.differences.push_back({std::move(object), std::move(message)});
-  };
   if (!link_.Adopt()) {
-    differs("the forwarder", "does not run");
+    result.Differ("the forwarder", "does not run");
     return result;
   }
   // What the forwarder has, by its own account.
@@ -408,19 +402,20 @@ VerifyResult UserspaceDataplane::Verify(const ServiceModel& model) {
       ++result.objects_checked;
       const auto found = there.find({slot.service, slot.kind});
       if (found == there.end()) {
-        differs(fmt::format("the forwarder's slot of {}", slot.service), "is missing");
+        result.Differ(fmt::format("the forwarder's slot of {}", slot.service), "is missing");
         continue;
       }
       if (found->second != slot) {
-        differs(fmt::format("the forwarder's slot of {}", slot.service),
-                "has other backends than were written");
+        result.Differ(fmt::format("the forwarder's slot of {}", slot.service),
+                      "has other backends than were written");
       }
       there.erase(found);
     }
     steered.entries.emplace(id, wanted.entry);
   }
   for (const auto& [key, slot] : there) {
-    differs(fmt::format("the forwarder's slot of {}", key.first), "is asked for by no Service");
+    result.Differ(fmt::format("the forwarder's slot of {}", key.first),
+                  "is asked for by no Service");
   }
   netlink::Socket socket(NETLINK_ROUTE);
   const int loopback = LoopbackIndex();
@@ -429,7 +424,7 @@ VerifyResult UserspaceDataplane::Verify(const ServiceModel& model) {
     const auto routes = netlink::LocalPrefixes(socket, family->family(), loopback);
     ++result.objects_checked;
     if (std::find(routes.begin(), routes.end(), prefix) == routes.end()) {
-      differs(fmt::format("route local {}", prefix.ToString()), "is missing");
+      result.Differ(fmt::format("route local {}", prefix.ToString()), "is missing");
     }
     family->SetExtraText(
         kInput,
