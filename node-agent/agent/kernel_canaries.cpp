@@ -13,8 +13,8 @@
 
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/chain_names.h"
+#include "node-agent/ipvs/chains.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
-#include "node-agent/ipvs/rules.h"
 #include "node-agent/netlink/ipvs.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/nft_chain.h"

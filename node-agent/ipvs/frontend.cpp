@@ -60,6 +60,18 @@ std::optional<FrontendKey> SpareKey(const FrontendClaim& claim) {
   }
 }
 
+FrontendKey KeyOf(const netlink::IpvsServer& server) {
+  return {server.address, server.port, server.protocol};
+}
+
+netlink::IpvsServer ToServer(const FrontendKey& key) {
+  netlink::IpvsServer server;
+  server.address = key.ip;
+  server.port = key.port;
+  server.protocol = key.protocol;
+  return server;
+}
+
 uint8_t IpProtocol(kube::Protocol protocol) {
   switch (protocol) {
     case kube::Protocol::kUdp:

@@ -10,6 +10,7 @@
 
 #include "kube/net/ip_address.h"
 #include "node-agent/model/service_model.h"
+#include "node-agent/netlink/ipvs.h"
 
 namespace pointsman::agent::ipvs {
 
@@ -24,6 +25,11 @@ struct FrontendKey {
 struct FrontendKeyHash {
   size_t operator()(const FrontendKey& key) const noexcept;
 };
+
+// Not of a server by packet mark.
+FrontendKey KeyOf(const netlink::IpvsServer& server);
+// With nothing but the key.
+netlink::IpvsServer ToServer(const FrontendKey& key);
 
 // Where the address comes from. When two want the same key, the lower value goes first.
 enum class FrontendSource : uint8_t {

@@ -11,34 +11,30 @@
 // * What is ours is recorded in the kernel (ipset PM-IPVS-OWNED-4/-6, written before the virtual
 //   server): a restarted agent and Remove touch exactly that. Other virtual servers are not
 //   touched; one that a Service needs is taken over, unless its address is in excludeCIDRs.
-// * One family may be out of order (kubernetes#99127: an ip6tables that refuses MARK): the other is
-//   served, and each full sync tries the first again.
-// * A backend that goes keeps its TCP and SCTP connections: weight 0 until they have ended, as long
-//   as it terminates and at most drain_timeout after it has left the Service's slices; a frontend
-//   that goes does too. UDP flows end at once.
+// * A backend that goes keeps its TCP and SCTP connections for a while (graceful_termination.h); a
+//   frontend that goes does too.
+//
+// A full sync reads desired state, kernel state, writes their diff; Verify says it; a sync of a
+// change writes the diff of the frontends that it touches.
 #pragma once
 
 #include <chrono>
-#include <cstdint>
-#include <functional>
 #include <map>
-#include <memory>
-#include <optional>
-#include <set>
 #include <string>
-#include <unordered_map>
-#include <unordered_set>
-#include <utility>
 #include <vector>
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
 #include "node-agent/iptables/iptables_tool.h"
-#include "node-agent/ipvs/frontend.h"
+#include "node-agent/ipvs/desired_state.h"
+#include "node-agent/ipvs/drain.h"
+#include "node-agent/ipvs/frontend_table.h"
+#include "node-agent/ipvs/graceful_termination.h"
+#include "node-agent/ipvs/host_addresses.h"
+#include "node-agent/ipvs/ipvs_base.h"
+#include "node-agent/ipvs/kernel_state.h"
 #include "node-agent/ipvs/room.h"
-#include "node-agent/ipvs/rules.h"
-#include "node-agent/ipvs/sets.h"
-#include "node-agent/ipvs/strict_arp.h"
+#include "node-agent/ipvs/schedulers.h"
 #include "node-agent/ipvs/writer.h"
 #include "node-agent/netlink/ipset.h"
 #include "node-agent/netlink/ipvs.h"
@@ -50,8 +46,7 @@ class IpvsDataplane final : public Dataplane {
  public:
   static constexpr const char* kDevice = "kube-ipvs-pm";
 
-  // Makes sure that the kernel has a scheduler ("mh"); returns "" or why it cannot have it.
-  using EnsureScheduler = std::function<std::string(const std::string& name)>;
+  using EnsureScheduler = ipvs::Schedulers::Ensure;
 
   // Serves the tools' families; they outlive this. Opens netlink sockets only, changes nothing.
   // `ensure_scheduler` is asked for schedulers of single Services (annotation
@@ -76,150 +71,48 @@ class IpvsDataplane final : public Dataplane {
   SyncResult Bind(const ServiceModel& model, const std::vector<ClientBinding>& bindings) override;
   SyncResult Remove() override;
   std::chrono::steady_clock::time_point FullSyncDue() const override { return full_sync_due_; }
-  bool Present() override;
-  std::vector<std::string> Sysctls() const override;
+  bool Present() override { return base_.Present(); }
+  std::vector<std::string> Sysctls() const override { return base_.Sysctls(); }
 
  private:
-  // A frontend as it was last written.
-  struct Frontend {
-    EntryPtr entry;  // null: lingering, of an earlier process
-    ipvs::FrontendSource source = ipvs::FrontendSource::kClusterIp;
-    net::IpAddress address;  // what clients ask for (FrontendClaim)
-    bool vip = false;        // the virtual server's address is bound and filtered by us
-    bool lingering = false;  // the Service port is gone, connections are not
-  };
-  using Key = ipvs::FrontendKey;
-  using Frontends = std::unordered_map<Key, Frontend, ipvs::FrontendKeyHash>;
-  struct ServerState {
-    netlink::IpvsServer server;
-    std::vector<netlink::IpvsDestination> destinations;  // sorted by address and port
-  };
-  struct Quiet {  // a destination of weight 0
-    net::IpAddress ip;
-    uint16_t port = 0;
-    std::chrono::steady_clock::time_point deadline;
-    // Its pod terminates: the pod's grace period comes first, and the deadline counts from when it
-    // has left the Service's slices.
-    bool terminating = false;
-  };
-  // Of a frontend. The model gives an address with port to one Service port alone, but load
-  // balancer and external IPs can have the same internal address.
-  struct Claim {
-    EntryPtr entry;
-    ipvs::FrontendClaim frontend;
-  };
-  struct Kernel;   // what a full sync reads
-  struct Desired;  // what a model wants
-
-  // Configured, and the kernel took its sets and rules in the last full sync.
-  bool Serves(net::Family family) const;
-  bool Serves(const ServicePortEntry& entry) const;
-  bool ServesAny() const;
-  Desired BuildDesired(const ServiceModel& model);
-  // Of two addresses that share an internal one, the older Service's has it, then the spare one is
-  // tried; one that has neither is left out. The result does not depend on the order of the calls.
-  void Place(Desired& desired, Claim claim) const;
+  bool Serves(const ServicePortEntry& entry) const { return base_.Serves(entry.id.family); }
+  ipvs::DesiredState MakeDesired(const ServiceModel& model) const;
+  // Looks for the device and reads the addresses of the node, which are not on it.
+  void ReadHost();
+  ipvs::Writer MakeWriter(SyncResult& result);
   // Takes the delta into needs_. False: a full sync has to say who is served now.
   bool HasRoomFor(const ModelDelta& delta);
-  Kernel ReadKernel();
-  std::vector<netlink::IpvsDestination> DestinationsOf(const netlink::IpvsServer& server);
-  // Says in unserved_ which families are not to be served: what must be there before a VIP is bound
-  // is not.
-  void EnsureBase(SyncResult& result);
-  // `sets`: the names of those that exist.
-  void EnsureFamilies(const std::unordered_set<std::string>& sets, SyncResult& result);
-  SyncResult EnsureFamily(net::Family family, IptablesTool& tool,
-                          const std::unordered_set<std::string>& sets);
-  void EnsureStrictArp(bool recorded, SyncResult& result);
-  void UndoStrictArp(SyncResult& result);
-  VerifyResult VerifyRules(net::Family family, IptablesTool& tool) const;
-  void ReadHost();
-  bool IsHostAddress(const net::IpAddress& ip) const;
-  // The elements of kNodeAddress.
-  std::vector<ipvs::SetEntry> NodeAddresses(const NodeNetwork& node) const;
-  bool NodeInRanges(const ServicePortEntry& entry) const;
-  bool Excluded(const net::IpAddress& ip) const;
-  // The address that clients ask for has a virtual server of others and lies in excludeCIDRs.
-  bool IsLeftToOthers(const Kernel& kernel, const Key& key, const Frontend& frontend) const;
-  netlink::IpvsServer MakeServer(const Key& key, const ServicePortEntry& entry) const;
-  // The Service's own scheduler if it can be had, else the configured one.
-  const std::string& SchedulerOf(const ServicePortEntry& entry) const;
-  // Looks whether the entry's scheduler can be had, and remembers a warning if not.
-  void CheckScheduler(const ServicePortEntry& entry);
-  std::vector<ServiceWarning> Warnings(const Frontends& frontends) const;
-  void NoteFullSyncDue();
-  ServerState Remembered(const Key& key, const Frontend& frontend) const;
-  Frontend MakeFrontend(const EntryPtr& entry, const ipvs::FrontendClaim& claim) const;
-  // The key at which `frontends` has it.
-  static std::optional<Key> PlaceOf(const Frontends& frontends, const ServicePortId& id,
-                                    const ipvs::FrontendClaim& claim);
-  // Those of its virtual server.
-  static const std::vector<Backend>& BackendsOf(const Frontend& frontend);
-
-  // Plans what turns `current` (null: no server) into what `want` (null: nothing) needs. Returns
-  // whether a server will be there. `counted`: the connection counts in `current` are real.
-  bool PlanServer(ipvs::Writer& writer, const Key& key, const ServerState* current, bool counted,
-                  const Frontend* want);
-  void PlanElements(ipvs::Writer& writer, const std::vector<ipvs::SetEntry>& before,
-                    const std::vector<ipvs::SetEntry>& after, const ServicePortEntry* owner) const;
-  std::vector<ipvs::SetEntry> Elements(const Key& key, const Frontend& frontend) const;
-  // The frontends that a sync touches, as they were before it (null: there was none).
-  using Touched = std::unordered_map<Key, std::optional<Frontend>, ipvs::FrontendKeyHash>;
-  void ReleaseClaims(const EntryPtr& entry, Touched& touched);
-  // False: another address has a key, and a full sync must say who is where.
-  bool MakeClaims(const EntryPtr& entry, Touched& touched);
-  // Does it add or take away an address that shares its internal one with another?
-  bool ChangesShared(const ModelDelta& delta) const;
-  void CountReferences(const Key& key, const Frontend& frontend, int by);
-  // Deletes destinations of weight 0 without connections, and servers and frontends that then have
-  // no reason to be.
-  void ReapIdle(ipvs::Writer& writer);
-  void ForgetFrontend(ipvs::Writer& writer, const Key& key);
-  // The node's own connections to a VIP that is bound here have the VIP as their source, and end
-  // with it: those that the other mode gets from now on shall not.
-  void KeepVipsFromBeingSources();
-  void ReadOwned(std::vector<Key>& owned);
+  void CheckSchedulers(const ModelDelta& delta);
+  // Only a full sync knows whether a virtual server of others is there.
+  bool MayBeOthers(const ipvs::FrontendTable::Touched& touched) const;
+  void WriteChange(ipvs::DiffVisitor& writer, const ipvs::FrontendTable::Touched& touched);
+  // After the flush of a sync: what has no connections goes.
+  void EndIdle(ipvs::Writer& writer);
+  std::vector<ServiceWarning> Warnings(const ipvs::FrontendTable& frontends) const;
+  // Of both families; the record of what is ours stays until all of it is gone.
+  void RemoveServers(SyncResult& result);
 
   const kube::ProxySettings settings_;
-  const EnsureScheduler ensure_scheduler_;
-  std::vector<std::pair<net::Family, IptablesTool*>> families_;
-  // Why the last full sync left out families; each names one. What the kernel holds of such a
-  // family stays as it is until a full sync can serve it or Remove takes it away.
-  std::vector<SyncProblem> unserved_;
   const ipvs::Room room_;
-  const std::string kernel_release_;
   netlink::Ipvs ipvs_;
   netlink::Ipset ipset_;
   netlink::Socket route_;
-  ipvs::StrictArp strict_arp_;
-  int device_index_ = 0;
-
-  std::map<std::string, std::string, std::less<>>
-      schedulers_;  // name → why it cannot be had, or ""
-  std::map<ServicePortId, std::string> scheduler_warnings_;
+  ipvs::KernelReader reader_;
+  ipvs::IpvsBase base_;
+  ipvs::Schedulers schedulers_;
+  ipvs::GracefulTermination termination_;
+  ipvs::DrainCounter drain_;
   std::chrono::steady_clock::time_point full_sync_due_ =
       std::chrono::steady_clock::time_point::max();
 
-  ipvs::Needs needs_;  // of what is served
-  std::map<ipvs::ServiceName, std::string> crowded_;
   bool synced_ = false;
   bool drained_ = false;  // new connections are not kept for IPVS any more
-  Frontends frontends_;
-  std::unordered_set<Key, ipvs::FrontendKeyHash> shared_;  // wanted by several addresses
-  std::vector<Claim> left_out_;                            // of these addresses
-  std::unordered_map<Key, std::vector<Quiet>, ipvs::FrontendKeyHash> quiet_;
-  std::unordered_set<Key, ipvs::FrontendKeyHash> quieted_now_;
-  std::unordered_map<net::IpAddress, uint32_t> vips_;                  // frontends on each
-  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> hairpins_;  // backends that may be here
-  // Health check node ports by the frontends of their Services; the key's address says the family.
-  std::unordered_map<Key, uint32_t, ipvs::FrontendKeyHash> health_;
-  std::vector<net::IpAddress> host_addresses_;  // sorted
-
-  struct UdpActivity {
-    uint64_t packets = 0;
-    std::chrono::steady_clock::time_point changed;
-  };
-  std::unordered_map<std::string, UdpActivity> udp_activity_;  // only while draining
+  // As last written.
+  ipvs::FrontendTable frontends_;
+  ipvs::SharedElements shared_;
+  ipvs::HostAddresses host_;
+  ipvs::Needs needs_;
+  std::map<ipvs::ServiceName, std::string> crowded_;
 };
 
 }  // namespace pointsman::agent

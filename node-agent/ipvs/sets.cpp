@@ -17,6 +17,16 @@ const char* BaseName(SetId id) {
 
 }  // namespace
 
+size_t SetEntryHash::operator()(const SetEntry& entry) const noexcept {
+  const netlink::SetElement& element = entry.element;
+  return FrontendKeyHash()(KeyOf(entry)) * 31 + std::hash<net::IpAddress>()(element.ip2) * 7 +
+         (static_cast<size_t>(entry.set) << 8 | element.prefix_length);
+}
+
+FrontendKey KeyOf(const SetEntry& entry) {
+  return {entry.element.ip, entry.element.port, entry.element.protocol};
+}
+
 std::string SetName(SetId id, net::Family family) {
   return std::string("PM-IPVS-") + BaseName(id) + (family == net::Family::kIPv4 ? "-4" : "-6");
 }
@@ -109,6 +119,15 @@ void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& en
     allow(net::IpAddress::FromBytes(upper.data(), range.address().size()), 1);
   }
   if (node_in_ranges) allow(address, address.is_v4() ? 32 : 128);
+}
+
+SetEntry OwnedElement(const FrontendKey& key) {
+  SetEntry entry;
+  entry.set = SetId::kOwned;
+  entry.element.ip = key.ip;
+  entry.element.protocol = key.protocol;
+  entry.element.port = key.port;
+  return entry;
 }
 
 SetEntry VipElement(const net::IpAddress& ip) {

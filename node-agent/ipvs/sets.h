@@ -89,14 +89,21 @@ struct SetEntry {
   netlink::SetElement element;
   auto operator<=>(const SetEntry&) const = default;
 };
+struct SetEntryHash {
+  size_t operator()(const SetEntry& entry) const noexcept;
+};
+// Of an element that names an address, a port and a protocol.
+FrontendKey KeyOf(const SetEntry& entry);
 
-// The elements that belong to one frontend alone; kVip, kHairpin and kHealth are shared and counted
-// by the caller, kNodeAddress is the node's. `node_in_ranges`: one of the node's addresses is in
-// the source ranges; then the node itself may connect, and where a load balancer IP is one of its
-// addresses, or bound by others as a local route, what it sends there has that IP as its source.
+// The elements that belong to one frontend alone; those of kVip, kHairpin and kHealth are shared by
+// several (desired_state.h), those of kNodeAddress are the node's. `node_in_ranges`: one of the
+// node's addresses is in the source ranges; then the node itself may connect, and where a load
+// balancer IP is one of its addresses, or bound by others as a local route, what it sends there has
+// that IP as its source.
 void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& entry,
                        bool node_in_ranges, const std::function<void(const SetEntry&)>& each);
 
+SetEntry OwnedElement(const FrontendKey& key);
 SetEntry VipElement(const net::IpAddress& ip);
 SetEntry NodeAddressElement(const net::IpAddress& ip);
 // A set that looks at ports alone and knows all protocols does not exist: a network and a port,

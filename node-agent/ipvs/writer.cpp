@@ -46,13 +46,23 @@ void Writer::AddProblem(std::string object, std::string message) {
   result_.problems.back() = {"ipvs", "and " + std::to_string(unsaid_problems_ + 1) + " more"};
 }
 
-void Writer::AddElement(When when, const SetEntry& element, const ServicePortEntry* entry) {
-  elements_[static_cast<size_t>(when)].push_back({true, element, entry});
+Writer::When Writer::WhenToAdd(SetId id) {
+  if (SendsOn(id)) return When::kLast;
+  return IsOpenSet(id) ? When::kLate : When::kEarly;
+}
+
+Writer::When Writer::WhenToDelete(SetId id, bool stays_open) {
+  return IsOpenSet(id) && !stays_open ? When::kEarly : When::kLast;
+}
+
+void Writer::AddElement(const SetEntry& element, const ServicePortEntry* entry) {
+  elements_[static_cast<size_t>(WhenToAdd(element.set))].push_back({true, element, entry});
   ++planned_;
 }
 
-void Writer::DeleteElement(When when, const SetEntry& entry) {
-  elements_[static_cast<size_t>(when)].push_back({false, entry, nullptr});
+void Writer::DeleteElement(const SetEntry& element, bool stays_open) {
+  const When when = WhenToDelete(element.set, stays_open);
+  elements_[static_cast<size_t>(when)].push_back({false, element, nullptr});
   ++planned_;
 }
 
@@ -78,11 +88,8 @@ void Writer::Plan(Verb verb, const netlink::IpvsServer& server, const netlink::I
       ipvs_.DeleteDestination(batch_, server, *d);
       break;
   }
-  servers_.push_back({verb,
-                      {server.address, server.port, server.protocol},
-                      d != nullptr ? d->address : net::IpAddress(),
-                      d != nullptr ? d->port : uint16_t{0},
-                      entry});
+  servers_.push_back({verb, KeyOf(server), d != nullptr ? d->address : net::IpAddress(),
+                      d != nullptr ? d->port : uint16_t{0}, entry});
   ++planned_;
 }
 
@@ -108,13 +115,13 @@ void Writer::DeleteDestination(const netlink::IpvsServer& server, const netlink:
   Plan(Verb::kDeleteDestination, server, &d, entry);
 }
 
-void Writer::Bind(const net::IpAddress& vip) {
-  bind_.push_back(vip);
+void Writer::AddVip(const net::IpAddress& vip) {
+  new_vips_.push_back(vip);
   ++planned_;
 }
 
-void Writer::Unbind(const net::IpAddress& vip) {
-  unbind_.push_back(vip);
+void Writer::RemoveVip(const net::IpAddress& vip) {
+  gone_vips_.push_back(vip);
   ++planned_;
 }
 
@@ -224,11 +231,11 @@ void Writer::FlushRoutes(std::vector<net::IpAddress>& vips, bool add) {
 }
 
 void Writer::Flush() {
-  FlushRoutes(unbind_, false);
+  FlushRoutes(gone_vips_, false);
   FlushElements(elements_[static_cast<size_t>(When::kEarly)]);
   FlushServers();
   FlushElements(elements_[static_cast<size_t>(When::kLate)]);
-  FlushRoutes(bind_, true);
+  FlushRoutes(new_vips_, true);
   FlushElements(elements_[static_cast<size_t>(When::kLast)]);
 }
 

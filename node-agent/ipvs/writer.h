@@ -19,18 +19,15 @@ namespace pointsman::agent::ipvs {
 
 class Writer {
  public:
-  // The early ones close and prepare (a filter before what it filters), the late ones open. The
-  // last ones send packets on to addresses that have been bound by then, or forget what all of this
-  // made needless.
-  enum class When : uint8_t { kEarly, kLate, kLast };
-
   // Everything outlives this. `entry`, where it is asked for, names the Service port in a problem
   // or a refusal, may be null, and must live until Flush.
   Writer(netlink::Ipvs& ipvs, netlink::Ipset& ipset, netlink::Socket& route, int device_index,
          SyncResult& result);
 
-  void AddElement(When when, const SetEntry& element, const ServicePortEntry* entry = nullptr);
-  void DeleteElement(When when, const SetEntry& entry);
+  void AddElement(const SetEntry& element, const ServicePortEntry* entry);
+  // `stays_open`: another open set has its address and port, or will have when those that open are
+  // added.
+  void DeleteElement(const SetEntry& element, bool stays_open);
   void NewServer(const netlink::IpvsServer& server, const ServicePortEntry* entry);
   void SetServer(const netlink::IpvsServer& server, const ServicePortEntry* entry);
   void DeleteServer(const netlink::IpvsServer& server, const ServicePortEntry* entry);
@@ -40,20 +37,31 @@ class Writer {
                       const ServicePortEntry* entry);
   void DeleteDestination(const netlink::IpvsServer& server, const netlink::IpvsDestination& d,
                          const ServicePortEntry* entry);
-  void Bind(const net::IpAddress& vip);
-  void Unbind(const net::IpAddress& vip);
+  // A local route through our device.
+  void AddVip(const net::IpAddress& vip);
+  void RemoveVip(const net::IpAddress& vip);
 
-  // Order: unbind, early elements, IPVS, late elements, bind, last elements. What is refused for
-  // what a Service asks (a set is full, the kernel lost its scheduler) is that Service's refusal,
-  // all else a problem of the result. Throws std::system_error when a socket fails.
+  // Order: VIPs that go, early elements, IPVS, late elements, VIPs that come, last elements. What
+  // is refused for what a Service asks (a set is full, the kernel lost its scheduler) is that
+  // Service's refusal, all else a problem of the result. Throws std::system_error when a socket
+  // fails.
   void Flush();
 
   // Changes asked for so far.
   uint64_t planned() const { return planned_; }
-  size_t pending() const { return servers_.size(); }
-  void AddProblem(std::string object, std::string message);
+  // A first sync is carried out in pieces, so that memory for requests stays small and the first
+  // Services work before the last are written: is it time for a flush?
+  bool IsFull() const { return servers_.size() >= kMaxPending; }
 
  private:
+  static constexpr size_t kMaxPending = 8192;
+  // The early ones close and prepare (a filter before what it filters), the late ones open. The
+  // last ones send packets on to addresses that are VIPs by then, or forget what all of this made
+  // needless.
+  enum class When : uint8_t { kEarly, kLate, kLast };
+  static When WhenToAdd(SetId id);
+  static When WhenToDelete(SetId id, bool stays_open);
+
   enum class Verb : uint8_t {
     kNewServer,
     kSetServer,
@@ -74,6 +82,7 @@ class Writer {
     SetEntry entry;
     const ServicePortEntry* owner;
   };
+  void AddProblem(std::string object, std::string message);
   void Plan(Verb verb, const netlink::IpvsServer& server, const netlink::IpvsDestination* d,
             const ServicePortEntry* entry);
   void FlushElements(std::vector<ElementChange>& changes);
@@ -88,8 +97,8 @@ class Writer {
   netlink::Batch batch_;  // of IPVS requests
   std::vector<ServerChange> servers_;
   std::array<std::vector<ElementChange>, 3> elements_;  // by When
-  std::vector<net::IpAddress> bind_;
-  std::vector<net::IpAddress> unbind_;
+  std::vector<net::IpAddress> new_vips_;
+  std::vector<net::IpAddress> gone_vips_;
   uint64_t planned_ = 0;
   uint64_t unsaid_problems_ = 0;
 };

@@ -1,5 +1,5 @@
 // What is taken out of iptables' tables is ours, with a kernel's own tables.
-#include "node-agent/ipvs/rules.h"
+#include "node-agent/ipvs/chains.h"
 
 #include <cstdlib>
 

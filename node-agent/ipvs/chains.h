@@ -1,0 +1,38 @@
+// Chains of iptables rules that are ours, in the kernel.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "node-agent/iptables/iptables_tool.h"
+
+namespace pointsman::agent::ipvs {
+
+// Of each chain's name.
+inline constexpr std::string_view kChainPrefix = "POINTSMAN-IPVS-";
+
+// One chain of ours with the base chain that jumps to it.
+struct Chain {
+  std::string table;
+  std::string name;
+  std::string base;                // "INPUT"; empty: only other chains of ours jump to it
+  std::string jump;                // arguments of the jump rule, as iptables-save prints them
+  std::vector<std::string> rules;  // arguments after "-A <name>", as iptables-save prints them
+};
+
+// Compares with what iptables-save says and rewrites chains that differ; our jumps stand before the
+// rules of others (iptables/jump_order.h). Returns how many rules were written. This and all below
+// throw what IptablesTool throws.
+size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains);
+// New connections are no longer sent to or kept for IPVS: other rules decide about them.
+// EnsureChains undoes it. Idempotent.
+void StopTaking(IptablesTool& tool);
+// Differences in words, none: all is as it should be.
+std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain>& chains);
+// Removes every chain that is called POINTSMAN-IPVS-… and the jumps to it, also those of another
+// version. Returns the number of chains removed.
+size_t RemoveChains(IptablesTool& tool);
+bool AnyChain(IptablesTool& tool);
+
+}  // namespace pointsman::agent::ipvs

@@ -1,0 +1,33 @@
+// The addresses of the node itself, as ipvs mode must tell them from the VIPs that it brings there.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "kube/net/ip_address.h"
+#include "node-agent/netlink/socket.h"
+
+namespace pointsman::agent::ipvs {
+
+class HostAddresses {
+ public:
+  HostAddresses() = default;
+  explicit HostAddresses(std::vector<net::IpAddress> addresses);
+
+  bool Contains(const net::IpAddress& ip) const;
+  bool AnyIn(const std::vector<net::IpPrefix>& prefixes) const;
+
+ private:
+  std::vector<net::IpAddress> addresses_;  // sorted
+};
+
+// Those of all interfaces but `device_index`, ours. Throws std::system_error.
+HostAddresses ReadHostAddresses(netlink::Socket& route, int device_index);
+
+// The address that this node's connections to `ip` have as their source; nullopt: there is no
+// route. Nothing is sent.
+std::optional<net::IpAddress> SourceTo(const net::IpAddress& ip);
+// To elsewhere. Without a route there, there is none to a Service without its VIP either.
+std::optional<net::IpAddress> UsualSource();
+
+}  // namespace pointsman::agent::ipvs
