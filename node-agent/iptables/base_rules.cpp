@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "node-agent/iptables/chain_jump.h"
+#include "node-agent/iptables/save_reader.h"
 
 namespace pointsman::agent {
 namespace {
@@ -23,25 +24,21 @@ struct Found {
 
 Found Read(IptablesTool& tool) {
   Found found;
-  auto is_chain = [](std::string_view line, std::string_view chain) {
-    return line.substr(1).starts_with(chain) && line.substr(1 + chain.size()).starts_with(' ');
-  };
   tool.SaveLines("nat", [&](std::string_view line) {
-    if (line.starts_with(':')) {
-      found.mark_chain = found.mark_chain || is_chain(line, kMarkChain);
-      found.postrouting_chain = found.postrouting_chain || is_chain(line, kPostroutingChain);
-      return;
+    const auto [kind, chain, rule] = ParseSavedLine(line);
+    if (kind == SavedLine::Kind::kChain) {
+      found.mark_chain = found.mark_chain || chain == kMarkChain;
+      found.postrouting_chain = found.postrouting_chain || chain == kPostroutingChain;
     }
-    if (!line.starts_with("-A ")) return;
-    std::string_view rule = line.substr(3);
-    std::string_view chain = rule.substr(0, rule.find(' '));
-    if (chain == kMarkChain) {
-      found.mark.emplace_back(rule);
-    } else if (chain == kPostroutingChain) {
-      found.postrouting.emplace_back(rule);
-    } else if (chain == "POSTROUTING" && ChainJumpedTo(rule) == kPostroutingChain) {
-      found.jumps.emplace_back(rule);
-    }
+    if (kind != SavedLine::Kind::kRule) return;
+    std::vector<std::string>* rules = nullptr;
+    if (chain == kMarkChain)
+      rules = &found.mark;
+    else if (chain == kPostroutingChain)
+      rules = &found.postrouting;
+    else if (chain == "POSTROUTING" && ChainJumpedTo(rule) == kPostroutingChain)
+      rules = &found.jumps;
+    if (rules != nullptr) rules->push_back(fmt::format("{} {}", chain, rule));
   });
   return found;
 }

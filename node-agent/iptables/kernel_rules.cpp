@@ -1,6 +1,7 @@
 #include "node-agent/iptables/kernel_rules.h"
 
 #include "node-agent/iptables/chain_jump.h"
+#include "node-agent/iptables/save_reader.h"
 
 namespace pointsman::agent {
 
@@ -9,14 +10,13 @@ bool IsOurJump(std::string_view rule, std::string_view prefix) {
 }
 
 void KernelRulesReader::AddLine(std::string_view line) {
-  if (line.starts_with(':')) {
-    const std::string_view name = line.substr(1, line.find(' ') - 1);
+  const auto [kind, name, rule] = ParseSavedLine(line);
+  if (kind == SavedLine::Kind::kChain) {
     if (name.starts_with(prefix_)) found_.chains.try_emplace(std::string(name));
     found_.has_base = found_.has_base || name == "POINTSMAN-MARK-MASQ";
     return;
   }
-  if (!line.starts_with("-A ")) return;
-  const std::string_view name = line.substr(3, line.find(' ', 3) - 3);
+  if (kind != SavedLine::Kind::kRule) return;
   if (name != chain_) {
     chain_ = name;
     ours_ = nullptr;
@@ -28,7 +28,6 @@ void KernelRulesReader::AddLine(std::string_view line) {
     ours_->AddLine(line);
     if (line.find(kOwnsRouteLocalnet) != std::string_view::npos) found_.owns_route_localnet = true;
   } else if (builtin_) {
-    const std::string_view rule = line.substr(std::min(4 + name.size(), line.size()));
     std::vector<std::string>& waiting = pending_[chain_];
     waiting.emplace_back(rule);
     if (!IsOurJump(rule, prefix_)) return;

@@ -1,12 +1,21 @@
 // What iptables-save prints, cut into lines.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
 
 namespace pointsman::agent {
+
+// What a line says. Points into it.
+struct SavedLine {
+  enum class Kind : uint8_t { kTable, kChain, kRule, kOther } kind = Kind::kOther;
+  std::string_view name;  // of the table, the chain, or the rule's chain
+  std::string_view rule;  // what follows "-A CHAIN ", without spaces at its end
+};
+SavedLine ParseSavedLine(std::string_view line);
 
 // Holds no more than one line.
 class SaveReader {

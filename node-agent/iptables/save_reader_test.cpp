@@ -1,5 +1,7 @@
 #include "node-agent/iptables/save_reader.h"
 
+#include <tuple>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -26,6 +28,25 @@ TEST(SaveReaderTest, LinesAreTheSameHoweverTheyAreCut) {
   const std::vector<std::string> lines{"*nat", ":A - [0:0]", "-A A -j RETURN", "COMMIT"};
   for (const size_t size : {size_t{1}, size_t{2}, size_t{7}, kText.size()})
     EXPECT_EQ(LinesOf(kText, size), lines) << size;
+}
+
+TEST(SaveReaderTest, ALineSaysWhatItIs) {
+  using Kind = SavedLine::Kind;
+  const std::tuple<const char*, Kind, const char*, const char*> kLines[] = {
+      {"*nat", Kind::kTable, "nat", ""},
+      {":PREROUTING ACCEPT [3:4]", Kind::kChain, "PREROUTING", ""},
+      {"-A A -m comment --comment \"-j B\" -j C ", Kind::kRule, "A",
+       "-m comment --comment \"-j B\" -j C"},
+      {"-A A", Kind::kRule, "A", ""},
+      {"COMMIT", Kind::kOther, "", ""},
+      {"[1:2] -A A -j B", Kind::kOther, "", ""},
+  };
+  for (const auto& [text, kind, name, rule] : kLines) {
+    const SavedLine line = ParseSavedLine(text);
+    EXPECT_EQ(line.kind, kind) << text;
+    EXPECT_EQ(line.name, name) << text;
+    EXPECT_EQ(line.rule, rule) << text;
+  }
 }
 
 TEST(SaveReaderTest, ALineWithoutEndIsRefusedHoweverItIsCut) {

@@ -9,19 +9,25 @@
 
 #include "node-agent/iptables/chain_jump.h"
 #include "node-agent/iptables/jump_order.h"
+#include "node-agent/iptables/save_reader.h"
 
 namespace pointsman::agent::ipvs {
 namespace {
 
 constexpr std::array kTables{"filter", "mangle", "nat"};
 
+// A rule of another chain that jumps to one of ours.
+struct SavedJump {
+  std::string base;
+  std::string rule;    // without "-A BASE "
+  bool first = false;  // only such rules stand before it as may
+};
+
 struct SavedTable {
-  std::set<std::string> chains;
-  std::vector<std::string> rules;  // "-A CHAIN …" lines of our chains, and jumps to them
-  // Of the rules above, the jumps before which only such rules stand as may.
-  std::set<std::string> first;
+  std::map<std::string, std::vector<std::string>, std::less<>> chains;  // ours, with their rules
+  std::vector<SavedJump> jumps;
   // Builtin chain → how many rules at its top may stand before our jump.
-  std::map<std::string, size_t> leading;
+  std::map<std::string, size_t, std::less<>> leading;
 };
 
 using SavedTables = std::map<std::string, SavedTable, std::less<>>;
@@ -33,67 +39,71 @@ SavedTables Read(IptablesTool& tool) {
     tables[table];
   SavedTable ignored;
   SavedTable* saved = &ignored;
-  std::set<std::string> blocked;
+  std::set<std::string, std::less<>>
+      blocked;  // builtin chains with a rule that may not stand first
   tool.SaveLines("", [&](std::string_view line) {
-    while (line.ends_with(' '))
-      line.remove_suffix(1);
-    if (line.starts_with('*')) {
-      const auto found = tables.find(line.substr(1));
+    const auto [kind, name, rule] = ParseSavedLine(line);
+    if (kind == SavedLine::Kind::kTable) {
+      const auto found = tables.find(name);
       saved = found != tables.end() ? &found->second : &ignored;
       blocked.clear();
+    }
+    if (kind == SavedLine::Kind::kChain && name.starts_with(kChainPrefix))
+      saved->chains.try_emplace(std::string(name));
+    if (kind != SavedLine::Kind::kRule) return;
+    if (name.starts_with(kChainPrefix)) {
+      saved->chains[std::string(name)].emplace_back(rule);
       return;
     }
-    if (line.starts_with(':')) {
-      const std::string_view name = line.substr(1, line.find(' ') - 1);
-      if (name.starts_with(kChainPrefix)) saved->chains.emplace(name);
-      return;
-    }
-    if (!line.starts_with("-A ")) return;
-    const bool ours =
-        line.substr(3).starts_with(kChainPrefix) || ChainJumpedTo(line).starts_with(kChainPrefix);
-    if (ours) saved->rules.emplace_back(line);
-    if (line.starts_with("-A POINTSMAN-")) return;
     // The order of the lines is the order of the rules in their chain.
-    std::string base(line.substr(3, line.find(' ', 3) - 3));
-    if (blocked.contains(base)) return;
-    if (!MayPrecedeOurJump(line)) {
-      blocked.insert(std::move(base));
-      return;
+    if (!name.starts_with("POINTSMAN-") && !blocked.contains(name)) {
+      if (MayPrecedeOurJump(rule))
+        ++saved->leading[std::string(name)];
+      else
+        blocked.emplace(name);
     }
-    ++saved->leading[base];
-    if (ours) saved->first.emplace(line);
+    if (ChainJumpedTo(rule).starts_with(kChainPrefix))
+      saved->jumps.push_back({std::string(name), std::string(rule), !blocked.contains(name)});
   });
   return tables;
 }
 
-std::string RuleLine(const Chain& chain, const std::string& rule) {
-  return "-A " + chain.name + " " + rule;
+std::string JumpRule(const Chain& chain) {
+  return (chain.jump.empty() ? "" : chain.jump + " ") + "-j " + chain.name;
 }
 
-std::string JumpLine(const Chain& chain) {
-  return "-A " + chain.base + " " + (chain.jump.empty() ? "" : chain.jump + " ") + "-j " +
-         chain.name;
+// The jump to `chain`, nullptr: there is none. `first`: one that stands first.
+const SavedJump* FindJump(const SavedTable& saved, const Chain& chain, bool first) {
+  const auto found =
+      std::find_if(saved.jumps.begin(), saved.jumps.end(), [&](const SavedJump& jump) {
+        return jump.base == chain.base && jump.rule == JumpRule(chain) && (jump.first || !first);
+      });
+  return found != saved.jumps.end() ? &*found : nullptr;
 }
 
 // What of `chain` differs in `saved`; "" when nothing.
 std::string Difference(const SavedTable& saved, const Chain& chain) {
-  if (!saved.chains.contains(chain.name)) return "chain is missing";
-  const std::string start = "-A " + chain.name + " ";
-  size_t at = 0;
-  size_t jumps = 0;
-  for (const std::string& line : saved.rules) {
-    if (line == JumpLine(chain)) ++jumps;
-    if (!line.starts_with(start)) continue;
-    if (at >= chain.rules.size() || line != RuleLine(chain, chain.rules[at]))
-      return "unexpected rule: " + line;
-    ++at;
-  }
-  if (at != chain.rules.size()) return "rule is missing: " + RuleLine(chain, chain.rules[at]);
+  const auto found = saved.chains.find(chain.name);
+  if (found == saved.chains.end()) return "chain is missing";
+  const auto [is, want] = std::mismatch(found->second.begin(), found->second.end(),
+                                        chain.rules.begin(), chain.rules.end());
+  if (is != found->second.end()) return "unexpected rule: " + *is;
+  if (want != chain.rules.end()) return "rule is missing: " + *want;
   if (chain.base.empty()) return "";
-  if (jumps == 0) return "jump is missing: " + JumpLine(chain);
-  if (!saved.first.contains(JumpLine(chain)))
-    return "rules of others stand before the jump: " + JumpLine(chain);
+  if (FindJump(saved, chain, false) == nullptr)
+    return fmt::format("jump is missing: -A {} {}", chain.base, JumpRule(chain));
+  if (FindJump(saved, chain, true) == nullptr)
+    return fmt::format("rules of others stand before the jump: -A {} {}", chain.base,
+                       JumpRule(chain));
   return "";
+}
+
+// Appends the deletion of each of `jumps` that `which` says yes to.
+template <typename Which>
+void Unjump(const SavedTable& saved, std::string& text, const Which& which) {
+  for (const SavedJump& jump : saved.jumps) {
+    if (which(jump)) text += fmt::format("-D {} {}\n", jump.base, jump.rule);
+  }
 }
 
 }  // namespace
@@ -108,17 +118,16 @@ size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains) {
       if (chain.table != table || Difference(saved, chain).empty()) continue;
       declarations += ":" + chain.name + " - [0:0]\n";  // makes the chain, or empties it
       for (const std::string& rule : chain.rules)
-        rules += RuleLine(chain, rule) + "\n";
+        rules += fmt::format("-A {} {}\n", chain.name, rule);
       written += chain.rules.size();
-      if (chain.base.empty() || saved.first.contains(JumpLine(chain))) continue;
-      for (const std::string& line : saved.rules) {
-        if (line == JumpLine(chain)) rules += "-D" + line.substr(2) + "\n";
-      }
+      if (chain.base.empty() || FindJump(saved, chain, true) != nullptr) continue;
+      Unjump(saved, rules, [&](const SavedJump& jump) {
+        return jump.base == chain.base && jump.rule == JumpRule(chain);
+      });
       // Behind the jumps of iptables mode: while both are there, that one has the new connections.
       const auto leading = saved.leading.find(chain.base);
       const size_t position = 1 + (leading != saved.leading.end() ? leading->second : 0);
-      rules += fmt::format("-I {} {}{}\n", chain.base, position,
-                           JumpLine(chain).substr(3 + chain.base.size()));
+      rules += fmt::format("-I {} {} {}\n", chain.base, position, JumpRule(chain));
       ++written;
     }
     if (!declarations.empty()) text += fmt::format("*{}\n{}{}COMMIT\n", table, declarations, rules);
@@ -131,10 +140,9 @@ void StopTaking(IptablesTool& tool) {
   std::string text;
   for (const auto& [table, saved] : Read(tool)) {
     std::string jumps;
-    for (const std::string& line : saved.rules) {
-      const bool takes = line.starts_with("-A PREROUTING ") || line.starts_with("-A OUTPUT ");
-      if (takes) jumps += "-D" + line.substr(2) + "\n";
-    }
+    Unjump(saved, jumps, [](const SavedJump& jump) {
+      return jump.base == "PREROUTING" || jump.base == "OUTPUT";
+    });
     if (!jumps.empty()) text += fmt::format("*{}\n{}COMMIT\n", table, jumps);
   }
   if (!text.empty()) tool.Restore(text);
@@ -159,13 +167,10 @@ size_t RemoveChains(IptablesTool& tool) {
   for (const auto& [table, saved] : Read(tool)) {
     if (saved.chains.empty()) continue;
     text += fmt::format("*{}\n", table);
-    for (const std::string& chain : saved.chains)
+    for (const auto& [chain, rules] : saved.chains)
       text += ":" + chain + " - [0:0]\n";
-    for (const std::string& line : saved.rules) {
-      if (!line.starts_with("-A " + std::string(kChainPrefix)))
-        text += "-D" + line.substr(2) + "\n";
-    }
-    for (const std::string& chain : saved.chains)
+    Unjump(saved, text, [](const SavedJump&) { return true; });
+    for (const auto& [chain, rules] : saved.chains)
       text += "-X " + chain + "\n";
     text += "COMMIT\n";
     removed += saved.chains.size();
