@@ -65,8 +65,12 @@ TestNetwork::~TestNetwork() {
     close(server.fd);
   close(wake_[0]);
   close(wake_[1]);
-  for (const std::string& host : hosts_)
+  for (const std::string& host : hosts_) {
+    // The kernel ends a namespace and what is in it some time later; the next test has this name
+    // too.
+    TryTool({"ip", "link", "del", "v" + host});
     TryTool({"ip", "netns", "del", host});
+  }
 }
 
 void TestNetwork::AddHost(const std::string& name, const std::string& ip,
