@@ -80,10 +80,12 @@ void FrontendTable::Place(Claim claim) {
 bool FrontendTable::ChangesShared(const ModelDelta& delta, const Serves& serves) const {
   if (shared_.empty()) return false;
   const auto sharing = [&](const EntryPtr& entry) {
-    std::vector<std::tuple<FrontendKey, FrontendSource, net::IpAddress>> claims;
+    // With what decides who has it: a Service that was deleted and made again is younger.
+    std::vector<std::tuple<FrontendKey, FrontendSource, net::IpAddress, kube::TimePoint>> claims;
     if (entry == nullptr || !serves(*entry)) return claims;
     ForEachFrontend(*entry, [&](const FrontendClaim& claim) {
-      if (shared_.contains(claim.key)) claims.emplace_back(claim.key, claim.source, claim.address);
+      if (shared_.contains(claim.key))
+        claims.emplace_back(claim.key, claim.source, claim.address, entry->created);
     });
     return claims;
   };

@@ -48,7 +48,8 @@ ServicePortEntry Service(std::mt19937& random) {
   ServicePortEntry entry =
       MakeEntry("s" + std::to_string(n), kube::Protocol::kTcp, "10.96.0." + std::to_string(n), 80,
                 {MakeBackend("10.244.0.2", 8080)});
-  entry.created = kube::TimePoint(std::chrono::seconds(n * 5 % 9));
+  // Now and then it was deleted and made again.
+  entry.created = kube::TimePoint(std::chrono::seconds(n * 5 % 9 + (below(4) == 0 ? 9 : 0)));
   if (below(4) != 0)
     entry.external_ips = {Ip(std::string(kBlocks[n % 3]) + ".0.113." + std::to_string(n / 3))};
   entry.external_local = below(2) != 0;
