@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "kube/text/ascii.h"
+
 namespace pointsman::e2e {
 namespace {
 
@@ -16,12 +18,6 @@ const kube::Resource& ResourceOf(const std::string& kind) {
   if (kind == "EndpointSlice") return resources::kEndpointSlices;
   if (kind == "Node") return resources::kNodes;
   throw std::invalid_argument("kind \"" + kind + "\" is not known here");
-}
-
-std::string Lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
 }
 
 // What an agent may look at in a Node, to be put back.
@@ -144,7 +140,7 @@ void CaseObjects::PutSlice(const std::string& service, net::Family family, const
   }
   Put({{"kind", "EndpointSlice"},
        {"metadata",
-        {{"name", fmt::format("{}-{}", service, Lower(std::string(FamilyName(family))))},
+        {{"name", fmt::format("{}-{}", service, text::ToLowerAscii(FamilyName(family)))},
          {"labels", labels}}},
        {"addressType", FamilyName(family)},
        {"endpoints", endpoints},

@@ -9,17 +9,9 @@
 #include <spdlog/spdlog.h>
 
 #include "e2e/conformance/wait.h"
+#include "kube/text/ascii.h"
 
 namespace pointsman::e2e {
-namespace {
-
-std::string Lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
-}  // namespace
 
 Packets::Packets(Arena& arena, const CaseObjects& objects, const CaseWords& words,
                  net::Family family, UndoList& undo, std::filesystem::path log_prefix, Fail fail)
@@ -166,7 +158,7 @@ Packets::Target Packets::Resolve(const Json& to, const std::string& protocol,
   const Json& spec = service.at("spec");
   const Json ports = spec.value("ports", Json::array());
   const auto port = std::find_if(ports.begin(), ports.end(), [&](const Json& one) {
-    if (wanted.empty()) return Lower(one.value("protocol", "TCP")) == protocol;
+    if (wanted.empty()) return text::ToLowerAscii(one.value("protocol", "TCP")) == protocol;
     return one.value("name", "") == wanted || one.at("port").dump() == wanted;
   });
   if (port == ports.end())

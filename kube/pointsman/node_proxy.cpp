@@ -29,7 +29,7 @@ NodeProxyCandidate ReadCandidate(ObjectReader reader) {
   return candidate;
 }
 
-NodeProxySpec ReadSpec(ObjectReader reader) {
+NodeProxySpec ReadNodeProxySpec(ObjectReader reader) {
   NodeProxySpec spec;
   reader.String("configuration", limits::kMaxConfigurationName, spec.configuration);
   // Not up to kMaxRevision: what was written before there was that bound must be read to be mended.
@@ -40,7 +40,7 @@ NodeProxySpec ReadSpec(ObjectReader reader) {
   return spec;
 }
 
-NodeProxyStatus ReadStatus(ObjectReader reader) {
+NodeProxyStatus ReadNodeProxyStatus(ObjectReader reader) {
   constexpr size_t kText = 32'768;
   NodeProxyStatus status;
   reader.Int("observedGeneration", 0, INT64_MAX, status.observed_generation);
@@ -117,10 +117,10 @@ NodeProxy NodeProxyFromJson(const json& object) {
       if (kind == "Node") reader.String("uid", 128, node_proxy.node_uid);
     }
   }
-  node_proxy.spec = ReadSpec(root.Object("spec"));
+  node_proxy.spec = ReadNodeProxySpec(root.Object("spec"));
   if (!errors.empty()) throw std::invalid_argument(Summarize(errors));
   // The status comes from another version's agent, perhaps: what is odd in it reads as absent.
-  node_proxy.status = ReadStatus(ObjectReader(root.Raw("status"), "status", ignored));
+  node_proxy.status = ReadNodeProxyStatus(ObjectReader(root.Raw("status"), "status", ignored));
   return node_proxy;
 }
 

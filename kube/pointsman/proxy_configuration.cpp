@@ -192,7 +192,7 @@ Rollout ReadRollout(ObjectReader reader, std::vector<FieldError>& errors) {
   return rollout;
 }
 
-ProxyConfigurationStatus ReadStatus(ObjectReader reader) {
+ProxyConfigurationStatus ReadProxyConfigurationStatus(ObjectReader reader) {
   ProxyConfigurationStatus status;
   reader.Int("observedGeneration", 0, INT64_MAX, status.observed_generation);
   reader.String("phase", 64, status.phase);
@@ -319,7 +319,7 @@ ProxyConfiguration ProxyConfigurationFromJson(const json& object) {
   const json empty = json::object();
   configuration.spec =
       ProxyConfigurationSpecFromJson(spec != nullptr ? *spec : empty, configuration.errors);
-  configuration.status = ReadStatus(root.Object("status"));
+  configuration.status = ReadProxyConfigurationStatus(root.Object("status"));
   return configuration;
 }
 

@@ -66,7 +66,7 @@ std::set<std::string> TablesInUse(net::Family family) {
   return in_use;
 }
 
-[[noreturn]] void ThrowErrno(int error, const std::string& table) {
+[[noreturn]] void ThrowUnread(int error, const std::string& table) {
   throw std::system_error(error, std::generic_category(),
                           fmt::format("read iptables' table {}", table));
 }
@@ -159,7 +159,7 @@ void KernelJumps::ReadLegacy(const std::string& table, int fd) {
     table.copy(info.name, sizeof info.name - 1);
     socklen_t size = sizeof info;
     if (::getsockopt(fd, Types::kLevel, Types::kGetInfo, &info, &size) < 0)
-      ThrowErrno(errno, table);
+      ThrowUnread(errno, table);
     const auto* bytes = reinterpret_cast<const char*>(&info);
     std::vector<char> now(bytes, bytes + sizeof info);
     if (seen_[table].info == now) return;
@@ -172,7 +172,7 @@ void KernelJumps::ReadLegacy(const std::string& table, int fd) {
     size = static_cast<socklen_t>(sizeof *entries + info.size);
     if (::getsockopt(fd, Types::kLevel, Types::kGetEntries, entries, &size) < 0) {
       if (errno == EAGAIN && tries < kTries) continue;
-      ThrowErrno(errno, table);
+      ThrowUnread(errno, table);
     }
     const Rules<Entry> rules({reinterpret_cast<const char*>(entries->entrytable), info.size});
     Seen seen{std::move(now), {}};

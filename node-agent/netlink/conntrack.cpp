@@ -12,8 +12,8 @@
 namespace pointsman::agent::netlink {
 namespace {
 
-struct Command : Message {
-  Command(uint8_t command, net::Family family)
+struct ConntrackRequest : Message {
+  ConntrackRequest(uint8_t command, net::Family family)
       : Message(static_cast<uint16_t>((NFNL_SUBSYS_CTNETLINK << 8) | command), 0,
                 sizeof(nfgenmsg)) {
     header<nfgenmsg>()->nfgen_family = family == net::Family::kIPv4 ? AF_INET : AF_INET6;
@@ -89,7 +89,7 @@ Conntrack::Conntrack() : socket_(NETLINK_NETFILTER) {}
 
 void Conntrack::ForEach(net::Family family, uint8_t protocol,
                         const std::function<void(const ConntrackFlow&)>& each) {
-  Command request(IPCTNL_MSG_CT_GET, family);
+  ConntrackRequest request(IPCTNL_MSG_CT_GET, family);
   // An entry seen twice or missed when the table changes under the dump does no harm to callers
   // that delete by id, so nothing is collected and nothing must be forgotten.
   const int error = socket_.Dump(
@@ -131,7 +131,7 @@ void Conntrack::ForEach(net::Family family, uint8_t protocol,
 }
 
 size_t Conntrack::Delete(Batch& batch, const ConntrackFlow& flow) {
-  Command request(IPCTNL_MSG_CT_DELETE, flow.original.source.family());
+  ConntrackRequest request(IPCTNL_MSG_CT_DELETE, flow.original.source.family());
   PutTuple(request, CTA_TUPLE_ORIG, flow.original);
   request.PutU32(CTA_ID, flow.id);  // kept in network order
   if (flow.zone != 0) request.PutU16(CTA_ZONE, htons(flow.zone));

@@ -40,8 +40,8 @@ bool HasPrefix(SetType type) {
   return type == SetType::kHashNet || type == SetType::kHashNetPort;
 }
 
-struct Command : Message {
-  Command(uint8_t command, uint16_t flags, uint8_t family = AF_UNSPEC)
+struct IpSetRequest : Message {
+  IpSetRequest(uint8_t command, uint16_t flags, uint8_t family = AF_UNSPEC)
       : Message(static_cast<uint16_t>((NFNL_SUBSYS_IPSET << 8) | command), flags,
                 sizeof(nfgenmsg)) {
     header<nfgenmsg>()->nfgen_family = family;
@@ -76,7 +76,7 @@ void PutElement(Message& message, SetType type, const SetElement& element) {
 size_t Append(Batch& batch, uint8_t command, std::string_view name, SetType type,
               const SetElement& element) {
   // Without NLM_F_EXCL the kernel forgives what is already so.
-  Command request(command, 0, element.ip.is_v4() ? AF_INET : AF_INET6);
+  IpSetRequest request(command, 0, element.ip.is_v4() ? AF_INET : AF_INET6);
   request.PutString(IPSET_ATTR_SETNAME, name);
   PutElement(request, type, element);
   return batch.Add(request);
@@ -124,7 +124,7 @@ const nlattr* Find(const nlmsghdr* header, uint16_t type) {
 }
 
 int ByName(Socket& socket, uint8_t command, const std::string& name) {
-  Command request(command, 0);
+  IpSetRequest request(command, 0);
   request.PutString(IPSET_ATTR_SETNAME, name);
   return socket.Execute(request);
 }
@@ -186,7 +186,7 @@ Ipset::Ipset() : socket_(NETLINK_NETFILTER) {}
 
 std::vector<SetInfo> Ipset::List() {
   std::vector<SetInfo> sets;
-  Command request(IPSET_CMD_LIST, 0);
+  IpSetRequest request(IPSET_CMD_LIST, 0);
   // Names only: the kernel leaves headers and elements out.
   request.PutU32(IPSET_ATTR_FLAGS | NLA_F_NET_BYTEORDER, htonl(IPSET_FLAG_LIST_SETNAME));
   const int error = socket_.Dump(
@@ -210,7 +210,7 @@ std::vector<SetInfo> Ipset::List() {
 
 int Ipset::Create(const std::string& name, SetType type, net::Family family,
                   uint32_t max_elements) {
-  Command request(IPSET_CMD_CREATE, NLM_F_CREATE);
+  IpSetRequest request(IPSET_CMD_CREATE, NLM_F_CREATE);
   request.PutString(IPSET_ATTR_SETNAME, name);
   request.PutString(IPSET_ATTR_TYPENAME, ToString(type));
   request.PutU8(IPSET_ATTR_REVISION, Facts(type).revision);
@@ -239,7 +239,7 @@ int Ipset::Flush(const std::string& name) {
 
 int Ipset::Elements(const std::string& name, std::vector<SetElement>& out) {
   const size_t before = out.size();
-  Command request(IPSET_CMD_LIST, 0);
+  IpSetRequest request(IPSET_CMD_LIST, 0);
   request.PutString(IPSET_ATTR_SETNAME, name);
   return socket_.Dump(
       request, [&] { out.resize(before); },

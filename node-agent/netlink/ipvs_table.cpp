@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::string_view kArrow = "  -> ";
 
-[[noreturn]] void Refuse(std::string_view line) {
+[[noreturn]] void RefuseServiceLine(std::string_view line) {
   throw std::runtime_error("/proc/net/ip_vs: not understood: " + std::string(line));
 }
 
@@ -47,7 +47,7 @@ void IpvsTableParser::Line(std::string_view line) {
     const std::string_view forwarding = Word(rest);
     if (!open_ || !ParsePlace(place, d.address, d.port) || !ParseNumber(Word(rest), 10, d.weight) ||
         !ParseNumber(Word(rest), 10, d.active) || !ParseNumber(Word(rest), 10, d.inactive))
-      Refuse(line);
+      RefuseServiceLine(line);
     d.forwarding = Forwarding(forwarding);
     destinations_.push_back(d);
     return;
@@ -62,7 +62,7 @@ void IpvsTableParser::Line(std::string_view line) {
   const bool understood = protocol == "FWM" ? ParseNumber(place, 16, server_.fwmark)
                                             : ParseIpvsProtocol(protocol, server_.protocol) &&
                                                   ParsePlace(place, server_.address, server_.port);
-  if (!understood) Refuse(line);
+  if (!understood) RefuseServiceLine(line);
   server_.scheduler = Word(rest);
   open_ = true;
 }
@@ -72,7 +72,7 @@ void IpvsTableParser::Add(std::string_view text) {
 }
 
 void IpvsTableParser::End() {
-  if (!lines_.partial().empty()) Refuse(lines_.partial());
+  if (!lines_.partial().empty()) RefuseServiceLine(lines_.partial());
   Flush();
 }
 

@@ -6,7 +6,7 @@
 namespace pointsman::agent::netlink {
 namespace {
 
-[[noreturn]] void Refuse(std::string_view line) {
+[[noreturn]] void RefuseConnectionLine(std::string_view line) {
   throw std::runtime_error("/proc/net/ip_vs_conn: not understood: " + std::string(line));
 }
 
@@ -24,7 +24,7 @@ void IpvsTemplateParser::Line(std::string_view line) {
   if (protocol == "Pro") return;  // the head
   const std::string_view client = Word(rest);
   const std::string_view client_port = Word(rest);
-  if (client_port.size() != 4) Refuse(line);
+  if (client_port.size() != 4) RefuseConnectionLine(line);
   if (client_port != "0000") return;  // a connection: most lines are
   IpvsTemplate t;
   const std::string_view address = Word(rest);
@@ -38,7 +38,7 @@ void IpvsTemplateParser::Line(std::string_view line) {
       !ParseIpvsAddress(address, t.address) || !ParseNumber(port, 16, t.port) ||
       !ParseIpvsAddress(destination, t.destination) ||
       !ParseNumber(destination_port, 16, t.destination_port) || !ParseNumber(Word(rest), 10, left))
-    Refuse(line);
+    RefuseConnectionLine(line);
   if (!IsTemplateState(state) || left > UINT32_MAX) return;
   t.left = std::chrono::seconds(left);
   each_(t);
@@ -49,7 +49,7 @@ void IpvsTemplateParser::Add(std::string_view text) {
 }
 
 void IpvsTemplateParser::End() {
-  if (!lines_.partial().empty()) Refuse(lines_.partial());
+  if (!lines_.partial().empty()) RefuseConnectionLine(lines_.partial());
 }
 
 bool ReadIpvsTemplates(std::chrono::steady_clock::time_point deadline,

@@ -171,8 +171,8 @@ void Refuse(std::vector<FieldError>& errors, const Json& parent, const std::stri
   }
 }
 
-void OneOf(std::vector<FieldError>& errors, const std::string& path, const std::string& value,
-           const std::set<std::string>& known) {
+void CheckOneOf(std::vector<FieldError>& errors, const std::string& path, const std::string& value,
+                const std::set<std::string>& known) {
   if (known.contains(value)) return;
   errors.push_back({path, "FieldValueNotSupported",
                     "Unsupported value: " + Json(value).dump() + ": not supported here"});
@@ -212,7 +212,7 @@ std::vector<FieldError> AdmissionPolicies::ValidatePolicy(const Json& policy,
   const Json match = spec.value("matchConstraints", Json::object());
   Refuse(errors, match, "spec.matchConstraints",
          {"namespaceSelector", "objectSelector", "excludeResourceRules"});
-  OneOf(errors, "spec.failurePolicy", spec.value("failurePolicy", "Fail"), {"Fail", "Ignore"});
+  CheckOneOf(errors, "spec.failurePolicy", spec.value("failurePolicy", "Fail"), {"Fail", "Ignore"});
   const Json& rules = ArrayAt(match, {"resourceRules"});
   if (rules.empty()) {
     errors.push_back(
@@ -220,7 +220,7 @@ std::vector<FieldError> AdmissionPolicies::ValidatePolicy(const Json& policy,
   }
   for (std::size_t i = 0; i < rules.size(); ++i) {
     const std::string path = "spec.matchConstraints.resourceRules[" + std::to_string(i) + "]";
-    OneOf(errors, path + ".scope", rules[i].value("scope", "*"), {"*"});
+    CheckOneOf(errors, path + ".scope", rules[i].value("scope", "*"), {"*"});
     for (const char* field : {"apiGroups", "apiVersions", "operations", "resources"}) {
       if (ArrayAt(rules[i], {field}).empty())
         errors.push_back({path + "." + field, "FieldValueRequired", "Required value"});
@@ -228,11 +228,11 @@ std::vector<FieldError> AdmissionPolicies::ValidatePolicy(const Json& policy,
     for (const std::string resource : ArrayAt(rules[i], {"resources"})) {
       const auto slash = resource.find('/');
       if (slash == std::string::npos) continue;
-      OneOf(errors, path + ".resources", resource.substr(slash + 1), {"status"});
-      if (resource.starts_with('*')) OneOf(errors, path + ".resources", resource, {});
+      CheckOneOf(errors, path + ".resources", resource.substr(slash + 1), {"status"});
+      if (resource.starts_with('*')) CheckOneOf(errors, path + ".resources", resource, {});
     }
     for (const std::string operation : ArrayAt(rules[i], {"operations"}))
-      OneOf(errors, path + ".operations", operation, {"*", "CREATE", "UPDATE", "DELETE"});
+      CheckOneOf(errors, path + ".operations", operation, {"*", "CREATE", "UPDATE", "DELETE"});
   }
   const auto expression = [&](const Json& of, const char* field, const std::string& path,
                               cel::ResultType result) {
@@ -257,8 +257,8 @@ std::vector<FieldError> AdmissionPolicies::ValidatePolicy(const Json& policy,
     const std::string path = "spec.validations[" + std::to_string(i) + "]";
     expression(validations[i], "expression", path, cel::ResultType::kBool);
     expression(validations[i], "messageExpression", path, cel::ResultType::kString);
-    OneOf(errors, path + ".reason", validations[i].value("reason", "Invalid"),
-          {"Unauthorized", "Forbidden", "Invalid"});
+    CheckOneOf(errors, path + ".reason", validations[i].value("reason", "Invalid"),
+               {"Unauthorized", "Forbidden", "Invalid"});
   }
   return errors;
 }

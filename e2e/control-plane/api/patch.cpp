@@ -29,7 +29,7 @@ constexpr std::string_view kDelete = "$deleteFromPrimitiveList/";
 constexpr std::string_view kOrder = "$setElementOrder/";
 
 // metadata is not spelled out in the schemas of the types.
-const Json& MetadataSchema() {
+const Json& MetadataPatchSchema() {
   static const Json schema = Json::parse(R"({"properties":{
     "finalizers":{"x-kubernetes-patch-strategy":"merge"},
     "ownerReferences":{"x-kubernetes-patch-strategy":"merge","x-kubernetes-patch-merge-key":"uid"}}})");
@@ -137,7 +137,8 @@ void MergeObject(Json& target, const Json& patch, const Json& schema, bool root)
       target.erase(field);
       continue;
     }
-    const Json& child = root && field == "metadata" ? MetadataSchema() : ChildSchema(schema, field);
+    const Json& child =
+        root && field == "metadata" ? MetadataPatchSchema() : ChildSchema(schema, field);
     if (value.is_object()) {
       const std::string strategy = child.value("x-kubernetes-patch-strategy", "");
       if (!target.contains(field) || !target[field].is_object() || strategy == "replace") {
@@ -166,7 +167,8 @@ void MergeObject(Json& target, const Json& patch, const Json& schema, bool root)
     if (!field.starts_with(kOrder) || !value.is_array()) continue;
     const std::string name = field.substr(kOrder.size());
     if (!target.contains(name) || !target[name].is_array()) continue;
-    const Json& child = root && name == "metadata" ? MetadataSchema() : ChildSchema(schema, name);
+    const Json& child =
+        root && name == "metadata" ? MetadataPatchSchema() : ChildSchema(schema, name);
     OrderBy(target[name], value, child.value("x-kubernetes-patch-merge-key", ""));
   }
 }

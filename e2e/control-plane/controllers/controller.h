@@ -14,6 +14,9 @@
 
 namespace pointsman::e2e {
 
+// The resource that deployments make and replica_sets act on.
+constexpr const char* kReplicaSets = "apps/replicasets";
+
 // "namespace/name", or "/name".
 using ObjectKey = std::pair<std::string, std::string>;
 

@@ -25,7 +25,6 @@ namespace pointsman::e2e {
 namespace {
 
 constexpr const char* kDeployments = "apps/deployments";
-constexpr const char* kReplicaSets = "apps/replicasets";
 constexpr const char* kHashLabel = "pod-template-hash";
 constexpr const char* kRevision = "deployment.kubernetes.io/revision";
 

@@ -16,8 +16,6 @@
 namespace pointsman::e2e {
 namespace {
 
-constexpr const char* kReplicaSets = "apps/replicasets";
-
 // Whether `a` goes before `b`: what serves least and has lived least is taken first
 // (controller_utils.go, ActivePods).
 bool GoesBefore(const Json& a, const Json& b) {
