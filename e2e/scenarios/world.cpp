@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr char kNamespace[] = "pointsman-system";
+const kube::Resource kDeployments{"apps", "v1", "deployments", "Deployment", true};
 
 std::string ReadFile(const fs::path& path) {
   std::ifstream file(path);
@@ -178,13 +179,14 @@ void World::Install(const std::string& manifests) {
                fmt::format("--from-literal=host={}", Cluster::kControlPlaneAddress),
                fmt::format("--from-literal=port={}", Cluster::kApiPort)});
   MustKubectl({"apply", "-k", options_.source_dir / "manifests" / manifests});
-  for (const char* what : {"deployment/pointsman-operator", "daemonset/pointsman-node-agent"}) {
-    try {
-      MustKubectl({"-n", kNamespace, "rollout", "status", "--timeout=90s", what}, "",
-                  std::chrono::seconds(100));
-    } catch (const std::exception& error) {
-      throw std::runtime_error(error.what() + MustKubectl({"-n", kNamespace, "describe", "pods"}));
-    }
+  for (const std::string workload :
+       {"deployment/pointsman-operator", "daemonset/pointsman-node-agent"}) {
+    AwaitProgress(
+        workload + " is rolled out", [&] { return WorkloadProgress(kNamespace, workload); },
+        std::chrono::seconds(60),
+        [&] {
+          return MustKubectl({"-n", kNamespace, "describe", "pods"});
+        });
   }
 }
 
@@ -431,33 +433,94 @@ Json World::ProxyConfiguration(const std::string& name) {
   return api_->Get(resources::kProxyConfigurations, "", name);
 }
 
-void World::AwaitRollout(const std::string& name, std::chrono::seconds timeout) {
-  const auto get = [&]() -> Json {
-    try {
-      return ProxyConfiguration(name);
-    } catch (const kube::TransportError&) {  // scenarios kill the control plane
-      return nullptr;
+void World::AwaitProgress(const std::string& what, const std::function<Progress()>& look,
+                          std::chrono::seconds patience, const std::function<std::string()>& last) {
+  StallWatch watch(patience, Clock::now());
+  for (Progress progress = look(); !progress.done; progress = look()) {
+    watch.Moved(progress.state, Clock::now());
+    if (watch.Stalled(Clock::now())) {
+      throw std::runtime_error(fmt::format("nothing has moved for {} s, and still not: {}\n{}{}",
+                                           patience.count(), what, watch.state(),
+                                           last ? "\n" + last() : std::string()));
     }
-  };
-  Await(
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+Progress World::RolloutProgress(const std::string& name) {
+  const Json object = ProxyConfiguration(name);
+  const Json status = object.value("status", Json::object());
+  Progress progress{fmt::format("{:<12}", status.value("phase", "Pending"))};
+  progress.done =
+      status.value("phase", "") == "Complete" &&
+      Number(status, "observedGeneration") == Number(object.at("metadata"), "generation");
+  for (const Node& node : cluster_->nodes()) {
+    const Json proxy = NodeProxy(node.name());
+    const Json of = proxy.is_object() ? proxy.value("status", Json::object()) : Json::object();
+    std::string state = of.value("activeMode", "");
+    if (state.empty()) state = "-";
+    if (const std::string draining = of.value("drainingMode", ""); !draining.empty())
+      state += fmt::format(" ({} drains {})", draining, Number(of, "drainingConnections"));
+    progress.state += fmt::format("  {}: {:<26}", node.name(), state);
+  }
+  return progress;
+}
+
+Progress World::WorkloadProgress(const std::string& ns, const std::string& workload) {
+  const size_t slash = workload.find('/');
+  const bool daemons = workload.substr(0, slash) == "daemonset";
+  const std::string name = workload.substr(slash + 1);
+  const Json object = api_->Get(daemons ? resources::kDaemonSets : kDeployments, ns, name);
+  const Json status = object.value("status", Json::object());
+  const bool seen =
+      Number(status, "observedGeneration") == Number(object.at("metadata"), "generation");
+  const int64_t wanted = daemons ? Number(status, "desiredNumberScheduled")
+                                 : object.at("spec").value("replicas", int64_t{1});
+  const int64_t updated = Number(status, daemons ? "updatedNumberScheduled" : "updatedReplicas");
+  const int64_t available = Number(status, daemons ? "numberAvailable" : "availableReplicas");
+  const int64_t all = daemons ? updated : Number(status, "replicas");
+  // What `kubectl rollout status` waits for.
+  Progress progress{fmt::format("{} of {} pods available", available, wanted)};
+  progress.done = seen && wanted > 0 && updated == wanted && available >= wanted && all == updated;
+  std::map<std::string, int> phases;
+  for (const Json& pod : api_->List(resources::kPods, ns)) {
+    if (pod.at("metadata").at("name").get<std::string>().starts_with(name + "-"))
+      ++phases[pod.value("status", Json::object()).value("phase", "Pending")];
+  }
+  for (const auto& [phase, count] : phases)
+    progress.state += fmt::format(", {} {}", count, phase);
+  return progress;
+}
+
+std::string World::RolloutEvidence() {
+  std::string text = MustKubectl({"get", "pxc,npx", "-o", "yaml"});
+  if (!options_.kubelets) {
+    for (const Node& node : cluster_->nodes())
+      text += fmt::format("\n{} agent:\n{}\n", node.name(),
+                          Tail(options_.dir / (node.name() + "-agent.log"), 1500));
+    text += "\noperator:\n" + Tail(options_.dir / "operator.log", 2000);
+  } else {
+    // As pods they log on their node.
+    for (const Node& node : cluster_->nodes())
+      text += fmt::format(
+          "\n{}: /var/log/{}_*.log:\n{}\n", node.name(), kNamespace,
+          node.Exec({"sh", "-c", fmt::format("tail -c 2000 /var/log/{}_*.log", kNamespace)}).out);
+  }
+  return text + "\nThe logs of the control plane and of the kernels are in " +
+         options_.dir.string();
+}
+
+void World::AwaitRollout(const std::string& name, std::chrono::seconds patience) {
+  AwaitProgress(
       "ProxyConfiguration " + name + " is rolled out",
-      [&] {
-        const Json object = get();
-        if (!object.is_object() || !object.contains("status")) return false;
-        const Json& status = object.at("status");
-        return Number(status, "observedGeneration") ==
-                   Number(object.at("metadata"), "generation") &&
-               status.value("phase", "") == "Complete";
-      },
-      timeout,
-      [&] {
-        std::string text = get().dump(1) + "\n";
-        for (const Node& node : cluster_->nodes()) {
-          text += node.name() + " agent:\n" +
-                  Tail(options_.dir / (node.name() + "-agent.log"), 1500) + "\n";
+      [&]() -> Progress {
+        try {
+          return RolloutProgress(name);
+        } catch (const kube::TransportError& error) {  // scenarios kill the control plane
+          return {error.what()};
         }
-        return text + "operator:\n" + Tail(options_.dir / "operator.log", 2000);
-      });
+      },
+      patience, [&] { return RolloutEvidence(); });
 }
 
 void World::AwaitMode(const std::string& node, const std::string& mode,

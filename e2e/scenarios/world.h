@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "e2e/scenarios/stall_watch.h"
 #include "e2e/testbed/cluster.h"
 #include "e2e/testbed/kubelet/kubelet.h"
 #include "e2e/testbed/process.h"
@@ -126,8 +127,22 @@ class World {
              std::chrono::seconds timeout, const std::function<std::string()>& last = {});
   kube::Json NodeProxy(const std::string& node);  // null when there is none
   kube::Json ProxyConfiguration(const std::string& name);
-  // Waits until the ProxyConfiguration's rollout of its newest generation is complete.
-  void AwaitRollout(const std::string& name, std::chrono::seconds timeout);
+  // Waits for as long as something moves; throws when nothing has for `patience`, with `what` and
+  // what `last` says.
+  void AwaitProgress(const std::string& what, const std::function<Progress()>& look,
+                     std::chrono::seconds patience, const std::function<std::string()>& last = {});
+  // Of the ProxyConfiguration's rollout of its newest generation, with the modes that each node
+  // serves and drains.
+  Progress RolloutProgress(const std::string& name);
+  // Of "deployment/web" or "daemonset/agent": how many of its pods are available, and the
+  // phases of all.
+  Progress WorkloadProgress(const std::string& ns, const std::string& workload);
+  // What to look at when a rollout stands still: the objects' status, the ends of the logs and
+  // where these are.
+  std::string RolloutEvidence();
+  // Waits until the ProxyConfiguration's rollout of its newest generation is complete. `patience`:
+  // of AwaitProgress.
+  void AwaitRollout(const std::string& name, std::chrono::seconds patience);
   // Waits until that node's NodeProxy says it serves in `mode` and drains nothing.
   void AwaitMode(const std::string& node, const std::string& mode, std::chrono::seconds timeout);
 
