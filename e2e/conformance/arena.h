@@ -55,8 +55,8 @@ class Arena {
   kube::Client& api() { return world_->api(); }
   kube::Mode mode() const { return options_.mode; }
   bool has_sctp() const { return has_sctp_; }
-  // The network card of User-Mode Linux loses a packet now and then on a busy machine, in every mode;
-  // a TCP connection gets over it, a single datagram does not. No other kernel may lose one.
+  // The network card of User-Mode Linux loses a packet now and then on a busy machine, in every
+  // mode; a TCP connection gets over it, a single datagram does not. No other kernel may lose one.
   bool loses_packets() const { return options_.node_kind.starts_with("uml"); }
   // How many datagrams were answered, and how many of them not the first time that they were sent.
   struct Datagrams {

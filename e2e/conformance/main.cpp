@@ -161,8 +161,8 @@ int Main(Flags flags) {
     std::printf("%d of %d datagrams were answered only when they were sent again\n",
                 datagrams.sent_again, datagrams.answered);
   // Of a few datagrams one lost is chance.
-  const bool lost = datagrams.sent_again >
-                    std::max(1, datagrams.answered * kMostSentAgainInAThousand / 1000);
+  const bool lost =
+      datagrams.sent_again > std::max(1, datagrams.answered * kMostSentAgainInAThousand / 1000);
   const bool good = tally.failed == 0 && !lost;
   if (good && flags.dir.empty()) fs::remove_all(options.dir);
   return good ? 0 : 1;

@@ -101,7 +101,8 @@ with the case files (`e2e/conformance/cases/`).
   std::string proofs;
   for (const Semantic& semantic : semantics) {
     text += "| " + semantic.title;
-    for (const kube::Mode mode : kModes) text += " | " + Cell(semantic, cases, mode);
+    for (const kube::Mode mode : kModes)
+      text += " | " + Cell(semantic, cases, mode);
     text += " |\n";
     std::vector<std::string> names;
     for (const Case& one : cases)

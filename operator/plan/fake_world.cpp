@@ -229,7 +229,11 @@ void FakeWorld::StepAgent(const std::string& name) {
     set("PreflightPassed", asked, asked ? "PreflightPassed" : "ModuleMissing",
         asked ? "" : "no module for " + std::string(kube::ToString(spec.settings.mode)));
     set("Ready", !mode.empty(), mode.empty() ? "NotSynced" : "Serving", mode);
-    set("Degraded", !asked, asked ? "DesiredModeActive" : mode.empty() ? "NoModeCanRun" : "Fallback", "");
+    set("Degraded", !asked,
+        asked          ? "DesiredModeActive"
+        : mode.empty() ? "NoModeCanRun"
+                       : "Fallback",
+        "");
   }
   if (!(status == before) && !status.active_mode.empty()) status.last_sync = time;
   const bool serves = kube::IsTrue(status.conditions, "Ready");
