@@ -186,10 +186,13 @@ class Controller::Impl {
     spdlog::info("no longer leading");
   }
 
-  void UpdateMetrics() const {
-    if (const auto queue = Queue()) {
+  void UpdateQueueMetrics() const {
+    if (const auto queue = Queue())
       metrics_.SetQueue(queue->Depth(), queue->Adds(), queue->Retries());
-    }
+  }
+
+  void UpdateMetrics() const {
+    UpdateQueueMetrics();
     const auto watch = [this](const char* resource, const auto& informer) {
       metrics_.SetWatch(resource, informer.HasSynced(), informer.Stats().errors,
                         informer.DecodeErrors(), informer.Undecodable().size());
