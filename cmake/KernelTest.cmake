@@ -8,10 +8,7 @@ function(pointsman_kernel_test name)
   if(NOT ARG_MEMORY)
     set(ARG_MEMORY 256M)
   endif()
-  add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE pointsman_pch ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  target_precompile_headers(${name} REUSE_FROM pointsman_pch)
-  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test)
+  pointsman_test_executable(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS})
   add_dependencies(tests-uml ${name})
   # The script ends the kernel at TIMEOUT and can still say what was printed; ctest's own limit is
   # only there for the case that the script itself hangs.

@@ -10,6 +10,13 @@ endif()
 # -O2 with line numbers only: full debug information of the template-heavy libraries costs
 # gigabytes of objects and minutes of linking, and a backtrace needs only lines.
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
+# The default build compiles a target's files eight at a time: what they all instantiate is compiled once
+# (docs/developing.md has the figures). A name in an anonymous namespace is therefore unique in its target.
+# Debug builds, which are for working on the code, and clang-tidy (scripts/lint.sh) take file by file.
+if(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
+  set(CMAKE_UNITY_BUILD ON CACHE BOOL "Compile the files of a target together")
+endif()
+set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
 
 set(POINTSMAN_SANITIZE "none" CACHE STRING "Sanitizers: none, address (with undefined), thread, undefined (for User-Mode Linux)")
 option(POINTSMAN_WERROR "Treat warnings as errors" ON)
@@ -32,7 +39,14 @@ if(LLD)
   add_link_options(-fuse-ld=lld)
 endif()
 
-add_compile_options(-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers)
+add_compile_options(-Wall -Wextra -Wnon-virtual-dtor -Wno-missing-field-initializers)
+if(NOT CMAKE_UNITY_BUILD)
+  add_compile_options(-Wshadow)
+elseif(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # A class with a member from an anonymous namespace is wrong in a header; here each file looks like one.
+  # For the same reason no -Wshadow: the using declarations of one file are not the next one's concern.
+  add_compile_options(-Wno-subobject-linkage)
+endif()
 if(POINTSMAN_WERROR)
   add_compile_options(-Werror)
 endif()
@@ -90,18 +104,43 @@ pkg_check_modules(KMOD REQUIRED IMPORTED_TARGET libkmod)
 
 include_directories(${CMAKE_SOURCE_DIR})
 
-# One precompiled header for all: the standard library, JSON and logging.
+# The precompiled header of the product: the standard library, JSON and logging.
 add_library(pointsman_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
 target_link_libraries(pointsman_pch PUBLIC nlohmann_json::nlohmann_json spdlog::spdlog Threads::Threads)
 target_precompile_headers(pointsman_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.h)
+
+# The one of tests and of the tools that they use, with GoogleTest. What is compiled once and run for seconds
+# is not worth -O2.
+add_library(pointsman_test_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/test_pch.cpp)
+target_link_libraries(pointsman_test_pch PUBLIC pointsman_pch)
+target_compile_definitions(pointsman_test_pch PUBLIC GTEST_HAS_PTHREAD=1)
+target_precompile_headers(pointsman_test_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/test_pch.h)
+function(pointsman_compile_as_test target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:RelWithDebInfo>:-O1>)
+endfunction()
+pointsman_compile_as_test(pointsman_test_pch)
+
+# Chooses the precompiled header of a target. POINTSMAN_TEST_TOOLS is set in folders that have only tools of tests.
+function(pointsman_use_pch target)
+  if(POINTSMAN_TEST_TOOLS)
+    target_link_libraries(${target} PUBLIC pointsman_test_pch)
+    pointsman_compile_as_test(${target})
+    target_precompile_headers(${target} REUSE_FROM pointsman_test_pch)
+  else()
+    target_link_libraries(${target} PUBLIC pointsman_pch)
+    target_precompile_headers(${target} REUSE_FROM pointsman_pch)
+  endif()
+endfunction()
 
 # pointsman_library(<name> SOURCES a.cpp … [DEPS lib …] [NO_PCH])
 function(pointsman_library name)
   cmake_parse_arguments(ARG "NO_PCH" "" "SOURCES;DEPS" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
-  target_link_libraries(${name} PUBLIC pointsman_pch ${ARG_DEPS})
-  if(NOT ARG_NO_PCH)
-    target_precompile_headers(${name} REUSE_FROM pointsman_pch)
+  target_link_libraries(${name} PUBLIC ${ARG_DEPS})
+  if(ARG_NO_PCH)
+    target_link_libraries(${name} PUBLIC pointsman_pch)
+  else()
+    pointsman_use_pch(${name})
   endif()
 endfunction()
 
@@ -109,9 +148,17 @@ endfunction()
 function(pointsman_executable name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE pointsman_pch ${ARG_DEPS})
-  target_precompile_headers(${name} REUSE_FROM pointsman_pch)
+  target_link_libraries(${name} PUBLIC ${ARG_DEPS})
+  pointsman_use_pch(${name})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+endfunction()
+
+# What a test program is built of, for pointsman_test and pointsman_kernel_test.
+function(pointsman_test_executable name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  set(POINTSMAN_TEST_TOOLS ON)
+  pointsman_executable(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test UNITY_BUILD OFF)
 endfunction()
 
 # What a build of just the tests with one label builds: tests-unit, tests-threads, tests-namespace, tests-uml.
@@ -149,10 +196,7 @@ function(pointsman_test name)
     set(ARG_LABELS unit)
   endif()
   pointsman_test_timeout(timeout 60 ${ARG_TIMEOUT})
-  add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE pointsman_pch ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  target_precompile_headers(${name} REUSE_FROM pointsman_pch)
-  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test)
+  pointsman_test_executable(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS})
   foreach(label ${ARG_LABELS})
     if(TARGET tests-${label})
       add_dependencies(tests-${label} ${name})

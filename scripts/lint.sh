@@ -39,17 +39,24 @@ step "clang-format: ${#sources[@]} files"
 clang-format --dry-run --Werror "${sources[@]}"
 
 [ "${POINTSMAN_LINT:-all}" != format ] || exit 0
-[ -f "$build_dir/compile_commands.json" ] || fail "clang-tidy reads the build's commands: run scripts/build.sh first"
+# The default build compiles files together; clang-tidy wants the command of each file alone.
+commands_dir=$build_dir/lint-commands
+mkdir -p "$commands_dir"
+cmake -G Ninja -S "$root_dir" -B "$commands_dir" -DCMAKE_UNITY_BUILD=OFF ${POINTSMAN_CMAKE_ARGS:-} >"$commands_dir/configure.log" 2>&1 ||
+  { cat "$commands_dir/configure.log" >&2; fail "cmake could not write the commands for clang-tidy"; }
 remembered=$build_dir/lint
 mkdir -p "$remembered"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 status=0
 
-# The options that all files have are those of the file that makes gcc's precompiled header.
-read -r -a options < <(jq -r --arg file "$root_dir/cmake/pch.cpp" \
-  '.[] | select(.file == $file) | .command | split(" -include ")[0] | sub(" -Winvalid-pch"; "") | sub(" -fpch-preprocess"; "")' \
-  "$build_dir/compile_commands.json")
+# The options of the file that makes one of gcc's precompiled headers are those that the files with it have.
+options_of() {
+  read -r -a options < <(jq -r --arg file "$root_dir/cmake/$1.cpp" \
+    '.[] | select(.file == $file) | .command | split(" -include ")[0] | sub(" -Winvalid-pch"; "") | sub(" -fpch-preprocess"; "")' \
+    "$commands_dir/compile_commands.json")
+}
+options_of pch
 # A header that built alone is remembered with the hashes of all our headers that it includes.
 todo=()
 while IFS= read -r header; do
@@ -70,24 +77,26 @@ mapfile -t units < <(printf '%s\n' "${sources[@]}" | grep '\.cpp$' || true)
 
 # clang cannot read gcc's precompiled header: what is remembered goes by the header itself, and clang-tidy
 # gets one of clang's own (below).
-sed -E "s# -Winvalid-pch##; s# -fpch-preprocess##; s#-include [^ ]*/cmake_pch\\.hxx#-include $root_dir/cmake/pch.h#" \
-  "$build_dir/compile_commands.json" >"$work/compile_commands.json"
+sed -E "s# -Winvalid-pch##; s# -fpch-preprocess##; s#-include [^ ]*/pointsman_(test_)?pch\\.dir/cmake_pch\\.hxx#-include $root_dir/cmake/\\1pch.h#" \
+  "$commands_dir/compile_commands.json" >"$work/compile_commands.json"
 
 # One line a source file: its path, and the hashes of all it is made of. What it includes is what ninja
 # noted when it was compiled; a file that was not compiled yet counts as one that includes everything.
 {
   git ls-files -z --cached --others --exclude-standard '*.h' '*.cpp' | xargs -0 sha256sum | awk '{print "hash\t" $2 "\t" $1}'
   jq -r --arg root "$root_dir/" '.[] | ["flags", (.file | ltrimstr($root)), .command] | @tsv' "$work/compile_commands.json"
-  ninja -C "$build_dir" -t deps 2>/dev/null | sed -n "s#^    \(\.\./\|$root_dir/\)#dep\t#p; s#^[^ ].*: \#deps.*#object\t#p"
+  { [ ! -f "$build_dir/build.ninja" ] || ninja -C "$build_dir" -t deps 2>/dev/null; } | sed -n "s#^    \(\.\./\|$root_dir/\)#dep\t#p; s#^[^ ].*: \#deps.*#object\t#p"
 } | awk -F '\t' '
-  function close_object(   i) {
-    if (count > 0 && !(unit in made_of)) for (i = 1; i <= count; ++i) made_of[unit] = made_of[unit] hash[dep[i]]
+  function close_object(   i, all) {
+    for (i = 1; i <= count; ++i) all = all hash[dep[i]]
+    # Files that were compiled together are each made of what all of them include.
+    for (i = 1; i <= count; ++i) if (dep[i] ~ /\.cpp$/ && !(dep[i] in made_of)) made_of[dep[i]] = all
     count = 0
   }
   $1 == "hash" { hash[$2] = $3; everything = everything $3 }
   $1 == "flags" { flags[$2] = flags[$2] $3 }
   $1 == "object" { close_object() }
-  $1 == "dep" { dep[++count] = $2; if (count == 1) unit = $2 }
+  $1 == "dep" { dep[++count] = $2 }
   END {
     close_object()
     for (unit in flags) print unit "\t" hash[unit] (unit in made_of ? made_of[unit] : everything) flags[unit]
@@ -108,9 +117,12 @@ for unit in "${units[@]}"; do
 done
 step "clang-tidy: ${#todo[@]} files (${#units[@]} looked at, the others were clean before)"
 [ ${#todo[@]} -gt 0 ] || exit 0
-# A precompiled header of clang's own spares each file a quarter of its time.
-clang++ "${options[@]:1}" -x c++-header "$root_dir/cmake/pch.h" -o "$work/pch"
-sed -i "s#-include $root_dir/cmake/pch\\.h#-include-pch $work/pch#" "$work/compile_commands.json"
+# Precompiled headers of clang's own spare each file a quarter of its time. Tests have other options than the product.
+for header in pch test_pch; do
+  options_of "$header"
+  clang++ "${options[@]:1}" -x c++-header "$root_dir/cmake/$header.h" -o "$work/$header"
+  sed -i "s#-include $root_dir/cmake/$header\\.h#-include-pch $work/$header#" "$work/compile_commands.json"
+done
 export checks_option=${checks[*]}
 printf '%s\0' "${todo[@]}" | xargs -0 -n 1 -P "$(nproc)" bash -c '
   clang-tidy -p "$work" --quiet ${checks_option:+"$checks_option"} "$0" 2> >(grep -v "warnings\? generated" >&2) && touch "$work/clean-${0//\//,}"' || status=1

@@ -1,0 +1,1 @@
+// Exists so that the precompiled header of tests has a target that owns it.
