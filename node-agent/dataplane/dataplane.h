@@ -57,6 +57,8 @@ struct SyncResult {
     std::move(part.problems.begin(), part.problems.end(), std::back_inserter(problems));
     std::move(part.warnings.begin(), part.warnings.end(), std::back_inserter(warnings));
     std::sort(warnings.begin(), warnings.end());
+    // Said of both families it is still one Service.
+    warnings.erase(std::unique(warnings.begin(), warnings.end()), warnings.end());
     refusals.Add(std::move(part.refusals));
     kernel_writes += part.kernel_writes;
     repaired += part.repaired;

@@ -1,17 +1,14 @@
 // iptables mode: DNAT rules that conntrack applies to a connection's first packet.
 #pragma once
 
-#include <memory>
-#include <string>
 #include <vector>
 
 #include "kube/pointsman/proxy_settings.h"
-#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/dataplane/family_dataplane.h"
+#include "node-agent/iptables/iptables_family.h"
 #include "node-agent/iptables/iptables_tool.h"
 
 namespace pointsman::agent {
-
-class IptablesFamily;
 
 // The rules differ from kube-proxy's where that makes them fewer: no chain an endpoint, one hairpin
 // rule for all, and a tree of chains that finds a Service's address in few steps (dispatch_tree.h).
@@ -21,30 +18,18 @@ class IptablesFamily;
 // A failed write is a problem in the result, and the next Sync is a full one. route_localnet is
 // set for node ports on 127.0.0.1 and taken back when this mode is removed, if it was not set
 // before.
-class IptablesDataplane final : public Dataplane {
+//
+// Drain takes the jumps for new connections away. It counts the connections that conntrack sends on
+// by DNAT from a Service's address or node port; also those that a kube-proxy beside us made.
+// recent_lists.h says what of the clients' affinity Bindings and Bind can carry.
+class IptablesDataplane final : public FamilyDataplane<IptablesFamily> {
  public:
   // Serves the tools' families. They outlive this. Throws std::invalid_argument that names the
   // field.
   IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool);
   IptablesDataplane(const kube::ProxySettings& settings, const std::vector<IptablesTool*>& tools);
-  ~IptablesDataplane() override;
 
   kube::Mode mode() const override { return kube::Mode::kIptables; }
-  SyncResult FullSync(const ServiceModel& model) override;
-  SyncResult Sync(const ServiceModel& model, const ModelDelta& delta) override;
-  VerifyResult Verify(const ServiceModel& model) override;
-  // Takes the jumps for new connections away. Counts the connections that conntrack sends on by
-  // DNAT from a Service's address or node port; also those that a kube-proxy beside us made.
-  DrainStatus Drain(const ServiceModel& model) override;
-  // recent_lists.h says what the kernel's lists of clients can carry.
-  std::vector<ClientBinding> Bindings(const ServiceModel& model) override;
-  SyncResult Bind(const ServiceModel& model, const std::vector<ClientBinding>& bindings) override;
-  SyncResult Remove() override;
-  bool Present() override;
-  std::vector<std::string> Sysctls() const override;
-
- private:
-  std::vector<std::unique_ptr<IptablesFamily>> families_;
 };
 
 }  // namespace pointsman::agent

@@ -213,6 +213,9 @@ TEST_F(Traffic, LoopbackStaysClosedToTheOutside) {
   // Something listens on every address of the node, as a node's own debug ports do on 127.0.0.1.
   Reply outcome = Ask(outside, "127.0.0.5", 8080, {.timeout = std::chrono::milliseconds(300)});
   EXPECT_NE(outcome.error, 0);
+  // Restored also when something else has deleted the rule that says whose it is.
+  OnNode([&] { tool_->Restore("*filter\n-F POINTSMAN-IPT-GUARD\nCOMMIT\n"); });
+  FullSync();
   OnNode([&] { dataplane_->Remove(); });
   OnNode([&] { EXPECT_EQ(ReadSysctl("net.ipv4.conf.all.route_localnet"), "0"); });
 }

@@ -7,12 +7,13 @@
 
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/jump_order.h"
-#include "node-agent/sysctl/sysctl.h"
+#include "node-agent/iptables/recent_lists.h"
+#include "node-agent/netlink/conntrack.h"
 
 namespace pointsman::agent {
 namespace {
 
-constexpr char kRouteLocalnet[] = "net.ipv4.conf.all.route_localnet";
+constexpr size_t kMaxDifferences = 20;
 
 using Text = std::back_insert_iterator<std::string>;
 
@@ -212,11 +213,10 @@ void IptablesFamily::Rebuild(const ServiceModel& model) {
   for (DispatchTree* tree : {&nat_addresses_, &nat_ports_, &filter_addresses_, &filter_ports_}) {
     tree->TakeChanges();
   }
-  guard_ = WantsRouteLocalnet(model.node);
-}
-
-bool IptablesFamily::WantsRouteLocalnet(const NodeNetwork& node) const {
-  return rules_.flavour.sends_on && family() == net::Family::kIPv4 && node.localhost_node_ports;
+  shared_.TakeHealthChanged();
+  shared_.TakeInvalidChanged();
+  shared_.TakeHairpinChanged();
+  if (rules_.flavour.sends_on) localnet_.Want(family(), model.node);
 }
 
 std::vector<std::string> IptablesFamily::Sysctls() const {
@@ -225,7 +225,7 @@ std::vector<std::string> IptablesFamily::Sysctls() const {
   if (rules_.flavour.sends_on)
     names.emplace_back(family() == net::Family::kIPv4 ? "net.ipv4.ip_forward"
                                                       : "net.ipv6.conf.all.forwarding");
-  if (guard_) names.emplace_back(kRouteLocalnet);
+  if (localnet_.wanted()) names.emplace_back(RouteLocalnet::kName);
   return names;
 }
 
@@ -287,15 +287,13 @@ void IptablesFamily::RenderForward(std::string& text) const {
 }
 
 void IptablesFamily::RenderGuard(std::string& text) const {
-  if (!guard_) return;
-  // route_localnet lets packets for 127.0.0.0/8 come in from outside: only those that a node port's
-  // DNAT has turned around may (CVE-2020-8558).
-  fmt::format_to(
-      Text(text),
-      "-A {} ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment {} -m conntrack ! "
-      "--ctstate RELATED,ESTABLISHED,DNAT -j DROP\n",
-      names_.guard,
-      owns_route_localnet_ ? kOwnsRouteLocalnet : "\"pointsman: guard of route_localnet\"");
+  const std::string_view comment = localnet_.guard_comment();
+  if (comment.empty()) return;
+  // From outside, only what a node port's DNAT has turned around.
+  fmt::format_to(Text(text),
+                 "-A {} ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment \"{}\" -m conntrack ! "
+                 "--ctstate RELATED,ESTABLISHED,DNAT -j DROP\n",
+                 names_.guard, comment);
 }
 
 void IptablesFamily::ForEachNatChain(const ServiceModel& model, const EachChain& each) const {
@@ -452,17 +450,8 @@ SyncResult IptablesFamily::FullSync(const ServiceModel& model) {
   }
   LookAtKernel();
   Rebuild(model);
-  if (guard_) {
-    std::string error;
-    std::optional<std::string> now = ReadSysctl(kRouteLocalnet, &error);
-    if (!now) result.problems.push_back({fmt::format("sysctl {}", kRouteLocalnet), error});
-    owns_route_localnet_ = filter_kernel.owns_route_localnet || now == "0";
-  } else if (filter_kernel.owns_route_localnet) {
-    // Before the guard goes.
-    SysctlResult reset = WriteSysctl(kRouteLocalnet, "0");
-    if (!reset.ok()) result.problems.push_back({fmt::format("sysctl {}", reset.name), reset.error});
-    owns_route_localnet_ = false;
-  }
+  localnet_.Learn(filter_kernel.owns_route_localnet);
+  localnet_.PrepareGuard(result);
 
   uint64_t repaired = 0;
   auto count = [&](const Change&) { ++repaired; };
@@ -474,14 +463,7 @@ SyncResult IptablesFamily::FullSync(const ServiceModel& model) {
   // In a process that has just started, what differs may be the cluster's change and not damage.
   if (had_synced && !drained_) result.repaired = repaired;
 
-  if (guard_) {
-    SysctlResult set = WriteSysctl(kRouteLocalnet, "1");
-    if (!set.ok()) {
-      result.problems.push_back({fmt::format("sysctl {}", set.name), set.error});
-    } else if (set.changed) {
-      ++result.kernel_writes;
-    }
-  }
+  localnet_.SwitchOn(result);
   drained_ = false;
   synced_ = true;
   result.warnings = Warnings();
@@ -630,7 +612,7 @@ VerifyResult IptablesFamily::Verify(const ServiceModel& model) {
   if (!synced_) Rebuild(model);
   for (const Table* table : {&nat_, &filter_}) {
     const KernelRules kernel = ReadKernelRules(tool_, table->name, rules_.flavour.prefix);
-    if (!synced_ && kernel.owns_route_localnet) owns_route_localnet_ = true;
+    localnet_.Learn(kernel.owns_route_localnet);
     Writer writer(table->name);
     Compare(*table, kernel, model, writer, note);
     result.objects_checked += kernel.chains.size() + table->jumps.size();
@@ -682,6 +664,16 @@ bool IptablesFamily::IsToService(const netlink::ConntrackFlow& flow) const {
          nat_ports_.ContainsPort(protocol, port);
 }
 
+std::vector<ClientBinding> IptablesFamily::Bindings(const ServiceModel& model, size_t most) {
+  return ReadRecentBindings(model, family(), most);
+}
+
+SyncResult IptablesFamily::Bind(const ServiceModel& model,
+                                const std::vector<ClientBinding>& bindings) {
+  if (!rules_.keeps_affinity) return {};
+  return WriteRecentBindings(model, family(), bindings);
+}
+
 SyncResult IptablesFamily::Remove() {
   synced_ = false;
   drained_ = false;
@@ -691,12 +683,7 @@ SyncResult IptablesFamily::Remove() {
   for (Writer* writer : {&nat, &filter}) {
     const KernelRules kernel =
         ReadKernelRules(tool_, writer == &nat ? "nat" : "filter", rules_.flavour.prefix);
-    if (kernel.owns_route_localnet) {
-      // Before the rule that guards it goes.
-      SysctlResult reset = WriteSysctl(kRouteLocalnet, "0");
-      if (!reset.ok())
-        result.problems.push_back({fmt::format("sysctl {}", reset.name), reset.error});
-    }
+    localnet_.Learn(kernel.owns_route_localnet);
     for (const auto& [builtin, rules] : kernel.builtin) {
       for (const std::string& rule : rules) {
         if (IsOurJump(rule, rules_.flavour.prefix)) writer->Unjump(builtin, rule);
@@ -705,8 +692,8 @@ SyncResult IptablesFamily::Remove() {
     for (const auto& [chain, hash] : kernel.chains)
       writer->Delete(chain);
   }
+  localnet_.Restore(result);
   result.kernel_writes = Restore(nat, filter);
-  owns_route_localnet_ = false;
   return result;
 }
 

@@ -12,7 +12,7 @@
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
-#include "node-agent/dataplane/draining_flows.h"
+#include "node-agent/dataplane/route_localnet.h"
 #include "node-agent/iptables/dispatch_tree.h"
 #include "node-agent/iptables/iptables_tool.h"
 #include "node-agent/iptables/kernel_rules.h"
@@ -37,12 +37,13 @@ class IptablesFamily {
   SyncResult Sync(const ServiceModel& model, const ModelDelta& delta);
   VerifyResult Verify(const ServiceModel& model);
   DrainStatus Drain(const ServiceModel& model);
+  // As recent_lists.h; Bind does nothing where clients are not bound, which warnings say.
+  std::vector<ClientBinding> Bindings(const ServiceModel& model, size_t most);
+  SyncResult Bind(const ServiceModel& model, const std::vector<ClientBinding>& bindings);
   SyncResult Remove();
   bool Present();
 
   net::Family family() const { return rules_.family; }
-  // Are clients bound to backends? False before the first sync.
-  bool keeps_affinity() const { return rules_.keeps_affinity; }
   // As Dataplane's.
   std::vector<std::string> Sysctls() const;
 
@@ -88,8 +89,7 @@ class IptablesFamily {
   uint64_t Compare(const Table& table, const KernelRules& kernel, const ServiceModel& model,
                    Writer& writer, const std::function<void(const Change&)>& on_change) const;
   uint64_t Restore(const Writer& nat, const Writer& filter);
-  bool WantsRouteLocalnet(const NodeNetwork& node) const;
-  bool IsToService(const netlink::ConntrackFlow& flow) const;
+  uint64_t CountConnections(bool drain_begins);
 
   const kube::ProxySettings settings_;
   RuleSettings rules_;
@@ -105,8 +105,7 @@ class IptablesFamily {
   SharedRules shared_;
   bool looked_at_kernel_ = false;
   bool has_bpf_ = false;  // one rule masquerades what an endpoint sends to itself
-  bool guard_ = false;    // of route_localnet
-  bool owns_route_localnet_ = false;
+  RouteLocalnet localnet_;
   bool synced_ = false;   // the kernel has what the trees say
   bool drained_ = false;  // the jumps for new connections are gone
   DrainingFlows draining_;

@@ -1,5 +1,6 @@
 #include "node-agent/iptables/kernel_rules.h"
 
+#include "node-agent/dataplane/route_localnet.h"
 #include "node-agent/iptables/chain_jump.h"
 #include "node-agent/iptables/save_reader.h"
 
@@ -26,7 +27,7 @@ void KernelRulesReader::AddLine(std::string_view line) {
   }
   if (ours_ != nullptr) {
     ours_->AddLine(line);
-    if (line.find(kOwnsRouteLocalnet) != std::string_view::npos) found_.owns_route_localnet = true;
+    found_.owns_route_localnet = found_.owns_route_localnet || RouteLocalnet::IsMark(line);
   } else if (builtin_) {
     std::vector<std::string>& waiting = pending_[chain_];
     waiting.emplace_back(rule);

@@ -45,7 +45,7 @@ struct KernelRules {
   std::unordered_map<std::string, std::vector<std::string>> builtin;
   // Is there a chain of the shared base rules?
   bool has_base = false;
-  // Is there the rule that says that we set route_localnet?
+  // Is there a rule that RouteLocalnet::IsMark?
   bool owns_route_localnet = false;
 };
 
@@ -74,8 +74,5 @@ KernelRules ReadKernelRules(IptablesTool& tool, std::string_view table, std::str
 
 // Does this rule, without "-A CHAIN ", jump to one of our chains?
 bool IsOurJump(std::string_view rule, std::string_view prefix);
-
-inline constexpr std::string_view kOwnsRouteLocalnet =
-    "\"pointsman: guard of route_localnet, set by pointsman\"";
 
 }  // namespace pointsman::agent

@@ -198,7 +198,7 @@ int Socket::Get(Message& message, const std::function<void(const nlmsghdr*)>& ea
 }
 
 int Socket::DumpOnce(Message& message, bool* interrupted,
-                     const std::function<void(const nlmsghdr*)>& each) {
+                     const std::function<bool(const nlmsghdr*)>& each) {
   message.raw()->nlmsg_seq = ++sequence_;
   message.raw()->nlmsg_flags |= NLM_F_DUMP;
   Send(message.raw(), message.raw()->nlmsg_len);
@@ -219,13 +219,24 @@ int Socket::DumpOnce(Message& message, bool* interrupted,
         }
         return 0;
       }
-      each(header);
+      if (!each(header)) {
+        *interrupted = false;  // what is there is enough
+        return 0;
+      }
     }
   }
 }
 
 int Socket::Dump(Message& message, const std::function<void()>& restart,
                  const std::function<void(const nlmsghdr*)>& each) {
+  return DumpUntil(message, restart, [&each](const nlmsghdr* header) {
+    each(header);
+    return true;
+  });
+}
+
+int Socket::DumpUntil(Message& message, const std::function<void()>& restart,
+                      const std::function<bool(const nlmsghdr*)>& each) {
   for (int i = 0;; ++i) {
     bool interrupted = false;
     const int error = DumpOnce(message, &interrupted, each);

@@ -48,6 +48,10 @@ class Socket {
   // Returns 0 or a positive errno.
   int Dump(Message& message, const std::function<void()>& restart,
            const std::function<void(const nlmsghdr*)>& each);
+  // The same until `each` returns false: then 0. The kernel has only begun on that dump and takes
+  // no other one from this socket (EBUSY), so use the socket for nothing else.
+  int DumpUntil(Message& message, const std::function<void()>& restart,
+                const std::function<bool(const nlmsghdr*)>& each);
 
   // NETLINK_GET_STRICT_CHK: the kernel applies the filter in a dump's header (Linux 4.20). False:
   // this kernel does not know it.
@@ -62,7 +66,7 @@ class Socket {
   // `request`: whose answer is waited for.
   size_t Receive(const nlmsghdr* request);
   int DumpOnce(Message& message, bool* interrupted,
-               const std::function<void(const nlmsghdr*)>& each);
+               const std::function<bool(const nlmsghdr*)>& each);
 
   const int bus_;
   const std::chrono::milliseconds answer_timeout_;

@@ -1,6 +1,8 @@
 #include "node-agent/netlink/socket.h"
 
+#include <linux/fib_rules.h>
 #include <linux/rtnetlink.h>
+#include <sys/socket.h>
 #include <system_error>
 
 #include <gmock/gmock.h>
@@ -29,6 +31,23 @@ TEST(NetlinkSocket, AnAnswerThatDoesNotComeIsAnErrorThatNamesTheRequest) {
                 again, [&] { addresses = 0; }, [&](const nlmsghdr*) { ++addresses; }),
             0);
   EXPECT_GT(addresses, 0U);
+}
+
+TEST(NetlinkSocket, ADumpEndsWhenEnoughWasSeen) {
+  // Each network namespace has rules for the tables local, main and default.
+  Message request(RTM_GETRULE, 0, sizeof(fib_rule_hdr));
+  request.header<fib_rule_hdr>()->family = AF_INET;
+  Socket socket(NETLINK_ROUTE);
+  size_t rules = 0;
+  EXPECT_EQ(socket.Dump(
+                request, [] {}, [&](const nlmsghdr*) { ++rules; }),
+            0);
+  ASSERT_GT(rules, 2U);
+  size_t seen = 0;
+  EXPECT_EQ(socket.DumpUntil(
+                request, [] {}, [&](const nlmsghdr*) { return ++seen < 2; }),
+            0);
+  EXPECT_EQ(seen, 2U);
 }
 
 }  // namespace

@@ -89,7 +89,7 @@ std::vector<Refusal> Connection::Run(Transaction& transaction, bool commit) {
 int Connection::Dump(uint8_t message, net::Family family, std::string_view table,
                      uint16_t table_attribute, std::string_view set,
                      const std::function<void()>& restart,
-                     const std::function<void(const nlmsghdr*)>& each) {
+                     const std::function<bool(const nlmsghdr*)>& each) {
   netlink::Message request(static_cast<uint16_t>((NFNL_SUBSYS_NFTABLES << 8) | message), 0,
                            sizeof(nfgenmsg));
   auto* header = request.header<nfgenmsg>();
@@ -97,7 +97,7 @@ int Connection::Dump(uint8_t message, net::Family family, std::string_view table
   header->version = NFNETLINK_V0;
   if (table_attribute != 0) request.PutString(table_attribute, table);
   if (!set.empty()) request.PutString(NFTA_SET_ELEM_LIST_SET, set);
-  return dumps_.Dump(request, restart, each);
+  return dumps_.DumpUntil(request, restart, each);
 }
 
 }  // namespace pointsman::agent::nft

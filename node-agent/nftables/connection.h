@@ -34,10 +34,11 @@ class Connection {
   // Each object of one kind (NFT_MSG_GETCHAIN, …) of `family`, as the message that describes it.
   // `table_attribute`: where that kind of request names the table, 0 if it cannot. `set`: whose
   // elements, "" for other kinds. Calls `restart` when what it has given so far is to be forgotten.
-  // 0 or a positive errno.
+  // `each` returns whether to go on; after a dump that it ended this connection can make no other
+  // one. 0 or a positive errno.
   int Dump(uint8_t message, net::Family family, std::string_view table, uint16_t table_attribute,
            std::string_view set, const std::function<void()>& restart,
-           const std::function<void(const nlmsghdr*)>& each);
+           const std::function<bool(const nlmsghdr*)>& each);
 
  private:
   std::vector<Refusal> Run(Transaction& transaction, bool commit);

@@ -240,6 +240,10 @@ Element ToElement(const SharedElement& shared) {
   return element;
 }
 
+std::string OwnerOf(const Element& element) {
+  return element.entry == nullptr ? std::string("the node") : element.entry->id.ToString();
+}
+
 std::string FrontendKey(const net::IpAddress& ip, uint8_t protocol, uint16_t port) {
   std::array<uint8_t, 24> key{};
   Parts(key).Address(ip).Protocol(int{protocol}).Port(port);

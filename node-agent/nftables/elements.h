@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "node-agent/model/service_model.h"
@@ -37,6 +38,9 @@ inline bool operator<(const Element& a, const Element& b) {
   return a.set != b.set ? a.set < b.set : a.key < b.key;
 }
 
+// "default/web:http/TCP/IPv4", "the node"
+std::string OwnerOf(const Element& element);
+
 // Appends the elements of `entry`, in no order.
 void AppendElements(const ServicePortEntry& entry, const NodeNetwork& node,
                     std::vector<Element>& to);
@@ -63,6 +67,9 @@ std::string FrontendKey(const net::IpAddress& ip, uint8_t protocol, uint16_t por
 bool ClassOf(const Element& element, TrafficClass& traffic_class);
 // A class as a key of `classes`.
 std::array<uint8_t, 8> ClassKey(const TrafficClass& traffic_class);
+inline std::string_view View(const std::array<uint8_t, 8>& key) {
+  return {reinterpret_cast<const char*>(key.data()), key.size()};
+}
 TrafficClass ClassFromKey(std::span<const uint8_t> key);
 
 }  // namespace pointsman::agent::nft

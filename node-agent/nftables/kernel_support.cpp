@@ -6,7 +6,10 @@
 #include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
+#include "node-agent/dataplane/route_localnet.h"
+#include "node-agent/nftables/connection.h"
 #include "node-agent/nftables/elements.h"
+#include "node-agent/nftables/layout.h"
 
 namespace pointsman::agent::nft {
 namespace {
@@ -25,7 +28,10 @@ std::vector<std::string> MissingFeatures(net::Family family) {
   proxy.detect_local_mode = kube::DetectLocalMode::kInterfaceNamePrefix;
   proxy.detect_local.interface_name_prefix = "veth";
   const LayoutSettings settings(proxy, family);
-  std::vector<Chain> chains = StaticChains(settings, {.localhost_node_ports = true}, false);
+  const NodeNetwork node{.localhost_node_ports = true};
+  RouteLocalnet localnet;
+  localnet.Want(family, node);
+  std::vector<Chain> chains = StaticChains(settings, node, localnet.guard_comment());
   using Class = TrafficClass;
   const Class kinds[] = {
       Class{Class::kMasqueradeAsk, 2},
@@ -46,9 +52,7 @@ std::vector<std::string> MissingFeatures(net::Family family) {
   // From the base chains everything can be reached: the hooks that each expression allows are
   // checked too.
   for (const Class& kind : kinds) {
-    const std::array<uint8_t, 8> key = ClassKey(kind);
-    transaction.AddGoto(SetsOf(family)[static_cast<size_t>(ClassMap(kind))],
-                        {reinterpret_cast<const char*>(key.data()), key.size()},
+    transaction.AddGoto(SetsOf(family)[static_cast<size_t>(ClassMap(kind))], View(ClassKey(kind)),
                         ClassChainName(kind));
   }
   std::vector<std::string> missing;

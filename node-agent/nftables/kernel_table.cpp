@@ -223,6 +223,7 @@ KernelTable ReadTable(Connection& connection, net::Family family, std::string_vi
     const int error =
         connection.Dump(message, family, name, filter, {}, restart, [&](const nlmsghdr* answer) {
           if (NamesTable(answer, table_attribute, name)) each(answer);
+          return true;
         });
     // With the filter, a table that is not there is an error on some kernels.
     if (error != ENOENT) Check(error, what);
@@ -257,6 +258,7 @@ bool HasTable(Connection& connection, net::Family family, std::string_view table
       NFT_MSG_GETTABLE, family, table, 0, {}, [] {},
       [&](const nlmsghdr* answer) {
         present = present || NamesTable(answer, NFTA_TABLE_NAME, table);
+        return true;
       });
   // nfnetlink's answers for a subsystem that this kernel does not have.
   if (error == EINVAL || error == EOPNOTSUPP || error == ENOENT) return false;
@@ -266,15 +268,17 @@ bool HasTable(Connection& connection, net::Family family, std::string_view table
 
 void ReadElements(Connection& connection, net::Family family, std::string_view table,
                   std::string_view set, const std::function<void()>& restart,
-                  const std::function<void(const KernelElement&)>& each) {
+                  const std::function<bool(const KernelElement&)>& each) {
   const int error =
       connection.Dump(NFT_MSG_GETSETELEM, family, table, NFTA_SET_ELEM_LIST_TABLE, set, restart,
                       [&](const nlmsghdr* answer) {
                         const nlattr* list =
                             Find(Attributes(answer, sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS);
-                        if (list == nullptr) return;
-                        for (const nlattr* element : Attributes(list))
-                          each(ReadElement(element));
+                        if (list == nullptr) return true;
+                        for (const nlattr* element : Attributes(list)) {
+                          if (!each(ReadElement(element))) return false;
+                        }
+                        return true;
                       });
   Check(error, fmt::format("elements of set {}", set));
 }

@@ -63,10 +63,11 @@ struct KernelElement {
   std::chrono::milliseconds expires{0};
 };
 
-// Each element of a set of our table. Calls `restart` when all given so far is to be forgotten.
-// Throws std::system_error.
+// Each element of a set of our table, until `each` returns false: then `connection` can read
+// nothing else any more. Calls `restart` when all given so far is to be forgotten. Throws
+// std::system_error.
 void ReadElements(Connection& connection, net::Family family, std::string_view table,
                   std::string_view set, const std::function<void()>& restart,
-                  const std::function<void(const KernelElement&)>& each);
+                  const std::function<bool(const KernelElement&)>& each);
 
 }  // namespace pointsman::agent::nft

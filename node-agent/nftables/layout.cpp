@@ -286,9 +286,8 @@ Chain PostroutingChain(const LayoutSettings& settings) {
   return chain;
 }
 
-// route_localnet lets packets for 127.0.0.0/8 come in from outside: only those that a node port's
-// DNAT has turned around may (CVE-2020-8558).
-Chain GuardChain(bool owns_route_localnet) {
+// For 127.0.0.0/8 from outside, only what a node port's DNAT has turned around.
+Chain GuardChain(std::string_view comment) {
   const net::IpPrefix loopback = net::IpPrefix::Parse("127.0.0.0/8").value();
   const auto rule = [&] {
     RuleBuilder builder(net::Family::kIPv4);
@@ -299,7 +298,7 @@ Chain GuardChain(bool owns_route_localnet) {
   chain.rules.push_back(
       rule().CtState(StateBit(IP_CT_ESTABLISHED) | StateBit(IP_CT_RELATED)).Accept().Build());
   chain.rules.push_back(rule().CtStatus(IPS_DST_NAT).Accept().Build());
-  chain.rules.push_back(rule().Drop().Build(std::string(GuardComment(owns_route_localnet))));
+  chain.rules.push_back(rule().Drop().Build(std::string(comment)));
   return chain;
 }
 
@@ -417,17 +416,8 @@ LayoutSettings::LayoutSettings(const kube::ProxySettings& settings, net::Family 
   }
 }
 
-std::string_view GuardComment(bool owns_route_localnet) {
-  return owns_route_localnet ? "pointsman: guard of route_localnet, which pointsman switched on"
-                             : "pointsman: guard of route_localnet";
-}
-
-bool WantsRouteLocalnet(const LayoutSettings& settings, const NodeNetwork& node) {
-  return settings.family == net::Family::kIPv4 && node.localhost_node_ports;
-}
-
 std::vector<Chain> StaticChains(const LayoutSettings& settings, const NodeNetwork& node,
-                                bool owns_route_localnet) {
+                                std::string_view guard) {
   std::vector<Chain> chains;
   chains.push_back(ServicesChain(settings, node));
   const auto entrance = [&](std::string_view name, uint32_t hook) {
@@ -453,7 +443,7 @@ std::vector<Chain> StaticChains(const LayoutSettings& settings, const NodeNetwor
   refusal(kRefuseOutput, NF_INET_LOCAL_OUT);
   chains.push_back(PostroutingChain(settings));
   if (settings.drop_invalid) chains.push_back(ForwardChain(settings));
-  if (WantsRouteLocalnet(settings, node)) chains.push_back(GuardChain(owns_route_localnet));
+  if (!guard.empty()) chains.push_back(GuardChain(guard));
   return chains;
 }
 

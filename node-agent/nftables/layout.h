@@ -61,6 +61,14 @@ inline constexpr size_t kSets = 15;
 // Those whose elements are made from the model, and are compared when the kernel is read back.
 inline constexpr size_t kModelSets = 12;
 
+// Does it lead packets into our chains? What a packet that is under way with the older rules may
+// still look up is deleted only after the newer ones are in force; what leads packets to it goes
+// together with them.
+constexpr bool IsEntrance(SetId set) {
+  return set == SetId::kServices || set == SetId::kNodePorts || set == SetId::kRefused ||
+         set == SetId::kRefusedPorts || set == SetId::kClusterIps;
+}
+
 // The definition of each set, by SetId.
 const std::vector<SetDefinition>& SetsOf(net::Family family);
 
@@ -107,15 +115,10 @@ struct LayoutSettings {
   std::string local_interface;
 };
 
-// What the guard's rule says of whether we have switched route_localnet on.
-std::string_view GuardComment(bool owns_route_localnet);
-
-// Are node ports to be reached on 127.0.0.1, for which the kernel must be told to route it?
-bool WantsRouteLocalnet(const LayoutSettings& settings, const NodeNetwork& node);
-
-// All chains but those of the classes, in the order in which they can be made.
+// All chains but those of the classes, in the order in which they can be made. `guard`:
+// RouteLocalnet::guard_comment.
 std::vector<Chain> StaticChains(const LayoutSettings& settings, const NodeNetwork& node,
-                                bool owns_route_localnet);
+                                std::string_view guard);
 Chain ClassChain(const LayoutSettings& settings, const TrafficClass& traffic_class);
 
 }  // namespace pointsman::agent::nft

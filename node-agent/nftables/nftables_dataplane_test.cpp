@@ -90,6 +90,7 @@ std::string Snapshot(Family family) {
         [&](const nft::KernelElement& element) {
           elements.insert(
               fmt::format("  {} {} {}\n", hex(element.key), hex(element.data), element.plain));
+          return true;
         });
     for (const std::string& element : elements)
       text += element;

@@ -13,19 +13,20 @@ size_t SharedElementHash::operator()(const SharedElement& element) const noexcep
 void CountShared(const ServicePortEntry& entry, const LayoutSettings& settings, int64_t by,
                  SharedUses& uses) {
   if (!entry.cluster_ip.IsUnspecified())
-    uses[{.set = SetId::kClusterIps, .ip = entry.cluster_ip}] += by;
+    uses.Add({.set = SetId::kClusterIps, .ip = entry.cluster_ip}, by);
   for (const BackendChoice* choice :
        {&entry.internal, &entry.external, &entry.external_from_node}) {
     for (const Backend& backend : choice->backends) {
-      if (backend.MayBeHere()) uses[{.set = SetId::kHairpin, .ip = backend.ip}] += by;
+      if (backend.MayBeHere()) uses.Add({.set = SetId::kHairpin, .ip = backend.ip}, by);
     }
   }
   if (!settings.drop_invalid) return;
   ForEachReplySource(entry, [&](const ReplySource& source) {
-    uses[{.set = SetId::kReplySources,
-          .ip = source.block.address(),
-          .protocol = source.protocol,
-          .port = source.port}] += by;
+    uses.Add({.set = SetId::kReplySources,
+              .ip = source.block.address(),
+              .protocol = source.protocol,
+              .port = source.port},
+             by);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <unordered_map>
 
+#include "node-agent/dataplane/use_counts.h"
 #include "node-agent/nftables/elements.h"
 
 namespace pointsman::agent::nft {
@@ -12,7 +13,7 @@ struct SharedElementHash {
   size_t operator()(const SharedElement& element) const noexcept;
 };
 // How often each is needed.
-using SharedUses = std::unordered_map<SharedElement, int64_t, SharedElementHash>;
+using SharedUses = UseCounts<std::unordered_map<SharedElement, int64_t, SharedElementHash>>;
 
 // Adds `by` for each element that `entry` needs:
 // * `cluster-ips`: its cluster IP;
