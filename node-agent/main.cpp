@@ -18,6 +18,7 @@
 #include "kube/process/version.h"
 #include "node-agent/agent/agent.h"
 #include "node-agent/agent/agent_lock.h"
+#include "node-agent/agent/cleanup.h"
 #include "node-agent/agent/options.h"
 #include "node-agent/config/config_file_watch.h"
 #include "node-agent/sysctl/sysctl.h"

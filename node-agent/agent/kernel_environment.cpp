@@ -1,14 +1,15 @@
 #include "node-agent/agent/kernel_environment.h"
 
 #include <charconv>
-#include <sys/utsname.h>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "kube/process/kernel_release.h"
 #include "kube/process/version.h"
 #include "node-agent/dataplane/family_parts.h"
+#include "node-agent/dataplane/mode_traits.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
 #include "node-agent/nftables/nftables_dataplane.h"
@@ -96,9 +97,7 @@ std::vector<IptablesTool*> KernelEnvironment::Tools() {
 // Legacy tables that nobody has used yet are in modules.
 void KernelEnvironment::LoadTables() const {
   try {
-    utsname names{};
-    if (uname(&names) != 0) throw std::system_error(errno, std::generic_category(), "uname");
-    ModuleLoader loader(modules_root_, names.release);
+    ModuleLoader loader(modules_root_, kube::KernelRelease());
     for (const char* module :
          {"ip6_tables", "ip6table_nat", "ip6table_filter", "ip6table_mangle"}) {
       if (loader.Look(module) == ModuleLoader::State::kLoadable) loader.Load(module);
@@ -152,9 +151,7 @@ std::string KernelEnvironment::EnsureScheduler(const std::string& scheduler,
                                                kube::ModulePolicy policy) const {
   const std::string module = "ip_vs_" + scheduler;
   try {
-    utsname names{};
-    if (uname(&names) != 0) throw std::system_error(errno, std::generic_category(), "uname");
-    ModuleLoader loader(modules_root_, names.release);
+    ModuleLoader loader(modules_root_, kube::KernelRelease());
     switch (loader.Look(module)) {
       case ModuleLoader::State::kBuiltin:
       case ModuleLoader::State::kLoaded:
@@ -175,7 +172,7 @@ std::string KernelEnvironment::EnsureScheduler(const std::string& scheduler,
 
 std::unique_ptr<Dataplane> KernelEnvironment::FindInKernel(kube::Mode mode,
                                                            const kube::ProxySettings& settings) {
-  if (mode != kube::Mode::kNftables) {
+  if (TraitsOf(mode).uses_iptables) {
     try {
       Tools();
     } catch (const std::exception& error) {
@@ -198,7 +195,7 @@ PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxyS
                                              bool load) {
   PreflightResult result = RunPreflight(mode, settings, load, modules_root_);
   // Only where something is going to be written: to look at iptables' tables may make them.
-  if (load && result.passed && UsesIptables(mode)) {
+  if (load && result.passed && TraitsOf(mode).uses_iptables) {
     // Everything else that a tool lacks is said when it is to write; but this lasts until somebody
     // takes the rules away, and another mode may run meanwhile.
     constexpr net::Family kMain = net::Family::kIPv4;
@@ -231,10 +228,10 @@ SyncResult KernelEnvironment::ForEachBase(const kube::ProxySettings& settings,
       return call(rules);
     });
   }
-  // Mode nftables has masquerade rules of its own and runs on nodes without iptables.
-  if (settings.mode == kube::Mode::kNftables && !sum.ok()) {
-    spdlog::debug("no shared masquerade rules, which mode nftables does not need: {}",
-                  sum.problems.front().message);
+  // Such a mode has masquerade rules of its own and runs on nodes without iptables.
+  if (!TraitsOf(settings.mode).uses_iptables && !sum.ok()) {
+    spdlog::debug("no shared masquerade rules, which mode {} does not need: {}",
+                  kube::ToString(settings.mode), sum.problems.front().message);
     sum.problems.clear();
   }
   return sum;
@@ -263,7 +260,7 @@ Canaries::Names KernelEnvironment::CanariesOf(kube::Mode mode) {
   return names;
 }
 
-uint64_t KernelEnvironment::RestoreFailures() const {
+uint64_t KernelEnvironment::FailedToolCalls() const {
   uint64_t failures = 0;
   for (const auto& tool : tools_) {
     if (tool != nullptr) failures += tool->restore_failures();

@@ -45,8 +45,8 @@ class KernelEnvironment : public ModeEnvironment {
   // cannot: IPv6 is off. What only the modes with iptables rules cannot is told by EnsureBase,
   // which also tries again.
   std::string ServeIpv6();
-  // Calls of iptables-restore that failed, since the start.
-  uint64_t RestoreFailures() const;
+  // Calls of the tools that write rules which failed, since the start.
+  uint64_t FailedToolCalls() const;
   // The API server's address, if it is known as one and not by name.
   std::optional<net::IpAddress> ApiServerAddress() const;
   std::chrono::steady_clock::time_point Now() override { return std::chrono::steady_clock::now(); }

@@ -7,7 +7,7 @@
 #include <prometheus/text_serializer.h>
 #include <unistd.h>
 
-#include "kube/serve/cumulative.h"
+#include "node-agent/dataplane/mode_traits.h"
 
 namespace pointsman::agent {
 namespace {
@@ -178,9 +178,6 @@ Metrics::Metrics(const std::string& version)
       partial_restore_failures_(
           Counter(registry_, "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total",
                   "Cumulative proxy iptables partial restore failures.")),
-      nftables_failures_(Counter(registry_,
-                                 "kubeproxy_sync_proxy_rules_nftables_sync_failures_total",
-                                 "Cumulative proxy nftables sync failures.")),
       services_pending_(Gauge(registry_, "kubeproxy_sync_proxy_rules_service_changes_pending",
                               "Pending proxy rules Service changes.")),
       endpoints_pending_(Gauge(registry_, "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
@@ -207,6 +204,11 @@ Metrics::Metrics(const std::string& version)
       .Register(registry_)
       .Add({{"version", version}})
       .Set(1);
+  for (const ModeTraits& traits : AllModes()) {
+    if (traits.failed_syncs_metric == nullptr) continue;
+    failed_syncs_[traits.mode] = &Counter(registry_, traits.failed_syncs_metric,
+                                          "Cumulative syncs of this mode that failed.");
+  }
   Gauge(registry_, "process_start_time_seconds", "Start time of the process since unix epoch.")
       .Set(WallClock());
 }
@@ -258,7 +260,12 @@ void Metrics::SyncDone(bool full, std::chrono::nanoseconds took) {
   last_sync_.Set(WallClock());
 }
 
-void Metrics::RestoreFailed(uint64_t times, bool partial) {
+void Metrics::SyncFailed(kube::Mode mode) {
+  const auto found = failed_syncs_.find(mode);
+  if (found != failed_syncs_.end()) found->second->Increment();
+}
+
+void Metrics::ToolsFailed(uint64_t times, bool partial) {
   restore_failures_.Increment(static_cast<double>(times));
   if (partial) partial_restore_failures_.Increment(static_cast<double>(times));
 }
@@ -296,8 +303,8 @@ void Metrics::RequestDone(const std::string& host, const kube::RequestOutcome& o
 }
 
 void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t service_warnings) {
-  for (const kube::Mode mode :
-       {kube::Mode::kUserspace, kube::Mode::kIptables, kube::Mode::kIpvs, kube::Mode::kNftables}) {
+  for (const ModeTraits& traits : AllModes()) {
+    const kube::Mode mode = traits.mode;
     const std::string name(kube::ToString(mode));
     mode_.Add({{"mode", name}, {"state", "desired"}}).Set(state.asked == mode ? 1 : 0);
     mode_.Add({{"mode", name}, {"state", "active"}})
@@ -312,9 +319,12 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t
   problems_.Set(static_cast<double>(state.problems.size()));
   warnings_.Set(static_cast<double>(service_warnings));
   refused_entries_.Set(static_cast<double>(state.refused_entries));
-  kube::RaiseTo(repaired_, state.repaired);
-  iptables_rules_.Add({{"table", "nat"}}).Set(static_cast<double>(state.nat_rules));
-  iptables_rules_.Add({{"table", "filter"}}).Set(static_cast<double>(state.filter_rules));
+  repaired_.Set(static_cast<double>(state.repaired));
+  for (const char* table : {"nat", "filter"}) {
+    const auto rules = state.rules.find(table);
+    iptables_rules_.Add({{"table", table}})
+        .Set(rules == state.rules.end() ? 0 : static_cast<double>(rules->second));
+  }
   services_.Set(static_cast<double>(model.service_count));
   endpoints_.Set(static_cast<double>(model.endpoint_count));
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
+#include <map>
 #include <mutex>
 #include <set>
 #include <string>
@@ -34,10 +34,10 @@ class Metrics {
 
   void ChangesSeen(size_t services, size_t endpoint_slices);
   void SyncDone(bool full, std::chrono::nanoseconds took);
-  // In nftables mode a sync failed.
-  void NftablesSyncFailed() { nftables_failures_.Increment(); }
-  // iptables-restore failed so many times in a sync; `partial`: which wrote a change only.
-  void RestoreFailed(uint64_t times, bool partial);
+  // Counted where ModeTraits::failed_syncs_metric names a counter.
+  void SyncFailed(kube::Mode mode);
+  // Tools that write rules failed so many times in a sync; `partial`: which wrote a change only.
+  void ToolsFailed(uint64_t times, bool partial);
   // From the watch event to the kernel.
   void ChangeReachedKernel(std::chrono::nanoseconds took);
   // From what made the endpoints change, as the EndpointSlice says, to the kernel.
@@ -101,7 +101,7 @@ class Metrics {
   prometheus::Counter& conntrack_deleted_;
   prometheus::Counter& restore_failures_;
   prometheus::Counter& partial_restore_failures_;
-  prometheus::Counter& nftables_failures_;
+  std::map<kube::Mode, prometheus::Counter*> failed_syncs_;
   prometheus::Gauge& services_pending_;
   prometheus::Gauge& endpoints_pending_;
   prometheus::Gauge& last_sync_;

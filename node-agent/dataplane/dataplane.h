@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -48,9 +49,8 @@ struct SyncResult {
   ServiceRefusals refusals;
   uint64_t kernel_writes = 0;  // objects added, changed or removed
   uint64_t repaired = 0;       // full sync only: objects that differed from what we had written
-  // Full sync of a mode whose Services are iptables rules: how many of them there are now.
-  uint64_t nat_rules = 0;
-  uint64_t filter_rules = 0;
+  // Full sync of a mode whose Services are rules of iptables: how many there are now, by table.
+  std::map<std::string, uint64_t> rules;
   bool ok() const { return problems.empty(); }
   // The result of a further part: another family, another table.
   void Add(SyncResult part) {
@@ -62,8 +62,8 @@ struct SyncResult {
     refusals.Add(std::move(part.refusals));
     kernel_writes += part.kernel_writes;
     repaired += part.repaired;
-    nat_rules += part.nat_rules;
-    filter_rules += part.filter_rules;
+    for (const auto& [table, count] : part.rules)
+      rules[table] += count;
   }
 };
 

@@ -1,17 +1,10 @@
 #include "node-agent/handover/mode_controller.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-#include <spdlog/spdlog.h>
-
+#include "node-agent/dataplane/mode_traits.h"
 #include "node-agent/dataplane/sync_problems.h"
-#include "node-agent/handover/sync_period.h"
 
 namespace pointsman::agent {
 namespace {
-
-constexpr kube::Mode kAllModes[] = {kube::Mode::kIptables, kube::Mode::kIpvs, kube::Mode::kNftables,
-                                    kube::Mode::kUserspace};
 
 // What `call` throws becomes a problem of the result.
 template <typename Call>
@@ -26,7 +19,8 @@ SyncResult Guarded(std::string_view object, const Call& call) {
 }  // namespace
 
 kube::Duration ModeController::ActiveSyncPeriod() const {
-  return state_.active ? SyncPeriod(active_settings_, *state_.active) : std::chrono::seconds(30);
+  return state_.active ? TraitsOf(*state_.active).sync_period(active_settings_)
+                       : kube::Duration(std::chrono::seconds(30));
 }
 
 bool ModeController::Failed(const std::vector<SyncProblem>& problems) const {
@@ -83,9 +77,9 @@ std::optional<kube::Mode> ModeController::Choose(const kube::ProxySettings& sett
   state_.fallback_reason.clear();
   next_choice_ = TimePoint::max();
   // Of a mode that is not wanted any more, or has not its turn, nothing is tried again.
-  for (const kube::Mode mode : kAllModes) {
+  for (const ModeTraits& traits : AllModes()) {
     for (const char* step : {"preflight of", "make"})
-      steps_.Forget(step, kube::ToString(mode));
+      steps_.Forget(step, kube::ToString(traits.mode));
   }
   std::string reasons;
   std::vector<SyncProblem> base_problems;
@@ -134,7 +128,8 @@ std::optional<kube::Mode> ModeController::Choose(const kube::ProxySettings& sett
 // nothing that is done already.
 void ModeController::AdoptWhatIsThere(const kube::ProxySettings& settings) {
   adopted_ = true;
-  for (const kube::Mode mode : kAllModes) {
+  for (const ModeTraits& traits : AllModes()) {
+    const kube::Mode mode = traits.mode;
     auto found = steps_.Try("look for", kube::ToString(mode),
                             [&] { return environment_.FindInKernel(mode, settings); });
     if (!found) {
@@ -358,8 +353,7 @@ bool ModeController::Program(Dataplane& dataplane, const ServiceModel& model, bo
     mode_warnings_ = std::move(result.warnings);
     refusals_ = std::move(result.refusals);
     ShowWarnings();
-    state_.nat_rules = result.nat_rules;
-    state_.filter_rules = result.filter_rules;
+    state_.rules = std::move(result.rules);
   }
   if (&dataplane == active_.get()) {
     threw_in_a_row_ = threw ? threw_in_a_row_ + 1 : 0;
@@ -678,7 +672,8 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
     SyncResult result = Guarded(what, call);
     std::move(result.problems.begin(), result.problems.end(), std::back_inserter(problems));
   };
-  for (const kube::Mode mode : kAllModes) {
+  for (const ModeTraits& traits : AllModes()) {
+    const kube::Mode mode = traits.mode;
     remove(kube::ToString(mode), [&] {
       // The one that is there minds what it runs: the forwarder that another one ends it would
       // start again.

@@ -84,9 +84,8 @@ struct ModeState {
   uint64_t full_syncs = 0;
   uint64_t syncs = 0;
   uint64_t repaired = 0;
-  // Of the active mode, as of its last full sync; 0 where its Services are no iptables rules.
-  uint64_t nat_rules = 0;
-  uint64_t filter_rules = 0;
+  // SyncResult::rules of the active mode's last full sync.
+  std::map<std::string, uint64_t> rules;
   bool synced_once = false;  // the active mode has been written whole at least once
 };
 

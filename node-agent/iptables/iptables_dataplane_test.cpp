@@ -130,7 +130,7 @@ TEST_F(Traffic, AFullSyncCountsTheRulesThatAreThere) {
   OnNode([&] {
     // The second finds all of it there.
     for (int i = 0; i < 2; ++i) {
-      const SyncResult result = dataplane_->FullSync(maker_.model);
+      SyncResult result = dataplane_->FullSync(maker_.model);
       const auto rules = [&](const char* table) {
         uint64_t count = 0;
         tool_->SaveLines(table, [&](std::string_view line) {
@@ -139,10 +139,10 @@ TEST_F(Traffic, AFullSyncCountsTheRulesThatAreThere) {
         });
         return count;
       };
-      EXPECT_EQ(result.nat_rules, rules("nat"));
-      EXPECT_EQ(result.filter_rules, rules("filter"));
-      EXPECT_GT(result.nat_rules, 10U);
-      EXPECT_GT(result.filter_rules, 5U);
+      EXPECT_EQ(result.rules["nat"], rules("nat"));
+      EXPECT_EQ(result.rules["filter"], rules("filter"));
+      EXPECT_GT(result.rules["nat"], 10U);
+      EXPECT_GT(result.rules["filter"], 5U);
     }
   });
 }

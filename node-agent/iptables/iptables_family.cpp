@@ -457,8 +457,8 @@ SyncResult IptablesFamily::FullSync(const ServiceModel& model) {
   auto count = [&](const Change&) { ++repaired; };
   Writer nat("nat");
   Writer filter("filter");
-  result.nat_rules = Compare(nat_, nat_kernel, model, nat, count);
-  result.filter_rules = Compare(filter_, filter_kernel, model, filter, count);
+  result.rules["nat"] = Compare(nat_, nat_kernel, model, nat, count);
+  result.rules["filter"] = Compare(filter_, filter_kernel, model, filter, count);
   result.kernel_writes += Restore(nat, filter);
   // In a process that has just started, what differs may be the cluster's change and not damage.
   if (had_synced && !drained_) result.repaired = repaired;

@@ -2,12 +2,13 @@
 
 #include <cerrno>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include "kube/process/kernel_release.h"
+#include "node-agent/dataplane/mode_traits.h"
 #include "node-agent/nftables/kernel_support.h"
 #include "node-agent/preflight/kernel_probes.h"
 #include "node-agent/preflight/module_loader.h"
@@ -137,10 +138,8 @@ std::string_view Worse(std::string_view a, std::string_view b) {
 
 PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& settings, bool load,
                              const std::string& modules_root) {
-  utsname name{};
-  if (::uname(&name) != 0) throw std::system_error(errno, std::generic_category(), "uname");
   PreflightResult result;
-  result.kernel_release = name.release;
+  result.kernel_release = kube::KernelRelease();
   const KernelVersion version = ParseKernelVersion(result.kernel_release);
   const KernelVersion oldest = OldestKernel(mode);
   if (version < oldest) {
@@ -150,7 +149,7 @@ PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& setting
                     kube::ToString(mode), oldest.major, oldest.minor);
     return result;
   }
-  if (UsesIptables(mode) && !HasTools("legacy") && !HasTools("nft")) {
+  if (TraitsOf(mode).uses_iptables && !HasTools("legacy") && !HasTools("nft")) {
     result.reason = "ToolMissing";
     result.message = "iptables-restore and iptables-save are not installed (package iptables)";
     return result;
@@ -166,7 +165,7 @@ PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& setting
     }
     return ok;
   };
-  if (UsesIptables(mode)) {
+  if (TraitsOf(mode).uses_iptables) {
     // Either variant will do; what is reported as missing is legacy's unless only nft's tools are
     // here.
     std::vector<Preflight::Outcome> legacy;

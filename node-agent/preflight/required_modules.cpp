@@ -26,10 +26,6 @@ KernelVersion OldestKernel(Mode mode) {
   return {};
 }
 
-bool UsesIptables(Mode mode) {
-  return mode != Mode::kNftables;
-}
-
 std::vector<std::string> LegacyTableModules() {
   return {"ip_tables", "iptable_nat", "iptable_filter"};
 }

@@ -36,9 +36,6 @@ struct OptionalModule {
 };
 // `ipv6`: this kernel has IPv6.
 std::vector<OptionalModule> OptionalModules(kube::Mode mode, bool ipv6);
-
-// Does the mode use iptables' tables?
-bool UsesIptables(kube::Mode mode);
 std::vector<std::string> LegacyTableModules();
 std::vector<std::string> NftTableModules(KernelVersion version);
 

@@ -1,0 +1,53 @@
+#include "node-agent/agent/candidate_check.h"
+
+#include <vector>
+
+#include <spdlog/fmt/fmt.h>
+
+namespace pointsman::agent {
+
+void CandidateCheck::Check(const kube::NodeProxySpec& spec) {
+  if (!spec.candidate) {
+    answer_.reset();
+    asked_.reset();
+    retry_ = TimePoint::max();
+    return;
+  }
+  if (asked_ == spec.candidate && environment_.Now() < retry_) return;
+  retry_ = TimePoint::max();
+  kube::ProxySettings settings = spec.settings;
+  settings.modules = spec.candidate->modules;
+  settings.ipvs.scheduler = spec.candidate->ipvs_scheduler;
+  answer_ = Answer(*spec.candidate, settings);
+  asked_ = spec.candidate;
+}
+
+kube::CandidateStatus CandidateCheck::Answer(const kube::NodeProxyCandidate& candidate,
+                                             const kube::ProxySettings& settings) {
+  kube::CandidateStatus answer;
+  answer.revision = candidate.revision;
+  std::vector<kube::Mode> modes{candidate.mode};
+  modes.insert(modes.end(), candidate.fallback_modes.begin(), candidate.fallback_modes.end());
+  for (const kube::Mode mode : modes) {
+    // What cannot be answered is a "no" for now, and no reason to leave what runs.
+    const auto tried = steps_.Try("answer for", kube::ToString(mode), [&] {
+      return environment_.Preflight(mode, settings, /*load=*/false);
+    });
+    if (!tried) retry_ = environment_.Now() + ModeController::kPreflightRetry;
+    const PreflightResult result = tried.value_or(PreflightResult{
+        .message = fmt::format("the preflight of mode {} could not be made; the agent's log and "
+                               "the node's condition Degraded say why",
+                               kube::ToString(mode))});
+    if (mode == candidate.mode) {
+      answer.passed = result.passed;
+      answer.message = result.message;
+    }
+    if (result.passed) {
+      answer.mode = kube::ToString(mode);
+      break;
+    }
+  }
+  return answer;
+}
+
+}  // namespace pointsman::agent

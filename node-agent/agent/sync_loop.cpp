@@ -1,0 +1,289 @@
+#include "node-agent/agent/sync_loop.h"
+
+#include <algorithm>
+#include <exception>
+#include <iterator>
+#include <utility>
+
+#include <malloc.h>
+#include <spdlog/spdlog.h>
+
+#include "kube/process/kernel_release.h"
+#include "kube/process/version.h"
+#include "node-agent/agent/node_sysctls.h"
+#include "node-agent/dataplane/mode_traits.h"
+#include "node-agent/status/kernel_sysctls.h"
+#include "node-agent/status/status_builder.h"
+
+namespace pointsman::agent {
+namespace {
+
+// How long userspace mode's connections have to end when the agent is told to: less than the
+// manifest's terminationGracePeriodSeconds, after which nothing is left that could tidy up.
+constexpr std::chrono::seconds kEndDrain{20};
+
+bool BringsIpv6(const ModelDelta& delta) {
+  return std::any_of(delta.changes.begin(), delta.changes.end(), [](const EntryChange& change) {
+    return change.after && change.after->id.family == net::Family::kIPv6;
+  });
+}
+
+}  // namespace
+
+SyncLoop::SyncLoop(const Surroundings& surroundings, const std::string& api_server)
+    : with_(surroundings),
+      environment_(with_.options.modules_root.string(), api_server,
+                   with_.options.forwarder_launcher, with_.options.log_format.value_or("text")),
+      modes_(environment_),
+      model_(with_.options.node_name),
+      node_(with_.options.node_name, model_,
+            [inbox = &with_.inbox] { inbox->PutAddressesChanged(); }),
+      service_events_(with_.events, with_.watches, with_.options.node_name),
+      candidate_(environment_, modes_.steps()),
+      flows_(with_.metrics),
+      measure_(with_.metrics, environment_, modes_.state()),
+      health_checks_(with_.health, with_.events, with_.watches, with_.options.node_name),
+      kernel_release_(kube::KernelRelease()) {}
+
+void SyncLoop::Run() {
+  next_refresh_ = Clock::now() + RefreshPeriod();
+  while (true) {
+    auto batch = with_.inbox.Take(not_before_, std::min({modes_.NextDeadline(), removal_retry_,
+                                                         candidate_.due(), next_refresh_}));
+    if (!batch) {
+      const auto drains = modes_.steps().Try("leave", "", [this] { return LeaveToKernel(); });
+      if (!drains || !*drains) break;
+      continue;
+    }
+    HandleGuarded(*batch);
+    if (ending_ && !modes_.state().draining) break;
+  }
+  spdlog::info("stopping; the kernel's rules stay in place");
+}
+
+// Told to end, where userspace mode's forwarder ends with this Pod: without it the rules would
+// refuse every connection until the next agent is there, which may be as long as an image takes
+// to be pulled. True: it still drains.
+bool SyncLoop::LeaveToKernel() {
+  if (with_.options.forwarder_launcher.empty() || !proxy_ || !applied_ || !CachesSynced())
+    return false;
+  ending_ = modes_.LeaveToKernel(model_.model(), kEndDrain);
+  Report();
+  return ending_;
+}
+
+// A shorter one would leave the node no time for anything else.
+SyncLoop::Clock::duration SyncLoop::RefreshPeriod() const {
+  return std::max<Clock::duration>(with_.options.config_sync_period, std::chrono::seconds(1));
+}
+
+kube::Duration SyncLoop::ActiveMinSyncPeriod() const {
+  if (!proxy_ || !modes_.state().active) return kube::Duration(0);
+  return TraitsOf(*modes_.state().active).min_sync_period(proxy_->spec.settings);
+}
+
+void SyncLoop::Accept(std::shared_ptr<const kube::NodeProxy> proxy) {
+  if (!proxy) {
+    // A slip of the hand, or an operator that makes it again: what runs goes on, as it was asked.
+    spdlog::warn("NodeProxy {} is gone; this node keeps serving as it was last asked",
+                 with_.options.node_name);
+    if (with_.status != nullptr) with_.status->Forget();
+    return;
+  }
+  if (with_.status != nullptr) with_.status->Observed(proxy->status);
+  if (!proxy_ || proxy_->uid != proxy->uid) status_ = proxy->status;
+  if (!proxy_ || !(proxy_->spec == proxy->spec)) apply_ = true;
+  proxy_ = std::move(proxy);
+}
+
+void SyncLoop::SetNode(std::shared_ptr<const kube::Node> node) {
+  const bool other_settings =
+      node_.Set(std::move(node), proxy_ && applied_ ? &proxy_->spec.settings : nullptr);
+  if (other_settings) apply_ = true;
+  with_.health.SetNodeEligible(node_.eligible());
+}
+
+// What is thrown here and not caught nearer by is a fault of this program. It must be seen, and
+// must not end what the node's other Services live on.
+void SyncLoop::HandleGuarded(ChangeBatch& batch) {
+  if (modes_.steps().TryTo("handle changes", "", [&] { Handle(batch); })) return;
+  if (with_.endpoints.fatal()) std::rethrow_exception(with_.endpoints.fatal());
+  with_.health.SyncFailed();
+  // How far it came is not known: all is compared with the kernel again.
+  model_.ResolveAll();
+  modes_.Rebuild();
+  flows_.Doubt();
+  apply_ = true;
+  next_refresh_ = std::min(next_refresh_, Clock::now() + ModeController::kRetry);
+}
+
+void SyncLoop::UpdateObjects(ChangeBatch& batch) {
+  with_.metrics.ChangesSeen(batch.services.size(), batch.endpoint_slices.size());
+  synced_ |= batch.synced;
+  for (auto& [key, service] : batch.services)
+    model_.SetService(key, std::move(service));
+  for (auto& [key, slice] : batch.endpoint_slices) {
+    if (slice) measure_.SawTrigger(*slice);
+    model_.SetEndpointSlice(key, std::move(slice));
+  }
+  if (batch.node) SetNode(*std::move(batch.node));
+  if (batch.node_proxy && !ending_) Accept(std::move(*batch.node_proxy));
+}
+
+void SyncLoop::Handle(ChangeBatch& batch) {
+  const Clock::time_point started = Clock::now();
+  const bool refresh = started >= next_refresh_;
+  if (refresh) next_refresh_ = started + RefreshPeriod();
+  with_.health.SyncBegins();
+  UpdateObjects(batch);
+  // A node that nothing is asked of is late with nothing: its agent must not be restarted for it.
+  if (!proxy_ || !CachesSynced()) {
+    // Without the whole picture nothing is written: a partial one would cut Services off. Nothing
+    // can be late with that.
+    with_.health.Synced();
+    Report();
+    return;
+  }
+  with_.health.CachesComplete();
+  if (refresh) {
+    // configSyncPeriod. kube-proxy's informers hand out all objects again; what that is to heal
+    // is a model that went astray from them, and a kernel from the model.
+    spdlog::debug("configSyncPeriod: the model is made again, the kernel compared with it");
+    model_.ResolveAll();
+    modes_.ResyncNow();
+  }
+  if (batch.addresses_changed || batch.node || apply_)
+    node_.ReadAddresses(proxy_->spec.settings, environment_.ApiServerAddress());
+  if (batch.node && node_.HasIpv6()) ServeIpv6();
+  Program(batch, started);
+  Report();
+}
+
+// A cluster without IPv6 is spared the second set of rules.
+void SyncLoop::ServeIpv6() {
+  if (std::exchange(ipv6_asked_, true)) return;
+  const std::string refused = environment_.ServeIpv6();
+  if (refused.empty()) {
+    spdlog::info("IPv6 is to be served too");
+    modes_.Rebuild();
+    apply_ = true;
+    return;
+  }
+  spdlog::error("IPv6 Services are not served: {}", refused);
+  with_.events.Emit({"v1", "Node", "", with_.options.node_name, node_.uid()},
+                    kube::EventType::kWarning, "IPv6NotServed",
+                    "this node's kernel cannot serve IPv6 Services: " + refused);
+}
+
+void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
+  const ModelDelta delta = model_.Update();
+  const ServiceModel& model = model_.model();
+  // These add up deltas, so they are given each before anything can fail.
+  local_policies_.Apply(delta);
+  health_checks_.Apply(delta);
+  if (!ipv6_asked_ && BringsIpv6(delta)) ServeIpv6();
+  service_events_.SetProblems(model_.problems());
+
+  measure_.Begin();
+  WriteKernel(model, delta);
+  measure_.End();
+  flows_.Clean(model, delta, measure_.full());
+  modes_.steps().TryTo("serve health checks", "", [&] {
+    health_checks_.Serve(!proxy_->spec.removed && modes_.state().active.has_value(),
+                         proxy_->spec.settings, model.node);
+  });
+  // Only what wrote holds up the next change: a Node's heartbeat does not.
+  if (measure_.wrote() && !batch.empty()) not_before_ = started + ActiveMinSyncPeriod();
+  if (measure_.full()) {
+    // What a full sync and the lists before it took and gave back belongs to the node again.
+    malloc_trim(0);
+    // As often as the kernel's rules are looked at whole, and not at every change.
+    modes_.steps().TryTo("read sysctls", "", [this] { ReadSysctlsBack(); });
+  }
+  if (modes_.state().failed) {
+    with_.health.SyncFailed();
+  } else {
+    with_.health.Synced();
+  }
+  measure_.Report(started, delta.changes.empty() ? std::nullopt : batch.oldest);
+  service_events_.SetWarnings(modes_.state().warnings);
+  candidate_.Check(proxy_->spec);
+}
+
+void SyncLoop::WriteKernel(const ServiceModel& model, const ModelDelta& delta) {
+  if (proxy_->spec.removed) {
+    if (apply_ || Clock::now() >= removal_retry_) RemoveAll();
+    apply_ = false;
+    return;
+  }
+  if (proxy_->spec.revision == 0) {
+    // Not this node's turn yet: the operator only asks what the candidate would do here. What
+    // runs goes on.
+    applied_ = false;
+    modes_.Sync(model, delta);
+  } else if (apply_ && !ending_) {
+    ApplySettings(model);
+  } else {
+    modes_.Sync(model, delta);
+  }
+  apply_ = false;
+  modes_.Tick(model);
+}
+
+void SyncLoop::ApplySettings(const ServiceModel& model) {
+  const kube::ProxySettings settings = node_.Resolve(proxy_->spec.settings);
+  with_.health.SetTimeout(2 * TraitsOf(settings.mode).sync_period(settings));
+  modes_.Apply(settings, model);
+  // After the mode has loaded connection tracking: before, a fresh node has no such parameters.
+  modes_.steps().TryTo("set node sysctls", "", [&] { ApplyNodeSysctls(settings); });
+  applied_ = true;
+  removal_retry_ = Clock::time_point::max();
+  with_.endpoints.ServeInThePlaceOfKubeProxy();
+}
+
+void SyncLoop::RemoveAll() {
+  const std::vector<SyncProblem> problems = modes_.RemoveAll();
+  for (const SyncProblem& problem : problems)
+    spdlog::error("removing {}: {}", problem.object, problem.message);
+  if (problems.empty()) spdlog::info("all rules were removed, as asked");
+  sysctls_.emplace();
+  with_.endpoints.LeaveThePlaceOfKubeProxy();
+  applied_ = problems.empty();
+  removal_retry_ = applied_ ? Clock::time_point::max() : Clock::now() + ModeController::kRetry;
+}
+
+void SyncLoop::ReadSysctlsBack() {
+  std::vector<std::string> names = NodeSysctlNames(proxy_->spec.settings);
+  std::vector<std::string> of_mode = modes_.ActiveSysctls();
+  std::move(of_mode.begin(), of_mode.end(), std::back_inserter(names));
+  sysctls_ = ReadSysctls(names);
+}
+
+void SyncLoop::ReportStatus() {
+  StatusInput input;
+  input.proxy = proxy_.get();
+  input.modes = &modes_.state();
+  input.services = model_.model().service_count;
+  input.endpoints = model_.model().endpoint_count;
+  input.caches_synced = CachesSynced();
+  input.applied = applied_ && !apply_;
+  input.kernel_release = kernel_release_;
+  input.agent_version = kVersion;
+  input.sysctls = sysctls_;
+  input.candidate = candidate_.answer();
+  input.services_not_as_written = service_events_.Count();
+  input.not_as_written = service_events_.Some();
+  input.failing_steps = &modes_.steps().failing();
+  input.missing = node_.Missing(proxy_->spec.settings);
+  input.now = kube::NowRfc3339();
+  status_ = BuildStatus(input, status_);
+  with_.status->Want(status_);
+}
+
+void SyncLoop::Report() {
+  if (proxy_ && with_.status != nullptr) ReportStatus();
+  with_.shown.Set(modes_.state(), modes_.steps(), model_.model(), local_policies_,
+                  service_events_.Count());
+}
+
+}  // namespace pointsman::agent
