@@ -26,9 +26,9 @@ namespace {
 using std::chrono::seconds;
 
 // An abort of that many costs little, and so does the rest of them when one is refused.
-constexpr size_t kMostClientsAtOnce = 1024;
+constexpr size_t kMaxClientsAtOnce = 1024;
 // Each costs the kernel an RCU grace period, and finding one client takes up to 11 of them.
-constexpr int kMostRefusals = 1000;
+constexpr int kMaxRefusals = 1000;
 
 const SetDefinition& AffinityMap(net::Family family) {
   return SetsOf(family)[static_cast<size_t>(SetId::kAffinity)];
@@ -89,9 +89,9 @@ class ClientWriter {
       const auto part = parts.back();
       parts.pop_back();
       if (part.empty()) continue;
-      if (part.size() > kMostClientsAtOnce) {
-        parts.push_back(part.subspan(kMostClientsAtOnce));
-        parts.push_back(part.first(kMostClientsAtOnce));
+      if (part.size() > kMaxClientsAtOnce) {
+        parts.push_back(part.subspan(kMaxClientsAtOnce));
+        parts.push_back(part.first(kMaxClientsAtOnce));
         continue;
       }
       Transaction transaction(family_, kTable);
@@ -118,7 +118,7 @@ class ClientWriter {
  private:
   const net::Family family_;
   Connection& connection_;
-  int refusals_left_ = kMostRefusals;
+  int refusals_left_ = kMaxRefusals;
 };
 
 // By key. What each is to lead to, and whether the kernel has it.

@@ -13,7 +13,7 @@
 namespace pointsman::agent::nft {
 namespace {
 
-constexpr size_t kMostIdleClasses = 64;
+constexpr size_t kMaxIdleClasses = 64;
 // Something else may have changed our table between our look at it and our write.
 constexpr int kTries = 3;
 
@@ -80,7 +80,7 @@ void NftablesFamily::ChangeClasses(const ClassUses& uses, TableChange& change) {
   change.AddChains(chains);
   for (const TrafficClass& traffic_class : added)
     change.AddClass(traffic_class);
-  if (idle_classes_.size() <= kMostIdleClasses) return;
+  if (idle_classes_.size() <= kMaxIdleClasses) return;
   for (const TrafficClass& traffic_class : idle_classes_)
     change.DeleteClass(ClassMap(traffic_class), View(ClassKey(traffic_class)));
   for (const TrafficClass& traffic_class : idle_classes_)

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "operator/plan/agent_nodes.h"
-#include "operator/plan/plan.h"
+#include "operator/plan/input.h"
 
 namespace pointsman::op {
 

@@ -55,7 +55,7 @@ void LookForFailure(NodeView& view, const NodeProxy& proxy, const kube::Rollout&
                     const Sighting& sighting, TimePoint now) {
   const Condition* ready = FindCondition(proxy.status.conditions, "Ready");
   const Condition* degraded = FindCondition(proxy.status.conditions, "Degraded");
-  if (sighting.degraded && !view.applied && view.degraded &&
+  if (sighting.degraded && !view.applied() && view.degraded &&
       degraded->observed_generation >= proxy.generation) {
     // The agent went back by itself, or found no mode to run: it will not get there. Other trouble
     // may pass, and gets minReady for it.
@@ -65,8 +65,8 @@ void LookForFailure(NodeView& view, const NodeProxy& proxy, const kube::Rollout&
       view.failure = Text(*degraded);
     }
   }
-  if (view.failure.empty() && view.overdue) {
-    view.failure = ready != nullptr && ready->status == ConditionStatus::kFalse && view.applied
+  if (view.failure.empty() && view.order == Order::kOverdue) {
+    view.failure = ready != nullptr && ready->status == ConditionStatus::kFalse && view.applied()
                        ? Text(*ready)
                        : "did not get there within the progress deadline";
   }
@@ -77,26 +77,28 @@ void LookAtTarget(NodeView& view, const NodeProxy& proxy,
                   const Sighting& sighting, TimePoint now) {
   const kube::Rollout& rollout = configuration.spec.rollout;
   const Condition* ready = FindCondition(proxy.status.conditions, "Ready");
-  view.applied = Spoke(proxy) && proxy.status.observed_revision == target.number;
-  if (view.applied && view.serving && sighting.serving) {
+  const bool applied = Spoke(proxy) && proxy.status.observed_revision == target.number;
+  view.stage = applied ? Stage::kApplied : Stage::kOrdered;
+  if (applied && view.serving && sighting.serving) {
     view.available_since = ServingSince(sighting, proxy, *ready) + ceil<seconds>(rollout.min_ready);
-    view.available = Reached(view, view.available_since, now);
+    if (Reached(view, view.available_since, now)) {
+      view.stage = Stage::kAvailable;
+      return;
+    }
   }
-  if (view.available) return;
-  view.in_transition = true;
 
   // One that comes and goes without ever being available runs out of time, too.
   TimePoint since = sighting.available.value_or(sighting.changed);
-  if (!view.applied && HasFailedBefore(configuration)) {
+  if (!applied && HasFailedBefore(configuration)) {
     since = std::min(since, TimeOr(proxy.updated_at, since));
   }
-  view.overdue = Reached(view, since + ceil<seconds>(rollout.progress_deadline), now);
-  if (view.reachable) {
-    LookForFailure(view, proxy, rollout, sighting, now);
-  } else if (view.overdue) {
-    // A node that died is no verdict on the revision, and must not hold up the others for ever.
-    view.in_transition = false;
+  if (!Reached(view, since + ceil<seconds>(rollout.progress_deadline), now)) {
+    view.order = Order::kUnderWay;
+  } else {
+    // A node that died must not hold up the others for ever.
+    view.order = view.reachable ? Order::kOverdue : Order::kLost;
   }
+  if (view.reachable) LookForFailure(view, proxy, rollout, sighting, now);
 }
 
 // Takes the answer of the agent only if it makes sense.
@@ -107,8 +109,9 @@ void TakeAnswer(NodeView& view, const kube::CandidateStatus& answer, const Revis
   const bool known =
       mode && (*mode == target.settings.mode ||
                std::find(fallbacks.begin(), fallbacks.end(), *mode) != fallbacks.end());
+  view.stage = Stage::kUnable;
   if (known && answer.passed == (*mode == target.settings.mode)) {
-    view.can_run = true;
+    view.stage = Stage::kAble;
     if (!answer.passed) view.cannot_run = answer.message;
   } else if (answer.mode.empty() && !answer.passed) {
     view.cannot_run = answer.message;
@@ -125,17 +128,18 @@ void LookAtPending(NodeView& view, const NodeProxy& proxy,
                    const Sighting& sighting, TimePoint now) {
   const kube::NodeProxyStatus& status = proxy.status;
   const seconds deadline = ceil<seconds>(configuration.spec.rollout.progress_deadline);
-  view.asked = proxy.spec.candidate == CandidateOf(target);
-  view.answered =
-      view.asked && Spoke(proxy) && status.candidate && status.candidate->revision == target.number;
-  if (view.answered) {
-    TakeAnswer(view, *status.candidate, target);
-  } else if (view.asked) {
-    view.overdue = Reached(view, sighting.asked + deadline, now);
+  if (proxy.spec.candidate == CandidateOf(target)) {
+    if (Spoke(proxy) && status.candidate && status.candidate->revision == target.number) {
+      TakeAnswer(view, *status.candidate, target);
+    } else {
+      view.stage = Reached(view, sighting.asked + deadline, now) ? Stage::kSilent : Stage::kAsked;
+      if (!view.governed.node->ready) view.reachable = false;
+    }
   }
-  if (proxy.spec.revision > 0 && !proxy.spec.removed &&
-      status.observed_revision != proxy.spec.revision) {
-    view.in_transition = !Reached(view, sighting.changed + deadline, now);
+  const bool ordered = proxy.spec.revision > 0 && !proxy.spec.removed;
+  if (ordered && status.observed_revision != proxy.spec.revision &&
+      !Reached(view, sighting.changed + deadline, now)) {
+    view.order = Order::kUnderWay;
   }
 }
 
@@ -149,6 +153,10 @@ kube::NodeProxyCandidate CandidateOf(const Revision& revision) {
   candidate.ipvs_scheduler = revision.settings.ipvs.scheduler;
   candidate.modules = revision.settings.modules;
   return candidate;
+}
+
+bool NodeView::RunsAnother(kube::Mode mode) const {
+  return applied() && !running_mode.empty() && running_mode != kube::ToString(mode);
 }
 
 NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& configuration,
@@ -177,30 +185,26 @@ NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& co
   const bool proven = configuration.status.current_revision != 0 &&
                       proxy.spec.revision == configuration.status.current_revision;
   view.costs_nothing = idle && (proven || (!node.ready && node.never_ready));
-  view.at_target = !proxy.spec.removed && proxy.spec.configuration == configuration.name &&
-                   proxy.spec.revision == target.number && proxy.spec.settings == target.settings;
-  if (view.at_target) {
-    view.can_run = true;
+  const bool at_target = !proxy.spec.removed && proxy.spec.configuration == configuration.name &&
+                         proxy.spec.revision == target.number &&
+                         proxy.spec.settings == target.settings;
+  if (at_target) {
     LookAtTarget(view, proxy, configuration, target, sighting, now);
-    view.fallback = view.applied && !view.running_mode.empty() &&
-                    view.running_mode != kube::ToString(target.settings.mode);
     const Condition* preflight = FindCondition(status.conditions, "PreflightPassed");
-    if (view.applied && preflight != nullptr && preflight->status == ConditionStatus::kFalse) {
+    if (view.applied() && preflight != nullptr && preflight->status == ConditionStatus::kFalse) {
       view.cannot_run = Text(*preflight);
-    } else if (view.fallback) {
+    } else if (view.RunsAnother(target.settings.mode)) {
       view.cannot_run = "the agent gives no reason";
     }
   } else {
     LookAtPending(view, proxy, configuration, target, sighting, now);
-    if (!node.ready && view.asked && !view.answered) view.reachable = false;
   }
-  view.down = node.ready && sighting.down.has_value();
-  // It holds a place among the unavailable for so long; then it is that node's trouble.
-  view.given_up =
-      view.down &&
-      Reached(view, *sighting.down + ceil<seconds>(configuration.spec.rollout.progress_deadline),
-              now);
-  if (view.available) sightings.Available(proxy.name);
+  if (node.ready && sighting.down) {
+    const seconds deadline = ceil<seconds>(configuration.spec.rollout.progress_deadline);
+    view.outage =
+        Reached(view, *sighting.down + deadline, now) ? Outage::kLasting : Outage::kRecent;
+  }
+  if (view.available()) sightings.Available(proxy.name);
   return view;
 }
 

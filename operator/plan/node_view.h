@@ -2,47 +2,79 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 
+#include "kube/pointsman/timestamp.h"
 #include "operator/plan/assignment.h"
 #include "operator/plan/revision.h"
 #include "operator/plan/sightings.h"
 
 namespace pointsman::op {
 
+// How far the node has come with the target revision, in order. From kSilent and kUnable it goes on
+// only when its agent says something else.
+enum class Stage : uint8_t {
+  kNotAsked,   // whether it can run the target
+  kAsked,      // and its agent has not answered yet
+  kSilent,     // nor by the progress deadline
+  kUnable,     // it answered: no mode of the target can run there
+  kAble,       // it answered: one can
+  kOrdered,    // the spec asks for the target
+  kApplied,    // and the agent runs it
+  kAvailable,  // and has served for minReady
+};
+
+// What became of the last order to change, of this revision or of an earlier one.
+enum class Order : uint8_t {
+  kSettled,   // carried out, or given up where it was of an earlier revision; or there was none
+  kUnderWay,  //
+  kOverdue,   // of the target: not available by the progress deadline
+  kLost,  // the same, and the node is out of reach: it died, which is no verdict on the revision
+};
+
+// Should serve, and says that it does not.
+enum class Outage : uint8_t {
+  kNone,
+  kRecent,   // it holds a place among the unavailable
+  kLasting,  // for longer than the progress deadline: then it is that node's trouble
+};
+
 struct NodeView {
   GovernedNode governed;
 
+  Stage stage = Stage::kNotAsked;
+  Order order = Order::kSettled;
+  Outage outage = Outage::kNone;
   // Its agent can act on an order: the Node is Ready, or the agent has spoken of the present
   // specification since that was written. A node that is not Ready may be so because nothing serves
   // the API server's Service address there yet.
   bool reachable = false;
-  bool at_target = false;      // the spec asks for the target revision
-  bool applied = false;        // and the agent runs it
-  bool serving = false;        // condition Ready is True, whatever the revision
-  bool available = false;      // applied and serving, for minReady
-  bool in_transition = false;  // asked to change, and not there yet
-  bool down = false;           // should serve, and says it does not
-  bool given_up = false;       // and has for longer than the progress deadline
-  bool asked = false;          // the candidate in the spec is the target
-  bool answered = false;       // and the agent has said what it would do
-  bool can_run = false;        // some mode of the target passed (as far as known)
-  bool overdue = false;        // no answer, or not available, by the progress deadline
-  bool untouched = false;      // nothing of ours was ever programmed there
+  bool serving = false;    // condition Ready is True, whatever the revision
+  bool untouched = false;  // nothing of ours was ever programmed there
   // Nothing runs there that a change could take away: it costs no availability.
   bool costs_nothing = false;
+  bool degraded = false;  // says so, for another reason than a fallback
+
   kube::TimePoint available_since{};
   std::string failure;       // why this node fails the rollout; empty: it does not
   std::string cannot_run;    // why it cannot run the mode asked for; empty: it can, or unknown
   std::string running_mode;  // "" if none, or none that there is
-  bool fallback = false;     // applied, in another mode than the one asked for
-  bool degraded = false;     // says so, for another reason than a fallback
   std::chrono::seconds clock_ahead{0};  // see Sighting
   // The next moment at which any of this changes by itself.
   std::optional<kube::TimePoint> next;
 
   const std::string& name() const { return governed.node->name; }
+  bool at_target() const { return stage >= Stage::kOrdered; }
+  bool applied() const { return stage >= Stage::kApplied; }
+  bool available() const { return stage == Stage::kAvailable; }
+  // To the question whether it can run the target.
+  bool answered() const { return stage == Stage::kUnable || stage == Stage::kAble; }
+  bool changing() const { return order == Order::kUnderWay || order == Order::kOverdue; }
+  // It is a fallback where `mode` is the target's.
+  bool RunsAnother(kube::Mode mode) const;
+  bool down() const { return outage != Outage::kNone; }
 };
 
 NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& configuration,

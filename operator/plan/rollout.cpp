@@ -27,19 +27,14 @@ bool IsCanary(const NodeView& view, const kube::Canary& canary) {
 
 // Going back needs no preflight: that revision ran there.
 bool MayStart(const NodeView& view, const RolloutState& state) {
-  if (view.at_target || !view.reachable) return false;
-  return state.rolled_back ? view.governed.proxy != nullptr : view.answered && view.can_run;
+  if (view.at_target() || !view.reachable) return false;
+  return state.rolled_back ? view.governed.proxy != nullptr : view.stage == Stage::kAble;
 }
 
 // A new node while the target is not known to be good. What the target would do there is asked
 // already, and no matter for this.
 bool GetsLastGood(const NodeView& view, const RolloutState& state) {
-  return state.last_good && view.untouched && view.reachable && view.answered;
-}
-
-// Dead since it was asked: another has to be the canary in its place.
-bool IsLost(const NodeView& view) {
-  return view.at_target && !view.reachable && view.overdue && !view.available;
+  return state.last_good && view.untouched && view.reachable && view.answered();
 }
 
 void JudgeCanary(RolloutState& state, const kube::Canary& canary, TimePoint now) {
@@ -48,9 +43,10 @@ void JudgeCanary(RolloutState& state, const kube::Canary& canary, TimePoint now)
   size_t soaked = 0;
   for (NodeView& view : state.nodes) {
     if (!IsCanary(view, canary)) continue;
-    const bool begun = view.at_target && !IsLost(view);
-    if (begun || (!view.at_target && MayStart(view, state))) ++able;
-    if (!view.available) continue;
+    // One that died since it was asked: another has to be the canary in its place.
+    const bool begun = view.at_target() && view.order != Order::kLost;
+    if (begun || MayStart(view, state)) ++able;
+    if (!view.available()) continue;
     if (view.available_since + soak <= now) {
       ++soaked;
     } else {
@@ -147,17 +143,17 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
   bool all_there = true;
   size_t available = 0;
   for (const NodeView& view : state.nodes) {
-    begun = begun || view.at_target;
-    if (!view.at_target) ++state.pending;
-    if (view.available) ++available;
-    const bool out_of_reach =
-        !view.reachable && (!view.at_target || view.overdue || view.applied || was_good);
-    if (!view.available && !out_of_reach) all_there = false;
+    begun = begun || view.at_target();
+    if (!view.at_target()) ++state.pending;
+    if (view.available()) ++available;
+    const bool out_of_reach = !view.reachable && (!view.at_target() || view.order == Order::kLost ||
+                                                  view.applied() || was_good);
+    if (!view.available() && !out_of_reach) all_there = false;
     if (!view.failure.empty()) state.failed.push_back(&view);
     // Whose Node is not Ready is not waited for: it may never answer.
-    if (!view.at_target && view.governed.node->ready && !view.answered) {
-      (view.overdue ? state.agentless : state.waiting).push_back(&view);
-    }
+    if (!view.governed.node->ready) continue;
+    if (view.stage == Stage::kSilent) state.agentless.push_back(&view);
+    if (view.stage < Stage::kSilent) state.waiting.push_back(&view);
   }
   state.complete = all_there && available > 0;
   state.preflight_done = begun || state.waiting.empty() || state.rolled_back;
@@ -177,14 +173,14 @@ struct Load {
 };
 
 bool Counts(const NodeView& view) {
-  return view.in_transition && !view.costs_nothing;
+  return view.changing() && !view.costs_nothing;
 }
 
 Load CountLoad(const RolloutState& state) {
   Load load;
   for (const NodeView& view : state.nodes) {
     if (Counts(view)) ++load.changing;
-    if (Counts(view) || (view.down && !view.given_up)) ++load.unavailable;
+    if (Counts(view) || view.outage == Outage::kRecent) ++load.unavailable;
   }
   for (const GovernedNode& node : state.leaving) {
     if (node.proxy->spec.removed) ++load.leaving;
@@ -196,14 +192,14 @@ Load CountLoad(const RolloutState& state) {
 
 // Takes nothing away when it changes, so that only the number of changing nodes is in its way.
 bool OffAlready(const NodeView& view) {
-  return view.in_transition || view.down || !view.governed.node->ready;
+  return view.changing() || view.down() || !view.governed.node->ready;
 }
 
 // Nodes that do not serve anyway go first: changing them takes nothing away. Those that are not
 // Ready go last, since their agents may have died after they answered.
 int Turn(const NodeView& view) {
   if (!view.governed.node->ready) return view.costs_nothing ? 0 : 2;
-  return view.in_transition || view.down ? 0 : 1;
+  return view.changing() || view.down() ? 0 : 1;
 }
 
 void StartNodes(RolloutState& state, const kube::ProxyConfiguration& configuration, bool was_good,
@@ -212,7 +208,7 @@ void StartNodes(RolloutState& state, const kube::ProxyConfiguration& configurati
   std::vector<const NodeView*> startable;
   size_t canaries_begun = 0;
   for (const NodeView& view : state.nodes) {
-    if (view.at_target && IsCanary(view, canary) && !IsLost(view)) ++canaries_begun;
+    if (view.at_target() && IsCanary(view, canary) && view.order != Order::kLost) ++canaries_begun;
     if (MayStart(view, state) || GetsLastGood(view, state)) startable.push_back(&view);
   }
   std::stable_sort(startable.begin(), startable.end(),
@@ -260,7 +256,7 @@ std::vector<NodeProxyChange> NextChanges(RolloutState& state,
 
   for (const NodeView& view : state.nodes) {
     // Going back needs no preflight (that revision ran there), but a new node needs its NodeProxy.
-    if (!view.at_target && !view.asked && (!state.rolled_back || !view.governed.proxy)) {
+    if (view.stage == Stage::kNotAsked && (!state.rolled_back || !view.governed.proxy)) {
       changes.push_back(Ask(view.governed, state, configuration.name, now));
     }
   }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "operator/plan/actions.h"
 #include "operator/plan/node_view.h"
 
 namespace pointsman::op {

@@ -36,7 +36,7 @@ struct Sighting {
   std::optional<kube::TimePoint> down;
   // Since its agent says Degraded of the present specification, without a break.
   std::optional<kube::TimePoint> degraded;
-  // When it was last good enough to count (NodeView::available).
+  // When it was last good enough to count (Stage::kAvailable).
   std::optional<kube::TimePoint> available;
   // By how much the node's clock is ahead of this operator's (negative: behind), at least; 0: not
   // known to be. As of the node's last report.

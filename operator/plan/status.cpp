@@ -85,11 +85,11 @@ void CountNodes(const RolloutState& state, ProxyConfigurationStatus& status) {
   status.modes.clear();
   for (const NodeView& view : state.nodes) {
     ++status.nodes.desired;
-    if (view.applied) ++status.nodes.updated;
+    if (view.applied()) ++status.nodes.updated;
     if (view.serving) ++status.nodes.ready;
-    if (view.fallback) ++status.nodes.fallback;
-    const bool cannot_run_any = view.answered && !view.can_run;
-    if (view.degraded || !view.failure.empty() || cannot_run_any) ++status.nodes.degraded;
+    if (view.RunsAnother(state.target.settings.mode)) ++status.nodes.fallback;
+    if (view.degraded || !view.failure.empty() || view.stage == Stage::kUnable)
+      ++status.nodes.degraded;
     if (!view.running_mode.empty()) ++status.modes[view.running_mode];
   }
 }
@@ -120,10 +120,11 @@ void SetPreflight(const RolloutState& state, Writer& writer) {
     known = NodeCount(cannot.size()) + " of " + std::to_string(state.nodes.size()) +
             " cannot run " + mode + ": " + WithReasons(cannot, [](const NodeView& view) {
               // An answer with a mode that there is not was refused (TakeAnswer).
-              const std::string runs = view.at_target ? view.running_mode
-                                       : view.can_run ? view.governed.proxy->status.candidate->mode
-                                                      : std::string();
-              return view.cannot_run + (view.at_target ? "; runs " : "; would run ") +
+              std::string runs = view.running_mode;
+              if (!view.at_target())
+                runs =
+                    view.stage == Stage::kAble ? view.governed.proxy->status.candidate->mode : "";
+              return view.cannot_run + (view.at_target() ? "; runs " : "; would run ") +
                      (runs.empty() ? "no mode at all" : runs);
             });
   }
@@ -157,9 +158,9 @@ Outlook Look(const RolloutState& state) {
   std::vector<const NodeView*> moving;
   std::vector<const NodeView*> unable;
   for (const NodeView& view : state.nodes) {
-    if (view.available) ++available;
-    if (view.at_target && view.in_transition && view.failure.empty()) moving.push_back(&view);
-    if (view.answered && !view.can_run) unable.push_back(&view);
+    if (view.available()) ++available;
+    if (view.at_target() && view.changing() && view.failure.empty()) moving.push_back(&view);
+    if (view.stage == Stage::kUnable) unable.push_back(&view);
   }
   const std::string so_far = std::to_string(available) + " of " + NodeCount(state.nodes.size()) +
                              " ready at " + RevisionName(state.target.number) + " (" +
@@ -213,9 +214,9 @@ void SetDegraded(const RolloutState& state, Writer& writer) {
   for (const NodeView& view : state.nodes) {
     if (!view.reachable) {
       unreachable.push_back(&view);
-    } else if (view.answered && !view.can_run) {
+    } else if (view.stage == Stage::kUnable) {
       unable.push_back(&view);
-    } else if (view.down && view.applied) {
+    } else if (view.down() && view.applied()) {
       down.push_back(&view);
     } else if (view.degraded) {
       troubled.push_back(&view);
@@ -342,7 +343,7 @@ void SetAvailable(const Group& group, const RolloutState& state, Writer& writer)
   }
   int64_t available = 0;
   for (const NodeView& view : state.nodes)
-    available += view.available ? 1 : 0;
+    available += view.available() ? 1 : 0;
   const std::string count = std::to_string(available) + " of " + NodeCount(state.nodes.size()) +
                             " ready at " + RevisionName(state.target.number);
   if (state.complete && !state.rolled_back) {

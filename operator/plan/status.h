@@ -1,8 +1,7 @@
 // What a ProxyConfiguration says of itself: counts, phase and conditions from a rollout's state.
 #pragma once
 
-#include <vector>
-
+#include "operator/plan/actions.h"
 #include "operator/plan/rollout.h"
 
 namespace pointsman::op {

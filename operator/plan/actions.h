@@ -1,0 +1,58 @@
+// What the operator is to do next, as plain values.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kube/pointsman/node_proxy.h"
+#include "kube/pointsman/proxy_configuration.h"
+#include "kube/pointsman/timestamp.h"
+#include "operator/plan/revision.h"
+
+namespace pointsman::op {
+
+struct PlannedEvent {
+  bool warning = false;
+  std::string reason;
+  std::string message;
+};
+
+struct NodeProxyChange {
+  enum class Kind : uint8_t { kCreate, kUpdate, kDelete };
+  Kind kind = Kind::kCreate;
+  std::string name;
+  // Preconditions of an update or a deletion: nobody changed the object meanwhile.
+  std::string uid;
+  std::string resource_version;
+  std::string node_uid;  // the owner of a new one
+  kube::NodeProxySpec spec;
+  // The annotations to write, "" for those that stay as they are.
+  std::string updated_at;
+  std::string asked_at;
+  // What to tell about it once it is done, if anything.
+  std::optional<PlannedEvent> event;
+};
+
+struct ConfigurationPlan {
+  std::shared_ptr<const kube::ProxyConfiguration> configuration;
+  bool add_finalizer = false;
+  bool remove_finalizer = false;
+  std::optional<Revision> create_revision;
+  std::vector<std::string> delete_revisions;  // names
+  std::vector<NodeProxyChange> changes;
+  kube::ProxyConfigurationStatus status;  // to be written if it differs from the configuration's
+  std::vector<PlannedEvent> events;       // to be told once the status is written
+};
+
+struct Plan {
+  std::vector<ConfigurationPlan> configurations;
+  // NodeProxies that no ProxyConfiguration answers for: their Node or their configuration is gone.
+  std::vector<NodeProxyChange> orphans;
+  // When something will be due though no object changes (minReady, soak, deadlines).
+  std::optional<kube::TimePoint> wake_up;
+};
+
+}  // namespace pointsman::op
