@@ -15,6 +15,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
 #include "node-agent/testing/process_usage.h"
@@ -26,7 +27,6 @@ namespace {
 
 using forwarder::Slot;
 using testing::At;
-using testing::Fd;
 using testing::IpPort;
 using Clock = std::chrono::steady_clock;
 
@@ -67,7 +67,7 @@ double Rate(const Load& load, const std::function<bool()>& work) {
 }
 
 bool OneConnection(const IpPort& to) {
-  const Fd socket = testing::ConnectTcp(to);
+  const UniqueFd socket = testing::ConnectTcp(to);
   testing::Send(socket, "x");
   const bool ok = testing::Receive(socket, 1).size() == 1;
   // As a reset: the time must not be spent on ports in TIME_WAIT.
@@ -77,14 +77,15 @@ bool OneConnection(const IpPort& to) {
 }
 
 // Bytes a second that one server sends through `streams` connections.
-double Throughput(const Load& load, const Fd& listener, const IpPort& to, int streams) {
+double Throughput(const Load& load, const UniqueFd& listener, const IpPort& to, int streams) {
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> received{0};
   std::vector<std::thread> threads;
   const std::vector<char> piece(kPiece, 'x');
   for (int i = 0; i < streams; ++i) {
-    auto client = std::make_shared<Fd>(testing::ConnectTcp(to));
-    auto server = std::make_shared<Fd>(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    auto client = std::make_shared<UniqueFd>(testing::ConnectTcp(to));
+    auto server =
+        std::make_shared<UniqueFd>(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     threads.emplace_back([&, server] {
       while (!stop && ::send(server->get(), piece.data(), piece.size(), MSG_NOSIGNAL) > 0) {
       }
@@ -109,7 +110,7 @@ double Throughput(const Load& load, const Fd& listener, const IpPort& to, int st
 }
 
 // Microseconds: median and 99th percentile of a byte's way there and back.
-std::pair<double, double> Latency(const Fd& socket) {
+std::pair<double, double> Latency(const UniqueFd& socket) {
   constexpr int kRounds = 20'000;
   std::vector<double> times;
   for (int i = 0; i < kRounds; ++i) {
@@ -133,7 +134,7 @@ double Datagrams(const Load& load, const IpPort& to) {
   threads.reserve(static_cast<size_t>(load.threads));
   for (int i = 0; i < load.threads; ++i) {
     threads.emplace_back([&] {
-      const Fd socket = testing::ConnectUdp(to);
+      const UniqueFd socket = testing::ConnectUdp(to);
       char buffer[64];
       int on_their_way = 0;
       while (Clock::now() - start < load.time) {
@@ -191,7 +192,7 @@ int Main(int argc, char** argv) {
 
   testing::EchoServer echo(At("127.0.0.2", 0), "");
   testing::UdpServer udp(At("127.0.0.2", 0), "");
-  const Fd listener = testing::ListenTcp(At("127.0.0.2", 0));
+  const UniqueFd listener = testing::ListenTcp(At("127.0.0.2", 0));
   const auto slot = [&](uint32_t number, const IpPort& backend, bool datagrams) {
     Slot made{.number = number, .service = "bench/" + std::to_string(number), .udp = datagrams};
     made.backends = {backend};
@@ -228,7 +229,7 @@ int Main(int argc, char** argv) {
   cpu(
       1, "datagram", [&] { return Datagrams(load, udp_slot); }, 1);
 
-  const auto latency = [&](const char* what, const Fd& direct, const Fd& forwarded) {
+  const auto latency = [&](const char* what, const UniqueFd& direct, const UniqueFd& forwarded) {
     const auto [direct_median, direct_99] = Latency(direct);
     const auto [median, p99] = Latency(forwarded);
     std::printf("%-42s %5.0f / %4.0f %5.0f / %4.0f\n", what, direct_median, direct_99, median, p99);
@@ -239,7 +240,7 @@ int Main(int argc, char** argv) {
           testing::ConnectUdp(udp_slot));
 
   const size_t before = testing::ResidentKilobytes(pid);
-  std::vector<Fd> connections;
+  std::vector<UniqueFd> connections;
   for (int i = 0; i < idle; ++i) {
     connections.push_back(testing::ConnectTcp(echo_slot));
     testing::Send(connections.back(), "x");

@@ -128,7 +128,7 @@ class ConnectionReader final : public KernelReader {
   // The endpoint that a new connection comes to; nullopt: none.
   std::optional<net::IpAddress> Reached() const {
     const e2e::Endpoint to = e2e::MakeEndpoint(change_.service.ToString(), change_.service_port);
-    const e2e::UniqueFd client = e2e::OpenSocket(e2e::Protocol::kTcp, to.family(), "");
+    const UniqueFd client = e2e::OpenSocket(e2e::Protocol::kTcp, to.family(), "");
     // Thousands of closed connections must not keep the ports.
     const linger reset{1, 0};
     setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -140,16 +140,15 @@ class ConnectionReader final : public KernelReader {
     socklen_t size = sizeof error;
     getsockopt(client.get(), SOL_SOCKET, SO_ERROR, &error, &size);
     if (error != 0 || !Await(listener_.get(), POLLIN)) return std::nullopt;
-    const e2e::UniqueFd server(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    const UniqueFd server(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     sockaddr_in address{};
     size = sizeof address;
-    if (!server.valid() ||
-        getsockname(server.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    if (!server || getsockname(server.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
       return std::nullopt;
     return net::IpAddress::FromBytes(&address.sin_addr, 4);
   }
 
-  e2e::UniqueFd listener_;
+  UniqueFd listener_;
   EndpointChange change_;
   int misses_ = 0;
 };

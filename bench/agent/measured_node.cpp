@@ -9,24 +9,23 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+
 namespace pointsman::bench {
 namespace {
-
-[[noreturn]] void Throw(const char* what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
 
 uint16_t PortOf(int socket) {
   sockaddr_in address{};
   socklen_t size = sizeof address;
-  if (getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) Throw("getsockname");
+  if (getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    ThrowErrno("getsockname");
   return ntohs(address.sin_port);
 }
 
 bool Readable(int fd, std::chrono::milliseconds timeout) {
   pollfd entry{fd, POLLIN, 0};
   const int ready = poll(&entry, 1, static_cast<int>(timeout.count()));
-  if (ready < 0 && errno != EINTR) Throw("poll");
+  if (ready < 0 && errno != EINTR) ThrowErrno("poll");
   return ready > 0;
 }
 
@@ -42,7 +41,7 @@ MeasuredNode::MeasuredNode(e2e::World& world, const std::string& node, const std
                            const std::filesystem::path& log)
     : node_(world.cluster().node(node)), log_(log) {
   e2e::Cluster& cluster = world.cluster();
-  e2e::UniqueFd listener;
+  UniqueFd listener;
   e2e::InNetworkNamespace(cluster.sandbox().net_ns(), [&] {
     listener =
         e2e::Listen(e2e::Protocol::kTcp, e2e::MakeEndpoint(e2e::Cluster::kControlPlaneAddress, 0));
@@ -63,8 +62,8 @@ MeasuredNode::MeasuredNode(e2e::World& world, const std::string& node, const std
   if (!iptables.empty()) options.env["POINTSMAN_IPTABLES"] = iptables;
   pid_ = node_.client().Start(argv, log_, options);
   if (!Readable(listener.get(), std::chrono::seconds(20))) Fail("it does not report");
-  connection_ = e2e::UniqueFd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!connection_.valid()) Throw("accept");
+  connection_ = UniqueFd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!connection_) ThrowErrno("accept");
 }
 
 MeasuredNode::~MeasuredNode() {

@@ -44,7 +44,7 @@ class MeasuredNode {
 
   const e2e::Node& node_;
   const std::filesystem::path log_;
-  e2e::UniqueFd connection_;
+  UniqueFd connection_;
   pid_t pid_ = -1;
   std::string received_;
 };

@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
 #include "bench/agent/kernel_reader.h"
 #include "node-agent/testing/process_usage.h"
 
@@ -33,10 +34,6 @@ namespace {
 
 using agent::testing::ResidentKilobytes;
 using Clock = std::chrono::steady_clock;
-
-[[noreturn]] void Throw(const std::string& what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
 
 // Of /proc: "" when the process is gone, be it while its file is read.
 std::string ReadFile(const std::string& path) {
@@ -67,7 +64,7 @@ pid_t StartAgent(const std::vector<std::string>& argv, int output) {
     arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   const pid_t pid = fork();
-  if (pid < 0) Throw("fork");
+  if (pid < 0) ThrowErrno("fork");
   if (pid == 0) {
     dup2(output, 1);
     dup2(output, 2);
@@ -87,7 +84,7 @@ class Runner {
 
   void Run(const std::vector<std::string>& argv) {
     int pipe_ends[2];
-    if (pipe2(pipe_ends, O_CLOEXEC) != 0) Throw("pipe");
+    if (pipe2(pipe_ends, O_CLOEXEC) != 0) ThrowErrno("pipe");
     started_ = Clock::now();
     agent_ = StartAgent(argv, pipe_ends[1]);
     close(pipe_ends[1]);
@@ -106,7 +103,7 @@ class Runner {
     while (true) {
       // Short-lived children are caught only by looking often. Afterwards that would cost a node
       // with one CPU more than the agent does.
-      if (poll(fds, 2, synced_ ? -1 : 5) < 0 && errno != EINTR) Throw("poll");
+      if (poll(fds, 2, synced_ ? -1 : 5) < 0 && errno != EINTR) ThrowErrno("poll");
       if (!synced_) Sample();
       char buffer[4096];
       if (fds[1].revents != 0) {
@@ -200,14 +197,14 @@ class Runner {
   void Yield(bool on) const {
     if (!yields_) return;
     const sched_param none{};
-    if (sched_setscheduler(0, on ? SCHED_IDLE : SCHED_OTHER, &none) != 0) Throw("SCHED_IDLE");
+    if (sched_setscheduler(0, on ? SCHED_IDLE : SCHED_OTHER, &none) != 0) ThrowErrno("SCHED_IDLE");
   }
 
   void Say(std::string line) const {
     line += '\n';
     if (send(connection_, line.data(), line.size(), MSG_NOSIGNAL) !=
         static_cast<ssize_t>(line.size()))
-      Throw("send");
+      ThrowErrno("send");
   }
 
   int connection_;
@@ -224,14 +221,14 @@ class Runner {
 
 int Connect(const std::string& address, uint16_t port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) Throw("socket");
+  if (fd < 0) ThrowErrno("socket");
   sockaddr_in to{};
   to.sin_family = AF_INET;
   to.sin_port = htons(port);
   if (inet_pton(AF_INET, address.c_str(), &to.sin_addr) != 1)
     throw std::invalid_argument("not an IPv4 address: " + address);
   if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0)
-    Throw("connect to " + address);
+    ThrowErrno("connect to " + address);
   const int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return fd;

@@ -15,10 +15,6 @@
 
 namespace pointsman::e2e {
 
-void UniqueFd::Reset() {
-  if (fd_ >= 0) close(std::exchange(fd_, -1));
-}
-
 const char* Name(Protocol protocol) {
   switch (protocol) {
     case Protocol::kTcp:
@@ -87,7 +83,7 @@ UniqueFd OpenSocket(Protocol protocol, int family, std::string_view from, std::u
       socket(family,
              (protocol == Protocol::kUdp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC,
              protocol == Protocol::kSctp ? IPPROTO_SCTP : 0));
-  if (!fd.valid()) throw std::system_error(errno, std::generic_category(), "socket");
+  if (!fd) throw std::system_error(errno, std::generic_category(), "socket");
   const int on = 1;
   if (protocol == Protocol::kTcp) setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   if (!from.empty() || from_port != 0) {

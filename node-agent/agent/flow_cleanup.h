@@ -1,6 +1,8 @@
 // Stale connection tracking entries (conntrack/stale_flows.h) go after each change.
 #pragma once
 
+#include <utility>
+
 #include "node-agent/agent/metrics.h"
 #include "node-agent/conntrack/stale_flows.h"
 
@@ -9,7 +11,8 @@ namespace pointsman::agent {
 // Not thread-safe: the sync thread owns it.
 class FlowCleanup {
  public:
-  explicit FlowCleanup(Metrics& metrics) : metrics_(metrics) {}
+  FlowCleanup(Metrics& metrics, StaleFlows::LooksAfterItsOwn looks_after_its_own)
+      : metrics_(metrics), flows_(std::move(looks_after_its_own)) {}
 
   // It is not known which changes are in the kernel: the next full sync is followed by a clean-up
   // of everything.

@@ -15,6 +15,7 @@
 #include "node-agent/nftables/nftables_dataplane.h"
 #include "node-agent/preflight/module_loader.h"
 #include "node-agent/preflight/required_modules.h"
+#include "node-agent/userspace/forwarder/address_plan.h"
 #include "node-agent/userspace/userspace_dataplane.h"
 
 namespace pointsman::agent {
@@ -266,6 +267,10 @@ uint64_t KernelEnvironment::FailedToolCalls() const {
     if (tool != nullptr) failures += tool->restore_failures();
   }
   return failures;
+}
+
+bool KernelEnvironment::LooksAfterItsOwn(const net::IpAddress& address) {
+  return forwarder::SlotOf(address).has_value();
 }
 
 std::optional<net::IpAddress> KernelEnvironment::ApiServerAddress() const {

@@ -47,6 +47,8 @@ class KernelEnvironment : public ModeEnvironment {
   std::string ServeIpv6();
   // Calls of the tools that write rules which failed, since the start.
   uint64_t FailedToolCalls() const;
+  // Whether an address is a mode's own, which ends the flows there itself (StaleFlows).
+  static bool LooksAfterItsOwn(const net::IpAddress& address);
   // The API server's address, if it is known as one and not by name.
   std::optional<net::IpAddress> ApiServerAddress() const;
   std::chrono::steady_clock::time_point Now() override { return std::chrono::steady_clock::now(); }

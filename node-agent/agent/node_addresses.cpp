@@ -9,6 +9,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+
 namespace pointsman::agent {
 namespace {
 
@@ -18,22 +20,21 @@ constexpr int kPauseMs = 1000;
 
 NodeAddresses::NodeAddresses(std::function<void()> changed)
     : changed_(std::move(changed)), socket_(NETLINK_ROUTE), wake_fd_(eventfd(0, EFD_CLOEXEC)) {
-  if (wake_fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+  if (!wake_fd_) ThrowErrno("eventfd");
   thread_ = std::jthread([this](std::stop_token stop) { Watch(stop); });
 }
 
 NodeAddresses::~NodeAddresses() {
   thread_.request_stop();
   thread_.join();
-  close(wake_fd_);
 }
 
 void NodeAddresses::Watch(std::stop_token stop) {
   const std::stop_callback wake(stop, [this] {
     const uint64_t one = 1;
-    if (write(wake_fd_, &one, sizeof(one)) != sizeof(one)) std::abort();  // always has room
+    if (write(wake_fd_.get(), &one, sizeof(one)) != sizeof(one)) std::abort();  // always has room
   });
-  pollfd polls[] = {{monitor_.fd(), POLLIN, 0}, {wake_fd_, POLLIN, 0}};
+  pollfd polls[] = {{monitor_.fd(), POLLIN, 0}, {wake_fd_.get(), POLLIN, 0}};
   while (!stop.stop_requested()) {
     if (poll(polls, 2, -1) < 0) {
       if (errno == EINTR) continue;

@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "node-agent/model/node_network.h"
 #include "node-agent/netlink/address.h"
 
@@ -27,7 +28,7 @@ class NodeAddresses {
   const std::function<void()> changed_;
   netlink::Socket socket_;
   netlink::AddressMonitor monitor_;
-  int wake_fd_;  // eventfd: ends Watch
+  UniqueFd wake_fd_;  // eventfd: ends Watch
   std::jthread thread_;
 };
 

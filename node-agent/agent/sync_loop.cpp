@@ -40,7 +40,7 @@ SyncLoop::SyncLoop(const Surroundings& surroundings, const std::string& api_serv
             [inbox = &with_.inbox] { inbox->PutAddressesChanged(); }),
       service_events_(with_.events, with_.watches, with_.options.node_name),
       candidate_(environment_, modes_.steps()),
-      flows_(with_.metrics),
+      flows_(with_.metrics, KernelEnvironment::LooksAfterItsOwn),
       measure_(with_.metrics, environment_, modes_.state()),
       health_checks_(with_.health, with_.events, with_.watches, with_.options.node_name),
       kernel_release_(kube::KernelRelease()) {}

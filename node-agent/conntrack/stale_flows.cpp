@@ -7,8 +7,6 @@
 #include <tuple>
 #include <unordered_map>
 
-#include "node-agent/userspace/forwarder/address_plan.h"
-
 namespace pointsman::agent {
 namespace {
 
@@ -80,7 +78,9 @@ bool Matters(const EntryChange& change) {
          lost_or_first(b.external_from_node, a.external_from_node);
 }
 
-StaleFlows::Result Carry(netlink::Conntrack& conntrack, Searches& searches) {
+StaleFlows::Result Carry(netlink::Conntrack& conntrack,
+                         const StaleFlows::LooksAfterItsOwn& looks_after_its_own,
+                         Searches& searches) {
   StaleFlows::Result result;
   for (auto& [family, search] : searches) {
     std::vector<ConntrackFlow> stale;
@@ -91,8 +91,7 @@ StaleFlows::Result Carry(netlink::Conntrack& conntrack, Searches& searches) {
               frontends.find({flow.original.destination, flow.original.destination_port});
           if (found == frontends.end()) return;
           const Place chosen{flow.reply.source, flow.reply.source_port};
-          // The forwarder of userspace mode looks after its own.
-          if (forwarder::SlotOf(chosen.ip)) return;
+          if (looks_after_its_own(chosen.ip)) return;
           const auto& choices = found->second.choices;
           if (std::any_of(choices.begin(), choices.end(), [&](const BackendChoice* choice) {
                 return Has(*choice, chosen.ip, chosen.port);
@@ -129,7 +128,7 @@ StaleFlows::Result StaleFlows::Clean(const ServiceModel& model, const ModelDelta
     if (change.before != nullptr) AddEntry(searches, *change.before, nullptr, model.node);
     if (change.after != nullptr) AddEntry(searches, *change.after, change.after.get(), model.node);
   }
-  return Carry(conntrack_, searches);
+  return Carry(conntrack_, looks_after_its_own_, searches);
 }
 
 StaleFlows::Result StaleFlows::CleanAll(const ServiceModel& model) {
@@ -137,7 +136,7 @@ StaleFlows::Result StaleFlows::CleanAll(const ServiceModel& model) {
   for (const auto& [id, entry] : model.entries) {
     if (NeedsCleaning(*entry)) AddEntry(searches, *entry, entry.get(), model.node);
   }
-  return Carry(conntrack_, searches);
+  return Carry(conntrack_, looks_after_its_own_, searches);
 }
 
 }  // namespace pointsman::agent

@@ -6,7 +6,8 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <functional>
+#include <utility>
 
 #include "node-agent/dataplane/dataplane.h"
 #include "node-agent/model/service_model.h"
@@ -18,10 +19,18 @@ namespace pointsman::agent {
 // Not thread-safe. Everything throws std::system_error when the kernel cannot be asked.
 class StaleFlows {
  public:
+  // Whether flows to this address, which stands in a backend's place, are looked after by what
+  // answers there.
+  using LooksAfterItsOwn = std::function<bool(const net::IpAddress&)>;
+
   struct Result {
     SyncResult sync;         // problems; kernel_writes: entries deleted
     uint64_t looked_at = 0;  // entries read; 0: nothing had to be looked for
   };
+
+  explicit StaleFlows(LooksAfterItsOwn looks_after_its_own =
+                          [](const net::IpAddress&) { return false; })
+      : looks_after_its_own_(std::move(looks_after_its_own)) {}
 
   // To be called after the dataplane has written `delta`. Deletes UDP entries
   //  * to a frontend (any of its addresses, or its node port) whose backend is no longer one of it,
@@ -34,6 +43,7 @@ class StaleFlows {
   Result CleanAll(const ServiceModel& model);
 
  private:
+  const LooksAfterItsOwn looks_after_its_own_;
   netlink::Conntrack conntrack_;
 };
 

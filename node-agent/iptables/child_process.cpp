@@ -14,33 +14,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "kube/process/child_wait.h"
 
 namespace pointsman::agent {
 namespace {
 
 constexpr size_t kMaxErrorOutput = 64 * 1024;
-
-[[noreturn]] void ThrowErrno(int error, const std::string& what) {
-  throw std::system_error(error, std::generic_category(), what);
-}
-
-class Fd {
- public:
-  Fd() = default;
-  explicit Fd(int fd) : fd_(fd) {}
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  ~Fd() { Reset(); }
-  int get() const { return fd_; }
-  void Reset(int fd = -1) {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = fd;
-  }
-
- private:
-  int fd_ = -1;
-};
 
 class SpawnActions {
  public:
@@ -50,7 +31,7 @@ class SpawnActions {
   ~SpawnActions() { posix_spawn_file_actions_destroy(&actions_); }
   void Dup(int from, int to) {
     if (int error = posix_spawn_file_actions_adddup2(&actions_, from, to)) {
-      ThrowErrno(error, "posix_spawn_file_actions_adddup2");
+      ThrowErrno("posix_spawn_file_actions_adddup2", error);
     }
   }
   const posix_spawn_file_actions_t* get() const { return &actions_; }
@@ -188,9 +169,9 @@ class Patience {
   uint64_t output_ = 0;
 };
 
-void Pipe(Fd& read_end, Fd& write_end) {
+void Pipe(UniqueFd& read_end, UniqueFd& write_end) {
   int fds[2];
-  if (::pipe2(fds, O_CLOEXEC) < 0) ThrowErrno(errno, "pipe2");
+  if (::pipe2(fds, O_CLOEXEC) < 0) ThrowErrno("pipe2", errno);
   read_end.Reset(fds[0]);
   write_end.Reset(fds[1]);
 }
@@ -205,14 +186,14 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::st
   // without having read everything.
   int sockets[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) < 0) {
-    ThrowErrno(errno, "socketpair");
+    ThrowErrno("socketpair", errno);
   }
-  Fd in(sockets[0]);
-  Fd child_in(sockets[1]);
-  Fd out;
-  Fd child_out;
-  Fd err;
-  Fd child_err;
+  UniqueFd in(sockets[0]);
+  UniqueFd child_in(sockets[1]);
+  UniqueFd out;
+  UniqueFd child_out;
+  UniqueFd err;
+  UniqueFd child_err;
   Pipe(out, child_out);
   Pipe(err, child_err);
   // One megabyte instead of 64 KiB saves a thousand wake-ups for a big rule set; not being allowed
@@ -232,7 +213,7 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::st
   pid_t pid = -1;
   if (int error = ::posix_spawn(&pid, arguments[0], actions.get(), attributes.get(),
                                 arguments.data(), environ)) {
-    ThrowErrno(error, "start " + argv[0]);
+    ThrowErrno("start " + argv[0], error);
   }
   Child child(pid);
   Patience patience(argv, limits, child);
@@ -259,13 +240,13 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::st
                      {in.get(), POLLOUT, 0}};
     if (::poll(fds, 3, static_cast<int>(patience.Left().count())) < 0) {
       if (errno == EINTR) continue;
-      ThrowErrno(errno, "poll " + argv[0]);
+      ThrowErrno("poll " + argv[0], errno);
     }
     for (int i = 0; i < 2; ++i) {
       if (fds[i].revents == 0) continue;
       ssize_t count = ::read(fds[i].fd, buffer.data(), buffer.size());
       if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-      if (count < 0) ThrowErrno(errno, "read from " + argv[0]);
+      if (count < 0) ThrowErrno("read from " + argv[0], errno);
       patience.CountOutput(static_cast<size_t>(count));
       if (count == 0) {
         (i == 0 ? out_open : err_open) = false;
@@ -286,7 +267,7 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::st
       } else if (errno == EPIPE || errno == ECONNRESET) {
         in.Reset();  // it ended early; its exit status and stderr say why
       } else if (errno != EINTR && errno != EAGAIN) {
-        ThrowErrno(errno, "write to " + argv[0]);
+        ThrowErrno("write to " + argv[0], errno);
       }
     }
   }

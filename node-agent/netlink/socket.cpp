@@ -9,6 +9,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+
 namespace pointsman::agent::netlink {
 namespace {
 
@@ -20,10 +22,6 @@ constexpr int kReceiveBuffer = 4 << 20;
 // The kernel fills at most 32 KiB of a dump at once.
 constexpr size_t kReadSize = size_t{64} << 10;
 constexpr int kDumpTries = 10;
-
-[[noreturn]] void Throw(const char* what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
 
 // "nftables request 2561": what the man pages and headers call the buses and, of netfilter's, the
 // subsystem in the upper byte of the type.
@@ -53,48 +51,40 @@ std::string NameOf(int bus, uint16_t type) {
 
 Socket::Socket(int bus, std::chrono::milliseconds answer_timeout)
     : bus_(bus), answer_timeout_(answer_timeout), buffer_(kReadSize) {
-  fd_ = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, bus);
-  if (fd_ < 0) Throw("netlink socket");
-  try {
-    sockaddr_nl address{};
-    address.nl_family = AF_NETLINK;
-    if (bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) Throw("netlink bind");
-    // FORCE needs CAP_NET_ADMIN, which everything else here needs too; without it the ordinary
-    // limit applies and a batch may end in ENOBUFS, which is reported.
-    const int size = kReceiveBuffer;
-    if (setsockopt(fd_, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0 &&
-        setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &size, sizeof size) < 0)
-      Throw("netlink SO_RCVBUF");
-    const auto seconds = std::chrono::floor<std::chrono::seconds>(answer_timeout_);
-    const timeval limit{
-        seconds.count(),
-        std::chrono::duration_cast<std::chrono::microseconds>(answer_timeout_ - seconds).count()};
-    if (setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0)
-      Throw("netlink SO_RCVTIMEO");
-    // An error message then carries only the header of the request it answers.
-    const int on = 1;
-    if (setsockopt(fd_, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) < 0 && errno != ENOPROTOOPT)
-      Throw("netlink NETLINK_CAP_ACK");
-  } catch (...) {
-    close(fd_);
-    throw;
-  }
-}
-
-Socket::~Socket() {
-  close(fd_);
+  fd_.Reset(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, bus));
+  if (!fd_) ThrowErrno("netlink socket");
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  if (bind(fd(), reinterpret_cast<sockaddr*>(&address), sizeof address) < 0)
+    ThrowErrno("netlink bind");
+  // FORCE needs CAP_NET_ADMIN, which everything else here needs too; without it the ordinary
+  // limit applies and a batch may end in ENOBUFS, which is reported.
+  const int size = kReceiveBuffer;
+  if (setsockopt(fd(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0 &&
+      setsockopt(fd(), SOL_SOCKET, SO_RCVBUF, &size, sizeof size) < 0)
+    ThrowErrno("netlink SO_RCVBUF");
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(answer_timeout_);
+  const timeval limit{
+      seconds.count(),
+      std::chrono::duration_cast<std::chrono::microseconds>(answer_timeout_ - seconds).count()};
+  if (setsockopt(fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0)
+    ThrowErrno("netlink SO_RCVTIMEO");
+  // An error message then carries only the header of the request it answers.
+  const int on = 1;
+  if (setsockopt(fd(), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) < 0 && errno != ENOPROTOOPT)
+    ThrowErrno("netlink NETLINK_CAP_ACK");
 }
 
 bool Socket::EnableStrictCheck() {
   const int on = 1;
-  if (setsockopt(fd_, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on) == 0) return true;
-  if (errno != ENOPROTOOPT) Throw("netlink NETLINK_GET_STRICT_CHK");
+  if (setsockopt(fd(), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on) == 0) return true;
+  if (errno != ENOPROTOOPT) ThrowErrno("netlink NETLINK_GET_STRICT_CHK");
   return false;
 }
 
 void Socket::Join(unsigned group) {
-  if (setsockopt(fd_, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
-    Throw("netlink NETLINK_ADD_MEMBERSHIP");
+  if (setsockopt(fd(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
+    ThrowErrno("netlink NETLINK_ADD_MEMBERSHIP");
 }
 
 void Socket::Send(const void* data, size_t size) {
@@ -102,9 +92,9 @@ void Socket::Send(const void* data, size_t size) {
   kernel.nl_family = AF_NETLINK;
   ssize_t sent = 0;
   do {
-    sent = sendto(fd_, data, size, 0, reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
+    sent = sendto(fd(), data, size, 0, reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
   } while (sent < 0 && errno == EINTR);
-  if (sent < 0) Throw("netlink send");
+  if (sent < 0) ThrowErrno("netlink send");
 }
 
 size_t Socket::Receive(const nlmsghdr* request) {
@@ -116,7 +106,7 @@ size_t Socket::Receive(const nlmsghdr* request) {
     header.msg_namelen = sizeof from;
     header.msg_iov = &vector;
     header.msg_iovlen = 1;
-    const ssize_t size = recvmsg(fd_, &header, 0);
+    const ssize_t size = recvmsg(fd(), &header, 0);
     if (size < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) {
@@ -126,7 +116,7 @@ size_t Socket::Receive(const nlmsghdr* request) {
                         NameOf(bus_, request->nlmsg_type),
                         std::chrono::duration<double>(answer_timeout_).count()));
       }
-      Throw(errno == ENOBUFS ? "netlink receive: answers were lost" : "netlink receive");
+      ThrowErrno(errno == ENOBUFS ? "netlink receive: answers were lost" : "netlink receive");
     }
     if (from.nl_pid != 0) continue;  // not from the kernel
     if ((header.msg_flags & MSG_TRUNC) != 0)

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "node-agent/netlink/message.h"
 
 namespace pointsman::agent::netlink {
@@ -27,9 +28,6 @@ class Socket {
 
   // `bus`: NETLINK_ROUTE, NETLINK_GENERIC, NETLINK_NETFILTER. Throws std::system_error.
   explicit Socket(int bus, std::chrono::milliseconds answer_timeout = kAnswerTimeout);
-  ~Socket();
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
 
   // Sends every request, in order and in as few sendmsg calls as fit, and returns those that were
   // refused; one refusal does not stop the ones after it. Throws std::system_error when the socket
@@ -59,7 +57,7 @@ class Socket {
 
   // Subscribes to a multicast group (RTNLGRP_…).
   void Join(unsigned group);
-  int fd() const { return fd_; }
+  int fd() const { return fd_.get(); }
 
  private:
   void Send(const void* data, size_t size);
@@ -70,7 +68,7 @@ class Socket {
 
   const int bus_;
   const std::chrono::milliseconds answer_timeout_;
-  int fd_ = -1;
+  UniqueFd fd_;
   uint32_t sequence_ = 0;
   std::vector<char> buffer_;
 };

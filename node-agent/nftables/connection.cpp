@@ -10,20 +10,14 @@
 
 #include <libmnl/libmnl.h>
 
+#include "base/throw_errno.h"
+
 namespace pointsman::agent::nft {
-namespace {
-
-[[noreturn]] void Throw(const char* what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
-
-}  // namespace
-
 Connection::Connection() : transactions_(NETLINK_NETFILTER), dumps_(NETLINK_NETFILTER) {
   const int on = 1;
   if (setsockopt(transactions_.fd(), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on) < 0 &&
       errno != ENOPROTOOPT)
-    Throw("netlink NETLINK_EXT_ACK");
+    ThrowErrno("netlink NETLINK_EXT_ACK");
 }
 
 std::vector<Refusal> Connection::Run(Transaction& transaction, bool commit) {
@@ -36,7 +30,7 @@ std::vector<Refusal> Connection::Run(Transaction& transaction, bool commit) {
     send_buffer_ = static_cast<int>(bytes.size() + bytes.size() / 2 + (64 << 10));
     if (setsockopt(transactions_.fd(), SOL_SOCKET, SO_SNDBUFFORCE, &send_buffer_,
                    sizeof send_buffer_) < 0)
-      Throw("netlink SO_SNDBUFFORCE");
+      ThrowErrno("netlink SO_SNDBUFFORCE");
   }
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
@@ -45,7 +39,7 @@ std::vector<Refusal> Connection::Run(Transaction& transaction, bool commit) {
     sent = sendto(transactions_.fd(), bytes.data(), bytes.size(), 0,
                   reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
   } while (sent < 0 && errno == EINTR);
-  if (sent < 0) Throw("send an nf_tables transaction");
+  if (sent < 0) ThrowErrno("send an nf_tables transaction");
 
   // All answers are there when the send is over.
   std::vector<Refusal> refusals;
@@ -55,7 +49,7 @@ std::vector<Refusal> Connection::Run(Transaction& transaction, bool commit) {
     ssize_t size = recv(transactions_.fd(), buffer, sizeof buffer, MSG_DONTWAIT);
     if (size < 0 && errno == EINTR) continue;
     if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
-    if (size < 0) Throw("read the answer to an nf_tables transaction");
+    if (size < 0) ThrowErrno("read the answer to an nf_tables transaction");
     int left = static_cast<int>(size);
     for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer); mnl_nlmsg_ok(header, left);
          header = mnl_nlmsg_next(header, &left)) {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <cstring>
-#include <netinet/in.h>
 
 #include "node-agent/iptables/chain_names.h"
+#include "node-agent/model/ip_protocol.h"
 
 namespace pointsman::agent::nft {
 namespace {
@@ -24,14 +24,8 @@ class Parts {
     const uint16_t big = htons(port);
     return Bytes(&big, sizeof big);
   }
-  Parts& Protocol(kube::Protocol protocol) {
-    if (protocol == kube::Protocol::kUdp) return Protocol(IPPROTO_UDP);
-    return Protocol(protocol == kube::Protocol::kSctp ? IPPROTO_SCTP : IPPROTO_TCP);
-  }
-  Parts& Protocol(int number) {
-    const auto byte = static_cast<uint8_t>(number);
-    return Bytes(&byte, 1);
-  }
+  Parts& Protocol(kube::Protocol protocol) { return Protocol(IpProtocol(protocol)); }
+  Parts& Protocol(uint8_t number) { return Bytes(&number, 1); }
   Parts& Owner(uint64_t owner) {
     return Number(static_cast<uint32_t>(owner >> 32)).Number(static_cast<uint32_t>(owner));
   }
@@ -246,7 +240,7 @@ std::string OwnerOf(const Element& element) {
 
 std::string FrontendKey(const net::IpAddress& ip, uint8_t protocol, uint16_t port) {
   std::array<uint8_t, 24> key{};
-  Parts(key).Address(ip).Protocol(int{protocol}).Port(port);
+  Parts(key).Address(ip).Protocol(protocol).Port(port);
   return {reinterpret_cast<const char*>(key.data()), ip.size() + 8};
 }
 

@@ -17,14 +17,11 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "base/throw_errno.h"
 #include "node-agent/iptables/nft_nat_probe.h"
 
 namespace pointsman::agent {
 namespace {
-
-[[noreturn]] void ThrowErrno(int error, const std::string& what) {
-  throw std::system_error(error, std::generic_category(), what);
-}
 
 bool Exists(const char* path) {
   struct stat status {};
@@ -43,7 +40,7 @@ bool HasLine(const char* path, std::string_view wanted) {
 // A legacy table: asking for its size makes the kernel make (and if need be load) it.
 bool HasLegacyTable(const char* name) {
   int socket = ::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
-  if (socket < 0) ThrowErrno(errno, "open raw socket to ask for table " + std::string(name));
+  if (socket < 0) ThrowErrno("open raw socket to ask for table " + std::string(name), errno);
   ipt_getinfo info{};
   std::strncpy(info.name, name, sizeof info.name - 1);
   socklen_t length = sizeof info;
@@ -51,7 +48,7 @@ bool HasLegacyTable(const char* name) {
   int error = errno;
   ::close(socket);
   if (result == 0) return true;
-  if (error == EPERM) ThrowErrno(error, "ask for table " + std::string(name));
+  if (error == EPERM) ThrowErrno("ask for table " + std::string(name), error);
   return false;
 }
 
@@ -64,7 +61,7 @@ int Ask(int bus, nlmsghdr* request, const std::string& what) {
   std::unique_ptr<mnl_socket, SocketCloser> socket(mnl_socket_open2(bus, SOCK_CLOEXEC));
   if (!socket) {
     if (errno == EPROTONOSUPPORT) return errno;
-    ThrowErrno(errno, "open netlink socket to ask for " + what);
+    ThrowErrno("open netlink socket to ask for " + what, errno);
   }
   // The kernel loads the module meanwhile, if it has one.
   const timeval limit{60, 0};
@@ -72,15 +69,15 @@ int Ask(int bus, nlmsghdr* request, const std::string& what) {
       ::setsockopt(mnl_socket_get_fd(socket.get()), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) <
           0 ||
       mnl_socket_sendto(socket.get(), request, request->nlmsg_len) < 0) {
-    ThrowErrno(errno, "ask for " + what);
+    ThrowErrno("ask for " + what, errno);
   }
   char reply[8192];
   ssize_t count = mnl_socket_recvfrom(socket.get(), reply, sizeof reply);
-  if (count < 0) ThrowErrno(errno, "read answer about " + what);
+  if (count < 0) ThrowErrno("read answer about " + what, errno);
   auto* header = reinterpret_cast<nlmsghdr*>(reply);
   if (!mnl_nlmsg_ok(header, static_cast<int>(count)) || header->nlmsg_type != NLMSG_ERROR) return 0;
   int error = -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
-  if (error == EPERM) ThrowErrno(error, "ask for " + what);
+  if (error == EPERM) ThrowErrno("ask for " + what, error);
   return error;
 }
 

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::agent {
 namespace {
 
@@ -29,20 +31,6 @@ std::string PathOf(std::string_view name) {
   return Root() + "/" + path;
 }
 
-class Fd {
- public:
-  explicit Fd(int fd) : fd_(fd) {}
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 std::string Message(std::string_view name, std::string_view action, int error) {
   return fmt::format("sysctl {}: {}: {}", name, action, std::generic_category().message(error));
 }
@@ -55,7 +43,7 @@ void SetSysctlRoot(std::string root) {
 
 std::optional<std::string> ReadSysctl(std::string_view name, std::string* error) {
   const std::string path = PathOf(name);
-  Fd file(path.empty() ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  UniqueFd file(path.empty() ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   char buffer[4096];
   ssize_t count = file.get() < 0 ? -1 : ::read(file.get(), buffer, sizeof buffer);
   if (count < 0) {
@@ -78,7 +66,7 @@ SysctlResult WriteSysctl(std::string_view name, std::string_view value) {
   }
   const std::string path = PathOf(name);
   const std::string action = fmt::format("write {}", value);
-  Fd file(path.empty() ? -1 : ::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  UniqueFd file(path.empty() ? -1 : ::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (file.get() < 0) {
     result.error = Message(name, action, path.empty() ? EINVAL : errno);
     return result;

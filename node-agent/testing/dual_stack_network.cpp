@@ -14,16 +14,13 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
 #include "kube/net/socket_address.h"
 #include "node-agent/sysctl/sysctl.h"
 #include "node-agent/testing/run_tool.h"
 
 namespace pointsman::agent::testing {
 namespace {
-
-[[noreturn]] void ThrowErrno(const std::string& what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
 
 struct SocketAddress {
   sockaddr_storage storage{};

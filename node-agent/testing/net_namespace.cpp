@@ -12,14 +12,11 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
 #include "node-agent/iptables/child_process.h"
 
 namespace pointsman::agent::testing {
 namespace {
-
-[[noreturn]] void ThrowErrno(const std::string& what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
 
 void InThread(const std::function<void()>& work) {
   std::exception_ptr error;

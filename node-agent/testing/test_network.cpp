@@ -12,15 +12,12 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
 #include "kube/net/socket_address.h"
 #include "node-agent/testing/run_tool.h"
 
 namespace pointsman::agent::testing {
 namespace {
-
-[[noreturn]] void Throw(const std::string& what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
 
 // As the socket calls take it.
 struct Address {
@@ -53,7 +50,7 @@ Answer Parse(const char* data, ssize_t size) {
 }  // namespace
 
 TestNetwork::TestNetwork() {
-  if (pipe2(wake_, O_CLOEXEC | O_NONBLOCK) < 0) Throw("pipe2");
+  if (pipe2(wake_, O_CLOEXEC | O_NONBLOCK) < 0) ThrowErrno("pipe2");
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -139,8 +136,8 @@ void TestNetwork::Bind(const std::string& host, const std::string& ip, uint16_t 
   const int fd = Socket(host, address.family(), type | SOCK_NONBLOCK, protocol);
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(fd, address.get(), address.size) < 0) Throw("bind " + host + " " + ip);
-  if (stream && listen(fd, 128) < 0) Throw("listen");
+  if (bind(fd, address.get(), address.size) < 0) ThrowErrno("bind " + host + " " + ip);
+  if (stream && listen(fd, 128) < 0) ThrowErrno("listen");
   {
     const std::lock_guard lock(mutex_);
     servers_.push_back({host, fd, stream, stream});

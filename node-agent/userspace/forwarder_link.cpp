@@ -16,6 +16,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "kube/process/child_wait.h"
 #include "node-agent/userspace/forwarder/launcher.h"
 #include "node-agent/userspace/forwarder/spawn.h"
@@ -24,7 +26,6 @@
 namespace pointsman::agent {
 namespace {
 
-using forwarder::Fd;
 using forwarder::FrameType;
 using forwarder::ProtocolError;
 using forwarder::ServiceBindings;
@@ -45,24 +46,20 @@ constexpr std::chrono::seconds kLeftOver{10};
 constexpr std::chrono::milliseconds kFirstRetry{100};
 constexpr std::chrono::milliseconds kLongestRetry{5000};
 
-[[noreturn]] void Throw(const std::string& what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
-
 uint64_t NetnsInode() {
   struct stat status {};
-  if (::stat("/proc/thread-self/ns/net", &status) != 0) Throw("/proc/thread-self/ns/net");
+  if (::stat("/proc/thread-self/ns/net", &status) != 0) ThrowErrno("/proc/thread-self/ns/net");
   return status.st_ino;
 }
 
 void CheckDirectory(const std::string& directory, bool make) {
   if (make) {
     const std::string parent = std::filesystem::path(directory).parent_path();
-    if (::mkdir(parent.c_str(), 0755) != 0 && errno != EEXIST) Throw(parent);
-    if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) Throw(directory);
+    if (::mkdir(parent.c_str(), 0755) != 0 && errno != EEXIST) ThrowErrno(parent);
+    if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) ThrowErrno(directory);
   }
   struct stat status {};
-  if (::lstat(directory.c_str(), &status) != 0) Throw(directory);
+  if (::lstat(directory.c_str(), &status) != 0) ThrowErrno(directory);
   if (!S_ISDIR(status.st_mode) || status.st_uid != ::geteuid() || (status.st_mode & 022) != 0) {
     throw std::runtime_error(fmt::format(
         "{} is not a directory that only this user can write to: control sockets are not put there",
@@ -148,12 +145,12 @@ ForwarderSession::ForwarderSession(const std::string& path, std::chrono::seconds
   const timeval limit{timeout.count(), 0};
   ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  if (!forwarder::Connect(socket_, path)) Throw(path);
+  if (!forwarder::Connect(socket_, path)) ThrowErrno(path);
   const std::optional<ucred> peer = forwarder::Peer(socket_);
-  if (!peer) Throw(path);
+  if (!peer) ThrowErrno(path);
   if (!forwarder::IsThisUser(peer)) {
     errno = EPERM;
-    Throw(fmt::format("{} belongs to user {}", path, peer->uid));
+    ThrowErrno(fmt::format("{} belongs to user {}", path, peer->uid));
   }
   hello_ = forwarder::DecodeHelloReply(Ask(FrameType::kHello,
                                            forwarder::EncodeU32(forwarder::kProtocolVersion),
@@ -165,7 +162,7 @@ void ForwarderSession::Send(std::string_view frames) {
     const ssize_t count = ::send(socket_.get(), frames.data(), frames.size(), MSG_NOSIGNAL);
     if (count < 0) {
       if (errno == EINTR) continue;
-      Throw("ask the forwarder");
+      ThrowErrno("ask the forwarder");
     }
     frames.remove_prefix(static_cast<size_t>(count));
   }
@@ -180,7 +177,7 @@ std::string ForwarderSession::Receive(FrameType wanted) {
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
       if (count == 0) errno = ECONNRESET;
-      Throw("the forwarder's answer");
+      ThrowErrno("the forwarder's answer");
     }
     reader_.Append({buffer.data(), static_cast<size_t>(count)});
   }
@@ -282,7 +279,7 @@ ForwarderLink::ForwarderLink(ForwarderSettings settings)
     : settings_(std::move(settings)),
       netns_(NetnsInode()),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  if (!wake_) Throw("eventfd");
+  if (!wake_) ThrowErrno("eventfd");
 }
 
 ForwarderLink::~ForwarderLink() {
@@ -294,7 +291,7 @@ ForwarderLink::~ForwarderLink() {
 
 void ForwarderLink::Wake() const {
   const uint64_t one = 1;
-  if (::write(wake_.get(), &one, sizeof one) < 0 && errno != EAGAIN) Throw("eventfd");
+  if (::write(wake_.get(), &one, sizeof one) < 0 && errno != EAGAIN) ThrowErrno("eventfd");
 }
 
 std::vector<ForwarderLink::Known> ForwarderLink::Look(bool clear) {
@@ -361,9 +358,9 @@ void ForwarderLink::Start() {
   const std::string path =
       fmt::format("{}/forwarder-{:08x}{:08x}.sock", settings_.directory, random(), random());
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) Throw("pipe2");
-  Fd ready(ends[0]);
-  Fd child_ready(ends[1]);
+  if (::pipe2(ends, O_CLOEXEC) != 0) ThrowErrno("pipe2");
+  UniqueFd ready(ends[0]);
+  UniqueFd child_ready(ends[1]);
 
   std::vector<std::string> arguments{"--control",
                                      path,

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "node-agent/userspace/forwarder/protocol.h"
 #include "node-agent/userspace/forwarder/sockets.h"
 
@@ -85,7 +86,7 @@ class ForwarderSession {
   std::string Ask(forwarder::FrameType question, std::string_view body,
                   forwarder::FrameType wanted);
 
-  forwarder::Fd socket_;
+  UniqueFd socket_;
   forwarder::FrameReader reader_;
   forwarder::HelloReply hello_;
 };
@@ -170,7 +171,7 @@ class ForwarderLink {
   bool table_known_ = false;
   uint32_t last_slot_ = 0;
   uint64_t generation_ = 0;
-  forwarder::Fd wake_;
+  UniqueFd wake_;
   std::jthread watcher_;
 };
 

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
 #include "node-agent/testing/fresh_netns.h"
@@ -96,7 +97,7 @@ TEST_F(ForwarderMetricsTest, AForwarderThatHangsHoldsUpNobody) {
   metrics_ = std::make_unique<ForwarderMetrics>(registry_, settings_.directory);
   const EchoServer server(At("127.0.0.1", 0), "hello");
   Put(1, {server.place()});
-  Fd open = ConnectTcp(Place(1));
+  UniqueFd open = ConnectTcp(Place(1));
   EXPECT_EQ(Receive(open, 5), "hello");
   EXPECT_TRUE(Becomes("pointsman_forwarder_tcp_connections_total", 1));
   EXPECT_EQ(Value("pointsman_forwarder_silent"), 0);
@@ -116,7 +117,7 @@ TEST_F(ForwarderMetricsTest, AForwarderThatHangsHoldsUpNobody) {
   EXPECT_EQ(Value(registry_, "pointsman_forwarder_tcp_connections_total"), 1);
 
   ASSERT_EQ(::kill(hanging, SIGCONT), 0);
-  Fd another = ConnectTcp(Place(1));
+  UniqueFd another = ConnectTcp(Place(1));
   EXPECT_EQ(Receive(another, 5), "hello");
   EXPECT_TRUE(Becomes("pointsman_forwarder_tcp_connections_total", 2));
   EXPECT_EQ(Value("pointsman_forwarder_silent"), 0);
@@ -131,7 +132,7 @@ TEST_F(ForwarderMetricsTest, TcpConnectionsBytesRetriesAndFailures) {
   Put(1, {refuses, server.place()});
   Put(2, {refuses});
 
-  Fd open = ConnectTcp(Place(1));
+  UniqueFd open = ConnectTcp(Place(1));
   EXPECT_EQ(Receive(open, 5), "hello");
   Send(open, "0123456789");
   EXPECT_EQ(Receive(open, 10), "0123456789");
@@ -159,12 +160,12 @@ TEST_F(ForwarderMetricsTest, UdpFlowsDatagramsAndBytes) {
   Start();
   const UdpServer server(At("127.0.0.1", 0), "answer");
   Put(1, {server.place()}, /*udp=*/true);
-  const Fd socket = ConnectUdp(Place(1));
+  const UniqueFd socket = ConnectUdp(Place(1));
   for (int i = 0; i < 3; ++i) {
     Send(socket, "ask");
     EXPECT_EQ(Receive(socket, 10).substr(0, 7), "answer:");
   }
-  const Fd another = ConnectUdp(Place(1));
+  const UniqueFd another = ConnectUdp(Place(1));
   Send(another, "ask");
   EXPECT_EQ(Receive(another, 10).substr(0, 7), "answer:");
   EXPECT_EQ(Value("pointsman_forwarder_udp_flows"), 2);

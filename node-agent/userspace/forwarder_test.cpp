@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "node-agent/iptables/child_process.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
@@ -37,7 +38,7 @@ using testing::ConnectTcp;
 using testing::ConnectUdp;
 using testing::CpuTime;
 using testing::EchoServer;
-using testing::Fd;
+using testing::Eventually;
 using testing::IpPort;
 using testing::Noise;
 using testing::Receive;
@@ -48,7 +49,7 @@ using testing::UdpServer;
 
 using namespace std::chrono_literals;
 
-std::string UdpAsk(const Fd& socket, const std::string& text) {
+std::string UdpAsk(const UniqueFd& socket, const std::string& text) {
   Send(socket, text);
   char buffer[65536];
   const ssize_t count = ::recv(socket.get(), buffer, sizeof buffer, 0);
@@ -114,7 +115,7 @@ class ForwarderTest : public ::testing::Test {
 };
 
 // Both directions at once, with back-pressure both ways.
-void ExpectExactTransfer(const Fd& client, const Fd& server, size_t size) {
+void ExpectExactTransfer(const UniqueFd& client, const UniqueFd& server, size_t size) {
   const std::string up = Noise(1, size);
   const std::string down = Noise(2, size + 12345);
   auto sender = std::async(std::launch::async, [&] {
@@ -143,10 +144,10 @@ TEST_F(ForwarderTest, BigTransfersArriveUnchangedBothWays) {
   constexpr size_t kSize = 32 << 20;
   for (const auto& [family, ip] :
        {std::pair{net::Family::kIPv4, "127.0.0.2"}, {net::Family::kIPv6, "::1"}}) {
-    const Fd listener = testing::ListenTcp(At(ip, 0));
+    const UniqueFd listener = testing::ListenTcp(At(ip, 0));
     Put(MakeSlot(7, {At(ip, testing::PortOf(listener))}));
-    const Fd client = ConnectTcp(Place(7, family));
-    const Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    const UniqueFd client = ConnectTcp(Place(7, family));
+    const UniqueFd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     ASSERT_TRUE(server);
     ExpectExactTransfer(client, server, kSize);
   }
@@ -158,23 +159,23 @@ TEST_F(ForwarderTest, BigTransfersArriveUnchangedBothWays) {
 TEST_F(ForwarderTest, TransfersWorkWithoutPipes) {
   settings_.max_files = 64 + 15;  // 4 connections, no pipe
   Start();
-  const Fd listener = testing::ListenTcp(At("127.0.0.2", 0));
+  const UniqueFd listener = testing::ListenTcp(At("127.0.0.2", 0));
   Put(MakeSlot(7, {At("127.0.0.2", testing::PortOf(listener))}));
-  const Fd client = ConnectTcp(Place(7));
-  const Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const UniqueFd client = ConnectTcp(Place(7));
+  const UniqueFd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   ExpectExactTransfer(client, server, 16 << 20);
   EXPECT_EQ(link_->Statistics().pipes, 0U);
 }
 
 TEST_F(ForwarderTest, EachHalfClosesByItself) {
   Start();
-  const Fd listener = testing::ListenTcp(At("127.0.0.2", 0));
+  const UniqueFd listener = testing::ListenTcp(At("127.0.0.2", 0));
   Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(listener))}));
   for (bool client_first : {true, false}) {
-    const Fd client = ConnectTcp(Place(1));
-    const Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    const Fd& first = client_first ? client : server;
-    const Fd& second = client_first ? server : client;
+    const UniqueFd client = ConnectTcp(Place(1));
+    const UniqueFd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    const UniqueFd& first = client_first ? client : server;
+    const UniqueFd& second = client_first ? server : client;
     Send(first, "last words");
     testing::CloseWriting(first);
     EXPECT_EQ(ReceiveAll(second).bytes, "last words");
@@ -192,13 +193,13 @@ TEST_F(ForwarderTest, EachHalfClosesByItself) {
 
 TEST_F(ForwarderTest, AResetIsPassedOn) {
   Start();
-  const Fd listener = testing::ListenTcp(At("127.0.0.2", 0));
+  const UniqueFd listener = testing::ListenTcp(At("127.0.0.2", 0));
   Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(listener))}));
   for (bool client_resets : {true, false}) {
-    Fd client = ConnectTcp(Place(1));
-    Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    Fd& resets = client_resets ? client : server;
-    const Fd& sees = client_resets ? server : client;
+    UniqueFd client = ConnectTcp(Place(1));
+    UniqueFd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    UniqueFd& resets = client_resets ? client : server;
+    const UniqueFd& sees = client_resets ? server : client;
     Send(resets, "x");
     EXPECT_EQ(Receive(sees, 1), "x");
     const linger now{1, 0};
@@ -271,7 +272,7 @@ TEST_F(ForwarderTest, TheNextBackendIsTriedWhenOneDoesNotAnswer) {
   Put(MakeSlot(1, {hole.place(), alive.place()}));
   const auto start = std::chrono::steady_clock::now();
   // What the client says meanwhile is not lost.
-  const Fd client = ConnectTcp(Place(1));
+  const UniqueFd client = ConnectTcp(Place(1));
   Send(client, "early");
   EXPECT_EQ(Receive(client, 6), "+early");
   const auto took = std::chrono::steady_clock::now() - start;
@@ -289,7 +290,7 @@ TEST_F(ForwarderTest, TheNextBackendIsTriedWhenOneDoesNotAnswer) {
 TEST_F(ForwarderTest, WithoutAnyBackendTheClientIsReset) {
   Start();
   Put(MakeSlot(1, {At("127.0.0.2", 9), At("127.0.0.3", 9)}));
-  const Fd refused = ConnectTcp(Place(1));
+  const UniqueFd refused = ConnectTcp(Place(1));
   EXPECT_EQ(ReceiveAll(refused).error, ECONNRESET);
   EXPECT_EQ(link_->Statistics().connect_failures, 2U);
   const BlackHole hole("127.0.0.4");
@@ -308,10 +309,10 @@ TEST_F(ForwarderTest, WithoutAnyBackendTheClientIsReset) {
 
 TEST_F(ForwarderTest, ASlowReaderSlowsTheSenderAndCostsNoMemory) {
   Start();
-  const Fd listener = testing::ListenTcp(At("127.0.0.2", 0));
+  const UniqueFd listener = testing::ListenTcp(At("127.0.0.2", 0));
   Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(listener))}));
-  const Fd client = ConnectTcp(Place(1));
-  const Fd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const UniqueFd client = ConnectTcp(Place(1));
+  const UniqueFd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   const size_t before = ResidentKilobytes(link_->pid());
   const std::string piece = Noise(3, 1 << 20);
   size_t sent = 0;
@@ -342,7 +343,7 @@ TEST_F(ForwarderTest, ManyConnectionsAtOnce) {
       std::min<size_t>({10'000, (files_ - 100) / 2, link_->Statistics().connection_limit});
   ASSERT_GT(connections, 100U);
   const size_t before = ResidentKilobytes(link_->pid());
-  std::vector<Fd> clients;
+  std::vector<UniqueFd> clients;
   const auto expect_echo = [&](size_t i) {
     const std::string number = std::to_string(i);
     ASSERT_EQ(Receive(clients[i], number.size()), number);
@@ -379,7 +380,7 @@ TEST_F(ForwarderTest, AtTheFileLimitClientsAreRefusedAndServedAgainAfterIt) {
   Put(MakeSlot(1, {server.place()}));
   const size_t limit = link_->Statistics().connection_limit;
   ASSERT_EQ(limit, 60U);
-  std::vector<Fd> clients;
+  std::vector<UniqueFd> clients;
   for (size_t i = 0; i < limit; ++i) {
     clients.push_back(ConnectTcp(Place(1)));
     ASSERT_EQ(Receive(clients.back(), 1), "+") << i;
@@ -395,7 +396,7 @@ TEST_F(ForwarderTest, AtTheFileLimitClientsAreRefusedAndServedAgainAfterIt) {
   for (int i = 0; i < 40; ++i)
     EXPECT_EQ(error_of_one_more(), ECONNRESET);
   EXPECT_EQ(link_->Statistics().refused_at_limit, 40U);
-  for (const Fd& client : clients) {
+  for (const UniqueFd& client : clients) {
     Send(client, "!");
     EXPECT_EQ(Receive(client, 1), "!");
   }
@@ -414,7 +415,7 @@ TEST_F(ForwarderTest, AFullTableHasRoomForWhoHasLess) {
   Put(MakeSlot(2, {server.place()}));
   const net::IpAddress heavy = *net::IpAddress::Parse("127.0.0.5");
   const net::IpAddress light = *net::IpAddress::Parse("127.0.0.6");
-  std::vector<Fd> idle;
+  std::vector<UniqueFd> idle;
   for (int i = 0; i < 60; ++i) {
     idle.push_back(ConnectTcp(Place(1), &heavy));
     ASSERT_EQ(Receive(idle.back(), 1), "+") << i;
@@ -423,7 +424,7 @@ TEST_F(ForwarderTest, AFullTableHasRoomForWhoHasLess) {
   Send(idle[0], "!");
   EXPECT_EQ(Receive(idle[0], 1), "!");
 
-  std::vector<Fd> others;
+  std::vector<UniqueFd> others;
   for (int i = 0; i < 10; ++i) {
     others.push_back(ConnectTcp(Place(2), &heavy));  // another Service
     EXPECT_EQ(Receive(others.back(), 1), "+") << i;
@@ -438,7 +439,7 @@ TEST_F(ForwarderTest, AFullTableHasRoomForWhoHasLess) {
       EXPECT_EQ(Receive(idle[i], 1), "!") << i;
     }
   }
-  for (const Fd& other : others) {
+  for (const UniqueFd& other : others) {
     Send(other, "!");
     EXPECT_EQ(Receive(other, 1), "!");
   }
@@ -455,7 +456,7 @@ TEST_F(ForwarderTest, DatagramsGoRoundAndFlowsEndWhenIdle) {
     UdpServer b(At(ip_b, 0), "b");
     Put(MakeSlot(1, {a.place(), b.place()}, true));
     std::set<std::string> seen;
-    std::vector<Fd> clients;
+    std::vector<UniqueFd> clients;
     for (int i = 0; i < 4; ++i) {
       clients.push_back(ConnectUdp(Place(1, family)));
       const std::string answer = UdpAsk(clients.back(), "q");
@@ -478,9 +479,9 @@ TEST_F(ForwarderTest, DatagramsGoRoundAndFlowsEndWhenIdle) {
 // An answer that takes its time, to a question that was not the client's first.
 TEST_F(ForwarderTest, ALateAnswerReachesAClientThatHadOneBefore) {
   Start();
-  const Fd server = testing::BindUdp(At("127.0.0.2", 0));
+  const UniqueFd server = testing::BindUdp(At("127.0.0.2", 0));
   Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(server))}, true));
-  const Fd client = ConnectUdp(Place(1));
+  const UniqueFd client = ConnectUdp(Place(1));
   for (const int delay : {0, 700}) {  // ms; longer than the idle time-out
     Send(client, "q");
     char buffer[16];
@@ -503,7 +504,7 @@ TEST_F(ForwarderTest, OneClientPortTalksToTwoServices) {
   UdpServer b(At("127.0.0.3", 0), "b");
   Put(MakeSlot(1, {a.place()}, true));
   Put(MakeSlot(2, {b.place()}, true));
-  const Fd client = testing::BindUdp(At("127.0.0.1", 0));
+  const UniqueFd client = testing::BindUdp(At("127.0.0.1", 0));
   for (int round = 0; round < 3; ++round) {
     for (uint32_t slot : {1U, 2U}) {
       const sockaddr_storage to = net::ToSocketAddress(Place(slot).ip, Place(slot).port);
@@ -537,7 +538,7 @@ TEST_F(ForwarderTest, AClientThatAsksAgainGetsAnotherBackend) {
   UdpServer silent(At("127.0.0.2", 0), "silent", /*silent=*/true);
   UdpServer alive(At("127.0.0.3", 0), "+");
   Put(MakeSlot(1, {silent.place(), alive.place()}, true));
-  const Fd client = ConnectUdp(Place(1));
+  const UniqueFd client = ConnectUdp(Place(1));
   // A resolver that asks each second.
   std::string answer;
   for (int i = 0; i < 5 && answer.empty(); ++i) {
@@ -558,9 +559,9 @@ TEST_F(ForwarderTest, FlowsMoveAtOnceWhenTheirBackendGoes) {
   EchoServer stream(At("127.0.0.2", 0), "s");
   EchoServer other(At("127.0.0.3", 0), "o");
   Put(MakeSlot(2, {stream.place()}));
-  const Fd client = ConnectUdp(Place(1));
+  const UniqueFd client = ConnectUdp(Place(1));
   EXPECT_EQ(UdpAsk(client, "q"), "a:q");
-  const Fd connection = ConnectTcp(Place(2));
+  const UniqueFd connection = ConnectTcp(Place(2));
   EXPECT_EQ(Receive(connection, 1), "s");
   Put(MakeSlot(1, {b.place()}, true));
   Put(MakeSlot(2, {other.place()}));
@@ -583,13 +584,13 @@ TEST_F(ForwarderTest, FlowsAreBounded) {
   UdpServer silent(At("127.0.0.3", 0), "", /*silent=*/true);
   Put(MakeSlot(1, {server.place()}, true));
   Put(MakeSlot(2, {silent.place()}, true));
-  std::vector<Fd> used;
+  std::vector<UniqueFd> used;
   for (int i = 0; i < 20; ++i) {
     used.push_back(ConnectUdp(Place(1)));
     EXPECT_EQ(UdpAsk(used.back(), "q"), "+:q");
   }
   // A flood of clients that nobody answers.
-  std::vector<Fd> flood;
+  std::vector<UniqueFd> flood;
   for (int i = 0; i < 200; ++i) {
     flood.push_back(ConnectUdp(Place(2)));
     Send(flood.back(), "x");
@@ -598,7 +599,7 @@ TEST_F(ForwarderTest, FlowsAreBounded) {
   EXPECT_EQ(link_->Statistics().udp_flows, 48U);
   // What is in use is not pushed out: the same sockets are still there.
   const uint64_t failures = link_->Statistics().datagrams_dropped;
-  for (const Fd& client : used)
+  for (const UniqueFd& client : used)
     EXPECT_EQ(UdpAsk(client, "q"), "+:q");
   EXPECT_EQ(link_->Statistics().datagrams_dropped, failures);
 }
@@ -608,11 +609,11 @@ TEST_F(ForwarderTest, AFloodOfOneServiceEndsNoFlowsOfAnother) {
   settings_.max_files = 256;  // 48 flows
   settings_.udp_idle_timeout = 1h;
   Start();
-  const Fd server = testing::BindUdp(At("127.0.0.2", 0));
+  const UniqueFd server = testing::BindUdp(At("127.0.0.2", 0));
   UdpServer silent(At("127.0.0.3", 0), "", /*silent=*/true);
   Put(MakeSlot(1, {At("127.0.0.2", testing::PortOf(server))}, true));
   Put(MakeSlot(2, {silent.place()}, true));
-  const Fd client = ConnectUdp(Place(1));
+  const UniqueFd client = ConnectUdp(Place(1));
   Send(client, "q");
   char buffer[16];
   sockaddr_storage asker{};
@@ -620,7 +621,7 @@ TEST_F(ForwarderTest, AFloodOfOneServiceEndsNoFlowsOfAnother) {
   ASSERT_EQ(::recvfrom(server.get(), buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&asker),
                        &size),
             1);
-  std::vector<Fd> flood;
+  std::vector<UniqueFd> flood;
   for (int i = 0; i < 200; ++i) {
     flood.push_back(ConnectUdp(Place(2)));
     Send(flood.back(), "x");
@@ -638,7 +639,7 @@ TEST_F(ForwarderTest, AKilledForwarderIsReplaced) {
   Put(MakeSlot(1, {server.place()}));
   const IpPort place = Place(1);
   const pid_t before = link_->pid();
-  const Fd client = ConnectTcp(place);
+  const UniqueFd client = ConnectTcp(place);
   EXPECT_EQ(Receive(client, 1), "+");
   ASSERT_EQ(::kill(before, SIGKILL), 0);
   EXPECT_EQ(ReceiveAll(client).bytes, "");  // its connections end with it
@@ -671,7 +672,7 @@ TEST_F(ForwarderTest, AKilledAgentIsSurvived) {
   ASSERT_EQ(::read(pipe[0], &port, sizeof port), static_cast<ssize_t>(sizeof port));
   ::close(pipe[0]);
   const IpPort place{forwarder::SlotAddress(net::Family::kIPv4, 5), port};
-  const Fd client = ConnectTcp(place);
+  const UniqueFd client = ConnectTcp(place);
   EXPECT_EQ(Receive(client, 1), "+");
   ASSERT_EQ(::kill(agent, SIGKILL), 0);
   ASSERT_EQ(::waitpid(agent, nullptr, 0), agent);
@@ -698,7 +699,7 @@ TEST_F(ForwarderTest, AnotherVersionIsDrainedAndReplaced) {
   Start();
   EchoServer server(At("127.0.0.2", 0), "+");
   Put(MakeSlot(1, {server.place()}));
-  Fd client = ConnectTcp(Place(1));
+  UniqueFd client = ConnectTcp(Place(1));
   EXPECT_EQ(Receive(client, 1), "+");
   const pid_t before = link_->pid();
   link_.reset();
@@ -722,7 +723,7 @@ TEST_F(ForwarderTest, ADrainEndsWithTheLastConnectionAndCanBeTakenBack) {
   Start();
   EchoServer server(At("127.0.0.2", 0), "+");
   Put(MakeSlot(1, {server.place()}));
-  Fd client = ConnectTcp(Place(1));
+  UniqueFd client = ConnectTcp(Place(1));
   EXPECT_EQ(Receive(client, 1), "+");
   const pid_t pid = link_->pid();
   EXPECT_EQ(link_->Drain(60s).tcp_connections, 1U);
@@ -752,7 +753,7 @@ TEST_F(ForwarderTest, ADrainsTimeCountsFromTheLastQuestion) {
   Start();
   EchoServer server(At("127.0.0.2", 0), "+");
   Put(MakeSlot(1, {server.place()}));
-  Fd client = ConnectTcp(Place(1));
+  UniqueFd client = ConnectTcp(Place(1));
   EXPECT_EQ(Receive(client, 1), "+");
   link_->Drain(1s);
   link_->Drain(60s);
@@ -901,8 +902,8 @@ TEST_F(ForwarderTest, BindingsAreNotWaitedForLong) {
 
 class ControlSocketTest : public ForwarderTest {
  protected:
-  Fd Connect() {
-    Fd socket = forwarder::UnixSocket(SOCK_STREAM);
+  UniqueFd Connect() {
+    UniqueFd socket = forwarder::UnixSocket(SOCK_STREAM);
     for (const auto& entry : std::filesystem::directory_iterator(settings_.directory))
       EXPECT_TRUE(forwarder::Connect(socket, entry.path()));
     const timeval limit{20, 0};
@@ -916,7 +917,7 @@ TEST_F(ControlSocketTest, WhatIsNoQuestionEndsTheSessionAndNothingElse) {
   EchoServer server(At("127.0.0.2", 0), "+");
   Put(MakeSlot(1, {server.place()}, false, 3600));
   const net::IpAddress from = At("127.0.1.2", 0).ip;
-  const Fd client = ConnectTcp(Place(1), &from);
+  const UniqueFd client = ConnectTcp(Place(1), &from);
   EXPECT_EQ(Receive(client, 1), "+");
   const pid_t pid = link_->pid();
   const auto frame = [](forwarder::FrameType type, std::string_view body) {
@@ -937,7 +938,7 @@ TEST_F(ControlSocketTest, WhatIsNoQuestionEndsTheSessionAndNothingElse) {
       forwarder::EncodeU32(forwarder::kMaxBody + 1) +
           forwarder::EncodeU32(static_cast<uint32_t>(forwarder::FrameType::kBind))};
   for (const std::string& question : questions) {
-    const Fd control = Connect();
+    const UniqueFd control = Connect();
     Send(control, question);
     const testing::Received answer = ReceiveAll(control);
     EXPECT_EQ(answer.error, 0);
@@ -959,12 +960,12 @@ TEST_F(ControlSocketTest, WhatIsNoQuestionEndsTheSessionAndNothingElse) {
 
 // A forwarder of a version that has no bindings to tell keeps its session, and its connections.
 TEST_F(ControlSocketTest, AnOlderProtocolIsNotAsked) {
-  const Fd listener = forwarder::UnixSocket(SOCK_STREAM);
+  const UniqueFd listener = forwarder::UnixSocket(SOCK_STREAM);
   const std::string path = settings_.directory + "/forwarder-old.sock";
   forwarder::Listen(listener, path, 1);
   auto questions = std::async(std::launch::async, [&] {
     std::vector<forwarder::FrameType> asked;
-    const Fd peer(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    const UniqueFd peer(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     forwarder::FrameReader reader;
     char buffer[4096];
     for (ssize_t count = 0; (count = ::recv(peer.get(), buffer, sizeof buffer, 0)) > 0;) {
@@ -1075,7 +1076,7 @@ TEST_F(LauncherTest, StartsForwardersThatOutliveTheAgentAndEndsAfterThem) {
 
   EchoServer server(At("127.0.0.2", 0), "+");
   Put(MakeSlot(1, {server.place()}));
-  Fd client = ConnectTcp(Place(1));
+  UniqueFd client = ConnectTcp(Place(1));
   EXPECT_EQ(Receive(client, 1), "+");
   const pid_t first = link_->pid();
   link_ = std::make_unique<ForwarderLink>(settings_);

@@ -22,6 +22,7 @@
 #include "node-agent/testing/results.h"
 #include "node-agent/testing/run_tool.h"
 #include "node-agent/testing/test_network.h"
+#include "node-agent/userspace/forwarder/address_plan.h"
 #include "node-agent/userspace/testing/sockets.h"
 
 namespace pointsman::agent {
@@ -532,7 +533,7 @@ TEST_P(Traffic, DatagramsFollowTheirEndpointsAtOnce) {
   constexpr uint16_t kPort = 45678;  // the client keeps its port, as a resolver does
   const auto ask = [&] { return AskUdp(*network_, client_, GetParam().cluster_ip, 80, kPort); };
   // As the agent does after each change.
-  StaleFlows stale;
+  StaleFlows stale([](const net::IpAddress& ip) { return forwarder::SlotOf(ip).has_value(); });
   const auto change = [&](const ModelDelta& delta) {
     EXPECT_SYNCED(dataplane_->Sync(maker_.model, delta));
     EXPECT_SYNCED(stale.Clean(maker_.model, delta).sync);

@@ -7,6 +7,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "node-agent/userspace/forwarder/unix_socket.h"
 
 namespace pointsman::forwarder {
@@ -16,15 +18,11 @@ namespace {
 constexpr size_t kMaxSessions = 8;
 constexpr size_t kRead = size_t{256} << 10;
 
-[[noreturn]] void Throw(const std::string& what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
-
 }  // namespace
 
 class ControlServer::Session final : public EventHandler {
  public:
-  Session(ControlServer& server, Fd socket)
+  Session(ControlServer& server, UniqueFd socket)
       : server_(server), socket_(std::move(socket)), handler_(server.make_handler_()) {}
   ~Session() override { server_.loop_.Forget(this); }
   Session(const Session&) = delete;
@@ -91,7 +89,7 @@ class ControlServer::Session final : public EventHandler {
   }
 
   ControlServer& server_;
-  Fd socket_;
+  UniqueFd socket_;
   const Handler handler_;
   FrameReader reader_;
   std::string out_;
@@ -104,14 +102,14 @@ class ControlServer::Listener final : public EventHandler {
   explicit Listener(ControlServer& server)
       : server_(server), socket_(UnixSocket(SOCK_STREAM | SOCK_NONBLOCK)) {
     Listen(socket_, server.path_, 16);
-    if (!server_.loop_.Add(socket_.get(), EPOLLIN, this)) Throw("watch the control socket");
+    if (!server_.loop_.Add(socket_.get(), EPOLLIN, this)) ThrowErrno("watch the control socket");
   }
   ~Listener() override { server_.loop_.Forget(this); }
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
 
   void OnEvents(uint32_t) override {
-    Fd peer(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    UniqueFd peer(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!peer) return;
     if (const std::optional<ucred> who = Peer(peer); !IsThisUser(who)) {
       spdlog::warn("control socket: turned away process {} of user {}", who ? who->pid : 0,
@@ -125,7 +123,7 @@ class ControlServer::Listener final : public EventHandler {
 
  private:
   ControlServer& server_;
-  Fd socket_;
+  UniqueFd socket_;
 };
 
 ControlServer::ControlServer(EventLoop& loop, std::string path,

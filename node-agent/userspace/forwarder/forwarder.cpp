@@ -7,6 +7,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::forwarder {
 namespace {
 
@@ -46,7 +48,8 @@ FileBudget ShareFiles(uint64_t files) {
 Forwarder::Forwarder(const ForwarderOptions& options)
     : options_(options), budget_(ShareFiles(RaiseFileLimit(options.max_files))) {
   // Said now, and not with each connection.
-  if (const Fd marked(OpenBackendSocket(net::Family::kIPv4, /*udp=*/true, options.mark)); !marked) {
+  if (const UniqueFd marked(OpenBackendSocket(net::Family::kIPv4, /*udp=*/true, options.mark));
+      !marked) {
     throw std::system_error(errno, std::generic_category(),
                             fmt::format("mark {:#x} on a socket", options.mark));
   }

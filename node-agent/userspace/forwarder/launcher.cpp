@@ -15,6 +15,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "node-agent/userspace/forwarder/spawn.h"
 #include "node-agent/userspace/forwarder/unix_socket.h"
 
@@ -27,13 +29,9 @@ constexpr size_t kMaxMessage = 8192;
 constexpr timeval kMessageTimeout{2, 0};
 constexpr std::chrono::milliseconds kRetry{50};
 
-[[noreturn]] void Throw(const std::string& what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
-
 // A socket connected to the launcher at `path`; not valid: errno.
-Fd ConnectedTo(const std::string& path) {
-  Fd socket = UnixSocket(SOCK_SEQPACKET);
+UniqueFd ConnectedTo(const std::string& path) {
+  UniqueFd socket = UnixSocket(SOCK_SEQPACKET);
   if (!Connect(socket, path)) {
     const int error = errno;
     socket.Reset();
@@ -44,7 +42,7 @@ Fd ConnectedTo(const std::string& path) {
 
 struct Message {
   std::vector<std::string> arguments;
-  Fd ready;
+  UniqueFd ready;
 };
 
 // For sendmsg(2) and recvmsg(2): one part, and room for one file descriptor.
@@ -70,12 +68,12 @@ class Envelope {
 };
 
 // Throws std::runtime_error.
-Message Receive(const Fd& socket) {
+Message Receive(const UniqueFd& socket) {
   std::array<char, kMaxMessage> text;
   Envelope envelope(text.data(), text.size());
   msghdr& header = envelope.header;
   const ssize_t size = ::recvmsg(socket.get(), &header, MSG_CMSG_CLOEXEC);
-  if (size < 0) Throw("receive");
+  if (size < 0) ThrowErrno("receive");
   Message message;
   if (const cmsghdr* item = CMSG_FIRSTHDR(&header);
       item != nullptr && item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS &&
@@ -99,9 +97,9 @@ Message Receive(const Fd& socket) {
 }  // namespace
 
 Launcher::Launcher(std::string path) : path_(std::move(path)) {
-  if (const Fd other = ConnectedTo(path_)) {
+  if (const UniqueFd other = ConnectedTo(path_)) {
     errno = EADDRINUSE;
-    Throw(path_);
+    ThrowErrno(path_);
   } else if (errno == ECONNREFUSED) {
     ::unlink(path_.c_str());
   }
@@ -115,7 +113,7 @@ Launcher::Launcher(std::string path) : path_(std::move(path)) {
   if (const int error = ::pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0)
     throw std::system_error(error, std::generic_category(), "pthread_sigmask");
   signals_.Reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals_) Throw("signalfd");
+  if (!signals_) ThrowErrno("signalfd");
 }
 
 Launcher::~Launcher() {
@@ -128,7 +126,7 @@ void Launcher::Run() {
     std::array<pollfd, 2> items{{{signals_.get(), POLLIN, 0}, {socket_.get(), POLLIN, 0}}};
     if (::poll(items.data(), items.size(), -1) < 0) {
       if (errno == EINTR) continue;
-      Throw("poll");
+      ThrowErrno("poll");
     }
     if (items[0].revents != 0 && !TakeSignal() && !ending) {
       ending = true;
@@ -159,14 +157,14 @@ bool Launcher::TakeSignal() {
 }
 
 void Launcher::Serve() {
-  Fd peer(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  UniqueFd peer(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!peer) return;
   if (!IsThisUser(Peer(peer))) {
     spdlog::warn("turned away somebody who is not this user");
     return;
   }
   ::setsockopt(peer.get(), SOL_SOCKET, SO_RCVTIMEO, &kMessageTimeout, sizeof kMessageTimeout);
-  Fd ready;
+  UniqueFd ready;
   try {
     Message message = Receive(peer);
     ready = std::move(message.ready);
@@ -185,16 +183,16 @@ void Launcher::Serve() {
 void Launch(const std::string& path, const std::vector<std::string>& arguments, int ready,
             std::chrono::milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
-  Fd socket;
+  UniqueFd socket;
   while (!(socket = ConnectedTo(path))) {
     if ((errno != ENOENT && errno != ECONNREFUSED) || std::chrono::steady_clock::now() >= deadline)
-      Throw("the launcher of forwarders at " + path);
+      ThrowErrno("the launcher of forwarders at " + path);
     // The launcher's container starts at about the same time as the agent's.
     ::poll(nullptr, 0, static_cast<int>(kRetry.count()));
   }
   if (!IsThisUser(Peer(socket))) {
     errno = EPERM;
-    Throw("the launcher of forwarders at " + path + " is another user's");
+    ThrowErrno("the launcher of forwarders at " + path + " is another user's");
   }
   std::string text;
   for (const std::string& argument : arguments)
@@ -207,7 +205,7 @@ void Launch(const std::string& path, const std::vector<std::string>& arguments, 
   item->cmsg_len = CMSG_LEN(sizeof(int));
   std::memcpy(CMSG_DATA(item), &ready, sizeof ready);
   if (::sendmsg(socket.get(), &header, MSG_NOSIGNAL) < 0)
-    Throw("the launcher of forwarders at " + path);
+    ThrowErrno("the launcher of forwarders at " + path);
 }
 
 }  // namespace pointsman::forwarder

@@ -9,6 +9,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "node-agent/userspace/forwarder/sockets.h"
 
 namespace pointsman::forwarder {
@@ -35,8 +36,8 @@ class Launcher {
   bool TakeSignal();
 
   const std::string path_;
-  Fd socket_;
-  Fd signals_;
+  UniqueFd socket_;
+  UniqueFd signals_;
   std::unordered_set<pid_t> children_;
 };
 

@@ -5,13 +5,14 @@
 #include <memory>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "node-agent/userspace/forwarder/sockets.h"
 
 namespace pointsman::forwarder {
 
 struct Pipe {
-  Fd read_end;
-  Fd write_end;
+  UniqueFd read_end;
+  UniqueFd write_end;
 };
 
 // Not thread-safe.

@@ -14,6 +14,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "node-agent/userspace/forwarder/address_plan.h"
 
 namespace pointsman::forwarder {
@@ -27,10 +29,6 @@ constexpr int kKeepAliveCount = 4;
 constexpr int kBacklog = 65535;
 // Datagrams that wait while the loop is busy elsewhere.
 constexpr int kUdpBuffer = 4 << 20;
-
-[[noreturn]] void Throw(const char* what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
 
 bool Set(int fd, int level, int option, int value) {
   return ::setsockopt(fd, level, option, &value, sizeof value) == 0;
@@ -46,30 +44,30 @@ void SetTcpOptions(int fd) {
 }
 
 // Throws, but for EADDRINUSE: false.
-bool Listen(Fd& socket, net::Family family, bool udp, uint16_t port) {
+bool Listen(UniqueFd& socket, net::Family family, bool udp, uint16_t port) {
   const bool v4 = family == net::Family::kIPv4;
   socket.Reset(::socket(v4 ? AF_INET : AF_INET6,
                         (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) {
     if (!v4 && errno == EAFNOSUPPORT) return true;
-    Throw("socket");
+    ThrowErrno("socket");
   }
   const int fd = socket.get();
-  if (!v4 && !Set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)) Throw("IPV6_V6ONLY");
+  if (!v4 && !Set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)) ThrowErrno("IPV6_V6ONLY");
   if (udp) {
     // Answers carry a slot's address, which is no interface's.
     if (v4 ? !Set(fd, IPPROTO_IP, IP_PKTINFO, 1) : !Set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)) {
-      Throw("IP_PKTINFO");
+      ThrowErrno("IP_PKTINFO");
     }
     if (v4 ? !Set(fd, IPPROTO_IP, IP_FREEBIND, 1) : !Set(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1)) {
-      Throw("IP_FREEBIND");
+      ThrowErrno("IP_FREEBIND");
     }
     if (!Set(fd, SOL_SOCKET, SO_RCVBUFFORCE, kUdpBuffer)) {
       Set(fd, SOL_SOCKET, SO_RCVBUF, kUdpBuffer);
     }
   } else {
     // A successor on the same port meets its predecessor's connections in TIME_WAIT.
-    if (!Set(fd, SOL_SOCKET, SO_REUSEADDR, 1)) Throw("SO_REUSEADDR");
+    if (!Set(fd, SOL_SOCKET, SO_REUSEADDR, 1)) ThrowErrno("SO_REUSEADDR");
     SetTcpOptions(fd);  // accepted sockets inherit them
   }
   const net::IpAddress any = v4 ? net::IpAddress() : net::IpAddress::Parse("::").value();
@@ -80,20 +78,20 @@ bool Listen(Fd& socket, net::Family family, bool udp, uint16_t port) {
       socket.Reset();
       return true;
     }
-    Throw("bind");
+    ThrowErrno("bind");
   }
   if (!udp && ::listen(fd, kBacklog) != 0) {
     if (errno == EADDRINUSE) return false;
-    Throw("listen");
+    ThrowErrno("listen");
   }
   return true;
 }
 
-uint16_t PortOf(const Fd& socket) {
+uint16_t PortOf(const UniqueFd& socket) {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   if (::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-    Throw("getsockname");
+    ThrowErrno("getsockname");
   }
   return FromSocketAddress(address).port;
 }
@@ -108,11 +106,6 @@ bool TryListen(Listeners& listeners, uint16_t port) {
 
 }  // namespace
 
-void Fd::Reset(int fd) {
-  if (fd_ >= 0) ::close(fd_);
-  fd_ = fd;
-}
-
 Listeners OpenListeners(uint16_t wanted, PortRange range) {
   // The kernel's choice for TCP may be taken in UDP.
   constexpr int kTriesAtRandom = 50;
@@ -126,7 +119,7 @@ Listeners OpenListeners(uint16_t wanted, PortRange range) {
       if (TryListen(listeners, 0)) return listeners;
     }
     errno = EADDRINUSE;
-    Throw("no port is free for TCP and UDP");
+    ThrowErrno("no port is free for TCP and UDP");
   }
   for (uint32_t port = range.first; port <= range.last; ++port) {
     Listeners listeners;
@@ -159,7 +152,7 @@ void CloseWithReset(int fd) {
 
 uint64_t RaiseFileLimit(uint64_t most) {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) Throw("getrlimit");
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) ThrowErrno("getrlimit");
   const rlimit all{most, most};
   // Above the hard limit only with CAP_SYS_RESOURCE.
   if (limit.rlim_cur < most && ::setrlimit(RLIMIT_NOFILE, &all) != 0) {
@@ -169,14 +162,14 @@ uint64_t RaiseFileLimit(uint64_t most) {
     const rlimit less{most, limit.rlim_max};
     ::setrlimit(RLIMIT_NOFILE, &less);
   }
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) Throw("getrlimit");
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) ThrowErrno("getrlimit");
   return limit.rlim_cur;
 }
 
 void DropCapabilities(std::initializer_list<int> keep) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
-  if (::syscall(SYS_capget, &header, data) != 0) Throw("capget");
+  if (::syscall(SYS_capget, &header, data) != 0) ThrowErrno("capget");
   for (int word = 0; word < 2; ++word) {
     uint32_t kept = 0;
     for (int capability : keep) {
@@ -185,8 +178,8 @@ void DropCapabilities(std::initializer_list<int> keep) {
     data[word].effective = data[word].permitted = data[word].permitted & kept;
     data[word].inheritable = 0;
   }
-  if (::syscall(SYS_capset, &header, data) != 0) Throw("capset");
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) Throw("PR_SET_NO_NEW_PRIVS");
+  if (::syscall(SYS_capset, &header, data) != 0) ThrowErrno("capset");
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) ThrowErrno("PR_SET_NO_NEW_PRIVS");
 }
 
 }  // namespace pointsman::forwarder

@@ -7,28 +7,10 @@
 #include <sys/types.h>
 #include <utility>
 
+#include "base/unique_fd.h"
 #include "kube/net/ip_address.h"
 
 namespace pointsman::forwarder {
-
-// Owns a file descriptor.
-class Fd {
- public:
-  Fd() = default;
-  explicit Fd(int fd) : fd_(fd) {}
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    if (this != &other) Reset(std::exchange(other.fd_, -1));
-    return *this;
-  }
-  ~Fd() { Reset(); }
-  int get() const { return fd_; }
-  explicit operator bool() const { return fd_ >= 0; }
-  void Reset(int fd = -1);
-
- private:
-  int fd_ = -1;
-};
 
 struct PortRange {
   uint16_t first = 0;  // 0: whatever the kernel gives
@@ -38,8 +20,8 @@ struct PortRange {
 // TCP and UDP, IPv4 and IPv6, all on one port number of every local address.
 struct Listeners {
   uint16_t port = 0;
-  Fd tcp_v4, udp_v4;
-  Fd tcp_v6, udp_v6;  // not there when the kernel has no IPv6
+  UniqueFd tcp_v4, udp_v4;
+  UniqueFd tcp_v6, udp_v6;  // not there when the kernel has no IPv6
 };
 
 // `wanted`: the port to have; 0: any of `range`. Throws std::system_error; EADDRINUSE: names the

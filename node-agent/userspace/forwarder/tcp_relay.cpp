@@ -9,6 +9,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::forwarder {
 namespace {
 
@@ -378,7 +380,7 @@ class TcpRelay::Connection final {
 
 class TcpRelay::Listener final : public EventHandler {
  public:
-  Listener(TcpRelay& relay, Fd socket) : relay_(relay), socket_(std::move(socket)) {
+  Listener(TcpRelay& relay, UniqueFd socket) : relay_(relay), socket_(std::move(socket)) {
     if (!relay_.loop_.Add(socket_.get(), EPOLLIN, this)) {
       throw std::system_error(errno, std::generic_category(), "watch the listening socket");
     }
@@ -465,7 +467,7 @@ class TcpRelay::Listener final : public EventHandler {
   }
 
   TcpRelay& relay_;
-  Fd socket_;
+  UniqueFd socket_;
   bool resting_ = false;
   EventLoop::Timer timer_;
 };
@@ -502,7 +504,7 @@ bool TcpRelay::MakeRoom(std::span<const net::ShareKey> newcomer) {
   return true;
 }
 
-void TcpRelay::Listen(Fd socket) {
+void TcpRelay::Listen(UniqueFd socket) {
   listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
 }
 

@@ -17,6 +17,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "kube/net/fair_shares.h"
 #include "kube/process/log_limit.h"
 #include "node-agent/userspace/forwarder/backend_table.h"
@@ -45,7 +46,7 @@ class TcpRelay {
   TcpRelay& operator=(const TcpRelay&) = delete;
 
   // Takes connections from this listening socket.
-  void Listen(Fd socket);
+  void Listen(UniqueFd socket);
   size_t connections() const { return connections_.size(); }
   size_t pipes() const { return pipes_.size(); }
 
@@ -62,7 +63,7 @@ class TcpRelay {
   const Limits limits_;
   const uint32_t mark_;
   PipePool pipes_;
-  Fd spare_;  // given up for a moment to accept, and close, what no descriptor is left for
+  UniqueFd spare_;  // given up for a moment to accept, and close, what no descriptor is left for
   std::vector<char> copy_buffer_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   net::FairShares<Connection> shares_;

@@ -9,6 +9,8 @@
 
 #include <unistd.h>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::forwarder {
 namespace {
 
@@ -97,7 +99,7 @@ struct UdpRelay::Buffers {
 
 class UdpRelay::Listener final : public EventHandler {
  public:
-  Listener(UdpRelay& relay, Fd socket, net::Family family)
+  Listener(UdpRelay& relay, UniqueFd socket, net::Family family)
       : relay_(relay), socket_(std::move(socket)), family_(family) {
     if (!relay_.loop_.Add(socket_.get(), EPOLLIN, this)) {
       throw std::system_error(errno, std::generic_category(), "watch the UDP socket");
@@ -116,7 +118,7 @@ class UdpRelay::Listener final : public EventHandler {
   void Flush(std::span<Flow* const> flows);
 
   UdpRelay& relay_;
-  Fd socket_;
+  UniqueFd socket_;
   const net::Family family_;
 };
 
@@ -386,7 +388,7 @@ UdpRelay::~UdpRelay() {
   flows_.clear();
 }
 
-void UdpRelay::Listen(Fd socket, net::Family family) {
+void UdpRelay::Listen(UniqueFd socket, net::Family family) {
   listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket), family));
 }
 

@@ -20,6 +20,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "node-agent/userspace/forwarder/backend_table.h"
 #include "node-agent/userspace/forwarder/event_loop.h"
 #include "node-agent/userspace/forwarder/protocol.h"
@@ -46,7 +47,7 @@ class UdpRelay {
   UdpRelay(const UdpRelay&) = delete;
   UdpRelay& operator=(const UdpRelay&) = delete;
 
-  void Listen(Fd socket, net::Family family);
+  void Listen(UniqueFd socket, net::Family family);
   void SetIdleTimeout(std::chrono::nanoseconds timeout);
   // Ends the flows whose backend is no longer one of their slot.
   void TableChanged();

@@ -13,85 +13,84 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
+
 namespace pointsman::agent::testing {
 namespace {
 
 constexpr int kTimeoutSeconds = 20;
 
-[[noreturn]] void Throw(const std::string& what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
-
-Fd Socket(const net::IpAddress& family, int type) {
-  Fd fd(::socket(family.is_v4() ? AF_INET : AF_INET6, type | SOCK_CLOEXEC, 0));
-  if (!fd) Throw("socket");
+UniqueFd Socket(const net::IpAddress& family, int type) {
+  UniqueFd fd(::socket(family.is_v4() ? AF_INET : AF_INET6, type | SOCK_CLOEXEC, 0));
+  if (!fd) ThrowErrno("socket");
   const timeval timeout{kTimeoutSeconds, 0};
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
   ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
   return fd;
 }
 
-void Bind(const Fd& socket, const IpPort& at) {
+void Bind(const UniqueFd& socket, const IpPort& at) {
   const int on = 1;
   ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   const sockaddr_storage address = net::ToSocketAddress(at.ip, at.port);
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address),
              net::SocketAddressSize(at.ip)) != 0) {
-    Throw("bind " + at.ip.ToString());
+    ThrowErrno("bind " + at.ip.ToString());
   }
 }
 
-void Connect(const Fd& socket, const IpPort& to) {
+void Connect(const UniqueFd& socket, const IpPort& to) {
   const sockaddr_storage address = net::ToSocketAddress(to.ip, to.port);
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address),
                 net::SocketAddressSize(to.ip)) != 0) {
-    Throw("connect " + to.ip.ToString());
+    ThrowErrno("connect " + to.ip.ToString());
   }
 }
 
-void Wake(const Fd& fd) {
+void Wake(const UniqueFd& fd) {
   const uint64_t one = 1;
-  if (::write(fd.get(), &one, sizeof one) < 0) Throw("eventfd");
+  if (::write(fd.get(), &one, sizeof one) < 0) ThrowErrno("eventfd");
 }
 
 }  // namespace
 
-Fd ConnectTcp(const IpPort& to, const net::IpAddress* from) {
-  Fd socket = Socket(to.ip, SOCK_STREAM);
+UniqueFd ConnectTcp(const IpPort& to, const net::IpAddress* from) {
+  UniqueFd socket = Socket(to.ip, SOCK_STREAM);
   if (from != nullptr) Bind(socket, {*from, 0});
   Connect(socket, to);
   return socket;
 }
 
-Fd ConnectUdp(const IpPort& to) {
-  Fd socket = Socket(to.ip, SOCK_DGRAM);
+UniqueFd ConnectUdp(const IpPort& to) {
+  UniqueFd socket = Socket(to.ip, SOCK_DGRAM);
   Connect(socket, to);
   return socket;
 }
 
-Fd ListenTcp(const IpPort& at, int backlog) {
-  Fd socket = Socket(at.ip, SOCK_STREAM);
+UniqueFd ListenTcp(const IpPort& at, int backlog) {
+  UniqueFd socket = Socket(at.ip, SOCK_STREAM);
   Bind(socket, at);
-  if (::listen(socket.get(), backlog) != 0) Throw("listen");
+  if (::listen(socket.get(), backlog) != 0) ThrowErrno("listen");
   return socket;
 }
 
-Fd BindUdp(const IpPort& at) {
-  Fd socket = Socket(at.ip, SOCK_DGRAM);
+UniqueFd BindUdp(const IpPort& at) {
+  UniqueFd socket = Socket(at.ip, SOCK_DGRAM);
   Bind(socket, at);
   return socket;
 }
 
-uint16_t PortOf(const Fd& socket) {
+uint16_t PortOf(const UniqueFd& socket) {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   if (::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-    Throw("getsockname");
+    ThrowErrno("getsockname");
   }
   return net::FromSocketAddress(address).port;
 }
 
-Received ReceiveAll(const Fd& socket) {
+Received ReceiveAll(const UniqueFd& socket) {
   Received received;
   std::array<char, 65536> buffer;
   for (;;) {
@@ -102,7 +101,7 @@ Received ReceiveAll(const Fd& socket) {
   }
 }
 
-std::string Receive(const Fd& socket, size_t size) {
+std::string Receive(const UniqueFd& socket, size_t size) {
   std::string bytes(size, '\0');
   size_t have = 0;
   while (have < size) {
@@ -114,16 +113,16 @@ std::string Receive(const Fd& socket, size_t size) {
   return bytes;
 }
 
-void Send(const Fd& socket, std::string_view bytes) {
+void Send(const UniqueFd& socket, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t count = ::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (count < 0) Throw("send");
+    if (count < 0) ThrowErrno("send");
     bytes.remove_prefix(static_cast<size_t>(count));
   }
 }
 
-void CloseWriting(const Fd& socket) {
-  if (::shutdown(socket.get(), SHUT_WR) != 0) Throw("shutdown");
+void CloseWriting(const UniqueFd& socket) {
+  if (::shutdown(socket.get(), SHUT_WR) != 0) ThrowErrno("shutdown");
 }
 
 std::string Noise(uint64_t seed, size_t size) {
@@ -157,15 +156,15 @@ EchoServer::~EchoServer() {
 
 void EchoServer::Serve() {
   struct Client {
-    Fd fd;
+    UniqueFd fd;
     std::string out;
     bool ending = false;
   };
   std::unordered_map<int, Client> clients;
-  const Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  const UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   const auto watch = [&](int operation, int fd, uint32_t events) {
     epoll_event event{.events = events, .data = {.fd = fd}};
-    if (::epoll_ctl(epoll.get(), operation, fd, &event) != 0) Throw("epoll_ctl");
+    if (::epoll_ctl(epoll.get(), operation, fd, &event) != 0) ThrowErrno("epoll_ctl");
   };
   watch(EPOLL_CTL_ADD, wake_.get(), EPOLLIN);
   watch(EPOLL_CTL_ADD, listener_.get(), EPOLLIN);
@@ -179,7 +178,7 @@ void EchoServer::Serve() {
       if (fd == listener_.get()) {
         const int accepted = ::accept4(fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (accepted < 0) continue;
-        clients[accepted] = {Fd(accepted), greeting_};
+        clients[accepted] = {UniqueFd(accepted), greeting_};
         watch(EPOLL_CTL_ADD, accepted, EPOLLIN | EPOLLOUT);
         ++connections_;
         continue;
@@ -248,7 +247,7 @@ BlackHole::BlackHole(const std::string& ip)
     : listener_(ListenTcp(At(ip, 0), 0)), place_(At(ip, PortOf(listener_))) {
   // The kernel queues one more than it was told to.
   for (int i = 0; i < 4; ++i) {
-    Fd socket = Socket(place_.ip, SOCK_STREAM | SOCK_NONBLOCK);
+    UniqueFd socket = Socket(place_.ip, SOCK_STREAM | SOCK_NONBLOCK);
     const sockaddr_storage address = net::ToSocketAddress(place_.ip, place_.port);
     ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address),
               net::SocketAddressSize(place_.ip));

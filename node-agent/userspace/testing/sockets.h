@@ -11,13 +11,13 @@
 #include <thread>
 #include <vector>
 
-#include "kube/testing/eventually.h"
+#include "base/unique_fd.h"
+#include "node-agent/testing/eventually.h"
 #include "node-agent/userspace/forwarder/address_plan.h"
 #include "node-agent/userspace/forwarder/sockets.h"
 
 namespace pointsman::agent::testing {
 
-using forwarder::Fd;
 using forwarder::IpPort;
 
 inline IpPort At(const std::string& ip, uint16_t port) {
@@ -26,21 +26,21 @@ inline IpPort At(const std::string& ip, uint16_t port) {
 
 // Blocking sockets with a time-out of 20 s, so that a hang is a failure and not a hang. Throw
 // std::system_error.
-Fd ConnectTcp(const IpPort& to, const net::IpAddress* from = nullptr);
-Fd ConnectUdp(const IpPort& to);
-Fd ListenTcp(const IpPort& at, int backlog = 4096);
-Fd BindUdp(const IpPort& at);
-uint16_t PortOf(const Fd& socket);
+UniqueFd ConnectTcp(const IpPort& to, const net::IpAddress* from = nullptr);
+UniqueFd ConnectUdp(const IpPort& to);
+UniqueFd ListenTcp(const IpPort& at, int backlog = 4096);
+UniqueFd BindUdp(const IpPort& at);
+uint16_t PortOf(const UniqueFd& socket);
 // What comes until the other side closes; with the errno that ended it, 0: end of file.
 struct Received {
   std::string bytes;
   int error = 0;
 };
-Received ReceiveAll(const Fd& socket);
+Received ReceiveAll(const UniqueFd& socket);
 // Exactly `size` bytes, less when it ends before.
-std::string Receive(const Fd& socket, size_t size);
-void Send(const Fd& socket, std::string_view bytes);
-void CloseWriting(const Fd& socket);
+std::string Receive(const UniqueFd& socket, size_t size);
+void Send(const UniqueFd& socket, std::string_view bytes);
+void CloseWriting(const UniqueFd& socket);
 // Reproducible bytes that do not repeat within 2^32.
 std::string Noise(uint64_t seed, size_t size);
 
@@ -57,8 +57,8 @@ class EchoServer {
 
  private:
   void Serve();
-  Fd listener_;
-  Fd wake_;
+  UniqueFd listener_;
+  UniqueFd wake_;
   const IpPort place_;
   const std::string greeting_;
   std::atomic<size_t> connections_{0};
@@ -77,8 +77,8 @@ class UdpServer {
 
  private:
   void Serve();
-  Fd socket_;
-  Fd wake_;
+  UniqueFd socket_;
+  UniqueFd wake_;
   const IpPort place_;
   const std::string name_;
   const bool silent_;
@@ -93,9 +93,9 @@ class BlackHole {
   IpPort place() const { return place_; }
 
  private:
-  Fd listener_;
+  UniqueFd listener_;
   IpPort place_;
-  std::vector<Fd> fill_;
+  std::vector<UniqueFd> fill_;
 };
 
 }  // namespace pointsman::agent::testing
