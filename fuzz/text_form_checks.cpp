@@ -3,7 +3,7 @@
 #include "fuzz/checks.h"
 #include "kube/net/ip_address.h"
 #include "kube/pointsman/duration.h"
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::fuzz {
 namespace {

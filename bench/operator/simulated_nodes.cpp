@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include "kube/objects/object_json.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::bench {
 namespace {

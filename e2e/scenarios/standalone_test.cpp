@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "e2e/scenarios/standalone_fixture.h"
-#include "kube/client/kube_time.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::e2e {
 namespace {

@@ -14,9 +14,9 @@
 
 #include <spdlog/spdlog.h>
 
-#include "kube/client/kube_time.h"
 #include "kube/events/lru_map.h"
 #include "kube/text/text.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::kube {
 namespace {

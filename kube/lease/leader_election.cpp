@@ -12,7 +12,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "kube/client/kube_time.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::kube {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kube/net/ip_address.h"
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::kube {
 

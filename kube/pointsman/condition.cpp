@@ -1,8 +1,8 @@
 #include "kube/pointsman/condition.h"
 
 #include "kube/pointsman/limits.h"
-#include "kube/pointsman/timestamp.h"
 #include "kube/text/text.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::kube {
 namespace {
@@ -110,10 +110,6 @@ Condition ConditionFromJson(const nlohmann::json& object) {
     condition.observed_generation = generation->get<int64_t>();
   }
   return condition;
-}
-
-std::string NowRfc3339() {
-  return FormatTime(std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
 }
 
 }  // namespace pointsman::kube

@@ -36,7 +36,4 @@ void KeepToSchema(Condition& condition);
 nlohmann::json ToJson(const Condition& condition);
 Condition ConditionFromJson(const nlohmann::json& object);
 
-// The current wall-clock time as the API writes it: "2026-01-02T03:04:05Z".
-std::string NowRfc3339();
-
 }  // namespace pointsman::kube

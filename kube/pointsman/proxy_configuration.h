@@ -13,7 +13,7 @@
 #include "kube/pointsman/condition.h"
 #include "kube/pointsman/field_error.h"
 #include "kube/pointsman/proxy_settings.h"
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::kube {
 

@@ -6,8 +6,8 @@
 
 #include "kube/pointsman/limits.h"
 #include "kube/pointsman/mode.h"
-#include "kube/pointsman/timestamp.h"
 #include "kube/text/text.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::kube {
 namespace {

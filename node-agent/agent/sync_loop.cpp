@@ -10,6 +10,7 @@
 
 #include "kube/process/kernel_release.h"
 #include "kube/process/version.h"
+#include "kube/time/rfc3339.h"
 #include "node-agent/agent/node_sysctls.h"
 #include "node-agent/dataplane/mode_traits.h"
 #include "node-agent/status/kernel_sysctls.h"

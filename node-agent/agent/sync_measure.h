@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kube/objects/endpoint_slice.h"
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/agent/metrics.h"
 #include "node-agent/handover/mode_controller.h"

@@ -1,23 +1,10 @@
 #include "node-agent/health/proxy_health.h"
 
-#include <ctime>
+#include "kube/time/rfc3339.h"
 
 #include <nlohmann/json.hpp>
 
 namespace pointsman::agent {
-namespace {
-
-std::string Text(std::chrono::system_clock::time_point when) {
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(when);
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char buffer[32];
-  const size_t size = std::strftime(buffer, sizeof(buffer), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return {buffer, size};
-}
-
-}  // namespace
-
 void ProxyHealth::SetTimeout(std::chrono::nanoseconds timeout) {
   const std::lock_guard lock(mutex_);
   timeout_ = timeout;
@@ -90,8 +77,8 @@ bool ProxyHealth::Hangs() const {
 ProxyHealth::Answer ProxyHealth::Build(bool healthy, bool with_node) const {
   const auto now = std::chrono::system_clock::now();
   // kube-proxy's lastUpdated is the present while it is healthy: nothing newer waits.
-  nlohmann::json body = {{"currentTime", Text(now)},
-                         {"lastUpdated", Text(healthy ? now : last_synced_)}};
+  nlohmann::json body = {{"currentTime", kube::FormatTime(now)},
+                         {"lastUpdated", kube::FormatTime(healthy ? now : last_synced_)}};
   if (with_node) body["nodeEligible"] = node_eligible_;
   return {healthy ? 200 : 503, body.dump()};
 }

@@ -9,7 +9,7 @@
 
 #include "kube/pointsman/node_proxy.h"
 #include "kube/pointsman/proxy_configuration.h"
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 #include "operator/plan/revision.h"
 
 namespace pointsman::op {

@@ -14,7 +14,7 @@
 #include "kube/objects/node.h"
 #include "kube/objects/pod.h"
 #include "kube/pointsman/node_proxy.h"
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::op {
 

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 #include "operator/plan/assignment.h"
 #include "operator/plan/revision.h"
 #include "operator/plan/sightings.h"

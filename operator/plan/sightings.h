@@ -14,7 +14,7 @@
 #include <unordered_map>
 
 #include "kube/pointsman/node_proxy.h"
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::op {
 

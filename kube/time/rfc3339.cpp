@@ -1,6 +1,7 @@
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <charconv>
 #include <cstdio>
@@ -18,6 +19,24 @@ std::string FormatTime(TimePoint time) {
       static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
       static_cast<int>(clock.seconds().count()));
   return {text.data(), static_cast<size_t>(length)};
+}
+
+std::string FormatTime(std::chrono::system_clock::time_point time) {
+  return FormatTime(std::chrono::floor<std::chrono::seconds>(time));
+}
+
+std::string FormatMicroTime(std::chrono::system_clock::time_point time) {
+  const auto whole = std::chrono::floor<std::chrono::seconds>(time);
+  const auto micros = std::chrono::floor<std::chrono::microseconds>(time - whole).count();
+  std::array<char, 16> fraction{};
+  std::snprintf(fraction.data(), fraction.size(), ".%06dZ", static_cast<int>(micros));
+  std::string text = FormatTime(whole);
+  text.replace(text.size() - 1, 1, fraction.data());
+  return text;
+}
+
+std::string NowRfc3339() {
+  return FormatTime(std::chrono::system_clock::now());
 }
 
 namespace {
