@@ -10,7 +10,7 @@
 
 #include "kube/net/ip_address.h"
 #include "kube/objects/interned_string.h"
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::kube {
 

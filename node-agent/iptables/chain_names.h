@@ -5,23 +5,18 @@
 #include <string>
 #include <string_view>
 
-#include "kube/net/ip_address.h"
 #include "kube/objects/service.h"
-#include "node-agent/model/service_model.h"
 
 namespace pointsman::agent {
 
 // Of iptables mode.
 inline constexpr std::string_view kChainPrefix = "POINTSMAN-IPT-";
 
-// 60 bits of SHA-256, so that nobody can name a Service so that it takes another one's chains.
-uint64_t NameHash(std::string_view text);
-uint64_t ServiceHash(const ServicePortId& id);
-// 12 characters of a-z2-7 in upper case.
+// Of service_hash.h's 60 bits: 12 characters of a-z2-7 in upper case.
 std::string HashText(uint64_t hash);
 
-// `kind`: S cluster traffic, E traffic from outside, X such traffic from this node and its pods
-// under a Local policy, F source ranges.
+// `service`: ServiceHash. `kind`: S cluster traffic, E traffic from outside, X such traffic from
+// this node and its pods under a Local policy, F source ranges.
 std::string ServiceChain(std::string_view prefix, char kind, uint64_t service);
 
 // "tcp", "udp", "sctp".

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "node-agent/iptables/chain_names.h"
+#include "node-agent/model/service_hash.h"
 
 namespace pointsman::agent {
 namespace {

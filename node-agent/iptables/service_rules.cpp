@@ -7,6 +7,7 @@
 
 #include "kube/text/text.h"
 #include "node-agent/iptables/chain_names.h"
+#include "node-agent/model/service_hash.h"
 
 namespace pointsman::agent {
 namespace {

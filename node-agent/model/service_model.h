@@ -13,7 +13,7 @@
 
 #include "kube/net/ip_address.h"
 #include "kube/objects/service.h"
-#include "kube/pointsman/timestamp.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::agent {
 

@@ -4,8 +4,8 @@
 #include <arpa/inet.h>
 #include <cstring>
 
-#include "node-agent/iptables/chain_names.h"
 #include "node-agent/model/ip_protocol.h"
+#include "node-agent/model/service_hash.h"
 
 namespace pointsman::agent::nft {
 namespace {
