@@ -2,16 +2,20 @@
 // resolved again.
 #pragma once
 
-#include <compare>
+#include <map>
 #include <memory>
 #include <string>
-#include <unordered_set>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "kube/objects/endpoint_slice.h"
 #include "kube/objects/node.h"
 #include "kube/objects/service.h"
+#include "node-agent/model/address_claims.h"
 #include "node-agent/model/service_model.h"
+#include "node-agent/model/service_resolver.h"
+#include "node-agent/model/service_state.h"
 
 namespace pointsman::agent {
 
@@ -31,21 +35,20 @@ struct ModelProblem {
 // Not thread-safe: the agent's sync thread owns it.
 class ModelBuilder {
  public:
-  // `node_name` is this node's; `service_proxy_name` is what the label service-proxy-name must be
-  // for a Service to be ours ("" for the default proxy: Services without the label).
-  explicit ModelBuilder(std::string node_name, std::string service_proxy_name = "");
-  ~ModelBuilder();
+  // `node_name` is this node's. Services and slices with the label service-proxy-name are another
+  // proxy's.
+  explicit ModelBuilder(std::string node_name);
 
   // null `service`/`slice`: deleted. Keys are "ns/name", the object's own; another key throws
   // std::invalid_argument.
   void SetService(const std::string& key, std::shared_ptr<const kube::Service> service);
   void SetEndpointSlice(const std::string& key, std::shared_ptr<const kube::EndpointSlice> slice);
   // This node's own object: its zone decides topology. null: not known (yet).
-  void SetNode(std::shared_ptr<const kube::Node> node);
+  void SetNode(const std::shared_ptr<const kube::Node>& node);
   void SetNodeNetwork(NodeNetwork network);
   // Addresses that no Service may have as an external IP or a load balancer's IP: those of nodes
   // and of API servers.
-  void SetProtectedAddresses(std::unordered_set<net::IpAddress> addresses);
+  void SetProtectedAddresses(AddressSet addresses);
 
   // Everything counts as changed: the next Update makes the whole model anew from the objects, and
   // returns what that made different.
@@ -56,13 +59,32 @@ class ModelBuilder {
   // to the changed Services, not to all.
   ModelDelta Update();
   // Valid after Update; the reference stays valid, the content changes with the next Update.
-  const ServiceModel& model() const;
+  const ServiceModel& model() const { return model_; }
   // What the last Update left out, and what the decoders did; sorted. Empty in a sound cluster.
   std::vector<ModelProblem> problems() const;
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  ServiceState* Find(const std::string& key);
+  ServiceState& StateOf(const std::string& key);
+  void MarkDirty(ServiceState& state);
+  void Claim(ServiceState& state);
+  void Release(ServiceState& state);
+  std::vector<AddressClaim> Claims(const kube::Service& service) const;
+  void Resolve(ServiceState& state, std::vector<EntryChange>& removed,
+               std::vector<EntryChange>& changed, std::vector<EntryChange>& added);
+  void SetProblems(const ServiceState& state, bool ours, std::vector<std::string> messages);
+
+  const std::string node_name_;
+  std::string zone_;
+  AddressSet protected_;
+  NodeNetwork network_;
+  // By their own keys: the views point into the states.
+  std::unordered_map<std::string_view, std::unique_ptr<ServiceState>> services_;
+  SliceSet slices_;  // those that are ours
+  AddressClaims<ServiceState> claims_;
+  std::vector<ServiceState*> dirty_;
+  std::map<std::string, std::vector<ModelProblem>> problems_;  // by the Service's key
+  ServiceModel model_;
 };
 
 }  // namespace pointsman::agent

@@ -162,17 +162,6 @@ TEST_F(ModelBuilderTest, WhichServicesAreOurs) {
   }
 }
 
-TEST(ModelBuilder, AProxyOfAnotherNameTakesItsServicesOnly) {
-  ModelBuilder builder("n1", "other");
-  kube::Service service = Web();
-  builder.SetService("ns/web", std::make_shared<const kube::Service>(service));
-  EXPECT_TRUE(builder.Update().empty());
-  service.has_service_proxy_name = true;
-  service.service_proxy_name = "other";
-  builder.SetService("ns/web", std::make_shared<const kube::Service>(service));
-  EXPECT_THAT(builder.Update().changes, SizeIs(1));
-}
-
 TEST_F(ModelBuilderTest, SlicesThatAreNotOursDoNotCount) {
   Set(Web());
   kube::EndpointSlice labelled = Slice("a", {{"10.1.0.1"}});
