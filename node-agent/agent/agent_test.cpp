@@ -16,6 +16,7 @@
 
 #include "kube/pointsman/node_proxy.h"
 #include "kube/testing/eventually.h"
+#include "node-agent/agent/cleanup.h"
 #include "node-agent/agent/testing/small_api_server.h"
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"

@@ -5,8 +5,22 @@
 #include <spdlog/fmt/fmt.h>
 
 namespace pointsman::agent {
+namespace {
+
+std::vector<kube::Mode> ModesOf(const kube::NodeProxyCandidate& candidate) {
+  std::vector<kube::Mode> modes{candidate.mode};
+  modes.insert(modes.end(), candidate.fallback_modes.begin(), candidate.fallback_modes.end());
+  return modes;
+}
+
+}  // namespace
 
 void CandidateCheck::Check(const kube::NodeProxySpec& spec) {
+  if (asked_ && asked_ != spec.candidate) {
+    // Of a question that is not asked any more nothing is tried again.
+    for (const kube::Mode mode : ModesOf(*asked_))
+      steps_.Forget("answer for", kube::ToString(mode));
+  }
   if (!spec.candidate) {
     answer_.reset();
     asked_.reset();
@@ -26,9 +40,7 @@ kube::CandidateStatus CandidateCheck::Answer(const kube::NodeProxyCandidate& can
                                              const kube::ProxySettings& settings) {
   kube::CandidateStatus answer;
   answer.revision = candidate.revision;
-  std::vector<kube::Mode> modes{candidate.mode};
-  modes.insert(modes.end(), candidate.fallback_modes.begin(), candidate.fallback_modes.end());
-  for (const kube::Mode mode : modes) {
+  for (const kube::Mode mode : ModesOf(candidate)) {
     // What cannot be answered is a "no" for now, and no reason to leave what runs.
     const auto tried = steps_.Try("answer for", kube::ToString(mode), [&] {
       return environment_.Preflight(mode, settings, /*load=*/false);

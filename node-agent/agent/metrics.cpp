@@ -7,6 +7,7 @@
 #include <prometheus/text_serializer.h>
 #include <unistd.h>
 
+#include "kube/serve/cumulative.h"
 #include "node-agent/dataplane/mode_traits.h"
 
 namespace pointsman::agent {
@@ -319,7 +320,7 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t
   problems_.Set(static_cast<double>(state.problems.size()));
   warnings_.Set(static_cast<double>(service_warnings));
   refused_entries_.Set(static_cast<double>(state.refused_entries));
-  repaired_.Set(static_cast<double>(state.repaired));
+  kube::RaiseTo(repaired_, state.repaired);
   for (const char* table : {"nat", "filter"}) {
     const auto rules = state.rules.find(table);
     iptables_rules_.Add({{"table", table}})

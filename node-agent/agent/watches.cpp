@@ -150,7 +150,7 @@ void Watches::Show(Metrics& metrics) const {
   if (!made_) return;
   const auto show = [&metrics](const char* resource, const auto& informer) {
     metrics.SetWatch(resource, informer.Stats().errors, informer.HasSynced(),
-                     informer.DecodeErrors());
+                     informer.DecodeErrors(), informer.Undecodable().size());
   };
   show("services", *services_);
   show("endpointslices", *slices_);

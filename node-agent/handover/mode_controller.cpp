@@ -1,5 +1,8 @@
 #include "node-agent/handover/mode_controller.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "node-agent/dataplane/mode_traits.h"
 #include "node-agent/dataplane/sync_problems.h"
 

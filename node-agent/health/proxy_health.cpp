@@ -1,8 +1,8 @@
 #include "node-agent/health/proxy_health.h"
 
-#include "kube/time/rfc3339.h"
-
 #include <nlohmann/json.hpp>
+
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::agent {
 void ProxyHealth::SetTimeout(std::chrono::nanoseconds timeout) {

@@ -1,6 +1,5 @@
 #include "node-agent/iptables/iptables_family.h"
 
-#include <netinet/in.h>
 #include <unordered_set>
 
 #include <fmt/format.h>
@@ -8,12 +7,10 @@
 #include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/jump_order.h"
 #include "node-agent/iptables/recent_lists.h"
-#include "node-agent/netlink/conntrack.h"
+#include "node-agent/model/ip_protocol.h"
 
 namespace pointsman::agent {
 namespace {
-
-constexpr size_t kMaxDifferences = 20;
 
 using Text = std::back_insert_iterator<std::string>;
 
@@ -213,9 +210,6 @@ void IptablesFamily::Rebuild(const ServiceModel& model) {
   for (DispatchTree* tree : {&nat_addresses_, &nat_ports_, &filter_addresses_, &filter_ports_}) {
     tree->TakeChanges();
   }
-  shared_.TakeHealthChanged();
-  shared_.TakeInvalidChanged();
-  shared_.TakeHairpinChanged();
   if (rules_.flavour.sends_on) localnet_.Want(family(), model.node);
 }
 
@@ -646,22 +640,11 @@ DrainStatus IptablesFamily::Drain(const ServiceModel& model) {
 }
 
 bool IptablesFamily::IsToService(const netlink::ConntrackFlow& flow) const {
-  Protocol protocol = Protocol::kTcp;
-  switch (flow.original.protocol) {
-    case IPPROTO_TCP:
-      break;
-    case IPPROTO_UDP:
-      protocol = Protocol::kUdp;
-      break;
-    case IPPROTO_SCTP:
-      protocol = Protocol::kSctp;
-      break;
-    default:
-      return false;
-  }
+  const std::optional<Protocol> protocol = ServiceProtocol(flow.original.protocol);
+  if (!protocol) return false;
   const uint16_t port = flow.original.destination_port;
-  return nat_addresses_.Contains(flow.original.destination, protocol, port) ||
-         nat_ports_.ContainsPort(protocol, port);
+  return nat_addresses_.Contains(flow.original.destination, *protocol, port) ||
+         nat_ports_.ContainsPort(*protocol, port);
 }
 
 std::vector<ClientBinding> IptablesFamily::Bindings(const ServiceModel& model, size_t most) {

@@ -12,6 +12,7 @@
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
+#include "node-agent/dataplane/draining_flows.h"
 #include "node-agent/dataplane/route_localnet.h"
 #include "node-agent/iptables/dispatch_tree.h"
 #include "node-agent/iptables/iptables_tool.h"
@@ -89,7 +90,7 @@ class IptablesFamily {
   uint64_t Compare(const Table& table, const KernelRules& kernel, const ServiceModel& model,
                    Writer& writer, const std::function<void(const Change&)>& on_change) const;
   uint64_t Restore(const Writer& nat, const Writer& filter);
-  uint64_t CountConnections(bool drain_begins);
+  bool IsToService(const netlink::ConntrackFlow& flow) const;
 
   const kube::ProxySettings settings_;
   RuleSettings rules_;

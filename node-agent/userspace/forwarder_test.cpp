@@ -38,7 +38,6 @@ using testing::ConnectTcp;
 using testing::ConnectUdp;
 using testing::CpuTime;
 using testing::EchoServer;
-using testing::Eventually;
 using testing::IpPort;
 using testing::Noise;
 using testing::Receive;

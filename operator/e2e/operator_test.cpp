@@ -18,6 +18,7 @@
 #include "kube/http/transport.h"
 #include "kube/pointsman/node_proxy.h"
 #include "kube/queue/work_queue.h"
+#include "kube/testing/eventually.h"
 #include "kube/time/rfc3339.h"
 
 namespace pointsman::op {

@@ -3,7 +3,7 @@
 #include <chrono>
 
 #include "kube/client/api_error.h"
-#include "kube/client/kube_time.h"
+#include "kube/time/rfc3339.h"
 
 namespace pointsman::e2e {
 namespace {

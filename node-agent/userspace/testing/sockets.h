@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "node-agent/testing/eventually.h"
+#include "kube/testing/eventually.h"
 #include "node-agent/userspace/forwarder/address_plan.h"
 #include "node-agent/userspace/forwarder/sockets.h"
 
