@@ -7,6 +7,7 @@
 
 #include "kube/text/text.h"
 #include "node-agent/iptables/chain_names.h"
+#include "node-agent/model/local_detector.h"
 #include "node-agent/model/service_hash.h"
 
 namespace pointsman::agent {
@@ -145,39 +146,24 @@ RuleSettings::RuleSettings(const kube::ProxySettings& settings, net::Family rule
     : flavour(rule_flavour),
       family(rule_family),
       masquerade_all(flavour.sends_on && settings.iptables.masquerade_all) {
-  auto interface_name = [](const std::string& name, size_t longest, const char* field) {
-    // What ends up in iptables-restore's input must not hold blanks or quotes; 15 is the kernel's
-    // longest name.
-    const bool bad = std::any_of(name.begin(), name.end(), [](unsigned char c) {
-      return c <= ' ' || c == '"' || c == '\'' || c == '\\' || c == '/' || c == '+' || c >= 127;
-    });
-    if (name.empty() || name.size() > longest || bad) {
-      throw std::invalid_argument(fmt::format("{}: '{}' is not an interface's name", field, name));
-    }
-  };
-  std::string match;
-  switch (settings.detect_local_mode) {
-    case kube::DetectLocalMode::kNone:
-    case kube::DetectLocalMode::kClusterCidr:
-    case kube::DetectLocalMode::kNodeCidr:  // cluster_cidrs are the node's then
-      for (const net::IpPrefix& cidr : settings.cluster_cidrs) {
-        if (cidr.family() == family && match.empty()) match = "-s " + cidr.ToString();
-      }
+  const LocalDetector local(settings, family);
+  switch (local.kind) {
+    case LocalDetector::Kind::kUnknown:
+      return;
+    case LocalDetector::Kind::kEverything:
+      from_cluster = "";
+      return;
+    case LocalDetector::Kind::kPrefix:
+      from_cluster = "-s " + local.prefix.ToString();
       break;
-    case kube::DetectLocalMode::kBridgeInterface:
-      interface_name(settings.detect_local.bridge_interface, 15, "detectLocal.bridgeInterface");
-      match = "-i " + settings.detect_local.bridge_interface;
+    case LocalDetector::Kind::kInterface:
+      from_cluster = "-i " + local.interface;
       break;
-    case kube::DetectLocalMode::kInterfaceNamePrefix:
-      interface_name(settings.detect_local.interface_name_prefix, 14,
-                     "detectLocal.interfaceNamePrefix");
-      match = "-i " + settings.detect_local.interface_name_prefix + "+";
+    case LocalDetector::Kind::kInterfacePrefix:
+      from_cluster = "-i " + local.interface + "+";
       break;
   }
-  // A prefix of length 0 matches everything: iptables-save does not even print it.
-  if (match.ends_with("/0")) match.clear();
-  from_cluster = match;
-  if (!match.empty() && flavour.sends_on) off_cluster = "! " + match;
+  if (flavour.sends_on) off_cluster = "! " + *from_cluster;
 }
 
 std::vector<Dispatch> DispatchesOf(const ServicePortEntry& entry) {
@@ -245,8 +231,8 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
     RuleWriter rules(text, chain, entry, settings);
     if (settings.masquerade_all) {
       rules.Rule("", "POINTSMAN-MARK-MASQ");
-    } else if (!settings.off_cluster.empty()) {
-      rules.Rule(settings.off_cluster, "POINTSMAN-MARK-MASQ");
+    } else if (settings.off_cluster) {
+      rules.Rule(*settings.off_cluster, "POINTSMAN-MARK-MASQ");
     }
     rules.Backends(entry.internal);
     each(chain, text);
@@ -267,7 +253,10 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
     // This node and its pods are served as by the Cluster policy (kube-proxy: "short-circuit").
     std::string from_node;
     if (!entry.external_from_node.backends.empty()) {
-      if (entry.external_from_node.backends == entry.internal.backends) {
+      // Chain S masquerades with masqueradeAll, which is about cluster IPs (as kube-proxy's rule
+      // there, which names the cluster IP).
+      if (entry.external_from_node.backends == entry.internal.backends &&
+          !settings.masquerade_all) {
         from_node = ServiceChain(settings.flavour.prefix, 'S', service);
       } else {
         from_node = ServiceChain(settings.flavour.prefix, 'X', service);
@@ -278,7 +267,7 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
     }
     RuleWriter rules(text, external, entry, settings);
     if (!from_node.empty()) {
-      if (!settings.from_cluster.empty()) rules.Rule(settings.from_cluster, from_node);
+      if (settings.from_cluster) rules.Rule(*settings.from_cluster, from_node);
       if (settings.flavour.sends_on) {
         rules.Rule("-m addrtype --src-type LOCAL", "POINTSMAN-MARK-MASQ");
       }

@@ -4,6 +4,7 @@
 #include <compare>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,10 +25,10 @@ struct RuleSettings {
   RuleFlavour flavour;
   net::Family family;
   bool masquerade_all = false;
-  // Matches sources in the cluster ("-s 10.244.0.0/16") and all others; both "" when nothing says
-  // what is local.
-  std::string from_cluster;
-  std::string off_cluster;
+  // Matches what comes from the cluster ("-s 10.244.0.0/16"; "": everything does), and what comes
+  // from elsewhere. Neither is there when nothing tells them apart, or there is nothing to match.
+  std::optional<std::string> from_cluster;
+  std::optional<std::string> off_cluster;
   // sessionAffinity: ClientIP can be kept: the kernel has xt_recent.
   bool keeps_affinity = false;
 };

@@ -1,5 +1,9 @@
 #include "node-agent/iptables/service_rules.h"
 
+#include <sstream>
+#include <string>
+#include <vector>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,9 +13,9 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-std::string RulesOf(const ServicePortEntry& entry) {
+std::string RulesOf(const ServicePortEntry& entry, const kube::ProxySettings& settings = {}) {
   std::string text;
-  ForEachServiceChain(entry, RuleSettings({}, net::Family::kIPv4), {},
+  ForEachServiceChain(entry, RuleSettings(settings, net::Family::kIPv4), {},
                       [&](std::string_view, std::string_view rules) { text += rules; });
   return text;
 }
@@ -55,6 +59,51 @@ TEST(ServiceRulesTest, NoPartOfANameBecomesARule) {
     at = end + 1;
   }
   EXPECT_LT(RulesOf(Entry(std::string(5000, 'a'), "b", "c")).size(), 600U);
+}
+
+// A CIDR of length 0 is no match in iptables-save's words, and not the same as none.
+TEST(ServiceRulesTest, AClusterCidrOfEverythingMakesEverythingThePods) {
+  ServicePortEntry entry = Entry("shop", "web", "http");
+  entry.node_port = 30080;
+  entry.external = entry.internal;
+  entry.external_from_node = entry.internal;
+  entry.external_local = true;
+  const auto short_cuts = [&](const kube::ProxySettings& settings) {
+    std::vector<std::string> found;
+    std::istringstream rules(RulesOf(entry, settings));
+    for (std::string line; std::getline(rules, line);) {
+      if (line.find("POINTSMAN-MARK-MASQ") == std::string::npos &&
+          line.find("-j POINTSMAN-IPT-S") != std::string::npos)
+        found.push_back(line.substr(line.find(' ', 3)));
+    }
+    return found;
+  };
+  kube::ProxySettings settings;
+  EXPECT_EQ(short_cuts(settings).size(), 1U) << "of the node itself";
+  settings.cluster_cidrs = {*net::IpPrefix::Parse("10.244.0.0/16")};
+  EXPECT_THAT(short_cuts(settings)[0], HasSubstr(" -s 10.244.0.0/16 "));
+  settings.cluster_cidrs = {*net::IpPrefix::Parse("0.0.0.0/0")};
+  ASSERT_EQ(short_cuts(settings).size(), 2U);
+  EXPECT_THAT(short_cuts(settings)[0], Not(HasSubstr("-s ")));
+  EXPECT_THAT(RulesOf(entry, settings), Not(HasSubstr("! -s"))) << "nothing is from elsewhere";
+}
+
+// It is about cluster IPs (kube-proxy's rule names them), and a Local policy keeps the source.
+TEST(ServiceRulesTest, MasqueradeAllLeavesTheShortCutOfALocalPolicyAlone) {
+  ServicePortEntry entry = Entry("shop", "web", "http");
+  entry.node_port = 30080;
+  entry.external = entry.internal;
+  entry.external_from_node = entry.internal;
+  entry.external_local = true;
+  kube::ProxySettings settings;
+  settings.cluster_cidrs = {*net::IpPrefix::Parse("10.244.0.0/16")};
+  EXPECT_THAT(RulesOf(entry, settings),
+              testing::ContainsRegex("-s 10.244.0.0/16 .*-j POINTSMAN-IPT-S"));
+  settings.iptables.masquerade_all = true;
+  EXPECT_THAT(RulesOf(entry, settings),
+              testing::ContainsRegex("-s 10.244.0.0/16 .*-j POINTSMAN-IPT-X"));
+  EXPECT_THAT(RulesOf(entry, settings),
+              Not(testing::ContainsRegex("-s 10.244.0.0/16 .*-j POINTSMAN-IPT-S")));
 }
 
 }  // namespace

@@ -139,20 +139,21 @@ Chain Rules::SourceRanges(const char* base) const {
 
 Chain Rules::Prerouting() const {
   Chain chain{"nat", "POINTSMAN-IPVS-PREROUTING", "PREROUTING", kComment, {}};
-  const std::string from_pods = sources_.from_cluster.empty() ? "" : sources_.from_cluster + " ";
-  if (!from_pods.empty()) {
+  const std::string from_pods =
+      sources_.from_cluster.value_or("").empty() ? "" : *sources_.from_cluster + " ";
+  if (sources_.from_cluster) {
     for (const std::string& rule : near_map_)
       chain.rules.push_back(from_pods + rule);
   }
   if (masquerade_all_)
     chain.rules.push_back(Match(SetId::kCluster) + mark_);
-  else if (!sources_.off_cluster.empty())
-    chain.rules.push_back(sources_.off_cluster + " " + Match(SetId::kCluster) + mark_);
+  else if (sources_.off_cluster)
+    chain.rules.push_back(*sources_.off_cluster + " " + Match(SetId::kCluster) + mark_);
   chain.rules.push_back(taken_);
   chain.rules.push_back(closed_);
   chain.rules.push_back(Match(SetId::kMarked) + mark_);
   chain.rules.insert(chain.rules.end(), map_.begin(), map_.end());
-  if (!from_pods.empty()) chain.rules.push_back(from_pods + near_node_port_ + to_near_server_);
+  if (sources_.from_cluster) chain.rules.push_back(from_pods + near_node_port_ + to_near_server_);
   chain.rules.push_back(node_ports_jump_);
   return chain;
 }

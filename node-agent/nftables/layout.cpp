@@ -133,19 +133,19 @@ RuleBuilder& GoToClass(RuleBuilder& rule, SetId map = SetId::kClasses) {
 }
 
 // Matches what comes from the cluster (or what does not); false: nothing says what that is.
-bool FromCluster(RuleBuilder& rule, const LayoutSettings& settings, Match match) {
-  switch (settings.local) {
-    case LayoutSettings::Local::kUnknown:
+bool FromCluster(RuleBuilder& rule, const LocalDetector& local, Match match) {
+  switch (local.kind) {
+    case LocalDetector::Kind::kUnknown:
       return false;
-    case LayoutSettings::Local::kEverything:
+    case LocalDetector::Kind::kEverything:
       return match == Match::kEqual;
-    case LayoutSettings::Local::kPrefix:
-      rule.SourceIn(settings.local_prefix, match);
+    case LocalDetector::Kind::kPrefix:
+      rule.SourceIn(local.prefix, match);
       return true;
-    case LayoutSettings::Local::kInterface:
-    case LayoutSettings::Local::kInterfacePrefix:
-      rule.InputInterface(settings.local_interface,
-                          settings.local == LayoutSettings::Local::kInterfacePrefix, match);
+    case LocalDetector::Kind::kInterface:
+    case LocalDetector::Kind::kInterfacePrefix:
+      rule.InputInterface(local.interface, local.kind == LocalDetector::Kind::kInterfacePrefix,
+                          match);
       return true;
   }
   return false;
@@ -380,40 +380,13 @@ LayoutSettings::LayoutSettings(const kube::ProxySettings& settings, net::Family 
     : family(rule_family),
       masquerade_all(settings.nftables.masquerade_all),
       drop_invalid(!settings.conntrack.tcp_be_liberal),
-      all_node_addresses(settings.node_port_addresses.empty() && !settings.node_port_primary) {
+      all_node_addresses(settings.node_port_addresses.empty() && !settings.node_port_primary),
+      local(settings, rule_family) {
   const int bit = settings.nftables.masquerade_bit;
   if (bit < 0 || bit > 31) {
     throw std::invalid_argument(fmt::format("nftables.masqueradeBit: {} is not within 0..31", bit));
   }
   mark = 1U << static_cast<unsigned>(bit);
-  const auto interface = [this](const std::string& name, size_t longest, Local kind,
-                                std::string_view field) {
-    if (name.empty() || name.size() > longest) {
-      throw std::invalid_argument(fmt::format("{}: '{}' is not an interface's name", field, name));
-    }
-    local = kind;
-    local_interface = name;
-  };
-  switch (settings.detect_local_mode) {
-    case kube::DetectLocalMode::kNone:
-    case kube::DetectLocalMode::kClusterCidr:
-    case kube::DetectLocalMode::kNodeCidr:  // cluster_cidrs are the node's then
-      for (const net::IpPrefix& cidr : settings.cluster_cidrs) {
-        if (cidr.family() != family) continue;
-        local = cidr.length() == 0 ? Local::kEverything : Local::kPrefix;
-        local_prefix = cidr;
-        break;
-      }
-      break;
-    case kube::DetectLocalMode::kBridgeInterface:
-      interface(settings.detect_local.bridge_interface, 15, Local::kInterface,
-                "detectLocal.bridgeInterface");
-      break;
-    case kube::DetectLocalMode::kInterfaceNamePrefix:
-      interface(settings.detect_local.interface_name_prefix, 14, Local::kInterfacePrefix,
-                "detectLocal.interfaceNamePrefix");
-      break;
-  }
 }
 
 std::vector<Chain> StaticChains(const LayoutSettings& settings, const NodeNetwork& node,
@@ -467,7 +440,7 @@ Chain ClassChain(const LayoutSettings& settings, const TrafficClass& traffic_cla
       add(GoToClass(rule, SetId::kClassesFromNode));
     };
     RuleBuilder pods(family);
-    if (FromCluster(pods, settings, Match::kEqual)) shortcut(pods);
+    if (FromCluster(pods, settings.local, Match::kEqual)) shortcut(pods);
     RuleBuilder mark(family);
     add(mark.SourceIsLocal().SetMark(settings.mark));
     RuleBuilder node(family);
@@ -479,7 +452,7 @@ Chain ClassChain(const LayoutSettings& settings, const TrafficClass& traffic_cla
     add(rule.SetMark(settings.mark));
   } else if (has(TrafficClass::kMasqueradeAsk)) {
     RuleBuilder rule(family);
-    if (FromCluster(rule, settings, Match::kNotEqual)) add(rule.SetMark(settings.mark));
+    if (FromCluster(rule, settings.local, Match::kNotEqual)) add(rule.SetMark(settings.mark));
   }
   if (has(TrafficClass::kDrop)) {
     RuleBuilder rule(family);

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "kube/pointsman/proxy_settings.h"
+#include "node-agent/model/local_detector.h"
 #include "node-agent/model/service_model.h"
 #include "node-agent/nftables/objects.h"
 
@@ -108,11 +109,7 @@ struct LayoutSettings {
   bool masquerade_all = false;
   bool drop_invalid = true;
   bool all_node_addresses = true;
-  // What is in the cluster, if anything says so.
-  enum class Local : uint8_t { kUnknown, kEverything, kPrefix, kInterface, kInterfacePrefix };
-  Local local = Local::kUnknown;
-  net::IpPrefix local_prefix;
-  std::string local_interface;
+  LocalDetector local;
 };
 
 // All chains but those of the classes, in the order in which they can be made. `guard`:
