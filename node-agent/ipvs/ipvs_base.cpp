@@ -58,9 +58,13 @@ IpvsBase::IpvsBase(const kube::ProxySettings& settings, const std::vector<Iptabl
     families_.emplace_back(tool->family(), tool);
 }
 
-bool IpvsBase::Serves(net::Family family) const {
+bool IpvsBase::IsConfigured(net::Family family) const {
   return std::any_of(families_.begin(), families_.end(),
-                     [&](const auto& configured) { return configured.first == family; }) &&
+                     [&](const auto& configured) { return configured.first == family; });
+}
+
+bool IpvsBase::Serves(net::Family family) const {
+  return IsConfigured(family) &&
          std::none_of(unserved_.begin(), unserved_.end(),
                       [&](const SyncProblem& problem) { return problem.family == family; });
 }

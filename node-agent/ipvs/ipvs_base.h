@@ -40,6 +40,7 @@ class IpvsBase {
   // Compares the device and the rules of the families that are served, and names the others.
   VerifyResult Verify();
 
+  bool IsConfigured(net::Family family) const;
   // Configured, and the kernel took its sets and rules in the last Ensure.
   bool Serves(net::Family family) const;
   std::vector<net::Family> served() const;

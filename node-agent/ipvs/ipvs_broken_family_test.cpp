@@ -88,8 +88,10 @@ class IpvsBrokenFamilyTest : public ::testing::TestWithParam<const Addresses*>,
 
   // A Service in `at`'s family, on one pod.
   ModelDelta Put(const Addresses& at, const char* pod) {
-    return maker_.Put(MakeEntry(at.family == net::Family::kIPv4 ? "web-4" : "web-6", Protocol::kTcp,
-                                at.vip, 80, {MakeBackend(pod, 8080)}));
+    ServicePortEntry entry = MakeEntry(at.family == net::Family::kIPv4 ? "web-4" : "web-6",
+                                       Protocol::kTcp, at.vip, 80, {MakeBackend(pod, 8080)});
+    entry.affinity_timeout = std::chrono::seconds(100);
+    return maker_.Put(std::move(entry));
   }
   static Answer Ask(const Addresses& at) { return AskTcp(*network_, "pod-c", at.vip, 80); }
   static void ExpectBrokenAlone(const std::vector<SyncProblem>& problems, const Addresses& broken) {
@@ -156,6 +158,10 @@ TEST_P(IpvsBrokenFamilyTest, WhatHadBeenWrittenStaysUntilItIsWell) {
   ExpectBrokenAlone(dataplane_->FullSync(maker_.model).problems, broken_);
   EXPECT_EQ(Ask(well_).host, "pod-a");
   EXPECT_EQ(Ask(broken_).host, "pod-a") << "its virtual servers were not touched";
+  const std::vector<ClientBinding> bindings = dataplane_->Bindings(maker_.model);
+  EXPECT_TRUE(std::any_of(bindings.begin(), bindings.end(), [&](const ClientBinding& binding) {
+    return binding.backend_ip == Ip(broken_.pod_a);
+  })) << "its clients go on to the next mode";
   ExpectBrokenAlone(dataplane_->Sync(maker_.model, Put(broken_, broken_.pod_b)).problems, broken_);
   ExpectBrokenAlone(dataplane_->Sync(maker_.model, Put(well_, well_.pod_b)).problems, broken_);
   EXPECT_EQ(Ask(well_).host, "pod-b");

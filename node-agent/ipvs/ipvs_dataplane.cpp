@@ -48,11 +48,9 @@ void IpvsDataplane::ReadHost() {
 }
 
 DesiredState IpvsDataplane::MakeDesired(const ServiceModel& model) const {
+  const auto serves = [this](net::Family family) { return base_.Serves(family); };
   return ipvs::MakeDesiredState(
-      model,
-      {.settings = settings_, .host = host_, .room = room_, .serves = [this](net::Family family) {
-         return base_.Serves(family);
-       }});
+      model, {.settings = settings_, .host = host_, .room = room_, .serves = serves});
 }
 
 std::vector<ServiceWarning> IpvsDataplane::Warnings(const FrontendTable& frontends) const {
@@ -234,7 +232,11 @@ DrainStatus IpvsDataplane::Drain(const ServiceModel&) {
 std::vector<ClientBinding> IpvsDataplane::Bindings(const ServiceModel& model) {
   // Not of `frontends_`: a restarted agent may be asked before its first sync.
   ReadHost();
-  return ipvs::ReadAffinity(MakeDesired(model).frontends);
+  // A family that broke after it was served still has its clients.
+  const auto serves = [this](net::Family family) { return base_.IsConfigured(family); };
+  const DesiredState desired = ipvs::MakeDesiredState(
+      model, {.settings = settings_, .host = host_, .room = room_, .serves = serves});
+  return ipvs::ReadAffinity(desired.frontends);
 }
 
 SyncResult IpvsDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>& bindings) {
