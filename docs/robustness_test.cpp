@@ -14,6 +14,7 @@
 
 #include <fnmatch.h>
 #include <gmock/gmock.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace pointsman {
@@ -78,7 +79,7 @@ class Tree {
       const std::string suite = match[1].str() + "/" + match[2].str();
       names.insert(suite);
       for (const std::string& test : of_suite[match[2]])
-        names.insert(suite + "." + test);
+        names.insert(fmt::format("{}.{}", suite, test));
     });
     return names;
   }
@@ -118,7 +119,7 @@ void CheckEntry(const std::string& entry, const Tree& tree, std::vector<std::str
     const bool there = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
       return fnmatch(test.c_str(), name.c_str(), 0) == 0;
     });
-    if (!there) problems.push_back("there is no test '" + test + "' in " + before);
+    if (!there) problems.push_back(fmt::format("there is no test '{}' in {}", test, before));
   }
 }
 

@@ -220,7 +220,7 @@ int Serve(const Flags& flags) {
   RegisterBuiltinTypes(registry, store, *schemas, emulation, [&](ResourceType& services) {
     InstallServiceAllocation(services, store, flags.controller_options);
   });
-  CustomResources custom_resources(registry, store, *schemas, emulation);
+  CustomResources custom_resources(registry, store, *schemas);
   ServeCustomResources(registry, store, custom_resources);
   ValidateAdmissionPolicies(registry, emulation);
 

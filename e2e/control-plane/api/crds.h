@@ -12,9 +12,8 @@ namespace pointsman::e2e {
 // status in step with them. Thread-safe.
 class CustomResources {
  public:
-  CustomResources(Registry& registry, Store& store, const SchemaProvider& schemas,
-                  const Emulation& emulation)
-      : registry_(registry), store_(store), schemas_(schemas), emulation_(emulation) {}
+  CustomResources(Registry& registry, Store& store, const SchemaProvider& schemas)
+      : registry_(registry), store_(store), schemas_(schemas) {}
 
   static void ApplyDefaults(Json& crd);
   // A server-side apply is typed: throws StatusError 500, as kube-apiserver does, for what this
@@ -33,7 +32,6 @@ class CustomResources {
   Registry& registry_;
   Store& store_;
   const SchemaProvider& schemas_;
-  const Emulation& emulation_;
   std::mutex mutex_;
 };
 

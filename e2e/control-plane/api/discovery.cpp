@@ -267,7 +267,7 @@ bool Discovery::ServeOpenApiV3(RequestContext& context, const std::string& rest)
   const bool core = parts.size() == 2 && parts[0] == "api";
   if (!core && !(parts.size() == 3 && parts[0] == "apis")) return false;
   const std::string group = core ? "" : parts[1];
-  const std::string version = parts.back();
+  const std::string& version = parts.back();
   std::vector<ResourceTypePtr> members;
   for (const ResourceTypePtr& type : *registry_.types()) {
     if (type->group == group && type->version == version) members.push_back(type);
