@@ -18,13 +18,11 @@ HealthChecks::HealthChecks(ProxyHealth& health, kube::EventRecorder& events, con
                             node_name + ": " + message);
               }) {}
 
-void HealthChecks::Serve(bool serves, const kube::ProxySettings& settings,
-                         const NodeNetwork& node) {
+void HealthChecks::Serve(bool serves, const NodeNetwork& node) {
   if (!std::exchange(changed_, false) && serves == serves_) return;
   serves_ = serves;
-  const bool everywhere = settings.node_port_addresses.empty() && !settings.node_port_primary;
   server_.Set(serves ? ports_.Services() : ServiceHealth::Services{},
-              everywhere ? std::vector<net::IpAddress>{} : node.node_port_addresses);
+              node.every_address ? std::vector<net::IpAddress>{} : node.node_port_addresses);
 }
 
 }  // namespace pointsman::agent

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "kube/events/event_recorder.h"
-#include "kube/pointsman/proxy_settings.h"
 #include "node-agent/agent/watches.h"
 #include "node-agent/health/health_check_ports.h"
 #include "node-agent/health/proxy_health.h"
@@ -25,7 +24,7 @@ class HealthChecks {
     changed_ = ports_.Apply(delta) || delta.node_changed || changed_;
   }
   // `serves`: this node serves Services. Returns at once.
-  void Serve(bool serves, const kube::ProxySettings& settings, const NodeNetwork& node);
+  void Serve(bool serves, const NodeNetwork& node);
 
  private:
   HealthCheckPorts ports_;

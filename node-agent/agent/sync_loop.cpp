@@ -190,8 +190,7 @@ void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
   measure_.End();
   flows_.Clean(model, delta, measure_.full());
   modes_.steps().TryTo("serve health checks", "", [&] {
-    health_checks_.Serve(!proxy_->spec.removed && modes_.state().active.has_value(),
-                         proxy_->spec.settings, model.node);
+    health_checks_.Serve(!proxy_->spec.removed && modes_.state().active.has_value(), model.node);
   });
   // Only what wrote holds up the next change: a Node's heartbeat does not.
   if (measure_.wrote() && !batch.empty()) not_before_ = started + ActiveMinSyncPeriod();

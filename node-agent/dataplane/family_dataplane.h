@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "node-agent/dataplane/family_parts.h"
+#include "node-agent/dataplane/family_problems.h"
 
 namespace pointsman::agent {
 
@@ -21,13 +22,15 @@ class FamilyDataplane : public Dataplane {
  public:
   SyncResult FullSync(const ServiceModel& model) override {
     SyncResult sum;
-    AddParts(served_, sum, [&](Family& family) { return family.FullSync(model); });
+    for (const auto& family : served_)
+      problems_.Try(family->family(), what_, sum, [&] { return family->FullSync(model); });
     AddParts(others_, sum, [](Family& family) { return family.Remove(); });
     return sum;
   }
   SyncResult Sync(const ServiceModel& model, const ModelDelta& delta) override {
     SyncResult sum;
-    AddParts(served_, sum, [&](Family& family) { return family.Sync(model, delta); });
+    for (const auto& family : served_)
+      problems_.TryChange(family->family(), what_, sum, [&] { return family->Sync(model, delta); });
     return sum;
   }
   VerifyResult Verify(const ServiceModel& model) override {
@@ -92,6 +95,7 @@ class FamilyDataplane : public Dataplane {
   }
 
   const std::string_view what_;
+  FamilyProblems problems_;
   Families served_;
   Families others_;
 };

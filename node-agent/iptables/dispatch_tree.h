@@ -19,7 +19,7 @@ namespace pointsman::agent {
 // What a leaf's rule does.
 enum class DispatchAction : uint8_t { kService, kExternal, kFirewall, kReject, kDrop };
 
-// Ordered as the rules in a leaf: the first of two Services that claim the same address wins.
+// Ordered as the rules in a leaf. The model gives an address and port to one Service alone.
 struct DispatchKey {
   net::IpAddress address;  // node ports: protocol and port as an address, see PortKey
   kube::Protocol protocol = kube::Protocol::kTcp;

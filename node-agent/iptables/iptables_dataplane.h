@@ -15,7 +15,8 @@ namespace pointsman::agent {
 // A change writes only the chains that it touches. With detectLocalMode NodeCIDR,
 // settings.cluster_cidrs are this node's pod CIDRs.
 //
-// A failed write is a problem in the result, and the next Sync is a full one. route_localnet is
+// A failed write is a problem in the result, and its family waits for the next full sync.
+// route_localnet is
 // set for node ports on 127.0.0.1 and taken back when this mode is removed, if it was not set
 // before.
 //

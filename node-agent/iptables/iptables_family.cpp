@@ -227,7 +227,7 @@ void IptablesFamily::RenderEntrance(const DispatchTree& addresses, const Dispatc
                                     const NodeNetwork& node, std::string& text) const {
   addresses.RenderTop(text);
   if (ports.empty()) return;
-  if (settings_.node_port_addresses.empty() && !settings_.node_port_primary) {
+  if (node.every_address) {
     // Every address of the node, also those that come later.
     // IPv6 has no route_localnet: what is turned around on ::1 would get lost, where a refusal is
     // an answer (as kube-proxy).
@@ -313,7 +313,7 @@ void IptablesFamily::ForEachNatChain(const ServiceModel& model, const EachChain&
   }
   for (const auto& [id, entry] : model.entries) {
     if (id.family != family()) continue;
-    ForEachServiceChain(*entry, rules_, model.node.node_port_addresses, each);
+    ForEachServiceChain(*entry, rules_, each);
   }
 }
 
@@ -512,20 +512,19 @@ SyncResult IptablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
     before.clear();
     if (change.before) {
       ForEachServiceChain(
-          *change.before, rules_, model.node.node_port_addresses,
+          *change.before, rules_,
           [&](std::string_view name, std::string_view text) { before.emplace(name, text); });
     }
     if (change.after) {
       for (const Dispatch& dispatch : DispatchesOf(*change.after))
         Set(dispatch);
-      ForEachServiceChain(*change.after, rules_, model.node.node_port_addresses,
-                          [&](std::string_view name, std::string_view text) {
-                            auto found = before.find(std::string(name));
-                            if (found == before.end() || found->second != text) {
-                              nat.Write(name, text);
-                            }
-                            if (found != before.end()) before.erase(found);
-                          });
+      ForEachServiceChain(*change.after, rules_, [&](std::string_view name, std::string_view text) {
+        auto found = before.find(std::string(name));
+        if (found == before.end() || found->second != text) {
+          nat.Write(name, text);
+        }
+        if (found != before.end()) before.erase(found);
+      });
     }
     for (const auto& [name, text] : before)
       nat.Delete(name);

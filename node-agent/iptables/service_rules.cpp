@@ -19,15 +19,9 @@ bool HasExternal(const ServicePortEntry& entry) {
   return entry.node_port != 0 || !entry.external_ips.empty() || !entry.load_balancer_ips.empty();
 }
 
-bool HasSourceRanges(const ServicePortEntry& entry) {
-  return !entry.source_ranges.empty() || entry.source_ranges_deny_all;
-}
-
 // Is there anything for traffic from outside to be sent to, from wherever it comes?
 bool HasExternalChain(const ServicePortEntry& entry) {
-  return HasExternal(entry) &&
-         (!entry.external.backends.empty() ||
-          (entry.external_local && !entry.external_from_node.backends.empty()));
+  return HasExternal(entry) && entry.HasExternalBackends();
 }
 
 DispatchAction WhenEmpty(const BackendChoice& choice) {
@@ -190,7 +184,7 @@ std::vector<Dispatch> DispatchesOf(const ServicePortEntry& entry) {
     }
     for (const net::IpAddress& ip : entry.load_balancer_ips) {
       address(DispatchTable::kNatAddress, ip,
-              HasSourceRanges(entry) ? DispatchAction::kFirewall : DispatchAction::kExternal);
+              entry.HasSourceRanges() ? DispatchAction::kFirewall : DispatchAction::kExternal);
     }
     if (entry.node_port != 0) port(DispatchTable::kNatPort, DispatchAction::kExternal);
   }
@@ -203,7 +197,7 @@ std::vector<Dispatch> DispatchesOf(const ServicePortEntry& entry) {
   }
   for (const net::IpAddress& ip : entry.load_balancer_ips) {
     // A source that is not allowed must not reach whatever else answers on that address.
-    if (HasExternalChain(entry) && HasSourceRanges(entry)) {
+    if (HasExternalChain(entry) && entry.HasSourceRanges()) {
       address(DispatchTable::kFilterAddress, ip, DispatchAction::kDrop);
     } else if (entry.external.backends.empty()) {
       address(DispatchTable::kFilterAddress, ip, WhenEmpty(entry.external));
@@ -222,7 +216,6 @@ std::vector<Dispatch> DispatchesOf(const ServicePortEntry& entry) {
 }
 
 void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& settings,
-                         const std::vector<net::IpAddress>& node_addresses,
                          const std::function<void(std::string_view, std::string_view)>& each) {
   const uint64_t service = ServiceHash(entry.id);
   std::string text;
@@ -277,21 +270,13 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
     each(external, text);
   }
 
-  if (entry.load_balancer_ips.empty() || !HasSourceRanges(entry)) return;
+  if (entry.load_balancer_ips.empty() || !entry.HasSourceRanges()) return;
   const std::string firewall = ServiceChain(settings.flavour.prefix, 'F', service);
   RuleWriter rules(text, firewall, entry, settings);
-  bool node_allowed = false;
-  for (const net::IpPrefix& range : entry.source_ranges) {
-    // A match of everything is printed as no match.
+  // A match of everything is printed as no match.
+  for (const net::IpPrefix& range : entry.source_ranges)
     rules.Rule(range.length() == 0 ? "" : "-s " + range.ToString(), external);
-    node_allowed = node_allowed || std::any_of(node_addresses.begin(), node_addresses.end(),
-                                               [&](const net::IpAddress& address) {
-                                                 return range.Contains(address);
-                                               });
-  }
-  if (node_allowed) {
-    // Where the load balancer's address is bound on the node, the node's own packets to it carry it
-    // as their source.
+  if (entry.node_in_source_ranges) {
     for (const net::IpAddress& ip : entry.load_balancer_ips) {
       rules.Rule(fmt::format("-s {}/{}", ip.ToString(), ip.size() * 8), external);
     }

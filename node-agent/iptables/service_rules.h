@@ -51,9 +51,8 @@ std::vector<Dispatch> DispatchesOf(const ServicePortEntry& entry);
 std::string AffinityList(const ServicePortId& service, const Backend& backend);
 
 // Calls `each` with the name and the rules ("-A …\n" lines) of each chain of the entry in table
-// nat. The views are valid during the call. `node_addresses`: of this node, for source ranges.
+// nat. The views are valid during the call.
 void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& settings,
-                         const std::vector<net::IpAddress>& node_addresses,
                          const std::function<void(std::string_view, std::string_view)>& each);
 
 }  // namespace pointsman::agent

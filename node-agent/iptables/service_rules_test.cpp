@@ -15,7 +15,7 @@ using testing::Not;
 
 std::string RulesOf(const ServicePortEntry& entry, const kube::ProxySettings& settings = {}) {
   std::string text;
-  ForEachServiceChain(entry, RuleSettings(settings, net::Family::kIPv4), {},
+  ForEachServiceChain(entry, RuleSettings(settings, net::Family::kIPv4),
                       [&](std::string_view, std::string_view rules) { text += rules; });
   return text;
 }

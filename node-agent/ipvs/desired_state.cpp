@@ -15,8 +15,7 @@ bool IsKubernetesService(const ServicePortId& id) {
 std::vector<SetEntry> NodeElements(const NodeNetwork& node, const DesiredFacts& facts) {
   std::vector<SetEntry> entries;
   // Nothing is said: every address of the node, which the rules know without a set.
-  if (facts.settings.node_port_addresses.empty() && !facts.settings.node_port_primary)
-    return entries;
+  if (node.every_address) return entries;
   for (const net::IpAddress& ip : node.node_port_addresses) {
     if (facts.serves(ip.family()) && !ip.IsLoopback()) entries.push_back(NodeAddressElement(ip));
   }
@@ -60,12 +59,10 @@ void CountShared(const FrontendKey& key, const Frontend& frontend, int64_t by,
   }
 }
 
-std::vector<SetEntry> OwnElements(const FrontendKey& key, const Frontend& frontend,
-                                  const HostAddresses& host) {
+std::vector<SetEntry> OwnElements(const FrontendKey& key, const Frontend& frontend) {
   if (frontend.terminating) return {OwnedElement(key)};
   std::vector<SetEntry> elements;
   ForEachOwnElement({key, frontend.source, frontend.address}, *frontend.entry,
-                    host.AnyIn(frontend.entry->source_ranges),
                     [&](const SetEntry& entry) { elements.push_back(entry); });
   std::sort(elements.begin(), elements.end());
   elements.erase(std::unique(elements.begin(), elements.end()), elements.end());

@@ -9,7 +9,6 @@
 #include <unordered_map>
 #include <vector>
 
-#include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/use_counts.h"
 #include "node-agent/ipvs/frontend_table.h"
 #include "node-agent/ipvs/host_addresses.h"
@@ -26,12 +25,10 @@ using SharedElements = UseCounts<std::unordered_map<SetEntry, int64_t, SetEntryH
 void CountShared(const FrontendKey& key, const Frontend& frontend, int64_t by,
                  SharedElements& shared);
 // The elements that it alone needs, sorted.
-std::vector<SetEntry> OwnElements(const FrontendKey& key, const Frontend& frontend,
-                                  const HostAddresses& host);
+std::vector<SetEntry> OwnElements(const FrontendKey& key, const Frontend& frontend);
 
 // What decides beside the model; all of it outlives the call.
 struct DesiredFacts {
-  const kube::ProxySettings& settings;
   const HostAddresses& host;
   const Room& room;
   std::function<bool(net::Family)> serves;  // which families are

@@ -75,7 +75,7 @@ class Differ {
   void WantedFrontend(const FrontendKey& key, const Frontend& frontend) {
     visitor_.BeginFrontend(key, frontend);
     if (frontend.vip) WantVip(key.ip);
-    for (const SetEntry& element : OwnElements(key, frontend, host_))
+    for (const SetEntry& element : OwnElements(key, frontend))
       Want(element, frontend.entry.get());
     visitor_.Server(DiffServer(key, &frontend, kernel_.Server(key), schedulers_));
     visitor_.EndFrontend();

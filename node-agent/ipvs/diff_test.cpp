@@ -69,10 +69,8 @@ class NextState final : public DiffVisitor {
 class DiffTest : public ::testing::Test {
  protected:
   DesiredState Desired() const {
-    return MakeDesiredState(maker_.model, {.settings = settings_,
-                                           .host = host_,
-                                           .room = room_,
-                                           .serves = [](net::Family) { return true; }});
+    return MakeDesiredState(
+        maker_.model, {.host = host_, .room = room_, .serves = [](net::Family) { return true; }});
   }
   void Write() {
     DesiredState desired = Desired();
@@ -88,7 +86,6 @@ class DiffTest : public ::testing::Test {
     return result;
   }
 
-  kube::ProxySettings settings_;
   HostAddresses host_{{net::IpAddress::V4(0xc0a83201)}};
   Room room_;
   Schedulers schedulers_{"rr", [](const std::string&) { return std::string(); }};
@@ -97,7 +94,7 @@ class DiffTest : public ::testing::Test {
 };
 
 TEST_F(DiffTest, AfterItIsWrittenNothingDiffers) {
-  RandomModel random(1, RandomModel::Addresses::kOwn);
+  RandomModel random(1);
   for (int step = 0; step < 80; ++step) {
     random.Step(maker_);
     Write();
@@ -109,7 +106,7 @@ TEST_F(DiffTest, AfterItIsWrittenNothingDiffers) {
 }
 
 TEST_F(DiffTest, WhateverIsDamagedDiffers) {
-  RandomModel random(1, RandomModel::Addresses::kOwn);
+  RandomModel random(1);
   for (int step = 0; step < 8; ++step)
     random.Step(maker_);
   Write();

@@ -21,13 +21,6 @@ bool HostAddresses::Contains(const net::IpAddress& ip) const {
   return std::binary_search(addresses_.begin(), addresses_.end(), ip);
 }
 
-bool HostAddresses::AnyIn(const std::vector<net::IpPrefix>& prefixes) const {
-  return std::any_of(prefixes.begin(), prefixes.end(), [this](const net::IpPrefix& prefix) {
-    return std::any_of(addresses_.begin(), addresses_.end(),
-                       [&](const net::IpAddress& ip) { return prefix.Contains(ip); });
-  });
-}
-
 HostAddresses ReadHostAddresses(netlink::Socket& route, int device_index) {
   // kube-proxy binds what are Services' addresses too, and leaves them behind: no address of the
   // node, and none to rely on.

@@ -15,7 +15,6 @@ class HostAddresses {
   explicit HostAddresses(std::vector<net::IpAddress> addresses);
 
   bool Contains(const net::IpAddress& ip) const;
-  bool AnyIn(const std::vector<net::IpPrefix>& prefixes) const;
 
  private:
   std::vector<net::IpAddress> addresses_;  // sorted

@@ -82,7 +82,7 @@ void IpvsBase::FindDevice() {
   device_index_ = device ? device->index : 0;
 }
 
-void IpvsBase::Ensure(bool synced, SyncResult& result) {
+void IpvsBase::Ensure(const NodeNetwork& node, bool synced, SyncResult& result) {
   EnsureSysctls(NeededSysctls(kernel_release_, families_.size() > 1), result);
   EnsureTimeouts(result);
   EnsureSysctls(UdpTimeoutSysctls(settings_), result);
@@ -93,7 +93,7 @@ void IpvsBase::Ensure(bool synced, SyncResult& result) {
   EnsureStrictArp(sets.contains(kStrictArpRecord), result);
   SyncResult all;
   for (const auto& [family, tool] : families_)
-    AddPartOf(family, kRules, all, [&] { return EnsureFamily(family, *tool, sets, synced); });
+    AddPartOf(family, kRules, all, [&] { return EnsureFamily(family, *tool, node, sets, synced); });
   unserved_ = all.problems;
   result.Add(std::move(all));
   if (!served().empty()) EnsureDevice(result);
@@ -132,7 +132,7 @@ void IpvsBase::EnsureDevice(SyncResult& result) {
   device_index_ = device->index;
 }
 
-SyncResult IpvsBase::EnsureFamily(net::Family family, IptablesTool& tool,
+SyncResult IpvsBase::EnsureFamily(net::Family family, IptablesTool& tool, const NodeNetwork& node,
                                   const std::unordered_set<std::string>& sets, bool synced) {
   SyncResult result;
   for (const SetId id : kAllSets) {
@@ -149,7 +149,7 @@ SyncResult IpvsBase::EnsureFamily(net::Family family, IptablesTool& tool,
   if (!result.ok()) return result;  // the rules name the sets
   std::vector<Chain> chains;
   try {
-    chains = DesiredChains(family, settings_, tool.has_random_fully());
+    chains = DesiredChains(family, settings_, node, tool.has_random_fully());
   } catch (const std::invalid_argument& e) {
     result.problems.push_back({std::string(kRules), e.what()});
     return result;
@@ -201,7 +201,7 @@ void IpvsBase::UndoStrictArp(SyncResult& result) {
     ++result.kernel_writes;
 }
 
-VerifyResult IpvsBase::Verify() {
+VerifyResult IpvsBase::Verify(const NodeNetwork& node) {
   VerifyResult result;
   const std::optional<netlink::Link> device = netlink::FindLink(route_, device_);
   ++result.objects_checked;
@@ -209,7 +209,7 @@ VerifyResult IpvsBase::Verify() {
   device_index_ = device ? device->index : 0;
   for (const auto& [family, tool] : families_) {
     if (Serves(family))
-      AddPartOf(family, kRules, result, [&] { return VerifyRules(family, *tool); });
+      AddPartOf(family, kRules, result, [&] { return VerifyRules(family, *tool, node); });
   }
   for (const SyncProblem& problem : unserved_) {
     result.differences.push_back(problem);
@@ -218,8 +218,9 @@ VerifyResult IpvsBase::Verify() {
   return result;
 }
 
-VerifyResult IpvsBase::VerifyRules(net::Family family, IptablesTool& tool) const {
-  const std::vector<Chain> chains = DesiredChains(family, settings_, tool.has_random_fully());
+VerifyResult IpvsBase::VerifyRules(net::Family family, IptablesTool& tool,
+                                   const NodeNetwork& node) const {
+  const std::vector<Chain> chains = DesiredChains(family, settings_, node, tool.has_random_fully());
   VerifyResult result;
   result.objects_checked = chains.size();
   for (std::string& difference : CheckChains(tool, chains))

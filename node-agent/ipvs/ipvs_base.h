@@ -36,9 +36,9 @@ class IpvsBase {
   // Writes what is missing. What is not there then, and must be before a VIP, leaves its family
   // unserved. `synced`: it was all there after the last full sync, so that what is written now is a
   // repair.
-  void Ensure(bool synced, SyncResult& result);
+  void Ensure(const NodeNetwork& node, bool synced, SyncResult& result);
   // Compares the device and the rules of the families that are served, and names the others.
-  VerifyResult Verify();
+  VerifyResult Verify(const NodeNetwork& node);
 
   bool IsConfigured(net::Family family) const;
   // Configured, and the kernel took its sets and rules in the last Ensure.
@@ -64,9 +64,9 @@ class IpvsBase {
   void EnsureTimeouts(SyncResult& result);
   void EnsureDevice(SyncResult& result);
   // `sets`: the names of those that exist.
-  SyncResult EnsureFamily(net::Family family, IptablesTool& tool,
+  SyncResult EnsureFamily(net::Family family, IptablesTool& tool, const NodeNetwork& node,
                           const std::unordered_set<std::string>& sets, bool synced);
-  VerifyResult VerifyRules(net::Family family, IptablesTool& tool) const;
+  VerifyResult VerifyRules(net::Family family, IptablesTool& tool, const NodeNetwork& node) const;
   void EnsureStrictArp(bool recorded, SyncResult& result);
   void UndoStrictArp(SyncResult& result);
 

@@ -49,8 +49,7 @@ void IpvsDataplane::ReadHost() {
 
 DesiredState IpvsDataplane::MakeDesired(const ServiceModel& model) const {
   const auto serves = [this](net::Family family) { return base_.Serves(family); };
-  return ipvs::MakeDesiredState(
-      model, {.settings = settings_, .host = host_, .room = room_, .serves = serves});
+  return ipvs::MakeDesiredState(model, {.host = host_, .room = room_, .serves = serves});
 }
 
 std::vector<ServiceWarning> IpvsDataplane::Warnings(const FrontendTable& frontends) const {
@@ -71,7 +70,7 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
   schedulers_.clear();
   for (const auto& [id, entry] : model.entries)
     schedulers_.Check(*entry);
-  base_.Ensure(was_synced, result);
+  base_.Ensure(model.node, was_synced, result);
   synced_ = false;  // until this has gone through
   drained_ = false;
   const std::vector<net::Family> families = base_.served();
@@ -170,7 +169,7 @@ void IpvsDataplane::WriteChange(ipvs::DiffVisitor& writer, const FrontendTable::
     std::vector<SetEntry> elements;
     if (before) {
       ipvs::CountShared(key, *before, -1, shared);
-      elements = ipvs::OwnElements(key, *before, host_);
+      elements = ipvs::OwnElements(key, *before);
       ServerState state = ipvs::MakeServerState(key, *before, schedulers_);
       termination_.AppendTo(state.destinations, key);
       ipvs::SortDestinations(state.destinations);
@@ -182,7 +181,7 @@ void IpvsDataplane::WriteChange(ipvs::DiffVisitor& writer, const FrontendTable::
     std::vector<SetEntry> wanted;
     if (after != nullptr) {
       ipvs::CountShared(key, *after, 1, shared);
-      wanted = ipvs::OwnElements(key, *after, host_);
+      wanted = ipvs::OwnElements(key, *after);
     }
     ipvs::DiffElements(elements, wanted, after != nullptr ? after->entry.get() : nullptr, writer);
   }
@@ -196,7 +195,7 @@ void IpvsDataplane::EndIdle(Writer& writer) {
     const Frontend& frontend = *frontends_.Find(key);
     if (!frontend.terminating) continue;
     ipvs::CountShared(key, frontend, -1, shared);
-    ipvs::DiffElements(ipvs::OwnElements(key, frontend, host_), {}, nullptr, diff_writer);
+    ipvs::DiffElements(ipvs::OwnElements(key, frontend), {}, nullptr, diff_writer);
     frontends_.Erase(key);
   }
   ipvs::DiffShared(shared_.Apply(shared), diff_writer);
@@ -205,7 +204,7 @@ void IpvsDataplane::EndIdle(Writer& writer) {
 }
 
 VerifyResult IpvsDataplane::Verify(const ServiceModel& model) {
-  VerifyResult result = base_.Verify();
+  VerifyResult result = base_.Verify(model.node);
   ReadHost();
   const KernelState kernel = reader_.Read(base_.served(), base_.device_index());
   DesiredState desired = MakeDesired(model);
@@ -234,8 +233,8 @@ std::vector<ClientBinding> IpvsDataplane::Bindings(const ServiceModel& model) {
   ReadHost();
   // A family that broke after it was served still has its clients.
   const auto serves = [this](net::Family family) { return base_.IsConfigured(family); };
-  const DesiredState desired = ipvs::MakeDesiredState(
-      model, {.settings = settings_, .host = host_, .room = room_, .serves = serves});
+  const DesiredState desired =
+      ipvs::MakeDesiredState(model, {.host = host_, .room = room_, .serves = serves});
   return ipvs::ReadAffinity(desired.frontends);
 }
 

@@ -46,8 +46,7 @@ TEST_F(NodePortTest, K79444VirtualServersDoNotGrowWithTheNodesAddresses) {
 
 TEST_F(NodePortTest, NodePortAddressesSayWhichAddressesAnswer) {
   RunTool({"ip", "addr", "add", "192.168.60.1/24", "dev", "vclient"});
-  settings_.node_port_addresses = {net::IpPrefix::Parse("192.168.50.0/24").value()};
-  Start();
+  maker_.model.node.every_address = false;
   maker_.Put(Web({MakeBackend(kPodA, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
@@ -156,6 +155,7 @@ TEST_F(NodePortTest, K119656K119791K62638K88698SourceRangesHoldForPodsAndTheNode
   // Its pods are, the node is not.
   EXPECT_EQ(AskTcp(*network_, "", kLoadBalancer, 80).error, ETIMEDOUT);
   web.source_ranges = {net::IpPrefix(Ip(kNodeIp), 32)};
+  web.node_in_source_ranges = true;
   Put(web);
   EXPECT_THAT(Hosts("", kLoadBalancer, 80), ElementsAre("pod-a", "pod-b"));
   // Where others bind the address on the node, the node comes from it.
@@ -163,6 +163,7 @@ TEST_F(NodePortTest, K119656K119791K62638K88698SourceRangesHoldForPodsAndTheNode
   EXPECT_THAT(Hosts("", kLoadBalancer, 80), ElementsAre("pod-a", "pod-b"));
   RunTool({"ip", "route", "del", "local", kLoadBalancer, "dev", "lo"});
   web.source_ranges = {net::IpPrefix::Parse("192.168.50.2/32").value()};
+  web.node_in_source_ranges = false;
   Put(web);
   EXPECT_EQ(AskTcp(*network_, "pod-c", kLoadBalancer, 80).error, ETIMEDOUT);
   EXPECT_EQ(AskTcp(*network_, "", kLoadBalancer, 80).error, ETIMEDOUT);

@@ -20,7 +20,8 @@ constexpr const char* kNew = "-m conntrack --ctstate INVALID,NEW ";
 // The chains of one family. What they share is made once, as iptables-save prints it.
 class Rules {
  public:
-  Rules(net::Family family, const kube::ProxySettings& settings, bool random_fully)
+  Rules(net::Family family, const kube::ProxySettings& settings, const NodeNetwork& node,
+        bool random_fully)
       : family_(family),
         sources_(settings, family),
         masquerade_all_(settings.iptables.masquerade_all),
@@ -29,8 +30,7 @@ class Rules {
     marked_ = fmt::format("-m mark --mark {0:#x}/{0:#x}", bit);
     mark_ = fmt::format(" -j MARK --set-xmark {0:#x}/{0:#x}", bit);
     reject_ = fmt::format(" -j REJECT --reject-with {}-port-unreachable", v4() ? "icmp" : "icmp6");
-    const bool any_address = settings.node_port_addresses.empty() && !settings.node_port_primary;
-    to_node_ = any_address
+    to_node_ = node.every_address
                    ? fmt::format("-m addrtype --dst-type LOCAL {} ", NoMatch(SetId::kVip, "dst"))
                    : Match(SetId::kNodeAddress, "dst") + " ";
     // What IPVS serves is decided here: rules of others behind this one (kube-proxy's, as long as
@@ -195,8 +195,8 @@ Chain Rules::Postrouting() const {
 }  // namespace
 
 std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& settings,
-                                 bool random_fully) {
-  return Rules(family, settings, random_fully).All();
+                                 const NodeNetwork& node, bool random_fully) {
+  return Rules(family, settings, node, random_fully).All();
 }
 
 }  // namespace pointsman::agent::ipvs

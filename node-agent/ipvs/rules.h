@@ -7,12 +7,13 @@
 #include "kube/net/ip_address.h"
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/ipvs/chains.h"
+#include "node-agent/model/service_model.h"
 
 namespace pointsman::agent::ipvs {
 
 // Pure. `random_fully`: MASQUERADE knows --random-fully. Throws std::invalid_argument that names a
 // field of the settings.
 std::vector<Chain> DesiredChains(net::Family family, const kube::ProxySettings& settings,
-                                 bool random_fully);
+                                 const NodeNetwork& node, bool random_fully);
 
 }  // namespace pointsman::agent::ipvs

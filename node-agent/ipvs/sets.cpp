@@ -53,7 +53,7 @@ netlink::SetType SetTypeOf(SetId id) {
 }
 
 void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& entry,
-                       bool node_in_ranges, const std::function<void(const SetEntry&)>& each) {
+                       const std::function<void(const SetEntry&)>& each) {
   const FrontendKey& key = frontend.key;
   const FrontendSource source = frontend.source;
   const net::IpAddress& address = frontend.address;
@@ -99,8 +99,8 @@ void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& en
   // Those without endpoints too: the virtual server that is not there has them refused.
   put(key.ip == MappedAddress(address) ? SetId::kMapped : SetId::kMappedSpare, address);
   if (!entry.external_local) put(SetId::kMarked, address);
-  if (source != FrontendSource::kLoadBalancer ||
-      (entry.source_ranges.empty() && !entry.source_ranges_deny_all))
+  if (source != FrontendSource::kLoadBalancer || !entry.HasSourceRanges() ||
+      !entry.HasExternalBackends())
     return;
   put(SetId::kGuarded, address);
   auto allow = [&](const net::IpAddress& ip, uint8_t length) {
@@ -118,7 +118,7 @@ void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& en
     std::array<uint8_t, 16> upper{0x80};
     allow(net::IpAddress::FromBytes(upper.data(), range.address().size()), 1);
   }
-  if (node_in_ranges) allow(address, address.is_v4() ? 32 : 128);
+  if (entry.node_in_source_ranges) allow(address, address.is_v4() ? 32 : 128);
 }
 
 SetEntry OwnedElement(const FrontendKey& key) {

@@ -96,12 +96,9 @@ struct SetEntryHash {
 FrontendKey KeyOf(const SetEntry& entry);
 
 // The elements that belong to one frontend alone; those of kVip, kHairpin and kHealth are shared by
-// several (desired_state.h), those of kNodeAddress are the node's. `node_in_ranges`: one of the
-// node's addresses is in the source ranges; then the node itself may connect, and where a load
-// balancer IP is one of its addresses, or bound by others as a local route, what it sends there has
-// that IP as its source.
+// several (desired_state.h), those of kNodeAddress are the node's.
 void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& entry,
-                       bool node_in_ranges, const std::function<void(const SetEntry&)>& each);
+                       const std::function<void(const SetEntry&)>& each);
 
 SetEntry OwnedElement(const FrontendKey& key);
 SetEntry VipElement(const net::IpAddress& ip);

@@ -99,6 +99,11 @@ void ModelBuilder::SetNode(const std::shared_ptr<const kube::Node>& node) {
 }
 
 void ModelBuilder::SetNodeNetwork(NodeNetwork network) {
+  if (network.source_addresses != network_.source_addresses) {
+    for (auto& [key, state] : services_) {
+      if (state->service && state->service->source_ranges_given) MarkDirty(*state);
+    }
+  }
   network_ = std::move(network);
 }
 
@@ -211,7 +216,8 @@ void ModelBuilder::Resolve(ServiceState& state, std::vector<EntryChange>& remove
       return winner == &state || winner == nullptr ? std::string_view() : winner->key();
     };
     fresh = ResolveService(*state.service, AddressesOf(*state.service, protected_, &problems),
-                           state.slices, {node_name_, zone_}, who_has, problems);
+                           state.slices, {node_name_, zone_}, network_.source_addresses, who_has,
+                           problems);
   }
   SetProblems(state, ours, std::move(problems));
 

@@ -321,6 +321,28 @@ TEST_F(ModelBuilderTest, ALoadBalancer) {
   EXPECT_EQ(builder_.model().endpoint_count, 4u);
 }
 
+// pkg/proxy/iptables/proxier.go, allowFromNode.
+TEST_F(ModelBuilderTest, TheNodeIsInTheSourceRangesByItsOwnAddress) {
+  kube::Service service = Web();
+  service.load_balancer_ingress = {{Ip("203.0.113.1"), false}};
+  service.load_balancer_source_ranges = {Cidr("192.168.1.0/24")};
+  service.source_ranges_given = true;
+  Set(service);
+  EXPECT_FALSE(Entry().node_in_source_ranges) << "nobody knows the node yet";
+  NodeNetwork network{.node_name = "n1", .node_port_addresses = {Ip("192.168.1.5")}};
+  builder_.SetNodeNetwork(network);
+  EXPECT_FALSE(Entry().node_in_source_ranges) << "an address that answers node ports is no source";
+  network.source_addresses = {Ip("192.168.1.5"), Ip("2001:db8::5")};
+  builder_.SetNodeNetwork(network);
+  EXPECT_TRUE(Entry().node_in_source_ranges);
+  network.source_addresses = {Ip("192.168.2.5")};
+  builder_.SetNodeNetwork(network);
+  EXPECT_FALSE(Entry().node_in_source_ranges);
+  service.load_balancer_source_ranges.push_back(Cidr("192.168.2.5/32"));
+  Set(service);
+  EXPECT_TRUE(Entry().node_in_source_ranges);
+}
+
 TEST_F(ModelBuilderTest, HealthCheckPortOnlyForLocalLoadBalancers) {
   // pkg/api/v1/service/util.go NeedsHealthCheck.
   kube::Service service = Web();
@@ -685,6 +707,9 @@ TEST_P(Incremental, IsTheSameAsFromScratch) {
         }
         case 1:
           network.localhost_node_ports = cluster.Chance(50);
+          network.source_addresses.clear();
+          if (cluster.Chance(50))
+            network.source_addresses.push_back(Ip(cluster.Chance(50) ? "10.0.0.1" : "192.0.2.9"));
           builder.SetNodeNetwork(network);
           break;
         case 2:

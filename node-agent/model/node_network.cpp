@@ -55,7 +55,10 @@ NodeNetwork ChooseNodeNetwork(const std::string& node_name,
   network.localhost_node_ports =
       settings.iptables.localhost_node_ports &&
       CoversLocalhost(settings.node_port_addresses, settings.node_port_primary);
+  network.every_address = settings.node_port_addresses.empty() && !settings.node_port_primary;
   const std::vector<net::IpAddress> primary = PrimaryAddresses(node);
+  network.source_addresses = primary;
+  std::sort(network.source_addresses.begin(), network.source_addresses.end());
   std::vector<net::IpAddress>& chosen = network.node_port_addresses;
   for (const HostAddress& host : addresses) {
     const net::IpAddress& ip = host.address;

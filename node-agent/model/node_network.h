@@ -27,6 +27,9 @@ struct HostAddress {
 // 127.0.0.0/8 not excluded by the CIDRs), IPv6 link-local ones, and addresses of interfaces named
 // kube-ipvs*, which are those of Services.
 //
+// The node's own address in loadBalancerSourceRanges is "primary" too, as kube-proxy's node IP is
+// (pkg/proxy/iptables/proxier.go: allowFromNode), whatever answers node ports.
+//
 // The default is the same in each mode. (kube-proxy's nftables mode means "primary" when nothing is
 // said; see LoadKubeProxyConfiguration.)
 NodeNetwork ChooseNodeNetwork(const std::string& node_name,

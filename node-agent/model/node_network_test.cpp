@@ -29,6 +29,24 @@ TEST(ChooseNodeNetwork, AllAddressesByDefault) {
   EXPECT_THAT(network.node_port_addresses, ElementsAre(Ip("10.0.0.5"), Ip("169.254.20.10"),
                                                        Ip("192.168.1.5"), Ip("2001:db8::5")));
   EXPECT_TRUE(network.localhost_node_ports);
+  EXPECT_TRUE(network.every_address);
+  EXPECT_THAT(network.source_addresses, IsEmpty()) << "no Node object yet";
+}
+
+// kube-proxy's node IP: what answers node ports does not matter.
+TEST(ChooseNodeNetwork, SourceRangesKnowTheNodeByItsPrimaryAddresses) {
+  kube::ProxySettings settings;
+  kube::Node node;
+  node.internal_ips = {Ip("192.168.1.5"), Ip("10.0.0.5"), Ip("2001:db8::5")};
+  for (const char* cidr : {"10.0.0.0/8", "127.0.0.0/8"}) {
+    settings.node_port_addresses = {Cidr(cidr)};
+    const NodeNetwork network = ChooseNodeNetwork("n1", kHost, settings, &node);
+    EXPECT_THAT(network.source_addresses, ElementsAre(Ip("192.168.1.5"), Ip("2001:db8::5")));
+    EXPECT_FALSE(network.every_address);
+  }
+  settings.node_port_addresses.clear();
+  settings.node_port_primary = true;
+  EXPECT_FALSE(ChooseNodeNetwork("n1", kHost, settings, &node).every_address);
 }
 
 TEST(ChooseNodeNetwork, CidrsCountAFamilyAtATime) {

@@ -65,6 +65,10 @@ struct ServicePortEntry {
   // source_ranges_deny_all: ranges were given but none of this family.
   std::vector<net::IpPrefix> source_ranges;
   bool source_ranges_deny_all = false;
+  // The node itself is one of them (NodeNetwork::source_addresses). Where a load balancer IP is
+  // bound on the node, as MetalLB and cloud controllers do it, the node's own packets to it have it
+  // as their source, and may come too.
+  bool node_in_source_ranges = false;
   // Seconds of ClientIP affinity; 0: none.
   std::chrono::seconds affinity_timeout{0};
   // Traffic to cluster_ip (internalTrafficPolicy, topology).
@@ -84,6 +88,13 @@ struct ServicePortEntry {
   std::string ipvs_scheduler;        // "" = the configured default
   std::string ipvs_scheduler_flags;  // "" = none
 
+  // Are only some let in? Without any backend nobody is, and all are refused alike.
+  bool HasSourceRanges() const { return !source_ranges.empty() || source_ranges_deny_all; }
+  // Is there anything that traffic to the external addresses and the node port, from wherever it
+  // comes, is sent to?
+  bool HasExternalBackends() const {
+    return !external.backends.empty() || (external_local && !external_from_node.backends.empty());
+  }
   bool operator==(const ServicePortEntry&) const = default;
 };
 
@@ -98,7 +109,12 @@ struct NodeNetwork {
   std::string node_name;
   // Addresses that answer node ports: chosen from the interfaces by nodePortAddresses; sorted.
   std::vector<net::IpAddress> node_port_addresses;
+  // nodePortAddresses says nothing: every address of the node answers, also one that comes later.
+  // `node_port_addresses` are those that there are now.
+  bool every_address = true;
   bool localhost_node_ports = true;
+  // What source ranges know the node by: its primary addresses, at most one a family; sorted.
+  std::vector<net::IpAddress> source_addresses;
   bool operator==(const NodeNetwork&) const = default;
 };
 

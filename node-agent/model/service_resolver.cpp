@@ -71,6 +71,14 @@ std::vector<net::IpPrefix> SourceRanges(const kube::Service& service, net::Famil
   return kept;
 }
 
+bool HasOneOf(const std::vector<net::IpPrefix>& ranges,
+              const std::vector<net::IpAddress>& addresses) {
+  return std::any_of(ranges.begin(), ranges.end(), [&](const net::IpPrefix& range) {
+    return std::any_of(addresses.begin(), addresses.end(),
+                       [&](const net::IpAddress& ip) { return range.Contains(ip); });
+  });
+}
+
 // spec.externalTrafficPolicy counts only for Services that take traffic from outside
 // (pkg/api/v1/service/util.go, ExternallyAccessible).
 bool IsExternalLocal(const kube::Service& service) {
@@ -87,10 +95,12 @@ bool NeedsHealthCheck(const kube::Service& service) {
 class Resolver {
  public:
   Resolver(const kube::Service& service, const std::vector<SlicePtr>& slices,
-           const NodeTopology& node, const WhoHas& who_has, std::vector<std::string>& problems)
+           const NodeTopology& node, const std::vector<net::IpAddress>& source_addresses,
+           const WhoHas& who_has, std::vector<std::string>& problems)
       : service_(service),
         slices_(slices),
         node_(node),
+        source_addresses_(source_addresses),
         who_has_(who_has),
         problems_(problems),
         external_local_(IsExternalLocal(service)),
@@ -99,6 +109,7 @@ class Resolver {
   void AddFamily(const FamilyAddresses& addresses) {
     const net::Family family = addresses.cluster_ip.family();
     const std::vector<net::IpPrefix> ranges = BoundedRanges(addresses);
+    const bool node_in_ranges = HasOneOf(ranges, source_addresses_);
     const ServiceEndpoints endpoints(slices_, family, node_,
                                      kMostEndpointPorts / std::max<size_t>(1, PortCount()));
     if (endpoints.kept() < endpoints.total()) {
@@ -129,6 +140,7 @@ class Resolver {
       }
       entry.source_ranges = ranges;
       entry.source_ranges_deny_all = service_.source_ranges_given && ranges.empty();
+      entry.node_in_source_ranges = node_in_ranges;
       if (service_.client_ip_affinity) entry.affinity_timeout = service_.affinity_timeout;
       if (NeedsHealthCheck(service_)) {
         entry.health_check_node_port = service_.health_check_node_port;
@@ -253,6 +265,7 @@ class Resolver {
   const kube::Service& service_;
   const std::vector<SlicePtr>& slices_;
   const NodeTopology& node_;
+  const std::vector<net::IpAddress>& source_addresses_;
   const WhoHas& who_has_;
   std::vector<std::string>& problems_;
   const bool external_local_;
@@ -329,9 +342,11 @@ std::vector<AddressClaim> ClaimsOf(const kube::Service& service,
 std::vector<ServicePortEntry> ResolveService(const kube::Service& service,
                                              const std::vector<FamilyAddresses>& families,
                                              const std::vector<SlicePtr>& slices,
-                                             const NodeTopology& node, const WhoHas& who_has,
+                                             const NodeTopology& node,
+                                             const std::vector<net::IpAddress>& source_addresses,
+                                             const WhoHas& who_has,
                                              std::vector<std::string>& problems) {
-  Resolver resolver(service, slices, node, who_has, problems);
+  Resolver resolver(service, slices, node, source_addresses, who_has, problems);
   for (const FamilyAddresses& addresses : families)
     resolver.AddFamily(addresses);
   return resolver.Take();

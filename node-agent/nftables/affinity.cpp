@@ -33,7 +33,7 @@ AffinityEndpoints::AffinityEndpoints(const ServiceModel& model, net::Family fami
   for (const auto& [id, entry] : model.entries) {
     if (id.family != family || entry->affinity_timeout.count() <= 0) continue;
     elements.clear();
-    nft::AppendElements(*entry, model.node, elements);
+    nft::AppendElements(*entry, elements);
     std::vector<std::string>& owners = owners_[id];
     for (const Element& element : elements) {
       if (element.set != SetId::kAffinityEndpoints) continue;

@@ -1,37 +1,8 @@
 #include "node-agent/nftables/desired_table.h"
 
 #include <algorithm>
-#include <string>
-
-#include <spdlog/fmt/fmt.h>
-#include <spdlog/spdlog.h>
 
 namespace pointsman::agent::nft {
-namespace {
-
-// Sorts `elements` and leaves each key once. Of two that claim an address, the same one wins each
-// time.
-void Arbitrate(std::vector<Element>& elements, ServiceRefusals& refusals) {
-  std::sort(elements.begin(), elements.end(), [](const Element& a, const Element& b) {
-    return SameKey(a, b) && a.entry != nullptr && b.entry != nullptr ? a.entry->id < b.entry->id
-                                                                     : a < b;
-  });
-  const auto duplicate = [&refusals](const Element& a, const Element& b) {
-    if (!SameKey(a, b)) return false;
-    if (a.entry != b.entry) {
-      const std::string what = fmt::format("has an address or node port that is {}'s", OwnerOf(a));
-      if (b.entry != nullptr) {
-        refusals.Add(b.entry->id, what);
-      } else {
-        spdlog::warn("nftables: {} {}", OwnerOf(b), what);
-      }
-    }
-    return true;
-  };
-  elements.erase(std::unique(elements.begin(), elements.end(), duplicate), elements.end());
-}
-
-}  // namespace
 
 void CountClasses(std::span<const Element> elements, int64_t by, ClassUses& uses) {
   for (const Element& element : elements) {
@@ -53,13 +24,14 @@ DesiredTable MakeDesiredTable(const ServiceModel& model, const LayoutSettings& s
   desired.elements.reserve(model.entries.size() + model.endpoint_count);
   for (const auto& [id, entry] : model.entries) {
     if (id.family != settings.family) continue;
-    AppendElements(*entry, model.node, desired.elements);
+    AppendElements(*entry, desired.elements);
     CountShared(*entry, settings, 1, desired.shared);
   }
-  AppendNodeElements(settings, model.node, desired.elements);
+  AppendNodeElements(settings.family, model.node, desired.elements);
   for (const auto& [shared, uses] : desired.shared)
     desired.elements.push_back(ToElement(shared));
-  Arbitrate(desired.elements, desired.refusals);
+  // The model gives an address and port to one entry alone: no key is there twice.
+  std::sort(desired.elements.begin(), desired.elements.end());
 
   CountClasses(desired.elements, 1, desired.classes);
   desired.chains = StaticChains(settings, model.node, guard);

@@ -7,7 +7,6 @@
 #include <string_view>
 #include <vector>
 
-#include "node-agent/dataplane/service_refusals.h"
 #include "node-agent/dataplane/use_counts.h"
 #include "node-agent/model/service_model.h"
 #include "node-agent/nftables/elements.h"
@@ -27,7 +26,6 @@ struct DesiredTable {
   std::vector<Element> elements;  // sorted, each key once; they point into the model
   ClassUses classes;
   SharedUses shared;
-  ServiceRefusals refusals;  // what two Services claim
 
   std::span<const Element> ElementsOf(SetId set) const;
 };

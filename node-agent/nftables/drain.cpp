@@ -23,7 +23,7 @@ std::unordered_set<std::string> FrontendsOf(const ServiceModel& model, net::Fami
   for (const auto& [id, entry] : model.entries) {
     if (id.family != family) continue;
     elements.clear();
-    AppendElements(*entry, model.node, elements);
+    AppendElements(*entry, elements);
     for (const Element& element : elements) {
       if (!IsEntrance(element.set)) continue;
       frontends.emplace(element.Raw(SetsOf(family)[static_cast<size_t>(element.set)]).key);

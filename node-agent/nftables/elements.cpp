@@ -49,8 +49,8 @@ enum class Kind : uint64_t { kInternal, kExternal, kFromNode };
 
 class Renderer {
  public:
-  Renderer(const ServicePortEntry& entry, const NodeNetwork& node, std::vector<Element>& to)
-      : entry_(entry), node_(node), to_(to), hash_(ServiceHash(entry.id)) {}
+  Renderer(const ServicePortEntry& entry, std::vector<Element>& to)
+      : entry_(entry), to_(to), hash_(ServiceHash(entry.id)) {}
 
   void Render() {
     Backends(Kind::kInternal, entry_.internal);
@@ -87,9 +87,8 @@ class Renderer {
     }
     TrafficClass balanced = outside;
     // Without any backend everyone is refused, as by kube-proxy.
-    if (!entry_.load_balancer_ips.empty() &&
-        (!entry_.source_ranges.empty() || entry_.source_ranges_deny_all) &&
-        (!entry_.external.backends.empty() || shortcut)) {
+    if (!entry_.load_balancer_ips.empty() && entry_.HasSourceRanges() &&
+        entry_.HasExternalBackends()) {
       balanced.policy |= TrafficClass::kSourceRanges;
       SourceRanges(Owner(external));
     }
@@ -162,7 +161,6 @@ class Renderer {
   }
 
   void SourceRanges(uint64_t owner) {
-    bool node_allowed = false;
     const auto range = [&](const net::IpAddress& first, const net::IpAddress& last) {
       Element& element = Add(SetId::kSourceRanges);
       Parts(element.key).Owner(owner).Address(first);
@@ -174,13 +172,8 @@ class Renderer {
       for (size_t bit = prefix.length(); bit < prefix.address().size() * 8; ++bit)
         last[bit / 8] |= static_cast<uint8_t>(0x80U >> bit % 8);
       range(prefix.address(), net::IpAddress::FromBytes(last, prefix.address().size()));
-      node_allowed = node_allowed ||
-                     std::any_of(node_.node_port_addresses.begin(), node_.node_port_addresses.end(),
-                                 [&](const net::IpAddress& ip) { return prefix.Contains(ip); });
     }
-    if (!node_allowed) return;
-    // Where the load balancer's address is bound on the node, the node's own packets to it carry it
-    // as their source.
+    if (!entry_.node_in_source_ranges) return;
     for (const net::IpAddress& ip : entry_.load_balancer_ips) {
       const bool covered =
           std::any_of(entry_.source_ranges.begin(), entry_.source_ranges.end(),
@@ -190,7 +183,6 @@ class Renderer {
   }
 
   const ServicePortEntry& entry_;
-  const NodeNetwork& node_;
   std::vector<Element>& to_;
   const uint64_t hash_;
 };
@@ -208,16 +200,14 @@ uint32_t AffinitySeconds(const ServicePortEntry& entry) {
       std::clamp<int64_t>(entry.affinity_timeout.count(), 0, UINT32_MAX / 1000));
 }
 
-void AppendElements(const ServicePortEntry& entry, const NodeNetwork& node,
-                    std::vector<Element>& to) {
-  Renderer(entry, node, to).Render();
+void AppendElements(const ServicePortEntry& entry, std::vector<Element>& to) {
+  Renderer(entry, to).Render();
 }
 
-void AppendNodeElements(const LayoutSettings& settings, const NodeNetwork& node,
-                        std::vector<Element>& to) {
-  if (settings.all_node_addresses) return;
+void AppendNodeElements(net::Family family, const NodeNetwork& node, std::vector<Element>& to) {
+  if (node.every_address) return;
   for (const net::IpAddress& ip : node.node_port_addresses) {
-    if (ip.family() != settings.family || ip.IsLoopback()) continue;
+    if (ip.family() != family || ip.IsLoopback()) continue;
     Element& element = to.emplace_back();
     element.set = SetId::kNodeAddresses;
     Parts(element.key).Address(ip);

@@ -42,11 +42,9 @@ inline bool operator<(const Element& a, const Element& b) {
 std::string OwnerOf(const Element& element);
 
 // Appends the elements of `entry`, in no order.
-void AppendElements(const ServicePortEntry& entry, const NodeNetwork& node,
-                    std::vector<Element>& to);
+void AppendElements(const ServicePortEntry& entry, std::vector<Element>& to);
 // Those that belong to the node.
-void AppendNodeElements(const LayoutSettings& settings, const NodeNetwork& node,
-                        std::vector<Element>& to);
+void AppendNodeElements(net::Family family, const NodeNetwork& node, std::vector<Element>& to);
 
 // One that belongs to no single Service port (shared_elements.h).
 struct SharedElement {

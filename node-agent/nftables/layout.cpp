@@ -162,7 +162,7 @@ void OnNodeAddresses(const LayoutSettings& settings, const NodeNetwork& node,
   // client is refused at once.
   const bool localhost = v4 && node.localhost_node_ports;
   RuleBuilder rule = begin();
-  if (settings.all_node_addresses) {
+  if (node.every_address) {
     // Every address of the node, also those that come later.
     if (!localhost) rule.DestinationIn(loopback, Match::kNotEqual);
     end(rule.DestinationIsLocal());
@@ -380,7 +380,6 @@ LayoutSettings::LayoutSettings(const kube::ProxySettings& settings, net::Family 
     : family(rule_family),
       masquerade_all(settings.nftables.masquerade_all),
       drop_invalid(!settings.conntrack.tcp_be_liberal),
-      all_node_addresses(settings.node_port_addresses.empty() && !settings.node_port_primary),
       local(settings, rule_family) {
   const int bit = settings.nftables.masquerade_bit;
   if (bit < 0 || bit > 31) {

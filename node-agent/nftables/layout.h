@@ -108,7 +108,6 @@ struct LayoutSettings {
   uint32_t mark = 0;
   bool masquerade_all = false;
   bool drop_invalid = true;
-  bool all_node_addresses = true;
   LocalDetector local;
 };
 

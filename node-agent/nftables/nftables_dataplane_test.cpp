@@ -378,10 +378,7 @@ TEST_P(Traffic, NodePortsAnswerOnEveryAddress) {
 }
 
 TEST_P(Traffic, NodePortAddressesAreRespected) {
-  kube::ProxySettings settings = Settings();
-  settings.node_port_addresses = {
-      net::IpPrefix::Parse(v4() ? "192.168.77.0/24" : "fd00:77::/64").value()};
-  Make(settings);
+  maker_.model.node.every_address = false;
   maker_.model.node.node_port_addresses = {Ip(NodeIp())};
   maker_.model.node.localhost_node_ports = false;
   ServicePortEntry entry = Entry("web", 13, {1});
@@ -764,12 +761,14 @@ TEST_P(Traffic, TheNodeMayComeByItsLoadBalancersAddress) {
   OnNode([&] {
     IpTool(fmt::format("addr add {} dev lo", PublicIp(8) + (v4() ? "/32" : "/128 nodad")));
   });
-  maker_.model.node.node_port_addresses = {Ip(NodeIp())};
   ServicePortEntry entry = Entry("lb", 17, {1});
   entry.load_balancer_ips = {Ip(PublicIp(8))};
   entry.source_ranges = {net::IpPrefix::Parse(NodeIp() + (v4() ? "/32" : "/128")).value()};
   maker_.Put(entry);
   FullSync();
+  ExpectDropped(FromNode(PublicIp(8), 80, Briefly()));
+  entry.node_in_source_ranges = true;
+  Sync(entry);
   EXPECT_TRUE(FromNode(PublicIp(8), 80).ok());
   ExpectDropped(FromPod(PublicIp(8), 80, Briefly()));
 }
@@ -1009,9 +1008,8 @@ class Rules : public ::testing::Test {
 TEST_F(Rules, IncrementalEqualsFull) {
   const std::string untouched = Snapshot();
   for (const uint32_t seed : {20261124U, 1U, 2U}) {
-    RandomModel random(seed, RandomModel::Addresses::kOwn);
+    RandomModel random(seed);
     ModelMaker maker;
-    maker.model.node.node_port_addresses = {Ip("192.162.0.7")};
     NftablesDataplane dataplane = Make();
     EXPECT_SYNCED(dataplane.FullSync(maker.model));
     for (int step = 0; step < 120; ++step) {
@@ -1042,7 +1040,7 @@ TEST_F(Rules, IncrementalEqualsFull) {
 
 TEST_F(Rules, ChangesWriteOnlyWhatTheyNeed) {
   ModelMaker maker;
-  RandomModel random(5, RandomModel::Addresses::kOwn);
+  RandomModel random(5);
   for (int i = 0; i < 60; ++i)
     random.Step(maker);
   NftablesDataplane dataplane = Make();
@@ -1114,7 +1112,7 @@ TEST_F(Rules, AClassThatGoesOutOfUseStaysAWhileSinceANewOneIsDear) {
 
 TEST_F(Rules, DamageIsSeenAndRepaired) {
   ModelMaker maker;
-  RandomModel random(7, RandomModel::Addresses::kOwn);
+  RandomModel random(7);
   for (int i = 0; i < 30; ++i)
     random.Step(maker);
   ServicePortEntry entry =
@@ -1216,29 +1214,6 @@ TEST_F(Rules, AChangeThatMeetsDamageRepairsIt) {
   EXPECT_VERIFIED(dataplane.Verify(maker.model));
 }
 
-TEST_F(Rules, TwoThatClaimAnAddressAreToldOf) {
-  ModelMaker maker;
-  ServicePortEntry entry =
-      MakeEntry("a", Protocol::kTcp, "10.97.0.1", 80, {MakeBackend("10.245.0.1", 8080)});
-  maker.Put(entry);
-  NftablesDataplane dataplane = Make();
-  EXPECT_SYNCED(dataplane.FullSync(maker.model));
-  const std::string alone = Snapshot();
-  ServicePortEntry rival = entry;
-  rival.id.name = "b";
-  const SyncResult result = dataplane.Sync(maker.model, maker.Put(rival));
-  EXPECT_SYNCED(result);
-  ASSERT_EQ(result.refusals.Warnings().size(), 1U) << "a fault of the Service, not of the node";
-  EXPECT_EQ(result.refusals.Warnings()[0].service, "b");
-  EXPECT_THAT(result.refusals.Warnings()[0].message, HasSubstr("default/a:p/TCP/IPv4"));
-  // When it goes, all is well.
-  ModelDelta delta;
-  delta.changes.push_back({maker.model.entries[rival.id], nullptr});
-  maker.model.entries.erase(rival.id);
-  EXPECT_SYNCED(dataplane.Sync(maker.model, delta));
-  EXPECT_EQ(Difference(Snapshot(), alone), "");
-}
-
 TEST_F(Rules, RemovalLeavesOthersAlone) {
   nft::Connection connection;
   for (const Family family : kFamilies) {
@@ -1263,7 +1238,7 @@ TEST_F(Rules, RemovalLeavesOthersAlone) {
   const std::string untouched = Snapshot();
   ModelMaker maker;
   maker.model.node.localhost_node_ports = true;
-  RandomModel random(3, RandomModel::Addresses::kOwn);
+  RandomModel random(3);
   for (int i = 0; i < 10; ++i)
     random.Step(maker);
   NftablesDataplane dataplane = Make();

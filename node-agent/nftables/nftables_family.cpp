@@ -58,9 +58,7 @@ SyncResult NftablesFamily::FullSync(const ServiceModel& model) {
     }
     // In a process that has just started, what differs may be the cluster's change and not damage.
     if (had_synced && !drain_.active()) result.repaired = diff.found.difference_count;
-    // The next change may free the address for the other: only a full sync knows of that one.
-    synced_ = desired.refusals.empty();
-    result.refusals = std::move(desired.refusals);
+    synced_ = true;
     classes_ = std::move(desired.classes);
     idle_classes_.clear();
     shared_ = std::move(desired.shared);
@@ -88,7 +86,7 @@ void NftablesFamily::ChangeClasses(const ClassUses& uses, TableChange& change) {
   idle_classes_.clear();
 }
 
-TableChange NftablesFamily::ChangeOf(const ServiceModel& model, const ModelDelta& delta) {
+TableChange NftablesFamily::ChangeOf(const ModelDelta& delta) {
   std::vector<Element> before;
   std::vector<Element> after;
   SharedUses shared_changes;
@@ -96,11 +94,11 @@ TableChange NftablesFamily::ChangeOf(const ServiceModel& model, const ModelDelta
     const EntryPtr& any = change.before ? change.before : change.after;
     if (!any || any->id.family != family()) continue;
     if (change.before) {
-      AppendElements(*change.before, model.node, before);
+      AppendElements(*change.before, before);
       CountShared(*change.before, layout_, -1, shared_changes);
     }
     if (change.after) {
-      AppendElements(*change.after, model.node, after);
+      AppendElements(*change.after, after);
       CountShared(*change.after, layout_, 1, shared_changes);
     }
   }
@@ -125,7 +123,7 @@ SyncResult NftablesFamily::Sync(const ServiceModel& model, const ModelDelta& del
   if (!synced_ || delta.node_changed) return FullSync(model);
   synced_ = false;  // until all of it is in the kernel
   SyncResult result;
-  TableChange change = ChangeOf(model, delta);
+  TableChange change = ChangeOf(delta);
   if (change.Commit(Kernel(), result)) {
     synced_ = true;
     return result;

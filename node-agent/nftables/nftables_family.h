@@ -44,7 +44,7 @@ class NftablesFamily {
  private:
   Connection& Kernel();
   // What `delta` changes; notes it as done.
-  TableChange ChangeOf(const ServiceModel& model, const ModelDelta& delta);
+  TableChange ChangeOf(const ModelDelta& delta);
   void ChangeClasses(const ClassUses& uses, TableChange& change);
 
   LayoutSettings layout_;

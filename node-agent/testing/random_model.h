@@ -10,12 +10,8 @@ namespace pointsman::agent::testing {
 
 class RandomModel {
  public:
-  // Do addresses and node ports belong to one entry each, as the agent's model sees to it, or may
-  // several have the same?
-  enum class Addresses : uint8_t { kOwn, kShared };
-
-  explicit RandomModel(uint32_t seed, Addresses addresses = Addresses::kShared)
-      : random_(seed), addresses_(addresses) {}
+  // Addresses and node ports belong to one entry each, as the agent's model sees to it.
+  explicit RandomModel(uint32_t seed) : random_(seed) {}
 
   // Adds, replaces and removes one to four entries of `maker`'s model.
   ModelDelta Step(ModelMaker& maker);
@@ -26,7 +22,6 @@ class RandomModel {
   BackendChoice Choice(const ServicePortEntry& entry);
 
   std::mt19937 random_;
-  Addresses addresses_;
 };
 
 }  // namespace pointsman::agent::testing

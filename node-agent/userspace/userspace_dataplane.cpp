@@ -18,6 +18,7 @@ namespace {
 constexpr std::string_view kPrefix = UserspaceDataplane::kChainPrefix;
 constexpr std::string_view kInput = "POINTSMAN-USP-INPUT";
 constexpr std::string_view kGuard = "POINTSMAN-USP-GUARD";
+constexpr std::string_view kRules = "iptables rules";
 constexpr std::string_view kOwn = "POINTSMAN-USP-OWN";
 // Of an agent that drains: it asks each second, unless it is killed or has much to write.
 constexpr std::chrono::seconds kLongestSilence{60};
@@ -181,13 +182,6 @@ void UserspaceDataplane::SetRuleTexts() {
   }
 }
 
-void UserspaceDataplane::SyncRules(SyncResult& result,
-                                   const std::function<SyncResult(IptablesFamily&)>& call) {
-  for (const auto& family : families_) {
-    AddPartOf(family->family(), "iptables rules", result, [&] { return call(*family); });
-  }
-}
-
 SyncResult UserspaceDataplane::EnsureRoute(net::Family family) {
   SyncResult result;
   netlink::Socket socket(NETLINK_ROUTE);
@@ -265,7 +259,9 @@ SyncResult UserspaceDataplane::FullSync(const ServiceModel& model) {
     link_.Change(std::move(set), {}, numbers_.last());
   }
   SetRuleTexts();
-  SyncRules(result, [&](IptablesFamily& family) { return family.FullSync(steered_); });
+  for (const auto& family : families_)
+    rule_problems_.Try(family->family(), kRules, result,
+                       [&] { return family->FullSync(steered_); });
   if (had_synced && !drained_) result.repaired += gone.size();
   RemoveSlots(gone, result);
   link_.RetireOthers(DrainTimeout(settings_));
@@ -327,8 +323,9 @@ SyncResult UserspaceDataplane::Sync(const ServiceModel& model, const ModelDelta&
     result.kernel_writes += set.size();
     link_.Change(std::move(set), {}, numbers_.last());
   }
-  if (!rules.empty()) {
-    SyncRules(result, [&](IptablesFamily& family) { return family.Sync(steered_, rules); });
+  for (const auto& family : families_) {
+    rule_problems_.TryChange(family->family(), kRules, result,
+                             [&] { return family->Sync(steered_, rules); });
   }
   RemoveSlots(gone, result);
   synced_ = WentThroughInPart(result.problems);
@@ -540,7 +537,8 @@ SyncResult UserspaceDataplane::Remove() {
   SyncResult result;
   synced_ = false;
   drained_ = false;
-  SyncRules(result, [](IptablesFamily& family) { return family.Remove(); });
+  for (const auto& family : families_)
+    AddPartOf(family->family(), kRules, result, [&] { return family->Remove(); });
   // Before the forwarder goes: the clients' next datagrams are the next mode's.
   ForgetDatagrams([](net::Family, uint32_t) { return true; }, result);
   try {

@@ -14,6 +14,7 @@
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
+#include "node-agent/dataplane/family_problems.h"
 #include "node-agent/iptables/iptables_family.h"
 #include "node-agent/iptables/iptables_tool.h"
 #include "node-agent/userspace/forwarder_link.h"
@@ -85,7 +86,6 @@ class UserspaceDataplane final : public Dataplane {
   void SetRuleTexts();
   // Tells a draining forwarder which backends its slots have now.
   void RefreshSlots(const ServiceModel& model);
-  void SyncRules(SyncResult& result, const std::function<SyncResult(IptablesFamily&)>& call);
   static SyncResult EnsureRoute(net::Family family);
   void RemoveSlots(const std::vector<forwarder::Slot>& gone, SyncResult& result);
   // Deletes conntrack's UDP entries that lead to a slot for which `stale` says so.
@@ -94,6 +94,7 @@ class UserspaceDataplane final : public Dataplane {
   const kube::ProxySettings settings_;
   ForwarderLink link_;
   std::vector<std::unique_ptr<IptablesFamily>> families_;
+  FamilyProblems rule_problems_;
   SlotMap numbers_;
   ServiceModel steered_;  // what the rules are made from
   std::unordered_map<ServicePortId, std::vector<uint32_t>, ServicePortIdHash> slots_of_;
