@@ -178,7 +178,7 @@ TEST_F(ControllerTest, SaysHowManyObjectsCannotBeRead) {
   const auto api = std::make_shared<FakeApi>(2, [](size_t, const std::stop_token&) {});
   api->Store("/api/v1/nodes", {{"kind", "Pod"}, {"metadata", {{"name", "odd"}}}});
   Leader leader(api);
-  ASSERT_TRUE(Until([&] { return leader.Passes() > 0; }));
+  ASSERT_TRUE(Eventually([&] { return leader.Passes() > 0; }));
   leader.controller.UpdateMetrics();
   const std::string text = leader.metrics.Render();
   for (const char* line :
