@@ -8,8 +8,11 @@ namespace pointsman::agent {
 namespace {
 
 std::vector<kube::Mode> ModesOf(const kube::NodeProxyCandidate& candidate) {
-  std::vector<kube::Mode> modes{candidate.mode};
-  modes.insert(modes.end(), candidate.fallback_modes.begin(), candidate.fallback_modes.end());
+  std::vector<kube::Mode> modes;
+  modes.reserve(1 + candidate.fallback_modes.size());
+  modes.push_back(candidate.mode);
+  for (const kube::Mode mode : candidate.fallback_modes)
+    modes.push_back(mode);
   return modes;
 }
 

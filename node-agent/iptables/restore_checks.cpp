@@ -22,6 +22,7 @@
 #include "node-agent/iptables/chain_names.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/model/model_builder.h"
+#include "node-agent/model/service_hash.h"
 
 namespace pointsman::agent::testing {
 namespace {
