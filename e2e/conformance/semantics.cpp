@@ -35,6 +35,7 @@ std::string Cell(const Semantic& semantic, const std::vector<Case>& cases, kube:
   }
   if (passes.empty() && fails.empty()) return left_out ? "–" : "";
   std::string text = fails.empty() ? "✔" : passes.empty() ? "✗" : "✔ ✗";
+  if (left_out) text += " –";
   passes.merge(fails);
   if (passes.size() == 1) text += " " + std::string(FamilyName(*passes.begin()));
   return text;
@@ -89,7 +90,7 @@ std::string SemanticsDocument(const std::vector<Semantic>& semantics,
 | ✔ | conformance cases prove it in this mode, with real traffic through real kernels, over IPv4 and IPv6 (or the one that is named) |
 | ✔ ✗ | most of it is proven; a case is [known to fail](#known-to-fail) |
 | ✗ | its cases are [known to fail](#known-to-fail) |
-| – | the mode has no such thing: [why](#cases-that-a-mode-is-left-out-of) |
+| – | the mode does not have it, or (after ✔) not all of it: [why](#cases-that-a-mode-is-left-out-of) |
 | | no case proves it |
 
 This page is written by `pointsman-conformance --document docs/semantics.md`, and a test compares it
