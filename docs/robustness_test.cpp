@@ -12,9 +12,9 @@
 #include <string_view>
 #include <vector>
 
+#include <fmt/format.h>
 #include <fnmatch.h>
 #include <gmock/gmock.h>
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace pointsman {
