@@ -42,7 +42,7 @@ class StatusBuilderTest : public testing::Test {
   StatusInput input_;
 };
 
-TEST_F(StatusBuilderTest, AllIsAsAsked) {
+TEST_F(StatusBuilderTest, TheDesiredModeServes) {
   const auto status = BuildStatus(input_, {});
   EXPECT_EQ(status.observed_revision, 7);
   EXPECT_EQ(status.observed_generation, 3);
@@ -56,14 +56,14 @@ TEST_F(StatusBuilderTest, AllIsAsAsked) {
   EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse);
 }
 
-TEST_F(StatusBuilderTest, ServicesThatAreNotServedAsWrittenAreNamed) {
+TEST_F(StatusBuilderTest, ServicesThatAreNotServedAsSpecifiedAreNamed) {
   EXPECT_EQ(Get(BuildStatus(input_, {}), "ServicesAccepted").status, ConditionStatus::kTrue);
   input_.services_not_as_written = 2;
   input_.not_as_written = {{"default/web", "spec.externalIPs: 10.0.0.1 is the API server's"}};
   const auto status = BuildStatus(input_, {});
   EXPECT_EQ(Get(status, "ServicesAccepted").status, ConditionStatus::kFalse);
   EXPECT_THAT(Get(status, "ServicesAccepted").message,
-              AllOf(HasSubstr("2 of"), HasSubstr("default/web"), HasSubstr("10.0.0.1")));
+              AllOf(HasSubstr("2 Services are not"), HasSubstr("default/web"), HasSubstr("10.0.0.1")));
   // The node is none the worse for it.
   EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kTrue);
   EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse);
