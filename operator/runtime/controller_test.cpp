@@ -182,7 +182,7 @@ TEST_F(ControllerTest, SaysHowManyObjectsCannotBeRead) {
   leader.controller.UpdateMetrics();
   const std::string text = leader.metrics.Render();
   for (const char* line :
-       {"decode_errors{resource=\"nodes\"} 1\n", "undecodable{resource=\"nodes\"} 1\n",
+       {"decode_errors_total{resource=\"nodes\"} 1\n", "undecodable{resource=\"nodes\"} 1\n",
         "undecodable{resource=\"proxyconfigurations\"} 0\n", "synced{resource=\"nodes\"} 1\n"})
     EXPECT_THAT(text, HasSubstr(std::string("\npointsman_operator_watch_") + line));
   Leader::stop.request_stop();
