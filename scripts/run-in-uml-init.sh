@@ -31,12 +31,15 @@ mkdir -p /dev/shm /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t devpts devpts /dev/pts
 ln -s /proc/self/fd /dev/fd
-# A build tree below /tmp is still there for the program.
+# A checkout below /tmp is still there for the program, with the programs that it starts.
 for needed in "$(dirname "${argv[0]}")" "$cwd"; do
   case $needed in
     /tmp/*)
-      mkdir -p "$needed"
-      mount --bind "/run/machine-tmp/${needed#/tmp/}" "$needed"
+      top=${needed#/tmp/}
+      top=${top%%/*}
+      mountpoint -q "/tmp/$top" && continue
+      mkdir -p "/tmp/$top"
+      mount --bind "/run/machine-tmp/$top" "/tmp/$top"
       ;;
   esac
 done
