@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 
 #include "node-agent/ipvs/internal_addresses.h"
+#include "node-agent/model/ip_protocol.h"
 
 namespace pointsman::agent::ipvs {
 
@@ -70,18 +71,6 @@ netlink::IpvsServer ToServer(const FrontendKey& key) {
   server.port = key.port;
   server.protocol = key.protocol;
   return server;
-}
-
-uint8_t IpProtocol(kube::Protocol protocol) {
-  switch (protocol) {
-    case kube::Protocol::kUdp:
-      return IPPROTO_UDP;
-    case kube::Protocol::kSctp:
-      return IPPROTO_SCTP;
-    case kube::Protocol::kTcp:
-      break;
-  }
-  return IPPROTO_TCP;
 }
 
 void ForEachFrontend(const ServicePortEntry& entry,

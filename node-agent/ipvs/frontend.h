@@ -72,8 +72,6 @@ FrontendClaim MakeClaim(FrontendSource source, const net::IpAddress& address, ui
 // external IPs (internal_addresses.h).
 std::optional<FrontendKey> SpareKey(const FrontendClaim& claim);
 
-uint8_t IpProtocol(kube::Protocol protocol);
-
 // Calls `each` for every frontend of `entry`. A node port is one or two of them, however many
 // addresses the node has.
 void ForEachFrontend(const ServicePortEntry& entry,

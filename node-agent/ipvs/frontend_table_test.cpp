@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "node-agent/model/ip_protocol.h"
 #include "node-agent/testing/model_maker.h"
 
 namespace pointsman::agent::ipvs {
