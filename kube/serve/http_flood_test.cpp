@@ -268,6 +268,7 @@ TEST_F(HttpFloodTest, AnswersThatAreNotReadHoldNoMoreThanTheBound) {
 TEST_F(HttpFloodTest, WithoutADescriptorASilentPeerMakesRoom) {
   const auto server = Serve("127.0.0.1:0", {});
   std::vector<Peer> peers;
+  peers.reserve(20);
   for (int i = 0; i < 20; ++i)
     peers.emplace_back(server->port(), "127.0.0.2");
   ASSERT_THAT(Ask(server->port(), "127.0.0.1"), HasSubstr("ok")) << "all before are accepted";

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 namespace pointsman::testing {
 
 // What is wrong with the metrics of a text exposition: a counter whose name does not end in _total,
@@ -30,7 +32,7 @@ inline std::vector<std::string> MetricsAtFault(const std::string& exposition,
     if (match[2] == "counter" && !total) faults.push_back(name + " is a counter without _total");
     if (match[2] == "gauge" && total && !name.starts_with("kubeproxy_"))
       faults.push_back(name + " is a gauge with _total");
-    if (!std::regex_search(text, std::regex("`" + name + "[`{]")))
+    if (!std::regex_search(text, std::regex(fmt::format("`{}[`{{]", name))))
       faults.push_back(name + " is not in " + page);
   }
   return faults;

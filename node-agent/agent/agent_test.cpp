@@ -493,7 +493,8 @@ TEST_F(AgentTest, AQuestionAboutAModeIsAnsweredWithDamagedModules) {
   // The question is withdrawn: there is nothing to try again.
   spec_.candidate.reset();
   PutSpec();
-  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); })) << Status().dump(1);
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); }))
+      << Status().dump(1);
 }
 
 // A kernel whose ip6tables (or iptables) refuses MARK: rancher/rke2#7438.

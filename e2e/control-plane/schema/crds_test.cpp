@@ -84,9 +84,9 @@ TEST(ProxyConfiguration, ABadOneIsRefusedWithTheFieldNamed) {
               testing::HasSubstr("spec.ipvs.tcpTimeout: "));
   EXPECT_THAT(refused(R"({"mode":"ipvs","ipvs":{"excludeCIDRs":["10.0.0.0"]}})"),
               testing::HasSubstr("spec.ipvs.excludeCIDRs[0]: "));
-  EXPECT_THAT(refused(R"({"mode":"ipvs","nodePortAddresses":["primary","10.0.0.0/8"]})"),
-              testing::HasSubstr("spec.nodePortAddresses"));
-  EXPECT_EQ(refused(R"({"mode":"ipvs","nodePortAddresses":["primary"]})"), "");
+  EXPECT_THAT(refused(R"({"mode":"ipvs","nodePortAddresses":["primary","10.0.0.0"]})"),
+              testing::HasSubstr("spec.nodePortAddresses[1]"));
+  EXPECT_EQ(refused(R"({"mode":"ipvs","nodePortAddresses":["primary","10.0.0.0/8"]})"), "");
   EXPECT_EQ(refused(R"({"mode":"ipvs","nodePortAddresses":["10.0.0.0/8","11.0.0.0/8"]})"), "");
   EXPECT_THAT(refused(R"({"mode":"ipvs","detectLocalMode":"BridgeInterface"})"),
               testing::HasSubstr("spec.detectLocal.bridgeInterface"));
