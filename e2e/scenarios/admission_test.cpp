@@ -38,7 +38,7 @@ constexpr Bad kBad[] = {
     {"mode: ipvs, ipvs: {tcpTimeout: -1s}", "spec.ipvs.tcpTimeout"},
     {"mode: ipvs, ipvs: {excludeCIDRs: [10.0.0.0/33]}", "spec.ipvs.excludeCIDRs"},
     {"mode: ipvs, clusterCIDR: 10.244.0.0", "spec.clusterCIDR"},
-    {"mode: ipvs, nodePortAddresses: [primary, 10.0.0.0/8]", "nodePortAddresses"},
+    {"mode: ipvs, nodePortAddresses: [primary, 10.0.0.0]", "nodePortAddresses"},
     {"mode: ipvs, iptables: {masqueradeBit: 32}", "spec.iptables.masqueradeBit"},
     {"mode: ipvs, rollout: {maxUnavailable: 200%}", "spec.rollout.maxUnavailable"},
     {"mode: ipvs, schedular: rr", "schedular"},

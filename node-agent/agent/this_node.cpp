@@ -19,6 +19,7 @@ bool UsesPodCidrs(const kube::ProxySettings& settings) {
 
 std::vector<std::string> TextsOf(const std::vector<net::IpPrefix>& prefixes) {
   std::vector<std::string> texts;
+  texts.reserve(prefixes.size());
   for (const net::IpPrefix& prefix : prefixes)
     texts.push_back(prefix.ToString());
   return texts;
