@@ -309,15 +309,17 @@ json Cluster::NodeConfig(const Machine& machine) const {
       batch += std::string("route add default via ") + kControlPlaneAddress6 + "\n";
   }
   std::string modules;
+  std::vector<std::string> keep = {options_.dir.string(), options_.bin_dir.string()};
   json before_network = json::array();
   if (kind == NodeKind::kUml || kind == NodeKind::kVm) {
-    modules = MakeModules(machine, uml ? kUmlModules : FindVirtualMachineKernel().modules);
+    const fs::path all = uml ? fs::path(kUmlModules) : FindVirtualMachineKernel().modules;
+    modules = MakeModules(machine, all);
+    keep.push_back(all.string());  // which a node without some of them has links to
     before_network.push_back({"modprobe", "-a", "ipv6", "bridge", "br_netfilter", "veth"});
   } else if (kind == NodeKind::kNetns && fs::exists("/lib/modules")) {
     modules = "/lib/modules";
   }
-  std::vector<std::string> tmpfs = {"/run", "/tmp", "/var/tmp", "/var/log", "/var/lib/misc"};
-  std::vector<std::string> keep = {options_.dir.string(), options_.bin_dir.string()};
+  const std::vector<std::string> tmpfs = {"/run", "/tmp", "/var/tmp", "/var/log", "/var/lib/misc"};
   json config = {
       {"ownKernel", kind != NodeKind::kNetns},
       {"name", machine.options.name},
