@@ -4,11 +4,23 @@
 # ThreadSanitizer (build-thread/), and those in test kernels, as root, with UndefinedBehaviorSanitizer and the
 # assertions of the standard library (build-undefined/; cmake/Pointsman.cmake says why not with more). A finding fails
 # the test in which it is made, also that of a program which the test starts.
+#   scripts/sanitize.sh quick   with address, only the programs that have the most in them (for CI: a few minutes)
 #   scripts/sanitize.sh [address|thread|undefined]… [-- ARGUMENT…]   the arguments go to ctest; default: all
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# The whole agent and the whole planner in one process each, what moves between modes, and every reader of what others
+# send, with mutated input.
+quick_programs=(agent_test operator_plan_test operator_runtime_test mode_controller_test model_test fuzz_checks_test status_checks_test text_test)
+
 kinds=()
+quick=
+if [ "${1:-}" = quick ]; then
+  [ $# = 1 ] || fail "quick takes no arguments"
+  quick=yes
+  kinds=(address)
+  shift
+fi
 while [ $# -gt 0 ]; do
   case $1 in
     address | thread | undefined) kinds+=("$1") ;;
@@ -16,7 +28,7 @@ while [ $# -gt 0 ]; do
       shift
       break
       ;;
-    *) fail "unknown argument '$1'; usage: scripts/sanitize.sh [address|thread|undefined]… [-- CTEST ARGUMENT…]" ;;
+    *) fail "unknown argument '$1'; usage: scripts/sanitize.sh quick, or scripts/sanitize.sh [address|thread|undefined]… [-- CTEST ARGUMENT…]" ;;
   esac
   shift
 done
@@ -28,6 +40,21 @@ export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS=print_stacktrace=1
 # A test forks the agent that it kills, beside the thread of its servers.
 export TSAN_OPTIONS=history_size=4:die_after_fork=0
+
+if [ -n "$quick" ]; then
+  POINTSMAN_BUILD_DIR=$root_dir/build-address POINTSMAN_CMAKE_ARGS=-DPOINTSMAN_SANITIZE=address \
+    "$root_dir/scripts/build.sh" "${quick_programs[@]}"
+  step "Testing with sanitizer: address, ${#quick_programs[@]} programs"
+  log=$root_dir/build-address/quick
+  cd "$root_dir/build-address"
+  for program in "${quick_programs[@]}"; do
+    note "$program"
+    "test/$program" --gtest_brief=1 >"$log.$program" 2>&1 || { tail -n 100 "$log.$program"; fail "$program failed"; }
+    # Of a program that a test starts nobody may have asked how it ended.
+    ! grep -aE '(Address|Leak)Sanitizer|runtime error:' "$log.$program" || fail "findings in $program, which passed: $log.$program"
+  done
+  exit 0
+fi
 
 for kind in "${kinds[@]}"; do
   case $kind in
