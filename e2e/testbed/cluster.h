@@ -55,7 +55,8 @@ struct ClusterOptions {
   // Where pointsman-node-init and the other programs are. Default: $POINTSMAN_BIN_DIR or the
   // build's.
   std::filesystem::path bin_dir;
-  std::chrono::seconds boot_timeout{60};
+  // A kernel that ends instead is noticed at once; an emulated one on shared cores is slow.
+  std::chrono::seconds boot_timeout{180};
   std::vector<std::string> control_plane_args;  // further flags, e.g. {"--emulate-version", "1.20"}
 };
 
