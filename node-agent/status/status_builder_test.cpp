@@ -62,8 +62,9 @@ TEST_F(StatusBuilderTest, ServicesThatAreNotServedAsSpecifiedAreNamed) {
   input_.not_as_written = {{"default/web", "spec.externalIPs: 10.0.0.1 is the API server's"}};
   const auto status = BuildStatus(input_, {});
   EXPECT_EQ(Get(status, "ServicesAccepted").status, ConditionStatus::kFalse);
-  EXPECT_THAT(Get(status, "ServicesAccepted").message,
-              AllOf(HasSubstr("2 Services are not"), HasSubstr("default/web"), HasSubstr("10.0.0.1")));
+  EXPECT_THAT(
+      Get(status, "ServicesAccepted").message,
+      AllOf(HasSubstr("2 Services are not"), HasSubstr("default/web"), HasSubstr("10.0.0.1")));
   // The node is none the worse for it.
   EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kTrue);
   EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse);
