@@ -5,35 +5,25 @@
 #include <system_error>
 
 #include <poll.h>
-#include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "kube/net/socket_address.h"
 
 namespace pointsman::agent {
 namespace {
 
-class Socket {
- public:
-  explicit Socket(net::Family family)
-      : fd_(socket(family == net::Family::kIPv4 ? AF_INET : AF_INET6,
-                   SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) {
-    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "probe: socket");
-  }
-  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Socket& operator=(Socket&&) = delete;
-  ~Socket() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
+UniqueFd OpenSocket(net::Family family) {
+  UniqueFd socket(::socket(family == net::Family::kIPv4 ? AF_INET : AF_INET6,
+                           SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!socket) ThrowErrno("probe: socket");
+  return socket;
+}
 
 // True: connected or under way.
-bool StartConnect(const Socket& socket, const Probe& probe) {
+bool StartConnect(const UniqueFd& socket, const Probe& probe) {
   const sockaddr_storage to = net::ToSocketAddress(probe.address, probe.port);
-  return connect(socket.fd(), reinterpret_cast<const sockaddr*>(&to),
+  return connect(socket.get(), reinterpret_cast<const sockaddr*>(&to),
                  net::SocketAddressSize(probe.address)) == 0 ||
          errno == EINPROGRESS;
 }
@@ -41,14 +31,14 @@ bool StartConnect(const Socket& socket, const Probe& probe) {
 // Sets passed[i] for the probes that answer.
 void TryOnce(const std::vector<Probe>& probes, std::chrono::milliseconds timeout,
              std::vector<bool>& passed) {
-  std::vector<Socket> sockets;
+  std::vector<UniqueFd> sockets;
   std::vector<pollfd> polls;
   std::vector<size_t> which;
   for (size_t i = 0; i < probes.size(); ++i) {
     if (passed[i]) continue;
-    Socket socket(probes[i].address.family());
+    UniqueFd socket = OpenSocket(probes[i].address.family());
     if (!StartConnect(socket, probes[i])) continue;
-    polls.push_back({socket.fd(), POLLOUT, 0});
+    polls.push_back({socket.get(), POLLOUT, 0});
     which.push_back(i);
     sockets.push_back(std::move(socket));
   }

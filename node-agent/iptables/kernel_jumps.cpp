@@ -11,8 +11,9 @@
 
 #include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
-#include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "node-agent/netlink/nft_chain.h"
 
 namespace pointsman::agent {
@@ -42,20 +43,6 @@ struct Ipv6Tables {
   static constexpr int kGetEntries = IP6T_SO_GET_ENTRIES;
 };
 
-class RawSocket {
- public:
-  explicit RawSocket(int domain) : fd_(::socket(domain, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW)) {
-    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "open a raw socket");
-  }
-  ~RawSocket() { ::close(fd_); }
-  RawSocket(const RawSocket&) = delete;
-  RawSocket& operator=(const RawSocket&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  const int fd_;
-};
-
 // To ask for a table that nobody has used yet would make it.
 std::set<std::string> TablesInUse(net::Family family) {
   std::ifstream names(fmt::format("/proc/thread-self/net/{}_tables_names",
@@ -67,8 +54,7 @@ std::set<std::string> TablesInUse(net::Family family) {
 }
 
 [[noreturn]] void ThrowUnread(int error, const std::string& table) {
-  throw std::system_error(error, std::generic_category(),
-                          fmt::format("read iptables' table {}", table));
+  ThrowErrno(fmt::format("read iptables' table {}", table), error);
 }
 
 // The rules of a legacy table, as the kernel gives them: one after the other, a chain named by an
@@ -120,7 +106,8 @@ std::set<KernelJump> KernelJumps::Read() {
   if (variant_ == XtablesVariant::kNft) return ReadNft();
   const bool v4 = family_ == net::Family::kIPv4;
   const std::set<std::string> in_use = TablesInUse(family_);
-  const RawSocket socket(v4 ? AF_INET : AF_INET6);
+  const UniqueFd socket(::socket(v4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+  if (!socket) ThrowErrno("open a raw socket");
   std::set<KernelJump> jumps;
   for (const std::string table : kTables) {
     if (!in_use.contains(table)) {
@@ -128,9 +115,9 @@ std::set<KernelJump> KernelJumps::Read() {
       continue;
     }
     if (v4)
-      ReadLegacy<Ipv4Tables>(table, socket.fd());
+      ReadLegacy<Ipv4Tables>(table, socket.get());
     else
-      ReadLegacy<Ipv6Tables>(table, socket.fd());
+      ReadLegacy<Ipv6Tables>(table, socket.get());
     jumps.insert(seen_[table].jumps.begin(), seen_[table].jumps.end());
   }
   return jumps;
