@@ -3,8 +3,8 @@
 // endpoints each: first sync 0.9, 4.1, 12.0 s and one change 147, 790, 1782 ms at 1,000, 5,000,
 // 10,000 Services.
 #include "bench/dataplane_bench.h"
-#include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/iptables_dataplane.h"
+#include "node-agent/xtables/base_rules.h"
 
 int main(int argc, char** argv) {
   using namespace pointsman;         // NOLINT(google-build-using-namespace)
@@ -15,11 +15,11 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   kube::ProxySettings settings;
   settings.cluster_cidrs = {net::IpPrefix::Parse("10.244.0.0/16").value()};
-  std::optional<IptablesTool> tool;
+  std::optional<xtables::IptablesTool> tool;
   bench.prepare = [&] {
     bench::EnterNetworkNamespace();
     tool.emplace(net::Family::kIPv4);
-    BaseRules(*tool, settings.iptables.masquerade_bit).Ensure();
+    xtables::BaseRules(*tool, settings.iptables.masquerade_bit).Ensure();
   };
   bench.make = [&] { return std::make_unique<IptablesDataplane>(settings, *tool); };
   return bench.Run();

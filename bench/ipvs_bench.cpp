@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   kube::ProxySettings settings;
   settings.mode = kube::Mode::kIpvs;
-  std::optional<IptablesTool> tool;
+  std::optional<xtables::IptablesTool> tool;
   bench.prepare = [&] { tool.emplace(net::Family::kIPv4); };
   bench.make = [&] {
     return std::make_unique<IpvsDataplane>(

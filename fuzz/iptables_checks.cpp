@@ -3,9 +3,9 @@
 
 #include "fuzz/checks.h"
 #include "fuzz/pieces.h"
-#include "node-agent/iptables/kernel_rules.h"
 #include "node-agent/iptables/recent_line.h"
-#include "node-agent/iptables/save_reader.h"
+#include "node-agent/xtables/kernel_rules.h"
+#include "node-agent/xtables/save_reader.h"
 
 namespace pointsman::fuzz {
 namespace {
@@ -13,7 +13,7 @@ namespace {
 constexpr std::string_view kPrefix = "PM-";
 
 // Throws when what is found is not what it is said to be.
-std::string Describe(const agent::KernelRules& found) {
+std::string Describe(const agent::xtables::KernelRules& found) {
   std::map<std::string, uint32_t> chains;
   for (const auto& [name, hash] : found.chains) {
     if (!name.starts_with(kPrefix)) throw std::logic_error("'" + name + "' is not ours");
@@ -24,7 +24,7 @@ std::string Describe(const agent::KernelRules& found) {
     text += fmt::format("{} {}\n", name, rules);
   for (const auto& [name, rules] : std::map<std::string, std::vector<std::string>>(
            found.builtin.begin(), found.builtin.end())) {
-    if (rules.empty() || !agent::IsOurJump(rules.back(), kPrefix))
+    if (rules.empty() || !agent::xtables::IsOurJump(rules.back(), kPrefix))
       throw std::logic_error("what is kept of " + name + " does not end with our jump");
     text += fmt::format("{}: {}\n", name, fmt::join(rules, "\n"));
   }
@@ -35,11 +35,11 @@ std::string Describe(const agent::KernelRules& found) {
 
 void CheckIptablesSave(std::string_view input) {
   CheckPieces(input, [](const auto& for_each_piece) {
-    agent::KernelRulesReader rules(kPrefix);
+    agent::xtables::KernelRulesReader rules(kPrefix);
     const std::function<void(std::string_view)> on_line = [&](std::string_view line) {
       rules.AddLine(line);
     };
-    agent::SaveReader reader("/sbin/iptables-nft-save -t nat", on_line);
+    agent::xtables::SaveReader reader("/sbin/iptables-nft-save -t nat", on_line);
     std::string error;
     try {
       for_each_piece([&](std::string_view piece) { reader.Add(piece); });

@@ -47,7 +47,7 @@ class FlushedRulesTest
     setenv("POINTSMAN_IPTABLES", variant().c_str(), 1);
     for (const net::Family family : {net::Family::kIPv4, std::get<2>(GetParam())}) {
       try {
-        IptablesTool{family};
+        xtables::IptablesTool{family};
       } catch (const std::runtime_error& error) {
         GTEST_SKIP() << error.what();
       }

@@ -11,8 +11,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
-#include "node-agent/iptables/base_rules.h"
-#include "node-agent/iptables/chain_names.h"
+#include "node-agent/iptables/iptables_family.h"
 #include "node-agent/ipvs/chains.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
 #include "node-agent/netlink/ipvs.h"
@@ -20,6 +19,7 @@
 #include "node-agent/netlink/nft_chain.h"
 #include "node-agent/nftables/layout.h"
 #include "node-agent/userspace/userspace_dataplane.h"
+#include "node-agent/xtables/base_rules.h"
 
 namespace pointsman::agent {
 namespace {
@@ -32,7 +32,7 @@ constexpr std::array kNftChains{nft::kPrerouting,       nft::kOutput,       nft:
 std::string_view ChainPrefix(kube::Mode mode) {
   switch (mode) {
     case kube::Mode::kIptables:
-      return pointsman::agent::kChainPrefix;
+      return IptablesFamily::kChainPrefix;
     case kube::Mode::kUserspace:
       return UserspaceDataplane::kChainPrefix;
     case kube::Mode::kIpvs:
@@ -59,11 +59,12 @@ bool AnyVirtualServer() {
 
 }  // namespace
 
-void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<KernelJump>& jumps,
+void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<xtables::KernelJump>& jumps,
                 Canaries::Names& names) {
   const std::string_view prefix = ChainPrefix(mode);
   for (const auto& [table, builtin, target] : jumps) {
-    if (target != BaseRules::kPostroutingChain && (prefix.empty() || !target.starts_with(prefix)))
+    if (target != xtables::BaseRules::kPostroutingChain &&
+        (prefix.empty() || !target.starts_with(prefix)))
       continue;
     names.insert(fmt::format("{} chain {} of iptables' table {}: the jump to {}",
                              net::ToString(family), builtin, table, target));

@@ -7,12 +7,12 @@
 
 #include "kube/pointsman/mode.h"
 #include "node-agent/handover/canaries.h"
-#include "node-agent/iptables/kernel_jumps.h"
+#include "node-agent/xtables/kernel_jumps.h"
 
 namespace pointsman::agent {
 
 // The jumps to that mode's chains and to those that all modes share.
-void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<KernelJump>& jumps,
+void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<xtables::KernelJump>& jumps,
                 Canaries::Names& names);
 // The chains of mode nftables that packets come to, as far as they have rules. Throws
 // std::system_error.

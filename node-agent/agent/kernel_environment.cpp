@@ -29,8 +29,9 @@ size_t Index(net::Family family) {
   return family == net::Family::kIPv4 ? 0 : 1;
 }
 
-XtablesVariant VariantOf(const IptablesTool& tool) {
-  return tool.variant() == "legacy" ? XtablesVariant::kLegacy : XtablesVariant::kNft;
+xtables::XtablesVariant VariantOf(const xtables::IptablesTool& tool) {
+  return tool.variant() == "legacy" ? xtables::XtablesVariant::kLegacy
+                                    : xtables::XtablesVariant::kNft;
 }
 
 // "https://10.0.0.1:6443" with an address, not a name: resolving a name may itself need a Service.
@@ -62,13 +63,13 @@ KernelEnvironment::KernelEnvironment(std::string modules_root, const std::string
 
 KernelEnvironment::~KernelEnvironment() = default;
 
-IptablesTool* KernelEnvironment::Tool(net::Family family) {
-  std::unique_ptr<IptablesTool>& tool = tools_[Index(family)];
+xtables::IptablesTool* KernelEnvironment::Tool(net::Family family) {
+  std::unique_ptr<xtables::IptablesTool>& tool = tools_[Index(family)];
   std::string& error = tool_errors_[Index(family)];
   if (tool != nullptr) return tool.get();
   try {
     if (family == net::Family::kIPv6) LoadTables();
-    tool = std::make_unique<IptablesTool>(family);
+    tool = std::make_unique<xtables::IptablesTool>(family);
     if (!error.empty()) {
       spdlog::info("the iptables tools of {} work now", net::ToString(family));
       ++generation_;  // dataplanes were made without
@@ -76,7 +77,7 @@ IptablesTool* KernelEnvironment::Tool(net::Family family) {
     }
   } catch (const std::exception& thrown) {
     tables_incompatible_[Index(family)] =
-        dynamic_cast<const IncompatibleTable*>(&thrown) != nullptr;
+        dynamic_cast<const xtables::IncompatibleTable*>(&thrown) != nullptr;
     if (error != thrown.what()) {
       spdlog::warn("{} can only be served by mode nftables on this node: {}", net::ToString(family),
                    thrown.what());
@@ -86,10 +87,10 @@ IptablesTool* KernelEnvironment::Tool(net::Family family) {
   return tool.get();
 }
 
-std::vector<IptablesTool*> KernelEnvironment::Tools() {
-  std::vector<IptablesTool*> tools;
+std::vector<xtables::IptablesTool*> KernelEnvironment::Tools() {
+  std::vector<xtables::IptablesTool*> tools;
   for (const net::Family family : Families()) {
-    if (IptablesTool* tool = Tool(family)) tools.push_back(tool);
+    if (xtables::IptablesTool* tool = Tool(family)) tools.push_back(tool);
   }
   if (tools.empty()) throw std::runtime_error(tool_errors_[Index(net::Family::kIPv4)]);
   return tools;
@@ -218,14 +219,15 @@ PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxyS
   return result;
 }
 
-SyncResult KernelEnvironment::ForEachBase(const kube::ProxySettings& settings,
-                                          const std::function<SyncResult(BaseRules&)>& call) {
+SyncResult KernelEnvironment::ForEachBase(
+    const kube::ProxySettings& settings,
+    const std::function<SyncResult(xtables::BaseRules&)>& call) {
   SyncResult sum;
   for (const net::Family family : Families()) {
     AddPartOf(family, "the shared masquerade rules", sum, [&] {
-      IptablesTool* const tool = Tool(family);
+      xtables::IptablesTool* const tool = Tool(family);
       if (tool == nullptr) throw std::runtime_error(tool_errors_[Index(family)]);
-      BaseRules rules(*tool, settings.iptables.masquerade_bit);
+      xtables::BaseRules rules(*tool, settings.iptables.masquerade_bit);
       return call(rules);
     });
   }
@@ -239,11 +241,11 @@ SyncResult KernelEnvironment::ForEachBase(const kube::ProxySettings& settings,
 }
 
 SyncResult KernelEnvironment::EnsureBase(const kube::ProxySettings& settings) {
-  return ForEachBase(settings, [](BaseRules& rules) { return rules.Ensure(); });
+  return ForEachBase(settings, [](xtables::BaseRules& rules) { return rules.Ensure(); });
 }
 
 SyncResult KernelEnvironment::RemoveBase(const kube::ProxySettings& settings) {
-  return ForEachBase(settings, [](BaseRules& rules) { return rules.Remove(); });
+  return ForEachBase(settings, [](xtables::BaseRules& rules) { return rules.Remove(); });
 }
 
 Canaries::Names KernelEnvironment::CanariesOf(kube::Mode mode) {
@@ -251,7 +253,7 @@ Canaries::Names KernelEnvironment::CanariesOf(kube::Mode mode) {
   for (const net::Family family : Families()) {
     // Without a tool there is nothing of ours in iptables' tables, and nothing to make any for.
     if (const auto& tool = tools_[Index(family)]; tool != nullptr) {
-      std::optional<KernelJumps>& jumps = jumps_[Index(family)];
+      std::optional<xtables::KernelJumps>& jumps = jumps_[Index(family)];
       if (!jumps) jumps.emplace(family, VariantOf(*tool));
       AddJumpsOf(mode, family, jumps->Read(), names);
     }

@@ -13,9 +13,9 @@
 #include "node-agent/agent/kernel_canaries.h"
 #include "node-agent/handover/mode_controller.h"
 #include "node-agent/handover/probe.h"
-#include "node-agent/iptables/base_rules.h"
-#include "node-agent/iptables/iptables_tool.h"
-#include "node-agent/iptables/kernel_jumps.h"
+#include "node-agent/xtables/base_rules.h"
+#include "node-agent/xtables/iptables_tool.h"
+#include "node-agent/xtables/kernel_jumps.h"
 
 namespace pointsman::agent {
 
@@ -56,15 +56,15 @@ class KernelEnvironment : public ModeEnvironment {
  private:
   // Null: this node's kernel has no such tables, or its tools do not work; see tool_errors_. Tried
   // again by each call.
-  IptablesTool* Tool(net::Family family);
+  xtables::IptablesTool* Tool(net::Family family);
   // Those that work, IPv4's first; none: throws.
-  std::vector<IptablesTool*> Tools();
+  std::vector<xtables::IptablesTool*> Tools();
   void LoadTables() const;
   // "" or why this node cannot have the IPVS scheduler.
   std::string EnsureScheduler(const std::string& scheduler, kube::ModulePolicy policy) const;
   // Calls `call` with the base rules of each family, and adds up.
   SyncResult ForEachBase(const kube::ProxySettings& settings,
-                         const std::function<SyncResult(BaseRules&)>& call);
+                         const std::function<SyncResult(xtables::BaseRules&)>& call);
 
   const std::string modules_root_;
   const std::string forwarder_launcher_;
@@ -72,10 +72,10 @@ class KernelEnvironment : public ModeEnvironment {
   std::optional<Probe> api_server_;
   // By family. Made on first use: a preflight tells better than a constructor that iptables is
   // missing.
-  std::array<std::unique_ptr<IptablesTool>, 2> tools_;
+  std::array<std::unique_ptr<xtables::IptablesTool>, 2> tools_;
   std::array<std::string, 2> tool_errors_;
-  std::array<bool, 2> tables_incompatible_{};        // an IncompatibleTable was that error
-  std::array<std::optional<KernelJumps>, 2> jumps_;  // of tools_
+  std::array<bool, 2> tables_incompatible_{};  // an xtables::IncompatibleTable was that error
+  std::array<std::optional<xtables::KernelJumps>, 2> jumps_;  // of tools_
   uint64_t generation_ = 0;
   bool ipv6_ = false;
 };

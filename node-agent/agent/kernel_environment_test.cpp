@@ -4,7 +4,7 @@
 
 #include <gmock/gmock.h>
 
-#include "node-agent/iptables/nft_nat_probe.h"
+#include "node-agent/netlink/nft_probe.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/run_tool.h"
 
@@ -19,7 +19,8 @@ class KernelEnvironmentTest : public FreshNetnsTest {
   void SetUp() override {
     FreshNetnsTest::SetUp();
     if (IsSkipped()) return;
-    if (!KernelHasNftNat(net::Family::kIPv4)) GTEST_SKIP() << "this kernel has no NAT in nf_tables";
+    if (!netlink::KernelHasNftNat(net::Family::kIPv4))
+      GTEST_SKIP() << "this kernel has no NAT in nf_tables";
   }
 };
 

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "node-agent/iptables/child_process.h"
+#include "kube/process/child_process.h"
 #include "node-agent/sysctl/sysctl.h"
 
 namespace pointsman::agent {
@@ -22,7 +22,7 @@ int64_t Read(const std::string& name) {
 class NodeSysctlsTest : public testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_EQ(RunChild({"/sbin/modprobe", "nf_conntrack"}, {}, nullptr).status, 0);
+    ASSERT_EQ(kube::RunChild({"/sbin/modprobe", "nf_conntrack"}, {}, nullptr).status, 0);
     settings_.conntrack = {};
     settings_.conntrack.max_per_core = 0;
     settings_.conntrack.tcp_established_timeout = settings_.conntrack.tcp_close_wait_timeout =
@@ -72,7 +72,7 @@ TEST_F(NodeSysctlsTest, SetsTheTimeoutsThatAreGiven) {
 }
 
 TEST_F(NodeSysctlsTest, AnSctpHandshakeOutlivesARepeatedChunkAndALongerTimeStays) {
-  ASSERT_EQ(RunChild({"/sbin/modprobe", "sctp"}, {}, nullptr).status, 0);
+  ASSERT_EQ(kube::RunChild({"/sbin/modprobe", "sctp"}, {}, nullptr).status, 0);
   const auto rto = ReadSysctl("net.sctp.rto_initial");
   ASSERT_TRUE(rto);
   ApplyNodeSysctls(settings_);

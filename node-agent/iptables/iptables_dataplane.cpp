@@ -4,13 +4,14 @@
 
 namespace pointsman::agent {
 
-IptablesDataplane::IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool)
+IptablesDataplane::IptablesDataplane(const kube::ProxySettings& settings,
+                                     xtables::IptablesTool& tool)
     : IptablesDataplane(settings, std::vector{&tool}) {}
 
 IptablesDataplane::IptablesDataplane(const kube::ProxySettings& settings,
-                                     const std::vector<IptablesTool*>& tools)
+                                     const std::vector<xtables::IptablesTool*>& tools)
     : FamilyDataplane("iptables rules") {
-  for (IptablesTool* tool : tools)
+  for (xtables::IptablesTool* tool : tools)
     Serve(std::make_unique<IptablesFamily>(settings, *tool));
 }
 

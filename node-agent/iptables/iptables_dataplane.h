@@ -6,7 +6,7 @@
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/family_dataplane.h"
 #include "node-agent/iptables/iptables_family.h"
-#include "node-agent/iptables/iptables_tool.h"
+#include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent {
 
@@ -27,8 +27,9 @@ class IptablesDataplane final : public FamilyDataplane<IptablesFamily> {
  public:
   // Serves the tools' families. They outlive this. Throws std::invalid_argument that names the
   // field.
-  IptablesDataplane(const kube::ProxySettings& settings, IptablesTool& tool);
-  IptablesDataplane(const kube::ProxySettings& settings, const std::vector<IptablesTool*>& tools);
+  IptablesDataplane(const kube::ProxySettings& settings, xtables::IptablesTool& tool);
+  IptablesDataplane(const kube::ProxySettings& settings,
+                    const std::vector<xtables::IptablesTool*>& tools);
 
   kube::Mode mode() const override { return kube::Mode::kIptables; }
 };

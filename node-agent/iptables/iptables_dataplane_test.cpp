@@ -8,13 +8,13 @@
 #include <unistd.h>
 
 #include "kube/testing/eventually.h"
-#include "node-agent/iptables/base_rules.h"
 #include "node-agent/sysctl/sysctl.h"
 #include "node-agent/testing/dual_stack_network.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/iptables_rules.h"
 #include "node-agent/testing/random_model.h"
 #include "node-agent/testing/results.h"
+#include "node-agent/xtables/base_rules.h"
 
 namespace pointsman::agent {
 namespace {
@@ -62,7 +62,7 @@ class Traffic : public ::testing::Test {
     if (::geteuid() != 0) GTEST_SKIP() << "needs root to make network namespaces";
     network_ = std::make_unique<DualStackNetwork>(3);
     OnNode([&] {
-      tool_ = std::make_unique<IptablesTool>(net::Family::kIPv4);
+      tool_ = std::make_unique<xtables::IptablesTool>(net::Family::kIPv4);
       dataplane_ = std::make_unique<IptablesDataplane>(Settings(), *tool_);
     });
   }
@@ -94,7 +94,7 @@ class Traffic : public ::testing::Test {
   }
 
   std::unique_ptr<DualStackNetwork> network_;
-  std::unique_ptr<IptablesTool> tool_;
+  std::unique_ptr<xtables::IptablesTool> tool_;
   std::unique_ptr<IptablesDataplane> dataplane_;
   ModelMaker maker_;
 };
@@ -373,13 +373,13 @@ class Rules : public ::testing::TestWithParam<std::string> {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
     setenv("POINTSMAN_IPTABLES", GetParam().c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
     try {
-      tool_ = std::make_unique<IptablesTool>(net::Family::kIPv4);
-      tool6_ = std::make_unique<IptablesTool>(net::Family::kIPv6);
+      tool_ = std::make_unique<xtables::IptablesTool>(net::Family::kIPv4);
+      tool6_ = std::make_unique<xtables::IptablesTool>(net::Family::kIPv6);
     } catch (const std::runtime_error& error) {
       GTEST_SKIP() << error.what();
     }
-    BaseRules(*tool_, 14).Ensure();
-    BaseRules(*tool6_, 14).Ensure();
+    xtables::BaseRules(*tool_, 14).Ensure();
+    xtables::BaseRules(*tool6_, 14).Ensure();
   }
   // NOLINTNEXTLINE(concurrency-mt-unsafe)
   void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
@@ -389,8 +389,8 @@ class Rules : public ::testing::TestWithParam<std::string> {
   }
   std::string Save() { return RulesOf(*tool_) + RulesOf(*tool6_); }
 
-  std::unique_ptr<IptablesTool> tool_;
-  std::unique_ptr<IptablesTool> tool6_;
+  std::unique_ptr<xtables::IptablesTool> tool_;
+  std::unique_ptr<xtables::IptablesTool> tool6_;
 };
 
 TEST_P(Rules, IncrementalEqualsFull) {
@@ -485,7 +485,7 @@ TEST_P(Rules, AFailedWriteIsReportedAndMadeGood) {
   IptablesDataplane dataplane = Make();
   ASSERT_TRUE(dataplane.FullSync(maker.model).ok());
   // Without the chain that its rules jump to, the kernel's tool refuses the Service.
-  BaseRules(*tool_, 14).Remove();
+  xtables::BaseRules(*tool_, 14).Remove();
   ServicePortEntry entry = Entry("web", "10.96.0.10", 80, {0});
   SyncResult result = dataplane.Sync(maker.model, maker.Put(entry));
   ASSERT_EQ(result.problems.size(), 1U);

@@ -1,115 +1,31 @@
-// Rules for Services in one address family: iptables mode's, and with another flavour what steers
-// traffic in userspace mode.
+// iptables mode in one address family: rules that DNAT to the endpoints, and the clients that
+// sessionAffinity has bound.
 #pragma once
 
-#include <cstdint>
-#include <functional>
-#include <map>
-#include <set>
-#include <string>
+#include <cstddef>
 #include <string_view>
 #include <vector>
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
-#include "node-agent/dataplane/draining_flows.h"
-#include "node-agent/dataplane/route_localnet.h"
-#include "node-agent/iptables/dispatch_tree.h"
-#include "node-agent/iptables/iptables_tool.h"
-#include "node-agent/iptables/kernel_rules.h"
-#include "node-agent/iptables/service_rules.h"
-#include "node-agent/iptables/shared_rules.h"
+#include "node-agent/model/service_model.h"
+#include "node-agent/xtables/family_rules.h"
+#include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent {
 
-// Same contract as Dataplane. Remembers which addresses and ports lead to which Service (about 100
-// bytes each), not the rules: those of a changed Service come from its states before and after.
-class IptablesFamily {
+// For FamilyDataplane. Not thread-safe.
+class IptablesFamily : public xtables::FamilyRules {
  public:
-  // `tool` outlives this, and what flavour.prefix points to. Throws std::invalid_argument that
-  // names the field.
-  IptablesFamily(const kube::ProxySettings& settings, IptablesTool& tool,
-                 const RuleFlavour& flavour = {}, std::vector<ExtraChain> extra = {});
+  // Of each chain's name.
+  static constexpr std::string_view kChainPrefix = "POINTSMAN-IPT-";
 
-  // Other rules for one of the extra chains; written by the next sync, which is a full one then.
-  void SetExtraText(std::string_view chain, std::string text);
+  // As FamilyRules.
+  IptablesFamily(const kube::ProxySettings& settings, xtables::IptablesTool& tool);
 
-  SyncResult FullSync(const ServiceModel& model);
-  SyncResult Sync(const ServiceModel& model, const ModelDelta& delta);
-  VerifyResult Verify(const ServiceModel& model);
-  DrainStatus Drain(const ServiceModel& model);
   // As recent_lists.h; Bind does nothing where clients are not bound, which warnings say.
   std::vector<ClientBinding> Bindings(const ServiceModel& model, size_t most);
   SyncResult Bind(const ServiceModel& model, const std::vector<ClientBinding>& bindings);
-  SyncResult Remove();
-  bool Present();
-
-  net::Family family() const { return rules_.family; }
-  // As Dataplane's.
-  std::vector<std::string> Sysctls() const;
-
- private:
-  struct Jump {
-    std::string builtin;
-    std::string rule;      // without "-A CHAIN "
-    bool new_connections;  // gone while draining
-  };
-  struct Table {
-    std::string_view name;
-    std::vector<Jump> jumps;  // in the order that they have in a builtin chain
-  };
-  struct Names {
-    explicit Names(std::string_view prefix);
-    std::string services, node_ports, hairpin, reject, reject_ports, forward, invalid, guard,
-        health;
-  };
-  class Writer;   // collects one table's part of iptables-restore's input
-  struct Change;  // of one object, found by a comparison
-  using EachChain = std::function<void(std::string_view name, std::string_view text)>;
-
-  void NameJumps();
-  void ForEachExtraChain(std::string_view table, const EachChain& each) const;
-  void Rebuild(const ServiceModel& model);
-  // Which matches has it? Those that were there stay.
-  void LookAtKernel();
-  bool GuardsAgainstInvalid() const;
-  std::vector<ServiceWarning> Warnings() const;
-  void Set(const Dispatch& dispatch);
-  void Erase(const Dispatch& dispatch);
-  DispatchTree& Tree(DispatchTable table);
-  // All chains that `model` asks for, in one table. The trees must be those of `model`.
-  void ForEachNatChain(const ServiceModel& model, const EachChain& each) const;
-  void ForEachFilterChain(const ServiceModel& model, const EachChain& each) const;
-  void RenderEntrance(const DispatchTree& addresses, const DispatchTree& ports,
-                      const NodeNetwork& node, std::string& text) const;
-  void RenderGuard(std::string& text) const;
-  void RenderForward(std::string& text) const;
-  void RenderHairpin(std::string& text) const;
-  static void AddTreeChanges(DispatchTree& tree, Writer& writer, bool& entrance);
-  // Compares the table in the kernel with what `model` asks for; returns how many rules that is.
-  uint64_t Compare(const Table& table, const KernelRules& kernel, const ServiceModel& model,
-                   Writer& writer, const std::function<void(const Change&)>& on_change) const;
-  uint64_t Restore(const Writer& nat, const Writer& filter);
-  bool IsToService(const netlink::ConntrackFlow& flow) const;
-
-  const kube::ProxySettings settings_;
-  RuleSettings rules_;
-  const Names names_;
-  std::vector<ExtraChain> extra_;
-  Table nat_{"nat", {}};
-  Table filter_{"filter", {}};
-  IptablesTool& tool_;
-  DispatchTree nat_addresses_;
-  DispatchTree nat_ports_;
-  DispatchTree filter_addresses_;
-  DispatchTree filter_ports_;
-  SharedRules shared_;
-  bool looked_at_kernel_ = false;
-  bool has_bpf_ = false;  // one rule masquerades what an endpoint sends to itself
-  RouteLocalnet localnet_;
-  bool synced_ = false;   // the kernel has what the trees say
-  bool drained_ = false;  // the jumps for new connections are gone
-  DrainingFlows draining_;
 };
 
 }  // namespace pointsman::agent

@@ -20,7 +20,7 @@
 #include "kube/text/text.h"
 #include "node-agent/dataplane/binding_collector.h"
 #include "node-agent/iptables/recent_line.h"
-#include "node-agent/iptables/service_rules.h"
+#include "node-agent/xtables/service_rules.h"
 
 namespace pointsman::agent {
 namespace {
@@ -188,7 +188,7 @@ std::vector<BackendList> ListsOf(const EntryPtr& entry) {
   std::vector<BackendList> lists;
   lists.reserve(backends.size());
   for (const Backend& backend : backends)
-    lists.push_back({AffinityList(entry->id, backend), entry, backend});
+    lists.push_back({xtables::AffinityList(entry->id, backend), entry, backend});
   return lists;
 }
 

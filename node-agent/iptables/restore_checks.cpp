@@ -17,12 +17,12 @@
 #include "kube/objects/service.h"
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/sync_problems.h"
-#include "node-agent/iptables/base_rules.h"
-#include "node-agent/iptables/chain_jump.h"
-#include "node-agent/iptables/chain_names.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/model/model_builder.h"
 #include "node-agent/model/service_hash.h"
+#include "node-agent/xtables/base_rules.h"
+#include "node-agent/xtables/chain_jump.h"
+#include "node-agent/xtables/chain_names.h"
 
 namespace pointsman::agent::testing {
 namespace {
@@ -102,7 +102,7 @@ std::string_view ValueOf(std::string_view line, std::string_view option) {
   return line.substr(0, line.find(' '));
 }
 
-Saved Read(IptablesTool& tool) {
+Saved Read(xtables::IptablesTool& tool) {
   static const std::set<std::string_view> kBuiltin{"PREROUTING", "INPUT", "FORWARD", "OUTPUT",
                                                    "POSTROUTING"};
   Saved saved;
@@ -112,7 +112,8 @@ Saved Read(IptablesTool& tool) {
     Expect(chain || line.starts_with("-A "), fmt::format("a line of its own: '{}'", line));
     const std::string_view name = chain ? line.substr(1, line.find(' ') - 1) : ValueOf(line, "-A ");
     const bool ours = name.starts_with(kOurs);
-    Expect(ours || (kBuiltin.contains(name) && (chain || ChainJumpedTo(line).starts_with(kOurs))),
+    Expect(ours || (kBuiltin.contains(name) &&
+                    (chain || xtables::ChainJumpedTo(line).starts_with(kOurs))),
            fmt::format("neither ours nor a jump to ours: '{}'", line));
     if (chain) return;
     if (const std::string_view port = ValueOf(line, " --dport "); !port.empty()) {
@@ -128,7 +129,7 @@ Saved Read(IptablesTool& tool) {
 }
 
 void ExpectIn(const ServicePortEntry& entry, const Saved& saved) {
-  const std::string_view protocol = ProtocolName(entry.id.protocol);
+  const std::string_view protocol = xtables::ProtocolName(entry.id.protocol);
   const auto dispatched = [&](const net::IpAddress& address) {
     const std::string wanted =
         fmt::format("{}/{} {} {}", address.ToString(), address.size() * 8, protocol, entry.port);
@@ -143,7 +144,8 @@ void ExpectIn(const ServicePortEntry& entry, const Saved& saved) {
   Expect(entry.node_port == 0 ||
              saved.dispatches.contains(fmt::format("{} {}", protocol, entry.node_port)),
          fmt::format("{}: no rule for node port {}", entry.id.ToString(), entry.node_port));
-  const std::string chain = ServiceChain(kChainPrefix, 'S', ServiceHash(entry.id));
+  const std::string chain =
+      xtables::ServiceChain(IptablesFamily::kChainPrefix, 'S', ServiceHash(entry.id));
   for (const Backend& backend : entry.internal.backends) {
     const std::string endpoint = backend.ip.is_v4()
                                      ? fmt::format("{}:{}", backend.ip.ToString(), backend.port)
@@ -156,8 +158,8 @@ void ExpectIn(const ServicePortEntry& entry, const Saved& saved) {
 }  // namespace
 
 RestoreChecks::RestoreChecks() {
-  for (IptablesTool* tool : {&v4_, &v6_})
-    BaseRules(*tool, Settings().iptables.masquerade_bit).Ensure();
+  for (xtables::IptablesTool* tool : {&v4_, &v6_})
+    xtables::BaseRules(*tool, Settings().iptables.masquerade_bit).Ensure();
 }
 
 void RestoreChecks::Check(std::string_view input) {
@@ -180,7 +182,7 @@ void RestoreChecks::Check(std::string_view input) {
   objects.TakeServicesFrom(model);
   const ModelDelta delta = model.Update();
   synced(dataplane.Sync(model.model(), delta));
-  for (IptablesTool* tool : {&v4_, &v6_})
+  for (xtables::IptablesTool* tool : {&v4_, &v6_})
     Expect(Read(*tool).of_services == 0, "something of a Service is left");
   synced(dataplane.Remove());
 }

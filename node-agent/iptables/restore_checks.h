@@ -5,7 +5,7 @@
 
 #include <string_view>
 
-#include "node-agent/iptables/iptables_tool.h"
+#include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent::testing {
 
@@ -24,8 +24,8 @@ class RestoreChecks {
   void Check(std::string_view input);
 
  private:
-  IptablesTool v4_{net::Family::kIPv4};
-  IptablesTool v6_{net::Family::kIPv6};
+  xtables::IptablesTool v4_{net::Family::kIPv4};
+  xtables::IptablesTool v6_{net::Family::kIPv6};
 };
 
 }  // namespace pointsman::agent::testing

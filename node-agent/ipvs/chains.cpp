@@ -7,9 +7,9 @@
 
 #include <spdlog/fmt/fmt.h>
 
-#include "node-agent/iptables/chain_jump.h"
-#include "node-agent/iptables/jump_order.h"
-#include "node-agent/iptables/save_reader.h"
+#include "node-agent/xtables/chain_jump.h"
+#include "node-agent/xtables/jump_order.h"
+#include "node-agent/xtables/save_reader.h"
 
 namespace pointsman::agent::ipvs {
 namespace {
@@ -33,7 +33,7 @@ struct SavedTable {
 using SavedTables = std::map<std::string, SavedTable, std::less<>>;
 
 // One process for all of kTables: a start of one takes longer than what it does.
-SavedTables Read(IptablesTool& tool) {
+SavedTables Read(xtables::IptablesTool& tool) {
   SavedTables tables;
   for (const char* table : kTables)
     tables[table];
@@ -42,27 +42,27 @@ SavedTables Read(IptablesTool& tool) {
   std::set<std::string, std::less<>>
       blocked;  // builtin chains with a rule that may not stand first
   tool.SaveLines("", [&](std::string_view line) {
-    const auto [kind, name, rule] = ParseSavedLine(line);
-    if (kind == SavedLine::Kind::kTable) {
+    const auto [kind, name, rule] = xtables::ParseSavedLine(line);
+    if (kind == xtables::SavedLine::Kind::kTable) {
       const auto found = tables.find(name);
       saved = found != tables.end() ? &found->second : &ignored;
       blocked.clear();
     }
-    if (kind == SavedLine::Kind::kChain && name.starts_with(kChainPrefix))
+    if (kind == xtables::SavedLine::Kind::kChain && name.starts_with(kChainPrefix))
       saved->chains.try_emplace(std::string(name));
-    if (kind != SavedLine::Kind::kRule) return;
+    if (kind != xtables::SavedLine::Kind::kRule) return;
     if (name.starts_with(kChainPrefix)) {
       saved->chains[std::string(name)].emplace_back(rule);
       return;
     }
     // The order of the lines is the order of the rules in their chain.
     if (!name.starts_with("POINTSMAN-") && !blocked.contains(name)) {
-      if (MayPrecedeOurJump(rule))
+      if (xtables::MayPrecedeOurJump(rule))
         ++saved->leading[std::string(name)];
       else
         blocked.emplace(name);
     }
-    if (ChainJumpedTo(rule).starts_with(kChainPrefix))
+    if (xtables::ChainJumpedTo(rule).starts_with(kChainPrefix))
       saved->jumps.push_back({std::string(name), std::string(rule), !blocked.contains(name)});
   });
   return tables;
@@ -108,7 +108,7 @@ void Unjump(const SavedTable& saved, std::string& text, const Which& which) {
 
 }  // namespace
 
-size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains) {
+size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains) {
   size_t written = 0;
   std::string text;
   for (const auto& [table, saved] : Read(tool)) {
@@ -136,7 +136,7 @@ size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains) {
   return written;
 }
 
-void StopTaking(IptablesTool& tool) {
+void StopTaking(xtables::IptablesTool& tool) {
   std::string text;
   for (const auto& [table, saved] : Read(tool)) {
     std::string jumps;
@@ -148,7 +148,8 @@ void StopTaking(IptablesTool& tool) {
   if (!text.empty()) tool.Restore(text);
 }
 
-std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain>& chains) {
+std::vector<std::string> CheckChains(xtables::IptablesTool& tool,
+                                     const std::vector<Chain>& chains) {
   std::vector<std::string> differences;
   for (const auto& [table, saved] : Read(tool)) {
     for (const Chain& chain : chains) {
@@ -161,7 +162,7 @@ std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain
   return differences;
 }
 
-size_t RemoveChains(IptablesTool& tool) {
+size_t RemoveChains(xtables::IptablesTool& tool) {
   size_t removed = 0;
   std::string text;
   for (const auto& [table, saved] : Read(tool)) {
@@ -179,7 +180,7 @@ size_t RemoveChains(IptablesTool& tool) {
   return removed;
 }
 
-bool AnyChain(IptablesTool& tool) {
+bool AnyChain(xtables::IptablesTool& tool) {
   const SavedTables tables = Read(tool);
   return std::any_of(tables.begin(), tables.end(),
                      [](const auto& table) { return !table.second.chains.empty(); });

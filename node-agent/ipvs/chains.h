@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "node-agent/iptables/iptables_tool.h"
+#include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent::ipvs {
 
@@ -24,15 +24,15 @@ struct Chain {
 // Compares with what iptables-save says and rewrites chains that differ; our jumps stand before the
 // rules of others (iptables/jump_order.h). Returns how many rules were written. This and all below
 // throw what IptablesTool throws.
-size_t EnsureChains(IptablesTool& tool, const std::vector<Chain>& chains);
+size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains);
 // New connections are no longer sent to or kept for IPVS: other rules decide about them.
 // EnsureChains undoes it. Idempotent.
-void StopTaking(IptablesTool& tool);
+void StopTaking(xtables::IptablesTool& tool);
 // Differences in words, none: all is as it should be.
-std::vector<std::string> CheckChains(IptablesTool& tool, const std::vector<Chain>& chains);
+std::vector<std::string> CheckChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains);
 // Removes every chain that is called POINTSMAN-IPVS-… and the jumps to it, also those of another
 // version. Returns the number of chains removed.
-size_t RemoveChains(IptablesTool& tool);
-bool AnyChain(IptablesTool& tool);
+size_t RemoveChains(xtables::IptablesTool& tool);
+bool AnyChain(xtables::IptablesTool& tool);
 
 }  // namespace pointsman::agent::ipvs

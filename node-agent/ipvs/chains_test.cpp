@@ -5,12 +5,12 @@
 
 #include <gtest/gtest.h>
 
-#include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/iptables_rules.h"
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/results.h"
+#include "node-agent/xtables/base_rules.h"
 
 namespace pointsman::agent::ipvs {
 namespace {
@@ -45,7 +45,7 @@ class RulesOfOthersTest : public ::testing::TestWithParam<const char*> {
   // NOLINTNEXTLINE(concurrency-mt-unsafe)
   void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
 
-  std::optional<IptablesTool> tool_;
+  std::optional<xtables::IptablesTool> tool_;
   std::string before_;
 };
 
@@ -63,7 +63,7 @@ TEST_P(RulesOfOthersTest, StayWhenIptablesModeDrainsAndGoes) {
   testing::ModelMaker maker;
   maker.Put(testing::MakeEntry("web", kube::Protocol::kTcp, "10.96.0.10", 80,
                                {testing::MakeBackend("10.244.1.7", 8080)}));
-  BaseRules base(*tool_, 14);
+  xtables::BaseRules base(*tool_, 14);
   EXPECT_SYNCED(base.Ensure());
   IptablesDataplane dataplane({}, *tool_);
   EXPECT_SYNCED(dataplane.FullSync(maker.model));

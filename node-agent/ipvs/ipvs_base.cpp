@@ -44,8 +44,9 @@ SyncProblem RulesProblem(net::Family family, const std::exception& error) {
 
 }  // namespace
 
-IpvsBase::IpvsBase(const kube::ProxySettings& settings, const std::vector<IptablesTool*>& tools,
-                   const Room& room, const char* device, netlink::Ipvs& ipvs, netlink::Ipset& ipset,
+IpvsBase::IpvsBase(const kube::ProxySettings& settings,
+                   const std::vector<xtables::IptablesTool*>& tools, const Room& room,
+                   const char* device, netlink::Ipvs& ipvs, netlink::Ipset& ipset,
                    netlink::Socket& route)
     : settings_(settings),
       room_(room),
@@ -54,7 +55,7 @@ IpvsBase::IpvsBase(const kube::ProxySettings& settings, const std::vector<Iptabl
       ipvs_(ipvs),
       ipset_(ipset),
       route_(route) {
-  for (IptablesTool* tool : tools)
+  for (xtables::IptablesTool* tool : tools)
     families_.emplace_back(tool->family(), tool);
 }
 
@@ -132,7 +133,8 @@ void IpvsBase::EnsureDevice(SyncResult& result) {
   device_index_ = device->index;
 }
 
-SyncResult IpvsBase::EnsureFamily(net::Family family, IptablesTool& tool, const NodeNetwork& node,
+SyncResult IpvsBase::EnsureFamily(net::Family family, xtables::IptablesTool& tool,
+                                  const NodeNetwork& node,
                                   const std::unordered_set<std::string>& sets, bool synced) {
   SyncResult result;
   for (const SetId id : kAllSets) {
@@ -218,7 +220,7 @@ VerifyResult IpvsBase::Verify(const NodeNetwork& node) {
   return result;
 }
 
-VerifyResult IpvsBase::VerifyRules(net::Family family, IptablesTool& tool,
+VerifyResult IpvsBase::VerifyRules(net::Family family, xtables::IptablesTool& tool,
                                    const NodeNetwork& node) const {
   const std::vector<Chain> chains = DesiredChains(family, settings_, node, tool.has_random_fully());
   VerifyResult result;

@@ -13,12 +13,12 @@
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
-#include "node-agent/iptables/iptables_tool.h"
 #include "node-agent/ipvs/room.h"
 #include "node-agent/ipvs/strict_arp.h"
 #include "node-agent/netlink/ipset.h"
 #include "node-agent/netlink/ipvs.h"
 #include "node-agent/netlink/socket.h"
+#include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent::ipvs {
 
@@ -29,7 +29,7 @@ class IpvsBase {
   static constexpr std::string_view kSetPrefix = "PM-IPVS-";
 
   // Serves the tools' families. All but `room` outlives this.
-  IpvsBase(const kube::ProxySettings& settings, const std::vector<IptablesTool*>& tools,
+  IpvsBase(const kube::ProxySettings& settings, const std::vector<xtables::IptablesTool*>& tools,
            const Room& room, const char* device, netlink::Ipvs& ipvs, netlink::Ipset& ipset,
            netlink::Socket& route);
 
@@ -64,14 +64,15 @@ class IpvsBase {
   void EnsureTimeouts(SyncResult& result);
   void EnsureDevice(SyncResult& result);
   // `sets`: the names of those that exist.
-  SyncResult EnsureFamily(net::Family family, IptablesTool& tool, const NodeNetwork& node,
+  SyncResult EnsureFamily(net::Family family, xtables::IptablesTool& tool, const NodeNetwork& node,
                           const std::unordered_set<std::string>& sets, bool synced);
-  VerifyResult VerifyRules(net::Family family, IptablesTool& tool, const NodeNetwork& node) const;
+  VerifyResult VerifyRules(net::Family family, xtables::IptablesTool& tool,
+                           const NodeNetwork& node) const;
   void EnsureStrictArp(bool recorded, SyncResult& result);
   void UndoStrictArp(SyncResult& result);
 
   const kube::ProxySettings& settings_;
-  std::vector<std::pair<net::Family, IptablesTool*>> families_;
+  std::vector<std::pair<net::Family, xtables::IptablesTool*>> families_;
   std::vector<SyncProblem> unserved_;  // why the last Ensure left out families; each names one
   const Room room_;
   const char* const device_;

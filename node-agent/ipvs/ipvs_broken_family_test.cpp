@@ -136,7 +136,7 @@ TEST_P(IpvsBrokenFamilyTest, LeavesTheOtherServed) {
   EXPECT_EQ(Ask(well_).host, "pod-b");
 
   Mend(broken_);
-  for (BaseRules& base : bases_)
+  for (xtables::BaseRules& base : bases_)
     EXPECT_SYNCED(base.Ensure());
   const SyncResult mended = dataplane_->FullSync(maker_.model);
   EXPECT_SYNCED(mended);
@@ -149,7 +149,7 @@ TEST_P(IpvsBrokenFamilyTest, LeavesTheOtherServed) {
 }
 
 TEST_P(IpvsBrokenFamilyTest, WhatHadBeenWrittenStaysUntilItIsWell) {
-  for (BaseRules& base : bases_)
+  for (xtables::BaseRules& base : bases_)
     EXPECT_SYNCED(base.Ensure());
   Start();
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
@@ -173,7 +173,7 @@ TEST_P(IpvsBrokenFamilyTest, WhatHadBeenWrittenStaysUntilItIsWell) {
 }
 
 TEST_P(IpvsBrokenFamilyTest, DrainAndRemoveLeaveNothingOfEither) {
-  for (BaseRules& base : bases_)
+  for (xtables::BaseRules& base : bases_)
     EXPECT_SYNCED(base.Ensure());
   Start();
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
@@ -204,7 +204,7 @@ TEST_P(IpvsBrokenFamilyTest, BothBrokenIsAProblemOfEach) {
   EXPECT_THAT(families, ElementsAre(net::Family::kIPv4, net::Family::kIPv6));
   Mend(kV4);
   Mend(kV6);
-  for (BaseRules& base : bases_)
+  for (xtables::BaseRules& base : bases_)
     EXPECT_SYNCED(base.Ensure());
   // The next change is enough: nothing had been written.
   EXPECT_SYNCED(dataplane_->Sync(maker_.model, Put(well_, well_.pod_b)));

@@ -25,7 +25,8 @@ using ipvs::SetEntry;
 using ipvs::Writer;
 
 IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
-                             const std::vector<IptablesTool*>& tools, const ipvs::Room& room)
+                             const std::vector<xtables::IptablesTool*>& tools,
+                             const ipvs::Room& room)
     : settings_(settings),
       room_(room),
       route_(NETLINK_ROUTE),

@@ -25,7 +25,6 @@
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
-#include "node-agent/iptables/iptables_tool.h"
 #include "node-agent/ipvs/desired_state.h"
 #include "node-agent/ipvs/drain.h"
 #include "node-agent/ipvs/frontend_table.h"
@@ -39,6 +38,7 @@
 #include "node-agent/netlink/ipset.h"
 #include "node-agent/netlink/ipvs.h"
 #include "node-agent/netlink/socket.h"
+#include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent {
 
@@ -53,9 +53,9 @@ class IpvsDataplane final : public Dataplane {
   // pointsman.io/ipvs-scheduler), never for the configured one, which is preflight's. Throws
   // std::system_error, ENOENT when the kernel has no IPVS.
   IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
-                const std::vector<IptablesTool*>& tools, const ipvs::Room& room = {});
+                const std::vector<xtables::IptablesTool*>& tools, const ipvs::Room& room = {});
   IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
-                IptablesTool& tool)
+                xtables::IptablesTool& tool)
       : IpvsDataplane(settings, std::move(ensure_scheduler), std::vector{&tool}) {}
 
   kube::Mode mode() const override { return kube::Mode::kIpvs; }

@@ -6,9 +6,9 @@
 #include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 
-#include "node-agent/iptables/service_rules.h"
 #include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/sets.h"
+#include "node-agent/xtables/source_match.h"
 
 namespace pointsman::agent::ipvs {
 namespace {
@@ -81,7 +81,7 @@ class Rules {
   Chain Postrouting() const;
 
   const net::Family family_;
-  const RuleSettings sources_;
+  const xtables::SourceMatch sources_;
   const bool masquerade_all_;
   const bool random_fully_;
   std::string marked_, mark_, reject_;

@@ -16,7 +16,6 @@
 
 #include "kube/testing/eventually.h"
 #include "node-agent/iptables/iptables_dataplane.h"
-#include "node-agent/iptables/service_rules.h"
 #include "node-agent/nftables/connection.h"
 #include "node-agent/nftables/kernel_support.h"
 #include "node-agent/nftables/layout.h"
@@ -24,6 +23,7 @@
 #include "node-agent/testing/dual_stack_network.h"
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/results.h"
+#include "node-agent/xtables/service_rules.h"
 
 namespace pointsman::agent {
 namespace {
@@ -91,7 +91,7 @@ class ClientBindings : public ::testing::TestWithParam<Where> {
         return;
       }
       ::setenv("POINTSMAN_IPTABLES", mode.c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
-      auto& tool = tools_.emplace_back(std::make_unique<IptablesTool>(GetParam().family));
+      auto& tool = tools_.emplace_back(std::make_unique<xtables::IptablesTool>(GetParam().family));
       ::unsetenv("POINTSMAN_IPTABLES");  // NOLINT(concurrency-mt-unsafe)
       if (tool->variant() != mode) throw std::runtime_error("no iptables-" + mode);
       dataplane = std::make_unique<IptablesDataplane>(Settings(), *tool);
@@ -207,7 +207,7 @@ class ClientBindings : public ::testing::TestWithParam<Where> {
   }
 
   std::unique_ptr<DualStackNetwork> network_;
-  std::vector<std::unique_ptr<IptablesTool>> tools_;
+  std::vector<std::unique_ptr<xtables::IptablesTool>> tools_;
   std::unique_ptr<Dataplane> dataplane_;
   ModelMaker maker_;
 };
@@ -398,7 +398,7 @@ TEST_P(ClientBindings, WhoseTimeHasEndedIsNotBound) {
     OnNode([&] {
       const int k = first.back() - '0';
       std::ifstream list("/proc/thread-self/net/xt_recent/" +
-                         AffinityList(entry.id, {PodIp(k), 8080, true}));
+                         xtables::AffinityList(entry.id, {PodIp(k), 8080, true}));
       std::string line;
       EXPECT_TRUE(std::getline(list, line));
       EXPECT_THAT(line, HasSubstr(v4() ? "src=172.20.0.0 " : "src=fd00:0099:"));

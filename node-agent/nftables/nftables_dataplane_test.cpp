@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #include "kube/testing/eventually.h"
-#include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/nftables/kernel_support.h"
 #include "node-agent/nftables/kernel_table.h"
@@ -29,6 +28,7 @@
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/random_model.h"
 #include "node-agent/testing/results.h"
+#include "node-agent/xtables/base_rules.h"
 
 namespace pointsman::agent {
 namespace {
@@ -864,8 +864,8 @@ TEST_P(Traffic, StreamsSurviveChangeDrainAndRemoval) {
   EXPECT_TRUE(FromPod(Vip(19), 80).ok());
   // Something else uses conntrack, as the base rules of the other modes do.
   OnNode([&] {
-    IptablesTool tool(GetParam());
-    EXPECT_SYNCED(BaseRules(tool, 14).Ensure());
+    xtables::IptablesTool tool(GetParam());
+    EXPECT_SYNCED(xtables::BaseRules(tool, 14).Ensure());
     EXPECT_SYNCED(dataplane_->Remove());
     EXPECT_FALSE(dataplane_->Present());
   });
@@ -911,12 +911,12 @@ TEST_P(Traffic, HandoverFromAndToIptablesLosesNothing) {
   ServicePortEntry entry = Entry("outside", 22, {1, 2});
   entry.node_port = 30220;
   PutBoth(entry);
-  std::unique_ptr<IptablesTool> tool4;
-  std::unique_ptr<IptablesTool> tool6;
+  std::unique_ptr<xtables::IptablesTool> tool4;
+  std::unique_ptr<xtables::IptablesTool> tool6;
   std::unique_ptr<IptablesDataplane> iptables;
   OnNode([&] {
-    tool4 = std::make_unique<IptablesTool>(Family::kIPv4);
-    tool6 = std::make_unique<IptablesTool>(Family::kIPv6);
+    tool4 = std::make_unique<xtables::IptablesTool>(Family::kIPv4);
+    tool6 = std::make_unique<xtables::IptablesTool>(Family::kIPv6);
     iptables =
         std::make_unique<IptablesDataplane>(Settings(), std::vector{tool4.get(), tool6.get()});
     EXPECT_SYNCED(iptables->FullSync(maker_.model));

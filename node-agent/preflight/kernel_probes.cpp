@@ -18,7 +18,7 @@
 #include <zlib.h>
 
 #include "base/throw_errno.h"
-#include "node-agent/iptables/nft_nat_probe.h"
+#include "node-agent/netlink/nft_probe.h"
 
 namespace pointsman::agent {
 namespace {
@@ -201,14 +201,15 @@ bool KernelHasFacility(const std::string& module) {
   if (module == "iptable_nat") return HasLegacyTable("nat");
   if (module == "iptable_filter") return HasLegacyTable("filter");
   if (module == "nf_tables" || module == "nft_chain_nat" || module == "nft_chain_nat_ipv4") {
-    return KernelHasNftNat(net::Family::kIPv4);
+    return netlink::KernelHasNftNat(net::Family::kIPv4);
   }
-  if (module == "nft_compat") return KernelHasNftExpression("match");
-  if (module == "nft_reject_ipv4") return KernelHasNftExpression("reject");
-  if (module == "nft_fib_ipv4") return KernelHasNftExpression("fib");
-  if (module == "nft_reject_ipv6") return KernelHasNftExpression("reject", net::Family::kIPv6);
-  if (module == "nft_fib_ipv6") return KernelHasNftExpression("fib", net::Family::kIPv6);
-  if (module.starts_with("nft_")) return KernelHasNftExpression(module.substr(4).c_str());
+  if (module == "nft_compat") return netlink::KernelHasNftExpression("match");
+  if (module == "nft_reject_ipv4") return netlink::KernelHasNftExpression("reject");
+  if (module == "nft_fib_ipv4") return netlink::KernelHasNftExpression("fib");
+  if (module == "nft_reject_ipv6")
+    return netlink::KernelHasNftExpression("reject", net::Family::kIPv6);
+  if (module == "nft_fib_ipv6") return netlink::KernelHasNftExpression("fib", net::Family::kIPv6);
+  if (module.starts_with("nft_")) return netlink::KernelHasNftExpression(module.substr(4).c_str());
   if (module == "xt_tcpudp") return HasXtables("tcp");
   if (module == "xt_nat") return HasXtables("DNAT");
   if (module == "xt_mark") return HasXtables("MARK") && HasXtables("mark");

@@ -7,12 +7,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/preflight/preflight.h"
 #include "node-agent/testing/dual_stack_network.h"
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/results.h"
+#include "node-agent/xtables/base_rules.h"
 
 namespace pointsman::agent {
 namespace {
@@ -35,14 +35,14 @@ class WithoutRecentAndBpf : public ::testing::TestWithParam<Family> {
         << "install xt_recent /bin/false\ninstall xt_bpf /bin/false\n";
     network_ = std::make_unique<DualStackNetwork>(2);
     network_->node().Run([&] {
-      tool_ = std::make_unique<IptablesTool>(Family::kIPv4);
-      tool_v6_ = std::make_unique<IptablesTool>(Family::kIPv6);
+      tool_ = std::make_unique<xtables::IptablesTool>(Family::kIPv4);
+      tool_v6_ = std::make_unique<xtables::IptablesTool>(Family::kIPv6);
       ASSERT_FALSE(tool_->KernelHasMatch("recent"));
       ASSERT_FALSE(tool_->KernelHasMatch("bpf"));
       ASSERT_FALSE(tool_->KernelHasMatch("no-such-match"));
       ASSERT_TRUE(tool_->KernelHasMatch("statistic"));
       dataplane_ = std::make_unique<IptablesDataplane>(
-          kube::ProxySettings{}, std::vector<IptablesTool*>{tool_.get(), tool_v6_.get()});
+          kube::ProxySettings{}, std::vector<xtables::IptablesTool*>{tool_.get(), tool_v6_.get()});
     });
   }
   bool v4() const { return GetParam() == Family::kIPv4; }
@@ -60,8 +60,8 @@ class WithoutRecentAndBpf : public ::testing::TestWithParam<Family> {
     return entry;
   }
   std::unique_ptr<DualStackNetwork> network_;
-  std::unique_ptr<IptablesTool> tool_;
-  std::unique_ptr<IptablesTool> tool_v6_;
+  std::unique_ptr<xtables::IptablesTool> tool_;
+  std::unique_ptr<xtables::IptablesTool> tool_v6_;
   std::unique_ptr<IptablesDataplane> dataplane_;
   ModelMaker maker_;
 };

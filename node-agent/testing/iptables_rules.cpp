@@ -5,7 +5,7 @@
 
 namespace pointsman::agent::testing {
 
-std::string RulesOf(IptablesTool& tool) {
+std::string RulesOf(xtables::IptablesTool& tool) {
   std::string all;
   for (const char* table : {"nat", "filter"}) {
     std::set<std::string> chains;

@@ -3,11 +3,11 @@
 
 #include <string>
 
-#include "node-agent/iptables/iptables_tool.h"
+#include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent::testing {
 
 // The chains and their rules; not the order in which the chains were made, nor any counters.
-std::string RulesOf(IptablesTool& tool);
+std::string RulesOf(xtables::IptablesTool& tool);
 
 }  // namespace pointsman::agent::testing

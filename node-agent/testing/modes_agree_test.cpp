@@ -13,8 +13,7 @@
 #include <gmock/gmock.h>
 #include <spdlog/fmt/fmt.h>
 
-#include "node-agent/iptables/chain_names.h"
-#include "node-agent/iptables/service_rules.h"
+#include "node-agent/iptables/iptables_family.h"
 #include "node-agent/ipvs/frontend.h"
 #include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/sets.h"
@@ -23,6 +22,8 @@
 #include "node-agent/model/service_hash.h"
 #include "node-agent/nftables/elements.h"
 #include "node-agent/testing/random_model.h"
+#include "node-agent/xtables/chain_names.h"
+#include "node-agent/xtables/service_rules.h"
 
 namespace pointsman::agent::testing {
 namespace {
@@ -116,43 +117,46 @@ Outcome Decided(const ServicePortEntry& entry, const Cluster& cluster, const Pac
 class IptablesRules {
  public:
   IptablesRules(const ServicePortEntry& entry, const Cluster& cluster)
-      : entry_(entry), dispatches_(DispatchesOf(entry)) {
-    RuleSettings settings(cluster.settings, cluster.family);
+      : entry_(entry), dispatches_(xtables::DispatchesOf(entry)) {
+    xtables::RuleSettings settings(cluster.settings, cluster.family, {.prefix = prefix_});
     settings.keeps_affinity = true;
-    prefix_ = settings.flavour.prefix;
-    ForEachServiceChain(entry, settings, [&](std::string_view name, std::string_view rules) {
-      std::vector<Rule>& chain = chains_[std::string(name)];
-      std::istringstream lines{std::string(rules)};
-      for (std::string line; std::getline(lines, line);)
-        chain.push_back(Words(line));
-    });
+    xtables::ForEachServiceChain(entry, settings,
+                                 [&](std::string_view name, std::string_view rules) {
+                                   std::vector<Rule>& chain = chains_[std::string(name)];
+                                   std::istringstream lines{std::string(rules)};
+                                   for (std::string line; std::getline(lines, line);)
+                                     chain.push_back(Words(line));
+                                 });
   }
 
   Outcome Follow(const Packet& packet) const {
     Outcome outcome;
-    const auto dispatched = [&](const Dispatch& dispatch, DispatchTable address,
-                                DispatchTable port) {
+    const auto dispatched = [&](const xtables::Dispatch& dispatch, xtables::DispatchTable address,
+                                xtables::DispatchTable port) {
       return packet.to_node_port
                  ? dispatch.table == port
                  : dispatch.table == address && dispatch.key.address == packet.destination;
     };
-    for (const Dispatch& dispatch : dispatches_) {
-      if (!dispatched(dispatch, DispatchTable::kNatAddress, DispatchTable::kNatPort)) continue;
-      const char kind = dispatch.action == DispatchAction::kService    ? 'S'
-                        : dispatch.action == DispatchAction::kExternal ? 'E'
-                                                                       : 'F';
-      Run(ServiceChain(prefix_, kind, ServiceHash(entry_.id)), packet, outcome);
+    for (const xtables::Dispatch& dispatch : dispatches_) {
+      if (!dispatched(dispatch, xtables::DispatchTable::kNatAddress,
+                      xtables::DispatchTable::kNatPort))
+        continue;
+      const char kind = dispatch.action == xtables::DispatchAction::kService    ? 'S'
+                        : dispatch.action == xtables::DispatchAction::kExternal ? 'E'
+                                                                                : 'F';
+      Run(xtables::ServiceChain(prefix_, kind, ServiceHash(entry_.id)), packet, outcome);
     }
     if (!outcome.to.empty()) {
       outcome.verdict = Verdict::kGoes;
       return outcome;
     }
     outcome.masquerade = false;
-    for (const Dispatch& dispatch : dispatches_) {
-      if (!dispatched(dispatch, DispatchTable::kFilterAddress, DispatchTable::kFilterPort))
+    for (const xtables::Dispatch& dispatch : dispatches_) {
+      if (!dispatched(dispatch, xtables::DispatchTable::kFilterAddress,
+                      xtables::DispatchTable::kFilterPort))
         continue;
-      outcome.verdict =
-          dispatch.action == DispatchAction::kDrop ? Verdict::kDropped : Verdict::kRejected;
+      outcome.verdict = dispatch.action == xtables::DispatchAction::kDrop ? Verdict::kDropped
+                                                                          : Verdict::kRejected;
     }
     return outcome;
   }
@@ -201,8 +205,8 @@ class IptablesRules {
   }
 
   const ServicePortEntry& entry_;
-  const std::vector<Dispatch> dispatches_;
-  std::string prefix_;
+  const std::vector<xtables::Dispatch> dispatches_;
+  const std::string prefix_{IptablesFamily::kChainPrefix};
   std::map<std::string, std::vector<Rule>> chains_;
 };
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/throw_errno.h"
-#include "node-agent/iptables/child_process.h"
+#include "kube/process/child_process.h"
 
 namespace pointsman::agent::testing {
 namespace {
@@ -59,7 +59,7 @@ std::string NetNamespace::path() const {
 
 void IpTool(const std::string& lines) {
   const std::string_view input[] = {lines};
-  const ChildExit exit = RunChild({"/sbin/ip", "-batch", "-"}, input, nullptr);
+  const kube::ChildExit exit = kube::RunChild({"/sbin/ip", "-batch", "-"}, input, nullptr);
   if (exit.status != 0) throw std::runtime_error("ip: " + exit.error_output + "of:\n" + lines);
 }
 

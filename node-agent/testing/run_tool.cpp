@@ -4,7 +4,7 @@
 
 #include <unistd.h>
 
-#include "node-agent/iptables/child_process.h"
+#include "kube/process/child_process.h"
 
 namespace pointsman::agent::testing {
 
@@ -17,7 +17,8 @@ int TryTool(const std::vector<std::string>& argv, std::string* output) {
     }
   }
   std::string text;
-  const ChildExit exit = RunChild(full, {}, [&](std::string_view piece) { text += piece; });
+  const kube::ChildExit exit =
+      kube::RunChild(full, {}, [&](std::string_view piece) { text += piece; });
   if (output != nullptr) *output = text + exit.error_output;
   return exit.status;
 }

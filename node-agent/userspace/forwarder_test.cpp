@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "base/unique_fd.h"
-#include "node-agent/iptables/child_process.h"
+#include "kube/process/child_process.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
 #include "node-agent/testing/fresh_netns.h"
@@ -61,7 +61,7 @@ class ForwarderTest : public ::testing::Test {
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
     // User-Mode Linux has IPv6 as a module; where it is built in there is nothing to load.
-    RunChild({"/sbin/modprobe", "ipv6"}, {}, nullptr);
+    kube::RunChild({"/sbin/modprobe", "ipv6"}, {}, nullptr);
     netlink::Socket route(NETLINK_ROUTE);
     netlink::SetLinkUp(route, "lo");
     netlink::Batch batch;

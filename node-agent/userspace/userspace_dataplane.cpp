@@ -8,9 +8,9 @@
 #include <fmt/format.h>
 
 #include "node-agent/dataplane/family_parts.h"
-#include "node-agent/iptables/base_rules.h"
 #include "node-agent/netlink/conntrack.h"
 #include "node-agent/netlink/local_route.h"
+#include "node-agent/xtables/base_rules.h"
 
 namespace pointsman::agent {
 namespace {
@@ -27,7 +27,7 @@ std::string Jump(std::string_view match, std::string_view what, std::string_view
   return fmt::format("{}-m comment --comment \"pointsman: {}\" -j {}", match, what, chain);
 }
 
-std::vector<ExtraChain> ExtraChains(uint32_t mark_bit) {
+std::vector<xtables::ExtraChain> ExtraChains(uint32_t mark_bit) {
   const std::string mark = fmt::format("{:#x}", mark_bit);
   // The forwarder's own connections to backends are not to be steered back to it, whatever a user
   // wrote into an EndpointSlice. The mark comes off again: it also means "masquerade", and the
@@ -112,12 +112,13 @@ int LoopbackIndex() {
 }  // namespace
 
 UserspaceDataplane::UserspaceDataplane(const kube::ProxySettings& settings, const Options& options,
-                                       const std::vector<IptablesTool*>& tools)
+                                       const std::vector<xtables::IptablesTool*>& tools)
     : settings_(settings), link_(LinkSettings(settings, options)) {
-  const std::vector<ExtraChain> extra = ExtraChains(1U << settings.iptables.masquerade_bit);
-  for (IptablesTool* tool : tools) {
-    families_.push_back(std::make_unique<IptablesFamily>(
-        settings, *tool, RuleFlavour{.prefix = kPrefix, .sends_on = false}, extra));
+  const std::vector<xtables::ExtraChain> extra =
+      ExtraChains(1U << settings.iptables.masquerade_bit);
+  for (xtables::IptablesTool* tool : tools) {
+    families_.push_back(std::make_unique<xtables::FamilyRules>(
+        settings, *tool, xtables::RuleFlavour{.prefix = kPrefix, .sends_on = false}, extra));
   }
 }
 

@@ -15,10 +15,10 @@
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
 #include "node-agent/dataplane/family_problems.h"
-#include "node-agent/iptables/iptables_family.h"
-#include "node-agent/iptables/iptables_tool.h"
 #include "node-agent/userspace/forwarder_link.h"
 #include "node-agent/userspace/slot_map.h"
+#include "node-agent/xtables/family_rules.h"
+#include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent {
 
@@ -46,7 +46,7 @@ class UserspaceDataplane final : public Dataplane {
   // The tools outlive this; one a family that is served. Throws std::invalid_argument that names
   // the field.
   UserspaceDataplane(const kube::ProxySettings& settings, const Options& options,
-                     const std::vector<IptablesTool*>& tools);
+                     const std::vector<xtables::IptablesTool*>& tools);
   // Rules and forwarder go on.
   ~UserspaceDataplane() override;
 
@@ -93,7 +93,7 @@ class UserspaceDataplane final : public Dataplane {
 
   const kube::ProxySettings settings_;
   ForwarderLink link_;
-  std::vector<std::unique_ptr<IptablesFamily>> families_;
+  std::vector<std::unique_ptr<xtables::FamilyRules>> families_;
   FamilyProblems rule_problems_;
   SlotMap numbers_;
   ServiceModel steered_;  // what the rules are made from

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "node-agent/conntrack/stale_flows.h"
-#include "node-agent/iptables/base_rules.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/sysctl/sysctl.h"
 #include "node-agent/testing/fresh_netns.h"
@@ -24,6 +23,7 @@
 #include "node-agent/testing/test_network.h"
 #include "node-agent/userspace/forwarder/address_plan.h"
 #include "node-agent/userspace/testing/sockets.h"
+#include "node-agent/xtables/base_rules.h"
 
 namespace pointsman::agent {
 namespace {
@@ -57,13 +57,13 @@ class UserspaceTest : public ::testing::Test {
     char name[] = "/tmp/pointsman-usp.XXXXXX";
     ASSERT_NE(::mkdtemp(name), nullptr);
     directory_ = name;
-    tool4_ = std::make_unique<IptablesTool>(net::Family::kIPv4);
-    tool6_ = std::make_unique<IptablesTool>(net::Family::kIPv6);
+    tool4_ = std::make_unique<xtables::IptablesTool>(net::Family::kIPv4);
+    tool6_ = std::make_unique<xtables::IptablesTool>(net::Family::kIPv6);
     settings_.mode = kube::Mode::kUserspace;
     settings_.userspace.udp_idle_timeout = std::chrono::seconds(1);
     maker_.model.node.node_name = "node";
-    for (IptablesTool* tool : {tool4_.get(), tool6_.get()})
-      ASSERT_TRUE(BaseRules(*tool, settings_.iptables.masquerade_bit).Ensure().ok());
+    for (xtables::IptablesTool* tool : {tool4_.get(), tool6_.get()})
+      ASSERT_TRUE(xtables::BaseRules(*tool, settings_.iptables.masquerade_bit).Ensure().ok());
     Restart();
   }
   void TearDown() override {
@@ -87,7 +87,7 @@ class UserspaceTest : public ::testing::Test {
         UserspaceDataplane::Options{.forwarder_program = POINTSMAN_FORWARDER,
                                     .run_directory = directory_ + "/run",
                                     .version = version},
-        std::vector<IptablesTool*>{tool4_.get(), tool6_.get()});
+        std::vector<xtables::IptablesTool*>{tool4_.get(), tool6_.get()});
   }
   void FullSync() { EXPECT_SYNCED(dataplane_->FullSync(maker_.model)); }
   void Put(const ServicePortEntry& entry) {
@@ -110,8 +110,8 @@ class UserspaceTest : public ::testing::Test {
 
   std::string directory_;
   kube::ProxySettings settings_;
-  std::unique_ptr<IptablesTool> tool4_;
-  std::unique_ptr<IptablesTool> tool6_;
+  std::unique_ptr<xtables::IptablesTool> tool4_;
+  std::unique_ptr<xtables::IptablesTool> tool6_;
   ModelMaker maker_;
   std::unique_ptr<UserspaceDataplane> dataplane_;
 };
@@ -705,8 +705,8 @@ class RulesTest : public UserspaceTest, public ::testing::WithParamInterface<std
     ::setenv("POINTSMAN_IPTABLES", GetParam().c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
     try {
-      IptablesTool v4(net::Family::kIPv4);
-      IptablesTool v6(net::Family::kIPv6);
+      xtables::IptablesTool v4(net::Family::kIPv4);
+      xtables::IptablesTool v6(net::Family::kIPv6);
     } catch (const std::runtime_error& error) {
       GTEST_SKIP() << error.what();
     }

@@ -19,13 +19,13 @@
 #include <unistd.h>
 
 #include "node-agent/conntrack/stale_flows.h"
-#include "node-agent/iptables/base_rules.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
 #include "node-agent/sysctl/sysctl.h"
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/results.h"
 #include "node-agent/testing/run_tool.h"
 #include "node-agent/testing/test_network.h"
+#include "node-agent/xtables/base_rules.h"
 
 namespace pointsman::agent {
 
@@ -102,7 +102,7 @@ class IpvsDataplaneTest : public ::testing::Test {
     settings_.drain_timeout = std::chrono::minutes(5);
     maker_.model.node.node_name = "node";
     maker_.model.node.node_port_addresses = {Ip(kNodeIp)};
-    base_ = std::make_unique<BaseRules>(tool_, settings_.iptables.masquerade_bit);
+    base_ = std::make_unique<xtables::BaseRules>(tool_, settings_.iptables.masquerade_bit);
     ASSERT_TRUE(base_->Ensure().ok());
     Start();
   }
@@ -161,9 +161,9 @@ class IpvsDataplaneTest : public ::testing::Test {
 
   kube::ProxySettings settings_;
   ipvs::Room room_;
-  IptablesTool tool_{net::Family::kIPv4};
+  xtables::IptablesTool tool_{net::Family::kIPv4};
   static inline std::unique_ptr<TestNetwork> network_;
-  std::unique_ptr<BaseRules> base_;
+  std::unique_ptr<xtables::BaseRules> base_;
   ModelMaker maker_;
   std::unique_ptr<IpvsDataplane> dataplane_;
 };

@@ -49,10 +49,11 @@ class DualStackNode {
   }
 
   kube::ProxySettings settings_;
-  IptablesTool v4_{net::Family::kIPv4};
-  IptablesTool v6_{net::Family::kIPv6};
-  std::array<BaseRules, 2> bases_{BaseRules(v4_, settings_.iptables.masquerade_bit),
-                                  BaseRules(v6_, settings_.iptables.masquerade_bit)};
+  xtables::IptablesTool v4_{net::Family::kIPv4};
+  xtables::IptablesTool v6_{net::Family::kIPv6};
+  std::array<xtables::BaseRules, 2> bases_{
+      xtables::BaseRules(v4_, settings_.iptables.masquerade_bit),
+      xtables::BaseRules(v6_, settings_.iptables.masquerade_bit)};
   ModelMaker maker_;
   std::unique_ptr<IpvsDataplane> dataplane_;
 };
