@@ -3,7 +3,14 @@
 #include <cstring>
 #include <netinet/in.h>
 
+#include <fmt/format.h>
+
 namespace pointsman::net {
+
+std::string IpPort::ToString() const {
+  return ip.is_v4() ? fmt::format("{}:{}", ip.ToString(), port)
+                    : fmt::format("[{}]:{}", ip.ToString(), port);
+}
 
 sockaddr_storage ToSocketAddress(const IpAddress& ip, uint16_t port) {
   sockaddr_storage storage{};

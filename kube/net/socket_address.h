@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <string>
 #include <sys/socket.h>
 
 #include "kube/net/ip_address.h"
@@ -13,6 +14,7 @@ struct IpPort {
   IpAddress ip;
   uint16_t port = 0;
   auto operator<=>(const IpPort&) const = default;
+  std::string ToString() const;  // "10.0.0.1:80", "[fd00::1]:80"
 };
 
 // AF_INET or AF_INET6; only the first SocketAddressSize(ip) bytes mean something.

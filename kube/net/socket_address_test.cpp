@@ -19,6 +19,11 @@ TEST(SocketAddress, IsWhatTheKernelReads) {
   EXPECT_EQ(reinterpret_cast<const sockaddr_in6&>(v6).sin6_addr.s6_addr[15], 0x10);
 }
 
+TEST(SocketAddress, IsWrittenAsInAUrl) {
+  EXPECT_EQ((IpPort{IpAddress::Parse("10.96.0.10").value(), 53}).ToString(), "10.96.0.10:53");
+  EXPECT_EQ((IpPort{IpAddress::Parse("fd00::10").value(), 443}).ToString(), "[fd00::10]:443");
+}
+
 TEST(SocketAddress, ComesBackAsItWent) {
   for (const char* text : {"0.0.0.0", "10.96.0.10", "::", "fd00::10", "::ffff:10.0.0.1"}) {
     const IpPort place{IpAddress::Parse(text).value(), 30080};

@@ -21,10 +21,6 @@
 namespace pointsman::agent {
 namespace {
 
-// Enough to notice that Services do not answer, few enough to take no time.
-constexpr size_t kServiceProbes = 5;
-constexpr std::chrono::milliseconds kProbeTimeout{1000};
-
 size_t Index(net::Family family) {
   return family == net::Family::kIPv4 ? 0 : 1;
 }
@@ -35,7 +31,7 @@ xtables::XtablesVariant VariantOf(const xtables::IptablesTool& tool) {
 }
 
 // "https://10.0.0.1:6443" with an address, not a name: resolving a name may itself need a Service.
-std::optional<Probe> ProbeOfServer(const std::string& url) {
+std::optional<net::IpPort> AddressOfServer(const std::string& url) {
   const size_t scheme = url.find("://");
   if (scheme == std::string::npos) return std::nullopt;
   std::string host = url.substr(scheme + 3, url.find('/', scheme + 3) - scheme - 3);
@@ -49,7 +45,7 @@ std::optional<Probe> ProbeOfServer(const std::string& url) {
   if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
   const auto address = net::IpAddress::Parse(host);
   if (!address) return std::nullopt;
-  return Probe{fmt::format("the API server at {}", url.substr(scheme + 3)), *address, port};
+  return net::IpPort{*address, port};
 }
 
 }  // namespace
@@ -59,7 +55,8 @@ KernelEnvironment::KernelEnvironment(std::string modules_root, const std::string
     : modules_root_(std::move(modules_root)),
       forwarder_launcher_(std::move(forwarder_launcher)),
       log_format_(std::move(log_format)),
-      api_server_(ProbeOfServer(api_server)) {}
+      api_server_(AddressOfServer(api_server)),
+      probes_(api_server_) {}
 
 KernelEnvironment::~KernelEnvironment() = default;
 
@@ -277,20 +274,7 @@ bool KernelEnvironment::LooksAfterItsOwn(const net::IpAddress& address) {
 
 std::optional<net::IpAddress> KernelEnvironment::ApiServerAddress() const {
   if (!api_server_) return std::nullopt;
-  return api_server_->address;
-}
-
-std::vector<std::string> KernelEnvironment::PassingProbes(const ServiceModel& model) {
-  std::vector<Probe> probes;
-  if (api_server_) probes.push_back(*api_server_);
-  for (const auto& [id, entry] : model.entries) {
-    if (probes.size() > kServiceProbes) break;
-    if (id.protocol != Protocol::kTcp || entry->internal.backends.empty()) continue;
-    probes.push_back(
-        {fmt::format("{} at {}:{}", id.ToString(), entry->cluster_ip.ToString(), entry->port),
-         entry->cluster_ip, entry->port});
-  }
-  return PassingTcpProbes(probes, kProbeTimeout);
+  return api_server_->ip;
 }
 
 }  // namespace pointsman::agent

@@ -12,7 +12,7 @@
 
 #include "node-agent/agent/kernel_canaries.h"
 #include "node-agent/handover/mode_controller.h"
-#include "node-agent/handover/probe.h"
+#include "node-agent/handover/service_probes.h"
 #include "node-agent/xtables/base_rules.h"
 #include "node-agent/xtables/iptables_tool.h"
 #include "node-agent/xtables/kernel_jumps.h"
@@ -39,7 +39,7 @@ class KernelEnvironment : public ModeEnvironment {
                             bool load) override;
   SyncResult EnsureBase(const kube::ProxySettings& settings) override;
   SyncResult RemoveBase(const kube::ProxySettings& settings) override;
-  std::vector<std::string> PassingProbes(const ServiceModel& model) override;
+  TrafficCheck& Traffic() override { return probes_; }
   Canaries::Names CanariesOf(kube::Mode mode) override;
   // IPv6 Services are to be served too, from the next dataplane on. Returns "" or why this kernel
   // cannot: IPv6 is off. What only the modes with iptables rules cannot is told by EnsureBase,
@@ -69,7 +69,8 @@ class KernelEnvironment : public ModeEnvironment {
   const std::string modules_root_;
   const std::string forwarder_launcher_;
   const std::string log_format_;
-  std::optional<Probe> api_server_;
+  const std::optional<net::IpPort> api_server_;
+  ServiceProbes probes_;
   // By family. Made on first use: a preflight tells better than a constructor that iptables is
   // missing.
   std::array<std::unique_ptr<xtables::IptablesTool>, 2> tools_;

@@ -1,6 +1,7 @@
 #include "node-agent/dataplane/mode_traits.h"
 
 #include <algorithm>
+#include <chrono>
 #include <iterator>
 #include <stdexcept>
 #include <string>
@@ -10,9 +11,11 @@ namespace {
 
 template <auto Of>
 constexpr ModeTraits Traits(kube::Mode mode, bool uses_iptables,
-                            const char* failed_syncs_metric = nullptr) {
+                            const char* failed_syncs_metric = nullptr,
+                            std::chrono::milliseconds endpoint_accepts_within = {}) {
   return {.mode = mode,
           .uses_iptables = uses_iptables,
+          .endpoint_accepts_within = endpoint_accepts_within,
           .sync_period = [](const kube::ProxySettings& s) { return (s.*Of).sync_period; },
           .min_sync_period = [](const kube::ProxySettings& s) { return (s.*Of).min_sync_period; },
           .failed_syncs_metric = failed_syncs_metric};
@@ -23,7 +26,9 @@ constexpr ModeTraits kModes[] = {
     Traits<&kube::ProxySettings::ipvs>(kube::Mode::kIpvs, true),
     Traits<&kube::ProxySettings::nftables>(
         kube::Mode::kNftables, false, "kubeproxy_sync_proxy_rules_nftables_sync_failures_total"),
-    Traits<&kube::ProxySettings::iptables>(kube::Mode::kUserspace, true),
+    // forwarder/tcp_relay.h, kGivesUpAfter
+    Traits<&kube::ProxySettings::iptables>(kube::Mode::kUserspace, true, nullptr,
+                                           std::chrono::milliseconds(3750)),
 };
 
 }  // namespace

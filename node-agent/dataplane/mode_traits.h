@@ -2,6 +2,7 @@
 // this table.
 #pragma once
 
+#include <chrono>
 #include <span>
 
 #include "kube/pointsman/mode.h"
@@ -13,6 +14,9 @@ struct ModeTraits {
   kube::Mode mode{};
   // Does it write iptables' tables?
   bool uses_iptables = false;
+  // Zero: a connection to a Service opens when an endpoint accepts it. Else it opens before any
+  // does, and is reset if none has within this time.
+  std::chrono::milliseconds endpoint_accepts_within{0};
   // How often its rules are compared with the kernel whole, and how far apart changes are written
   // at least: of each mode its own setting; userspace mode's are iptables mode's, whose rules it
   // has.

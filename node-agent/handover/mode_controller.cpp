@@ -275,26 +275,19 @@ void ModeController::Bind(Dataplane& dataplane, const ServiceModel& model,
   }
 }
 
-// The old dataplane stops attracting new connections; returns which of the probes that passed
-// before fail now, "" if none.
-std::string ModeController::MoveNewConnections(const std::vector<std::string>& before,
-                                               const ServiceModel& model) {
+// The old dataplane stops attracting new connections; returns what worked before and does not now,
+// "" if nothing.
+std::string ModeController::MoveNewConnections(const ServiceModel& model) {
   try {
     active_->Drain(model);
   } catch (const std::exception& error) {
     return fmt::format("{} could not be drained: {}", kube::ToString(active_->mode()),
                        error.what());
   }
-  const auto after = steps_.Try("probe", "", [&] { return environment_.PassingProbes(model); });
-  if (!after) return "whether Services answer could not be probed: " + steps_.failing().at("probe");
-  std::string failed;
-  for (const std::string& probe : before) {
-    if (std::find(after->begin(), after->end(), probe) != after->end()) continue;
-    if (!failed.empty()) failed += ", ";
-    failed += probe;
-  }
-  if (!failed.empty()) failed = "these no longer answered after the change: " + failed;
-  return failed;
+  const auto failed = steps_.Try("probe", "", [&] { return environment_.Traffic().AfterSwitch(); });
+  if (!failed) return "Services could not be probed: " + steps_.failing().at("probe");
+  if (failed->empty()) return "";
+  return fmt::format("these no longer answered after the change: {}", fmt::join(*failed, ", "));
 }
 
 // What is read back and differs, but for families whose problem is known already.
@@ -405,7 +398,7 @@ std::string ModeController::NoLongerServed() const {
 }
 
 void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
-  std::vector<std::string> before;
+  size_t compared = 0;
   std::vector<ClientBinding> bindings;
   std::unique_ptr<Dataplane> next = Make(mode, *settings_);
   if (next == nullptr) {
@@ -415,13 +408,14 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
     return;
   }
   if (active_ != nullptr) {
-    auto passing = steps_.Try("probe", "", [&] { return environment_.PassingProbes(model); });
-    if (!passing) {
+    const auto works = steps_.Try(
+        "probe", "", [&] { return environment_.Traffic().Before(active_->mode(), mode, model); });
+    if (!works) {
       Unfinished(fmt::format("the handover to {} waits until Services can be probed",
                              kube::ToString(mode)));
       return;
     }
-    before = *std::move(passing);
+    compared = *works;
   }
   // A move back while the earlier one still drains: the draining dataplane becomes the new one,
   // with the connections it still has.
@@ -437,7 +431,7 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
   if (active_ != nullptr) {
     bindings = BoundClients(model);
     spdlog::info("handover {} -> {} begins; {} probes pass", kube::ToString(active_->mode()),
-                 kube::ToString(mode), before.size());
+                 kube::ToString(mode), compared);
   }
   const bool programmed = Program(*next, model, /*verify=*/true, bindings);
   if (active_ != nullptr) {
@@ -445,7 +439,7 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
     if (!programmed) {
       failed = "it could not be programmed: " + Describe(state_.problems);
     } else if (failed = NoLongerServed(); failed.empty()) {
-      failed = MoveNewConnections(before, model);
+      failed = MoveNewConnections(model);
     }
     if (!failed.empty()) {
       TakeBack(std::move(next), failed, model);

@@ -25,6 +25,7 @@
 #include "node-agent/handover/canaries.h"
 #include "node-agent/handover/leftovers.h"
 #include "node-agent/handover/steps.h"
+#include "node-agent/handover/traffic_check.h"
 #include "node-agent/preflight/preflight.h"
 
 namespace pointsman::agent {
@@ -51,8 +52,7 @@ class ModeEnvironment {
   // cannot be served in that mode is a problem of that family.
   virtual SyncResult EnsureBase(const kube::ProxySettings& settings) = 0;
   virtual SyncResult RemoveBase(const kube::ProxySettings& settings) = 0;
-  // Names of the probes that pass now: "apiserver 10.0.0.1:6443", "default/web 10.96.0.7:80".
-  virtual std::vector<std::string> PassingProbes(const ServiceModel& model) = 0;
+  virtual TrafficCheck& Traffic() = 0;
   // Of what that mode has in the kernel, the names of a few things that are there as long as nobody
   // but us takes its rules away. Quickly asked: the sync thread does it between two changes.
   virtual Canaries::Names CanariesOf(kube::Mode mode) = 0;
@@ -165,7 +165,7 @@ class ModeController {
   std::vector<ClientBinding> BoundClients(const ServiceModel& model);
   static void Bind(Dataplane& dataplane, const ServiceModel& model,
                    const std::vector<ClientBinding>& bindings);
-  std::string MoveNewConnections(const std::vector<std::string>& before, const ServiceModel& model);
+  std::string MoveNewConnections(const ServiceModel& model);
   void Resync(const ServiceModel& model);
   void SetProblems(std::vector<SyncProblem> problems);
   bool Failed(const std::vector<SyncProblem>& problems) const;

@@ -29,7 +29,6 @@ struct World {
   std::set<kube::Mode> cannot_run;
   std::set<kube::Mode> cannot_program;
   std::map<kube::Mode, uint64_t> connections;
-  std::vector<std::string> probes{"default/web"};
   bool probes_fail_in_ipvs = false;
   std::optional<kube::Mode> serving;
   std::vector<net::Family> families{net::Family::kIPv4};
@@ -124,9 +123,30 @@ class RecordedDataplane final : public Dataplane {
   World& world_;
 };
 
+class RecordedTrafficCheck final : public TrafficCheck {
+ public:
+  explicit RecordedTrafficCheck(World& world) : world_(world) {}
+  size_t Before(kube::Mode, kube::Mode, const ServiceModel&) override {
+    Note();
+    return 1;
+  }
+  std::vector<std::string> AfterSwitch() override {
+    Note();
+    if (world_.probes_fail_in_ipvs && world_.serving == kube::Mode::kIpvs) return {"default/web"};
+    return {};
+  }
+
+ private:
+  void Note() {
+    world_.calls.emplace_back("probe");
+    world_.MayThrow("probe");
+  }
+  World& world_;
+};
+
 class Environment final : public ModeEnvironment {
  public:
-  explicit Environment(World& world) : world_(world) {}
+  explicit Environment(World& world) : world_(world), traffic_(world) {}
   std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode, const kube::ProxySettings&) override {
     world_.MayThrow(std::string(kube::ToString(mode)) + " make");
     return std::make_unique<RecordedDataplane>(mode, world_);
@@ -153,12 +173,7 @@ class Environment final : public ModeEnvironment {
     world_.calls.emplace_back("base remove");
     return {};
   }
-  std::vector<std::string> PassingProbes(const ServiceModel&) override {
-    world_.calls.emplace_back("probe");
-    world_.MayThrow("probe");
-    if (world_.probes_fail_in_ipvs && world_.serving == kube::Mode::kIpvs) return {};
-    return world_.probes;
-  }
+  TrafficCheck& Traffic() override { return traffic_; }
   Canaries::Names CanariesOf(kube::Mode mode) override {
     ++world_.canary_looks;
     world_.MayThrow(std::string(kube::ToString(mode)) + " canaries");
@@ -169,6 +184,7 @@ class Environment final : public ModeEnvironment {
 
  private:
   World& world_;
+  RecordedTrafficCheck traffic_;
 };
 
 class ModeControllerTest : public testing::Test {

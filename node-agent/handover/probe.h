@@ -1,25 +1,33 @@
-// Does traffic flow? TCP connections from this node, made before and after a handover.
+// TCP connections from this node: what becomes of them.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include "kube/net/ip_address.h"
+#include "kube/net/socket_address.h"
 
 namespace pointsman::agent {
 
-struct Probe {
-  std::string name;  // for messages: "apiserver 10.0.0.1:6443"
-  net::IpAddress address;
-  uint16_t port = 0;
+// What became of a connection; the later, the more is known to work.
+enum class ProbeOutcome : uint8_t {
+  kNotOpened,  // refused, unreachable, or not opened in time
+  kReset,      // opened, then reset
+  kSilent,     // opened, and nothing more came in time
+  kSpoke,      // opened; then data came, or an orderly end
 };
 
-// Connects to all at once and returns the names of those that answered within `timeout`, in order.
-// A refused connection is no answer. Each probe is tried up to twice: one lost packet must not take
-// a handover back. Throws std::system_error if no socket can be made.
-std::vector<std::string> PassingTcpProbes(const std::vector<Probe>& probes,
-                                          std::chrono::milliseconds timeout);
+// How far a probe goes.
+enum class ProbeDepth : uint8_t {
+  kOpen,      // until the connection opens (kSilent) or not
+  kResponse,  // then it sends its end (FIN), as a client that connects and closes does, and waits
+              // for what comes. Most servers speak first, or end the connection then.
+};
+
+// Connects to all at once; the outcomes, in order. `timeout`: of each try. What does not open is
+// tried twice: one lost packet must not revert a handover. Throws std::system_error if no socket
+// can be made.
+std::vector<ProbeOutcome> RunTcpProbes(const std::vector<net::IpPort>& to, ProbeDepth depth,
+                                       std::chrono::milliseconds timeout);
 
 }  // namespace pointsman::agent

@@ -1,47 +1,91 @@
 #include "node-agent/handover/probe.h"
 
+#include <memory>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <thread>
 
-#include <gtest/gtest.h>
-#include <unistd.h>
+#include <gmock/gmock.h>
+
+#include "base/unique_fd.h"
 
 namespace pointsman::agent {
 namespace {
 
 using std::chrono_literals::operator""ms;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 
-// A socket on 127.0.0.1; listens unless told not to.
+const net::IpAddress kLoopback = net::IpAddress::Parse("127.0.0.1").value();
+
+// A socket on 127.0.0.1 that listens, unless told not to: the kernel opens connections to it, and
+// nothing reads them.
 class Listener {
  public:
-  explicit Listener(bool listening) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof(address);
-    EXPECT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&address), size), 0);
+  explicit Listener(bool listening = true) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    const sockaddr_storage any = net::ToSocketAddress(kLoopback, 0);
+    sockaddr_storage bound{};
+    socklen_t size = net::SocketAddressSize(kLoopback);
+    EXPECT_EQ(bind(fd_.get(), reinterpret_cast<const sockaddr*>(&any), size), 0);
     if (listening) {
-      EXPECT_EQ(listen(fd_, 8), 0);
+      EXPECT_EQ(listen(fd_.get(), 8), 0);
     }
-    EXPECT_EQ(getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size), 0);
-    port_ = ntohs(address.sin_port);
+    EXPECT_EQ(getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&bound), &size), 0);
+    place_ = net::FromSocketAddress(bound);
   }
-  ~Listener() { close(fd_); }
-  uint16_t port() const { return port_; }
+  const net::IpPort& place() const { return place_; }
+  UniqueFd Accept() const { return UniqueFd(accept(fd_.get(), nullptr, nullptr)); }
 
  private:
-  int fd_;
-  uint16_t port_ = 0;
+  UniqueFd fd_;
+  net::IpPort place_;
 };
 
-TEST(Probe, TellsWhatAnswersFromWhatRefuses) {
-  const Listener open(true), closed(false);
-  const auto loopback = *net::IpAddress::Parse("127.0.0.1");
-  const std::vector<Probe> probes = {{"refused", loopback, closed.port()},
-                                     {"open", loopback, open.port()},
-                                     {"again", loopback, open.port()}};
-  EXPECT_EQ(PassingTcpProbes(probes, 500ms), (std::vector<std::string>{"open", "again"}));
-  EXPECT_TRUE(PassingTcpProbes({}, 500ms).empty());
+// Answers one connection with what it is given to do.
+class Server {
+ public:
+  explicit Server(void (*answer)(const UniqueFd&))
+      : thread_([this, answer] { answer(listener_.Accept()); }) {}
+  ~Server() { thread_.join(); }
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+  const net::IpPort& place() const { return listener_.place(); }
+
+ private:
+  const Listener listener_;
+  std::thread thread_;
+};
+
+void Greet(const UniqueFd& client) {
+  EXPECT_EQ(send(client.get(), "hello\n", 6, MSG_NOSIGNAL), 6);
+}
+
+void CloseAfterTheClient(const UniqueFd& client) {
+  char byte = 0;
+  EXPECT_EQ(recv(client.get(), &byte, 1, 0), 0);
+}
+
+void ResetAfterTheClient(const UniqueFd& client) {
+  CloseAfterTheClient(client);
+  const linger reset{1, 0};
+  EXPECT_EQ(setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+}
+
+TEST(Probe, DistinguishesWhatOpensFromWhatRefuses) {
+  const Listener open, closed(false);
+  EXPECT_THAT(RunTcpProbes({closed.place(), open.place(), open.place()}, ProbeDepth::kOpen, 500ms),
+              ElementsAre(ProbeOutcome::kNotOpened, ProbeOutcome::kSilent, ProbeOutcome::kSilent));
+  EXPECT_THAT(RunTcpProbes({}, ProbeDepth::kOpen, 500ms), IsEmpty());
+}
+
+TEST(Probe, SaysWhatComesAfterTheClientsEnd) {
+  const Listener silent, closed(false);
+  const Server greets(Greet), closes(CloseAfterTheClient), resets(ResetAfterTheClient);
+  EXPECT_THAT(
+      RunTcpProbes({closed.place(), silent.place(), greets.place(), closes.place(), resets.place()},
+                   ProbeDepth::kResponse, 500ms),
+      ElementsAre(ProbeOutcome::kNotOpened, ProbeOutcome::kSilent, ProbeOutcome::kSpoke,
+                  ProbeOutcome::kSpoke, ProbeOutcome::kReset));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <spdlog/fmt/fmt.h>
 
+#include "kube/net/socket_address.h"
 #include "kube/objects/endpoint_slice.h"
 #include "kube/objects/service.h"
 #include "kube/pointsman/proxy_settings.h"
@@ -147,9 +148,7 @@ void ExpectIn(const ServicePortEntry& entry, const Saved& saved) {
   const std::string chain =
       xtables::ServiceChain(IptablesFamily::kChainPrefix, 'S', ServiceHash(entry.id));
   for (const Backend& backend : entry.internal.backends) {
-    const std::string endpoint = backend.ip.is_v4()
-                                     ? fmt::format("{}:{}", backend.ip.ToString(), backend.port)
-                                     : fmt::format("[{}]:{}", backend.ip.ToString(), backend.port);
+    const std::string endpoint = net::IpPort{backend.ip, backend.port}.ToString();
     Expect(saved.endpoints.contains(chain + " " + endpoint),
            fmt::format("{}: no rule that sends to {}", entry.id.ToString(), endpoint));
   }

@@ -17,6 +17,9 @@ namespace {
 constexpr std::array<std::chrono::milliseconds, 4> kAttemptTimeouts{
     std::chrono::milliseconds(250), std::chrono::milliseconds(500), std::chrono::milliseconds(1000),
     std::chrono::milliseconds(2000)};
+static_assert(kAttemptTimeouts[0] + kAttemptTimeouts[1] + kAttemptTimeouts[2] +
+                  kAttemptTimeouts[3] ==
+              TcpRelay::kGivesUpAfter);
 // Refusals come at once; more than this many backends in a row that refuse is a Service that is
 // down.
 constexpr size_t kMaxRefusals = 64;

@@ -38,6 +38,9 @@ class TcpRelay {
     size_t pipes;  // two file descriptors each; without one bytes are copied
   };
   static constexpr std::chrono::seconds kIdle{60};
+  // How long a client's connection is open at most before a backend has accepted it or it is
+  // reset: the sum of the four times.
+  static constexpr std::chrono::milliseconds kGivesUpAfter{3750};
 
   // All outlive this. `mark`: see OpenBackendSocket.
   TcpRelay(EventLoop& loop, BackendTable& table, Stats& stats, const Limits& limits, uint32_t mark);
