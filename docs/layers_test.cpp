@@ -71,7 +71,7 @@ const Layer* LayerOf(std::string_view file) {
 // Tests, and what only they and the fuzzing link with, bring together what they like.
 bool IsProduct(const std::string& file) {
   static const std::regex others(
-      "(^|/)testing/|_(test|checks|fixture)\\.(h|cpp)$|(^|/)test_[^/]*$");
+      "(^|/)(testing|contract)/|_(test|checks|fixture)\\.(h|cpp)$|(^|/)test_[^/]*$");
   return (file.ends_with(".h") || file.ends_with(".cpp")) && !std::regex_search(file, others);
 }
 

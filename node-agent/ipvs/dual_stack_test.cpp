@@ -92,30 +92,6 @@ class DualStackTest : public ::testing::TestWithParam<const Addresses*>, protect
   static inline std::unique_ptr<TestNetwork> network_;
 };
 
-TEST_P(DualStackTest, EveryKindOfAddressCarriesTcpAndUdp) {
-  maker_.Put(Web({MakeBackend(at_.pod_a, 8080), MakeBackend(at_.pod_b, 8080)}));
-  maker_.Put(Web({MakeBackend(at_.pod_a, 8080)}, Protocol::kUdp));
-  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  ExpectVerified();
-  std::set<std::string> sources;
-  EXPECT_THAT(Hosts("pod-c", at_.vip, 80, &sources), ElementsAre("pod-a", "pod-b"));
-  EXPECT_THAT(sources, ElementsAre(at_.pod_c));
-  sources.clear();
-  EXPECT_THAT(Hosts("client", at_.node, 30080, &sources), ElementsAre("pod-a", "pod-b"));
-  EXPECT_THAT(sources, ElementsAre(at_.pod_gateway)) << "masqueraded";
-  EXPECT_THAT(Hosts("client", at_.load_balancer, 80), ElementsAre("pod-a", "pod-b"));
-  EXPECT_THAT(Hosts("", at_.vip, 80), ElementsAre("pod-a", "pod-b"));
-  EXPECT_THAT(Hosts("", at_.node, 30080), ElementsAre("pod-a", "pod-b"));
-  EXPECT_THAT(Hosts("pod-a", at_.vip, 80), ElementsAre("pod-a", "pod-b")) << "hairpin";
-  EXPECT_EQ(AskUdp(*network_, "pod-c", at_.vip, 80).host, "pod-a");
-  EXPECT_EQ(AskUdp(*network_, "client", at_.node, 30080).host, "pod-a");
-  EXPECT_EQ(AskUdp(*network_, "", at_.node, 30080).host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "", at_.loopback, 30080).error, ECONNREFUSED);
-  // Nothing to be done for one that has just been started.
-  Start();
-  EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U);
-}
-
 TEST_P(DualStackTest, Sctp) {
   // CONFIG_IP_VS_PROTO_SCTP is a kernel's choice.
   if (TryTool({"ipvsadm", "-A", "--sctp-service", "192.0.2.1:1", "-s", "rr"}) != 0)
@@ -158,42 +134,6 @@ TEST_P(DualStackTest, K72236NothingButServicePortsAnswersOnAVip) {
       AskTcp(*network_, "client", ipvs::MappedAddress(Ip(at_.load_balancer)).ToString(), 80).ok());
 }
 
-TEST_P(DualStackTest, RefusesWithoutEndpoints) {
-  ServicePortEntry web = Web({});
-  maker_.Put(web);
-  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  for (const char* host : {"pod-c", "client", ""}) {
-    EXPECT_EQ(AskTcp(*network_, host, at_.vip, 80).error, ECONNREFUSED) << host;
-    EXPECT_EQ(AskTcp(*network_, host, at_.load_balancer, 80).error, ECONNREFUSED) << host;
-    EXPECT_EQ(AskTcp(*network_, host, at_.node, 30080).error, ECONNREFUSED) << host;
-  }
-  Apply(maker_.Put(Web({MakeBackend(at_.pod_a, 8080)})));
-  EXPECT_EQ(AskTcp(*network_, "client", at_.node, 30080).host, "pod-a");
-  ExpectVerified();
-}
-
-TEST_P(DualStackTest, K75262LocalPolicyIsForThoseOutsideOnly) {
-  ServicePortEntry web = Web({});
-  MakeLocal(web, {MakeBackend(at_.pod_a, 8080)},
-            {MakeBackend(at_.pod_a, 8080), MakeBackend(at_.pod_b, 8080)});
-  maker_.Put(web);
-  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  ExpectVerified();
-  for (const auto& [ip, port] :
-       {std::pair<const char*, uint16_t>{at_.node, 30080}, {at_.load_balancer, 80}}) {
-    std::set<std::string> sources;
-    EXPECT_THAT(Hosts("client", ip, port, &sources), ElementsAre("pod-a"));
-    EXPECT_THAT(sources, ElementsAre(at_.client));
-    EXPECT_THAT(Hosts("pod-c", ip, port), ElementsAre("pod-a", "pod-b"));
-    EXPECT_THAT(Hosts("", ip, port), ElementsAre("pod-a", "pod-b"));
-  }
-  web.external.backends.clear();
-  Apply(maker_.Put(web));
-  EXPECT_EQ(AskTcp(*network_, "client", at_.node, 30080).error, ETIMEDOUT);
-  EXPECT_EQ(AskTcp(*network_, "client", at_.load_balancer, 80).error, ETIMEDOUT);
-  EXPECT_THAT(Hosts("pod-c", at_.load_balancer, 80), ElementsAre("pod-a", "pod-b"));
-}
-
 TEST_P(DualStackTest, K66966K114815AnotherMachinesAddressIsNotBound) {
   network_->Serve("client", at_.any, 22222);
   for (const uint16_t node_port : {30080, 0}) {
@@ -228,16 +168,6 @@ TEST_P(DualStackTest, K66966K114815AnotherMachinesAddressIsNotBound) {
     EXPECT_EQ(AskUdp(*network_, host, at_.client, 80).error, ECONNREFUSED) << host;
   }
   ExpectVerified();
-}
-
-TEST_P(DualStackTest, K119656SourceRangesAreHeld) {
-  ServicePortEntry web = Web({MakeBackend(at_.pod_a, 8080)});
-  web.source_ranges = {net::IpPrefix(Ip(at_.client), at_.family == net::Family::kIPv4 ? 32 : 128)};
-  maker_.Put(web);
-  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  EXPECT_EQ(AskTcp(*network_, "client", at_.load_balancer, 80).host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "pod-c", at_.load_balancer, 80).error, ETIMEDOUT);
-  EXPECT_EQ(AskTcp(*network_, "", at_.load_balancer, 80).error, ETIMEDOUT);
 }
 
 INSTANTIATE_TEST_SUITE_P(Family, DualStackTest, ::testing::Values(&kV4, &kV6),

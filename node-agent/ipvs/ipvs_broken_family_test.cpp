@@ -116,38 +116,6 @@ class IpvsBrokenFamilyTest : public ::testing::TestWithParam<const Addresses*>,
   static inline std::unique_ptr<TestNetwork> network_;
 };
 
-TEST_P(IpvsBrokenFamilyTest, LeavesTheOtherServed) {
-  Break(broken_);
-  const bool v4_broken = broken_.family == net::Family::kIPv4;
-  EXPECT_THROW(bases_[v4_broken ? 0 : 1].Ensure(), std::runtime_error);
-  EXPECT_SYNCED(bases_[v4_broken ? 1 : 0].Ensure());
-  Start();
-  ExpectBrokenAlone(dataplane_->FullSync(maker_.model).problems, broken_);
-  ExpectBrokenAlone(dataplane_->Verify(maker_.model).differences, broken_);
-  EXPECT_EQ(Ask(well_).host, "pod-a");
-  EXPECT_FALSE(Ask(broken_).ok());
-  EXPECT_THAT(RunTool({"ipvsadm", "-Sn"}), Not(HasSubstr(broken_.vip)));
-
-  // Changes of the family that is well are written as ever, and the problem stays one.
-  ExpectBrokenAlone(dataplane_->Sync(maker_.model, Put(well_, well_.pod_b)).problems, broken_);
-  EXPECT_EQ(Ask(well_).host, "pod-b");
-  ExpectBrokenAlone(dataplane_->Sync(maker_.model, Put(broken_, broken_.pod_b)).problems, broken_);
-  ExpectBrokenAlone(dataplane_->FullSync(maker_.model).problems, broken_);
-  EXPECT_EQ(Ask(well_).host, "pod-b");
-
-  Mend(broken_);
-  for (xtables::BaseRules& base : bases_)
-    EXPECT_SYNCED(base.Ensure());
-  const SyncResult mended = dataplane_->FullSync(maker_.model);
-  EXPECT_SYNCED(mended);
-  EXPECT_EQ(mended.repaired, 0U) << "nobody had damaged it";
-  EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
-  EXPECT_EQ(Ask(well_).host, "pod-b");
-  EXPECT_EQ(Ask(broken_).host, "pod-b");
-  EXPECT_SYNCED(dataplane_->Sync(maker_.model, Put(broken_, broken_.pod_a)));
-  EXPECT_EQ(Ask(broken_).host, "pod-a");
-}
-
 TEST_P(IpvsBrokenFamilyTest, WhatHadBeenWrittenStaysUntilItIsWell) {
   for (xtables::BaseRules& base : bases_)
     EXPECT_SYNCED(base.Ensure());
@@ -191,25 +159,6 @@ TEST_P(IpvsBrokenFamilyTest, DrainAndRemoveLeaveNothingOfEither) {
   EXPECT_THAT(Rules(), Not(HasSubstr("POINTSMAN-IPVS")));
   EXPECT_EQ(RunTool({"ipvsadm", "-Sn"}), "");
   EXPECT_THAT(RunTool({"ipset", "list", "-name"}), Not(HasSubstr("PM-IPVS")));
-}
-
-TEST_P(IpvsBrokenFamilyTest, BothBrokenIsAProblemOfEach) {
-  Break(kV4);
-  Break(kV6);
-  Start();
-  const std::vector<SyncProblem> problems = dataplane_->FullSync(maker_.model).problems;
-  std::vector<std::optional<net::Family>> families;
-  for (const SyncProblem& problem : problems)
-    families.push_back(problem.family);
-  EXPECT_THAT(families, ElementsAre(net::Family::kIPv4, net::Family::kIPv6));
-  Mend(kV4);
-  Mend(kV6);
-  for (xtables::BaseRules& base : bases_)
-    EXPECT_SYNCED(base.Ensure());
-  // The next change is enough: nothing had been written.
-  EXPECT_SYNCED(dataplane_->Sync(maker_.model, Put(well_, well_.pod_b)));
-  EXPECT_EQ(Ask(well_).host, "pod-b");
-  EXPECT_EQ(Ask(broken_).host, "pod-a");
 }
 
 INSTANTIATE_TEST_SUITE_P(Family, IpvsBrokenFamilyTest, ::testing::Values(&kV4, &kV6),

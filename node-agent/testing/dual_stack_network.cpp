@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sstream>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -42,6 +44,13 @@ struct SocketAddress {
   }
 };
 
+uint32_t Resent(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) ThrowErrno("TCP_INFO");
+  return info.tcpi_total_retrans;
+}
+
 int Dial(const std::string& address, uint16_t port, const Attempt& attempt, Reply& reply) {
   SocketAddress to = SocketAddress::Of(address, port);
   const bool udp = attempt.transport == Transport::kUdp;
@@ -58,13 +67,15 @@ int Dial(const std::string& address, uint16_t port, const Attempt& attempt, Repl
     SocketAddress from = SocketAddress::Of(any, attempt.source_port);
     if (::bind(fd, from.raw(), from.size) != 0) ThrowErrno("bind");
   }
+  reply.transport = attempt.transport;
   char buffer[256];
   ssize_t count = -1;
   if (::connect(fd, to.raw(), to.size) == 0 && (!udp || ::send(fd, "?", 1, 0) == 1)) {
     count = ::recv(fd, buffer, sizeof buffer, 0);
   }
+  if (count <= 0) reply.error = count == 0 ? ECONNRESET : errno;
+  if (!udp) reply.resent = Resent(fd);
   if (count <= 0) {
-    reply.error = count == 0 ? ECONNRESET : errno;
     ::close(fd);
     return -1;
   }
@@ -188,7 +199,9 @@ DualStackNetwork::DualStackNetwork(int pods) {
                         v4, v6));
       });
     };
-    // Redirects would use up the rate at which the node may send ICMP errors.
+    // Every refusal is to be seen, and redirects use up the rate at which the node may send them.
+    WriteSysctl("net.ipv4.icmp_ratelimit", "0");
+    WriteSysctl("net.ipv6.icmp.ratelimit", "0");
     WriteSysctl("net.ipv4.conf.all.send_redirects", "0");
     WriteSysctl("net.ipv4.conf.default.send_redirects", "0");
     wire("outside", outside_, "192.168.77.", "fd00:77::");
@@ -248,10 +261,7 @@ Reply Ask(const NetNamespace& from, const std::string& address, uint16_t port,
           const Attempt& attempt) {
   Reply reply;
   from.Run([&] {
-    const auto start = std::chrono::steady_clock::now();
     const int fd = Dial(address, port, attempt, reply);
-    reply.took = std::chrono::duration_cast<std::chrono::milliseconds>(
-        std::chrono::steady_clock::now() - start);
     if (fd >= 0) ::close(fd);
   });
   return reply;
@@ -262,6 +272,7 @@ OpenStream::OpenStream(const NetNamespace& from, const std::string& address, uin
   from.Run([&] { fd_ = Dial(address, port, {}, reply); });
   if (fd_ < 0) throw std::system_error(reply.error, std::generic_category(), "connect " + address);
   server_ = reply.server;
+  peer_ = reply.peer;
 }
 
 OpenStream::~OpenStream() {

@@ -38,15 +38,16 @@ class DualStackNetwork {
   std::vector<std::unique_ptr<EchoServer>> servers_;
 };
 
+enum class Transport : uint8_t { kTcp, kUdp };
+
 struct Reply {
-  int error = 0;       // errno of the failed attempt
-  std::string server;  // who answered
-  std::string peer;    // the source address it saw
-  std::chrono::milliseconds took{0};
+  Transport transport = Transport::kTcp;
+  int error = 0;        // errno of the failed attempt
+  std::string server;   // who answered
+  std::string peer;     // the source address it saw
+  uint32_t resent = 0;  // TCP segments that had to be sent once more
   bool ok() const { return error == 0; }
 };
-
-enum class Transport : uint8_t { kTcp, kUdp };
 
 struct Attempt {
   Transport transport = Transport::kTcp;
@@ -69,10 +70,12 @@ class OpenStream {
   // Sends a byte and waits for its echo.
   bool Echo();
   const std::string& server() const { return server_; }
+  const std::string& peer() const { return peer_; }  // the source address that it saw
 
  private:
   int fd_ = -1;
   std::string server_;
+  std::string peer_;
 };
 
 }  // namespace pointsman::agent::testing

@@ -48,9 +48,13 @@ NetNamespace::~NetNamespace() {
 
 void NetNamespace::Run(const std::function<void()>& work) const {
   InThread([&] {
-    if (::setns(fd_, CLONE_NEWNET) != 0) ThrowErrno("setns");
+    Enter();
     work();
   });
+}
+
+void NetNamespace::Enter() const {
+  if (::setns(fd_, CLONE_NEWNET) != 0) ThrowErrno("setns");
 }
 
 std::string NetNamespace::path() const {

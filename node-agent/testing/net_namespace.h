@@ -15,6 +15,8 @@ class NetNamespace {
   NetNamespace& operator=(const NetNamespace&) = delete;
   // Runs `work` in a thread of this namespace and waits for it; what it throws is thrown here.
   void Run(const std::function<void()>& work) const;
+  // Moves the calling thread into it for good.
+  void Enter() const;
   // A path that ip(8) takes as "netns".
   std::string path() const;
 

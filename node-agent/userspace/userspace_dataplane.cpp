@@ -215,8 +215,11 @@ SyncResult UserspaceDataplane::FullSync(const ServiceModel& model) {
   port_v4_ = link_.port(net::Family::kIPv4);
   port_v6_ = link_.port(net::Family::kIPv6);
   for (const auto& family : families_) {
-    AddPartOf(family->family(), "local routes", result,
-              [&] { return EnsureRoute(family->family()); });
+    AddPartOf(family->family(), "local routes", result, [&] {
+      SyncResult route = EnsureRoute(family->family());
+      if (had_synced && !drained_) route.repaired = route.kernel_writes;
+      return route;
+    });
   }
 
   slots_.clear();
@@ -418,17 +421,20 @@ VerifyResult UserspaceDataplane::Verify(const ServiceModel& model) {
   netlink::Socket socket(NETLINK_ROUTE);
   const int loopback = LoopbackIndex();
   for (const auto& family : families_) {
-    const net::IpPrefix prefix = forwarder::SlotPrefix(family->family());
-    const auto routes = netlink::LocalPrefixes(socket, family->family(), loopback);
-    ++result.objects_checked;
-    if (std::find(routes.begin(), routes.end(), prefix) == routes.end()) {
-      result.Differ(fmt::format("route local {}", prefix.ToString()), "is missing");
-    }
-    family->SetExtraText(
-        kInput,
-        InputText(family->family(), family->family() == net::Family::kIPv4 ? port_v4 : port_v6));
-    family->SetExtraText(kGuard, GuardText(family->family()));
-    result.Add(family->Verify(steered));
+    AddPartOf(family->family(), kRules, result, [&] {
+      VerifyResult part;
+      const net::IpPrefix prefix = forwarder::SlotPrefix(family->family());
+      const auto routes = netlink::LocalPrefixes(socket, family->family(), loopback);
+      ++part.objects_checked;
+      if (std::find(routes.begin(), routes.end(), prefix) == routes.end())
+        part.Differ(fmt::format("route local {}", prefix.ToString()), "is missing");
+      family->SetExtraText(
+          kInput,
+          InputText(family->family(), family->family() == net::Family::kIPv4 ? port_v4 : port_v6));
+      family->SetExtraText(kGuard, GuardText(family->family()));
+      part.Add(family->Verify(steered));
+      return part;
+    });
   }
   return result;
 }
