@@ -64,6 +64,11 @@ class Arena {
     int sent_again = 0;
   };
   Datagrams& datagrams() { return datagrams_; }
+  // A client's port for a connection that is to stay unanswered. Its SYN leaves an entry in
+  // connection tracking for two minutes, without NAT where the address is no Service's, and a later
+  // SYN from the same port takes that entry's way (the kernel's nf_conntrack_proto_tcp.c: an entry
+  // in SYN_SENT is not renewed). So no kernel gives these out, and none comes twice in that time.
+  int PortForSilence() { return 11'000 + ports_for_silence_++ % 8'000; }
   // The name of the nodes' interface to the network between them.
   std::string uplink() const { return options_.node_kind.starts_with("uml") ? "vec0" : "eth0"; }
   const std::filesystem::path& dir() const { return options_.dir; }
@@ -92,6 +97,7 @@ class Arena {
   std::map<std::string, pid_t> agents_;
   int fence_ = 0;
   Datagrams datagrams_;
+  int ports_for_silence_ = 0;
 };
 
 }  // namespace pointsman::e2e

@@ -86,8 +86,11 @@ std::vector<Attempt> Packets::Attempts(const ProbeStep& step, const Place& place
   if (protocol == "udp" && arena_.loses_packets()) argv.insert(argv.end(), {"--resend", "1s"});
   const std::string source = words_.Expand(step.source);
   if (!source.empty()) argv.insert(argv.end(), {"--from", source});
-  if (step.source_port != 0)
-    argv.insert(argv.end(), {"--from-port", std::to_string(step.source_port)});
+  int source_port = step.source_port;
+  const bool silence =
+      expect.kind == Expectation::Kind::kDropped || expect.kind == Expectation::Kind::kUnanswered;
+  if (source_port == 0 && silence && count == 1) source_port = arena_.PortForSilence();
+  if (source_port != 0) argv.insert(argv.end(), {"--from-port", std::to_string(source_port)});
   const ExecResult result = place.node->Exec(argv, {.netns = place.netns});
   if (result.out.empty()) throw std::runtime_error("the probe failed: " + result.error);
   std::vector<Attempt> attempts = ParseAttempts(result.out);
