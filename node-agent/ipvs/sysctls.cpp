@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "node-agent/sysctl/ipv6_forwarding.h"
 #include "node-agent/sysctl/sysctl.h"
 
 namespace pointsman::agent::ipvs {
@@ -29,7 +30,7 @@ std::vector<Sysctl> NeededSysctls(const std::string& kernel_release, bool ipv6) 
     else if (major > 4 || (major == 4 && minor >= 1))
       needed.push_back({"net.ipv4.vs.conn_reuse_mode", "0"});
   }
-  if (ipv6) needed.push_back({"net.ipv6.conf.all.forwarding", "1"});
+  if (ipv6) needed.push_back({std::string(kIpv6Forwarding), "1"});
   return needed;
 }
 
@@ -46,11 +47,16 @@ std::vector<Sysctl> UdpTimeoutSysctls(const kube::ProxySettings& settings) {
 
 void EnsureSysctls(const std::vector<Sysctl>& needed, SyncResult& result) {
   for (const Sysctl& sysctl : needed) {
-    const SysctlResult written = WriteSysctl(sysctl.name, sysctl.value);
-    if (!written.ok())
-      result.problems.push_back({"sysctl " + sysctl.name, written.error});
-    else if (written.changed)
-      ++result.kernel_writes;
+    const std::vector<SysctlResult> all =
+        sysctl.name == kIpv6Forwarding
+            ? EnableIpv6Forwarding()
+            : std::vector<SysctlResult>{WriteSysctl(sysctl.name, sysctl.value)};
+    for (const SysctlResult& written : all) {
+      if (!written.ok())
+        result.problems.push_back({"sysctl " + written.name, written.error});
+      else if (written.changed)
+        ++result.kernel_writes;
+    }
   }
 }
 
