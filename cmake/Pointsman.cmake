@@ -12,7 +12,7 @@ endif()
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
 # The default build compiles a target's files eight at a time: what they all instantiate is compiled once
 # (docs/developing.md has the figures). A name in an anonymous namespace is therefore unique in its target.
-# Debug builds, which are for working on the code, and clang-tidy (scripts/lint.sh) take file by file.
+# Debug builds, which are for working on the code, take file by file.
 if(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
   set(CMAKE_UNITY_BUILD ON CACHE BOOL "Compile the files of a target together")
 endif()
@@ -109,6 +109,7 @@ include_directories(${CMAKE_SOURCE_DIR})
 # The precompiled header of the product: the standard library, JSON and logging.
 add_library(pointsman_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
 target_link_libraries(pointsman_pch PUBLIC nlohmann_json::nlohmann_json spdlog::spdlog Threads::Threads)
+set_target_properties(pointsman_pch PROPERTIES UNITY_BUILD OFF)  # scripts/lint.sh looks for the file's command
 target_precompile_headers(pointsman_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.h)
 
 # The one of tests and of the tools that they use, with GoogleTest. What is compiled once and run for seconds
@@ -116,6 +117,7 @@ target_precompile_headers(pointsman_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.h)
 add_library(pointsman_test_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/test_pch.cpp)
 target_link_libraries(pointsman_test_pch PUBLIC pointsman_pch)
 target_compile_definitions(pointsman_test_pch PUBLIC GTEST_HAS_PTHREAD=1)
+set_target_properties(pointsman_test_pch PROPERTIES UNITY_BUILD OFF)
 target_precompile_headers(pointsman_test_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/test_pch.h)
 function(pointsman_compile_as_test target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:RelWithDebInfo>:-O1>)
