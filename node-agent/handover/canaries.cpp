@@ -7,7 +7,12 @@ namespace pointsman::agent {
 
 void Canaries::Begin(std::optional<Names> there, TimePoint now) {
   expected_ = std::move(there);
-  due_ = now + kPeriod;
+  due_ = now + Period();
+}
+
+Canaries::TimePoint::duration Canaries::Period() const {
+  if (misses_ < kPatience) return kPeriod;
+  return kFightPeriod;
 }
 
 void Canaries::Stop() {
@@ -16,14 +21,19 @@ void Canaries::Stop() {
 }
 
 std::vector<std::string> Canaries::Missing(std::optional<Names> there, TimePoint now) {
-  due_ = now + kPeriod;
+  if (misses_ > 0 && now - first_miss_ > kMemory) misses_ = 0;
+  due_ = now + Period();
   std::vector<std::string> missing;
   if (!there) return missing;
   if (expected_) {
     std::set_difference(expected_->begin(), expected_->end(), there->begin(), there->end(),
                         std::back_inserter(missing));
   }
-  if (missing.empty()) expected_ = std::move(there);
+  if (missing.empty()) {
+    expected_ = std::move(there);
+  } else if (misses_++ == 0) {
+    first_miss_ = now;
+  }
   return missing;
 }
 

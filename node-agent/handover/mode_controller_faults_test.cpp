@@ -165,7 +165,7 @@ TEST_F(ModeControllerTest, OneFamilyThatCannotBeServedLeavesTheOther) {
     // Tried again, and found to be well.
     world.base_problems.clear();
     world.problems.clear();
-    world.now = controller.NextDeadline();
+    world.now += ModeController::kRetry;
     controller.Tick(model_);
     EXPECT_THAT(controller.state().problems, IsEmpty());
   }
@@ -255,7 +255,7 @@ TEST_F(ModeControllerTest, WhatIsRefusedOfOneServiceIsTriedAgainEverMoreSeldom) 
   const ServicePortId hostile = AddEntry("hostile");
   world_.refusals[Mode::kIpvs].Add(hostile, "Hash is full");
   controller_.Sync(model_, ChangeOf(hostile));
-  EXPECT_EQ(controller_.NextDeadline(), world_.now + ModeController::kRetry);
+  EXPECT_LE(controller_.NextDeadline(), world_.now + ModeController::kRetry);
   Calls();
   Pass(1h);
   EXPECT_LT(Calls().size(), 20U);

@@ -196,7 +196,7 @@ class ModeControllerTest : public testing::Test {
   }
   std::vector<std::string> Calls() { return std::exchange(world_.calls, {}); }
   // Lets the controller do what it wants to for that long.
-  void Pass(std::chrono::seconds time) {
+  void Pass(std::chrono::milliseconds time) {
     const auto end = world_.now + time;
     while (controller_.NextDeadline() <= end) {
       world_.now = std::max(world_.now, controller_.NextDeadline());

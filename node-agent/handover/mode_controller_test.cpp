@@ -11,6 +11,7 @@ namespace pointsman::agent {
 namespace {
 
 using kube::Mode;
+using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""s;
 using std::chrono_literals::operator""min;
 using testing::Contains;
@@ -39,7 +40,7 @@ TEST_F(ModeControllerTest, HandoverMakesBeforeItBreaksAndDrains) {
   EXPECT_EQ(controller_.state().draining, Mode::kIptables);
   EXPECT_EQ(controller_.state().draining_connections, 2U);
 
-  EXPECT_EQ(controller_.NextDeadline(), world_.now + ModeController::kDrainPoll);
+  EXPECT_LE(controller_.NextDeadline(), world_.now + ModeController::kDrainPoll);
   world_.now += 1s;
   world_.connections[Mode::kIptables] = 0;
   controller_.Tick(model_);
@@ -212,8 +213,7 @@ TEST_F(ModeControllerTest, AResyncCanBeAskedForButNoFailureIsHurriedByIt) {
 }
 
 // `nft flush ruleset`, firewalld's reload.
-TEST_F(ModeControllerTest,
-       RulesThatAreTakenAwayComeBackWithinThirtySecondsHoweverLongTheSyncPeriod) {
+TEST_F(ModeControllerTest, RulesThatAreTakenAwayComeBackWithinASecondHoweverLongTheSyncPeriod) {
   kube::ProxySettings settings = Settings(Mode::kNftables);
   settings.nftables.sync_period = std::chrono::hours(24);
   controller_.Apply(settings, model_);
@@ -221,16 +221,40 @@ TEST_F(ModeControllerTest,
   Pass(3600s);
   EXPECT_THAT(Calls(), IsEmpty()) << "nothing was taken away";
   world_.flushed = true;
-  Pass(30s);
+  Pass(1s);
   EXPECT_THAT(Calls(), ElementsAre("nftables full"));
   EXPECT_EQ(controller_.state().repaired, 1U);
   Pass(3600s);
   EXPECT_THAT(Calls(), IsEmpty());
   // And once more.
   world_.flushed = true;
-  Pass(30s);
+  Pass(1s);
   EXPECT_THAT(Calls(), ElementsAre("nftables full"));
   EXPECT_EQ(controller_.state().repaired, 2U);
+}
+
+// Two agents that take each other's rules: the node must have time for something else.
+TEST_F(ModeControllerTest, RulesThatAreTakenAwayAgainAndAgainAreWrittenLessOften) {
+  kube::ProxySettings settings = Settings(Mode::kNftables);
+  settings.nftables.sync_period = std::chrono::hours(24);
+  controller_.Apply(settings, model_);
+  const auto flush_for = [&](std::chrono::seconds time) {
+    Calls();
+    for (const auto end = world_.now + time; world_.now < end;) {
+      world_.flushed = true;
+      Pass(500ms);
+    }
+    return Calls().size();
+  };
+  const size_t at_first = flush_for(10s);
+  EXPECT_GE(at_first, 18U);
+  EXPECT_LE(flush_for(300s), 120U);
+  world_.flushed = false;
+  Pass(120s);
+  world_.flushed = true;
+  Calls();
+  Pass(1s);
+  EXPECT_THAT(Calls(), ElementsAre("nftables full")) << "it is at peace again";
 }
 
 TEST_F(ModeControllerTest, WhatCannotBeLookedForIsNotTakenForMissing) {
@@ -240,12 +264,12 @@ TEST_F(ModeControllerTest, WhatCannotBeLookedForIsNotTakenForMissing) {
   Calls();
   world_.throws["nftables canaries"] = 3;
   world_.flushed = true;
-  Pass(90s);
+  Pass(1500ms);
   EXPECT_THAT(Calls(), IsEmpty());
   EXPECT_THAT(controller_.steps().failing(), Contains(testing::Key("look for rules")));
   EXPECT_EQ(controller_.state().active, Mode::kNftables);
   EXPECT_FALSE(controller_.state().failed);
-  Pass(30s);
+  Pass(1s);
   EXPECT_THAT(Calls(), ElementsAre("nftables full"));
   EXPECT_THAT(controller_.steps().failing(), IsEmpty());
 }
@@ -253,7 +277,7 @@ TEST_F(ModeControllerTest, WhatCannotBeLookedForIsNotTakenForMissing) {
 // The pace of what fails is its own, and the full sync that comes anyway needs no look before it.
 TEST_F(ModeControllerTest, NobodyLooksForRulesThatAreToBeWrittenAnyway) {
   kube::ProxySettings settings = Settings(Mode::kNftables);
-  settings.nftables.sync_period = 30s;
+  settings.nftables.sync_period = 500ms;
   controller_.Apply(settings, model_);
   Pass(120s);
   EXPECT_EQ(world_.canary_looks, 0);
@@ -274,7 +298,7 @@ TEST_F(ModeControllerTest, NobodyLooksForRulesThatAreToBeWrittenAnyway) {
 TEST_F(ModeControllerTest, ADataplaneIsSyncedWhenSomethingInItEnds) {
   controller_.Apply(Settings(Mode::kIpvs), model_);
   world_.full_sync_due = world_.now + 7s;
-  EXPECT_EQ(controller_.NextDeadline(), world_.now + 7s);
+  EXPECT_LE(controller_.NextDeadline(), world_.now + 7s);
   Calls();
   world_.now += 6s;
   controller_.Tick(model_);

@@ -135,7 +135,7 @@ TEST_F(HostileStatusTest, AnAnswerThatMakesNoSenseLeavesOutThatNodeOnly) {
     world_.Perform(world_.MakePlan());
     world_.StepAgents();
     world_.agents["n1"].alive = false;
-    Rewrite("n1", [&](kube::NodeProxyStatus& status) { status.candidate = answer; });
+    Rewrite("n1", [&answer = answer](kube::NodeProxyStatus& status) { status.candidate = answer; });
     world_.Settle();
     EXPECT_EQ(world_.Proxy("n1")->spec.revision, 0) << said;
     EXPECT_EQ(AtRevision(1), 2) << said;
