@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/unique_fd.h"
+#include "kube/process/program_path.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
 #include "node-agent/testing/process_usage.h"
@@ -181,7 +182,7 @@ int Main(int argc, char** argv) {
     throw std::system_error(errno, std::generic_category(), directory);
   }
   ForwarderSettings settings;
-  settings.program = ForwarderBesideThisProgram();
+  settings.program = kube::ProgramBesideThis("pointsman-forwarder");
   settings.directory = std::string(directory) + "/run";
   settings.version = "bench";
   settings.udp_idle_timeout = std::chrono::milliseconds(250);

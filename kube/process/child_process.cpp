@@ -138,9 +138,9 @@ class Patience {
     if (now >= next_) {
       const std::chrono::nanoseconds worked = child_.Worked();
       if (now - began_ >= limits_.most || worked - worked_before_ < limits_.idle / kWorks) {
-        throw ChildKilled(fmt::format(
-            "{} was killed: it had not ended after {:.1f} s, {:.1f} s of them on a processor",
-            fmt::join(argv_, " "), Seconds(now - began_), Seconds(worked)));
+        throw ChildKilled(
+            argv_, fmt::format("it had not ended after {:.1f} s, {:.1f} s of them on a processor",
+                               Seconds(now - began_), Seconds(worked)));
       }
       worked_before_ = worked;
       next_ = now + limits_.idle;
@@ -150,8 +150,7 @@ class Patience {
   void CountOutput(size_t bytes) {
     output_ += bytes;
     if (output_ <= limits_.output) return;
-    throw ChildKilled(fmt::format("{} was killed: it wrote more than {} bytes",
-                                  fmt::join(argv_, " "), limits_.output));
+    throw ChildKilled(argv_, fmt::format("it wrote more than {} bytes", limits_.output));
   }
 
  private:
@@ -177,6 +176,10 @@ void Pipe(UniqueFd& read_end, UniqueFd& write_end) {
 }
 
 }  // namespace
+
+ChildKilled::ChildKilled(const std::vector<std::string>& argv, std::string limit_)
+    : std::runtime_error(fmt::format("{} was killed: {}", fmt::join(argv, " "), limit_)),
+      limit(std::move(limit_)) {}
 
 ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::string_view> input,
                    const std::function<void(std::string_view)>& on_output,

@@ -26,16 +26,17 @@ struct ChildLimits {
   uint64_t output = uint64_t{1} << 30;  // bytes of stdout and stderr
 };
 
-// A child that went over its limits and was killed, with all of its process group.
+// A child that went over its limits and was killed, with all of its process group. what() names the
+// command and the limit.
 struct ChildKilled : std::runtime_error {
-  using std::runtime_error::runtime_error;
+  ChildKilled(const std::vector<std::string>& argv, std::string limit);
+  std::string limit;  // "it had not ended after 60.0 s, 0.1 s of them on a processor"
 };
 
 // `input`: its pieces, one after the other. `argv[0]` is the path of the program (no PATH search,
 // no shell). `on_output` gets stdout piece by piece; it may throw, which kills the child. The child
 // is in the calling thread's network namespace, in a process group of its own, with default signal
-// dispositions. Throws std::system_error when it cannot be started, ChildKilled, which names the
-// command and the limit.
+// dispositions. Throws std::system_error when it cannot be started, ChildKilled.
 ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::string_view> input,
                    const std::function<void(std::string_view)>& on_output,
                    const ChildLimits& limits = {});

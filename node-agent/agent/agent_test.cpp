@@ -8,6 +8,7 @@
 #include <fstream>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 
 #include <gmock/gmock.h>
@@ -31,6 +32,7 @@ using kube::Json;
 using kube::Mode;
 using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""s;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -495,6 +497,30 @@ TEST_F(AgentTest, AQuestionAboutAModeIsAnsweredWithDamagedModules) {
   PutSpec();
   EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); }))
       << Status().dump(1);
+}
+
+// An index of modules in which libkmod stays: here one that is a pipe, which nobody writes.
+TEST_F(AgentTest, AnIndexOfModulesThatIsReadForEverStopsNothing) {
+  utsname names{};
+  uname(&names);
+  const std::filesystem::path root = "/run/endless";
+  const std::filesystem::path directory = root / "lib/modules" / names.release;
+  std::filesystem::create_directories(directory);
+  Ask(Settings(Mode::kNftables));
+  StartAgent(root);
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
+  ASSERT_EQ(mkfifo((directory / "modules.dep.bin").c_str(), 0600), 0);
+  spec_.candidate =
+      kube::NodeProxyCandidate{.revision = 7, .mode = Mode::kIpvs, .ipvs_scheduler = "rr"};
+  PutSpec();
+  ASSERT_TRUE(Await([&] { return Status().contains("candidate"); })) << Status().dump(1);
+  EXPECT_EQ(Status()["candidate"]["passed"], false);
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "True", "Retrying"); })) << Status().dump(1);
+  EXPECT_THAT(Status().dump(),
+              AllOf(HasSubstr("look up module"), HasSubstr("pointsman-kmod was killed"),
+                    HasSubstr((directory / "modules.dep.bin").string())));
+  PutService("later", 11);
+  EXPECT_TRUE(Await([&] { return Connects("10.96.0.11", 80); }));
 }
 
 // A kernel whose ip6tables (or iptables) refuses MARK: rancher/rke2#7438.

@@ -19,6 +19,7 @@ std::vector<kube::Mode> ModesOf(const kube::NodeProxyCandidate& candidate) {
 }  // namespace
 
 void CandidateCheck::Check(const kube::NodeProxySpec& spec) {
+  if (asked_ != spec.candidate) back_off_.Reset();
   if (asked_ && asked_ != spec.candidate) {
     // Of a question that is not asked any more nothing is tried again.
     for (const kube::Mode mode : ModesOf(*asked_))
@@ -31,16 +32,20 @@ void CandidateCheck::Check(const kube::NodeProxySpec& spec) {
     return;
   }
   if (asked_ == spec.candidate && environment_.Now() < retry_) return;
-  retry_ = TimePoint::max();
   kube::ProxySettings settings = spec.settings;
   settings.modules = spec.candidate->modules;
   settings.ipvs.scheduler = spec.candidate->ipvs_scheduler;
-  answer_ = Answer(*spec.candidate, settings);
+  bool all_answered = true;
+  answer_ = Answer(*spec.candidate, settings, all_answered);
+  retry_ = all_answered ? TimePoint::max()
+                        : environment_.Now() + back_off_.Next(ModeController::kPreflightRetry,
+                                                              ModeController::kLongestRetry);
   asked_ = spec.candidate;
 }
 
 kube::CandidateStatus CandidateCheck::Answer(const kube::NodeProxyCandidate& candidate,
-                                             const kube::ProxySettings& settings) {
+                                             const kube::ProxySettings& settings,
+                                             bool& all_answered) {
   kube::CandidateStatus answer;
   answer.revision = candidate.revision;
   for (const kube::Mode mode : ModesOf(candidate)) {
@@ -48,7 +53,7 @@ kube::CandidateStatus CandidateCheck::Answer(const kube::NodeProxyCandidate& can
     const auto tried = steps_.Try("answer for", kube::ToString(mode), [&] {
       return environment_.Preflight(mode, settings, /*load=*/false);
     });
-    if (!tried) retry_ = environment_.Now() + ModeController::kPreflightRetry;
+    all_answered = all_answered && tried.has_value();
     const PreflightResult result = tried.value_or(PreflightResult{
         .message = fmt::format("the preflight of mode {} could not be made; the agent's log and "
                                "the node's condition Degraded say why",

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "kube/pointsman/node_proxy.h"
+#include "node-agent/handover/back_off.h"
 #include "node-agent/handover/mode_controller.h"
 
 namespace pointsman::agent {
@@ -26,13 +27,14 @@ class CandidateCheck {
 
  private:
   kube::CandidateStatus Answer(const kube::NodeProxyCandidate& candidate,
-                               const kube::ProxySettings& settings);
+                               const kube::ProxySettings& settings, bool& all_answered);
 
   ModeEnvironment& environment_;
   Steps& steps_;
   std::optional<kube::NodeProxyCandidate> asked_;
   std::optional<kube::CandidateStatus> answer_;
   TimePoint retry_ = TimePoint::max();
+  BackOff back_off_;
 };
 
 }  // namespace pointsman::agent

@@ -6,20 +6,22 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include "kube/process/kernel_release.h"
+#include "kube/process/program_path.h"
 #include "kube/process/version.h"
 #include "node-agent/dataplane/family_parts.h"
 #include "node-agent/dataplane/mode_traits.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
+#include "node-agent/modules/kernel_modules.h"
 #include "node-agent/nftables/nftables_dataplane.h"
-#include "node-agent/preflight/module_loader.h"
 #include "node-agent/preflight/required_modules.h"
 #include "node-agent/userspace/forwarder/address_plan.h"
 #include "node-agent/userspace/userspace_dataplane.h"
 
 namespace pointsman::agent {
 namespace {
+
+constexpr const char* kForwarder = "pointsman-forwarder";
 
 size_t Index(net::Family family) {
   return family == net::Family::kIPv4 ? 0 : 1;
@@ -96,11 +98,8 @@ std::vector<xtables::IptablesTool*> KernelEnvironment::Tools() {
 // Legacy tables that nobody has used yet are in modules.
 void KernelEnvironment::LoadTables() const {
   try {
-    ModuleLoader loader(modules_root_, kube::KernelRelease());
-    for (const char* module :
-         {"ip6_tables", "ip6table_nat", "ip6table_filter", "ip6table_mangle"}) {
-      if (loader.Look(module) == ModuleLoader::State::kLoadable) loader.Load(module);
-    }
+    KernelModules(modules_root_)
+        .Load({"ip6_tables", "ip6table_nat", "ip6table_filter", "ip6table_mangle"});
   } catch (const std::exception& error) {
     spdlog::warn("modules of ip6tables: {}", error.what());  // they may be there all the same
   }
@@ -137,7 +136,7 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
     case kube::Mode::kUserspace:
       return std::make_unique<UserspaceDataplane>(
           settings,
-          UserspaceDataplane::Options{.forwarder_program = ForwarderBesideThisProgram(),
+          UserspaceDataplane::Options{.forwarder_program = kube::ProgramBesideThis(kForwarder),
                                       .launcher = forwarder_launcher_,
                                       .version = kVersion,
                                       .log_format = log_format_},
@@ -150,20 +149,24 @@ std::string KernelEnvironment::EnsureScheduler(const std::string& scheduler,
                                                kube::ModulePolicy policy) const {
   const std::string module = "ip_vs_" + scheduler;
   try {
-    ModuleLoader loader(modules_root_, kube::KernelRelease());
-    switch (loader.Look(module)) {
-      case ModuleLoader::State::kBuiltin:
-      case ModuleLoader::State::kLoaded:
+    const KernelModules modules(modules_root_);
+    const bool load = policy != kube::ModulePolicy::kRequireLoaded;
+    const ModuleState state = (load ? modules.Load({module}) : modules.LookUp({module})).front();
+    switch (state.kind) {
+      case ModuleState::Kind::kBuiltin:
+      case ModuleState::Kind::kLoaded:
+      case ModuleState::Kind::kLoadedNow:
         return "";
-      case ModuleLoader::State::kNotFound:
+      case ModuleState::Kind::kNotFound:
         return "this node's kernel has no module " + module;
-      case ModuleLoader::State::kLoadable:
+      case ModuleState::Kind::kLoadable:
+        return "module " + module + " is not loaded, and modules.policy is RequireLoaded";
+      case ModuleState::Kind::kNotPermitted:
+      case ModuleState::Kind::kNotLoaded:
+      case ModuleState::Kind::kUnknown:
         break;
     }
-    if (policy == kube::ModulePolicy::kRequireLoaded)
-      return "module " + module + " is not loaded, and modules.policy is RequireLoaded";
-    const ModuleLoader::LoadResult loaded = loader.Load(module);
-    return loaded.ok ? "" : "module " + module + " could not be loaded: " + loaded.error;
+    return "module " + module + " could not be loaded: " + state.error;
   } catch (const std::exception& error) {
     return "module " + module + ": " + error.what();
   }
@@ -206,7 +209,7 @@ PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxyS
     }
   }
   if (mode == kube::Mode::kUserspace && result.passed && forwarder_launcher_.empty() &&
-      ForwarderBesideThisProgram().empty()) {
+      kube::ProgramBesideThis(kForwarder).empty()) {
     result.passed = false;
     result.reason = "ToolMissing";
     result.message =

@@ -90,10 +90,21 @@ std::optional<kube::Mode> ModeController::Choose(const kube::ProxySettings& sett
     if (!reasons.empty()) reasons += "; ";
     reasons += fmt::format("{}: {}", kube::ToString(mode), why);
   };
+  bool all_asked = true;
+  const auto ask_again = [&] {
+    // What could not be asked may have taken seconds, in which no change was written; if there is
+    // anything to write.
+    const bool seldom = !all_asked && active_ != nullptr;
+    if (!seldom) preflight_back_off_.Reset();
+    next_choice_ =
+        environment_.Now() + (seldom ? preflight_back_off_.Next(kPreflightRetry, kLongestRetry)
+                                     : BackOff::Duration(kPreflightRetry));
+  };
   for (const kube::Mode mode : modes) {
     const bool runs = active_ != nullptr && active_->mode() == mode;
     bool asked = false;
     const PreflightResult result = AskPreflight(mode, settings, asked);
+    all_asked = all_asked && asked;
     if (mode == settings.mode) state_.preflight = result;
     // What runs is not left because it could not be asked for.
     if (!result.passed && !(runs && !asked)) {
@@ -103,7 +114,11 @@ std::optional<kube::Mode> ModeController::Choose(const kube::ProxySettings& sett
     const SyncResult base = EnsureBase(settings, mode);
     if (!Failed(base.problems)) {
       state_.fallback_reason = reasons;
-      if (mode != settings.mode || !asked) next_choice_ = environment_.Now() + kPreflightRetry;
+      if (mode != settings.mode || !asked) {
+        ask_again();
+      } else {
+        preflight_back_off_.Reset();
+      }
       return mode;
     }
     base_problems = base.problems;
@@ -118,7 +133,7 @@ std::optional<kube::Mode> ModeController::Choose(const kube::ProxySettings& sett
     return std::nullopt;
   }
   state_.fallback_reason = reasons;
-  next_choice_ = environment_.Now() + kPreflightRetry;
+  ask_again();
   // Nothing asked for can run here: what runs goes on running.
   spdlog::error("no mode can run on this node: {}", reasons);
   if (active_ == nullptr) SetProblems({{"node", "no mode can run on this node: " + reasons}});

@@ -128,7 +128,8 @@ class ModeController {
   }
 
   // How long after a failed sync the next full sync comes; the first wait after another step that
-  // failed, and the longest; how often a failed preflight is looked at again.
+  // failed, and the longest; how often a failed preflight is looked at again. While a
+  // mode runs, one that could not be made is looked at ever more seldom.
   static constexpr std::chrono::seconds kRetry{5};
   static constexpr std::chrono::minutes kLongestRetry{5};
   static constexpr std::chrono::seconds kPreflightRetry{15};
@@ -202,6 +203,7 @@ class ModeController {
   TimePoint next_look_ = TimePoint::max();
   Canaries canaries_;  // of the active mode
   BackOff choice_back_off_;
+  BackOff preflight_back_off_;  // while one cannot be made
   BackOff resync_back_off_;
   BackOff look_back_off_;
   int threw_in_a_row_ = 0;  // full syncs of the active mode

@@ -117,6 +117,14 @@ TEST_F(ModeControllerTest, APreflightThatCannotBeMadeMovesNoRunningMode) {
   EXPECT_FALSE(controller_.state().failed);
   Pass(1min);
   EXPECT_EQ(controller_.state().active, Mode::kIpvs);
+  // It may take seconds each time, in which no change is written.
+  Pass(1h);
+  const auto tries = controller_.steps().failures().at("preflight of");
+  EXPECT_GT(tries, 10U);
+  EXPECT_LT(tries, 25U);
+  world_.throws.clear();
+  Pass(5min);
+  EXPECT_THAT(controller_.steps().failing(), IsEmpty());
 }
 
 TEST_F(ModeControllerTest, AModeThatCouldNotBeLookedForDrainsWhenItIsFound) {

@@ -1,7 +1,9 @@
 #include "node-agent/preflight/preflight.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <sys/stat.h>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -9,9 +11,9 @@
 
 #include "kube/process/kernel_release.h"
 #include "node-agent/dataplane/mode_traits.h"
+#include "node-agent/modules/kernel_modules.h"
 #include "node-agent/nftables/kernel_support.h"
 #include "node-agent/preflight/kernel_probes.h"
-#include "node-agent/preflight/module_loader.h"
 #include "node-agent/preflight/required_modules.h"
 
 namespace pointsman::agent {
@@ -33,53 +35,45 @@ bool HasTools(const std::string& variant) {
   return false;
 }
 
+// What a preflight says of a module.
+struct Outcome {
+  kube::ModuleStatus status;
+  bool ok = true;
+  std::string reason;   // if not ok
+  std::string problem;  // if not ok: "module is blacklisted", "" for plainly missing
+};
+
+bool AllOk(const std::vector<Outcome>& outcomes) {
+  return std::all_of(outcomes.begin(), outcomes.end(), [](const Outcome& one) { return one.ok; });
+}
+
 class Preflight {
  public:
-  Preflight(const kube::ProxySettings& settings, bool load, const std::string& root,
-            const std::string& release)
-      : load_(load),
-        policy_(settings.modules.policy),
-        loader_(root, release),
-        directory_(root + "/lib/modules/" + release),
-        release_(release) {}
+  Preflight(const kube::ProxySettings& settings, bool load, const std::string& root)
+      : load_(load), policy_(settings.modules.policy), modules_(root) {}
 
-  struct Outcome {
-    kube::ModuleStatus status;
-    bool ok = true;
-    std::string reason;   // if not ok
-    std::string problem;  // if not ok: "module is blacklisted", "" for plainly missing
-  };
+  // Of each module, in the same order.
+  std::vector<Outcome> Need(const std::vector<std::string>& names) const {
+    const bool load = load_ && policy_ != kube::ModulePolicy::kRequireLoaded;
+    const std::vector<ModuleState> states = load ? modules_.Load(names) : modules_.LookUp(names);
+    std::vector<Outcome> outcomes;
+    outcomes.reserve(names.size());
+    for (size_t i = 0; i < names.size(); ++i)
+      outcomes.push_back(Judge(names[i], states[i]));
+    return outcomes;
+  }
 
-  Outcome Need(const std::string& name) {
-    Outcome outcome{.status = {name, "Missing"}, .ok = true};
-    switch (loader_.Look(name)) {
-      case ModuleLoader::State::kBuiltin:
-        outcome.status.state = "Builtin";
-        return outcome;
-      case ModuleLoader::State::kLoaded:
-        outcome.status.state = "Loaded";
-        return outcome;
-      case ModuleLoader::State::kLoadable:
-        break;
-      case ModuleLoader::State::kNotFound:
-        return Ask(name);
+  // Of one variant's tables. Either will do; what is reported as missing is legacy's unless only
+  // nft's tools are here.
+  std::vector<Outcome> NeedTables(KernelVersion version) const {
+    std::vector<Outcome> legacy;
+    if (HasTools("legacy")) {
+      legacy = Need(LegacyTableModules());
+      if (AllOk(legacy)) return legacy;
     }
-    if (policy_ == kube::ModulePolicy::kRequireLoaded) {
-      return Fail(name, "Loadable", "ModuleNotLoaded",
-                  "is not loaded, and modules.policy is RequireLoaded: load it (modprobe " + name +
-                      ", /etc/modules-load.d) or set the policy Load");
-    }
-    if (!load_) {
-      outcome.status.state = "Loadable";
-      return outcome;
-    }
-    const ModuleLoader::LoadResult loaded = loader_.Load(name);
-    if (!loaded.ok) {
-      return Fail(name, "Missing", loaded.not_permitted ? "NotPermitted" : "ModuleNotLoaded",
-                  "could not be loaded: " + loaded.error);
-    }
-    outcome.status.state = "LoadedNow";
-    return outcome;
+    if (!HasTools("nft")) return legacy;
+    std::vector<Outcome> nft = Need(NftTableModules(version));
+    return AllOk(nft) || legacy.empty() ? nft : legacy;
   }
 
   // What a person needs to know to get the missing modules.
@@ -88,18 +82,42 @@ class Preflight {
       return "this kernel was built without loadable modules (CONFIG_MODULES): boot another one, "
              "or choose a mode it can do";
     }
-    if (!Exists(directory_)) {
+    if (!Exists(modules_.directory())) {
       return fmt::format(
           "{} does not exist: mount the host's /lib/modules, or install the modules of this kernel",
-          directory_);
+          modules_.directory());
     }
     return fmt::format(
         "neither built in, nor loaded, nor in {}: install the package with this kernel's further "
         "modules (linux-modules-extra, kernel-modules-extra), or choose another mode",
-        directory_);
+        modules_.directory());
   }
 
  private:
+  Outcome Judge(const std::string& name, const ModuleState& state) const {
+    switch (state.kind) {
+      case ModuleState::Kind::kBuiltin:
+        return {.status = {name, "Builtin"}};
+      case ModuleState::Kind::kLoaded:
+        return {.status = {name, "Loaded"}};
+      case ModuleState::Kind::kLoadedNow:
+        return {.status = {name, "LoadedNow"}};
+      case ModuleState::Kind::kNotFound:
+        return AskKernel(name);
+      case ModuleState::Kind::kLoadable:
+        if (policy_ != kube::ModulePolicy::kRequireLoaded) return {.status = {name, "Loadable"}};
+        return Fail(name, "Loadable", "ModuleNotLoaded",
+                    "is not loaded, and modules.policy is RequireLoaded: load it (modprobe " +
+                        name + ", /etc/modules-load.d) or set the policy Load");
+      case ModuleState::Kind::kNotPermitted:
+        return Fail(name, "Missing", "NotPermitted", "could not be loaded: " + state.error);
+      case ModuleState::Kind::kNotLoaded:
+      case ModuleState::Kind::kUnknown:
+        break;
+    }
+    return Fail(name, "Missing", "ModuleNotLoaded", "could not be loaded: " + state.error);
+  }
+
   static Outcome Fail(const std::string& name, std::string state, std::string reason,
                       std::string problem) {
     return {.status = {name, std::move(state)},
@@ -108,7 +126,7 @@ class Preflight {
             .problem = std::move(problem)};
   }
 
-  static Outcome Ask(const std::string& name) {
+  static Outcome AskKernel(const std::string& name) {
     try {
       if (KernelHasFacility(name)) return {.status = {name, "Builtin"}};
     } catch (const std::system_error& error) {
@@ -121,9 +139,7 @@ class Preflight {
 
   const bool load_;
   const kube::ModulePolicy policy_;
-  ModuleLoader loader_;
-  const std::string directory_;
-  const std::string release_;
+  const KernelModules modules_;
 };
 
 // In the order of what a person has to solve first.
@@ -132,6 +148,33 @@ std::string_view Worse(std::string_view a, std::string_view b) {
     if (a == reason || b == reason) return reason;
   }
   return a;
+}
+
+// What the kernel can do with the modules that it has.
+void CheckFeatures(kube::Mode mode, bool ipv6, const std::string& modules_root,
+                   PreflightResult& result, std::vector<std::string>& problems) {
+  if (mode == kube::Mode::kNftables) {
+    for (const std::string& refused : nft::MissingFeatures(net::Family::kIPv4)) {
+      result.reason = "FeatureMissing";
+      problems.push_back(
+          fmt::format("kernel {}'s nf_tables refuses {}", result.kernel_release, refused));
+    }
+    if (ipv6) {
+      for (const std::string& refused : nft::MissingFeatures(net::Family::kIPv6)) {
+        result.warnings.push_back(
+            fmt::format("IPv6 Services cannot be served: kernel {}'s nf_tables refuses {}",
+                        result.kernel_release, refused));
+      }
+    }
+  }
+  if (mode == kube::Mode::kIpvs &&
+      IpvsHasSctp({"/proc/config.gz", modules_root + "/boot/config-" + result.kernel_release,
+                   modules_root + "/lib/modules/" + result.kernel_release + "/config"}) == false) {
+    result.warnings.push_back(
+        fmt::format("Services with protocol SCTP cannot be served: kernel {}'s IPVS was built "
+                    "without it (CONFIG_IP_VS_PROTO_SCTP)",
+                    result.kernel_release));
+  }
 }
 
 }  // namespace
@@ -155,33 +198,25 @@ PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& setting
     return result;
   }
 
-  Preflight preflight(settings, load, modules_root, result.kernel_release);
-  std::vector<Preflight::Outcome> outcomes;
-  auto need = [&](const std::vector<std::string>& modules, std::vector<Preflight::Outcome>& into) {
-    bool ok = true;
-    for (const std::string& module : modules) {
-      into.push_back(preflight.Need(module));
-      ok = ok && into.back().ok;
-    }
-    return ok;
-  };
-  if (TraitsOf(mode).uses_iptables) {
-    // Either variant will do; what is reported as missing is legacy's unless only nft's tools are
-    // here.
-    std::vector<Preflight::Outcome> legacy;
-    std::vector<Preflight::Outcome> nft;
-    const bool legacy_ok = HasTools("legacy") && need(LegacyTableModules(), legacy);
-    const bool nft_ok = !legacy_ok && HasTools("nft") && need(NftTableModules(version), nft);
-    outcomes = nft_ok || legacy.empty() ? std::move(nft) : std::move(legacy);
-  }
-  std::vector<Preflight::Outcome> own;
-  need(RequiredModules(mode, settings, version), own);
-  // What gives the mode its name comes first.
-  outcomes.insert(outcomes.begin(), own.begin(), own.end());
+  const Preflight preflight(settings, load, modules_root);
+  std::vector<Outcome> tables;
+  if (TraitsOf(mode).uses_iptables) tables = preflight.NeedTables(version);
+  // What gives the mode its name comes first, and is all looked up at once.
+  std::vector<std::string> names = RequiredModules(mode, settings, version);
+  const size_t required = names.size();
+  const bool ipv6 = Exists("/proc/net/if_inet6");
+  const std::vector<OptionalModule> optional = OptionalModules(mode, ipv6);
+  for (const OptionalModule& module : optional)
+    names.push_back(module.name);
+  names.insert(names.end(), settings.modules.extra.begin(), settings.modules.extra.end());
+  std::vector<Outcome> outcomes = preflight.Need(names);
+  const std::vector<Outcome> others(outcomes.begin() + required, outcomes.end());
+  outcomes.resize(required);
+  outcomes.insert(outcomes.end(), tables.begin(), tables.end());
 
   std::vector<std::string> missing;
   std::vector<std::string> problems;
-  for (const Preflight::Outcome& outcome : outcomes) {
+  for (const Outcome& outcome : outcomes) {
     result.modules.push_back(outcome.status);
     if (outcome.ok) continue;
     result.reason = result.reason.empty() ? outcome.reason : Worse(result.reason, outcome.reason);
@@ -191,51 +226,21 @@ PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& setting
       problems.push_back("module " + outcome.status.name + " " + outcome.problem);
     }
   }
-  const bool ipv6 = Exists("/proc/net/if_inet6");
-  for (const OptionalModule& module : OptionalModules(mode, ipv6)) {
-    Preflight::Outcome outcome = preflight.Need(module.name);
+  for (size_t i = 0; i < others.size(); ++i) {
+    const Outcome& outcome = others[i];
     result.modules.push_back(outcome.status);
-    if (!outcome.ok) {
-      result.warnings.push_back(fmt::format("module {} {}: {}", module.name,
-                                            outcome.problem.empty() ? "not found" : outcome.problem,
-                                            module.without));
-    }
-  }
-  for (const std::string& module : settings.modules.extra) {
-    Preflight::Outcome outcome = preflight.Need(module);
-    result.modules.push_back(outcome.status);
-    if (!outcome.ok) {
-      result.warnings.push_back(
-          fmt::format("module {} (modules.extra) {}", module,
-                      outcome.problem.empty() ? "not found" : outcome.problem));
-    }
+    if (outcome.ok) continue;
+    const std::string what = outcome.problem.empty() ? "not found" : outcome.problem;
+    result.warnings.push_back(
+        i < optional.size()
+            ? fmt::format("module {} {}: {}", outcome.status.name, what, optional[i].without)
+            : fmt::format("module {} (modules.extra) {}", outcome.status.name, what));
   }
   // Not before its modules are there: to ask would load them.
   const bool loaded =
       std::none_of(result.modules.begin(), result.modules.end(),
                    [](const kube::ModuleStatus& module) { return module.state == "Loadable"; });
-  if (mode == kube::Mode::kNftables && result.reason.empty() && loaded) {
-    for (const std::string& refused : nft::MissingFeatures(net::Family::kIPv4)) {
-      result.reason = "FeatureMissing";
-      problems.push_back(
-          fmt::format("kernel {}'s nf_tables refuses {}", result.kernel_release, refused));
-    }
-    if (ipv6) {
-      for (const std::string& refused : nft::MissingFeatures(net::Family::kIPv6)) {
-        result.warnings.push_back(
-            fmt::format("IPv6 Services cannot be served: kernel {}'s nf_tables refuses {}",
-                        result.kernel_release, refused));
-      }
-    }
-  }
-  if (mode == kube::Mode::kIpvs && result.reason.empty() && loaded &&
-      IpvsHasSctp({"/proc/config.gz", modules_root + "/boot/config-" + result.kernel_release,
-                   modules_root + "/lib/modules/" + result.kernel_release + "/config"}) == false) {
-    result.warnings.push_back(
-        fmt::format("Services with protocol SCTP cannot be served: kernel {}'s IPVS was built "
-                    "without it (CONFIG_IP_VS_PROTO_SCTP)",
-                    result.kernel_release));
-  }
+  if (result.reason.empty() && loaded) CheckFeatures(mode, ipv6, modules_root, result, problems);
   result.passed = result.reason.empty();
   if (result.passed) {
     result.reason = "PreflightPassed";

@@ -28,8 +28,8 @@ struct PreflightResult {
 // Loads modules when `load` (and settings.modules.policy is Load); with load=false it only looks
 // and counts "loadable" as passed (state "Loadable"): this is what a candidate is asked. Modules
 // are read from `modules_root`/lib/modules/<release> ("" = "/"); in a container the host's must be
-// mounted. Never throws for what is missing; throws std::system_error when the question cannot be
-// asked. Thread-safe.
+// mounted. Never throws for what is missing; throws std::runtime_error when the question cannot be
+// asked: see KernelModules. Thread-safe.
 PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& settings, bool load,
                              const std::string& modules_root = "");
 

@@ -102,14 +102,6 @@ bool HungUp(int fd, std::chrono::milliseconds wait) {
 
 }  // namespace
 
-std::string ForwarderBesideThisProgram() {
-  std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (error) return "";
-  std::string program = self.parent_path() / "pointsman-forwarder";
-  return ::access(program.c_str(), X_OK) == 0 ? program : "";
-}
-
 std::vector<std::string> ForwarderSockets(const std::string& directory) {
   try {
     return ControlSockets(directory);

@@ -21,9 +21,6 @@
 
 namespace pointsman::agent {
 
-// pointsman-forwarder in the directory of the running program; "" when it is not there.
-std::string ForwarderBesideThisProgram();
-
 struct ForwarderSettings {
   std::string program;  // path of pointsman-forwarder
   // The socket of a `pointsman-forwarder --launcher` that starts forwarders, and nobody else does;

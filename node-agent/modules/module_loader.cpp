@@ -1,6 +1,8 @@
-#include "node-agent/preflight/module_loader.h"
+#include "node-agent/modules/module_loader.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <libkmod.h>
@@ -16,7 +18,8 @@ class Found {
     // The kernel's own names have underscores, but file names and people use dashes too.
     int error = kmod_module_new_from_lookup(context, name.c_str(), &list_);
     if (error < 0 && error != -ENOENT && error != -ENOSYS) {
-      throw std::system_error(-error, std::generic_category(), "look up module " + name);
+      error_ = std::generic_category().message(-error);
+      return;
     }
     if (list_ != nullptr) return;
     // Without an index (no /lib/modules) a loaded module is still known by its name.
@@ -29,6 +32,9 @@ class Found {
     if (list_ != nullptr) kmod_module_unref_list(list_);
     if (single_ != nullptr) kmod_module_unref(single_);
   }
+
+  // Why it could not be looked up; "": it was.
+  const std::string& error() const { return error_; }
 
   template <typename Visit>
   void ForEach(const Visit& visit) const {
@@ -44,7 +50,31 @@ class Found {
  private:
   kmod_list* list_ = nullptr;
   kmod_module* single_ = nullptr;
+  std::string error_;
 };
+
+ModuleState::Kind KindOf(kmod_module* module) {
+  const int init = kmod_module_get_initstate(module);
+  // Without an index libkmod takes a builtin module, which has a directory in /sys/module but no
+  // initstate there, for one that is being loaded.
+  const bool builtin =
+      init == KMOD_MODULE_BUILTIN ||
+      (init == KMOD_MODULE_COMING &&
+       ::access(fmt::format("/sys/module/{}/initstate", kmod_module_get_name(module)).c_str(),
+                F_OK) != 0);
+  if (builtin) return ModuleState::Kind::kBuiltin;
+  if (init == KMOD_MODULE_LIVE || init == KMOD_MODULE_COMING) return ModuleState::Kind::kLoaded;
+  if (kmod_module_get_path(module) != nullptr) return ModuleState::Kind::kLoadable;
+  return ModuleState::Kind::kNotFound;
+}
+
+ModuleState StateOf(const Found& found) {
+  if (!found.error().empty()) return {ModuleState::Kind::kUnknown, found.error()};
+  // An alias of several modules is there when one of them is.
+  ModuleState best{ModuleState::Kind::kNotFound, ""};
+  found.ForEach([&](kmod_module* module) { best.kind = std::min(best.kind, KindOf(module)); });
+  return best;
+}
 
 std::string Explain(int error) {
   switch (error) {
@@ -87,55 +117,36 @@ ModuleLoader::~ModuleLoader() {
   kmod_unref(context_);
 }
 
-ModuleLoader::State ModuleLoader::Look(const std::string& name) {
-  Found found(context_, name);
-  // An alias of several modules is there when one of them is.
-  State best = State::kNotFound;
-  found.ForEach([&](kmod_module* module) {
-    State state = State::kNotFound;
-    const int init = kmod_module_get_initstate(module);
-    // Without an index libkmod takes a builtin module, which has a directory in /sys/module but no
-    // initstate there, for one that is being loaded.
-    const bool builtin =
-        init == KMOD_MODULE_BUILTIN ||
-        (init == KMOD_MODULE_COMING &&
-         ::access(fmt::format("/sys/module/{}/initstate", kmod_module_get_name(module)).c_str(),
-                  F_OK) != 0);
-    if (builtin) {
-      state = State::kBuiltin;
-    } else if (init == KMOD_MODULE_LIVE || init == KMOD_MODULE_COMING) {
-      state = State::kLoaded;
-    } else if (kmod_module_get_path(module) != nullptr) {
-      state = State::kLoadable;
-    }
-    best = std::min(best, state);
-  });
-  return best;
+ModuleState ModuleLoader::LookUp(const std::string& name) {
+  return StateOf(Found(context_, name));
 }
 
-ModuleLoader::LoadResult ModuleLoader::Load(const std::string& name) {
-  Found found(context_, name);
-  LoadResult result{.error = "module not found"};
+ModuleState ModuleLoader::Load(const std::string& name) {
+  const Found found(context_, name);
+  ModuleState result = StateOf(found);
+  if (result.kind != ModuleState::Kind::kLoadable) return result;
+  result = {ModuleState::Kind::kNotLoaded, "module not found"};
   found.ForEach([&](kmod_module* module) {
-    if (result.ok || kmod_module_get_path(module) == nullptr) return;
+    if (result.kind == ModuleState::Kind::kLoadedNow || kmod_module_get_path(module) == nullptr)
+      return;
     if (const char* command = kmod_module_get_install_commands(module)) {
-      result.error =
-          fmt::format("modprobe.d says: install {} {}", kmod_module_get_name(module), command);
+      result = {ModuleState::Kind::kNotLoaded, fmt::format("modprobe.d says: install {} {}",
+                                                           kmod_module_get_name(module), command)};
       return;
     }
     const int error = kmod_module_probe_insert_module(
         module, KMOD_PROBE_APPLY_BLACKLIST | KMOD_PROBE_IGNORE_COMMAND, nullptr, nullptr, nullptr,
         nullptr);
     if (error == KMOD_PROBE_APPLY_BLACKLIST) {
-      result.error = "it is blacklisted in modprobe.d";
+      result = {ModuleState::Kind::kNotLoaded, "it is blacklisted in modprobe.d"};
     } else if (error < 0 && error != -EEXIST) {
-      result.not_permitted = error == -EPERM || error == -EACCES;
-      result.error = Explain(-error);
+      const bool denied = error == -EPERM || error == -EACCES;
+      result = {denied ? ModuleState::Kind::kNotPermitted : ModuleState::Kind::kNotLoaded,
+                Explain(-error)};
     } else {
-      result.ok = true;
+      result = {ModuleState::Kind::kLoadedNow, ""};
     }
   });
-  if (result.ok) result.error.clear();
   return result;
 }
 

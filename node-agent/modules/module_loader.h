@@ -1,8 +1,10 @@
-// One look at, and one loading of, kernel modules through libkmod.
+// Looks kernel modules up and loads them with libkmod. For pointsman-kmod alone: libkmod 30 reads
+// beyond a damaged index of modules (modules.dep.bin), or goes round in it for ever.
 #pragma once
 
-#include <memory>
 #include <string>
+
+#include "node-agent/modules/module_state.h"
 
 struct kmod_ctx;
 
@@ -19,18 +21,11 @@ class ModuleLoader {
   ModuleLoader(const ModuleLoader&) = delete;
   ModuleLoader& operator=(const ModuleLoader&) = delete;
 
-  enum class State { kBuiltin, kLoaded, kLoadable, kNotFound };
   // `name`: a module's name or an alias; dashes and underscores are the same.
-  State Look(const std::string& name);
-
-  struct LoadResult {
-    bool ok = false;
-    bool not_permitted = false;
-    std::string error;  // "it is blacklisted in modprobe.d"
-  };
-  // Loads it with what it depends on. Honours what the administrator wrote in modprobe.d: a
-  // blacklisted module or one with an install command is not loaded.
-  LoadResult Load(const std::string& name);
+  ModuleState LookUp(const std::string& name);
+  // One that is loadable is loaded with what it depends on. Honours what the administrator wrote in
+  // modprobe.d: a blacklisted module or one with an install command is not loaded.
+  ModuleState Load(const std::string& name);
 
  private:
   kmod_ctx* context_;
