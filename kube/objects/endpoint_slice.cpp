@@ -51,7 +51,6 @@ class EndpointSliceDecoder {
             reader_.Assign(text, slice_.service_name);
           } else if (label == "service.kubernetes.io/service-proxy-name") {
             slice_.has_service_proxy_name = true;
-            reader_.Assign(text, slice_.service_proxy_name);
           } else if (label == "service.kubernetes.io/headless") {
             slice_.headless_label = true;
           }

@@ -42,7 +42,6 @@ struct EndpointSlice {
   std::string resource_version;
   std::string service_name;  // label kubernetes.io/service-name; "" if none
   bool headless_label = false;
-  InternedString service_proxy_name;
   bool has_service_proxy_name = false;  // the label is there, be it with an empty value
   net::Family family = net::Family::kIPv4;
   bool fqdn = false;  // addressType FQDN: nothing to proxy

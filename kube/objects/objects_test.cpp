@@ -77,9 +77,7 @@ void ExpectTheService(const Service& service) {
   EXPECT_EQ(service.external_traffic_policy, TrafficPolicy::kLocal);
   EXPECT_EQ(service.internal_traffic_policy, TrafficPolicy::kLocal);
   EXPECT_EQ(service.health_check_node_port, 32000);
-  EXPECT_EQ(service.topology_mode, "auto");
   EXPECT_TRUE(service.has_service_proxy_name);
-  EXPECT_EQ(service.service_proxy_name, "other");
   EXPECT_TRUE(service.headless_label);
   EXPECT_EQ(service.ipvs_scheduler, "lc");
   EXPECT_EQ(service.ipvs_scheduler_flags, "sh-port");

@@ -46,21 +46,16 @@ class ServiceDecoder {
       } else if (key == "creationTimestamp") {
         Created(field);
       } else if (key == "labels") {
-        reader_.Object(field, [this](std::string_view label, Value text) {
+        reader_.Object(field, [this](std::string_view label, Value) {
           if (label == "service.kubernetes.io/service-proxy-name") {
             service_.has_service_proxy_name = true;
-            reader_.Assign(text, service_.service_proxy_name);
           } else if (label == "service.kubernetes.io/headless") {
             service_.headless_label = true;
           }
         });
       } else if (key == "annotations") {
         reader_.Object(field, [this](std::string_view name, Value text) {
-          if (name == "service.kubernetes.io/topology-mode") {
-            Annotation(text, service_.topology_mode);
-          } else if (name == "service.kubernetes.io/topology-aware-hints") {
-            Annotation(text, old_topology_mode_);
-          } else if (name == "pointsman.io/ipvs-scheduler") {
+          if (name == "pointsman.io/ipvs-scheduler") {
             Annotation(text, service_.ipvs_scheduler);
           } else if (name == "pointsman.io/ipvs-scheduler-flags") {
             Annotation(text, service_.ipvs_scheduler_flags);
@@ -249,7 +244,6 @@ class ServiceDecoder {
     // clusterIPs is authoritative; servers before 1.20 have only clusterIP.
     if (service_.cluster_ips.empty()) service_.cluster_ips = std::move(single_cluster_ip_);
     if (service_.headless) service_.cluster_ips.clear();
-    if (service_.topology_mode.empty()) service_.topology_mode = std::move(old_topology_mode_);
     service_.cluster_ips.shrink_to_fit();
     service_.ports.shrink_to_fit();
     service_.external_ips.shrink_to_fit();
@@ -261,7 +255,6 @@ class ServiceDecoder {
   Service& service_;
   JsonReader reader_;
   std::vector<net::IpAddress> single_cluster_ip_;
-  InternedString old_topology_mode_;
 };
 
 }  // namespace

@@ -57,8 +57,6 @@ struct Service {
   TrafficPolicy external_traffic_policy = TrafficPolicy::kCluster;
   TrafficPolicy internal_traffic_policy = TrafficPolicy::kCluster;
   uint16_t health_check_node_port = 0;
-  InternedString topology_mode;  // annotation service.kubernetes.io/topology-mode (or -aware-hints)
-  InternedString service_proxy_name;    // label service.kubernetes.io/service-proxy-name
   bool has_service_proxy_name = false;  // the label is there, be it with an empty value
   bool headless_label = false;          // label service.kubernetes.io/headless present
   InternedString ipvs_scheduler;        // annotation pointsman.io/ipvs-scheduler

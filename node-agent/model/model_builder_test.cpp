@@ -139,7 +139,6 @@ TEST_F(ModelBuilderTest, WhichServicesAreOurs) {
   headless.cluster_ips.clear();
   kube::Service other_proxy = Web();
   other_proxy.has_service_proxy_name = true;
-  other_proxy.service_proxy_name = "other";
   kube::Service empty_proxy_name = Web();
   empty_proxy_name.has_service_proxy_name = true;
   kube::Service headless_label = Web();
