@@ -1,0 +1,211 @@
+#include "operator/runtime/cluster_caches.h"
+
+#include <stdexcept>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "kube/objects/object_json.h"
+#include "operator/plan/agent_nodes.h"
+
+namespace pointsman::op {
+namespace {
+
+using kube::NodeProxy;
+using kube::ProxyConfiguration;
+
+ProxyConfiguration DecodeConfiguration(std::string_view text) {
+  return kube::ProxyConfigurationFromJson(kube::ParseObject(text));
+}
+
+// As the planning needs it: what an agent says of its kernel's modules and parameters is for
+// people.
+NodeProxy DecodeNodeProxy(std::string_view text) {
+  return kube::NodeProxyFromJson(kube::ParseObject(text, {kube::kManagedFields, "status.kernel"}));
+}
+
+StoredRevision DecodeRevision(std::string_view text) {
+  return StoredRevisionFromJson(kube::ParseObject(text));
+}
+
+template <typename T>
+std::string NameOf(const T& object) {
+  return object.name;
+}
+
+template <typename T>
+bool SameVersion(const T& a, const T& b) {
+  return a.uid == b.uid && a.resource_version == b.resource_version;
+}
+
+// What of a Node matters to the planning: kubelets report on their Node every few minutes.
+bool SameNode(const kube::Node& a, const kube::Node& b) {
+  return a.uid == b.uid && a.labels == b.labels && a.taints == b.taints && a.ready == b.ready &&
+         a.silent == b.silent && a.never_ready == b.never_ready && a.deleting == b.deleting;
+}
+
+// Of the agent's Pods only where they are matters, and of its DaemonSets which nodes they are for.
+bool SamePod(const kube::Pod& a, const kube::Pod& b) {
+  return a.uid == b.uid && a.node_name == b.node_name && a.over == b.over;
+}
+bool SameDaemonSet(const kube::DaemonSet& a, const kube::DaemonSet& b) {
+  return a.uid == b.uid && a.placement == b.placement;
+}
+
+}  // namespace
+
+const kube::Resource kControllerRevisions{"apps", "v1", "controllerrevisions", "ControllerRevision",
+                                          true};
+
+StoredRevision StoredRevisionFromJson(const kube::Json& object) {
+  StoredRevision stored;
+  stored.revision = RevisionFromJson(object);
+  const kube::Json& metadata = object.at("metadata");
+  stored.name = stored.revision.name;
+  stored.uid = metadata.value("uid", "");
+  stored.resource_version = metadata.value("resourceVersion", "");
+  return stored;
+}
+
+ClusterCaches::ClusterCaches(kube::Client& client, std::string ns, Handlers handlers)
+    : client_(client),
+      ns_(std::move(ns)),
+      handlers_(std::move(handlers)),
+      configurations_(client, kube::resources::kProxyConfigurations, {}, DecodeConfiguration,
+                      NameOf<ProxyConfiguration>, SameVersion<ProxyConfiguration>),
+      proxies_(client, kube::resources::kNodeProxies, {}, DecodeNodeProxy, NameOf<NodeProxy>,
+               SameVersion<NodeProxy>),
+      nodes_(client, kube::resources::kNodes, {}, kube::DecodeNode, NameOf<kube::Node>, SameNode),
+      revisions_(client, kControllerRevisions, {.ns = ns_, .label_selector = kConfigurationLabel},
+                 DecodeRevision, NameOf<StoredRevision>, SameVersion<StoredRevision>),
+      agent_pods_(client, kube::resources::kPods, {.ns = ns_, .label_selector = kAgentSelector},
+                  kube::DecodePod, NameOf<kube::Pod>, SamePod),
+      agent_daemon_sets_(client, kube::resources::kDaemonSets,
+                         {.ns = ns_, .label_selector = kAgentSelector}, kube::DecodeDaemonSet,
+                         NameOf<kube::DaemonSet>, SameDaemonSet) {
+  const auto changed = [this](const auto&, const auto&) { handlers_.changed(); };
+  configurations_.AddHandler(changed);
+  nodes_.AddHandler(changed);
+  proxies_.AddHandler([this](const auto& before, const auto& after) {
+    if (before && after) handlers_.node_proxy(*before, *after);
+    handlers_.changed();
+  });
+  revisions_.AddHandler(changed);
+  agent_pods_.AddHandler(changed);
+  agent_daemon_sets_.AddHandler(changed);
+  const auto synced = [this] {
+    {
+      const std::lock_guard lock(synced_mutex_);
+      synced_.notify_all();
+    }
+    handlers_.changed();
+  };
+  configurations_.OnSynced(synced);
+  nodes_.OnSynced(synced);
+  proxies_.OnSynced(synced);
+  revisions_.OnSynced(synced);
+  agent_pods_.OnSynced(handlers_.changed);
+  agent_daemon_sets_.OnSynced(handlers_.changed);
+}
+
+void ClusterCaches::Start() {
+  configurations_.Start();
+  nodes_.Start();
+  proxies_.Start();
+  revisions_.Start();
+  agent_pods_.Start();
+  agent_daemon_sets_.Start();
+}
+
+bool ClusterCaches::HasSynced() const {
+  return configurations_.HasSynced() && nodes_.HasSynced() && proxies_.HasSynced() &&
+         revisions_.HasSynced();
+}
+
+bool ClusterCaches::WaitUntilSynced(const std::stop_token& stop) {
+  std::unique_lock lock(synced_mutex_);
+  return synced_.wait(lock, stop, [this] { return HasSynced(); });
+}
+
+template <typename T>
+void ClusterCaches::LookPastCache(const kube::Resource& resource, const kube::ListOptions& options,
+                                  const std::function<T(std::string_view)>& decode,
+                                  const kube::Informer<T>& cache, NewerObjects<T>& newer,
+                                  const std::stop_token& stop) {
+  newer.Clear();
+  client_.ListItems(
+      resource, resource.namespaced ? ns_ : "", options,
+      [&](std::string_view item) {
+        try {
+          T object = decode(item);
+          const auto cached = cache.Get(object.name);
+          if (cached && SameVersion(*cached, object)) return;
+          newer.Wrote(std::move(object));
+        } catch (const std::invalid_argument& error) {
+          // The cache has left it out, too, and said which.
+          spdlog::error("{}: object left out: {}", resource.plural, error.what());
+        }
+      },
+      [&] { newer.Clear(); }, stop);
+}
+
+void ClusterCaches::LookPast(const std::stop_token& stop) {
+  LookPastCache<ProxyConfiguration>(kube::resources::kProxyConfigurations, {}, DecodeConfiguration,
+                                    configurations_, newer_configurations_, stop);
+  LookPastCache<NodeProxy>(kube::resources::kNodeProxies, {}, DecodeNodeProxy, proxies_,
+                           newer_proxies_, stop);
+  LookPastCache<StoredRevision>(kControllerRevisions, {.label_selector = kConfigurationLabel},
+                                DecodeRevision, revisions_, newer_revisions_, stop);
+}
+
+bool ClusterCaches::KnowsAgents() {
+  std::string missing;
+  for (const auto& [synced, stats] :
+       {std::pair(agent_pods_.HasSynced(), agent_pods_.Stats()),
+        std::pair(agent_daemon_sets_.HasSynced(), agent_daemon_sets_.Stats())}) {
+    if (synced) continue;
+    if (stats.errors == 0) return false;
+    missing = stats.last_error;
+  }
+  if (!missing.empty() && !std::exchange(told_agents_unknown_, true)) {
+    spdlog::warn(
+        "the node agent's Pods and DaemonSets in namespace {} cannot be read, so every Linux node "
+        "is taken to run it: {}",
+        ns_, missing);
+  }
+  return true;
+}
+
+PlanInput ClusterCaches::Input() {
+  PlanInput input;
+  input.configurations = newer_configurations_.Merge(configurations_.All());
+  input.nodes = nodes_.All();
+  input.node_proxies = newer_proxies_.Merge(proxies_.All());
+  for (const auto& stored : newer_revisions_.Merge(revisions_.All()))
+    input.revisions.push_back(stored->revision);
+  if (agent_pods_.HasSynced() && agent_daemon_sets_.HasSynced()) {
+    input.agent_pods = agent_pods_.All();
+    input.agent_daemon_sets = agent_daemon_sets_.All();
+  }
+  return input;
+}
+
+std::shared_ptr<const ProxyConfiguration> ClusterCaches::Configuration(
+    const std::string& name) const {
+  return configurations_.Get(name);
+}
+
+void ClusterCaches::UpdateMetrics(Metrics& metrics) const {
+  const auto watch = [&metrics](const char* resource, const auto& informer) {
+    metrics.SetWatch(resource, informer.HasSynced(), informer.Stats().errors,
+                     informer.DecodeErrors(), informer.Undecodable().size());
+  };
+  watch("proxyconfigurations", configurations_);
+  watch("nodeproxies", proxies_);
+  watch("nodes", nodes_);
+  watch("controllerrevisions", revisions_);
+  watch("pods", agent_pods_);
+  watch("daemonsets", agent_daemon_sets_);
+}
+
+}  // namespace pointsman::op

@@ -1,0 +1,98 @@
+// What the API server has of all that the planning needs: caches that watches keep up to date, and
+// what this process wrote that they have not seen yet.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+
+#include "kube/cache/informer.h"
+#include "kube/client/client.h"
+#include "kube/objects/daemon_set.h"
+#include "kube/objects/node.h"
+#include "kube/objects/pod.h"
+#include "kube/pointsman/node_proxy.h"
+#include "kube/pointsman/proxy_configuration.h"
+#include "operator/plan/input.h"
+#include "operator/plan/revision.h"
+#include "operator/runtime/metrics.h"
+#include "operator/runtime/newer_objects.h"
+
+namespace pointsman::op {
+
+extern const kube::Resource kControllerRevisions;
+
+// A ControllerRevision with what it holds.
+struct StoredRevision {
+  std::string name;
+  std::string uid;
+  std::string resource_version;
+  Revision revision;
+};
+// Throws std::invalid_argument.
+StoredRevision StoredRevisionFromJson(const kube::Json& object);
+
+// HasSynced, Configuration and UpdateMetrics are thread-safe; the rest belongs to the worker.
+class ClusterCaches {
+ public:
+  // Called on the watches' threads, one at a time for each resource.
+  struct Handlers {
+    std::function<void()> changed;  // something that the planning looks at, or a list is complete
+    std::function<void(const kube::NodeProxy& before, const kube::NodeProxy& after)> node_proxy;
+  };
+  // `ns`: where the ControllerRevisions and the agent's Pods live. `client` outlives this.
+  ClusterCaches(kube::Client& client, std::string ns, Handlers handlers);
+
+  void Start();
+  // All that nothing can be planned without.
+  bool HasSynced() const;
+  // False: stopped first.
+  bool WaitUntilSynced(const std::stop_token& stop);
+  // The leader before may have written what the caches have not seen: one look past every cache
+  // keeps what is newer than in it. Before the caches are complete all of that would be held twice.
+  // Throws kube::ApiError or kube::TransportError.
+  void LookPast(const std::stop_token& stop);
+  // It is known where the agent's Pods are, or that it cannot be known: a role of before has no
+  // right to read them, and rollouts must not stand for that.
+  bool KnowsAgents();
+
+  // Without the times.
+  PlanInput Input();
+  std::shared_ptr<const kube::ProxyConfiguration> Configuration(const std::string& name) const;
+  void Wrote(kube::ProxyConfiguration object) { newer_configurations_.Wrote(std::move(object)); }
+  void Wrote(kube::NodeProxy object) { newer_proxies_.Wrote(std::move(object)); }
+  void Wrote(StoredRevision object) { newer_revisions_.Wrote(std::move(object)); }
+  void Deleted(const kube::ProxyConfiguration& object) { newer_configurations_.Deleted(object); }
+  void Deleted(const kube::NodeProxy& object) { newer_proxies_.Deleted(object); }
+
+  void UpdateMetrics(Metrics& metrics) const;
+
+ private:
+  template <typename T>
+  void LookPastCache(const kube::Resource& resource, const kube::ListOptions& options,
+                     const std::function<T(std::string_view)>& decode,
+                     const kube::Informer<T>& cache, NewerObjects<T>& newer,
+                     const std::stop_token& stop);
+
+  kube::Client& client_;
+  const std::string ns_;
+  const Handlers handlers_;
+  std::mutex synced_mutex_;
+  std::condition_variable_any synced_;
+  bool told_agents_unknown_ = false;
+  NewerObjects<kube::ProxyConfiguration> newer_configurations_;
+  NewerObjects<kube::NodeProxy> newer_proxies_;
+  NewerObjects<StoredRevision> newer_revisions_;
+  // Last: their threads use all of the above.
+  kube::Informer<kube::ProxyConfiguration> configurations_;
+  kube::Informer<kube::NodeProxy> proxies_;
+  kube::Informer<kube::Node> nodes_;
+  kube::Informer<StoredRevision> revisions_;
+  kube::Informer<kube::Pod> agent_pods_;
+  kube::Informer<kube::DaemonSet> agent_daemon_sets_;
+};
+
+}  // namespace pointsman::op
