@@ -30,9 +30,12 @@
 #include "e2e/control-plane/api/crds.h"
 #include "e2e/control-plane/api/namespaces.h"
 #include "e2e/control-plane/bootstrap.h"
+#include "e2e/control-plane/controllers/controllers.h"
+#include "e2e/control-plane/controllers/service_allocation.h"
 #include "e2e/control-plane/http/server.h"
 #include "e2e/control-plane/pki/pki.h"
 #include "e2e/control-plane/registry/builtin_types.h"
+#include "e2e/control-plane/schema/provider.h"
 
 namespace pointsman::e2e {
 namespace {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "e2e/control-plane/api/render.h"
-#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/base/api_time.h"
 #include "e2e/control-plane/registry/field_checks.h"
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/schema/json_schema_props.h"

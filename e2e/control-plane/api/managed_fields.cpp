@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/base/api_time.h"
 #include "e2e/control-plane/registry/json_path.h"
 
 namespace pointsman::e2e {

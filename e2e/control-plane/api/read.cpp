@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "e2e/control-plane/api/api_server.h"
-#include "e2e/control-plane/registry/base64.h"
+#include "e2e/control-plane/base/base64.h"
 
 namespace pointsman::e2e {
 namespace {

@@ -13,9 +13,9 @@
 
 #include <yaml-cpp/yaml.h>
 
-#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/base/api_time.h"
+#include "e2e/control-plane/base/trim.h"
 #include "e2e/control-plane/registry/json_path.h"
-#include "e2e/control-plane/registry/trim.h"
 
 namespace pointsman::e2e {
 namespace {

@@ -5,9 +5,9 @@
 #include <string_view>
 #include <system_error>
 
+#include "e2e/control-plane/base/trim.h"
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/registry/protobuf.h"
-#include "e2e/control-plane/registry/trim.h"
 
 namespace pointsman::e2e {
 

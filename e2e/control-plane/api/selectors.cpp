@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "e2e/control-plane/base/trim.h"
 #include "e2e/control-plane/registry/field_checks.h"
-#include "e2e/control-plane/registry/trim.h"
 
 namespace pointsman::e2e {
 namespace {

@@ -14,7 +14,7 @@
 #include "e2e/control-plane/api/api_server.h"
 #include "e2e/control-plane/api/managed_fields.h"
 #include "e2e/control-plane/api/metadata.h"
-#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/base/api_time.h"
 #include "e2e/control-plane/registry/deletion.h"
 #include "e2e/control-plane/registry/json_path.h"
 

@@ -14,7 +14,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-#include "e2e/control-plane/registry/base64.h"
+#include "e2e/control-plane/base/base64.h"
 
 namespace pointsman::e2e {
 namespace {

@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include <fmt/format.h>
-#include <spdlog/fmt/chrono.h>
 #include <spdlog/spdlog.h>
+
+#include "e2e/control-plane/base/api_time.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -58,10 +58,6 @@ std::string GeneratedName(const std::string& prefix) {
   return name;
 }
 
-std::string TimeText(std::chrono::system_clock::time_point time) {
-  return fmt::format("{:%FT%TZ}", std::chrono::floor<std::chrono::seconds>(time));
-}
-
 const std::string* LabelOf(const StoredObject& object, std::string_view key) {
   for (const auto& [name, value] : object.labels) {
     if (name == key) return &value;
@@ -86,7 +82,7 @@ bool SelectorMatches(const Json& selector,
 bool SetCondition(Json& object, const std::string& type, const std::string& status,
                   const std::string& reason, const std::string& message) {
   Json& conditions = object["status"]["conditions"];
-  std::string now = TimeText(std::chrono::system_clock::now());
+  std::string now = FormatTime(std::chrono::system_clock::now());
   for (auto& condition : conditions) {
     if (condition.value("type", "") != type) continue;
     bool changed = condition.value("status", "") != status;

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "e2e/control-plane/registry/controllers.h"
+#include "e2e/control-plane/controllers/controllers.h"
 
 namespace pointsman::e2e {
 
@@ -23,8 +23,6 @@ using ObjectKey = std::pair<std::string, std::string>;
 ObjectKey KeyOf(const StoredObject& object);
 // `<prefix><five characters>` as the API server's generateName makes it.
 std::string GeneratedName(const std::string& prefix);
-// RFC 3339, seconds, UTC.
-std::string TimeText(std::chrono::system_clock::time_point time);
 // The label's value, or null.
 const std::string* LabelOf(const StoredObject& object, std::string_view key);
 // Does a metav1.LabelSelector select these labels? Null selects nothing, an empty one all.

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "e2e/control-plane/controllers/controller.h"
+#include "e2e/control-plane/controllers/service_allocation.h"
 
 namespace pointsman::e2e {
 namespace {

@@ -17,6 +17,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "e2e/control-plane/base/api_time.h"
 #include "e2e/control-plane/controllers/controller.h"
 #include "e2e/control-plane/controllers/pods.h"
 #include "e2e/control-plane/registry/deletion.h"
@@ -334,7 +335,7 @@ class DeploymentController : public Controller {
         Json carrier = {{"status", {{"conditions", next["conditions"]}}}};
         if (SetCondition(carrier, type, holds ? "True" : "False", reason, message)) {
           for (Json& item : carrier["status"]["conditions"]) {
-            if (item["type"] == type) item["lastUpdateTime"] = TimeText(now);
+            if (item["type"] == type) item["lastUpdateTime"] = FormatTime(now);
           }
           next["conditions"] = carrier["status"]["conditions"];
         }

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "e2e/control-plane/base/api_time.h"
 #include "e2e/control-plane/controllers/controller.h"
 
 namespace pointsman::e2e {
@@ -379,7 +380,7 @@ class EndpointSliceController : public Controller {
 
   void Write(const std::string& key, Json& slice, const Json& original) {
     if (slice == original) return;
-    slice["metadata"]["annotations"][kTrigger] = TimeText(std::chrono::system_clock::now());
+    slice["metadata"]["annotations"][kTrigger] = FormatTime(std::chrono::system_clock::now());
     ObjectPtr stored;
     if (original.is_null()) {
       stored = store_.Create(kSlices, slice);

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "e2e/control-plane/registry/controllers.h"
+#include "e2e/control-plane/controllers/controllers.h"
 
 namespace pointsman::e2e {
 

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "e2e/control-plane/registry/controllers.h"
+#include "e2e/control-plane/controllers/controllers.h"
 
 namespace pointsman::e2e {
 

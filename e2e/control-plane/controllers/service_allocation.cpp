@@ -1,5 +1,7 @@
 // Cluster IPs, node ports and health check node ports, given out when a Service is written: the
 // rules of kube-apiserver's service REST storage (KEP-563 for dual stack).
+#include "e2e/control-plane/controllers/service_allocation.h"
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -15,7 +17,6 @@
 #include <utility>
 #include <vector>
 
-#include "e2e/control-plane/registry/controllers.h"
 #include "kube/net/ip_address.h"
 
 namespace pointsman::e2e {

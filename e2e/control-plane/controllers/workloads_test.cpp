@@ -15,6 +15,7 @@
 #include "e2e/control-plane/controllers/pods.h"
 #include "e2e/control-plane/registry/builtin_types.h"
 #include "e2e/control-plane/registry/deletion.h"
+#include "e2e/control-plane/schema/provider.h"
 
 namespace pointsman::e2e {
 namespace {

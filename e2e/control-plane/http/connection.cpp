@@ -60,15 +60,15 @@ void SubjectOf(X509* certificate, std::string& user, std::vector<std::string>& g
 
 class Connection : public HttpExchange {
  public:
-  Connection(const ConnectionContext& server, int fd, std::string peer)
-      : server_(server), fd_(fd), peer_(std::move(peer)), ssl_(SSL_new(server.tls)) {
+  Connection(const ConnectionContext& server, UniqueFd socket, std::string peer)
+      : server_(server),
+        socket_(std::move(socket)),
+        peer_(std::move(peer)),
+        ssl_(SSL_new(server.tls)) {
     if (ssl_ == nullptr) throw std::runtime_error("SSL_new: " + TlsError());
-    SSL_set_fd(ssl_, fd_);
+    SSL_set_fd(ssl_, socket_.get());
   }
-  ~Connection() override {
-    SSL_free(ssl_);
-    ::close(fd_);
-  }
+  ~Connection() override { SSL_free(ssl_); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
@@ -144,7 +144,8 @@ class Connection : public HttpExchange {
   }
 
   bool WaitFor(int fd, std::chrono::milliseconds timeout) override {
-    pollfd fds[3] = {{fd_, POLLIN | POLLRDHUP, 0}, {server_.stop_fd, POLLIN, 0}, {fd, POLLIN, 0}};
+    pollfd fds[3] = {
+        {socket_.get(), POLLIN | POLLRDHUP, 0}, {server_.stop.get(), POLLIN, 0}, {fd, POLLIN, 0}};
     const int n = ::poll(fds, 3, static_cast<int>(timeout.count()));
     if (n < 0 && errno != EINTR) FailPoll();
     if (fds[1].revents != 0) {
@@ -210,7 +211,7 @@ class Connection : public HttpExchange {
   // Waits for the socket; false on a timeout or when the server stops.
   bool Await(short events, int timeout_ms) {
     for (;;) {
-      pollfd fds[2] = {{fd_, events, 0}, {server_.stop_fd, POLLIN, 0}};
+      pollfd fds[2] = {{socket_.get(), events, 0}, {server_.stop.get(), POLLIN, 0}};
       const int n = ::poll(fds, 2, timeout_ms);
       if (n < 0) {
         if (errno == EINTR) continue;
@@ -352,7 +353,7 @@ class Connection : public HttpExchange {
   }
 
   const ConnectionContext& server_;
-  const int fd_;
+  const UniqueFd socket_;
   const std::string peer_;
   SSL* ssl_;
   std::string user_;
@@ -376,12 +377,12 @@ std::string TlsError() {
   return text;
 }
 
-void ServeConnection(const ConnectionContext& context, int fd, std::string peer) {
+void ServeConnection(const ConnectionContext& context, UniqueFd socket, std::string peer) {
   const int one = 1;
-  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-  ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
   try {
-    Connection connection(context, fd, std::move(peer));
+    Connection connection(context, std::move(socket), std::move(peer));
     connection.Run();
   } catch (const ConnectionEnded&) {
     // The peer went away in the middle of an answer.

@@ -6,6 +6,7 @@
 
 #include <openssl/types.h>
 
+#include "base/unique_fd.h"
 #include "e2e/control-plane/http/message.h"
 
 namespace pointsman::e2e {
@@ -16,12 +17,12 @@ struct ConnectionContext {
   std::size_t max_body = 0;
   std::chrono::seconds idle_timeout{};
   SSL_CTX* tls = nullptr;
-  int stop_fd = -1;  // readable: the server stops
+  UniqueFd stop;  // readable: the server stops
 };
 
-// Serves the requests of one connection until it ends; closes `fd`, which does not block. `peer`
-// is for logs.
-void ServeConnection(const ConnectionContext& context, int fd, std::string peer);
+// Serves the requests of one connection until it ends. `socket` does not block. `peer` is for
+// logs.
+void ServeConnection(const ConnectionContext& context, UniqueFd socket, std::string peer);
 
 // What OpenSSL says of its last failure, which is taken from the thread's queue.
 std::string TlsError();

@@ -5,7 +5,7 @@
 
 #include <strings.h>
 
-#include "e2e/control-plane/registry/trim.h"
+#include "e2e/control-plane/base/trim.h"
 
 namespace pointsman::e2e {
 

@@ -25,6 +25,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "e2e/control-plane/http/connection.h"
 
 namespace pointsman::e2e {
@@ -113,33 +114,34 @@ std::pair<sockaddr_storage, socklen_t> SocketAddressOf(const ListenAddress& addr
 
 // Enters the network namespace of `address` for good.
 void EnterNamespace(const ListenAddress& address) {
-  const int ns = ::open(address.netns.c_str(), O_RDONLY | O_CLOEXEC);
-  if (ns < 0) FailErrno("open " + address.netns.string());
-  const int result = ::setns(ns, CLONE_NEWNET);
-  ::close(ns);
-  if (result != 0) FailErrno("setns " + address.netns.string());
+  const UniqueFd ns(::open(address.netns.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!ns) FailErrno("open " + address.netns.string());
+  if (::setns(ns.get(), CLONE_NEWNET) != 0) FailErrno("setns " + address.netns.string());
 }
 
-// Listens at `address`; `fd` also when it throws. Returns the port.
-std::uint16_t BindSocket(const ListenAddress& address, int& fd) {
+// Listens at `address`, with the port that it got.
+std::pair<UniqueFd, std::uint16_t> BindSocket(const ListenAddress& address) {
   const std::string where = address.host + ":" + std::to_string(address.port);
   if (!address.netns.empty()) EnterNamespace(address);
   auto [storage, length] = SocketAddressOf(address);
-  fd = ::socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) FailErrno("socket " + where);
+  UniqueFd fd(::socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) FailErrno("socket " + where);
   const int one = 1;
-  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
   if (storage.ss_family == AF_INET6) {
-    ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+    ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
   }
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&storage), length) != 0) FailErrno("bind " + where);
-  if (::listen(fd, 1024) != 0) FailErrno("listen " + where);
+  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&storage), length) != 0)
+    FailErrno("bind " + where);
+  if (::listen(fd.get(), 1024) != 0) FailErrno("listen " + where);
   length = sizeof(storage);
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
+  if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
     FailErrno("getsockname " + where);
   }
-  return ntohs(storage.ss_family == AF_INET ? reinterpret_cast<sockaddr_in*>(&storage)->sin_port
-                                            : reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port);
+  const std::uint16_t port =
+      ntohs(storage.ss_family == AF_INET ? reinterpret_cast<sockaddr_in*>(&storage)->sin_port
+                                         : reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port);
+  return {std::move(fd), port};
 }
 
 }  // namespace
@@ -173,7 +175,7 @@ struct HttpServer::Impl {
   std::size_t max_connections = 0;
   std::atomic<bool> stopping{false};
   std::atomic<bool> refusing{false};
-  std::vector<std::pair<int, std::thread>> listeners;
+  std::vector<std::pair<UniqueFd, std::thread>> listeners;
   std::mutex mutex;
   std::condition_variable ended;
   std::size_t connections = 0;
@@ -183,7 +185,7 @@ struct HttpServer::Impl {
 
 void HttpServer::Impl::AcceptLoop(int fd) {
   for (;;) {
-    pollfd fds[2] = {{fd, POLLIN, 0}, {shared.stop_fd, POLLIN, 0}};
+    pollfd fds[2] = {{fd, POLLIN, 0}, {shared.stop.get(), POLLIN, 0}};
     if (::poll(fds, 2, -1) < 0 && errno != EINTR) {
       spdlog::critical("poll on a listening socket: {}", Describe(errno));
       return;
@@ -192,9 +194,9 @@ void HttpServer::Impl::AcceptLoop(int fd) {
     if ((fds[0].revents & POLLIN) == 0) continue;
     sockaddr_storage from{};
     socklen_t length = sizeof(from);
-    const int client =
-        ::accept4(fd, reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (client < 0) {
+    UniqueFd client(
+        ::accept4(fd, reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!client) {
       if (errno == EMFILE || errno == ENFILE) {
         spdlog::error("accept: {}", Describe(errno));
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -205,22 +207,20 @@ void HttpServer::Impl::AcceptLoop(int fd) {
       const std::lock_guard lock(mutex);
       if (refusing || connections >= max_connections) {
         linger reset{1, 0};
-        ::setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-        ::close(client);
+        ::setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
         continue;
       }
       ++connections;
     }
     try {
-      std::thread([this, client, peer = AddressText(from)]() mutable {
-        ServeConnection(shared, client, std::move(peer));
+      std::thread([this, socket = std::move(client), peer = AddressText(from)]() mutable {
+        ServeConnection(shared, std::move(socket), std::move(peer));
         const std::lock_guard lock(mutex);
         --connections;
         ended.notify_all();
       }).detach();
     } catch (const std::system_error& e) {
       spdlog::error("no thread for a connection: {}", e.what());
-      ::close(client);
       const std::lock_guard lock(mutex);
       --connections;
     }
@@ -230,36 +230,34 @@ void HttpServer::Impl::AcceptLoop(int fd) {
 HttpServer::HttpServer(const Options& options, HttpHandler handler)
     : impl_(std::make_unique<Impl>()) {
   impl_->max_connections = options.max_connections;
-  impl_->shared = {std::move(handler), options.max_body, options.idle_timeout, nullptr, -1};
-  impl_->shared.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (impl_->shared.stop_fd < 0) FailErrno("eventfd");
+  impl_->shared = {std::move(handler), options.max_body, options.idle_timeout, nullptr,
+                   UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))};
+  if (!impl_->shared.stop) FailErrno("eventfd");
   impl_->shared.tls = MakeTlsContext(options);
 }
 
 HttpServer::~HttpServer() {
   Stop();
   SSL_CTX_free(impl_->shared.tls);
-  ::close(impl_->shared.stop_fd);
 }
 
 std::uint16_t HttpServer::Listen(const ListenAddress& address) {
-  std::uint16_t port = 0;
-  int fd = -1;
+  std::pair<UniqueFd, std::uint16_t> bound;
   std::exception_ptr error;
   // In a thread of its own, because setns changes the calling thread for good; a socket stays in
   // the namespace it was made in.
   std::thread binder([&] {
     try {
-      port = BindSocket(address, fd);
+      bound = BindSocket(address);
     } catch (...) {
       error = std::current_exception();
-      if (fd >= 0) ::close(fd);
     }
   });
   binder.join();
   if (error) std::rethrow_exception(error);
-  impl_->listeners.emplace_back(fd,
-                                std::thread([impl = impl_.get(), fd] { impl->AcceptLoop(fd); }));
+  auto& [fd, port] = bound;
+  std::thread accepts([impl = impl_.get(), socket = fd.get()] { impl->AcceptLoop(socket); });
+  impl_->listeners.emplace_back(std::move(fd), std::move(accepts));
   return port;
 }
 
@@ -270,12 +268,12 @@ void HttpServer::RefuseConnections(bool refuse) {
 void HttpServer::Stop() {
   if (impl_->stopping.exchange(true)) return;
   const std::uint64_t one = 1;
-  if (::write(impl_->shared.stop_fd, &one, sizeof(one)) < 0) {
+  if (::write(impl_->shared.stop.get(), &one, sizeof(one)) < 0) {
     spdlog::error("the server's stop signal: {}", Describe(errno));
   }
   for (auto& [fd, thread] : impl_->listeners) {
     thread.join();
-    ::close(fd);
+    fd.Reset();
   }
   std::unique_lock lock(impl_->mutex);
   impl_->ended.wait(lock, [&] { return impl_->connections == 0; });

@@ -21,7 +21,9 @@
 #include <openssl/x509v3.h>
 #include <unistd.h>
 
-#include "e2e/control-plane/registry/base64.h"
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
+#include "e2e/control-plane/base/base64.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -169,13 +171,11 @@ std::pair<Certificate, Key> Load(const std::filesystem::path& certificate,
 void Pki::WritePrivate(const std::filesystem::path& file, const std::string& content) {
   std::filesystem::path fresh = file;
   fresh += ".new";
-  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0) throw std::system_error(errno, std::generic_category(), "open " + fresh.string());
-  const ssize_t n = ::write(fd, content.data(), content.size());
-  const int error = errno;
-  ::close(fd);
-  if (n != static_cast<ssize_t>(content.size())) {
-    throw std::system_error(error, std::generic_category(), "write " + fresh.string());
+  {
+    const UniqueFd fd(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (!fd) ThrowErrno("open " + fresh.string());
+    if (::write(fd.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size()))
+      ThrowErrno("write " + fresh.string());
   }
   std::filesystem::rename(fresh, file);
 }

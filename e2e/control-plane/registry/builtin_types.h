@@ -2,7 +2,7 @@
 
 #include <functional>
 
-#include "e2e/control-plane/registry/controllers.h"
+#include "e2e/control-plane/registry/resource_type.h"
 
 namespace pointsman::e2e {
 

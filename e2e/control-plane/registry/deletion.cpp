@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/base/api_time.h"
 #include "e2e/control-plane/registry/json_path.h"
 
 namespace pointsman::e2e {

@@ -13,8 +13,8 @@
 
 #include <fmt/format.h>
 
-#include "e2e/control-plane/registry/api_time.h"
-#include "e2e/control-plane/registry/base64.h"
+#include "e2e/control-plane/base/api_time.h"
+#include "e2e/control-plane/base/base64.h"
 #include "e2e/control-plane/registry/builtin_schemas.h"
 
 namespace pointsman::e2e {

@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-#include "e2e/control-plane/registry/status_error.h"
+#include "e2e/control-plane/base/status_error.h"
 
 namespace pointsman::e2e {
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "e2e/control-plane/registry/status_error.h"
+#include "e2e/control-plane/base/status_error.h"
 #include "e2e/control-plane/store/store.h"
 
 namespace pointsman::e2e {

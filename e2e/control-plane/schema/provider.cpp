@@ -4,9 +4,8 @@
 #include <utility>
 #include <vector>
 
-#include "e2e/control-plane/openapi/document.h"
-#include "e2e/control-plane/registry/controllers.h"
 #include "e2e/control-plane/schema/defaulting.h"
+#include "e2e/control-plane/schema/openapi_document.h"
 #include "e2e/control-plane/schema/pruning.h"
 #include "e2e/control-plane/schema/validate.h"
 

@@ -25,3 +25,9 @@ ObjectSchemaPtr CompileSchema(const Json& open_api_v3_schema, int kubernetes_min
 std::vector<e2e::FieldError> ToRegistry(const FieldErrors& errors);
 
 }  // namespace pointsman::e2e::schema
+
+namespace pointsman::e2e {
+
+std::unique_ptr<SchemaProvider> MakeSchemaProvider(const Emulation& emulation);
+
+}  // namespace pointsman::e2e

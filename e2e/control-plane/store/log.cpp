@@ -48,15 +48,9 @@ void WriteAll(int fd, std::string_view data, const std::filesystem::path& file) 
 }
 
 void SyncDirectory(const std::filesystem::path& directory) {
-  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) Fail("open", directory);
-  const int result = ::fsync(fd);
-  const int error = errno;
-  ::close(fd);
-  if (result != 0) {
-    errno = error;
-    Fail("fsync", directory);
-  }
+  const UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) Fail("open", directory);
+  if (::fsync(fd.get()) != 0) Fail("fsync", directory);
 }
 
 // The payload of the record at the front of `data`, or nothing when it is cut short or damaged.
@@ -75,22 +69,21 @@ std::optional<std::string_view> RecordAt(std::string_view data) {
 }  // namespace
 
 Log::Log(std::filesystem::path file, const std::function<void(std::string_view)>& replay)
-    : file_(std::move(file)) {
-  fd_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd_ < 0) Fail("open", file_);
-  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) Fail("flock (is another server running?)", file_);
+    : file_(std::move(file)), fd_(::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
+  if (!fd_) Fail("open", file_);
+  if (::flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) Fail("flock (is another server running?)", file_);
   struct stat st {};
-  if (::fstat(fd_, &st) != 0) Fail("fstat", file_);
+  if (::fstat(fd_.get(), &st) != 0) Fail("fstat", file_);
   const auto total = static_cast<std::size_t>(st.st_size);
   if (total < kMagic.size()) {
-    if (::ftruncate(fd_, 0) != 0) Fail("ftruncate", file_);
-    WriteAll(fd_, kMagic, file_);
-    if (::fdatasync(fd_) != 0) Fail("fdatasync", file_);
+    if (::ftruncate(fd_.get(), 0) != 0) Fail("ftruncate", file_);
+    WriteAll(fd_.get(), kMagic, file_);
+    if (::fdatasync(fd_.get()) != 0) Fail("fdatasync", file_);
     SyncDirectory(file_.parent_path());
     size_ = kMagic.size();
     return;
   }
-  void* mapped = ::mmap(nullptr, total, PROT_READ, MAP_PRIVATE, fd_, 0);
+  void* mapped = ::mmap(nullptr, total, PROT_READ, MAP_PRIVATE, fd_.get(), 0);
   if (mapped == MAP_FAILED) Fail("mmap", file_);
   const std::string_view data(static_cast<const char*>(mapped), total);
   std::size_t offset = kMagic.size();
@@ -117,21 +110,14 @@ Log::Log(std::filesystem::path file, const std::function<void(std::string_view)>
     }
   }
   ::munmap(mapped, total);
-  if (!error.empty()) {
-    ::close(fd_);
-    throw std::runtime_error(error);
-  }
+  if (!error.empty()) throw std::runtime_error(error);
   if (offset < total) {
     spdlog::warn("{}: dropped {} bytes of a write that a crash cut short", file_.string(),
                  total - offset);
-    if (::ftruncate(fd_, static_cast<off_t>(offset)) != 0) Fail("ftruncate", file_);
+    if (::ftruncate(fd_.get(), static_cast<off_t>(offset)) != 0) Fail("ftruncate", file_);
   }
-  if (::lseek(fd_, static_cast<off_t>(offset), SEEK_SET) < 0) Fail("lseek", file_);
+  if (::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_SET) < 0) Fail("lseek", file_);
   size_ = offset;
-}
-
-Log::~Log() {
-  if (fd_ >= 0) ::close(fd_);
 }
 
 void Log::Frame(std::string_view payload, std::string& buffer) {
@@ -145,28 +131,27 @@ void Log::Frame(std::string_view payload, std::string& buffer) {
 }
 
 void Log::Append(std::string_view framed) {
-  WriteAll(fd_, framed, file_);
-  if (::fdatasync(fd_) != 0) Fail("fdatasync", file_);
+  WriteAll(fd_.get(), framed, file_);
+  if (::fdatasync(fd_.get()) != 0) Fail("fdatasync", file_);
   size_ += framed.size();
 }
 
 void Log::Rewrite(const std::function<void(const std::function<void(std::string_view)>&)>& write) {
   std::filesystem::path fresh = file_;
   fresh += ".new";
-  const int fd = ::open(fresh.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0) Fail("open", fresh);
+  UniqueFd fd(::open(fresh.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!fd) Fail("open", fresh);
   std::uint64_t size = kMagic.size();
-  WriteAll(fd, kMagic, fresh);
+  WriteAll(fd.get(), kMagic, fresh);
   write([&](std::string_view framed) {
-    WriteAll(fd, framed, fresh);
+    WriteAll(fd.get(), framed, fresh);
     size += framed.size();
   });
-  if (::fsync(fd) != 0) Fail("fsync", fresh);
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) Fail("flock", fresh);
+  if (::fsync(fd.get()) != 0) Fail("fsync", fresh);
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) Fail("flock", fresh);
   std::filesystem::rename(fresh, file_);
   SyncDirectory(file_.parent_path());
-  ::close(fd_);
-  fd_ = fd;
+  fd_ = std::move(fd);
   size_ = size;
 }
 

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::e2e {
 
 // The append-only file under the store. A record is its length, its CRC-32 and its payload; a
@@ -15,9 +17,6 @@ class Log {
   // Opens or creates `file` and hands every intact record to `replay` in order. Throws
   // std::system_error, or std::runtime_error when a record before the last is damaged.
   Log(std::filesystem::path file, const std::function<void(std::string_view payload)>& replay);
-  ~Log();
-  Log(const Log&) = delete;
-  Log& operator=(const Log&) = delete;
 
   // Adds the framed record to `buffer`.
   static void Frame(std::string_view payload, std::string& buffer);
@@ -32,7 +31,7 @@ class Log {
 
  private:
   std::filesystem::path file_;
-  int fd_ = -1;
+  UniqueFd fd_;
   std::uint64_t size_ = 0;
 };
 

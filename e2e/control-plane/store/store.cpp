@@ -30,7 +30,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include "e2e/control-plane/registry/api_time.h"
+#include "base/unique_fd.h"
+#include "e2e/control-plane/base/api_time.h"
 #include "e2e/control-plane/store/log.h"
 
 namespace pointsman::e2e {
@@ -104,14 +105,11 @@ struct Store::Impl {
           resource_(resource),
           limit_(limit),
           fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-      if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+      if (!fd_) throw std::system_error(errno, std::generic_category(), "eventfd");
     }
     ~Queue() override {
-      {
-        const std::lock_guard lock(impl_.mutex);
-        std::erase(resource_.queues, this);
-      }
-      ::close(fd_);
+      const std::lock_guard lock(impl_.mutex);
+      std::erase(resource_.queues, this);
     }
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
@@ -139,7 +137,7 @@ struct Store::Impl {
       const std::lock_guard lock(mutex_);
       return Take();
     }
-    int fd() const override { return fd_; }
+    int fd() const override { return fd_.get(); }
     void Stop() override {
       {
         const std::lock_guard lock(mutex_);
@@ -168,21 +166,21 @@ struct Store::Impl {
       if (events_.empty()) {
         std::uint64_t ignored = 0;
         // EAGAIN: nothing was signalled, which is as good.
-        [[maybe_unused]] const ssize_t n = ::read(fd_, &ignored, sizeof(ignored));
+        [[maybe_unused]] const ssize_t n = ::read(fd_.get(), &ignored, sizeof(ignored));
       }
       return event;
     }
     void Wake() {
       const std::uint64_t one = 1;
       // EAGAIN: the counter is full, so the descriptor is readable already.
-      [[maybe_unused]] const ssize_t n = ::write(fd_, &one, sizeof(one));
+      [[maybe_unused]] const ssize_t n = ::write(fd_.get(), &one, sizeof(one));
       changed_.notify_one();
     }
 
     Impl& impl_;
     Resource& resource_;
     const std::size_t limit_;
-    const int fd_;
+    const UniqueFd fd_;
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<StoreEvent> events_;

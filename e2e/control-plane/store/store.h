@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "e2e/control-plane/registry/status_error.h"
+#include "e2e/control-plane/base/status_error.h"
 
 namespace pointsman::e2e {
 

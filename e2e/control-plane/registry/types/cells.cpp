@@ -1,6 +1,6 @@
 #include "e2e/control-plane/registry/types/cells.h"
 
-#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/base/api_time.h"
 #include "e2e/control-plane/registry/json_path.h"
 
 namespace pointsman::e2e {

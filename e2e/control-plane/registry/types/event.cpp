@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/base/api_time.h"
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/registry/types/types.h"
 #include "kube/text/ascii.h"

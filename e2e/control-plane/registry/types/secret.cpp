@@ -1,7 +1,7 @@
 #include <string>
 #include <vector>
 
-#include "e2e/control-plane/registry/base64.h"
+#include "e2e/control-plane/base/base64.h"
 #include "e2e/control-plane/registry/field_checks.h"
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/registry/types/types.h"

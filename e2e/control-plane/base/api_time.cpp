@@ -1,4 +1,4 @@
-#include "e2e/control-plane/registry/api_time.h"
+#include "e2e/control-plane/base/api_time.h"
 
 #include <cstdint>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include "e2e/control-plane/registry/base64.h"
+#include "e2e/control-plane/base/base64.h"
 
 #include <algorithm>
 #include <cstdint>

@@ -1,3 +1,4 @@
+// What runs beside the API.
 #pragma once
 
 #include <chrono>
@@ -8,7 +9,6 @@
 
 namespace pointsman::e2e {
 
-// What e2e/control-plane/controllers runs beside the API. Implemented there.
 class Controllers {
  public:
   virtual ~Controllers() = default;
@@ -27,19 +27,10 @@ struct ControllerOptions {
   std::chrono::milliseconds event_ttl{3'600'000};
 };
 
-// Sets the hooks of the services type (allocate, abandon, after_write) before it is registered, so
-// that cluster IPs, node ports and health check node ports come from `options`. State is taken
-// from the store when it is called.
-void InstallServiceAllocation(ResourceType& services, Store& store,
-                              const ControllerOptions& options);
-
 // Starts the EndpointSlice (and Endpoints), DaemonSet, Deployment, ReplicaSet and garbage
 // collection controllers and the scheduler.
 std::unique_ptr<Controllers> StartControllers(Store& store, Registry& registry,
                                               const Emulation& emulation,
                                               const ControllerOptions& options);
-
-// The schema provider of e2e/control-plane/schema.
-std::unique_ptr<SchemaProvider> MakeSchemaProvider(const Emulation& emulation);
 
 }  // namespace pointsman::e2e

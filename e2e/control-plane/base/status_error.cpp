@@ -1,4 +1,4 @@
-#include "e2e/control-plane/registry/status_error.h"
+#include "e2e/control-plane/base/status_error.h"
 
 #include <string>
 #include <utility>

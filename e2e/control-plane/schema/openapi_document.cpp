@@ -1,4 +1,4 @@
-#include "e2e/control-plane/openapi/document.h"
+#include "e2e/control-plane/schema/openapi_document.h"
 
 #include <bit>
 #include <cstdint>

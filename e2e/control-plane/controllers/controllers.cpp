@@ -1,3 +1,5 @@
+#include "e2e/control-plane/controllers/controllers.h"
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -15,6 +17,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "e2e/control-plane/controllers/controller.h"
 #include "e2e/control-plane/controllers/kubernetes_service.h"
 
@@ -28,7 +31,7 @@ class Manager : public Controllers {
   Manager(Store& store, Registry& registry, const Emulation& emulation,
           const ControllerOptions& options)
       : store_(store), registry_(registry), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    if (wake_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+    if (!wake_) throw std::system_error(errno, std::generic_category(), "eventfd");
     controllers_.push_back(MakeEndpointSliceController(store, emulation));
     controllers_.push_back(MakeDaemonSetController(store, registry));
     controllers_.push_back(MakeReplicaSetController(store, registry));
@@ -46,12 +49,11 @@ class Manager : public Controllers {
     if (!thread_.joinable()) return;
     stopping_ = true;
     uint64_t one = 1;
-    if (write(wake_, &one, sizeof one) != sizeof one) {
+    if (write(wake_.get(), &one, sizeof one) != sizeof one) {
       spdlog::error("controllers: cannot wake the thread: {}",
                     std::generic_category().message(errno));
     }
     thread_.join();
-    close(wake_);
   }
 
  private:
@@ -134,7 +136,7 @@ class Manager : public Controllers {
   }
 
   void Wait(std::chrono::steady_clock::time_point until) {
-    std::vector<pollfd> fds = {{wake_, POLLIN, 0}};
+    std::vector<pollfd> fds = {{wake_.get(), POLLIN, 0}};
     for (auto& [resource, watched] : watched_) {
       fds.push_back({watched.subscription->fd(), POLLIN, 0});
     }
@@ -151,7 +153,7 @@ class Manager : public Controllers {
 
   Store& store_;
   Registry& registry_;
-  int wake_;
+  const UniqueFd wake_;
   std::vector<std::unique_ptr<Controller>> controllers_;
   std::map<ResourceName, Watched> watched_;
   std::atomic<bool> stopping_{false};
