@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "e2e/traffic/socket.h"
 #include "node-agent/netlink/ipvs.h"
 #include "node-agent/netlink/socket.h"
@@ -51,11 +52,8 @@ class IpvsReader final : public KernelReader {
 class XtablesReader final : public KernelReader {
  public:
   XtablesReader() : fd_(socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW)) {
-    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "raw socket");
+    if (!fd_) throw std::system_error(errno, std::generic_category(), "raw socket");
   }
-  ~XtablesReader() override { close(fd_); }
-  XtablesReader(const XtablesReader&) = delete;
-  XtablesReader& operator=(const XtablesReader&) = delete;
 
   void Arm(const EndpointChange& change) override {
     present_ = change.present;
@@ -68,12 +66,12 @@ class XtablesReader final : public KernelReader {
     ipt_getinfo info{};
     std::strcpy(info.name, "nat");
     socklen_t size = sizeof info;
-    if (getsockopt(fd_, IPPROTO_IP, IPT_SO_GET_INFO, &info, &size) != 0)
+    if (getsockopt(fd_.get(), IPPROTO_IP, IPT_SO_GET_INFO, &info, &size) != 0)
       throw std::system_error(errno, std::generic_category(), "table nat");
     return info.num_entries;
   }
 
-  int fd_;
+  UniqueFd fd_;
   bool present_ = false;
   unsigned before_ = 0;
 };

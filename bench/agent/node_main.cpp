@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "bench/agent/kernel_reader.h"
 #include "node-agent/testing/process_usage.h"
 
@@ -37,11 +38,10 @@ using Clock = std::chrono::steady_clock;
 
 // Of /proc: "" when the process is gone, be it while its file is read.
 std::string ReadFile(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return "";
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return "";
   std::string text(16 << 10, '\0');
-  const ssize_t size = read(fd, text.data(), text.size());
-  close(fd);
+  const ssize_t size = read(fd.get(), text.data(), text.size());
   text.resize(size > 0 ? static_cast<size_t>(size) : 0);
   return text;
 }

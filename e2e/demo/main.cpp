@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "e2e/scenarios/stall_watch.h"
 #include "e2e/scenarios/workload.h"
 #include "e2e/scenarios/world.h"
@@ -72,16 +73,13 @@ class Signals {
     sigaddset(&set_, SIGTERM);
     sigaddset(&set_, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
-    fd_ = signalfd(-1, &set_, SFD_CLOEXEC);
-    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
+    fd_.Reset(signalfd(-1, &set_, SFD_CLOEXEC));
+    if (!fd_) throw std::system_error(errno, std::generic_category(), "signalfd");
   }
-  ~Signals() { close(fd_); }
-  Signals(const Signals&) = delete;
-  Signals& operator=(const Signals&) = delete;
 
   // True: one came within the time (negative: however long it takes).
   bool Wait(std::chrono::milliseconds time) const {
-    pollfd one{fd_, POLLIN, 0};
+    pollfd one{fd_.get(), POLLIN, 0};
     return poll(&one, 1, static_cast<int>(time.count())) > 0;
   }
   void Check() const {
@@ -90,7 +88,7 @@ class Signals {
 
  private:
   sigset_t set_{};
-  int fd_ = -1;
+  UniqueFd fd_;
 };
 
 class Demo {

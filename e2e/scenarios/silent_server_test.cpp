@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "kube/process/child_wait.h"
 #include "kube/testing/eventually.h"
 #include "node-agent/netlink/link.h"
@@ -37,21 +38,13 @@ class SilentServer {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof address;
     auto* const generic = reinterpret_cast<sockaddr*>(&address);
-    if (bind(fd_, generic, size) != 0 || listen(fd_, 100) != 0 ||
-        getsockname(fd_, generic, &size) != 0) {
+    if (bind(fd_.get(), generic, size) != 0 || listen(fd_.get(), 100) != 0 ||
+        getsockname(fd_.get(), generic, &size) != 0) {
       throw std::system_error(errno, std::generic_category(), "listen");
     }
     port_ = ntohs(address.sin_port);
     thread_ = std::jthread([this](const std::stop_token& stop) { Serve(stop); });
   }
-  ~SilentServer() {
-    thread_ = {};
-    for (const int client : clients_)
-      close(client);
-    close(fd_);
-  }
-  SilentServer(const SilentServer&) = delete;
-  SilentServer& operator=(const SilentServer&) = delete;
 
   int port() const { return port_; }
   // Requests that it left without an answer.
@@ -60,22 +53,22 @@ class SilentServer {
  private:
   void Serve(const std::stop_token& stop) {
     while (!stop.stop_requested()) {
-      std::vector<pollfd> items{{fd_, POLLIN, 0}};
-      for (const int client : clients_)
-        items.push_back({client, POLLIN, 0});
+      std::vector<pollfd> items{{fd_.get(), POLLIN, 0}};
+      for (const UniqueFd& client : clients_)
+        items.push_back({client.get(), POLLIN, 0});
       if (poll(items.data(), items.size(), 50) <= 0) continue;
       for (size_t i = 1; i < items.size(); ++i) {
         if (items[i].revents != 0) Read(items[i].fd);
       }
-      if (items[0].revents != 0) clients_.push_back(accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC));
+      if (items[0].revents != 0)
+        clients_.emplace_back(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     }
   }
   void Read(int client) {
     std::array<char, 8192> buffer{};
     const ssize_t count = recv(client, buffer.data(), buffer.size(), 0);
     if (count <= 0) {
-      std::erase(clients_, client);
-      close(client);
+      std::erase_if(clients_, [&](const UniqueFd& each) { return each.get() == client; });
       return;
     }
     const std::string_view request(buffer.data(), static_cast<size_t>(count));
@@ -94,10 +87,10 @@ class SilentServer {
   }
 
   const std::string answered_;
-  const int fd_;
+  const UniqueFd fd_;
   int port_ = 0;
   std::atomic<int> unanswered_ = 0;
-  std::vector<int> clients_;
+  std::vector<UniqueFd> clients_;
   std::jthread thread_;
 };
 

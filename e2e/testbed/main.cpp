@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "e2e/testbed/cluster.h"
 #include "e2e/testbed/kubelet/kubelet.h"
 
@@ -138,15 +139,14 @@ int Down(const fs::path& dir) {
     std::printf("%s\n", error.what());
     return 0;
   }
-  const int fd = static_cast<int>(syscall(SYS_pidfd_open, owner, 0));
-  if (fd < 0) throw std::system_error(errno, std::generic_category(), "pidfd_open");
+  const pointsman::UniqueFd fd(static_cast<int>(syscall(SYS_pidfd_open, owner, 0)));
+  if (!fd) throw std::system_error(errno, std::generic_category(), "pidfd_open");
   kill(owner, SIGTERM);
-  pollfd entry{fd, POLLIN, 0};
+  pollfd entry{fd.get(), POLLIN, 0};
   if (poll(&entry, 1, 30'000) != 1) {
     kill(owner, SIGKILL);
     poll(&entry, 1, 10'000);
   }
-  close(fd);
   return 0;
 }
 

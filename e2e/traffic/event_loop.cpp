@@ -27,28 +27,25 @@ epoll_event Event(std::uint32_t events, int fd, std::uint32_t generation) {
 }  // namespace
 
 EventLoop::EventLoop() : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
-  if (epoll_ < 0) throw SystemError("epoll_create1");
-}
-
-EventLoop::~EventLoop() {
-  if (signals_ >= 0) close(signals_);
-  close(epoll_);
+  if (!epoll_) throw SystemError("epoll_create1");
 }
 
 void EventLoop::Watch(int fd, std::uint32_t events, Handler handler) {
   epoll_event event = Event(events, fd, ++generation_);
-  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) throw SystemError("epoll_ctl add");
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) throw SystemError("epoll_ctl add");
   watched_[fd] = {generation_, std::make_shared<Handler>(std::move(handler))};
 }
 
 void EventLoop::Modify(int fd, std::uint32_t events) {
   epoll_event event = Event(events, fd, watched_.at(fd).generation);
-  if (epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) != 0) throw SystemError("epoll_ctl modify");
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event) != 0)
+    throw SystemError("epoll_ctl modify");
 }
 
 void EventLoop::Unwatch(int fd) {
   if (watched_.erase(fd) == 0) return;
-  if (epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr) != 0) throw SystemError("epoll_ctl delete");
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr) != 0)
+    throw SystemError("epoll_ctl delete");
 }
 
 EventLoop::TimerId EventLoop::At(Clock::time_point when, std::function<void()> run) {
@@ -71,11 +68,11 @@ void EventLoop::OnSignals(const std::vector<int>& signals, std::function<void(in
   for (const int signal : signals)
     sigaddset(&set, signal);
   if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) throw SystemError("sigprocmask");
-  signals_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-  if (signals_ < 0) throw SystemError("signalfd");
-  Watch(signals_, EPOLLIN, [this, handler = std::move(handler)](std::uint32_t) {
+  signals_.Reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) throw SystemError("signalfd");
+  Watch(signals_.get(), EPOLLIN, [this, handler = std::move(handler)](std::uint32_t) {
     signalfd_siginfo info{};
-    while (read(signals_, &info, sizeof info) == sizeof info)
+    while (read(signals_.get(), &info, sizeof info) == sizeof info)
       handler(static_cast<int>(info.ssi_signo));
   });
 }
@@ -89,7 +86,8 @@ void EventLoop::Run() {
           std::chrono::ceil<std::chrono::milliseconds>(timers_.begin()->first.first - Clock::now());
       wait_ms = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000));
     }
-    const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), wait_ms);
+    const int count =
+        epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_ms);
     if (count < 0 && errno != EINTR) throw SystemError("epoll_wait");
     for (int i = 0; i < count && !stopped_; ++i) {
       const auto data = events[static_cast<std::size_t>(i)].data.u64;

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::e2e {
 
 // Not thread-safe: everything is called from the thread that calls Run().
@@ -20,7 +22,6 @@ class EventLoop {
   using TimerId = std::pair<Clock::time_point, std::uint64_t>;
 
   EventLoop();  // Throws std::system_error.
-  ~EventLoop();
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
@@ -45,8 +46,8 @@ class EventLoop {
     std::uint32_t generation;
     std::shared_ptr<Handler> handler;
   };
-  int epoll_ = -1;
-  int signals_ = -1;
+  const UniqueFd epoll_;
+  UniqueFd signals_;
   bool stopped_ = false;
   std::uint32_t generation_ = 0;
   std::uint64_t timer_number_ = 0;

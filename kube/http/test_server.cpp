@@ -243,9 +243,9 @@ TestServer::TestServer(const Options& options, Handler handler)
     }
   }
   const int family = options.ipv6 ? AF_INET6 : AF_INET;
-  listener_ = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  listener_.Reset(socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int on = 1;
-  setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   sockaddr_in6 v6{};
   v6.sin6_family = AF_INET6;
   v6.sin6_addr = in6addr_loopback;
@@ -257,10 +257,10 @@ TestServer::TestServer(const Options& options, Handler handler)
   auto* address =
       options.ipv6 ? reinterpret_cast<sockaddr*>(&v6) : reinterpret_cast<sockaddr*>(&v4);
   socklen_t size = options.ipv6 ? sizeof v6 : sizeof v4;
-  if (bind(listener_, address, size) != 0 || listen(listener_, 64) != 0) {
+  if (bind(listener_.get(), address, size) != 0 || listen(listener_.get(), 64) != 0) {
     throw std::system_error(errno, std::generic_category(), "test server: bind");
   }
-  getsockname(listener_, address, &size);
+  getsockname(listener_.get(), address, &size);
   port_ = ntohs(options.ipv6 ? v6.sin6_port : v4.sin_port);
   acceptor_ = std::thread([this] { Accept(); });
 }
@@ -269,16 +269,13 @@ TestServer::~TestServer() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
-    for (const int socket : sockets_)
-      shutdown(socket, SHUT_RDWR);
+    for (const UniqueFd& socket : sockets_)
+      shutdown(socket.get(), SHUT_RDWR);
   }
-  shutdown(listener_, SHUT_RDWR);
+  shutdown(listener_.get(), SHUT_RDWR);
   acceptor_.join();
   for (std::thread& thread : threads_)
     thread.join();
-  for (const int socket : sockets_)
-    close(socket);
-  close(listener_);
   SSL_CTX_free(context_);
 }
 
@@ -289,10 +286,10 @@ std::string TestServer::url() const {
 
 void TestServer::Accept() {
   for (;;) {
-    const int socket = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    const int socket = accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC);
     if (socket < 0) return;  // the listener was shut down
     const std::lock_guard lock(mutex_);
-    sockets_.push_back(socket);
+    sockets_.emplace_back(socket);
     if (stopping_) return;
     threads_.emplace_back([this, socket, number = ++connections_] { Serve(socket, number); });
   }

@@ -14,6 +14,8 @@
 
 #include <openssl/ssl.h>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::kube {
 
 struct TestCertificate {
@@ -105,13 +107,13 @@ class TestServer {
   const Options options_;
   const Handler handler_;
   SSL_CTX* context_ = nullptr;
-  int listener_ = -1;
+  UniqueFd listener_;
   int port_ = 0;
   std::atomic<int> connections_{0};
   std::atomic<int> open_{0};
   std::mutex mutex_;
   bool stopping_ = false;
-  std::vector<int> sockets_;
+  std::vector<UniqueFd> sockets_;
   std::vector<std::thread> threads_;
   std::thread acceptor_;
 };

@@ -4,6 +4,8 @@
 #include <stop_token>
 #include <thread>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::kube {
 
 // Make one in main before any other thread is started: threads inherit the blocked signals. A
@@ -21,8 +23,8 @@ class Termination {
  private:
   void Wait();
 
-  int signal_fd_;
-  int wake_fd_;
+  UniqueFd signals_;
+  UniqueFd wake_;
   std::stop_source stop_;
   std::thread thread_;
 };

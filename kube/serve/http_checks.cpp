@@ -5,6 +5,7 @@
 #include <boost/asio/io_context.hpp>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "kube/serve/http_connection.h"
 
 namespace pointsman::kube {
@@ -29,6 +30,7 @@ std::string Exchange(std::string_view bytes) {
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
     throw std::system_error(errno, std::generic_category(), "socketpair");
   }
+  const UniqueFd peer(ends[0]);
   const auto table = std::make_shared<ConnectionTable>(
       HttpLimits{.header = std::chrono::seconds(1), .answer = std::chrono::seconds(1)});
   std::vector<ServedRequest> requests;
@@ -41,15 +43,14 @@ std::string Exchange(std::string_view bytes) {
   const size_t half = bytes.size() / 2;
   std::string answer;
   for (const std::string_view piece : {bytes.substr(0, half), bytes.substr(half)}) {
-    if (send(ends[0], piece.data(), piece.size(), MSG_NOSIGNAL) < 0) break;  // it has ended it
+    if (send(peer.get(), piece.data(), piece.size(), MSG_NOSIGNAL) < 0) break;  // it has ended it
     context.poll();
   }
-  shutdown(ends[0], SHUT_WR);
+  shutdown(peer.get(), SHUT_WR);
   context.run();  // until the connection is gone
   std::array<char, 4096> buffer{};
-  for (ssize_t got = 0; (got = recv(ends[0], buffer.data(), buffer.size(), 0)) > 0;)
+  for (ssize_t got = 0; (got = recv(peer.get(), buffer.data(), buffer.size(), 0)) > 0;)
     answer.append(buffer.data(), static_cast<size_t>(got));
-  close(ends[0]);
   if (table->size() != 0) throw std::logic_error("a connection stays in the table");
   for (const ServedRequest& request : requests)
     CheckRequest(request);

@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "kube/net/socket_address.h"
 #include "kube/serve/http_server.h"
 #include "kube/testing/eventually.h"
@@ -40,37 +41,35 @@ class Peer {
   // Not connected yet.
   explicit Peer(const net::IpAddress& from)
       : from_(from), fd_(socket(from.is_v4() ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    EXPECT_GE(fd_, 0) << std::generic_category().message(errno);
+    EXPECT_TRUE(fd_) << std::generic_category().message(errno);
     const timeval limit{20, 0};
-    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     const sockaddr_storage local = net::ToSocketAddress(from, 0);
-    EXPECT_EQ(bind(fd_, reinterpret_cast<const sockaddr*>(&local), net::SocketAddressSize(from)),
-              0);
-  }
-  Peer(Peer&& other) noexcept : from_(other.from_), fd_(std::exchange(other.fd_, -1)) {}
-  Peer& operator=(Peer&&) = delete;
-  ~Peer() {
-    if (fd_ >= 0) close(fd_);
+    EXPECT_EQ(
+        bind(fd_.get(), reinterpret_cast<const sockaddr*>(&local), net::SocketAddressSize(from)),
+        0);
   }
 
   void Connect(int port) const {
     const net::IpAddress to =
         from_.is_v4() ? net::IpAddress::V4(INADDR_LOOPBACK) : net::IpAddress::Parse("::1").value();
     const sockaddr_storage address = net::ToSocketAddress(to, static_cast<uint16_t>(port));
-    EXPECT_EQ(connect(fd_, reinterpret_cast<const sockaddr*>(&address), net::SocketAddressSize(to)),
-              0)
+    EXPECT_EQ(
+        connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), net::SocketAddressSize(to)),
+        0)
         << std::generic_category().message(errno);
   }
   // False: the server has ended it.
   bool Send(std::string_view text) const {
-    return send(fd_, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
+    return send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL) ==
+           static_cast<ssize_t>(text.size());
   }
   // Until the end; nullopt: 20 s of silence.
   std::optional<std::string> ReadAll() const {
     std::string answer;
     std::array<char, 65536> buffer{};
     while (true) {
-      const ssize_t got = recv(fd_, buffer.data(), buffer.size(), 0);
+      const ssize_t got = recv(fd_.get(), buffer.data(), buffer.size(), 0);
       if (got < 0 && errno == EAGAIN) return std::nullopt;
       if (got <= 0) return answer;
       answer.append(buffer.data(), static_cast<size_t>(got));
@@ -78,22 +77,22 @@ class Peer {
   }
   std::string Read() const {
     std::array<char, 4096> buffer{};
-    const ssize_t got = recv(fd_, buffer.data(), buffer.size(), 0);
+    const ssize_t got = recv(fd_.get(), buffer.data(), buffer.size(), 0);
     return got <= 0 ? "" : std::string(buffer.data(), static_cast<size_t>(got));
   }
   // The server has ended it.
   bool Ended(std::chrono::milliseconds within) const {
     const auto deadline = steady_clock::now() + within;
-    for (pollfd item{fd_, POLLIN, 0}; steady_clock::now() < deadline;) {
+    for (pollfd item{fd_.get(), POLLIN, 0}; steady_clock::now() < deadline;) {
       if (poll(&item, 1, 20) > 0) return Read().empty();
     }
     return false;
   }
-  int fd() const { return fd_; }
+  int fd() const { return fd_.get(); }
 
  private:
   const net::IpAddress from_;
-  int fd_;
+  UniqueFd fd_;
 };
 
 std::string Ask(int port, const std::string& from, std::string_view request = kHealthz) {
@@ -275,8 +274,7 @@ TEST_F(HttpFloodTest, WithoutADescriptorASilentPeerMakesRoom) {
   const Peer asker(net::IpAddress::V4(INADDR_LOOPBACK));
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  const int next = dup(asker.fd());
-  close(next);
+  const int next = UniqueFd(dup(asker.fd())).get();  // closed again
   const rlimit none{static_cast<rlim_t>(next), before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
   asker.Connect(server->port());

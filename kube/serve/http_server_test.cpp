@@ -8,6 +8,7 @@
 #include <netdb.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "kube/serve/http_connection.h"
 
 namespace pointsman::kube {
@@ -24,18 +25,17 @@ std::string Exchange(int port, const std::string& request, const char* host = "1
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* address = nullptr;
   EXPECT_EQ(getaddrinfo(host, std::to_string(port).c_str(), &hints, &address), 0);
-  const int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  EXPECT_EQ(connect(fd, address->ai_addr, address->ai_addrlen), 0) << host;
+  const UniqueFd fd(socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(connect(fd.get(), address->ai_addr, address->ai_addrlen), 0) << host;
   freeaddrinfo(address);
-  EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
+  EXPECT_EQ(write(fd.get(), request.data(), request.size()), static_cast<ssize_t>(request.size()));
   std::string answer;
   std::array<char, 4096> buffer{};
   for (;;) {
-    const ssize_t got = read(fd, buffer.data(), buffer.size());
+    const ssize_t got = read(fd.get(), buffer.data(), buffer.size());
     if (got <= 0) break;
     answer.append(buffer.data(), static_cast<size_t>(got));
   }
-  close(fd);
   return answer;
 }
 

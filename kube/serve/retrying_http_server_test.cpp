@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "kube/testing/eventually.h"
 
 namespace pointsman::kube {
@@ -28,39 +29,34 @@ class Holder {
  public:
   Holder() : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address = Loopback(0);
-    EXPECT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    EXPECT_EQ(listen(fd_, 1), 0);
+    EXPECT_EQ(bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(listen(fd_.get(), 1), 0);
     socklen_t size = sizeof(address);
-    EXPECT_EQ(getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    EXPECT_EQ(getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
     port_ = ntohs(address.sin_port);
   }
-  ~Holder() { Release(); }
-  Holder(const Holder&) = delete;
-  Holder& operator=(const Holder&) = delete;
-  void Release() {
-    if (fd_ >= 0) close(std::exchange(fd_, -1));
-  }
+  void Release() { fd_.Reset(); }
   int port() const { return port_; }
 
  private:
-  int fd_;
+  UniqueFd fd_;
   int port_ = 0;
 };
 
 // What the port answers; "": nobody listens.
 std::string Answer(int port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const sockaddr_in address = Loopback(port);
   std::string answer;
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
     const std::string_view request =
         "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
+    EXPECT_EQ(write(fd.get(), request.data(), request.size()),
+              static_cast<ssize_t>(request.size()));
     std::array<char, 1024> buffer{};
-    for (ssize_t got = 0; (got = read(fd, buffer.data(), buffer.size())) > 0;)
+    for (ssize_t got = 0; (got = read(fd.get(), buffer.data(), buffer.size())) > 0;)
       answer.append(buffer.data(), static_cast<size_t>(got));
   }
-  close(fd);
   return answer;
 }
 

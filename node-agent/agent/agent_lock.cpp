@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <system_error>
+#include <utility>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -41,22 +42,21 @@ Address LockAddress() {
   return lock;
 }
 
-int NewSocket() {
-  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) throw std::system_error(errno, std::generic_category(), "socket of the agent's lock");
+UniqueFd NewSocket() {
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) throw std::system_error(errno, std::generic_category(), "socket of the agent's lock");
   return fd;
 }
 
 // Who listens on the name; nullopt: nobody does.
 std::optional<ucred> Owner() {
-  const int fd = NewSocket();
+  const UniqueFd fd = NewSocket();
   const Address lock = LockAddress();
   ucred owner{};
   socklen_t size = sizeof owner;
   // EAGAIN: so many look at once that the owner's queue is full. Then nobody knows who it is.
-  const bool known = ::connect(fd, lock.get(), lock.size) == 0 &&
-                     ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &owner, &size) == 0;
-  ::close(fd);
+  const bool known = ::connect(fd.get(), lock.get(), lock.size) == 0 &&
+                     ::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &owner, &size) == 0;
   return known ? std::optional<ucred>(owner) : std::nullopt;
 }
 
@@ -72,22 +72,18 @@ std::string Describe(const ucred& owner) {
 
 }  // namespace
 
-AgentLock::~AgentLock() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 std::string AgentLock::TryTake() {
-  if (fd_ >= 0) return "";
+  if (fd_) return "";
   const Address lock = LockAddress();
   for (int i = 0; i < kTries; ++i) {
-    const int fd = NewSocket();
+    UniqueFd fd = NewSocket();
     // Listening is for those who ask who it is: the kernel answers them. Nobody is accepted.
-    if (::bind(fd, lock.get(), lock.size) == 0 && ::listen(fd, 64) == 0) {
-      fd_ = fd;
+    if (::bind(fd.get(), lock.get(), lock.size) == 0 && ::listen(fd.get(), 64) == 0) {
+      fd_ = std::move(fd);
       return "";
     }
     const int error = errno;
-    ::close(fd);
+    fd.Reset();
     if (error != EADDRINUSE) {
       throw std::system_error(error, std::generic_category(), "the agent's lock");
     }

@@ -10,9 +10,12 @@
 #include <string>
 #include <string_view>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::agent {
 
-// Of the network namespace of the thread that makes it. Not thread-safe.
+// Of the network namespace of the thread that takes it; given back with this object. Not
+// thread-safe.
 class AgentLock {
  public:
   // As `ss -xl` shows it, after an '@'.
@@ -20,11 +23,6 @@ class AgentLock {
   // An agent that was told to end may still drain userspace mode's connections (20 s), within the
   // manifest's terminationGracePeriodSeconds.
   static constexpr std::chrono::seconds kPatience{35};
-
-  AgentLock() = default;
-  ~AgentLock();  // gives it back
-  AgentLock(const AgentLock&) = delete;
-  AgentLock& operator=(const AgentLock&) = delete;
 
   // Takes it at once, or returns who has it: "process 17 (/usr/bin/pointsman-node-agent …)". "": it
   // is taken. A name that another user holds counts as taken, which is said in the log: it is no
@@ -35,7 +33,7 @@ class AgentLock {
   bool Take(std::chrono::milliseconds patience, const std::stop_token& stop);
 
  private:
-  int fd_ = -1;
+  UniqueFd fd_;
 };
 
 }  // namespace pointsman::agent

@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "kube/pointsman/node_proxy.h"
 #include "kube/testing/eventually.h"
 #include "node-agent/agent/cleanup.h"
@@ -63,11 +64,10 @@ bool Connects(const std::string& address, uint16_t port) {
     inet_pton(AF_INET, address.c_str(), &in.sin_addr);
     size = sizeof(in);
   }
-  const int fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const UniqueFd fd(socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const timeval timeout{.tv_sec = 1, .tv_usec = 0};
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-  const bool connected = connect(fd, reinterpret_cast<const sockaddr*>(&to), size) == 0;
-  close(fd);
+  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+  const bool connected = connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), size) == 0;
   return connected;
 }
 
@@ -77,17 +77,16 @@ std::string HttpGet(uint16_t port, const std::string& path) {
   to.sin_family = AF_INET;
   to.sin_port = htons(port);
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   std::string answer;
   const std::string request =
       "GET " + path + " HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0 &&
-      send(fd, request.data(), request.size(), MSG_NOSIGNAL) > 0) {
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0 &&
+      send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) > 0) {
     char buffer[65536];
-    for (ssize_t n = 0; (n = recv(fd, buffer, sizeof(buffer), 0)) > 0;)
+    for (ssize_t n = 0; (n = recv(fd.get(), buffer, sizeof(buffer), 0)) > 0;)
       answer.append(buffer, static_cast<size_t>(n));
   }
-  close(fd);
   return answer;
 }
 
@@ -98,32 +97,30 @@ bool IsOk(const std::string& answer) {
 // What all Services of the tests lead to: accepts, and closes again.
 class Backend {
  public:
-  Backend() {
-    fd_ = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  Backend() : fd_(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in6 any{};
     any.sin6_family = AF_INET6;
     any.sin6_port = htons(9000);
     const int on = 1;
-    setsockopt(fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(fd_, reinterpret_cast<const sockaddr*>(&any), sizeof(any)) != 0 ||
-        listen(fd_, 128) != 0) {
+    setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd_.get(), reinterpret_cast<const sockaddr*>(&any), sizeof(any)) != 0 ||
+        listen(fd_.get(), 128) != 0) {
       throw std::system_error(errno, std::generic_category(), "the tests' backend");
     }
     thread_ = std::thread([this] {
-      for (int peer = 0; (peer = accept(fd_, nullptr, nullptr)) >= 0;)
-        close(peer);
+      while (UniqueFd(accept(fd_.get(), nullptr, nullptr))) {
+      }
     });
   }
   ~Backend() {
-    shutdown(fd_, SHUT_RDWR);
+    shutdown(fd_.get(), SHUT_RDWR);
     thread_.join();
-    close(fd_);
   }
   Backend(const Backend&) = delete;
   Backend& operator=(const Backend&) = delete;
 
  private:
-  int fd_ = -1;
+  const UniqueFd fd_;
   std::thread thread_;
 };
 

@@ -9,8 +9,9 @@
 
 #include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
-#include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "node-agent/iptables/iptables_family.h"
 #include "node-agent/ipvs/chains.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
@@ -45,15 +46,14 @@ std::string_view ChainPrefix(kube::Mode mode) {
 
 // IPv4's are counted by the kernel (ip_vs_getinfo). To know of IPv6's they have to be listed.
 bool AnyVirtualServer() {
-  const int fd = ::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
-  if (fd < 0) throw std::system_error(errno, std::generic_category(), "open a raw socket");
+  const UniqueFd fd(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+  if (!fd) ThrowErrno("open a raw socket");
   ip_vs_getinfo info{};
   socklen_t size = sizeof info;
-  const int result = ::getsockopt(fd, IPPROTO_IP, IP_VS_SO_GET_INFO, &info, &size);
+  const int result = ::getsockopt(fd.get(), IPPROTO_IP, IP_VS_SO_GET_INFO, &info, &size);
   const int error = result < 0 ? errno : 0;
-  ::close(fd);
   if (error == ENOPROTOOPT) return false;  // the module is not loaded
-  if (error != 0) throw std::system_error(error, std::generic_category(), "ask IPVS for its size");
+  if (error != 0) ThrowErrno("ask IPVS for its size", error);
   return info.num_services > 0 || !netlink::Ipvs().Servers().empty();
 }
 

@@ -10,6 +10,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+
 namespace pointsman::agent {
 namespace {
 
@@ -29,23 +31,18 @@ ConfigFileWatch::ConfigFileWatch(const fs::path& file, std::string content,
       changed_(std::move(changed)),
       inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
       wake_(eventfd(0, EFD_CLOEXEC)) {
-  if (inotify_ < 0 || wake_ < 0 ||
-      inotify_add_watch(inotify_, file_.parent_path().c_str(), kEvents) < 0) {
-    const int error = errno;
-    if (inotify_ >= 0) close(inotify_);
-    if (wake_ >= 0) close(wake_);
-    throw std::system_error(error, std::generic_category(),
-                            "watch " + file_.parent_path().string());
+  if (!inotify_ || !wake_ ||
+      inotify_add_watch(inotify_.get(), file_.parent_path().c_str(), kEvents) < 0) {
+    ThrowErrno("watch " + file_.parent_path().string());
   }
   thread_ = std::thread([this] { Watch(); });
 }
 
 ConfigFileWatch::~ConfigFileWatch() {
   const uint64_t one = 1;
-  if (write(wake_, &one, sizeof(one)) != sizeof(one)) std::abort();  // an eventfd takes 8 bytes
+  if (write(wake_.get(), &one, sizeof(one)) != sizeof(one))
+    std::abort();  // an eventfd takes 8 bytes
   thread_.join();
-  close(inotify_);
-  close(wake_);
 }
 
 // The folder of the name, and that of the file it leads to, which moves with every exchange.
@@ -53,7 +50,7 @@ void ConfigFileWatch::WatchFolders() const {
   std::error_code error;
   const fs::path target = fs::canonical(file_, error);
   if (error) return;
-  if (inotify_add_watch(inotify_, target.parent_path().c_str(), kEvents) < 0) {
+  if (inotify_add_watch(inotify_.get(), target.parent_path().c_str(), kEvents) < 0) {
     spdlog::warn("{} cannot be watched: {}", target.parent_path().string(),
                  std::generic_category().message(errno));
   }
@@ -73,7 +70,7 @@ void ConfigFileWatch::Look() {
 }
 
 void ConfigFileWatch::Watch() {
-  std::array<pollfd, 2> polls{{{inotify_, POLLIN, 0}, {wake_, POLLIN, 0}}};
+  std::array<pollfd, 2> polls{{{inotify_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}}};
   while (true) {
     WatchFolders();
     // After the watches are there, so that nothing falls between a reading and the next wait.
@@ -83,7 +80,7 @@ void ConfigFileWatch::Watch() {
     if (polls[1].revents != 0) return;
     // What happened is seen by reading the file; the events only say that it is time to.
     std::array<char, 4096> events{};
-    while (read(inotify_, events.data(), events.size()) > 0) {
+    while (read(inotify_.get(), events.data(), events.size()) > 0) {
     }
   }
 }

@@ -7,6 +7,8 @@
 #include <string>
 #include <thread>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::agent {
 
 class ConfigFileWatch {
@@ -31,8 +33,8 @@ class ConfigFileWatch {
   std::string content_;
   const std::function<std::string(const std::filesystem::path&)> read_;
   const std::function<void(const std::string&)> changed_;
-  int inotify_;
-  int wake_;  // eventfd: ends Watch
+  const UniqueFd inotify_;
+  const UniqueFd wake_;  // eventfd: ends Watch
   std::thread thread_;
 };
 

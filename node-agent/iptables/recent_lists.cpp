@@ -17,6 +17,8 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "kube/text/text.h"
 #include "node-agent/dataplane/binding_collector.h"
 #include "node-agent/iptables/recent_line.h"
@@ -71,7 +73,7 @@ std::optional<std::vector<Client>> Read(const BackendList& list) {
   std::ifstream file(list.path());
   if (!file) {
     if (errno == ENOENT) return std::nullopt;
-    throw std::system_error(errno, std::generic_category(), list.path());
+    ThrowErrno(list.path());
   }
   std::vector<Client> clients;
   for (std::string line; std::getline(file, line);) {
@@ -82,7 +84,7 @@ std::optional<std::vector<Client>> Read(const BackendList& list) {
     }
     clients.push_back(*client);
   }
-  if (file.bad()) throw std::system_error(errno, std::generic_category(), list.path());
+  if (file.bad()) ThrowErrno(list.path());
   return clients;
 }
 
@@ -90,30 +92,24 @@ class ListWriter {
  public:
   explicit ListWriter(const BackendList& list)
       : path_(list.path()), fd_(::open(path_.c_str(), O_WRONLY | O_CLOEXEC)) {
-    if (fd_ < 0) Throw();
+    if (!fd_) ThrowErrno(path_);
   }
-  ~ListWriter() { ::close(fd_); }
-  ListWriter(const ListWriter&) = delete;
-  ListWriter& operator=(const ListWriter&) = delete;
 
   // Adds it, or renews the time of one that is there.
   void Add(const net::IpAddress& ip) { Write("+" + ip.ToString()); }
   void Remove(const net::IpAddress& ip) { Write("-" + ip.ToString()); }
 
  private:
-  [[noreturn]] void Throw() const {
-    throw std::system_error(errno, std::generic_category(), path_);
-  }
   void Write(const std::string& text) const {
     // The kernel takes one address a write and only at the file's beginning.
-    if (::lseek(fd_, 0, SEEK_SET) != 0 ||
-        ::write(fd_, text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
-      Throw();
+    if (::lseek(fd_.get(), 0, SEEK_SET) != 0 ||
+        ::write(fd_.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+      ThrowErrno(path_);
     }
   }
 
   const std::string path_;
-  const int fd_;
+  const UniqueFd fd_;
 };
 
 // When `client` of the list, which is there, was seen last.

@@ -1,4 +1,5 @@
 // Backends that go, in a real kernel. The numbers in the names are issues of kubernetes/kubernetes.
+#include "base/unique_fd.h"
 #include "kube/testing/eventually.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
@@ -311,24 +312,23 @@ TEST_F(DrainTest, K70747K71114K93297AClientPortThatIsUsedAgainCostsNoSecond) {
   // The server closes first, so its side is in TIME_WAIT as IPVS sees it; the client binds the same
   // port again.
   const auto connect_from = [&](const char* host, const char* ip, uint16_t port) {
-    const int fd = network_->Socket(host, AF_INET, SOCK_STREAM);
+    const UniqueFd fd = network_->Socket(host, AF_INET, SOCK_STREAM);
     const int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     const linger hard{1, 0};  // a reset: no TIME_WAIT of the client's own
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
     sockaddr_in source{};
     source.sin_family = AF_INET;
     source.sin_port = htons(5601);
-    EXPECT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&source), sizeof source), 0);
+    EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&source), sizeof source), 0);
     sockaddr_in target{};
     target.sin_family = AF_INET;
     target.sin_port = htons(port);
     inet_pton(AF_INET, ip, &target.sin_addr);
     const auto began = Clock::now();
-    EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&target), sizeof target), 0)
+    EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&target), sizeof target), 0)
         << std::generic_category().message(errno);
     const auto took = Clock::now() - began;
-    close(fd);
     return std::chrono::duration_cast<std::chrono::milliseconds>(took).count();
   };
   for (int i = 0; i < 6; ++i) {

@@ -4,8 +4,7 @@
 #include <sys/socket.h>
 #include <utility>
 
-#include <unistd.h>
-
+#include "base/unique_fd.h"
 #include "kube/net/socket_address.h"
 #include "node-agent/netlink/address.h"
 #include "node-agent/netlink/link.h"
@@ -36,14 +35,13 @@ HostAddresses ReadHostAddresses(netlink::Socket& route, int device_index) {
 
 std::optional<net::IpAddress> SourceTo(const net::IpAddress& ip) {
   const sockaddr_storage to = net::ToSocketAddress(ip, 9);
-  const int fd = ::socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return std::nullopt;
+  const UniqueFd fd(::socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd) return std::nullopt;
   sockaddr_storage own{};
   socklen_t size = sizeof own;
-  const bool known =
-      ::connect(fd, reinterpret_cast<const sockaddr*>(&to), net::SocketAddressSize(ip)) == 0 &&
-      ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0;
-  ::close(fd);
+  const bool known = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to),
+                               net::SocketAddressSize(ip)) == 0 &&
+                     ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&own), &size) == 0;
   if (!known) return std::nullopt;
   return net::FromSocketAddress(own).ip;
 }

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/unique_fd.h"
 #include "kube/net/socket_address.h"
 #include "kube/testing/eventually.h"
 #include "node-agent/ipvs/internal_addresses.h"
@@ -140,11 +141,11 @@ class IpvsAffinityTest : public ::testing::TestWithParam<const Addresses*>,
              const std::optional<net::IpAddress>& source = std::nullopt) {
     const net::IpAddress to = Ip(ip);
     const int family = to.is_v4() ? AF_INET : AF_INET6;
-    const int fd =
+    const UniqueFd fd =
         network_->Socket(host, family, protocol == Protocol::kTcp ? SOCK_STREAM : SOCK_DGRAM);
     const timeval limit{2, 0};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     Answer answer;
     char buffer[256];
     ssize_t size = 0;
@@ -154,32 +155,30 @@ class IpvsAffinityTest : public ::testing::TestWithParam<const Addresses*>,
     };
     const int on = 1;
     if (source) {
-      setsockopt(fd, SOL_IP, IP_FREEBIND, &on, sizeof on);
-      setsockopt(fd, SOL_IPV6, IPV6_FREEBIND, &on, sizeof on);
+      setsockopt(fd.get(), SOL_IP, IP_FREEBIND, &on, sizeof on);
+      setsockopt(fd.get(), SOL_IPV6, IPV6_FREEBIND, &on, sizeof on);
     }
     const sockaddr_storage from = net::ToSocketAddress(source.value_or(net::IpAddress()), 0);
     const sockaddr_storage target = net::ToSocketAddress(to, port);
-    if (!(source && failed(bind(fd, reinterpret_cast<const sockaddr*>(&from),
+    if (!(source && failed(bind(fd.get(), reinterpret_cast<const sockaddr*>(&from),
                                 net::SocketAddressSize(*source)))) &&
-        !failed(
-            connect(fd, reinterpret_cast<const sockaddr*>(&target), net::SocketAddressSize(to))) &&
-        !failed(static_cast<int>(send(fd, "hi\n", 3, MSG_NOSIGNAL))) &&
-        !failed(static_cast<int>(size = recv(fd, buffer, sizeof buffer, 0)))) {
+        !failed(connect(fd.get(), reinterpret_cast<const sockaddr*>(&target),
+                        net::SocketAddressSize(to))) &&
+        !failed(static_cast<int>(send(fd.get(), "hi\n", 3, MSG_NOSIGNAL))) &&
+        !failed(static_cast<int>(size = recv(fd.get(), buffer, sizeof buffer, 0)))) {
       const std::string text(buffer, static_cast<size_t>(size));
       answer.host = text.substr(0, text.find(' '));
     }
-    close(fd);
     return answer;
   }
   // The source address of this node's own connections to `ip`.
   net::IpAddress NodeSource(const std::string& ip) {
     const sockaddr_storage to = net::ToSocketAddress(Ip(ip), 9);
-    const int fd = network_->Socket("", to.ss_family, SOCK_DGRAM);
+    const UniqueFd fd = network_->Socket("", to.ss_family, SOCK_DGRAM);
     sockaddr_storage own{};
     socklen_t size = sizeof own;
-    EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
-    EXPECT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size), 0);
-    close(fd);
+    EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+    EXPECT_EQ(getsockname(fd.get(), reinterpret_cast<sockaddr*>(&own), &size), 0);
     return net::FromSocketAddress(own).ip;
   }
   static std::vector<netlink::IpvsTemplate> Templates() {

@@ -19,6 +19,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "kube/net/socket_address.h"
 #include "node-agent/ipvs/frontend.h"
 
@@ -149,27 +151,21 @@ class Daemon {
 class Sender {
  public:
   explicit Sender(const IpvsDaemon& daemon)
-      : daemon_(daemon), to_(net::ToSocketAddress(daemon.group, daemon.port)) {
-    fd_ = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd_ < 0) Throw("socket");
-    try {
-      const net::IpAddress loopback = net::IpAddress::V4(INADDR_LOOPBACK);
-      // Else another interface's address becomes the source, and the loopback refuses that.
-      const sockaddr_storage from = net::ToSocketAddress(loopback, 0);
-      if (bind(fd_, reinterpret_cast<const sockaddr*>(&from), net::SocketAddressSize(loopback)) < 0)
-        Throw("bind to 127.0.0.1");
-      ip_mreqn interface {};
-      interface.imr_ifindex = static_cast<int>(if_nametoindex(kInterface));
-      if (setsockopt(fd_, IPPROTO_IP, IP_MULTICAST_IF, &interface, sizeof interface) < 0)
-        Throw("IP_MULTICAST_IF");
-    } catch (...) {
-      close(fd_);
-      throw;
-    }
+      : daemon_(daemon),
+        to_(net::ToSocketAddress(daemon.group, daemon.port)),
+        fd_(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+    if (!fd_) ThrowErrno("socket");
+    const net::IpAddress loopback = net::IpAddress::V4(INADDR_LOOPBACK);
+    // Else another interface's address becomes the source, and the loopback refuses that.
+    const sockaddr_storage from = net::ToSocketAddress(loopback, 0);
+    if (bind(fd_.get(), reinterpret_cast<const sockaddr*>(&from),
+             net::SocketAddressSize(loopback)) < 0)
+      ThrowErrno("bind to 127.0.0.1");
+    ip_mreqn interface {};
+    interface.imr_ifindex = static_cast<int>(if_nametoindex(kInterface));
+    if (setsockopt(fd_.get(), IPPROTO_IP, IP_MULTICAST_IF, &interface, sizeof interface) < 0)
+      ThrowErrno("IP_MULTICAST_IF");
   }
-  ~Sender() { close(fd_); }
-  Sender(const Sender&) = delete;
-  Sender& operator=(const Sender&) = delete;
 
   // Not faster than the daemon takes them. Throws std::system_error.
   void Send(std::span<const IpvsTemplate> templates, steady_clock::time_point deadline) const {
@@ -177,9 +173,10 @@ class Sender {
       const size_t count = std::min(templates.size(), kTemplatesPerBurst);
       for (const std::string& message :
            SyncMessages(static_cast<uint8_t>(daemon_.sync_id), templates.first(count))) {
-        if (sendto(fd_, message.data(), message.size(), 0, reinterpret_cast<const sockaddr*>(&to_),
+        if (sendto(fd_.get(), message.data(), message.size(), 0,
+                   reinterpret_cast<const sockaddr*>(&to_),
                    net::SocketAddressSize(daemon_.group)) < 0)
-          Throw("send to " + daemon_.group.ToString());
+          ThrowErrno("send to " + daemon_.group.ToString());
       }
       templates = templates.subspan(count);
       while (AnyWaiting() && steady_clock::now() < deadline)
@@ -188,10 +185,6 @@ class Sender {
   }
 
  private:
-  [[noreturn]] static void Throw(const std::string& what) {
-    throw std::system_error(errno, std::generic_category(), what);
-  }
-
   // Does the daemon's socket hold messages that it has not taken yet? Format: udp4_format_sock in
   // net/ipv4/udp.c.
   bool AnyWaiting() const {
@@ -216,7 +209,7 @@ class Sender {
 
   const IpvsDaemon& daemon_;
   const sockaddr_storage to_;
-  int fd_ = -1;
+  const UniqueFd fd_;
 };
 
 struct Key {

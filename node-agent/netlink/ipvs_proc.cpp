@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::agent::netlink {
 
 void Lines::Add(std::string_view text, const Each& each) {
@@ -27,15 +29,11 @@ void Lines::Add(std::string_view text, const Each& each) {
 }
 
 void ReadPieces(const char* path, const std::function<bool(std::string_view text)>& take) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw std::system_error(errno, std::generic_category(), path);
-  struct Close {
-    int fd;
-    ~Close() { close(fd); }
-  } const closer{fd};
+  const UniqueFd fd(open(path, O_RDONLY | O_CLOEXEC));
+  if (!fd) throw std::system_error(errno, std::generic_category(), path);
   std::array<char, size_t{64} << 10> buffer;
   while (true) {
-    const ssize_t size = read(fd, buffer.data(), buffer.size());
+    const ssize_t size = read(fd.get(), buffer.data(), buffer.size());
     if (size < 0 && errno == EINTR) continue;
     if (size < 0) throw std::system_error(errno, std::generic_category(), path);
     if (size == 0 || !take({buffer.data(), static_cast<size_t>(size)})) return;

@@ -18,6 +18,7 @@
 #include <zlib.h>
 
 #include "base/throw_errno.h"
+#include "base/unique_fd.h"
 #include "node-agent/netlink/nft_probe.h"
 
 namespace pointsman::agent {
@@ -39,14 +40,13 @@ bool HasLine(const char* path, std::string_view wanted) {
 
 // A legacy table: asking for its size makes the kernel make (and if need be load) it.
 bool HasLegacyTable(const char* name) {
-  int socket = ::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
-  if (socket < 0) ThrowErrno("open raw socket to ask for table " + std::string(name), errno);
+  const UniqueFd socket(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+  if (!socket) ThrowErrno("open raw socket to ask for table " + std::string(name), errno);
   ipt_getinfo info{};
   std::strncpy(info.name, name, sizeof info.name - 1);
   socklen_t length = sizeof info;
-  int result = ::getsockopt(socket, IPPROTO_IP, IPT_SO_GET_INFO, &info, &length);
+  int result = ::getsockopt(socket.get(), IPPROTO_IP, IPT_SO_GET_INFO, &info, &length);
   int error = errno;
-  ::close(socket);
   if (result == 0) return true;
   if (error == EPERM) ThrowErrno("ask for table " + std::string(name), error);
   return false;

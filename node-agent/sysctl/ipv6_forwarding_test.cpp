@@ -51,7 +51,7 @@ class Ipv6ForwardingTest : public FreshNetnsTest {
     if (!ReadSysctl(kIpv6Forwarding)) GTEST_SKIP() << "this kernel has no IPv6";
     network_.emplace();
     network_->AddHost("router", "fd00:1::2", "fd00:1::1");
-    socket_ = UniqueFd(network_->Socket("router", AF_INET6, SOCK_RAW, IPPROTO_ICMPV6));
+    socket_ = network_->Socket("router", AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
     const int hops = 255;  // others are not taken
     setsockopt(socket_.get(), IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &hops, sizeof hops);
   }

@@ -51,34 +51,31 @@ uint32_t Resent(int fd) {
   return info.tcpi_total_retrans;
 }
 
-int Dial(const std::string& address, uint16_t port, const Attempt& attempt, Reply& reply) {
+UniqueFd Dial(const std::string& address, uint16_t port, const Attempt& attempt, Reply& reply) {
   SocketAddress to = SocketAddress::Of(address, port);
   const bool udp = attempt.transport == Transport::kUdp;
-  const int fd = ::socket(to.storage.ss_family, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
-  if (fd < 0) ThrowErrno("socket");
+  UniqueFd fd(::socket(to.storage.ss_family, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0));
+  if (!fd) ThrowErrno("socket");
   const timeval timeout{attempt.timeout.count() / 1000, attempt.timeout.count() % 1000 * 1000};
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
   if (attempt.source_port != 0 || !attempt.source.empty()) {
     const int on = 1;
-    ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     std::string any = to.storage.ss_family == AF_INET ? "0.0.0.0" : "::";
     if (!attempt.source.empty()) any = attempt.source;
     SocketAddress from = SocketAddress::Of(any, attempt.source_port);
-    if (::bind(fd, from.raw(), from.size) != 0) ThrowErrno("bind");
+    if (::bind(fd.get(), from.raw(), from.size) != 0) ThrowErrno("bind");
   }
   reply.transport = attempt.transport;
   char buffer[256];
   ssize_t count = -1;
-  if (::connect(fd, to.raw(), to.size) == 0 && (!udp || ::send(fd, "?", 1, 0) == 1)) {
-    count = ::recv(fd, buffer, sizeof buffer, 0);
+  if (::connect(fd.get(), to.raw(), to.size) == 0 && (!udp || ::send(fd.get(), "?", 1, 0) == 1)) {
+    count = ::recv(fd.get(), buffer, sizeof buffer, 0);
   }
   if (count <= 0) reply.error = count == 0 ? ECONNRESET : errno;
-  if (!udp) reply.resent = Resent(fd);
-  if (count <= 0) {
-    ::close(fd);
-    return -1;
-  }
+  if (!udp) reply.resent = Resent(fd.get());
+  if (count <= 0) return {};
   std::istringstream words(std::string(buffer, static_cast<size_t>(count)));
   words >> reply.server >> reply.peer;
   return fd;
@@ -94,26 +91,22 @@ class DualStackNetwork::EchoServer {
     where.Run([&] {
       for (SocketAddress address : on) {
         for (const int type : {SOCK_STREAM, SOCK_DGRAM}) {
-          const int fd = ::socket(address.storage.ss_family, type | SOCK_CLOEXEC, 0);
-          if (fd < 0) ThrowErrno("socket");
-          (type == SOCK_STREAM ? listeners_ : datagrams_).push_back(fd);
-          if (::bind(fd, address.raw(), address.size) != 0) ThrowErrno("bind");
-          if (type == SOCK_STREAM && ::listen(fd, 1024) != 0) ThrowErrno("listen");
+          const UniqueFd& fd =
+              (type == SOCK_STREAM ? listeners_ : datagrams_)
+                  .emplace_back(::socket(address.storage.ss_family, type | SOCK_CLOEXEC, 0));
+          if (!fd) ThrowErrno("socket");
+          if (::bind(fd.get(), address.raw(), address.size) != 0) ThrowErrno("bind");
+          if (type == SOCK_STREAM && ::listen(fd.get(), 1024) != 0) ThrowErrno("listen");
         }
       }
     });
-    stop_ = ::eventfd(0, EFD_CLOEXEC);
+    stop_.Reset(::eventfd(0, EFD_CLOEXEC));
     thread_ = std::thread([this] { Serve(); });
   }
   ~EchoServer() {
     const uint64_t one = 1;
-    if (::write(stop_, &one, sizeof one) != sizeof one) std::terminate();
+    if (::write(stop_.get(), &one, sizeof one) != sizeof one) std::terminate();
     thread_.join();
-    ::close(stop_);
-    for (const std::vector<int>* fds : {&listeners_, &datagrams_, &clients_}) {
-      for (const int fd : *fds)
-        ::close(fd);
-    }
   }
   EchoServer(const EchoServer&) = delete;
   EchoServer& operator=(const EchoServer&) = delete;
@@ -122,10 +115,10 @@ class DualStackNetwork::EchoServer {
   void Serve() {
     char buffer[256];
     while (true) {
-      std::vector<pollfd> fds{{stop_, POLLIN, 0}};
-      for (const std::vector<int>* more : {&listeners_, &datagrams_, &clients_}) {
-        for (const int fd : *more)
-          fds.push_back({fd, POLLIN, 0});
+      std::vector<pollfd> fds{{stop_.get(), POLLIN, 0}};
+      for (const std::vector<UniqueFd>* more : {&listeners_, &datagrams_, &clients_}) {
+        for (const UniqueFd& fd : *more)
+          fds.push_back({fd.get(), POLLIN, 0});
       }
       ::poll(fds.data(), fds.size(), -1);
       if (fds[0].revents != 0) return;
@@ -133,11 +126,11 @@ class DualStackNetwork::EchoServer {
         if (fds[i].revents == 0) continue;
         SocketAddress peer;
         if (i <= listeners_.size()) {
-          const int fd = ::accept4(fds[i].fd, peer.raw(), &peer.size, SOCK_CLOEXEC);
-          if (fd < 0) continue;
+          UniqueFd fd(::accept4(fds[i].fd, peer.raw(), &peer.size, SOCK_CLOEXEC));
+          if (!fd) continue;
           const std::string line = name_ + " " + peer.Text() + "\n";
-          ::send(fd, line.data(), line.size(), MSG_NOSIGNAL);
-          clients_.push_back(fd);
+          ::send(fd.get(), line.data(), line.size(), MSG_NOSIGNAL);
+          clients_.push_back(std::move(fd));
         } else if (i <= listeners_.size() + datagrams_.size()) {
           if (::recvfrom(fds[i].fd, buffer, sizeof buffer, 0, peer.raw(), &peer.size) <= 0)
             continue;
@@ -148,8 +141,8 @@ class DualStackNetwork::EchoServer {
           if (count > 0) {
             ::send(fds[i].fd, buffer, static_cast<size_t>(count), MSG_NOSIGNAL);
           } else {
-            ::close(fds[i].fd);
-            clients_.erase(std::find(clients_.begin(), clients_.end(), fds[i].fd));
+            std::erase_if(clients_,
+                          [&](const UniqueFd& client) { return client.get() == fds[i].fd; });
           }
         }
       }
@@ -157,10 +150,10 @@ class DualStackNetwork::EchoServer {
   }
 
   const std::string name_;
-  std::vector<int> listeners_;
-  std::vector<int> datagrams_;
-  std::vector<int> clients_;
-  int stop_ = -1;
+  std::vector<UniqueFd> listeners_;
+  std::vector<UniqueFd> datagrams_;
+  std::vector<UniqueFd> clients_;
+  UniqueFd stop_;
   std::thread thread_;
 };
 
@@ -260,28 +253,21 @@ DualStackNetwork::~DualStackNetwork() = default;
 Reply Ask(const NetNamespace& from, const std::string& address, uint16_t port,
           const Attempt& attempt) {
   Reply reply;
-  from.Run([&] {
-    const int fd = Dial(address, port, attempt, reply);
-    if (fd >= 0) ::close(fd);
-  });
+  from.Run([&] { Dial(address, port, attempt, reply); });
   return reply;
 }
 
 OpenStream::OpenStream(const NetNamespace& from, const std::string& address, uint16_t port) {
   Reply reply;
   from.Run([&] { fd_ = Dial(address, port, {}, reply); });
-  if (fd_ < 0) throw std::system_error(reply.error, std::generic_category(), "connect " + address);
+  if (!fd_) throw std::system_error(reply.error, std::generic_category(), "connect " + address);
   server_ = reply.server;
   peer_ = reply.peer;
 }
 
-OpenStream::~OpenStream() {
-  ::close(fd_);
-}
-
 bool OpenStream::Echo() {
   char byte = 'x';
-  return ::send(fd_, &byte, 1, MSG_NOSIGNAL) == 1 && ::recv(fd_, &byte, 1, 0) == 1;
+  return ::send(fd_.get(), &byte, 1, MSG_NOSIGNAL) == 1 && ::recv(fd_.get(), &byte, 1, 0) == 1;
 }
 
 }  // namespace pointsman::agent::testing

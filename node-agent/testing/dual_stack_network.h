@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "kube/net/ip_address.h"
 #include "node-agent/testing/net_namespace.h"
 
@@ -64,16 +65,13 @@ class OpenStream {
  public:
   // Throws std::system_error.
   OpenStream(const NetNamespace& from, const std::string& address, uint16_t port);
-  ~OpenStream();
-  OpenStream(const OpenStream&) = delete;
-  OpenStream& operator=(const OpenStream&) = delete;
   // Sends a byte and waits for its echo.
   bool Echo();
   const std::string& server() const { return server_; }
   const std::string& peer() const { return peer_; }  // the source address that it saw
 
  private:
-  int fd_ = -1;
+  UniqueFd fd_;
   std::string server_;
   std::string peer_;
 };

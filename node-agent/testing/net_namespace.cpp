@@ -36,14 +36,10 @@ void InThread(const std::function<void()>& work) {
 NetNamespace::NetNamespace() {
   InThread([this] {
     if (::unshare(CLONE_NEWNET) != 0) ThrowErrno("unshare(CLONE_NEWNET)");
-    fd_ = ::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (fd_ < 0) ThrowErrno("open namespace");
+    fd_.Reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    if (!fd_) ThrowErrno("open namespace");
     IpTool("link set lo up");
   });
-}
-
-NetNamespace::~NetNamespace() {
-  ::close(fd_);
 }
 
 void NetNamespace::Run(const std::function<void()>& work) const {
@@ -54,11 +50,11 @@ void NetNamespace::Run(const std::function<void()>& work) const {
 }
 
 void NetNamespace::Enter() const {
-  if (::setns(fd_, CLONE_NEWNET) != 0) ThrowErrno("setns");
+  if (::setns(fd_.get(), CLONE_NEWNET) != 0) ThrowErrno("setns");
 }
 
 std::string NetNamespace::path() const {
-  return fmt::format("/proc/{}/fd/{}", ::getpid(), fd_);
+  return fmt::format("/proc/{}/fd/{}", ::getpid(), fd_.get());
 }
 
 void IpTool(const std::string& lines) {

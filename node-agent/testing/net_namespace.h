@@ -4,15 +4,14 @@
 #include <functional>
 #include <string>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::agent::testing {
 
 // Ends with its last file descriptor, thread and socket. Throws std::system_error.
 class NetNamespace {
  public:
   NetNamespace();
-  ~NetNamespace();
-  NetNamespace(const NetNamespace&) = delete;
-  NetNamespace& operator=(const NetNamespace&) = delete;
   // Runs `work` in a thread of this namespace and waits for it; what it throws is thrown here.
   void Run(const std::function<void()>& work) const;
   // Moves the calling thread into it for good.
@@ -21,7 +20,7 @@ class NetNamespace {
   std::string path() const;
 
  private:
-  int fd_ = -1;
+  UniqueFd fd_;
 };
 
 // ip(8) with the words of each line, one process for all, in the calling thread's namespace. Throws

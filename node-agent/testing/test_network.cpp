@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <netinet/in.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <system_error>
 
@@ -49,19 +50,16 @@ Answer Parse(const char* data, ssize_t size) {
 
 }  // namespace
 
-TestNetwork::TestNetwork() {
-  if (pipe2(wake_, O_CLOEXEC | O_NONBLOCK) < 0) ThrowErrno("pipe2");
+TestNetwork::TestNetwork() : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (!wake_) ThrowErrno("eventfd");
   thread_ = std::thread([this] { Loop(); });
 }
 
 TestNetwork::~TestNetwork() {
   stop_ = true;
-  static_cast<void>(write(wake_[1], "x", 1));
+  eventfd_write(wake_.get(), 1);
   thread_.join();
-  for (const Server& server : servers_)
-    close(server.fd);
-  close(wake_[0]);
-  close(wake_[1]);
+  servers_.clear();
   for (const std::string& host : hosts_) {
     // The kernel ends a namespace and what is in it some time later; the next test has this name
     // too.
@@ -100,23 +98,22 @@ void TestNetwork::AddAddress(const std::string& name, const std::string& ip,
   RunTool({"ip", "-n", name, family, "route", "add", "default", "via", gateway, "dev", "eth0"});
 }
 
-int TestNetwork::Socket(const std::string& host, int family, int type, int protocol) {
-  int fd = -1;
+UniqueFd TestNetwork::Socket(const std::string& host, int family, int type, int protocol) {
+  UniqueFd fd;
   int error = 0;
   // A socket belongs to the namespace that its maker is in; a thread of its own enters it.
   std::thread([&] {
     if (!host.empty()) {
-      const int ns = open(("/run/netns/" + host).c_str(), O_RDONLY | O_CLOEXEC);
-      if (ns < 0 || setns(ns, CLONE_NEWNET) < 0) {
+      const UniqueFd ns(open(("/run/netns/" + host).c_str(), O_RDONLY | O_CLOEXEC));
+      if (!ns || setns(ns.get(), CLONE_NEWNET) < 0) {
         error = errno;
         return;
       }
-      close(ns);
     }
-    fd = socket(family, type | SOCK_CLOEXEC, protocol);
-    if (fd < 0) error = errno;
+    fd.Reset(socket(family, type | SOCK_CLOEXEC, protocol));
+    if (!fd) error = errno;
   }).join();
-  if (fd < 0) throw std::system_error(error, std::generic_category(), "socket in " + host);
+  if (!fd) throw std::system_error(error, std::generic_category(), "socket in " + host);
   return fd;
 }
 
@@ -133,73 +130,69 @@ void TestNetwork::Bind(const std::string& host, const std::string& ip, uint16_t 
                        int protocol) {
   const Address address = MakeAddress(ip, port);
   const bool stream = type == SOCK_STREAM;
-  const int fd = Socket(host, address.family(), type | SOCK_NONBLOCK, protocol);
+  UniqueFd fd = Socket(host, address.family(), type | SOCK_NONBLOCK, protocol);
   const int on = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(fd, address.get(), address.size) < 0) ThrowErrno("bind " + host + " " + ip);
-  if (stream && listen(fd, 128) < 0) ThrowErrno("listen");
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (bind(fd.get(), address.get(), address.size) < 0) ThrowErrno("bind " + host + " " + ip);
+  if (stream && listen(fd.get(), 128) < 0) ThrowErrno("listen");
   {
     const std::lock_guard lock(mutex_);
-    servers_.push_back({host, fd, stream, stream});
+    servers_.push_back({host, std::move(fd), stream, stream});
   }
-  static_cast<void>(write(wake_[1], "x", 1));
+  eventfd_write(wake_.get(), 1);
 }
 
 void TestNetwork::StopServing(const std::string& host) {
   const std::lock_guard lock(mutex_);
-  std::erase_if(servers_, [&](const Server& server) {
-    if (server.host != host) return false;
-    close(server.fd);
-    return true;
-  });
-  static_cast<void>(write(wake_[1], "x", 1));
+  std::erase_if(servers_, [&](const Server& server) { return server.host == host; });
+  eventfd_write(wake_.get(), 1);
 }
 
 void TestNetwork::Loop() {
   std::array<char, 4096> buffer{};
   while (!stop_) {
-    std::vector<pollfd> items{{wake_[0], POLLIN, 0}};
+    std::vector<pollfd> items{{wake_.get(), POLLIN, 0}};
     {
       const std::lock_guard lock(mutex_);
       for (const Server& server : servers_)
-        items.push_back({server.fd, POLLIN, 0});
+        items.push_back({server.fd.get(), POLLIN, 0});
     }
     if (poll(items.data(), items.size(), -1) < 0 && errno != EINTR) return;
     const std::lock_guard lock(mutex_);
     for (const pollfd& item : items) {
       if (item.revents == 0) continue;
-      if (item.fd == wake_[0]) {
-        static_cast<void>(read(wake_[0], buffer.data(), buffer.size()));
+      if (item.fd == wake_.get()) {
+        eventfd_t count = 0;
+        eventfd_read(wake_.get(), &count);
         continue;
       }
       const auto found = std::find_if(servers_.begin(), servers_.end(),
-                                      [&](const Server& s) { return s.fd == item.fd; });
+                                      [&](const Server& s) { return s.fd.get() == item.fd; });
       if (found == servers_.end()) continue;  // closed meanwhile
-      const Server server = *found;
+      const Server& server = *found;
       sockaddr_storage peer{};
       socklen_t length = sizeof peer;
       auto* peer_address = reinterpret_cast<sockaddr*>(&peer);
       if (server.listening) {
-        const int fd = accept4(server.fd, peer_address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) servers_.push_back({server.host, fd, true, false});
+        UniqueFd fd(accept4(item.fd, peer_address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+        if (fd) servers_.push_back({std::string(server.host), std::move(fd), true, false});
         continue;
       }
       const ssize_t size =
-          recvfrom(server.fd, buffer.data(), buffer.size(), 0, peer_address, &length);
+          recvfrom(item.fd, buffer.data(), buffer.size(), 0, peer_address, &length);
       if (size < 0 && errno == EAGAIN) continue;
       if (server.stream && size <= 0) {
-        close(server.fd);
         servers_.erase(found);
         continue;
       }
       if (size < 0) continue;
       if (server.stream) {
         length = sizeof peer;
-        if (getpeername(server.fd, peer_address, &length) < 0) continue;
+        if (getpeername(item.fd, peer_address, &length) < 0) continue;
       }
       const std::string answer =
           server.host + " " + net::FromSocketAddress(peer).ip.ToString() + "\n";
-      sendto(server.fd, answer.data(), answer.size(), MSG_NOSIGNAL,
+      sendto(item.fd, answer.data(), answer.size(), MSG_NOSIGNAL,
              server.stream ? nullptr : peer_address, server.stream ? 0 : length);
     }
   }
@@ -210,21 +203,17 @@ Stream::Stream(TestNetwork& network, const std::string& host, const std::string&
     : timeout_(timeout) {
   const Address address = MakeAddress(ip, port);
   fd_ = network.Socket(host, address.family(), SOCK_STREAM | SOCK_NONBLOCK, protocol);
-  if (connect(fd_, address.get(), address.size) == 0) return;
+  if (connect(fd_.get(), address.get(), address.size) == 0) return;
   if (errno != EINPROGRESS) {
     error_ = errno;
     return;
   }
-  if (!WaitFor(fd_, POLLOUT, timeout_)) {
+  if (!WaitFor(fd_.get(), POLLOUT, timeout_)) {
     error_ = ETIMEDOUT;
     return;
   }
   socklen_t length = sizeof error_;
-  getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error_, &length);
-}
-
-Stream::~Stream() {
-  if (fd_ >= 0) close(fd_);
+  getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error_, &length);
 }
 
 Answer Stream::Ask() {
@@ -232,15 +221,15 @@ Answer Stream::Ask() {
   answer.error = error_;
   if (error_ != 0) return answer;
   std::array<char, 256> buffer{};
-  if (send(fd_, "hi\n", 3, MSG_NOSIGNAL) < 0) {
+  if (send(fd_.get(), "hi\n", 3, MSG_NOSIGNAL) < 0) {
     answer.error = errno;
     return answer;
   }
-  if (!WaitFor(fd_, POLLIN, timeout_)) {
+  if (!WaitFor(fd_.get(), POLLIN, timeout_)) {
     answer.error = ETIMEDOUT;
     return answer;
   }
-  const ssize_t size = recv(fd_, buffer.data(), buffer.size(), 0);
+  const ssize_t size = recv(fd_.get(), buffer.data(), buffer.size(), 0);
   if (size > 0) return Parse(buffer.data(), size);
   answer.error = size < 0 ? errno : EPIPE;
   return answer;
@@ -250,12 +239,12 @@ int Stream::AskForError(std::chrono::milliseconds timeout) {
   if (error_ != 0) return error_;
   // Else the kernel keeps to itself what ICMP says of an open connection.
   const int on = 1;
-  setsockopt(fd_, IPPROTO_IP, IP_RECVERR, &on, sizeof on);
-  if (send(fd_, "hi\n", 3, MSG_NOSIGNAL) < 0) return errno;
-  if (!WaitFor(fd_, POLLIN, timeout)) return 0;  // POLLERR comes unasked
+  setsockopt(fd_.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof on);
+  if (send(fd_.get(), "hi\n", 3, MSG_NOSIGNAL) < 0) return errno;
+  if (!WaitFor(fd_.get(), POLLIN, timeout)) return 0;  // POLLERR comes unasked
   int error = 0;
   socklen_t length = sizeof error;
-  getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length);
+  getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
   return error;
 }
 
@@ -267,23 +256,22 @@ Answer AskTcp(TestNetwork& network, const std::string& host, const std::string& 
 Answer AskUdp(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
               uint16_t source_port) {
   const Address address = MakeAddress(ip, port);
-  const int fd = network.Socket(host, address.family(), SOCK_DGRAM);
+  const UniqueFd fd = network.Socket(host, address.family(), SOCK_DGRAM);
   Answer answer;
   std::array<char, 256> buffer{};
   const Address source = MakeAddress(address.family() == AF_INET ? "0.0.0.0" : "::", source_port);
-  if ((source_port != 0 && bind(fd, source.get(), source.size) < 0) ||
-      connect(fd, address.get(), address.size) < 0 || send(fd, "hi\n", 3, 0) < 0) {
+  if ((source_port != 0 && bind(fd.get(), source.get(), source.size) < 0) ||
+      connect(fd.get(), address.get(), address.size) < 0 || send(fd.get(), "hi\n", 3, 0) < 0) {
     answer.error = errno;
-  } else if (!WaitFor(fd, POLLIN, std::chrono::milliseconds(1000))) {
+  } else if (!WaitFor(fd.get(), POLLIN, std::chrono::milliseconds(1000))) {
     answer.error = ETIMEDOUT;
   } else {
-    const ssize_t size = recv(fd, buffer.data(), buffer.size(), 0);
+    const ssize_t size = recv(fd.get(), buffer.data(), buffer.size(), 0);
     if (size > 0)
       answer = Parse(buffer.data(), size);
     else
       answer.error = errno;
   }
-  close(fd);
   return answer;
 }
 

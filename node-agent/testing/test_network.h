@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::agent::testing {
 
 class TestNetwork {
@@ -29,7 +31,7 @@ class TestNetwork {
   void AddAddress(const std::string& name, const std::string& ip, const std::string& gateway);
 
   // A socket of namespace `host`; "" is the node.
-  int Socket(const std::string& host, int family, int type, int protocol = 0);
+  UniqueFd Socket(const std::string& host, int family, int type, int protocol = 0);
 
   // A TCP and a UDP server that answer each piece of data with "<host> <client address>\n"; a TCP
   // connection stays open until the client closes it. `ip` may be 0.0.0.0.
@@ -41,7 +43,7 @@ class TestNetwork {
  private:
   struct Server {
     std::string host;
-    int fd = -1;
+    UniqueFd fd;
     bool stream = false;
     bool listening = false;
   };
@@ -50,7 +52,7 @@ class TestNetwork {
   std::vector<std::string> hosts_;
   std::mutex mutex_;
   std::vector<Server> servers_;
-  int wake_[2] = {-1, -1};
+  UniqueFd wake_;  // eventfd
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };
@@ -67,9 +69,6 @@ class Stream {
  public:
   Stream(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
          std::chrono::milliseconds timeout = std::chrono::milliseconds(1500), int protocol = 0);
-  ~Stream();
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
   bool connected() const { return error_ == 0; }
   Answer Ask();  // sends a line and waits for the answer
   // IPv4: sends a line and waits for the error that the network (ICMP) or the peer answers with; 0
@@ -77,7 +76,7 @@ class Stream {
   int AskForError(std::chrono::milliseconds timeout);
 
  private:
-  int fd_ = -1;
+  UniqueFd fd_;
   int error_ = 0;
   std::chrono::milliseconds timeout_;
 };

@@ -10,8 +10,8 @@
 #include <system_error>
 
 #include <fmt/format.h>
-#include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "node-agent/netlink/socket.h"
 
 namespace pointsman::agent::xtables {
@@ -24,17 +24,15 @@ namespace {
 
 int AskLegacy(net::Family family, std::string_view name) {
   const bool v4 = family == net::Family::kIPv4;
-  const int fd = ::socket(v4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
-  if (fd < 0) Throw(errno, name);
+  const UniqueFd fd(::socket(v4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+  if (!fd) Throw(errno, name);
   xt_get_revision question{};  // revision 0: each match has it, or has had it
   name.copy(question.name, sizeof question.name - 1);
   socklen_t size = sizeof question;
   const int result = ::getsockopt(
-      fd, v4 ? IPPROTO_IP : IPPROTO_IPV6,
+      fd.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6,
       v4 ? int{IPT_SO_GET_REVISION_MATCH} : int{IP6T_SO_GET_REVISION_MATCH}, &question, &size);
-  const int error = result < 0 ? errno : 0;
-  ::close(fd);
-  return error;
+  return result < 0 ? errno : 0;
 }
 
 int AskNft(net::Family family, std::string_view name) {

@@ -11,6 +11,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "e2e/testbed/process.h"
 #include "kube/cache/informer.h"
 #include "kube/client/client.h"
@@ -190,34 +191,32 @@ class OperatorTest : public ::testing::Test {
   }
 
   std::string FreePort() {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
     socklen_t size = sizeof(address);
-    EXPECT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
-    close(fd);
+    EXPECT_EQ(getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
     metrics_port_ = ntohs(address.sin_port);
     return std::to_string(metrics_port_);
   }
 
   std::string Metrics() const {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons(metrics_port_);
     std::string text;
     const std::string request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
-        write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
+    if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
+        write(fd.get(), request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
       std::array<char, 4096> buffer{};
-      for (ssize_t got = 0; (got = read(fd, buffer.data(), buffer.size())) > 0;) {
+      for (ssize_t got = 0; (got = read(fd.get(), buffer.data(), buffer.size())) > 0;) {
         text.append(buffer.data(), static_cast<size_t>(got));
       }
     }
-    close(fd);
     return text;
   }
 

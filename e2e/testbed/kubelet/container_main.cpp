@@ -30,6 +30,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "e2e/testbed/kubelet/capabilities.h"
 #include "e2e/testbed/kubelet/seccomp_default.h"
 
@@ -71,9 +72,8 @@ void RemountReadOnly(const std::string& target) {
 }
 
 void Touch(const std::string& path) {
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) Throw("create " + path);
-  close(fd);
+  const UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+  if (!fd) Throw("create " + path);
 }
 
 // Volumes see what is mounted below them on the node, and not what is mounted there later.

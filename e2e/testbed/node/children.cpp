@@ -72,10 +72,8 @@ void Children::Reap() {
     found->second.exit = WIFEXITED(raw) ? WEXITSTATUS(raw) : 0;
     found->second.signal = WIFSIGNALED(raw) ? WTERMSIG(raw) : 0;
     const auto [begin, end] = waiters_.equal_range(pid);
-    for (auto waiter = begin; waiter != end; ++waiter) {
-      eventfd_write(waiter->second, 1);
-      close(waiter->second);
-    }
+    for (auto waiter = begin; waiter != end; ++waiter)
+      eventfd_write(waiter->second.get(), 1);
     waiters_.erase(begin, end);
   }
 }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <sys/types.h>
 
+#include "base/unique_fd.h"
 #include "e2e/traffic/socket.h"
 
 namespace pointsman::e2e {
@@ -39,7 +40,7 @@ class Children {
   std::mutex mutex_;
   std::condition_variable started_;
   std::map<pid_t, Status> statuses_;
-  std::multimap<pid_t, int> waiters_;
+  std::multimap<pid_t, UniqueFd> waiters_;
 };
 
 }  // namespace pointsman::e2e

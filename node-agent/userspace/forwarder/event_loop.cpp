@@ -6,26 +6,20 @@
 #include <sys/epoll.h>
 #include <system_error>
 
-#include <unistd.h>
-
 namespace pointsman::forwarder {
 
 EventLoop::EventLoop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)), now_(Clock::now()) {
-  if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll_create1");
-}
-
-EventLoop::~EventLoop() {
-  ::close(epoll_);
+  if (!epoll_) throw std::system_error(errno, std::generic_category(), "epoll_create1");
 }
 
 bool EventLoop::Add(int fd, uint32_t events, EventHandler* handler) {
   epoll_event event{.events = events, .data = {.ptr = handler}};
-  return ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) == 0;
+  return ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 void EventLoop::Change(int fd, uint32_t events, EventHandler* handler) {
   epoll_event event{.events = events, .data = {.ptr = handler}};
-  if (::epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) != 0) {
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event) != 0) {
     throw std::system_error(errno, std::generic_category(), "epoll_ctl");
   }
 }
@@ -56,7 +50,8 @@ void EventLoop::Run() {
       timeout = static_cast<int>(std::clamp<int64_t>(
           std::chrono::ceil<std::chrono::milliseconds>(wait).count(), 0, 3'600'000));
     }
-    const int count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout);
+    const int count =
+        ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
     if (count < 0 && errno != EINTR) {
       throw std::system_error(errno, std::generic_category(), "epoll_wait");
     }

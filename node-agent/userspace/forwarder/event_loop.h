@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/unique_fd.h"
+
 namespace pointsman::forwarder {
 
 using Clock = std::chrono::steady_clock;
@@ -26,7 +28,6 @@ class EventLoop {
   using Timer = Timers::iterator;
 
   EventLoop();
-  ~EventLoop();
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
@@ -52,7 +53,7 @@ class EventLoop {
   void Stop() { stop_ = true; }
 
  private:
-  int epoll_ = -1;
+  const UniqueFd epoll_;
   bool stop_ = false;
   Clock::time_point now_;
   Timers timers_;

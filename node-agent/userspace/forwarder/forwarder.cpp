@@ -48,7 +48,7 @@ FileBudget ShareFiles(uint64_t files) {
 Forwarder::Forwarder(const ForwarderOptions& options)
     : options_(options), budget_(ShareFiles(RaiseFileLimit(options.max_files))) {
   // Said now, and not with each connection.
-  if (const UniqueFd marked(OpenBackendSocket(net::Family::kIPv4, /*udp=*/true, options.mark));
+  if (const UniqueFd marked = OpenBackendSocket(net::Family::kIPv4, /*udp=*/true, options.mark);
       !marked) {
     throw std::system_error(errno, std::generic_category(),
                             fmt::format("mark {:#x} on a socket", options.mark));

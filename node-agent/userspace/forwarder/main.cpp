@@ -13,6 +13,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/unique_fd.h"
 #include "kube/process/command_line.h"
 #include "kube/process/logging.h"
 #include "kube/process/version.h"
@@ -44,10 +45,9 @@ PortRange ParseRange(const std::string& text) {
 }
 
 // The agent waits for one byte, or for the text of the error.
-void Tell(int fd, std::string_view text) {
-  if (fd < 0) return;
-  if (::write(fd, text.data(), text.size()) < 0) spdlog::warn("the agent is gone already");
-  ::close(fd);
+void Tell(UniqueFd fd, std::string_view text) {
+  if (!fd) return;
+  if (::write(fd.get(), text.data(), text.size()) < 0) spdlog::warn("the agent is gone already");
 }
 
 int Main(int argc, char** argv) {
@@ -90,12 +90,12 @@ int Main(int argc, char** argv) {
     // It reads what strangers send: what it needs no more is given up. NET_ADMIN marks the sockets
     // to backends, SYS_RESOURCE lets it have more pipes than an ordinary user.
     DropCapabilities({CAP_NET_ADMIN, CAP_SYS_RESOURCE});
-    Tell(std::exchange(arguments.ready_fd, -1), "+");
+    Tell(UniqueFd(std::exchange(arguments.ready_fd, -1)), "+");
     forwarder.Run();
     return 0;
   } catch (const std::exception& error) {
     spdlog::critical("forwarder: {}", error.what());
-    Tell(arguments.ready_fd, error.what());
+    Tell(UniqueFd(arguments.ready_fd), error.what());
     return 1;
   }
 }

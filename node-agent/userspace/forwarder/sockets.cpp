@@ -130,24 +130,23 @@ Listeners OpenListeners(uint16_t wanted, PortRange range) {
                                       range.first, range.last));
 }
 
-int OpenBackendSocket(net::Family family, bool udp, uint32_t mark) {
-  const int fd = ::socket(family == net::Family::kIPv4 ? AF_INET : AF_INET6,
-                          (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return fd;
-  if (mark != 0 && ::setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) != 0) {
+UniqueFd OpenBackendSocket(net::Family family, bool udp, uint32_t mark) {
+  UniqueFd fd(::socket(family == net::Family::kIPv4 ? AF_INET : AF_INET6,
+                       (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return fd;
+  if (mark != 0 && ::setsockopt(fd.get(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) != 0) {
     const int error = errno;
-    ::close(fd);
+    fd.Reset();
     errno = error;
-    return -1;
+    return fd;
   }
-  if (!udp) SetTcpOptions(fd);
+  if (!udp) SetTcpOptions(fd.get());
   return fd;
 }
 
-void CloseWithReset(int fd) {
+void CloseWithReset(UniqueFd fd) {
   const linger now{1, 0};
-  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-  ::close(fd);
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
 uint64_t RaiseFileLimit(uint64_t most) {

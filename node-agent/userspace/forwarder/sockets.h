@@ -29,11 +29,11 @@ struct Listeners {
 Listeners OpenListeners(uint16_t wanted, PortRange range);
 
 // A non-blocking socket towards a backend, with `mark` (0: none), which tells the rules in OUTPUT
-// that it is the forwarder's. -1: errno.
-int OpenBackendSocket(net::Family family, bool udp, uint32_t mark);
+// that it is the forwarder's. None: errno.
+UniqueFd OpenBackendSocket(net::Family family, bool udp, uint32_t mark);
 
 // Closes so that the peer sees a reset.
-void CloseWithReset(int fd);
+void CloseWithReset(UniqueFd fd);
 
 // Raises the limit of open files as far as it may be, at most to `most`; returns what it is then.
 uint64_t RaiseFileLimit(uint64_t most);

@@ -48,22 +48,22 @@ bool IsOwnFailure(int error) {
 class TcpRelay::Connection final {
  public:
   // `path`: whose it is, for shares_.
-  Connection(TcpRelay& relay, int client, uint32_t slot, const net::IpAddress& client_ip,
+  Connection(TcpRelay& relay, UniqueFd client, uint32_t slot, const net::IpAddress& client_ip,
              std::span<const net::ShareKey> path)
       : relay_(relay),
         slot_(slot),
         client_ip_(client_ip),
         place_(relay.shares_.Add(path, this)),
         last_active_(relay.loop_.now()),
-        client_(*this, client),
-        backend_(*this, -1) {}
+        client_(*this, std::move(client)),
+        backend_(*this, UniqueFd()) {}
   ~Connection() { Abort(); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
   // False: the connection is over already.
   bool Start() {
-    if (!relay_.loop_.Add(client_.fd, kAll, &client_)) return Finish();
+    if (!relay_.loop_.Add(client_.fd.get(), kAll, &client_)) return Finish();
     return TryNext();
   }
 
@@ -74,10 +74,10 @@ class TcpRelay::Connection final {
 
  private:
   struct Side final : EventHandler {
-    Side(Connection& of, int socket) : connection(of), fd(socket) {}
+    Side(Connection& of, UniqueFd socket) : connection(of), fd(std::move(socket)) {}
     void OnEvents(uint32_t events) override { connection.OnEvents(*this, events); }
     Connection& connection;
-    int fd;
+    UniqueFd fd;
     // What epoll last said, until a call said otherwise.
     bool readable = false;
     bool writable = false;
@@ -154,22 +154,16 @@ class TcpRelay::Connection final {
   }
 
   int Connect(const IpPort& backend) {
-    const int fd = OpenBackendSocket(backend.ip.family(), false, relay_.mark_);
-    if (fd < 0) return errno;
-    const sockaddr_storage address = ToSocketAddress(backend.ip, backend.port);
-    if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), SocketAddressSize(backend.ip)) !=
-            0 &&
-        errno != EINPROGRESS) {
-      const int error = errno;
-      ::close(fd);
-      return error;
-    }
-    backend_.fd = fd;
+    backend_.fd = OpenBackendSocket(backend.ip.family(), false, relay_.mark_);
+    if (!backend_.fd) return errno;
     backend_.readable = backend_.writable = false;
-    if (!relay_.loop_.Add(fd, kAll, &backend_)) {
+    const sockaddr_storage address = ToSocketAddress(backend.ip, backend.port);
+    const int connected = ::connect(backend_.fd.get(), reinterpret_cast<const sockaddr*>(&address),
+                                    SocketAddressSize(backend.ip));
+    if ((connected != 0 && errno != EINPROGRESS) ||
+        !relay_.loop_.Add(backend_.fd.get(), kAll, &backend_)) {
       const int error = errno;
-      backend_.fd = -1;
-      ::close(fd);
+      backend_.fd.Reset();
       return error;
     }
     const size_t turn = std::min(attempts_->timeouts, kAttemptTimeouts.size() - 1);
@@ -182,7 +176,7 @@ class TcpRelay::Connection final {
   void GiveUpBackend() {
     if (std::exchange(attempts_->timer_set, false)) relay_.loop_.Cancel(attempts_->timer);
     relay_.loop_.Forget(&backend_);
-    CloseWithReset(std::exchange(backend_.fd, -1));
+    CloseWithReset(std::move(backend_.fd));
     ++relay_.stats_.connect_failures;
     relay_.table_.Failed(attempts_->backend, relay_.loop_.now());
   }
@@ -198,7 +192,7 @@ class TcpRelay::Connection final {
   void OnConnected(uint32_t events) {
     int error = 0;
     socklen_t size = sizeof error;
-    if (::getsockopt(backend_.fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
+    if (::getsockopt(backend_.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
     if (error != 0) {
       attempts_->refused.push_back(attempts_->backend);
       GiveUpBackend();
@@ -247,8 +241,8 @@ class TcpRelay::Connection final {
     for (;;) {
       while (direction.held > 0) {
         if (!to.writable) return Moved::kIdle;
-        const ssize_t count = ::splice(direction.pipe->read_end.get(), nullptr, to.fd, nullptr,
-                                       direction.held, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+        const ssize_t count = ::splice(direction.pipe->read_end.get(), nullptr, to.fd.get(),
+                                       nullptr, direction.held, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
         if (count > 0) {
           direction.held -= static_cast<size_t>(count);
           counter += static_cast<uint64_t>(count);
@@ -261,7 +255,7 @@ class TcpRelay::Connection final {
       }
       if (direction.eof) {
         ReleasePipe(direction);
-        if (!std::exchange(direction.done, true) && ::shutdown(to.fd, SHUT_WR) != 0) {
+        if (!std::exchange(direction.done, true) && ::shutdown(to.fd.get(), SHUT_WR) != 0) {
           return Moved::kBroken;
         }
         return Moved::kIdle;
@@ -280,8 +274,8 @@ class TcpRelay::Connection final {
         continue;
       }
       // Into an empty pipe only: EAGAIN then means that the socket is empty, and not the pipe full.
-      const ssize_t count = ::splice(from.fd, nullptr, direction.pipe->write_end.get(), nullptr,
-                                     kSplice, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+      const ssize_t count = ::splice(from.fd.get(), nullptr, direction.pipe->write_end.get(),
+                                     nullptr, kSplice, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
       if (count > 0) {
         direction.held = static_cast<size_t>(count);
       } else if (count == 0) {
@@ -299,7 +293,7 @@ class TcpRelay::Connection final {
   ssize_t Copy(Side& from, Side& to, bool& eof) {
     if (!to.writable) return 0;
     std::vector<char>& buffer = relay_.copy_buffer_;
-    const ssize_t there = ::recv(from.fd, buffer.data(), buffer.size(), MSG_PEEK);
+    const ssize_t there = ::recv(from.fd.get(), buffer.data(), buffer.size(), MSG_PEEK);
     if (there == 0) {
       eof = true;
       return 0;
@@ -309,7 +303,8 @@ class TcpRelay::Connection final {
       from.readable = false;
       return 0;
     }
-    const ssize_t sent = ::send(to.fd, buffer.data(), static_cast<size_t>(there), MSG_NOSIGNAL);
+    const ssize_t sent =
+        ::send(to.fd.get(), buffer.data(), static_cast<size_t>(there), MSG_NOSIGNAL);
     if (sent < 0) {
       if (!WouldBlock()) return errno == EINTR ? 0 : -1;
       to.writable = false;
@@ -317,8 +312,8 @@ class TcpRelay::Connection final {
     }
     // MSG_TRUNC: dropped without being copied (tcp(7)).
     for (ssize_t taken = 0; taken < sent;) {
-      const ssize_t count =
-          ::recv(from.fd, nullptr, static_cast<size_t>(sent - taken), MSG_TRUNC | MSG_DONTWAIT);
+      const ssize_t count = ::recv(from.fd.get(), nullptr, static_cast<size_t>(sent - taken),
+                                   MSG_TRUNC | MSG_DONTWAIT);
       if (count <= 0) return -1;
       taken += count;
     }
@@ -345,13 +340,12 @@ class TcpRelay::Connection final {
     if (attempts_ != nullptr && attempts_->timer_set) relay_.loop_.Cancel(attempts_->timer);
     if (again_) relay_.loop_.NotAgain(&turn_);
     for (Side* side : {&client_, &backend_}) {
-      if (side->fd < 0) continue;
+      if (!side->fd) continue;
       relay_.loop_.Forget(side);
-      const int fd = std::exchange(side->fd, -1);
       if (reset) {
-        CloseWithReset(fd);
+        CloseWithReset(std::move(side->fd));
       } else {
-        ::close(fd);
+        side->fd.Reset();
       }
     }
     for (Direction* direction : {&up_, &down_})
@@ -399,10 +393,10 @@ class TcpRelay::Listener final : public EventHandler {
     for (int i = 0; i < kAcceptsPerTurn; ++i) {
       sockaddr_storage peer{};
       socklen_t size = sizeof peer;
-      const int fd = ::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
-                               SOCK_CLOEXEC | SOCK_NONBLOCK);
-      if (fd >= 0) {
-        Take(fd, peer, /*no_files=*/false);
+      UniqueFd fd(::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
+                            SOCK_CLOEXEC | SOCK_NONBLOCK));
+      if (fd) {
+        Take(std::move(fd), peer, /*no_files=*/false);
         continue;
       }
       if (errno == EMFILE || errno == ENFILE) {
@@ -418,16 +412,16 @@ class TcpRelay::Listener final : public EventHandler {
 
  private:
   // `no_files`: as if there were as many connections as there may be.
-  void Take(int fd, const sockaddr_storage& peer, bool no_files) {
+  void Take(UniqueFd fd, const sockaddr_storage& peer, bool no_files) {
     sockaddr_storage local{};
     socklen_t size = sizeof local;
     std::optional<uint32_t> number;
-    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &size) == 0) {
+    if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&local), &size) == 0) {
       number = SlotOf(FromSocketAddress(local).ip);
     }
     const Slot* const slot = number ? relay_.table_.Find(*number) : nullptr;
     // Somebody who found the port itself, or a Service that has just gone.
-    if (slot == nullptr) return CloseWithReset(fd);
+    if (slot == nullptr) return CloseWithReset(std::move(fd));
     const net::IpAddress client = FromSocketAddress(peer).ip;
     const std::array<net::ShareKey, 3> path = ShareOf(*slot, client);
     if ((no_files || relay_.connections_.size() >= relay_.limits_.connections) &&
@@ -439,10 +433,10 @@ class TcpRelay::Listener final : public EventHandler {
             "many of them as anybody",
             *times, client.ToString(), slot->service, relay_.connections_.size());
       }
-      return CloseWithReset(fd);
+      return CloseWithReset(std::move(fd));
     }
     ++relay_.stats_.accepted;
-    auto connection = std::make_shared<Connection>(relay_, fd, *number, client, path);
+    auto connection = std::make_shared<Connection>(relay_, std::move(fd), *number, client, path);
     Connection* const key = connection.get();
     relay_.connections_.emplace(key, std::move(connection));
     key->Start();
@@ -453,11 +447,12 @@ class TcpRelay::Listener final : public EventHandler {
     relay_.spare_.Reset();
     sockaddr_storage peer{};
     socklen_t size = sizeof peer;
-    const int fd = ::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
-                             SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) Take(fd, peer, /*no_files=*/true);
+    UniqueFd fd(::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
+                          SOCK_CLOEXEC | SOCK_NONBLOCK));
+    const bool taken = fd.valid();
+    if (taken) Take(std::move(fd), peer, /*no_files=*/true);
     relay_.spare_.Reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    return fd >= 0;
+    return taken;
   }
 
   void Rest() {

@@ -160,17 +160,16 @@ class UdpRelay::Flow final : public EventHandler {
       if (!backend) return false;
       backend_ = *backend;
       tried_.push_back(backend_);
-      const int fd = OpenBackendSocket(backend_.ip.family(), true, relay_.mark_);
-      if (fd < 0) return false;
+      UniqueFd fd = OpenBackendSocket(backend_.ip.family(), true, relay_.mark_);
+      if (!fd) return false;
       const sockaddr_storage address = ToSocketAddress(backend_.ip, backend_.port);
-      if (::connect(fd, reinterpret_cast<const sockaddr*>(&address),
+      if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address),
                     SocketAddressSize(backend_.ip)) == 0 &&
-          relay_.loop_.Add(fd, EPOLLIN, this)) {
-        fd_ = fd;
+          relay_.loop_.Add(fd.get(), EPOLLIN, this)) {
+        fd_ = std::move(fd);
         opened_ = relay_.loop_.now();
         return true;
       }
-      ::close(fd);
       relay_.table_.Failed(backend_, relay_.loop_.now());
     }
     return false;
@@ -199,7 +198,7 @@ class UdpRelay::Flow final : public EventHandler {
     }
     size_t sent = 0;
     while (sent < queue_.size()) {
-      const int count = ::sendmmsg(fd_, buffers.out.data() + sent,
+      const int count = ::sendmmsg(fd_.get(), buffers.out.data() + sent,
                                    static_cast<unsigned>(queue_.size() - sent), MSG_NOSIGNAL);
       if (count > 0) {
         for (size_t i = sent; i < sent + static_cast<size_t>(count); ++i)
@@ -230,7 +229,7 @@ class UdpRelay::Flow final : public EventHandler {
     if ((events & EPOLLERR) != 0) {
       int error = 0;
       socklen_t size = sizeof error;
-      ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size);
+      ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
       if (error != 0 && !OnError()) return;
     }
     if ((events & EPOLLIN) != 0) Receive();
@@ -243,9 +242,9 @@ class UdpRelay::Flow final : public EventHandler {
   }
 
   void Close() {
-    if (fd_ < 0) return;
+    if (!fd_) return;
     relay_.loop_.Forget(this);
-    ::close(std::exchange(fd_, -1));
+    fd_.Reset();
   }
 
   bool Answered() const { return phase_ != Phase::kUnanswered; }
@@ -263,7 +262,7 @@ class UdpRelay::Flow final : public EventHandler {
     // After an answer the client's next datagram starts another flow.
     while (!Answered() && !kept_.empty() && Open()) {
       ++relay_.stats_.udp_retries;
-      if (::send(fd_, kept_.data(), kept_.size(), MSG_NOSIGNAL) >= 0) {
+      if (::send(fd_.get(), kept_.data(), kept_.size(), MSG_NOSIGNAL) >= 0) {
         ++relay_.stats_.datagrams_to_backends;
         relay_.stats_.udp_bytes_to_backends += kept_.size();
         return true;
@@ -280,7 +279,8 @@ class UdpRelay::Flow final : public EventHandler {
     sockaddr_storage client = ToSocketAddress(key_.client.ip, key_.client.port);
     for (int turn = 0; turn < kBatchesPerTurn; ++turn) {
       buffers.Prepare(false);
-      const int count = ::recvmmsg(fd_, buffers.messages.data(), kBatch, MSG_DONTWAIT, nullptr);
+      const int count =
+          ::recvmmsg(fd_.get(), buffers.messages.data(), kBatch, MSG_DONTWAIT, nullptr);
       if (count < 0) {
         if (errno == EINTR) continue;
         if (errno != EAGAIN) OnError();
@@ -327,7 +327,7 @@ class UdpRelay::Flow final : public EventHandler {
   Phase phase_ = Phase::kUnanswered;
   bool retired_ = false;
   bool sent_ = false;
-  int fd_ = -1;
+  UniqueFd fd_;
   IpPort backend_;
   Clock::time_point opened_;
   std::vector<IpPort> tried_;
