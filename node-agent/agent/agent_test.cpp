@@ -410,7 +410,7 @@ TEST_F(AgentTest, NodeCidrFollowsTheNode) {
 }
 
 // What this program cannot read is told where people look for it, and the rest goes on.
-TEST_F(AgentTest, WhatCannotBeReadIsNotServedAsWritten) {
+TEST_F(AgentTest, WhatCannotBeReadIsNotServedAsSpecified) {
   Ask(Settings(Mode::kNftables));
   StartAgent();
   ASSERT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
