@@ -6,6 +6,7 @@
 #include "node-agent/iptables/recent_line.h"
 #include "node-agent/xtables/kernel_rules.h"
 #include "node-agent/xtables/save_reader.h"
+#include "node-agent/xtables/saved_rule.h"
 
 namespace pointsman::fuzz {
 namespace {
@@ -22,11 +23,17 @@ std::string Describe(const agent::xtables::KernelRules& found) {
   std::string text = fmt::format("{} {}\n", found.has_base, found.owns_route_localnet);
   for (const auto& [name, rules] : chains)
     text += fmt::format("{} {}\n", name, rules);
-  for (const auto& [name, rules] : std::map<std::string, std::vector<std::string>>(
-           found.builtin.begin(), found.builtin.end())) {
-    if (rules.empty() || !agent::xtables::IsOurJump(rules.back(), kPrefix))
-      throw std::logic_error("what is kept of " + name + " does not end with our jump");
+  for (const auto& [name, rules] : found.builtin.OurJumps()) {
+    for (const std::string& rule : rules) {
+      if (!agent::xtables::TakeApart(rule).target.starts_with(kPrefix))
+        throw std::logic_error("'" + rule + "' is not ours");
+    }
     text += fmt::format("{}: {}\n", name, fmt::join(rules, "\n"));
+  }
+  using Place = agent::xtables::JumpPlace;
+  for (const char* name : {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}) {
+    for (const Place place : {Place::kBeforeProxies, Place::kStays, Place::kBehindPolicies})
+      found.builtin.Place(name, {{.rule = "-j PM-A", .place = place}}).Render(name, text);
   }
   return text;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "node-agent/xtables/iptables_tool.h"
+#include "node-agent/xtables/jump_order.h"
 
 namespace pointsman::agent::ipvs {
 
@@ -16,13 +17,14 @@ inline constexpr std::string_view kChainPrefix = "POINTSMAN-IPVS-";
 struct Chain {
   std::string table;
   std::string name;
-  std::string base;                // "INPUT"; empty: only other chains of ours jump to it
-  std::string jump;                // arguments of the jump rule, as iptables-save prints them
+  std::string base;  // "INPUT"; empty: only other chains of ours jump to it
+  std::string jump;  // the jump rule's match, as iptables-save prints it
+  xtables::JumpPlace place = xtables::JumpPlace::kStays;  // of the jump
   std::vector<std::string> rules;  // arguments after "-A <name>", as iptables-save prints them
 };
 
-// Compares with what iptables-save says and rewrites chains that differ; our jumps stand before the
-// rules of others (iptables/jump_order.h). Returns how many rules were written. This and all below
+// Compares with what iptables-save says, rewrites chains that differ, and moves jumps that are not
+// in their place (xtables/jump_order.h). Returns how many rules were written. This and all below
 // throw what IptablesTool throws.
 size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains);
 // New connections are no longer sent to or kept for IPVS: other rules decide about them.

@@ -49,6 +49,7 @@ class Rules {
 
   std::vector<Chain> All() const {
     return {Input(),
+            Accept(),
             Forward(),
             SourceRanges("PREROUTING"),
             SourceRanges("OUTPUT"),
@@ -73,6 +74,7 @@ class Rules {
   }
 
   Chain Input() const;
+  Chain Accept() const;
   Chain Forward() const;
   Chain SourceRanges(const char* base) const;
   Chain Prerouting() const;
@@ -90,20 +92,20 @@ class Rules {
   std::array<std::string, 2> map_, near_map_;  // to the internal address, and to the spare one
 };
 
+// What Services' traffic must not do. What it may do is left to what others have in INPUT, and then
+// to Accept().
 Chain Rules::Input() const {
   return {"filter",
           "POINTSMAN-IPVS-INPUT",
           "INPUT",
           kComment,
-          {// In the other modes traffic to Services is forwarded, and what is in INPUT, such as a
-           // policy of DROP, does not concern it.
-           kEstablished + Match(SetId::kVip, "dst") + " -j ACCEPT",
-           Match(SetId::kHealth) + " -j ACCEPT", fmt::format("{}-j RETURN", kEstablished),
-           Match(SetId::kDrop) + " -j DROP", Match(SetId::kCluster) + " -j ACCEPT",
+          xtables::JumpPlace::kStays,
+          {Match(SetId::kHealth) + " -j RETURN", fmt::format("{}-j RETURN", kEstablished),
+           Match(SetId::kDrop) + " -j DROP", Match(SetId::kCluster) + " -j RETURN",
            // The internal addresses are no way in for those who find them out. One that is an
            // external address itself is not changed by NETMAP, and the packet has no DNAT then.
-           Match(SetId::kInternal) + " -m conntrack --ctstate DNAT -j ACCEPT",
-           Match(SetId::kMapped) + " -j ACCEPT", Match(SetId::kMappedSpare) + " -j ACCEPT",
+           Match(SetId::kInternal) + " -m conntrack --ctstate DNAT -j RETURN",
+           Match(SetId::kMapped) + " -j RETURN", Match(SetId::kMappedSpare) + " -j RETURN",
            Match(SetId::kInternal) + " -j DROP",
            v4() ? "-p icmp -m icmp --icmp-type 8 -j RETURN"
                 : "-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j RETURN",
@@ -114,12 +116,28 @@ Chain Rules::Input() const {
            kNew + to_node_ + Match(SetId::kNodePortReject) + reject_}};
 }
 
+// In the other modes traffic to Services is forwarded, and what refuses everything in INPUT, such
+// as a policy of DROP, does not concern it.
+Chain Rules::Accept() const {
+  return {"filter",
+          "POINTSMAN-IPVS-ACCEPT",
+          "INPUT",
+          kComment,
+          xtables::JumpPlace::kBehindPolicies,
+          {kEstablished + Match(SetId::kVip, "dst") + " -j ACCEPT",
+           Match(SetId::kHealth) + " -j ACCEPT", fmt::format("{}-j RETURN", kEstablished),
+           Match(SetId::kCluster) + " -j ACCEPT",
+           Match(SetId::kInternal) + " -m conntrack --ctstate DNAT -j ACCEPT",
+           Match(SetId::kMapped) + " -j ACCEPT", Match(SetId::kMappedSpare) + " -j ACCEPT"}};
+}
+
 // Answers of backends pass FORWARD; a default policy of DROP must not stop them.
 Chain Rules::Forward() const {
   return {"filter",
           "POINTSMAN-IPVS-FORWARD",
           "FORWARD",
           kComment,
+          xtables::JumpPlace::kBehindPolicies,
           {marked_ + " -j ACCEPT", fmt::format("{}-j ACCEPT", kEstablished)}};
 }
 
@@ -130,6 +148,7 @@ Chain Rules::SourceRanges(const char* base) const {
       fmt::format("{}{}", kChainPrefix, base),
       base,
       fmt::format("{} -m conntrack --ctstate NEW", kComment),
+      xtables::JumpPlace::kStays,
       {Match(SetId::kGuarded) + " " + NoMatch(SetId::kSources, "dst,dst,src") + " -j DROP"}};
   // What the node itself sends meets IPVS before any filter, and IPVS refuses what it has no
   // backend for, while it keeps the virtual server for the connections of a backend that left.
@@ -138,7 +157,8 @@ Chain Rules::SourceRanges(const char* base) const {
 }
 
 Chain Rules::Prerouting() const {
-  Chain chain{"nat", "POINTSMAN-IPVS-PREROUTING", "PREROUTING", kComment, {}};
+  Chain chain{"nat",    "POINTSMAN-IPVS-PREROUTING",        "PREROUTING",
+              kComment, xtables::JumpPlace::kBeforeProxies, {}};
   const std::string from_pods =
       sources_.from_cluster.value_or("").empty() ? "" : *sources_.from_cluster + " ";
   if (sources_.from_cluster) {
@@ -165,6 +185,7 @@ Chain Rules::Output() const {
           "POINTSMAN-IPVS-OUTPUT",
           "OUTPUT",
           kComment,
+          xtables::JumpPlace::kBeforeProxies,
           {Match(SetId::kOwned) + mark_, taken_, closed_, Match(SetId::kMapped) + mark_,
            Match(SetId::kMappedSpare) + mark_, near_map_[0], near_map_[1], map_[0], map_[1],
            v4() ? "-d 127.0.0.0/8 -j RETURN" : "-d ::1/128 -j RETURN", near_node_port_ + mark_,
@@ -177,6 +198,7 @@ Chain Rules::NodePorts() const {
           "POINTSMAN-IPVS-NODEPORTS",
           "",
           "",
+          {},
           {Match(SetId::kNodePortExternal) + mark_, Match(SetId::kNodePortExternal) + to_server,
            Match(SetId::kNodePortLocal) + to_server}};
 }
@@ -188,6 +210,7 @@ Chain Rules::Postrouting() const {
           "POINTSMAN-IPVS-POSTROUTING",
           "POSTROUTING",
           kComment,
+          xtables::JumpPlace::kStays,
           {fmt::format("{} -j MASQUERADE{}", Match(SetId::kHairpin, "dst,dst,src"),
                        random_fully_ ? " --random-fully" : "")}};
 }

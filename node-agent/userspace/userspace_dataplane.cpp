@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::string_view kPrefix = UserspaceDataplane::kChainPrefix;
 constexpr std::string_view kInput = "POINTSMAN-USP-INPUT";
+constexpr std::string_view kAccept = "POINTSMAN-USP-ACCEPT";
 constexpr std::string_view kGuard = "POINTSMAN-USP-GUARD";
 constexpr std::string_view kRules = "iptables rules";
 constexpr std::string_view kOwn = "POINTSMAN-USP-OWN";
@@ -27,7 +28,8 @@ std::string Jump(std::string_view match, std::string_view what, std::string_view
   return fmt::format("{}-m comment --comment \"pointsman: {}\" -j {}", match, what, chain);
 }
 
-std::vector<xtables::ExtraChain> ExtraChains(uint32_t mark_bit) {
+std::vector<xtables::ExtraChain> ExtraChains(net::Family family, uint32_t mark_bit) {
+  using xtables::JumpPlace;
   const std::string mark = fmt::format("{:#x}", mark_bit);
   // The forwarder's own connections to backends are not to be steered back to it, whatever a user
   // wrote into an EndpointSlice. The mark comes off again: it also means "masquerade", and the
@@ -36,25 +38,32 @@ std::vector<xtables::ExtraChain> ExtraChains(uint32_t mark_bit) {
       "-A {0} -j MARK --set-xmark {1}/0x0\n"
       "-A {0} -j ACCEPT\n",
       kOwn, mark);
-  return {{.table = "nat",
-           .name = std::string(kOwn),
-           .text = own,
-           .jumps = {{"OUTPUT", Jump(fmt::format("-m mark --mark {0}/{0} ", mark),
-                                     "from the forwarder", kOwn)}}},
-          {.table = "filter",
-           .name = std::string(kInput),
-           .jumps = {{"INPUT", Jump("", "to the forwarder", kInput)}}},
-          {.table = "filter",
-           .name = std::string(kGuard),
-           .jumps = {{"OUTPUT", Jump("", "from the forwarder", kGuard)}}}};
+  return {
+      {.table = "nat",
+       .name = std::string(kOwn),
+       .text = own,
+       .jumps = {{"OUTPUT",
+                  {Jump(fmt::format("-m mark --mark {0}/{0} ", mark), "from the forwarder", kOwn),
+                   JumpPlace::kBeforeProxies}}}},
+      {.table = "filter",
+       .name = std::string(kInput),
+       .jumps = {{"INPUT", {Jump("", "to the forwarder", kInput), JumpPlace::kStays}}}},
+      // Whatever else refuses the node's own addresses: a Service is not one of these.
+      {.table = "filter",
+       .name = std::string(kAccept),
+       .text = fmt::format("-A {} -d {} -m conntrack --ctstate DNAT -j ACCEPT\n", kAccept,
+                           forwarder::SlotPrefix(family).ToString()),
+       .jumps = {{"INPUT", {Jump("", "to the forwarder", kAccept), JumpPlace::kBehindPolicies}}}},
+      {.table = "filter",
+       .name = std::string(kGuard),
+       .jumps = {{"OUTPUT", {Jump("", "from the forwarder", kGuard), JumpPlace::kStays}}}}};
 }
 
-// Only what the rules have sent there gets to the forwarder, whatever else filters the node's own
-// addresses: a Service is not one of these.
+// Only what the rules have sent there gets to the forwarder.
 std::string InputText(net::Family family, uint16_t port) {
   const std::string slots = forwarder::SlotPrefix(family).ToString();
   std::string text = fmt::format(
-      "-A {0} -d {1} -m conntrack --ctstate DNAT -j ACCEPT\n"
+      "-A {0} -d {1} -m conntrack --ctstate DNAT -j RETURN\n"
       "-A {0} -d {1} -j DROP\n",
       kInput, slots);
   if (port == 0) return text;
@@ -114,11 +123,11 @@ int LoopbackIndex() {
 UserspaceDataplane::UserspaceDataplane(const kube::ProxySettings& settings, const Options& options,
                                        const std::vector<xtables::IptablesTool*>& tools)
     : settings_(settings), link_(LinkSettings(settings, options)) {
-  const std::vector<xtables::ExtraChain> extra =
-      ExtraChains(1U << settings.iptables.masquerade_bit);
+  const uint32_t mark_bit = 1U << settings.iptables.masquerade_bit;
   for (xtables::IptablesTool* tool : tools) {
     families_.push_back(std::make_unique<xtables::FamilyRules>(
-        settings, *tool, xtables::RuleFlavour{.prefix = kPrefix, .sends_on = false}, extra));
+        settings, *tool, xtables::RuleFlavour{.prefix = kPrefix, .sends_on = false},
+        ExtraChains(tool->family(), mark_bit)));
   }
 }
 

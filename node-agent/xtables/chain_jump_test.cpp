@@ -3,13 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "node-agent/xtables/jump_order.h"
 #include "node-agent/xtables/kernel_rules.h"
 
 namespace pointsman::agent::xtables {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using ::testing::Pair;
 
 constexpr std::string_view kPrefix = "POINTSMAN-";
@@ -38,8 +38,9 @@ TEST(ChainJumpTest, TextOfARuleIsNone) {
            "-m comment --comment \"as -j POINTSMAN-A \" -j DNAT --to-destination 192.0.2.1",
        }) {
     EXPECT_FALSE(ChainJumpedTo(rule).starts_with(kPrefix)) << rule;
-    EXPECT_FALSE(IsOurJump(rule, kPrefix)) << rule;
-    EXPECT_FALSE(MayPrecedeOurJump(rule)) << rule;
+    KernelRulesReader reader(kPrefix);
+    reader.AddLine(std::string("-A INPUT ") + rule);
+    EXPECT_THAT(reader.Take().builtin.OurJumps(), IsEmpty()) << rule;
   }
 }
 
@@ -50,7 +51,8 @@ TEST(ChainJumpTest, ARuleOfOthersThatSpeaksOfOursStays) {
        {":POINTSMAN-A - [0:0]", "-A INPUT -j LOG --log-prefix \"-j POINTSMAN-A \"",
         "-A OUTPUT -j POINTSMAN-A", "-A OUTPUT -m comment --comment \"behind -j POINTSMAN-A\""})
     reader.AddLine(line);
-  EXPECT_THAT(reader.Take().builtin, ElementsAre(Pair("OUTPUT", ElementsAre("-j POINTSMAN-A"))));
+  EXPECT_THAT(reader.Take().builtin.OurJumps(),
+              ElementsAre(Pair("OUTPUT", ElementsAre("-j POINTSMAN-A"))));
 }
 
 }  // namespace

@@ -37,29 +37,39 @@ FamilyRules::Names::Names(std::string_view prefix)
       health(fmt::format("{}HEALTH", prefix)) {}
 
 void FamilyRules::NameJumps() {
-  auto jump = [](std::string_view what, const std::string& chain) {
+  auto text = [](std::string_view what, const std::string& chain) {
     return fmt::format("-m comment --comment \"pointsman: {}\" -j {}", what, chain);
   };
+  auto add = [](Table& table, std::string_view builtin, std::string rule, JumpPlace place,
+                bool new_connections = false) {
+    table.jumps.push_back({std::string(builtin), {std::move(rule), place}, new_connections});
+  };
   for (const ExtraChain& chain : extra_) {
-    for (const ExtraChain::Jump& extra : chain.jumps) {
-      (chain.table == "nat" ? nat_ : filter_).jumps.push_back({extra.builtin, extra.rule, false});
-    }
+    for (const auto& [builtin, jump] : chain.jumps)
+      (chain.table == "nat" ? nat_ : filter_).jumps.push_back({builtin, jump, false});
   }
-  const std::string services = jump("services", names_.services);
-  nat_.jumps.push_back({"PREROUTING", services, true});
-  nat_.jumps.push_back({"OUTPUT", services, true});
-  const std::string reject = "-m conntrack --ctstate NEW " + jump("no endpoints", names_.reject);
-  filter_.jumps.push_back({"INPUT", reject, true});
-  filter_.jumps.push_back({"FORWARD", reject, true});
-  filter_.jumps.push_back({"OUTPUT", reject, true});
+  for (const char* builtin : {"PREROUTING", "OUTPUT"})
+    add(nat_, builtin, text("services", names_.services), JumpPlace::kBeforeProxies, true);
+  for (const char* builtin : {"INPUT", "FORWARD", "OUTPUT"}) {
+    add(filter_, builtin, "-m conntrack --ctstate NEW " + text("no endpoints", names_.reject),
+        JumpPlace::kStays, true);
+  }
   if (rules_.flavour.sends_on) {
-    nat_.jumps.push_back({"POSTROUTING", jump("hairpin", names_.hairpin), false});
-    const std::string guard = jump("guard", names_.guard);
-    filter_.jumps.push_back({"INPUT", guard, false});
-    filter_.jumps.push_back({"FORWARD", jump("forward", names_.forward), false});
-    filter_.jumps.push_back({"OUTPUT", guard, false});
+    add(nat_, "POSTROUTING", text("hairpin", names_.hairpin), JumpPlace::kStays);
+    for (const char* builtin : {"INPUT", "OUTPUT"})
+      add(filter_, builtin, text("guard", names_.guard), JumpPlace::kStays);
+    if (GuardsAgainstInvalid()) {
+      // A packet that conntrack finds invalid would go out without its NAT undone, and the client
+      // would reset the connection (kubernetes#74839). That concerns answers of Services'
+      // endpoints. Other traffic may be invalid and right: that of which this node sees one
+      // direction only (kubernetes#94861).
+      add(filter_, "FORWARD",
+          "-m conntrack --ctstate INVALID " + text("invalid answers", names_.invalid),
+          JumpPlace::kStays);
+    }
+    add(filter_, "FORWARD", text("forward", names_.forward), JumpPlace::kBehindPolicies);
   }
-  filter_.jumps.push_back({"INPUT", jump("health", names_.health), false});
+  add(filter_, "INPUT", text("health", names_.health), JumpPlace::kBehindPolicies);
 }
 
 struct FamilyRules::Change {
@@ -86,12 +96,12 @@ class FamilyRules::Writer {
     ++chains_;
   }
   void Unjump(std::string_view builtin, std::string_view rule) {
-    fmt::format_to(Text(unjumps_), "-D {} {}\n", builtin, rule);
+    fmt::format_to(Text(jumps_), "-D {} {}\n", builtin, rule);
     ++rule_count_;
   }
-  void JumpFirst(std::string_view builtin, std::string_view rule) {
-    fmt::format_to(Text(rules_), "-I {} {}\n", builtin, rule);
-    ++rule_count_;
+  void Place(std::string_view builtin, const JumpChanges& changes) {
+    changes.Render(builtin, jumps_);
+    rule_count_ += changes.writes();
   }
   bool empty() const { return chains_ == 0 && rule_count_ == 0; }
   uint64_t writes() const { return chains_ + rule_count_; }
@@ -107,15 +117,13 @@ class FamilyRules::Writer {
     return text;
   }
   // What follows the declarations.
-  std::array<std::string_view, 4> parts() const {
-    return {unjumps_, rules_, deletions_, "COMMIT\n"};
-  }
+  std::array<std::string_view, 4> parts() const { return {rules_, jumps_, deletions_, "COMMIT\n"}; }
 
  private:
   const std::string_view table_;
   std::vector<std::string> declared_;
-  std::string unjumps_;
   std::string rules_;
+  std::string jumps_;
   std::string deletions_;
   uint64_t chains_ = 0;
   uint64_t rule_count_ = 0;
@@ -266,14 +274,6 @@ void FamilyRules::RenderHairpin(std::string& text) const {
 
 void FamilyRules::RenderForward(std::string& text) const {
   const std::string mark = fmt::format("{:#x}", 1U << settings_.iptables.masquerade_bit);
-  if (GuardsAgainstInvalid()) {
-    // A packet that conntrack finds invalid would go out without its NAT undone, and the client
-    // would reset the connection (kubernetes#74839). That concerns answers of Services' endpoints.
-    // Other traffic may be invalid and right: that of which this node sees one direction only
-    // (kubernetes#94861).
-    fmt::format_to(Text(text), "-A {} -m conntrack --ctstate INVALID -j {}\n", names_.forward,
-                   names_.invalid);
-  }
   fmt::format_to(Text(text), "-A {} -m mark --mark {}/{} -j ACCEPT\n", names_.forward, mark, mark);
   fmt::format_to(Text(text), "-A {} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n",
                  names_.forward);
@@ -379,35 +379,15 @@ uint64_t FamilyRules::Compare(const Table& table, const KernelRules& kernel,
     writer.Delete(name);
   }
 
-  std::vector<std::string_view> builtins;
-  for (const Jump& jump : table.jumps) {
-    if (std::find(builtins.begin(), builtins.end(), jump.builtin) == builtins.end()) {
-      builtins.push_back(jump.builtin);
-    }
-  }
-  for (std::string_view builtin : builtins) {
-    std::vector<std::string_view> expected;
-    for (const Jump& jump : table.jumps) {
-      if (jump.builtin == builtin) expected.push_back(jump.rule);
-    }
-    std::vector<std::string_view> ours;
-    bool in_place = true;
-    if (auto rules = kernel.builtin.find(std::string(builtin)); rules != kernel.builtin.end()) {
-      for (const std::string& rule : rules->second) {
-        if (IsOurJump(rule, rules_.flavour.prefix)) {
-          ours.push_back(rule);
-        } else {
-          in_place = in_place && MayPrecedeOurJump(rule);
-        }
-      }
-    }
-    if (in_place && ours == expected) continue;
-    on_change({ours.empty() ? Change::Kind::kMissing : Change::Kind::kJumps, table.name, builtin});
-    for (std::string_view rule : ours)
-      writer.Unjump(builtin, rule);
-    for (auto rule = expected.rbegin(); rule != expected.rend(); ++rule) {
-      writer.JumpFirst(builtin, *rule);
-    }
+  std::map<std::string_view, std::vector<Jump>> jumps;
+  for (const TableJump& jump : table.jumps)
+    jumps[jump.builtin].push_back(jump.jump);
+  for (const auto& [builtin, wanted_jumps] : jumps) {
+    const JumpChanges changes = kernel.builtin.Place(builtin, wanted_jumps);
+    if (changes.empty()) continue;
+    on_change(
+        {changes.had_none ? Change::Kind::kMissing : Change::Kind::kJumps, table.name, builtin});
+    writer.Place(builtin, changes);
   }
   return rules_wanted;
 }
@@ -619,11 +599,11 @@ DrainStatus FamilyRules::Drain(const ServiceModel& model) {
   Writer filter("filter");
   for (const Table* table : {&nat_, &filter_}) {
     const KernelRules kernel = ReadKernelRules(tool_, table->name, rules_.flavour.prefix);
-    for (const auto& [builtin, rules] : kernel.builtin) {
+    for (const auto& [builtin, rules] : kernel.builtin.OurJumps()) {
       for (const std::string& rule : rules) {
         const bool takes_new = std::any_of(
             table->jumps.begin(), table->jumps.end(),
-            [&](const Jump& jump) { return jump.new_connections && jump.rule == rule; });
+            [&](const TableJump& jump) { return jump.new_connections && jump.jump.rule == rule; });
         if (takes_new) (table == &nat_ ? nat : filter).Unjump(builtin, rule);
       }
     }
@@ -655,10 +635,9 @@ SyncResult FamilyRules::Remove() {
     const KernelRules kernel =
         ReadKernelRules(tool_, writer == &nat ? "nat" : "filter", rules_.flavour.prefix);
     localnet_.Learn(kernel.owns_route_localnet);
-    for (const auto& [builtin, rules] : kernel.builtin) {
-      for (const std::string& rule : rules) {
-        if (IsOurJump(rule, rules_.flavour.prefix)) writer->Unjump(builtin, rule);
-      }
+    for (const auto& [builtin, rules] : kernel.builtin.OurJumps()) {
+      for (const std::string& rule : rules)
+        writer->Unjump(builtin, rule);
     }
     for (const auto& [chain, hash] : kernel.chains)
       writer->Delete(chain);

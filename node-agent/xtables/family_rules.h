@@ -16,6 +16,7 @@
 #include "node-agent/dataplane/route_localnet.h"
 #include "node-agent/xtables/dispatch_tree.h"
 #include "node-agent/xtables/iptables_tool.h"
+#include "node-agent/xtables/jump_order.h"
 #include "node-agent/xtables/kernel_rules.h"
 #include "node-agent/xtables/service_rules.h"
 #include "node-agent/xtables/shared_rules.h"
@@ -48,14 +49,14 @@ class FamilyRules {
   std::vector<std::string> Sysctls() const;
 
  private:
-  struct Jump {
+  struct TableJump {
     std::string builtin;
-    std::string rule;      // without "-A CHAIN "
+    Jump jump;
     bool new_connections;  // gone while draining
   };
   struct Table {
     std::string_view name;
-    std::vector<Jump> jumps;  // in the order that they have in a builtin chain
+    std::vector<TableJump> jumps;
   };
   struct Names {
     explicit Names(std::string_view prefix);

@@ -1,14 +1,129 @@
-// Whose rules may stand before our jumps in a builtin chain.
+// Where our jumps stand among the rules of others in iptables' builtin chains.
+//
+// Others put theirs there too: policy engines and firewalls keep themselves at the top, or at the
+// end, whenever they look. So ours claim no place that another one wants: each only asks for what
+// it needs, and is moved only when it does not have that.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
 #include <string_view>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "node-agent/xtables/save_reader.h"
 
 namespace pointsman::agent::xtables {
 
-// `rule` is one of a builtin chain, with or without "-A CHAIN ". Our jumps stand first, so that
-// rules of others, such as those kube-proxy left or still writes, do not decide before ours.
-// Exceptions are our own jumps, and Calico's: its agent puts them back to the top whenever they are
-// not, and they decide nothing about Services' addresses.
-bool MayPrecedeOurJump(std::string_view rule);
+enum class JumpPlace : uint8_t {
+  // For what sends Services' connections on, in table nat, where the first rule that translates a
+  // connection decides. In front of kube-proxy's jumps, and of those that take whatever is
+  // addressed to the node ("--dst-type LOCAL"; in ipvs mode a cluster IP is). What others put in
+  // front of it stays there; a new one also leaves them their place when they see every packet.
+  kBeforeProxies,
+  // For what only refuses or drops, or must be there and no more: first when it is made, then
+  // wherever others push it.
+  kStays,
+  // For what accepts, which ends a packet's way through the table. Behind all chains of others but
+  // kube-proxy's, since one of them may refuse it: a NetworkPolicy, a firewall. In front of the
+  // first rule that refuses everything, as kube-proxy's is. Never in front of one of ours that
+  // refuses.
+  kBehindPolicies,
+};
+
+// A rule of ours in a builtin chain.
+struct Jump {
+  std::string rule;  // without "-A CHAIN ", as iptables-save prints it
+  JumpPlace place;
+  // kBeforeProxies: a new one comes behind the jumps of our other modes.
+  bool yields = false;
+};
+
+// What to write so that a builtin chain has its jumps, in this order.
+struct JumpChanges {
+  std::vector<std::string> removed;                      // "-D CHAIN <it>"
+  std::vector<std::pair<size_t, std::string>> inserted;  // "-I CHAIN <first> <second>"
+  bool had_none = false;                                 // none of ours was there
+
+  bool empty() const { return removed.empty() && inserted.empty(); }
+  size_t writes() const { return removed.size() + inserted.size(); }
+  void Render(std::string_view builtin, std::string& text) const;
+};
+
+// One table, as far as the place of our jumps depends on it. About 100 bytes for a rule in a
+// builtin chain, and the names of others' chains.
+class BuiltinChains {
+ public:
+  // `prefix`: of the chains that are ours, "POINTSMAN-IPT-"; it outlives this.
+  explicit BuiltinChains(std::string_view prefix) : prefix_(prefix) {}
+
+  // Each line of the table, in the order of iptables-save, "*filter" too.
+  void Add(const SavedLine& line);
+
+  // Builtin chain → the rules that jump to our chains, in their order.
+  std::map<std::string, std::vector<std::string>, std::less<>> OurJumps() const;
+  // `wanted`: all of ours that `builtin` is to have, in the order of those of a place.
+  JumpChanges Place(std::string_view builtin, std::vector<Jump> wanted) const;
+
+ private:
+  struct Rule {
+    enum class Kind : uint8_t {
+      kOurs,
+      kOtherMode,  // leads to a chain of another of our modes
+      kProxy,      // to one of kube-proxy's
+      kChain,      // to another one
+      kRefuse,     // DROP, REJECT
+      kReturn,
+      kOther,
+    } kind = Kind::kOther;
+    bool every = false;       // for each packet
+    bool goes = false;        // "-g"
+    bool to_local = false;    // for what is addressed to the node
+    bool policy_end = false;  // refuses what a chain of others, for the same packets, let by
+    std::string text;         // kOurs: the rule; kChain: the chain
+  };
+  struct Builtin {
+    std::vector<Rule> rules;
+    bool policy_drops = false;
+    std::set<std::string> matches;  // of the kChain among `rules`
+  };
+  // What decides in a chain of others.
+  struct Step {
+    enum class Kind : uint8_t { kAccept, kRefuse, kReturn, kChain } kind;
+    bool every;
+    bool goes;
+    std::string chain;
+  };
+  // What the packets of a chain come to that none of its rules before its last has decided about.
+  enum class Outcome : uint8_t { kReturned, kAccepted, kRefused };
+  using Outcomes = std::map<std::string, Outcome, std::less<>>;
+  // How many of others' rules may stand before a jump, and how many do before a new one.
+  struct Window {
+    size_t least;
+    size_t most;
+    size_t best;
+  };
+  using Others = std::vector<const Rule*>;
+
+  Rule Classify(std::string_view rule, Builtin& builtin) const;
+  void AddStep(const SavedLine& line);
+  Outcome OutcomeOf(const std::string& chain, Outcomes& known, size_t depth = 0) const;
+  bool RefusesEverything(const Rule& rule, bool policy_drops, Outcomes& known) const;
+  Window WindowOf(const Jump& jump, const Builtin& builtin, const Others& others) const;
+
+  const std::string_view prefix_;
+  bool is_filter_ = false;                  // only there something accepts
+  std::unordered_set<std::string> chains_;  // of others
+  std::map<std::string, Builtin, std::less<>> builtins_;
+  std::map<std::string, std::vector<Step>, std::less<>> steps_;
+};
+
+// Is that chain one of kube-proxy's, in any of its modes? Others have chains called KUBE-… too.
+bool IsKubeProxyChain(std::string_view chain);
 
 }  // namespace pointsman::agent::xtables

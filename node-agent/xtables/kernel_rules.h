@@ -7,9 +7,9 @@
 #include <string_view>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 #include "node-agent/xtables/iptables_tool.h"
+#include "node-agent/xtables/jump_order.h"
 
 namespace pointsman::agent::xtables {
 
@@ -38,11 +38,11 @@ class RuleHash {
 };
 
 struct KernelRules {
+  explicit KernelRules(std::string_view prefix) : builtin(prefix) {}
+
   // Those whose name begins with the prefix, by name.
   std::unordered_map<std::string, RuleHash> chains;
-  // Builtin chain → its rules in order, without "-A CHAIN ". Only up to the last of ours: what
-  // comes after does not matter, and may be long.
-  std::unordered_map<std::string, std::vector<std::string>> builtin;
+  BuiltinChains builtin;
   // Is there a chain of the shared base rules?
   bool has_base = false;
   // Is there a rule that RouteLocalnet::IsMark?
@@ -53,26 +53,21 @@ struct KernelRules {
 class KernelRulesReader {
  public:
   // `prefix`: of the chains that are ours; it outlives this.
-  explicit KernelRulesReader(std::string_view prefix) : prefix_(prefix) {}
+  explicit KernelRulesReader(std::string_view prefix) : prefix_(prefix), found_(prefix) {}
 
-  void AddLine(std::string_view line);
+  void AddLine(std::string_view text);
   // Once, after the last line.
   KernelRules Take() { return std::move(found_); }
 
  private:
   const std::string_view prefix_;
   KernelRules found_;
-  std::unordered_map<std::string, std::vector<std::string>> pending_;
   // Rules come chain by chain: the last one's entry is kept at hand.
   std::string chain_;
   RuleHash* ours_ = nullptr;
-  bool builtin_ = false;
 };
 
 // `prefix`: of the chains that are ours.
 KernelRules ReadKernelRules(IptablesTool& tool, std::string_view table, std::string_view prefix);
-
-// Does this rule, without "-A CHAIN ", jump to one of our chains?
-bool IsOurJump(std::string_view rule, std::string_view prefix);
 
 }  // namespace pointsman::agent::xtables

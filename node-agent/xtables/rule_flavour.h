@@ -3,20 +3,21 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "node-agent/xtables/jump_order.h"
 
 namespace pointsman::agent::xtables {
 
 // A chain of a mode's own beside those that every mode has.
 struct ExtraChain {
-  struct Jump {
-    std::string builtin;
-    std::string rule;  // without "-A CHAIN ": match, comment and "-j <chain>"
-  };
-  std::string table;        // "nat" or "filter"
-  std::string name;         // begins with the flavour's prefix
-  std::string text;         // its rules, as iptables-save prints them, each with a newline
-  std::vector<Jump> jumps;  // in front of all other jumps of ours; they stay while draining
+  std::string table;  // "nat" or "filter"
+  std::string name;   // begins with the flavour's prefix
+  std::string text;   // its rules, as iptables-save prints them, each with a newline
+  // Builtin chain and jump; in front of the others of ours of the same place; they stay while
+  // draining.
+  std::vector<std::pair<std::string, Jump>> jumps;
 };
 
 struct RuleFlavour {

@@ -34,14 +34,14 @@ void CheckComment(const std::string& command, std::string_view comment) {
 SavedLine ParseSavedLine(std::string_view line) {
   using Kind = SavedLine::Kind;
   if (line.starts_with('*')) return {Kind::kTable, line.substr(1), {}};
-  if (line.starts_with(':')) return {Kind::kChain, line.substr(1, line.find(' ') - 1), {}};
-  if (!line.starts_with("-A ")) return {};
-  line.remove_prefix(3);
+  const bool chain_line = line.starts_with(':');
+  if (!chain_line && !line.starts_with("-A ")) return {};
+  line.remove_prefix(chain_line ? 1 : 3);
   const std::string_view chain = line.substr(0, line.find(' '));
   line.remove_prefix(std::min(chain.size() + 1, line.size()));
   while (line.ends_with(' '))
     line.remove_suffix(1);
-  return {Kind::kRule, chain, line};
+  return {chain_line ? Kind::kChain : Kind::kRule, chain, line};
 }
 
 void SaveReader::Add(std::string_view piece) {

@@ -13,7 +13,7 @@ namespace pointsman::agent::xtables {
 struct SavedLine {
   enum class Kind : uint8_t { kTable, kChain, kRule, kOther } kind = Kind::kOther;
   std::string_view name;  // of the table, the chain, or the rule's chain
-  std::string_view rule;  // what follows "-A CHAIN ", without spaces at its end
+  std::string_view rule;  // what follows "-A CHAIN " or ":CHAIN ", without spaces at its end
 };
 SavedLine ParseSavedLine(std::string_view line);
 

@@ -34,7 +34,9 @@ TEST(SaveReaderTest, ALineSaysWhatItIs) {
   using Kind = SavedLine::Kind;
   const std::tuple<const char*, Kind, const char*, const char*> kLines[] = {
       {"*nat", Kind::kTable, "nat", ""},
-      {":PREROUTING ACCEPT [3:4]", Kind::kChain, "PREROUTING", ""},
+      {":PREROUTING ACCEPT [3:4]", Kind::kChain, "PREROUTING", "ACCEPT [3:4]"},
+      {":A - [0:0]", Kind::kChain, "A", "- [0:0]"},
+      {":A", Kind::kChain, "A", ""},
       {"-A A -m comment --comment \"-j B\" -j C ", Kind::kRule, "A",
        "-m comment --comment \"-j B\" -j C"},
       {"-A A", Kind::kRule, "A", ""},

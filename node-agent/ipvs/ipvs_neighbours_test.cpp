@@ -1,0 +1,190 @@
+// ipvs mode beside policy engines, firewalls and host ports, with real packets. A packet to a
+// cluster IP passes INPUT and OUTPUT here, never FORWARD, and to the node it is one of its own.
+#include "node-agent/ipvs/testing/dataplane_fixture.h"
+#include "node-agent/testing/iptables_rules.h"
+#include "node-agent/testing/neighbours/firewalls.h"
+#include "node-agent/testing/neighbours/policy_engines.h"
+#include "node-agent/testing/neighbours/proxies.h"
+
+namespace pointsman::agent {
+namespace {
+
+using testing::CalicoInserts;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using testing::Neighbour;
+
+constexpr const char* kLoadBalancer = "203.0.113.8";
+constexpr net::Family kFamily = net::Family::kIPv4;
+
+// pod-b is what the Service leads to; only pod-a may connect to it.
+class IpvsNeighboursTest : public IpvsDataplaneTest {
+ protected:
+  void SetUp() override {
+    IpvsDataplaneTest::SetUp();
+    ServicePortEntry web = Web({MakeBackend(kPodB, 8080)});
+    web.load_balancer_ips = {Ip(kLoadBalancer)};
+    maker_.Put(web);
+  }
+  void TearDown() override {
+    IpvsDataplaneTest::TearDown();
+    for (const char* table : {"filter", "nat"}) {
+      RunTool({"iptables-legacy", "-t", table, "-F"});
+      RunTool({"iptables-legacy", "-t", table, "-X"});
+    }
+    for (const char* chain : {"INPUT", "FORWARD"})
+      RunTool({"iptables-legacy", "-P", chain, "ACCEPT"});
+  }
+
+  static testing::PodPolicy Policy() { return {.pod = kPodB, .link = "vpod-b", .allowed = kPodA}; }
+  uint64_t Resync() {
+    const SyncResult result = dataplane_->FullSync(maker_.model);
+    EXPECT_SYNCED(result);
+    ExpectVerified();
+    return result.kernel_writes;
+  }
+  static std::string Rules() { return RunTool({"iptables-legacy-save"}); }
+  // Who gets to a server, and by what; each connection is tried for 300 ms.
+  static std::vector<std::string> Reaching(
+      const std::vector<std::tuple<std::string, std::string, uint16_t>>& ways) {
+    std::vector<std::string> reaching;
+    for (const auto& [host, ip, port] : ways) {
+      Stream stream(*network_, host, ip, port, std::chrono::milliseconds(300));
+      if (stream.Ask().ok()) reaching.push_back(host + " " + ip);
+    }
+    return reaching;
+  }
+  static void ExpectPolicyHolds(const std::string& when) {
+    SCOPED_TRACE(when);
+    EXPECT_THAT(Reaching({{"client", kPodB, 8080},
+                          {"client", kVip, 80},
+                          {"client", kLoadBalancer, 80},
+                          {"client", kNodeIp, 30080},
+                          {"pod-c", kVip, 80},
+                          {"pod-c", kNodeIp, 30080}}),
+                IsEmpty())
+        << Rules();
+    EXPECT_TRUE(AskTcp(*network_, "pod-a", kVip, 80).ok()) << Rules();
+    EXPECT_TRUE(AskTcp(*network_, "", kVip, 80).ok()) << "the node itself may\n" << Rules();
+  }
+  // First theirs, then ours; then both agents look again.
+  void ExpectPolicyIsKept(const Neighbour& engine) {
+    EXPECT_TRUE(engine.Sync(tool_));
+    Resync();
+    ExpectPolicyHolds("after the first write");
+    EXPECT_EQ(Resync(), 0U) << Rules();
+    engine.Sync(tool_);
+    Resync();
+    ExpectPolicyHolds("after the engine looked again");
+    EXPECT_EQ(Resync(), 0U) << Rules();
+  }
+};
+
+TEST_F(IpvsNeighboursTest, Calico) {
+  const Neighbour calico = CalicoForIpvs(Policy(), "vpod-", {kNodeIp}, CalicoInserts::kFirst);
+  ExpectPolicyIsKept(calico);
+  EXPECT_FALSE(calico.Sync(tool_)) << "nothing of ours is in its way";
+}
+TEST_F(IpvsNeighboursTest, CalicoThatAppends) {
+  ExpectPolicyIsKept(CalicoForIpvs(Policy(), "vpod-", {kNodeIp}, CalicoInserts::kLast));
+}
+TEST_F(IpvsNeighboursTest, CalicoThatComesLater) {
+  Resync();
+  EXPECT_THAT(Reaching({{"client", kNodeIp, 30080}, {"pod-c", kVip, 80}}),
+              ElementsAre("client 192.168.50.1", "pod-c 10.96.0.10"));
+  EXPECT_TRUE(CalicoForIpvs(Policy(), "vpod-", {kNodeIp}, CalicoInserts::kLast).Sync(tool_));
+  Resync();
+  ExpectPolicyHolds("after the engine came");
+}
+TEST_F(IpvsNeighboursTest, KubeRouter) {
+  const Neighbour kube_router = testing::KubeRouter(kFamily, Policy());
+  ExpectPolicyIsKept(kube_router);
+  EXPECT_FALSE(kube_router.Sync(tool_)) << "nothing of ours is in its way";
+}
+
+// An agent of an older version had one chain in INPUT that refused and accepted.
+TEST_F(IpvsNeighboursTest, WhatAnOlderAgentLeftIsTakenOverAndPutInOrder) {
+  EXPECT_TRUE(CalicoForIpvs(Policy(), "vpod-", {kNodeIp}, CalicoInserts::kLast).Sync(tool_));
+  Resync();
+  const std::string good = testing::RulesOf(tool_);
+  tool_.Restore(
+      "*filter\n"
+      "-D INPUT -m comment --comment \"pointsman ipvs\" -j POINTSMAN-IPVS-ACCEPT\n"
+      "-F POINTSMAN-IPVS-ACCEPT\n-X POINTSMAN-IPVS-ACCEPT\n"
+      "-I POINTSMAN-IPVS-INPUT -m set --match-set PM-IPVS-CLUSTER-4 dst,dst -j ACCEPT\n"
+      "COMMIT\n");
+  EXPECT_THAT(Reaching({{"pod-c", kVip, 80}}), ElementsAre("pod-c 10.96.0.10"))
+      << "or this test says nothing";
+  Start();
+  EXPECT_GT(Resync(), 0U);
+  ExpectPolicyHolds("after the newer agent's first write");
+  EXPECT_EQ(testing::RulesOf(tool_), good);
+}
+
+// What refuses everything that it does not know does not refuse Services: as in the other modes.
+class IpvsFirewallTest : public IpvsNeighboursTest {
+ protected:
+  static void ExpectServed(const std::string& when) {
+    SCOPED_TRACE(when);
+    EXPECT_THAT(Reaching({{"client", kPodB, 8080},
+                          {"client", kVip, 80},
+                          {"client", kLoadBalancer, 80},
+                          {"client", kNodeIp, 30080},
+                          {"pod-c", kVip, 80},
+                          {"", kVip, 80}}),
+                ElementsAre("client 10.96.0.10", "client 203.0.113.8", "client 192.168.50.1",
+                            "pod-c 10.96.0.10", " 10.96.0.10"))
+        << Rules();
+  }
+  void ExpectServesBeside(const Neighbour& firewall) {
+    EXPECT_TRUE(firewall.Sync(tool_));
+    Resync();
+    ExpectServed("after the first write");
+    for (const auto& rule : firewall.rules)
+      tool_.Restore("*filter\n-D " + rule.builtin + " " + rule.rule + "\nCOMMIT\n");
+    EXPECT_TRUE(firewall.Sync(tool_));
+    Resync();
+    ExpectServed("after the firewall has started again");
+    EXPECT_EQ(Resync(), 0U) << Rules();
+  }
+};
+
+TEST_F(IpvsFirewallTest, IptablesServices) {
+  ExpectServesBeside(testing::IptablesServices(kFamily));
+}
+TEST_F(IpvsFirewallTest, Ufw) {
+  ExpectServesBeside(testing::Ufw(kFamily));
+}
+TEST_F(IpvsFirewallTest, FirewalldIptables) {
+  ExpectServesBeside(testing::FirewalldIptables(kFamily, "vpod-a"));
+}
+TEST_F(IpvsFirewallTest, PoliciesOfDrop) {
+  tool_.Restore("*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\nCOMMIT\n");
+  Resync();
+  ExpectServed("after the first write");
+}
+
+// They ask "is it addressed to this node?", which a cluster IP is in this mode.
+TEST_F(IpvsNeighboursTest, HostPortsTakeNothingFromClusterIps) {
+  for (const Neighbour& neighbour :
+       {testing::Portmap(80, "10.244.0.4:8080"), testing::DockerPublished(80, "10.244.0.4:8080")}) {
+    SCOPED_TRACE(neighbour.name);
+    EXPECT_TRUE(neighbour.Sync(tool_));
+    Resync();
+    EXPECT_EQ(AskTcp(*network_, "pod-a", kVip, 80).host, "pod-b") << Rules();
+    EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-b") << Rules();
+    EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 80).host, "pod-c") << "the host port";
+    // It makes its jumps once more, in front.
+    for (const auto& rule : neighbour.rules)
+      tool_.Restore("*nat\n-D " + rule.builtin + " " + rule.rule + "\nCOMMIT\n");
+    EXPECT_TRUE(neighbour.Sync(tool_));
+    EXPECT_EQ(AskTcp(*network_, "pod-a", kVip, 80).host, "pod-c") << "or this test says nothing";
+    EXPECT_GT(Resync(), 0U);
+    EXPECT_EQ(AskTcp(*network_, "pod-a", kVip, 80).host, "pod-b") << Rules();
+    EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-b") << Rules();
+    EXPECT_FALSE(neighbour.Sync(tool_));
+  }
+}
+
+}  // namespace
+}  // namespace pointsman::agent
