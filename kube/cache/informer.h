@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "kube/client/client.h"
+#include "kube/time/time_source.h"
 
 namespace pointsman::kube {
 
@@ -44,6 +45,7 @@ struct ReflectorOptions {
   std::string field_selector;
   std::chrono::milliseconds min_backoff{200};
   std::chrono::milliseconds max_backoff{30'000};
+  TimeSource* clock = &TimeSource::Real();  // outlives the reflector
 };
 
 struct ReflectorStats {

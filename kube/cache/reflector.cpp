@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <condition_variable>
 #include <random>
 #include <utility>
 
@@ -13,7 +12,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using std::chrono::steady_clock;
 
 // A watch that lasts less is a failure, whatever it said: a server or proxy that ends each watch at
 // once must not be asked again at once.
@@ -74,16 +72,16 @@ void Reflector::Run(std::stop_token stop) {
     std::string error;
     const bool expired_before = std::exchange(expired, false);
     const char* doing = "list";
-    const steady_clock::time_point begin = steady_clock::now();
+    const TimeSource::time_point begin = options_.clock->Now();
     try {
       if (!listed) {
         version = List(list_version, stop);
         listed = true;
       }
       doing = "watch";
-      const steady_clock::time_point watch_begin = steady_clock::now();
+      const TimeSource::time_point watch_begin = options_.clock->Now();
       Watch(version, random, stop);
-      if (steady_clock::now() - watch_begin < kShortWatch) error = "the server ended it at once";
+      if (options_.clock->Now() - watch_begin < kShortWatch) error = "the server ended it at once";
     } catch (const ApiError& e) {
       error = e.what();
       if (VersionUnavailable(e)) {
@@ -112,8 +110,8 @@ void Reflector::Run(std::stop_token stop) {
       failures = 0;
       continue;
     }
-    if (steady_clock::now() - begin >=
-        std::max<steady_clock::duration>(kShortWatch * 5, options_.max_backoff)) {
+    if (options_.clock->Now() - begin >=
+        std::max<TimeSource::time_point::duration>(kShortWatch * 5, options_.max_backoff)) {
       failures = 0;  // it went well for long
     }
     milliseconds delay = options_.max_backoff;
@@ -122,11 +120,12 @@ void Reflector::Run(std::stop_token stop) {
     delay = milliseconds(std::uniform_int_distribution<milliseconds::rep>(
         delay.count() - delay.count() / 4, delay.count() + delay.count() / 4)(random));
     spdlog::warn("{} {}: {}; trying again in {} ms", doing, resource_.plural, error, delay.count());
-    std::unique_lock lock(mutex_);
-    ++stats_.errors;
-    stats_.last_error = std::move(error);
-    std::condition_variable_any never;
-    never.wait_for(lock, stop, delay, [] { return false; });
+    {
+      const std::lock_guard lock(mutex_);
+      ++stats_.errors;
+      stats_.last_error = std::move(error);
+    }
+    options_.clock->Sleep(delay, stop);
   }
 }
 
@@ -187,7 +186,7 @@ void Reflector::Watch(std::string& version, std::minstd_rand& random, const std:
 
 void Reflector::Contact() {
   const std::lock_guard lock(mutex_);
-  stats_.last_contact = steady_clock::now();
+  stats_.last_contact = options_.clock->Now();
   stats_.last_error.clear();
 }
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <condition_variable>
-#include <mutex>
 #include <random>
 #include <thread>
 #include <utility>
@@ -14,6 +12,7 @@
 #include "kube/client/list_splitter.h"
 #include "kube/client/percent_encode.h"
 #include "kube/text/json_text.h"
+#include "kube/time/time_source.h"
 
 namespace pointsman::kube {
 namespace {
@@ -87,15 +86,6 @@ ApiError ErrorOf(const HttpResponse& response) {
   ApiError error = ApiError::FromBody(response.status, response.body);
   if (error.retry_after()) return error;
   return {error.code(), error.reason(), error.what(), error.causes(), RetryAfter(response)};
-}
-
-// False when stopped before the time was over.
-bool Wait(milliseconds delay, const std::stop_token& stop) {
-  std::mutex mutex;
-  std::condition_variable_any never;
-  std::unique_lock lock(mutex);
-  never.wait_for(lock, stop, delay, [] { return false; });
-  return !stop.stop_requested();
 }
 
 Json ParseObject(const std::string& what, const HttpResponse& response) {
@@ -228,7 +218,7 @@ HttpResponse Client::SendOrThrow(HttpRequest&& request, bool idempotent,
     const auto delay =
         attempt < kMaxRetries ? RetryDelay(response, idempotent, attempt) : std::nullopt;
     if (!delay) throw ErrorOf(response);
-    if (!Wait(*delay, stop)) throw stopped();
+    if (!TimeSource::Real().Sleep(*delay, stop)) throw stopped();
   }
 }
 

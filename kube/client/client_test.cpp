@@ -7,6 +7,7 @@
 
 #include "kube/client/discovery.h"
 #include "kube/http/test_server.h"
+#include "kube/testing/eventually.h"
 
 namespace pointsman::kube {
 namespace {
@@ -233,20 +234,17 @@ TEST_F(ClientTest, ARetryToo) {
 }
 
 TEST_F(ClientTest, StopEndsAListThatHangs) {
-  Client client = Start([](const auto&, auto& reply) {
+  std::stop_source stop;
+  Client client = Start([&](const auto&, auto& reply) {
     reply.Begin(200);
+    stop.request_stop();
     reply.WaitForPeerToLeave();
   });
-  std::stop_source stop;
-  std::jthread stopper([&] {
-    std::this_thread::sleep_for(milliseconds(200));
-    stop.request_stop();
-  });
-  const auto start = steady_clock::now();
-  EXPECT_THROW(client.ListItems(
-                   kServices, "", {}, [](std::string_view) {}, [] {}, stop.get_token()),
-               TransportError);
-  EXPECT_LT(steady_clock::now() - start, seconds(1));
+  EXPECT_TRUE(AtOnce([&] {
+    EXPECT_THROW(client.ListItems(
+                     kServices, "", {}, [](std::string_view) {}, [] {}, stop.get_token()),
+                 TransportError);
+  }));
 }
 
 TEST_F(ClientTest, WatchesAndDeliversAtOnce) {
@@ -304,16 +302,16 @@ TEST_F(ClientTest, ASilentWatchEndsLikeOneTheServerEnded) {
   // the watch has none of its own.
   WatchOptions options;
   options.timeout = seconds(-14);
-  const auto start = steady_clock::now();
-  client.Watch(kServices, "", options, [](WatchEventType, std::string_view) { return true; }, {});
-  EXPECT_LT(steady_clock::now() - start, seconds(5));
+  EXPECT_TRUE(AtOnce([&] {
+    client.Watch(kServices, "", options, [](WatchEventType, std::string_view) { return true; }, {});
+  }));
 }
 
 TEST_F(ClientTest, WithTimeoutBoundsTheSilence) {
   Client client = Start([](const auto&, auto& reply) { reply.WaitForPeerToLeave(); });
-  const auto start = steady_clock::now();
-  EXPECT_THROW(client.WithTimeout(seconds(1)).Get(kServices, "ns", "web"), TransportTimeout);
-  EXPECT_LT(steady_clock::now() - start, seconds(5));
+  EXPECT_TRUE(AtOnce([&] {
+    EXPECT_THROW(client.WithTimeout(seconds(1)).Get(kServices, "ns", "web"), TransportTimeout);
+  }));
 }
 
 TEST_F(ClientTest, TheRateLimitCountsRequestsRetriesAndWatchesAndAListOnce) {

@@ -1,8 +1,9 @@
 #include "kube/client/rate_limiter.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <stdexcept>
+
+#include "kube/time/time_source.h"
 
 namespace pointsman::kube {
 
@@ -37,11 +38,7 @@ void RateLimiter::GiveBack() {
 bool RateLimiter::Wait(const std::stop_token& stop) {
   const std::chrono::nanoseconds delay = Reserve(Clock::now());
   if (delay.count() == 0) return true;
-  std::mutex mutex;
-  std::condition_variable_any never;
-  std::unique_lock lock(mutex);
-  never.wait_for(lock, stop, delay, [] { return false; });
-  if (!stop.stop_requested()) return true;
+  if (TimeSource::Real().Sleep(delay, stop)) return true;
   GiveBack();
   return false;
 }

@@ -12,13 +12,13 @@
 #include <unistd.h>
 
 #include "kube/http/test_server.h"
+#include "kube/testing/eventually.h"
 
 namespace pointsman::kube {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using std::chrono::steady_clock;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
@@ -306,9 +306,8 @@ TEST(TransportTest, FailsWhenTheServerSaysNothing) {
   TestServer server(ServerOptions(),
                     [](const auto& /*request*/, auto& reply) { reply.WaitForPeerToLeave(); });
   const auto transport = MakeTransport(ClientConfig(server));
-  const auto start = steady_clock::now();
-  EXPECT_THROW(transport->Send(Get("/x", seconds(1))), TransportTimeout);
-  EXPECT_LT(steady_clock::now() - start, seconds(3));
+  EXPECT_TRUE(
+      AtOnce([&] { EXPECT_THROW(transport->Send(Get("/x", seconds(1))), TransportTimeout); }));
 }
 
 TEST(TransportTest, FailsWhenNobodyListensOrTheAnswerIsCutOff) {
@@ -392,10 +391,10 @@ TEST(TransportTest, StopEndsASilentStream) {
       std::this_thread::sleep_for(milliseconds(200));  // while the stream is silent
       stop.request_stop();
     });
-    const auto start = steady_clock::now();
-    transport->Stream(
-        Get("/watch", seconds(60)), [](std::string_view) { return true; }, stop.get_token());
-    EXPECT_LT(steady_clock::now() - start, seconds(1));
+    EXPECT_TRUE(AtOnce([&] {
+      transport->Stream(
+          Get("/watch", seconds(60)), [](std::string_view) { return true; }, stop.get_token());
+    }));
   }
 }
 

@@ -13,6 +13,7 @@
 #include <spdlog/spdlog.h>
 
 #include "kube/time/rfc3339.h"
+#include "kube/time/time_source.h"
 
 namespace pointsman::kube {
 namespace {
@@ -222,7 +223,8 @@ class Election final : public Leadership {
       }
       // client-go's jitter factor of 1.2: candidates do not write at the same moment.
       const double factor = std::uniform_real_distribution<>(1.0, 2.2)(random);
-      Sleep(std::chrono::duration_cast<milliseconds>(options_.retry_period * factor), stop);
+      TimeSource::Real().Sleep(
+          std::chrono::duration_cast<milliseconds>(options_.retry_period * factor), stop);
     }
     return false;
   }
@@ -230,7 +232,7 @@ class Election final : public Leadership {
   void Renew(const std::stop_token& end) {
     lock_.SetClient(client_.WithStop(end));
     for (;;) {
-      Sleep(options_.retry_period, end);
+      TimeSource::Real().Sleep(options_.retry_period, end);
       if (end.stop_requested()) return;
       const Clock::time_point sent = Clock::now();
       try {
@@ -283,7 +285,7 @@ class Election final : public Leadership {
     std::stop_source give_up;
     lock_.SetClient(client_.WithStop(give_up.get_token()));
     const std::jthread limit([&give_up](const std::stop_token& end) {
-      Sleep(kReleaseTimeout, end);
+      TimeSource::Real().Sleep(kReleaseTimeout, end);
       give_up.request_stop();
     });
     try {
@@ -293,13 +295,6 @@ class Election final : public Leadership {
       spdlog::warn("leader election {}/{}: cannot release: {}", options_.ns, options_.name,
                    e.what());
     }
-  }
-
-  static void Sleep(milliseconds delay, const std::stop_token& stop) {
-    std::mutex mutex;
-    std::condition_variable_any never;
-    std::unique_lock lock(mutex);
-    never.wait_for(lock, stop, delay, [] { return false; });
   }
 
   const Client client_;

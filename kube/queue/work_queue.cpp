@@ -25,8 +25,8 @@ void WorkQueue::AddAfter(const std::string& key, std::chrono::milliseconds delay
     return;
   }
   // A delay of centuries would overflow the clock's nanoseconds, and be due at once.
-  const Clock::time_point when =
-      Clock::now() + std::min<std::chrono::milliseconds>(delay, kMaxDelay);
+  const TimeSource::time_point when =
+      clock_.Now() + std::min<std::chrono::milliseconds>(delay, kMaxDelay);
   // A key waits once, for the earliest of its times.
   if (const auto waiting = waiting_.find(key); waiting != waiting_.end()) {
     if (waiting->second->first <= when) return;
@@ -61,7 +61,7 @@ void WorkQueue::Forget(const std::string& key) {
 std::optional<std::string> WorkQueue::Get() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    const Clock::time_point now = Clock::now();
+    const TimeSource::time_point now = clock_.Now();
     while (!later_.empty() && later_.begin()->first <= now) {
       const std::string key = later_.begin()->second;
       waiting_.erase(key);
@@ -79,9 +79,7 @@ std::optional<std::string> WorkQueue::Get() {
     if (later_.empty()) {
       changed_.wait(lock);
     } else {
-      // A copy: the entry may be gone when the wait ends.
-      const Clock::time_point next = later_.begin()->first;
-      changed_.wait_until(lock, next);
+      changed_.wait_for(lock, later_.begin()->first - now);
     }
   }
 }
@@ -103,7 +101,7 @@ void WorkQueue::ShutDown() {
 size_t WorkQueue::Depth() const {
   const std::lock_guard lock(mutex_);
   const auto due_later =
-      std::count_if(later_.begin(), later_.upper_bound(Clock::now()),
+      std::count_if(later_.begin(), later_.upper_bound(clock_.Now()),
                     [&](const auto& entry) { return !dirty_.contains(entry.second); });
   return due_.size() + static_cast<size_t>(due_later);
 }

@@ -14,6 +14,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "kube/time/time_source.h"
+
 namespace pointsman::kube {
 
 // Thread-safe.
@@ -26,7 +28,9 @@ class WorkQueue {
   static constexpr std::chrono::hours kMaxDelay{24};
 
   WorkQueue() = default;
-  explicit WorkQueue(Options options) : options_(options) {}
+  // `clock` outlives the queue. One that stands still wakes nothing that waits in Get.
+  explicit WorkQueue(Options options, const TimeSource& clock = TimeSource::Real())
+      : options_(options), clock_(clock) {}
 
   void Add(const std::string& key);
   // A key that waits already keeps the earlier of the two times. Not positive: now. More than
@@ -48,17 +52,16 @@ class WorkQueue {
   uint64_t Retries() const;
 
  private:
-  using Clock = std::chrono::steady_clock;  // wall clock jumps must not delay or hasten retries
-
   void AddLocked(const std::string& key);
 
   const Options options_{};
+  const TimeSource& clock_ = TimeSource::Real();
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::string> due_;
   std::unordered_set<std::string> dirty_;       // queued, or added while worked on
   std::unordered_set<std::string> processing_;  // given out, not yet Done
-  std::multimap<Clock::time_point, std::string> later_;
+  std::multimap<TimeSource::time_point, std::string> later_;
   std::unordered_map<std::string, decltype(later_)::iterator> waiting_;  // the keys in later_
   std::unordered_map<std::string, int> failures_;
   uint64_t adds_ = 0;

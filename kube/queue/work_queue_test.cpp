@@ -6,11 +6,13 @@
 
 #include <gtest/gtest.h>
 
+#include "kube/testing/eventually.h"
+#include "kube/testing/fake_time.h"
+
 namespace pointsman::kube {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
 TEST(WorkQueueTest, AKeyIsInItOnceAndInOrder) {
   WorkQueue queue;
@@ -38,17 +40,29 @@ TEST(WorkQueueTest, AKeyIsNotGivenOutTwiceAtOnce) {
   EXPECT_EQ(queue.Depth(), 0U);
 }
 
-TEST(WorkQueueTest, DelaysAndWakesForTheEarlier) {
-  WorkQueue queue;
-  const auto start = steady_clock::now();
+TEST(WorkQueueTest, AKeyIsDueWhenItsDelayIsOver) {
+  FakeTime clock;
+  WorkQueue queue({}, clock);
   queue.AddAfter("late", milliseconds(300));
+  queue.AddAfter("early", milliseconds(50));
+  clock.Advance(milliseconds(49));
+  EXPECT_EQ(queue.Depth(), 0U);
+  clock.Advance(milliseconds(1));
+  EXPECT_EQ(queue.Depth(), 1U);
+  EXPECT_EQ(queue.Get(), "early");
+  clock.Advance(milliseconds(249));
+  EXPECT_EQ(queue.Depth(), 0U);
+  clock.Advance(milliseconds(1));
+  EXPECT_EQ(queue.Get(), "late");
+}
+
+// By the real clock; the late one would be due tomorrow.
+TEST(WorkQueueTest, AnEarlierKeyWakesWhoWaitsForALaterOne) {
+  WorkQueue queue;
+  queue.AddAfter("late", WorkQueue::kMaxDelay);
   auto first = std::async(std::launch::async, [&] { return queue.Get(); });
   queue.AddAfter("early", milliseconds(50));
   EXPECT_EQ(first.get(), "early");
-  EXPECT_GE(steady_clock::now() - start, milliseconds(50));
-  EXPECT_LT(steady_clock::now() - start, milliseconds(290));
-  EXPECT_EQ(queue.Get(), "late");
-  EXPECT_GE(steady_clock::now() - start, milliseconds(300));
 }
 
 // The clock's nanoseconds end after 292 years: the sum of such a delay and now would lie in the
@@ -64,48 +78,39 @@ TEST(WorkQueueTest, ADelayOfCenturiesIsNotDueAtOnce) {
 }
 
 TEST(WorkQueueTest, AKeyWaitsOnceForItsEarliestTime) {
-  WorkQueue queue;
-  const auto start = steady_clock::now();
-  queue.AddAfter("a", milliseconds(60'000));
-  queue.AddAfter("a", milliseconds(20));
-  queue.AddAfter("a", milliseconds(60'000));
+  FakeTime clock;
+  WorkQueue queue({}, clock);
+  for (const int delay : {60'000, 20, 60'000})
+    queue.AddAfter("a", milliseconds(delay));
+  clock.Advance(milliseconds(20));
   EXPECT_EQ(queue.Get(), "a");
-  EXPECT_LT(steady_clock::now() - start, milliseconds(5000));
   queue.Done("a");
-  queue.AddAfter("b", milliseconds(30));
-  EXPECT_EQ(queue.Get(), "b");  // and not "a" again
+  clock.Advance(milliseconds(60'000));
+  EXPECT_EQ(queue.Depth(), 0U);
 }
 
 TEST(WorkQueueTest, FailuresComeBackLaterAndLater) {
-  WorkQueue queue({milliseconds(20), milliseconds(10'000)});
-  const auto delay = [&] {
-    const auto start = steady_clock::now();
+  FakeTime clock;
+  WorkQueue queue({milliseconds(20), milliseconds(10'000)}, clock);
+  const auto comes_after = [&](milliseconds delay) {
     queue.AddRateLimited("a");
+    clock.Advance(delay - milliseconds(1));
+    EXPECT_EQ(queue.Depth(), 0U) << delay.count();
+    clock.Advance(milliseconds(1));
+    ASSERT_EQ(queue.Depth(), 1U) << delay.count();
     EXPECT_EQ(queue.Get(), "a");
     queue.Done("a");
-    return steady_clock::now() - start;
   };
-  EXPECT_GE(delay(), milliseconds(20));
-  EXPECT_GE(delay(), milliseconds(40));
-  EXPECT_GE(delay(), milliseconds(80));
-  EXPECT_GE(delay(), milliseconds(160));
+  for (const int delay : {20, 40, 80, 160})
+    comes_after(milliseconds(delay));
   EXPECT_EQ(queue.Retries(), 4U);
   queue.Forget("a");
-  EXPECT_LT(delay(), milliseconds(300));  // 320 would be next
-}
-
-TEST(WorkQueueTest, DelaysHaveAMaximum) {
-  WorkQueue queue({milliseconds(1), milliseconds(50)});
-  const auto start = steady_clock::now();
-  for (int i = 0; i < 100; ++i) {
-    queue.AddRateLimited("other");
-    queue.Forget("a");
-  }
-  EXPECT_EQ(queue.Get(), "other");
-  queue.Done("other");
-  queue.AddRateLimited("other");  // its 101st failure
-  EXPECT_EQ(queue.Get(), "other");
-  EXPECT_LT(steady_clock::now() - start, milliseconds(5000));
+  comes_after(milliseconds(20));
+  // There is a maximum.
+  for (int failures = 1; failures < 9; ++failures)
+    comes_after(milliseconds(20 << failures));
+  for (int failures = 9; failures < 100; ++failures)
+    comes_after(milliseconds(10'000));
 }
 
 TEST(WorkQueueTest, ShutDownWakesEveryWaiter) {
@@ -150,16 +155,12 @@ TEST(WorkQueueTest, WorkersNeverShareAKeyAndLoseNone) {
     state[k] = i;
     queue.Add(std::to_string(k));
   }
-  const auto deadline = steady_clock::now() + std::chrono::seconds(20);
-  const auto all_seen = [&] {
+  EXPECT_TRUE(Eventually([&] {
     for (size_t k = 0; k < kKeys; ++k) {
       if (seen[k] != state[k]) return false;
     }
     return true;
-  };
-  while (!all_seen() && steady_clock::now() < deadline)
-    std::this_thread::yield();
-  EXPECT_TRUE(all_seen());
+  }));
   queue.ShutDown();
 }
 

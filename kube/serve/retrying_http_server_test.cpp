@@ -14,7 +14,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using std::chrono::steady_clock;
 
 sockaddr_in Loopback(int port) {
   sockaddr_in address{};
@@ -72,9 +71,8 @@ std::unique_ptr<HttpServer> ServerOn(int port) {
 
 TEST(RetryingHttpServer, ServesATakenAddressOnceItIsFree) {
   Holder holder;
-  const auto begin = steady_clock::now();
+  // Its maker does not wait for the port, which nothing frees meanwhile.
   RetryingHttpServer server(ServerOn(holder.port()), "test", milliseconds(20));
-  EXPECT_LT(steady_clock::now() - begin, seconds(5)) << "who makes it does not wait for the port";
   const int port = holder.port();
   holder.Release();
   EXPECT_TRUE(Serves(port));
@@ -91,9 +89,9 @@ TEST(RetryingHttpServer, ServesAFreeAddressAtOnce) {
 
 TEST(RetryingHttpServer, CanBeEndedWhileItWaits) {
   Holder holder;
-  const auto begin = steady_clock::now();
-  { RetryingHttpServer server(ServerOn(holder.port()), "test", std::chrono::hours(1)); }
-  EXPECT_LT(steady_clock::now() - begin, seconds(10));
+  EXPECT_TRUE(AtOnce([&] {
+    const RetryingHttpServer server(ServerOn(holder.port()), "test", std::chrono::hours(1));
+  }));
 }
 
 }  // namespace

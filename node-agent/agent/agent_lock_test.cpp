@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "kube/testing/eventually.h"
 #include "node-agent/testing/fresh_netns.h"
 
 namespace pointsman::agent {
@@ -80,9 +81,7 @@ TEST_F(AgentLockTest, ASuccessorTakesOverAsSoonAsItsPredecessorHasEnded) {
     Kill(other);
   });
   AgentLock lock;
-  const auto begin = std::chrono::steady_clock::now();
-  EXPECT_TRUE(lock.Take(AgentLock::kPatience, {}));
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, 10s);
+  EXPECT_TRUE(AtOnce([&] { EXPECT_TRUE(lock.Take(AgentLock::kPatience, {})); }));
 }
 
 TEST_F(AgentLockTest, WhoWaitsCanBeEnded) {

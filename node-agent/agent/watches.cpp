@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <exception>
-#include <mutex>
 #include <string_view>
 #include <utility>
 
@@ -12,6 +10,7 @@
 #include <spdlog/spdlog.h>
 
 #include "kube/client/discovery.h"
+#include "kube/time/time_source.h"
 
 namespace pointsman::agent {
 namespace {
@@ -58,8 +57,6 @@ Watches::Watches(kube::Client& client, std::string node_name, bool node_proxy, C
 
 bool Watches::FindEndpointSlices(const std::stop_token& stop) {
   kube::Client client = client_.WithStop(stop);  // it may accept and never answer
-  std::mutex mutex;
-  std::condition_variable_any wake;
   std::chrono::milliseconds delay{500};
   while (!stop.stop_requested()) {
     try {
@@ -68,8 +65,7 @@ bool Watches::FindEndpointSlices(const std::stop_token& stop) {
     } catch (const std::exception& error) {
       spdlog::warn("the API server does not answer, will try again: {}", error.what());
     }
-    std::unique_lock lock(mutex);
-    wake.wait_for(lock, stop, delay, [] { return false; });
+    kube::TimeSource::Real().Sleep(delay, stop);
     delay = std::min(delay * 2, std::chrono::milliseconds(15'000));
   }
   return false;

@@ -127,9 +127,8 @@ class IpvsAffinityTest : public ::testing::TestWithParam<const Addresses*>,
     return {Entry(entry), client, PodIp(pod), 8080, left};
   }
   SyncResult Bind(const std::vector<ClientBinding>& bindings) {
-    const auto start = std::chrono::steady_clock::now();
-    SyncResult result = dataplane_->Bind(maker_.model, bindings);
-    EXPECT_LT(std::chrono::steady_clock::now() - start, seconds(3));
+    SyncResult result;
+    EXPECT_TRUE(AtOnce([&] { result = dataplane_->Bind(maker_.model, bindings); }));
     EXPECT_THAT(Daemons(), IsEmpty());
     return result;
   }
@@ -351,9 +350,13 @@ TEST_P(IpvsAffinityTest, ABoundClientsTimeBeginsAnewWithItsNextConnection) {
     }
     return seconds(0);
   };
-  ASSERT_TRUE(Eventually([&] { return left() <= kTimeout - seconds(3); }));
+  seconds before{};
+  ASSERT_TRUE(Eventually([&] {
+    before = left();
+    return before <= kTimeout - seconds(3);
+  }));
   EXPECT_EQ(Ask("caller", at_.vip, 80).host, Pod(4));
-  EXPECT_GE(left(), kTimeout - seconds(1));
+  EXPECT_GT(left(), before) << "it only falls by itself";
 }
 
 TEST_P(IpvsAffinityTest, OnlyToBackendsThatTheFrontendHas) {

@@ -20,6 +20,7 @@
 
 #include "base/unique_fd.h"
 #include "kube/process/child_process.h"
+#include "kube/testing/eventually.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
 #include "node-agent/testing/fresh_netns.h"
@@ -276,14 +277,12 @@ TEST_F(ForwarderTest, TheNextBackendIsTriedWhenOneDoesNotAnswer) {
   EXPECT_EQ(Receive(client, 6), "+early");
   const auto took = std::chrono::steady_clock::now() - start;
   EXPECT_GE(took, 240ms);
-  EXPECT_LT(took, 1s);
+  EXPECT_LT(took, kAtOnce) << "the kernel's own time-out is over two minutes";
   EXPECT_EQ(link_->Statistics().connect_failures, 1U);
-  // The next clients do not wait for it.
-  for (int i = 0; i < 4; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
+  // The next clients do not wait for it: it is not tried again.
+  for (int i = 0; i < 4; ++i)
     EXPECT_EQ(Greeting(1), "+");
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, 200ms);
-  }
+  EXPECT_EQ(link_->Statistics().connect_failures, 1U);
 }
 
 TEST_F(ForwarderTest, WithoutAnyBackendTheClientIsReset) {
@@ -298,7 +297,7 @@ TEST_F(ForwarderTest, WithoutAnyBackendTheClientIsReset) {
   EXPECT_EQ(ReceiveAll(ConnectTcp(Place(2))).error, ECONNRESET);
   // 250 ms + 500 ms + 1 s + 2 s
   EXPECT_GE(std::chrono::steady_clock::now() - start, 3700ms);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, kAtOnce);
   EXPECT_EQ(link_->Statistics().without_backend, 2U);
   // A slot that is not there, and the port without a slot's address.
   EXPECT_EQ(ReceiveAll(ConnectTcp(Place(3))).error, ECONNRESET);
@@ -465,9 +464,7 @@ TEST_F(ForwarderTest, DatagramsGoRoundAndFlowsEndWhenIdle) {
     }
     EXPECT_EQ(seen, (std::set<std::string>{"a:q", "b:q"}));
     EXPECT_EQ(link_->Statistics().udp_flows, 4U);
-    const auto start = std::chrono::steady_clock::now();
-    EXPECT_TRUE(Eventually([&] { return link_->Statistics().udp_flows == 0; }));
-    EXPECT_LT(std::chrono::steady_clock::now() - start, 1s);
+    EXPECT_TRUE(Eventually([&] { return link_->Statistics().udp_flows == 0; }, kAtOnce));
     // Big ones too.
     const std::string big = Noise(5, 60'000);
     const std::string answer = UdpAsk(clients[0], big);
@@ -642,9 +639,7 @@ TEST_F(ForwarderTest, AKilledForwarderIsReplaced) {
   EXPECT_EQ(Receive(client, 1), "+");
   ASSERT_EQ(::kill(before, SIGKILL), 0);
   EXPECT_EQ(ReceiveAll(client).bytes, "");  // its connections end with it
-  const auto start = std::chrono::steady_clock::now();
-  ASSERT_TRUE(Eventually([&] { return link_->pid() != 0 && link_->pid() != before; }));
-  EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
+  ASSERT_TRUE(Eventually([&] { return link_->pid() != 0 && link_->pid() != before; }, kAtOnce));
   EXPECT_EQ(Place(1), place);
   ASSERT_TRUE(Eventually([&] { return link_->Statistics().slots == 1; }));
   EXPECT_EQ(Greeting(1), "+");
@@ -892,7 +887,7 @@ TEST_F(ForwarderTest, BindingsAreNotWaitedForLong) {
   ASSERT_EQ(::kill(pid, SIGCONT), 0);
   EXPECT_THAT(problem, ::testing::HasSubstr("no answer within 2 s"));
   EXPECT_GE(took, 1900ms);
-  EXPECT_LT(took, 10s);
+  EXPECT_LT(took, kAtOnce);
   // The link is as it was.
   EXPECT_EQ(link_->Bindings().size(), 1U);
   EXPECT_EQ(link_->Ensure(), ForwarderLink::Found::kConnected);

@@ -1,0 +1,28 @@
+#include "kube/time/time_source.h"
+
+#include <condition_variable>
+#include <mutex>
+
+namespace pointsman::kube {
+namespace {
+
+class RealTime final : public TimeSource {
+ public:
+  time_point Now() const override { return std::chrono::steady_clock::now(); }
+  bool Sleep(std::chrono::nanoseconds delay, const std::stop_token& stop) override {
+    std::mutex mutex;
+    std::condition_variable_any never;
+    std::unique_lock lock(mutex);
+    never.wait_for(lock, stop, delay, [] { return false; });
+    return !stop.stop_requested();
+  }
+};
+
+}  // namespace
+
+TimeSource& TimeSource::Real() {
+  static RealTime clock;
+  return clock;
+}
+
+}  // namespace pointsman::kube
