@@ -1,7 +1,6 @@
-// sessionAffinity as iptables mode and nftables mode keep it in the kernel: read, written, and
-// carried from one to the other. Real clients, each with an address of its own.
+// sessionAffinity as each mode keeps it: read, written, and carried from one to another. Real
+// clients, each with an address of its own.
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -12,33 +11,21 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "kube/testing/eventually.h"
-#include "node-agent/iptables/iptables_dataplane.h"
+#include "node-agent/contract/empty_node.h"
+#include "node-agent/contract/traffic.h"
 #include "node-agent/nftables/connection.h"
-#include "node-agent/nftables/kernel_support.h"
 #include "node-agent/nftables/layout.h"
-#include "node-agent/nftables/nftables_dataplane.h"
-#include "node-agent/testing/dual_stack_network.h"
-#include "node-agent/testing/model_maker.h"
-#include "node-agent/testing/results.h"
 #include "node-agent/xtables/service_rules.h"
 
-namespace pointsman::agent {
+namespace pointsman::agent::testing {
 namespace {
 
+using kube::Mode;
 using net::Family;
 using std::chrono::seconds;
-using testing::Ask;
-using testing::Attempt;
-using testing::DualStackNetwork;
 using ::testing::HasSubstr;
-using testing::Ip;
-using testing::IpTool;
-using testing::ModelMaker;
-using testing::Reply;
-using testing::Transport;
 
 constexpr int kPods = 5;
 constexpr seconds kTimeout{100};
@@ -48,60 +35,11 @@ constexpr Protocol kProtocols[] = {Protocol::kTcp, Protocol::kUdp};
 // The kernel's default for lists of xt_recent.
 constexpr int kMostInAList = 100;
 
-kube::ProxySettings Settings() {
-  kube::ProxySettings settings;
-  settings.cluster_cidrs = {net::IpPrefix::Parse("10.244.0.0/16").value(),
-                            net::IpPrefix::Parse("fd00:244::/32").value()};
-  return settings;
-}
-
-struct Where {
-  const char* mode;  // "legacy", "nft": iptables and which tool; "nftables"
-  Family family;
-};
-void PrintTo(const Where& where, std::ostream* out) {
-  *out << where.mode << ", " << net::ToString(where.family);
-}
-
-class ClientBindings : public ::testing::TestWithParam<Where> {
+class ClientBindings : public DataplaneTraffic {
  protected:
-  void SetUp() override {
-    if (::geteuid() != 0) GTEST_SKIP() << "needs root to make network namespaces";
-    network_ = std::make_unique<DualStackNetwork>(kPods);
-    try {
-      dataplane_ = Make(GetParam().mode);
-    } catch (const std::runtime_error& error) {
-      GTEST_SKIP() << error.what();
-    }
-    if (!dataplane_) GTEST_SKIP() << "this kernel cannot run mode nftables";
-  }
-  bool v4() const { return GetParam().family == Family::kIPv4; }
-  bool nftables() const { return GetParam().mode == std::string("nftables"); }
-  void OnNode(const std::function<void()>& work) const { network_->node().Run(work); }
-
-  // nullptr: this kernel cannot run mode nftables.
-  std::unique_ptr<Dataplane> Make(const std::string& mode) {
-    std::unique_ptr<Dataplane> dataplane;
-    OnNode([&] {
-      if (mode == "nftables") {
-        if (nft::MissingFeatures(GetParam().family).empty()) {
-          dataplane = std::make_unique<NftablesDataplane>(Settings(),
-                                                          std::vector<Family>{GetParam().family});
-        }
-        return;
-      }
-      ::setenv("POINTSMAN_IPTABLES", mode.c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
-      auto& tool = tools_.emplace_back(std::make_unique<xtables::IptablesTool>(GetParam().family));
-      ::unsetenv("POINTSMAN_IPTABLES");  // NOLINT(concurrency-mt-unsafe)
-      if (tool->variant() != mode) throw std::runtime_error("no iptables-" + mode);
-      dataplane = std::make_unique<IptablesDataplane>(Settings(), *tool);
-    });
-    return dataplane;
-  }
-
-  std::string Vip() const { return v4() ? "10.96.0.15" : "fd00:96::15"; }
-  std::string NodeIp() const { return v4() ? "192.168.77.1" : "fd00:77::1"; }
-  net::IpAddress PodIp(int k) const { return DualStackNetwork::PodIp(k, GetParam().family); }
+  ClientBindings() : DataplaneTraffic(kPods) {}
+  bool iptables() const { return GetParam().variant.mode == Mode::kIptables; }
+  std::string Vip() const { return DataplaneTraffic::Vip(15); }
   // The address of client `i`, up to 65,535, and as one that the machine outside has.
   std::string Client(int i) const {
     return v4() ? fmt::format("172.20.{}.{}", i / 256, i % 256)
@@ -117,59 +55,31 @@ class ClientBindings : public ::testing::TestWithParam<Where> {
       IpTool(lines);
     });
   }
-
-  BackendChoice Pods(const std::vector<int>& pods) const {
-    BackendChoice choice;
-    for (const int k : pods)
-      choice.backends.push_back({PodIp(k), 8080, true});
-    return choice;
-  }
   ServicePortEntry Sticky(const std::vector<int>& pods = {0, 1, 2, 3, 4},
                           Protocol protocol = Protocol::kTcp) const {
-    ServicePortEntry entry;
-    entry.id = {"default", "sticky", "http", protocol, GetParam().family};
-    entry.cluster_ip = Ip(Vip());
-    entry.port = 80;
+    ServicePortEntry entry = Entry("sticky", 15, pods, protocol);
     entry.node_port = kNodePort;
     entry.affinity_timeout = kTimeout;
-    entry.internal = entry.external = Pods(pods);
     return entry;
   }
-  void PutBoth() {
-    for (const Protocol protocol : kProtocols)
-      maker_.Put(Sticky({0, 1, 2, 3, 4}, protocol));
-  }
-  EntryPtr Entry(Protocol protocol = Protocol::kTcp) const {
+  EntryPtr EntryOf(Protocol protocol = Protocol::kTcp) const {
     return maker_.model.entries.at(Sticky({}, protocol).id);
   }
+  net::IpAddress Pod(int k) const { return Ip(PodIp(k)); }
   ClientBinding Binding(const std::string& client, int pod, seconds left = kTimeout,
                         Protocol protocol = Protocol::kTcp) const {
-    return {Entry(protocol), Ip(client), PodIp(pod), 8080, left};
-  }
-
-  void FullSync() {
-    OnNode([&] {
-      EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-      EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
-    });
+    return {EntryOf(protocol), Ip(client), Pod(pod), 8080, left};
   }
   SyncResult Bind(const std::vector<ClientBinding>& bindings) {
-    SyncResult result;
-    OnNode([&] {
-      result = dataplane_->Bind(maker_.model, bindings);
-      EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
-      // Nor is there anything to write for a process that has just started, but for the traffic
-      // classes out of use that the periodic sync takes away.
-      EXPECT_EQ(dataplane_->FullSync(maker_.model).repaired, 0U);
-      EXPECT_EQ(Make(GetParam().mode)->FullSync(maker_.model).kernel_writes, 0U);
-    });
+    SyncResult result = dataplane_->Bind(maker_.model, bindings);
+    ExpectVerified();
+    // Nor is there anything to write for a process that has just started, but for what is out of
+    // use and the periodic sync takes away.
+    EXPECT_EQ(dataplane_->FullSync(maker_.model).repaired, 0U);
+    EXPECT_EQ(Make()->FullSync(maker_.model).kernel_writes, 0U);
     return result;
   }
-  std::vector<ClientBinding> Bindings() {
-    std::vector<ClientBinding> bindings;
-    OnNode([&] { bindings = dataplane_->Bindings(maker_.model); });
-    return bindings;
-  }
+  std::vector<ClientBinding> Bindings() { return dataplane_->Bindings(maker_.model); }
   // "TCP 172.20.0.1" → "pod3"; each client once.
   static std::map<std::string, std::string> Told(const std::vector<ClientBinding>& bindings) {
     std::map<std::string, std::string> told;
@@ -206,10 +116,7 @@ class ClientBindings : public ::testing::TestWithParam<Where> {
     return reply.server;
   }
 
-  std::unique_ptr<DualStackNetwork> network_;
-  std::vector<std::unique_ptr<xtables::IptablesTool>> tools_;
-  std::unique_ptr<Dataplane> dataplane_;
-  ModelMaker maker_;
+  std::unique_ptr<ModeUnderTest> other_mode_;  // of handovers
 };
 class ClientBindingsInLists : public ClientBindings {};  // xt_recent: one for each backend
 class ClientBindingsInMaps : public ClientBindings {};   // nftables: one for all
@@ -217,7 +124,7 @@ class ClientBindingsInAFullMap : public ClientBindings {};
 
 TEST_P(ClientBindings, TellsWhereEachClientWent) {
   EXPECT_TRUE(Bindings().empty());
-  PutBoth();
+  AddBoth(Sticky());
   FullSync();
   EXPECT_TRUE(Bindings().empty());
   constexpr int kClients = 12;
@@ -227,8 +134,7 @@ TEST_P(ClientBindings, TellsWhereEachClientWent) {
   for (const Protocol protocol : kProtocols) {
     for (int i = 0; i < kClients; ++i)
       went[Key(protocol, Client(i))] = Served(i, protocol);
-    went[Key(protocol, PodIp(0).ToString())] =
-        Ask(network_->pod(0), Vip(), 80, Over(protocol)).server;
+    went[Key(protocol, PodIp(0))] = Ask(network_->pod(0), Vip(), 80, Over(protocol)).server;
     went[Key(protocol, NodeIp())] = Ask(network_->node(), Vip(), 80, Over(protocol)).server;
   }
   const auto ended = std::chrono::steady_clock::now();
@@ -256,7 +162,7 @@ TEST_P(ClientBindings, TellsWhereEachClientWent) {
 }
 
 TEST_P(ClientBindings, ManyClientsGoWhereTheyAreBoundTo) {
-  PutBoth();
+  AddBoth(Sticky());
   FullSync();
   constexpr int kClients = kMostInAList * kPods;  // iptables mode has no room for more
   AddClients(kClients);
@@ -270,14 +176,14 @@ TEST_P(ClientBindings, ManyClientsGoWhereTheyAreBoundTo) {
   }
   const auto began = std::chrono::steady_clock::now();
   const SyncResult result = Bind(bindings);
-  EXPECT_TRUE(result.ok()) << testing::Text(result);
+  EXPECT_TRUE(result.ok()) << Text(result);
   EXPECT_EQ(result.kernel_writes, bindings.size());
   const std::vector<ClientBinding> told = Bindings();
   const auto took =
       std::chrono::ceil<seconds>(std::chrono::steady_clock::now() - began) + seconds(1);
   EXPECT_EQ(Told(told), expected);
   // nftables keeps the time, iptables begins it anew.
-  const seconds left = nftables() ? seconds(50) : kTimeout;
+  const seconds left = !iptables() ? seconds(50) : kTimeout;
   for (const ClientBinding& binding : told) {
     EXPECT_LE(binding.left, left);
     EXPECT_GE(binding.left, left - took);
@@ -298,12 +204,12 @@ TEST_P(ClientBindings, ManyClientsGoWhereTheyAreBoundTo) {
 }
 
 TEST_P(ClientBindings, PodsAndTheNodeGoWhereTheyAreBoundTo) {
-  PutBoth();
+  AddBoth(Sticky());
   FullSync();
   std::vector<ClientBinding> bindings;
   for (const Protocol protocol : kProtocols) {
     for (int k = 0; k < kPods; ++k)
-      bindings.push_back(Binding(PodIp(k).ToString(), (k + 2) % kPods, seconds(60), protocol));
+      bindings.push_back(Binding(PodIp(k), (k + 2) % kPods, seconds(60), protocol));
     bindings.push_back(Binding(NodeIp(), 3, seconds(60), protocol));
   }
   EXPECT_SYNCED(Bind(bindings));
@@ -337,11 +243,11 @@ TEST_P(ClientBindings, WhoIsBoundStaysAndWhatIsVoidIsNotMade) {
   gone.id.name = "gone";
   std::vector<ClientBinding> bindings{
       Binding(Client(0), other),  // is bound
-      {old, Ip(Client(1)), PodIp(other), 8080, kTimeout},
-      {old, Ip(Client(2)), PodIp(other), 9999, kTimeout},  // no such backend
+      {old, Ip(Client(1)), Pod(other), 8080, kTimeout},
+      {old, Ip(Client(2)), Pod(other), 9999, kTimeout},  // no such backend
       {old, Ip(Client(3)), Ip(v4() ? "10.244.9.2" : "fd00:244:9::2"), 8080, kTimeout},  // nor that
-      {maker_.model.entries.at(loose.id), Ip(Client(4)), PodIp(1), 8080, kTimeout},
-      {std::make_shared<const ServicePortEntry>(gone), Ip(Client(5)), PodIp(1), 8080, kTimeout}};
+      {maker_.model.entries.at(loose.id), Ip(Client(4)), Pod(1), 8080, kTimeout},
+      {std::make_shared<const ServicePortEntry>(gone), Ip(Client(5)), Pod(1), 8080, kTimeout}};
   EXPECT_SYNCED(Bind(bindings));
   const std::map<std::string, std::string> expected{
       {Key(Protocol::kTcp, Client(0)), first},
@@ -356,17 +262,15 @@ TEST_P(ClientBindings, WhoIsBoundStaysAndWhatIsVoidIsNotMade) {
   // Its backend goes: it is not told of, and may be bound to another.
   std::vector<int> rest{0, 1, 2, 3, 4};
   rest.erase(std::find(rest.begin(), rest.end(), first.back() - '0'));
-  OnNode([&] { EXPECT_SYNCED(dataplane_->Sync(maker_.model, maker_.Put(Sticky(rest)))); });
+  EXPECT_SYNCED(dataplane_->Sync(maker_.model, maker_.Put(Sticky(rest))));
   EXPECT_EQ(Told(Bindings()).count(Key(Protocol::kTcp, Client(0))), 0U);
   EXPECT_SYNCED(Bind({Binding(Client(0), rest.back())}));
   EXPECT_EQ(Served(0), fmt::format("pod{}", rest.back()));
 
-  OnNode([&] {
-    EXPECT_SYNCED(dataplane_->Remove());
-    EXPECT_FALSE(dataplane_->Present());
-    const char* lists = "/proc/thread-self/net/xt_recent";
-    EXPECT_TRUE(!std::filesystem::exists(lists) || std::filesystem::is_empty(lists));
-  });
+  EXPECT_SYNCED(dataplane_->Remove());
+  EXPECT_FALSE(dataplane_->Present());
+  const char* lists = "/proc/thread-self/net/xt_recent";
+  EXPECT_TRUE(!std::filesystem::exists(lists) || std::filesystem::is_empty(lists));
 }
 
 TEST_P(ClientBindings, UnderALocalPolicyOnlyTheTrafficThatMayGoThere) {
@@ -393,16 +297,14 @@ TEST_P(ClientBindings, WhoseTimeHasEndedIsNotBound) {
   const std::string first = Served(0);
   EXPECT_EQ(Bindings().size(), 1U);
   EXPECT_TRUE(Eventually([&] { return Bindings().empty(); }));
-  if (!nftables()) {
+  if (iptables()) {
     // The kernel still has it in its list, as it does until another packet comes.
-    OnNode([&] {
-      const int k = first.back() - '0';
-      std::ifstream list("/proc/thread-self/net/xt_recent/" +
-                         xtables::AffinityList(entry.id, {PodIp(k), 8080, true}));
-      std::string line;
-      EXPECT_TRUE(std::getline(list, line));
-      EXPECT_THAT(line, HasSubstr(v4() ? "src=172.20.0.0 " : "src=fd00:0099:"));
-    });
+    const int k = first.back() - '0';
+    std::ifstream list("/proc/thread-self/net/xt_recent/" +
+                       xtables::AffinityList(entry.id, {Pod(k), 8080, true}));
+    std::string line;
+    EXPECT_TRUE(std::getline(list, line));
+    EXPECT_THAT(line, HasSubstr(v4() ? "src=172.20.0.0 " : "src=fd00:0099:"));
   }
   // And may be bound elsewhere.
   const int other = first == "pod1" ? 2 : 1;
@@ -434,7 +336,7 @@ TEST_P(ClientBindingsInLists, AListThatIsFullTakesThoseWithTheMostTimeLeft) {
   }
   const SyncResult result = Bind(bindings);
   ASSERT_EQ(result.problems.size(), 1U);
-  EXPECT_EQ(result.problems[0].object, Entry()->id.ToString());
+  EXPECT_EQ(result.problems[0].object, EntryOf()->id.ToString());
   EXPECT_THAT(result.problems[0].message, HasSubstr("51 clients have no room"));
   EXPECT_EQ(result.kernel_writes, 99U);
   for (int look = 0; look < 3; ++look) {
@@ -453,31 +355,29 @@ TEST_P(ClientBindingsInAFullMap, WhatHasNoRoomIsTold) {
   constexpr int kRoom = 40;
   const nft::SetDefinition& map =
       nft::SetsOf(Family::kIPv4)[static_cast<size_t>(nft::SetId::kAffinity)];
-  OnNode([&] {
-    nft::Connection connection;
-    // As if other clients of a Service with another number had come.
-    for (uint32_t next = 0; next < map.max_elements - uint32_t{kRoom};) {
-      nft::Transaction transaction(Family::kIPv4, nft::kTable);
-      for (int i = 0; i < 100'000 && next < map.max_elements - uint32_t{kRoom}; ++i, ++next) {
-        std::string key(map.key_size, '\0');
-        std::memcpy(key.data() + 8, &next, sizeof next);
-        const std::string data(map.data_size, '\1');
-        transaction.AddExpiring(map, {key, data}, std::chrono::hours(1), std::chrono::hours(1));
-      }
-      ASSERT_THAT(connection.Commit(transaction), ::testing::IsEmpty());
+  nft::Connection connection;
+  // As if other clients of a Service with another number had come.
+  for (uint32_t next = 0; next < map.max_elements - uint32_t{kRoom};) {
+    nft::Transaction transaction(Family::kIPv4, nft::kTable);
+    for (int i = 0; i < 100'000 && next < map.max_elements - uint32_t{kRoom}; ++i, ++next) {
+      std::string key(map.key_size, '\0');
+      std::memcpy(key.data() + 8, &next, sizeof next);
+      const std::string data(map.data_size, '\1');
+      transaction.AddExpiring(map, {key, data}, std::chrono::hours(1), std::chrono::hours(1));
     }
-  });
+    ASSERT_THAT(connection.Commit(transaction), ::testing::IsEmpty());
+  }
   std::vector<ClientBinding> bindings;
   bindings.reserve(kClients);
   for (int i = 0; i < kClients; ++i)
     bindings.push_back(Binding(Client(i), i % kPods, kTimeout - seconds(i / 2)));
   SyncResult result;
-  OnNode([&] { result = dataplane_->Bind(maker_.model, bindings); });
+  result = dataplane_->Bind(maker_.model, bindings);
   ASSERT_EQ(result.problems.size(), 1U);
   EXPECT_EQ(result.problems[0].object, "nftables IPv4 map affinity");
   EXPECT_THAT(result.problems[0].message, HasSubstr("of 60 clients could not be kept"));
   EXPECT_EQ(result.kernel_writes, uint64_t{kRoom});
-  OnNode([&] { EXPECT_VERIFIED(dataplane_->Verify(maker_.model)); });
+  EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
   // Those with the most time left are bound, and the others are served.
   for (int i = 0; i < kRoom; ++i)
     EXPECT_EQ(Served(i), fmt::format("pod{}", i % kPods));
@@ -518,9 +418,14 @@ TEST_P(ClientBindings, BindingBesideTraffic) {
 }
 
 TEST_P(ClientBindings, ClientsStayThroughHandovers) {
-  std::unique_ptr<Dataplane> next = Make(nftables() ? "legacy" : "nftables");
-  if (!next) GTEST_SKIP() << "this kernel cannot run mode nftables";
-  PutBoth();
+  try {
+    other_mode_ = ModeUnderTest::Make(iptables() ? Variant{"nftables", Mode::kNftables}
+                                                 : Variant{"iptables", Mode::kIptables, "legacy"});
+  } catch (const std::runtime_error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  std::unique_ptr<Dataplane> next = other_mode_->MakeDataplane(settings_, {GetParam().family});
+  AddBoth(Sticky());
   FullSync();
   constexpr int kClients = 40;
   AddClients(kClients);
@@ -530,18 +435,16 @@ TEST_P(ClientBindings, ClientsStayThroughHandovers) {
       went[Key(protocol, Client(i))] = Served(i, protocol);
   }
   for (int round = 0; round < 3; ++round) {
-    OnNode([&] {
-      const std::vector<ClientBinding> bindings = dataplane_->Bindings(maker_.model);
-      EXPECT_SYNCED(next->FullSync(maker_.model));
-      EXPECT_SYNCED(next->Bind(maker_.model, bindings));
-      EXPECT_VERIFIED(next->Verify(maker_.model));
-      dataplane_->Drain(maker_.model);
-    });
+    const std::vector<ClientBinding> bindings = dataplane_->Bindings(maker_.model);
+    EXPECT_SYNCED(next->FullSync(maker_.model));
+    EXPECT_SYNCED(next->Bind(maker_.model, bindings));
+    EXPECT_VERIFIED(next->Verify(maker_.model));
+    dataplane_->Drain(maker_.model);
     for (const Protocol protocol : kProtocols) {
       for (int i = round; i < kClients; i += 2)
         EXPECT_EQ(Served(i, protocol), went[Key(protocol, Client(i))]);
     }
-    OnNode([&] { EXPECT_SYNCED(dataplane_->Remove()); });
+    EXPECT_SYNCED(dataplane_->Remove());
     std::swap(dataplane_, next);
     EXPECT_EQ(Told(Bindings()), went);
   }
@@ -551,20 +454,16 @@ TEST_P(ClientBindings, ClientsStayThroughHandovers) {
   }
 }
 
-std::string Name(const ::testing::TestParamInfo<Where>& where) {
-  return where.param.mode + std::string(net::ToString(where.param.family));
-}
-
-constexpr Where kRecent[] = {{"legacy", Family::kIPv4},
-                             {"legacy", Family::kIPv6},
-                             {"nft", Family::kIPv4},
-                             {"nft", Family::kIPv6}};
-constexpr Where kMaps[] = {{"nftables", Family::kIPv4}, {"nftables", Family::kIPv6}};
-INSTANTIATE_TEST_SUITE_P(Iptables, ClientBindings, ::testing::ValuesIn(kRecent), Name);
-INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindings, ::testing::ValuesIn(kMaps), Name);
-INSTANTIATE_TEST_SUITE_P(Iptables, ClientBindingsInLists, ::testing::ValuesIn(kRecent), Name);
-INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindingsInMaps, ::testing::ValuesIn(kMaps), Name);
-INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindingsInAFullMap, ::testing::Values(kMaps[0]), Name);
+const auto kRecent = ::testing::ValuesIn(InBothFamilies(WithEachTool("iptables", Mode::kIptables)));
+const auto kMaps = ::testing::ValuesIn(InBothFamilies({{"nftables", Mode::kNftables}}));
+INSTANTIATE_TEST_SUITE_P(Iptables, ClientBindings, kRecent, NameOf);
+INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindings, kMaps, NameOf);
+INSTANTIATE_TEST_SUITE_P(Iptables, ClientBindingsInLists, kRecent, NameOf);
+INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindingsInMaps, kMaps, NameOf);
+INSTANTIATE_TEST_SUITE_P(Nftables, ClientBindingsInAFullMap,
+                         ::testing::Values(ModeAndFamily{{"nftables", Mode::kNftables},
+                                                         Family::kIPv4}),
+                         NameOf);
 
 }  // namespace
-}  // namespace pointsman::agent
+}  // namespace pointsman::agent::testing
