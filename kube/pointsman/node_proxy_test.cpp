@@ -20,7 +20,7 @@ NodeProxySpec FullSpec() {
   spec.settings.ipvs.exclude_cidrs = {*net::IpPrefix::Parse("10.0.0.0/8")};
   spec.settings.ipvs.tcp_timeout = std::chrono::minutes(15);
   spec.settings.iptables.masquerade_bit = 15;
-  spec.settings.iptables.localhost_node_ports = false;
+  spec.settings.localhost_node_ports = false;
   spec.settings.nftables.masquerade_all = true;
   spec.settings.userspace.port_range = "30000-30500";
   spec.settings.cluster_cidrs = {*net::IpPrefix::Parse("10.244.0.0/16"),
@@ -40,6 +40,19 @@ TEST(NodeProxyTest, SpecWritesAndReadsBack) {
   const NodeProxySpec spec = FullSpec();
   EXPECT_EQ(NodeProxyFromJson({{"spec", ToJson(spec)}}).spec, spec);
   EXPECT_EQ(NodeProxyFromJson({{"spec", ToJson(NodeProxySpec{})}}).spec, NodeProxySpec{});
+}
+
+TEST(NodeProxyTest, MasqueradeAllIsWhatTheDesiredModesSectionSays) {
+  ProxySettings settings;
+  settings.iptables.masquerade_all = true;
+  for (const Mode mode : {Mode::kIptables, Mode::kIpvs, Mode::kUserspace}) {
+    settings.mode = mode;
+    EXPECT_TRUE(settings.MasqueradesAll()) << ToString(mode);
+  }
+  settings.mode = Mode::kNftables;
+  EXPECT_FALSE(settings.MasqueradesAll());
+  settings.nftables.masquerade_all = true;
+  EXPECT_TRUE(settings.MasqueradesAll());
 }
 
 TEST(NodeProxyTest, StatusWritesAndReadsBack) {

@@ -28,10 +28,9 @@ struct IpvsSettings {
   bool operator==(const IpvsSettings&) const = default;
 };
 
-struct IptablesSettings {   // also nftables (localhost_node_ports only iptables)
+struct IptablesSettings {   // also nftables
   int masquerade_bit = 14;  // 0..31
   bool masquerade_all = false;
-  bool localhost_node_ports = true;
   Duration sync_period = std::chrono::seconds(30);
   Duration min_sync_period{0};
   bool operator==(const IptablesSettings&) const = default;
@@ -89,10 +88,17 @@ struct ProxySettings {
   // CIDRs, and the word "primary" (then `node_port_primary`). Empty and not primary: all addresses.
   std::vector<net::IpPrefix> node_port_addresses;
   bool node_port_primary = false;
+  bool localhost_node_ports = true;  // iptables.localhostNodePorts; for every mode
   ConntrackSettings conntrack;
   ModuleSettings modules;
   Duration drain_timeout = std::chrono::minutes(5);  // handover.drainTimeout
   bool operator==(const ProxySettings&) const = default;
+
+  // Is all that is sent to cluster IPs masqueraded? As the desired mode's section says, so that the
+  // modes on both sides of a handover, and a fallback mode, do the same.
+  bool MasqueradesAll() const {
+    return mode == Mode::kNftables ? nftables.masquerade_all : iptables.masquerade_all;
+  }
 };
 
 }  // namespace pointsman::kube

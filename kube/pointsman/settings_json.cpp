@@ -65,11 +65,12 @@ void ReadIpvs(ObjectReader reader, UnknownFields unknown, IpvsSettings& ipvs) {
   if (unknown == UnknownFields::kReject) reader.RejectUnknown();
 }
 
-void ReadIptables(ObjectReader reader, UnknownFields unknown, bool localhost_node_ports,
+// `localhost_node_ports`: null where there is no such field.
+void ReadIptables(ObjectReader reader, UnknownFields unknown, bool* localhost_node_ports,
                   IptablesSettings& iptables) {
   reader.Int("masqueradeBit", 0, limits::kMaxMasqueradeBit, iptables.masquerade_bit);
   reader.Bool("masqueradeAll", iptables.masquerade_all);
-  if (localhost_node_ports) reader.Bool("localhostNodePorts", iptables.localhost_node_ports);
+  if (localhost_node_ports != nullptr) reader.Bool("localhostNodePorts", *localhost_node_ports);
   ReadSyncPeriods(reader, iptables.sync_period, iptables.min_sync_period);
   if (unknown == UnknownFields::kReject) reader.RejectUnknown();
 }
@@ -193,13 +194,11 @@ bool IsModuleName(std::string_view text) {
              std::string_view::npos;
 }
 
-json IptablesJson(const IptablesSettings& iptables, bool localhost_node_ports) {
-  json object = {{"masqueradeBit", iptables.masquerade_bit},
-                 {"masqueradeAll", iptables.masquerade_all},
-                 {"syncPeriod", FormatDuration(iptables.sync_period)},
-                 {"minSyncPeriod", FormatDuration(iptables.min_sync_period)}};
-  if (localhost_node_ports) object["localhostNodePorts"] = iptables.localhost_node_ports;
-  return object;
+json IptablesJson(const IptablesSettings& iptables) {
+  return {{"masqueradeBit", iptables.masquerade_bit},
+          {"masqueradeAll", iptables.masquerade_all},
+          {"syncPeriod", FormatDuration(iptables.sync_period)},
+          {"minSyncPeriod", FormatDuration(iptables.min_sync_period)}};
 }
 
 }  // namespace
@@ -281,8 +280,9 @@ void ReadSettings(ObjectReader& reader, UnknownFields unknown, ProxySettings& se
   reader.Word<Mode>("mode", ParseMode, kModeWords, settings.mode);
   ReadModes(reader, "fallbackModes", settings.fallback_modes);
   ReadIpvs(reader.Object("ipvs"), unknown, settings.ipvs);
-  ReadIptables(reader.Object("iptables"), unknown, true, settings.iptables);
-  ReadIptables(reader.Object("nftables"), unknown, false, settings.nftables);
+  ReadIptables(reader.Object("iptables"), unknown, &settings.localhost_node_ports,
+               settings.iptables);
+  ReadIptables(reader.Object("nftables"), unknown, nullptr, settings.nftables);
   ReadUserspace(reader.Object("userspace"), unknown, settings.userspace);
   // Marked as known also when absent.
   reader.Raw("clusterCIDR");
@@ -350,6 +350,8 @@ json ToJson(const ProxySettings& settings) {
       {"udpStreamTimeout", FormatDuration(conntrack.udp_stream_timeout)}};
   if (conntrack.max_per_core) conntrack_json["maxPerCore"] = *conntrack.max_per_core;
   if (conntrack.min) conntrack_json["min"] = *conntrack.min;
+  json iptables = IptablesJson(settings.iptables);
+  iptables["localhostNodePorts"] = settings.localhost_node_ports;
   return {{"mode", ToString(settings.mode)},
           {"fallbackModes", ToJson(settings.fallback_modes)},
           {"ipvs",
@@ -361,8 +363,8 @@ json ToJson(const ProxySettings& settings) {
             {"tcpTimeout", FormatDuration(ipvs.tcp_timeout)},
             {"tcpFinTimeout", FormatDuration(ipvs.tcp_fin_timeout)},
             {"udpTimeout", FormatDuration(ipvs.udp_timeout)}}},
-          {"iptables", IptablesJson(settings.iptables, true)},
-          {"nftables", IptablesJson(settings.nftables, false)},
+          {"iptables", std::move(iptables)},
+          {"nftables", IptablesJson(settings.nftables)},
           {"userspace",
            {{"udpIdleTimeout", FormatDuration(settings.userspace.udp_idle_timeout)},
             {"portRange", settings.userspace.port_range}}},

@@ -153,6 +153,7 @@ void SyncLoop::Handle(ChangeBatch& batch) {
     model_.ResolveAll();
     modes_.ResyncNow();
   }
+  if (apply_) model_.SetMasqueradeAll(proxy_->spec.settings.MasqueradesAll());
   if (batch.addresses_changed || batch.node || apply_)
     node_.ReadAddresses(proxy_->spec.settings, environment_.ApiServerAddress());
   if (batch.node && node_.HasIpv6()) ServeIpv6();

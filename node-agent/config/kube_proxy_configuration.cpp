@@ -146,7 +146,7 @@ class Loader {
     kube::IptablesSettings& iptables = settings().iptables;
     reader.Int("masqueradeBit", 0, kube::limits::kMaxMasqueradeBit, iptables.masquerade_bit);
     reader.Bool("masqueradeAll", iptables.masquerade_all);
-    reader.Bool("localhostNodePorts", iptables.localhost_node_ports);
+    reader.Bool("localhostNodePorts", settings().localhost_node_ports);
     RefuseTrue(reader, "snatNodeInternalIP", "is not supported");
     for (const char* name : {"syncPeriod", "minSyncPeriod"})
       reader.Raw(name);

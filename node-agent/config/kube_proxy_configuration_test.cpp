@@ -49,7 +49,7 @@ TEST(KubeProxyConfiguration, TheDefaultsOfKubeProxy) {
   EXPECT_EQ(settings.mode, kube::Mode::kIptables);
   EXPECT_EQ(settings.iptables.masquerade_bit, 14);
   EXPECT_FALSE(settings.iptables.masquerade_all);
-  EXPECT_TRUE(settings.iptables.localhost_node_ports);
+  EXPECT_TRUE(settings.localhost_node_ports);
   EXPECT_EQ(settings.iptables.sync_period, seconds(30));
   EXPECT_EQ(settings.iptables.min_sync_period, seconds(1));
   EXPECT_EQ(settings.nftables.sync_period, seconds(30));
@@ -196,9 +196,9 @@ nodePortAddresses: [192.168.0.0/16, "2001:db8::/32"]
   EXPECT_EQ(config.burst, 100);
   EXPECT_EQ(config.log_format, "json");
   EXPECT_EQ(config.log_verbosity, 4);
-  EXPECT_EQ(settings.iptables,
-            (kube::IptablesSettings{0, true, false, minutes(1), milliseconds(250)}));
-  EXPECT_EQ(settings.nftables, (kube::IptablesSettings{31, true, true, minutes(2), seconds(2)}));
+  EXPECT_EQ(settings.iptables, (kube::IptablesSettings{0, true, minutes(1), milliseconds(250)}));
+  EXPECT_FALSE(settings.localhost_node_ports);
+  EXPECT_EQ(settings.nftables, (kube::IptablesSettings{31, true, minutes(2), seconds(2)}));
   EXPECT_EQ(settings.ipvs, (kube::IpvsSettings{"mh",
                                                {Cidr("10.9.0.0/16"), Cidr("fd09::/16")},
                                                true,

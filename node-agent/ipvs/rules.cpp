@@ -22,10 +22,7 @@ class Rules {
  public:
   Rules(net::Family family, const kube::ProxySettings& settings, const NodeNetwork& node,
         bool random_fully)
-      : family_(family),
-        sources_(settings, family),
-        masquerade_all_(settings.iptables.masquerade_all),
-        random_fully_(random_fully) {
+      : family_(family), sources_(settings, family), random_fully_(random_fully) {
     const uint32_t bit = 1U << static_cast<unsigned>(settings.iptables.masquerade_bit);
     marked_ = fmt::format("-m mark --mark {0:#x}/{0:#x}", bit);
     mark_ = fmt::format(" -j MARK --set-xmark {0:#x}/{0:#x}", bit);
@@ -84,7 +81,6 @@ class Rules {
 
   const net::Family family_;
   const xtables::SourceMatch sources_;
-  const bool masquerade_all_;
   const bool random_fully_;
   std::string marked_, mark_, reject_;
   std::string to_node_;  // an address of this node that answers node ports
@@ -165,13 +161,11 @@ Chain Rules::Prerouting() const {
     for (const std::string& rule : near_map_)
       chain.rules.push_back(from_pods + rule);
   }
-  if (masquerade_all_)
-    chain.rules.push_back(Match(SetId::kCluster) + mark_);
-  else if (sources_.off_cluster)
+  if (sources_.off_cluster)
     chain.rules.push_back(*sources_.off_cluster + " " + Match(SetId::kCluster) + mark_);
+  chain.rules.push_back(Match(SetId::kMarked) + mark_);
   chain.rules.push_back(taken_);
   chain.rules.push_back(closed_);
-  chain.rules.push_back(Match(SetId::kMarked) + mark_);
   chain.rules.insert(chain.rules.end(), map_.begin(), map_.end());
   if (sources_.from_cluster) chain.rules.push_back(from_pods + near_node_port_ + to_near_server_);
   chain.rules.push_back(node_ports_jump_);

@@ -83,14 +83,17 @@ void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& en
     return;
   }
   const bool drop = !open && choice.when_empty == BackendChoice::WhenEmpty::kDrop;
-  if (source == FrontendSource::kClusterIp)
+  if (source == FrontendSource::kClusterIp) {
     put(open ? SetId::kCluster : SetId::kClosed, key.ip);
-  else if (open)
+    if (open && entry.internal_masquerade == Masquerade::kAlways) put(SetId::kMarked, key.ip);
+  } else if (open) {
     put(SetId::kInternal, key.ip);
+  }
   if (drop) put(SetId::kDrop, key.ip);
   if (IsNodePort(source)) {
     if (open)
-      put_port(entry.external_local ? SetId::kNodePortLocal : SetId::kNodePortExternal);
+      put_port(entry.ExternalMasquerade() == Masquerade::kAlways ? SetId::kNodePortExternal
+                                                                 : SetId::kNodePortLocal);
     else
       put_port(drop ? SetId::kNodePortDrop : SetId::kNodePortReject);
   }
@@ -98,7 +101,7 @@ void ForEachOwnElement(const FrontendClaim& frontend, const ServicePortEntry& en
 
   // Those without endpoints too: the virtual server that is not there has them refused.
   put(key.ip == MappedAddress(address) ? SetId::kMapped : SetId::kMappedSpare, address);
-  if (!entry.external_local) put(SetId::kMarked, address);
+  if (entry.ExternalMasquerade() == Masquerade::kAlways) put(SetId::kMarked, address);
   if (source != FrontendSource::kLoadBalancer || !entry.HasSourceRanges() ||
       !entry.HasExternalBackends())
     return;

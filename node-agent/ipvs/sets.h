@@ -24,7 +24,7 @@ enum class SetId : uint8_t {
   // Load balancer and external IPs and their ports …
   kMapped,       // … sent to MappedAddress
   kMappedSpare,  // … or to SpareMappedAddress: all are in one of the two
-  kMarked,       // … to be masqueraded
+  kMarked,       // … whose traffic is all masqueraded; cluster IPs too
   kNear,         // … for this node and its pods: to NearMappedAddress
   kNearSpare,    // … or to NearSpareMappedAddress
   kGuarded,      // … with loadBalancerSourceRanges

@@ -107,6 +107,10 @@ void ModelBuilder::SetNodeNetwork(NodeNetwork network) {
   network_ = std::move(network);
 }
 
+void ModelBuilder::SetMasqueradeAll(bool masquerade_all) {
+  if (std::exchange(masquerade_all_, masquerade_all) != masquerade_all) ResolveAll();
+}
+
 void ModelBuilder::SetProtectedAddresses(AddressSet addresses) {
   if (addresses == protected_) return;
   const auto concerned = [](const ServiceState& state) {
@@ -216,8 +220,11 @@ void ModelBuilder::Resolve(ServiceState& state, std::vector<EntryChange>& remove
       return winner == &state || winner == nullptr ? std::string_view() : winner->key();
     };
     fresh = ResolveService(*state.service, AddressesOf(*state.service, protected_, &problems),
-                           state.slices, {node_name_, zone_}, network_.source_addresses, who_has,
-                           problems);
+                           state.slices,
+                           {.topology = {node_name_, zone_},
+                            .source_addresses = network_.source_addresses,
+                            .masquerade_all = masquerade_all_},
+                           who_has, problems);
   }
   SetProblems(state, ours, std::move(problems));
 

@@ -46,6 +46,9 @@ class ModelBuilder {
   // This node's own object: its zone decides topology. null: not known (yet).
   void SetNode(const std::shared_ptr<const kube::Node>& node);
   void SetNodeNetwork(NodeNetwork network);
+  // masqueradeAll: whatever is sent to a cluster IP is masqueraded, and not only what comes from
+  // outside the cluster.
+  void SetMasqueradeAll(bool masquerade_all);
   // Addresses that no Service may have as an external IP or a load balancer's IP: those of nodes
   // and of API servers.
   void SetProtectedAddresses(AddressSet addresses);
@@ -78,6 +81,7 @@ class ModelBuilder {
   std::string zone_;
   AddressSet protected_;
   NodeNetwork network_;
+  bool masquerade_all_ = false;
   // By their own keys: the views point into the states.
   std::unordered_map<std::string_view, std::unique_ptr<ServiceState>> services_;
   SliceSet slices_;  // those that are ours

@@ -320,6 +320,25 @@ TEST_F(ModelBuilderTest, ALoadBalancer) {
   EXPECT_EQ(builder_.model().endpoint_count, 4u);
 }
 
+TEST_F(ModelBuilderTest, MasqueradeAllIsAboutClusterIps) {
+  Set(Web());
+  Entry();
+  builder_.SetMasqueradeAll(false);
+  EXPECT_FALSE(builder_.HasChanges());
+  EXPECT_EQ(Entry().internal_masquerade, Masquerade::kOffCluster);
+  EXPECT_EQ(Entry().ExternalMasquerade(), Masquerade::kAlways);
+  builder_.SetMasqueradeAll(true);
+  EXPECT_TRUE(builder_.HasChanges());
+  EXPECT_EQ(Entry().internal_masquerade, Masquerade::kAlways);
+  kube::Service local = Web();
+  local.type = kube::ServiceType::kNodePort;
+  local.ports[0].node_port = 30080;
+  local.external_traffic_policy = kube::TrafficPolicy::kLocal;
+  Set(local);
+  EXPECT_EQ(Entry().internal_masquerade, Masquerade::kAlways);
+  EXPECT_EQ(Entry().ExternalMasquerade(), Masquerade::kNever);
+}
+
 // pkg/proxy/iptables/proxier.go, allowFromNode.
 TEST_F(ModelBuilderTest, TheNodeIsInTheSourceRangesByItsOwnAddress) {
   kube::Service service = Web();
@@ -688,6 +707,7 @@ TEST_P(Incremental, IsTheSameAsFromScratch) {
   std::map<std::string, std::shared_ptr<const kube::EndpointSlice>> slices;
   std::shared_ptr<kube::Node> node;
   NodeNetwork network{"n1", {}, true};
+  bool masquerade_all = false;
   std::unordered_set<net::IpAddress> protected_addresses;
   Snapshot before;
 
@@ -710,6 +730,8 @@ TEST_P(Incremental, IsTheSameAsFromScratch) {
           if (cluster.Chance(50))
             network.source_addresses.push_back(Ip(cluster.Chance(50) ? "10.0.0.1" : "192.0.2.9"));
           builder.SetNodeNetwork(network);
+          masquerade_all = cluster.Chance(50);
+          builder.SetMasqueradeAll(masquerade_all);
           break;
         case 2:
           protected_addresses.clear();
@@ -751,6 +773,7 @@ TEST_P(Incremental, IsTheSameAsFromScratch) {
           [&scratch, &entry] { scratch.SetEndpointSlice(entry.first, entry.second); });
     feed.emplace_back([&] { scratch.SetNode(node); });
     feed.emplace_back([&] { scratch.SetNodeNetwork(network); });
+    feed.emplace_back([&] { scratch.SetMasqueradeAll(masquerade_all); });
     feed.emplace_back([&] { scratch.SetProtectedAddresses(protected_addresses); });
     std::shuffle(feed.begin(), feed.end(), cluster.random_);
     for (const auto& event : feed)

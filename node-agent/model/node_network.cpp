@@ -53,7 +53,7 @@ NodeNetwork ChooseNodeNetwork(const std::string& node_name,
   NodeNetwork network;
   network.node_name = node_name;
   network.localhost_node_ports =
-      settings.iptables.localhost_node_ports &&
+      settings.localhost_node_ports &&
       CoversLocalhost(settings.node_port_addresses, settings.node_port_primary);
   network.every_address = settings.node_port_addresses.empty() && !settings.node_port_primary;
   const std::vector<net::IpAddress> primary = PrimaryAddresses(node);

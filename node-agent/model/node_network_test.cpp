@@ -71,7 +71,7 @@ TEST(ChooseNodeNetwork, LocalhostNeedsItsCidr) {
     settings.node_port_addresses = {Cidr("10.0.0.0/8"), Cidr(cidr)};
     EXPECT_TRUE(ChooseNodeNetwork("n1", kHost, settings, nullptr).localhost_node_ports) << cidr;
   }
-  settings.iptables.localhost_node_ports = false;
+  settings.localhost_node_ports = false;
   EXPECT_FALSE(ChooseNodeNetwork("n1", kHost, settings, nullptr).localhost_node_ports);
 }
 

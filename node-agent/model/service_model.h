@@ -41,6 +41,14 @@ struct BackendChoice {
   bool operator==(const BackendChoice&) const = default;
 };
 
+// Which connections get an address of this node as their source.
+enum class Masquerade : uint8_t {
+  kNever,
+  kOffCluster,  // those that local_detector.h takes for no Pod's; none where nothing tells them
+                // apart
+  kAlways,
+};
+
 // "ns/name:port" with protocol and family: one Service port in one family.
 struct ServicePortId {
   std::string ns;
@@ -73,6 +81,7 @@ struct ServicePortEntry {
   std::chrono::seconds affinity_timeout{0};
   // Traffic to cluster_ip (internalTrafficPolicy, topology).
   BackendChoice internal;
+  Masquerade internal_masquerade = Masquerade::kOffCluster;
   // Traffic to external_ips, load_balancer_ips and node_port from outside (externalTrafficPolicy).
   // Left empty when there is none of these.
   BackendChoice external;
@@ -88,6 +97,11 @@ struct ServicePortEntry {
   std::string ipvs_scheduler;        // "" = the configured default
   std::string ipvs_scheduler_flags;  // "" = none
 
+  // Of traffic that uses `external`. What uses `external_from_node` keeps its source, except for
+  // what this node itself sends: that may have the Service's own address as its source.
+  Masquerade ExternalMasquerade() const {
+    return external_local ? Masquerade::kNever : Masquerade::kAlways;
+  }
   // Are only some let in? Without any backend nobody is, and all are refused alike.
   bool HasSourceRanges() const { return !source_ranges.empty() || source_ranges_deny_all; }
   // Is there anything that traffic to the external addresses and the node port, from wherever it

@@ -95,12 +95,10 @@ bool NeedsHealthCheck(const kube::Service& service) {
 class Resolver {
  public:
   Resolver(const kube::Service& service, const std::vector<SlicePtr>& slices,
-           const NodeTopology& node, const std::vector<net::IpAddress>& source_addresses,
-           const WhoHas& who_has, std::vector<std::string>& problems)
+           const ResolvedOn& node, const WhoHas& who_has, std::vector<std::string>& problems)
       : service_(service),
         slices_(slices),
         node_(node),
-        source_addresses_(source_addresses),
         who_has_(who_has),
         problems_(problems),
         external_local_(IsExternalLocal(service)),
@@ -109,8 +107,8 @@ class Resolver {
   void AddFamily(const FamilyAddresses& addresses) {
     const net::Family family = addresses.cluster_ip.family();
     const std::vector<net::IpPrefix> ranges = BoundedRanges(addresses);
-    const bool node_in_ranges = HasOneOf(ranges, source_addresses_);
-    const ServiceEndpoints endpoints(slices_, family, node_,
+    const bool node_in_ranges = HasOneOf(ranges, node_.source_addresses);
+    const ServiceEndpoints endpoints(slices_, family, node_.topology,
                                      kMostEndpointPorts / std::max<size_t>(1, PortCount()));
     if (endpoints.kept() < endpoints.total()) {
       problems_.push_back(fmt::format(
@@ -121,7 +119,7 @@ class Resolver {
     }
     Seen seen;
     const int local_ready = NeedsHealthCheck(service_) && service_.health_check_node_port != 0
-                                ? CountLocalReady(slices_, family, node_)
+                                ? CountLocalReady(slices_, family, node_.topology)
                                 : 0;
     for (const kube::ServicePort& port : service_.ports) {
       if (IsDuplicate(port, seen)) continue;
@@ -257,6 +255,7 @@ class Resolver {
       return taken;
     };
     entry.internal = take(internal_local_);
+    if (node_.masquerade_all) entry.internal_masquerade = Masquerade::kAlways;
     if (accessible) entry.external = take(entry.external_local);
     if (entry.external_local) entry.external_from_node = take(false);
     entry.draining = std::move(choice.draining);
@@ -264,8 +263,7 @@ class Resolver {
 
   const kube::Service& service_;
   const std::vector<SlicePtr>& slices_;
-  const NodeTopology& node_;
-  const std::vector<net::IpAddress>& source_addresses_;
+  const ResolvedOn& node_;
   const WhoHas& who_has_;
   std::vector<std::string>& problems_;
   const bool external_local_;
@@ -342,11 +340,9 @@ std::vector<AddressClaim> ClaimsOf(const kube::Service& service,
 std::vector<ServicePortEntry> ResolveService(const kube::Service& service,
                                              const std::vector<FamilyAddresses>& families,
                                              const std::vector<SlicePtr>& slices,
-                                             const NodeTopology& node,
-                                             const std::vector<net::IpAddress>& source_addresses,
-                                             const WhoHas& who_has,
+                                             const ResolvedOn& node, const WhoHas& who_has,
                                              std::vector<std::string>& problems) {
-  Resolver resolver(service, slices, node, source_addresses, who_has, problems);
+  Resolver resolver(service, slices, node, who_has, problems);
   for (const FamilyAddresses& addresses : families)
     resolver.AddFamily(addresses);
   return resolver.Take();

@@ -37,14 +37,19 @@ std::vector<AddressClaim> ClaimsOf(const kube::Service& service,
 // The name of the Service that has the address, or "" when it is this one.
 using WhoHas = std::function<std::string_view(const ServiceAddress&)>;
 
-// The entries, sorted by id. `source_addresses`: NodeNetwork's. An address that another Service has
+// What a Service's entries depend on beside its own objects.
+struct ResolvedOn {
+  NodeTopology topology;
+  const std::vector<net::IpAddress>& source_addresses;  // NodeNetwork's
+  bool masquerade_all = false;                          // ModelBuilder::SetMasqueradeAll
+};
+
+// The entries, sorted by id. An address that another Service has
 // is left out and told in `problems`; a port whose cluster IP another Service has, altogether.
 std::vector<ServicePortEntry> ResolveService(const kube::Service& service,
                                              const std::vector<FamilyAddresses>& families,
                                              const std::vector<SlicePtr>& slices,
-                                             const NodeTopology& node,
-                                             const std::vector<net::IpAddress>& source_addresses,
-                                             const WhoHas& who_has,
+                                             const ResolvedOn& node, const WhoHas& who_has,
                                              std::vector<std::string>& problems);
 
 }  // namespace pointsman::agent

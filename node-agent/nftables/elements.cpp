@@ -47,6 +47,18 @@ class Parts {
 // The kinds of traffic to one Service port that may have backends of their own.
 enum class Kind : uint64_t { kInternal, kExternal, kFromNode };
 
+uint32_t PolicyOf(Masquerade masquerade) {
+  switch (masquerade) {
+    case Masquerade::kNever:
+      break;
+    case Masquerade::kOffCluster:
+      return TrafficClass::kMasqueradeOffCluster;
+    case Masquerade::kAlways:
+      return TrafficClass::kMasquerade;
+  }
+  return 0;
+}
+
 class Renderer {
  public:
   Renderer(const ServicePortEntry& entry, std::vector<Element>& to)
@@ -54,7 +66,7 @@ class Renderer {
 
   void Render() {
     Backends(Kind::kInternal, entry_.internal);
-    const TrafficClass internal = Choice(TrafficClass::kMasqueradeAsk, entry_.internal);
+    const TrafficClass internal = Choice(entry_.internal_masquerade, entry_.internal);
     Service(entry_.cluster_ip, Owner(Kind::kInternal), internal);
     if (entry_.node_port == 0 && entry_.external_ips.empty() && entry_.load_balancer_ips.empty()) {
       return;
@@ -65,8 +77,7 @@ class Renderer {
     if (external == Kind::kExternal) Backends(external, entry_.external);
     const bool shortcut = entry_.external_local && !entry_.external_from_node.backends.empty();
     const Kind here = shortcut ? FromNodeKind(external) : external;
-    TrafficClass outside =
-        Choice(entry_.external_local ? 0U : uint32_t{TrafficClass::kMasquerade}, entry_.external);
+    TrafficClass outside = Choice(entry_.ExternalMasquerade(), entry_.external);
     if (shortcut) outside.policy |= TrafficClass::kShortcut;
     // Each way in has a class of its own, and so has what it leads to for this node and its pods.
     const auto way_in = [&](const TrafficClass& way) {
@@ -110,14 +121,14 @@ class Renderer {
     return element;
   }
 
-  TrafficClass Choice(uint32_t masquerade, const BackendChoice& choice) const {
+  TrafficClass Choice(Masquerade masquerade, const BackendChoice& choice) const {
     if (choice.backends.empty()) {
       return {.policy = choice.when_empty == BackendChoice::WhenEmpty::kDrop
                             ? TrafficClass::kDrop
                             : TrafficClass::kReject};
     }
     return {
-        .policy = masquerade,
+        .policy = PolicyOf(masquerade),
         .backends = static_cast<uint32_t>(std::min<size_t>(choice.backends.size(), kMostBackends)),
         .affinity = AffinitySeconds(entry_)};
   }
@@ -138,7 +149,7 @@ class Renderer {
   }
 
   void FromNode(Kind external, const TrafficClass& way, Kind here) {
-    TrafficClass local = Choice(0, entry_.external_from_node);
+    TrafficClass local = Choice(Masquerade::kNever, entry_.external_from_node);
     local.policy |= TrafficClass::kByFromNode | (way.policy & TrafficClass::kByNodePort);
     Element& element = Add(SetId::kFromNode);
     Parts(element.key).Owner(Owner(external)).Policy(way);

@@ -34,7 +34,7 @@ std::vector<std::string> MissingFeatures(net::Family family) {
   std::vector<Chain> chains = StaticChains(settings, node, localnet.guard_comment());
   using Class = TrafficClass;
   const Class kinds[] = {
-      Class{Class::kMasqueradeAsk, 2},
+      Class{Class::kMasqueradeOffCluster, 2},
       Class{Class::kMasquerade | Class::kByNodePort | Class::kSourceRanges, 1},
       Class{Class::kShortcut | Class::kReject},
       Class{Class::kDrop},

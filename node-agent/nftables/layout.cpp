@@ -363,10 +363,14 @@ const std::vector<SetDefinition>& SetsOf(net::Family family) {
 
 std::string ClassChainName(const TrafficClass& traffic_class) {
   static constexpr std::pair<uint32_t, std::string_view> kWords[] = {
-      {TrafficClass::kByNodePort, "-np"},       {TrafficClass::kByFromNode, "-here"},
-      {TrafficClass::kSourceRanges, "-ranges"}, {TrafficClass::kShortcut, "-local"},
-      {TrafficClass::kMasqueradeAsk, "-int"},   {TrafficClass::kMasquerade, "-masq"},
-      {TrafficClass::kReject, "-reject"},       {TrafficClass::kDrop, "-drop"}};
+      {TrafficClass::kByNodePort, "-np"},
+      {TrafficClass::kByFromNode, "-here"},
+      {TrafficClass::kSourceRanges, "-ranges"},
+      {TrafficClass::kShortcut, "-local"},
+      {TrafficClass::kMasqueradeOffCluster, "-int"},
+      {TrafficClass::kMasquerade, "-masq"},
+      {TrafficClass::kReject, "-reject"},
+      {TrafficClass::kDrop, "-drop"}};
   std::string name = "class";
   for (const auto& [bit, word] : kWords) {
     if ((traffic_class.policy & bit) != 0) name += word;
@@ -378,7 +382,6 @@ std::string ClassChainName(const TrafficClass& traffic_class) {
 
 LayoutSettings::LayoutSettings(const kube::ProxySettings& settings, net::Family rule_family)
     : family(rule_family),
-      masquerade_all(settings.nftables.masquerade_all),
       drop_invalid(!settings.conntrack.tcp_be_liberal),
       local(settings, rule_family) {
   const int bit = settings.nftables.masquerade_bit;
@@ -445,11 +448,10 @@ Chain ClassChain(const LayoutSettings& settings, const TrafficClass& traffic_cla
     RuleBuilder node(family);
     shortcut(node.SourceIsLocal());
   }
-  if (has(TrafficClass::kMasquerade) ||
-      (has(TrafficClass::kMasqueradeAsk) && settings.masquerade_all)) {
+  if (has(TrafficClass::kMasquerade)) {
     RuleBuilder rule(family);
     add(rule.SetMark(settings.mark));
-  } else if (has(TrafficClass::kMasqueradeAsk)) {
+  } else if (has(TrafficClass::kMasqueradeOffCluster)) {
     RuleBuilder rule(family);
     if (FromCluster(rule, settings.local, Match::kNotEqual)) add(rule.SetMark(settings.mark));
   }

@@ -76,14 +76,14 @@ const std::vector<SetDefinition>& SetsOf(net::Family family);
 // What happens to a new connection once it is known whose it is. Equal classes share a chain.
 struct TrafficClass {
   enum Policy : uint32_t {
-    kByNodePort = 1,      // the Service was found in `node-ports`
-    kByFromNode = 2,      // … and from there in `from-node`
-    kSourceRanges = 4,    // only the Service's source ranges may come
-    kShortcut = 8,        // this node and its pods are sent on by `from-node`
-    kMasqueradeAsk = 16,  // as the settings say for traffic to cluster IPs
-    kMasquerade = 32,     // always
-    kReject = 64,         // no backends: left to chain `refuse`
-    kDrop = 128,          // none on this node
+    kByNodePort = 1,    // the Service was found in `node-ports`
+    kByFromNode = 2,    // … and from there in `from-node`
+    kSourceRanges = 4,  // only the Service's source ranges may come
+    kShortcut = 8,      // this node and its pods are sent on by `from-node`
+    kMasqueradeOffCluster = 16,
+    kMasquerade = 32,
+    kReject = 64,  // no backends: left to chain `refuse`
+    kDrop = 128,   // none on this node
   };
   uint32_t policy = 0;
   uint32_t backends = 0;
@@ -106,7 +106,6 @@ struct LayoutSettings {
 
   net::Family family;
   uint32_t mark = 0;
-  bool masquerade_all = false;
   bool drop_invalid = true;
   LocalDetector local;
 };

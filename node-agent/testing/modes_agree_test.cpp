@@ -77,9 +77,10 @@ class Cluster {
     return packet.from_node || local_.kind == LocalDetector::Kind::kEverything ||
            (local_.kind == LocalDetector::Kind::kPrefix && local_.prefix.Contains(packet.source));
   }
-  bool MasqueradesToClusterIp(const Packet& packet) const {
-    return settings.iptables.masquerade_all ||
-           (local_.kind == LocalDetector::Kind::kPrefix && !local_.prefix.Contains(packet.source));
+  bool Masquerades(Masquerade decision, const Packet& packet) const {
+    return decision == Masquerade::kAlways ||
+           (decision == Masquerade::kOffCluster && local_.kind == LocalDetector::Kind::kPrefix &&
+            !local_.prefix.Contains(packet.source));
   }
 
   const kube::ProxySettings& settings;
@@ -96,7 +97,7 @@ bool Contains(const std::vector<net::IpAddress>& all, const net::IpAddress& one)
 // As the model says.
 Outcome Decided(const ServicePortEntry& entry, const Cluster& cluster, const Packet& packet) {
   if (!packet.to_node_port && packet.destination == entry.cluster_ip)
-    return To(entry.internal, cluster.MasqueradesToClusterIp(packet));
+    return To(entry.internal, cluster.Masquerades(entry.internal_masquerade, packet));
   if (!packet.to_node_port && Contains(entry.load_balancer_ips, packet.destination) &&
       entry.HasSourceRanges() && entry.HasExternalBackends()) {
     const bool in_ranges =
@@ -105,11 +106,9 @@ Outcome Decided(const ServicePortEntry& entry, const Cluster& cluster, const Pac
     const bool as_the_node = entry.node_in_source_ranges && packet.source == packet.destination;
     if (!in_ranges && !as_the_node) return {Verdict::kDropped, {}, false};
   }
-  if (!entry.external_local) return To(entry.external, true);
-  return To(cluster.IsNear(packet) && !entry.external_from_node.backends.empty()
-                ? entry.external_from_node
-                : entry.external,
-            false);
+  if (entry.external_local && cluster.IsNear(packet) && !entry.external_from_node.backends.empty())
+    return To(entry.external_from_node, false);
+  return To(entry.external, cluster.Masquerades(entry.ExternalMasquerade(), packet));
 }
 
 // --- iptables ---------------------------------------------------------------------------------
@@ -266,10 +265,13 @@ class NftablesElements {
     }
     if (has(Class::kDrop)) return {Verdict::kDropped, {}, false};
     if (has(Class::kReject)) return {Verdict::kRejected, {}, false};
-    Outcome outcome{Verdict::kGoes,
-                    {},
-                    has(Class::kMasquerade) ||
-                        (has(Class::kMasqueradeAsk) && cluster_.MasqueradesToClusterIp(packet))};
+    Outcome outcome{
+        Verdict::kGoes,
+        {},
+        cluster_.Masquerades(has(Class::kMasquerade)             ? Masquerade::kAlways
+                             : has(Class::kMasqueradeOffCluster) ? Masquerade::kOffCluster
+                                                                 : Masquerade::kNever,
+                             packet)};
     for (uint32_t number = 0; number < traffic_class.backends; ++number) {
       const nft::Element* endpoint =
           Find(nft::SetId::kEndpoints,
@@ -323,7 +325,9 @@ class IpvsSets {
     if (near && Has(SetId::kNear, ip, packet.port))
       return At(ipvs::NearMappedAddress(ip), packet.port, false);
     if (Has(SetId::kCluster, ip, packet.port))
-      return At(ip, packet.port, cluster_.MasqueradesToClusterIp(packet));
+      return At(ip, packet.port,
+                Has(SetId::kMarked, ip, packet.port) ||
+                    cluster_.Masquerades(Masquerade::kOffCluster, packet));
     if (Has(SetId::kClosed, ip, packet.port)) return Refused(ip, packet.port);
     if (Has(SetId::kMapped, ip, packet.port))
       return At(ipvs::MappedAddress(ip), packet.port, Has(SetId::kMarked, ip, packet.port));
@@ -408,40 +412,37 @@ TEST(ModesAgreeTest, EachDoesWhatTheModelSays) {
   std::map<Verdict, size_t> seen;
   size_t masqueraded = 0;
   for (const char* cidr : {"", "10.244.0.0/16,fd00:244::/32", "0.0.0.0/0,::/0"}) {
-    for (const bool masquerade_all : {false, true}) {
-      kube::ProxySettings settings;
-      settings.iptables.masquerade_all = settings.nftables.masquerade_all = masquerade_all;
-      std::istringstream cidrs(cidr);
-      for (std::string one; std::getline(cidrs, one, ',');)
-        settings.cluster_cidrs.push_back(net::IpPrefix::Parse(one).value());
-      const Cluster v4(settings, net::Family::kIPv4);
-      const Cluster v6(settings, net::Family::kIPv6);
-      RandomModel random(20261129);
-      ModelMaker maker;
-      for (int step = 0; step < 120; ++step) {
-        for (const EntryChange& change : random.Step(maker).changes) {
-          if (change.after == nullptr) continue;
-          const ServicePortEntry& entry = *change.after;
-          const Cluster& cluster = entry.id.family == net::Family::kIPv4 ? v4 : v6;
-          const IptablesRules iptables(entry, cluster);
-          const NftablesElements nftables(entry, cluster);
-          const IpvsSets ipvs(entry, cluster);
-          for (const Packet& packet : PacketsTo(entry)) {
-            const Outcome decided = Decided(entry, cluster, packet);
-            ++seen[decided.verdict];
-            masqueraded += decided.masquerade ? 1 : 0;
-            for (auto [mode, outcome] : {std::pair{"iptables", iptables.Follow(packet)},
-                                         {"nftables", nftables.Follow(packet)},
-                                         {"ipvs", ipvs.Follow(packet)}}) {
-              // What the node sends has the source that the kernel chose for it, or in ipvs mode
-              // another (docs/ipvs.md).
-              if (packet.from_node) outcome.masquerade = decided.masquerade;
-              ASSERT_EQ(outcome.ToString(), decided.ToString())
-                  << mode << ", " << entry.id.ToString() << ", from " << packet.source.ToString()
-                  << (packet.from_node ? " (this node)" : "") << " to "
-                  << packet.destination.ToString() << ":" << packet.port << ", clusterCIDR \""
-                  << cidr << "\", step " << step;
-            }
+    kube::ProxySettings settings;
+    std::istringstream cidrs(cidr);
+    for (std::string one; std::getline(cidrs, one, ',');)
+      settings.cluster_cidrs.push_back(net::IpPrefix::Parse(one).value());
+    const Cluster v4(settings, net::Family::kIPv4);
+    const Cluster v6(settings, net::Family::kIPv6);
+    RandomModel random(20261129);
+    ModelMaker maker;
+    for (int step = 0; step < 120; ++step) {
+      for (const EntryChange& change : random.Step(maker).changes) {
+        if (change.after == nullptr) continue;
+        const ServicePortEntry& entry = *change.after;
+        const Cluster& cluster = entry.id.family == net::Family::kIPv4 ? v4 : v6;
+        const IptablesRules iptables(entry, cluster);
+        const NftablesElements nftables(entry, cluster);
+        const IpvsSets ipvs(entry, cluster);
+        for (const Packet& packet : PacketsTo(entry)) {
+          const Outcome decided = Decided(entry, cluster, packet);
+          ++seen[decided.verdict];
+          masqueraded += decided.masquerade ? 1 : 0;
+          for (auto [mode, outcome] : {std::pair{"iptables", iptables.Follow(packet)},
+                                       {"nftables", nftables.Follow(packet)},
+                                       {"ipvs", ipvs.Follow(packet)}}) {
+            // What the node sends has the source that the kernel chose for it, or in ipvs mode
+            // another (docs/ipvs.md).
+            if (packet.from_node) outcome.masquerade = decided.masquerade;
+            ASSERT_EQ(outcome.ToString(), decided.ToString())
+                << mode << ", " << entry.id.ToString() << ", from " << packet.source.ToString()
+                << (packet.from_node ? " (this node)" : "") << " to "
+                << packet.destination.ToString() << ":" << packet.port << ", clusterCIDR \"" << cidr
+                << "\", step " << step;
           }
         }
       }

@@ -61,6 +61,7 @@ ServicePortEntry RandomModel::Entry() {
   }
   if (Below(4) == 0) entry.affinity_timeout = std::chrono::seconds(10 + Below(3));
   entry.internal = Choice(entry);
+  if (Below(4) == 0) entry.internal_masquerade = Masquerade::kAlways;
   entry.external = Below(2) != 0 ? entry.internal : Choice(entry);
   entry.external_local = Below(3) == 0;
   entry.external_from_node = Below(2) != 0 ? entry.internal : Choice(entry);

@@ -40,6 +40,7 @@ class RuleWriter {
       : text_(text),
         chain_(chain),
         entry_(entry),
+        settings_(settings),
         affinity_(settings.keeps_affinity && entry.affinity_timeout.count() > 0) {
     text_.clear();
   }
@@ -49,6 +50,15 @@ class RuleWriter {
   void Rule(std::string_view match, std::string_view target) {
     Begin(match);
     fmt::format_to(Text(text_), " -j {}\n", target);
+  }
+
+  void Mark(Masquerade masquerade) {
+    if (!settings_.flavour.sends_on) return;
+    if (masquerade == Masquerade::kAlways) {
+      Rule("", "POINTSMAN-MARK-MASQ");
+    } else if (masquerade == Masquerade::kOffCluster && settings_.off_cluster) {
+      Rule(*settings_.off_cluster, "POINTSMAN-MARK-MASQ");
+    }
   }
 
   void Backends(const BackendChoice& choice) {
@@ -124,6 +134,7 @@ class RuleWriter {
   std::string& text_;
   const std::string_view chain_;
   const ServicePortEntry& entry_;
+  const RuleSettings& settings_;
   const bool affinity_;
   bool commented_ = false;
 };
@@ -137,12 +148,10 @@ std::string AffinityList(const ServicePortId& service, const Backend& backend) {
 
 RuleSettings::RuleSettings(const kube::ProxySettings& settings, net::Family rule_family,
                            const RuleFlavour& rule_flavour)
-    : flavour(rule_flavour),
-      family(rule_family),
-      masquerade_all(flavour.sends_on && settings.iptables.masquerade_all) {
+    : flavour(rule_flavour), family(rule_family) {
   SourceMatch match(settings, family);
   from_cluster = std::move(match.from_cluster);
-  if (flavour.sends_on) off_cluster = std::move(match.off_cluster);
+  off_cluster = std::move(match.off_cluster);
 }
 
 std::vector<Dispatch> DispatchesOf(const ServicePortEntry& entry) {
@@ -207,11 +216,7 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
   if (!entry.internal.backends.empty()) {
     const std::string chain = ServiceChain(settings.flavour.prefix, 'S', service);
     RuleWriter rules(text, chain, entry, settings);
-    if (settings.masquerade_all) {
-      rules.Rule("", "POINTSMAN-MARK-MASQ");
-    } else if (settings.off_cluster) {
-      rules.Rule(*settings.off_cluster, "POINTSMAN-MARK-MASQ");
-    }
+    rules.Mark(entry.internal_masquerade);
     rules.Backends(entry.internal);
     each(chain, text);
   }
@@ -220,7 +225,7 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
   const std::string external = ServiceChain(settings.flavour.prefix, 'E', service);
   if (!entry.external_local) {
     RuleWriter rules(text, external, entry, settings);
-    if (settings.flavour.sends_on) rules.Rule("", "POINTSMAN-MARK-MASQ");
+    rules.Mark(entry.ExternalMasquerade());
     if (entry.external.backends == entry.internal.backends) {
       rules.Rule("", ServiceChain(settings.flavour.prefix, 'S', service));
     } else {
@@ -234,7 +239,7 @@ void ForEachServiceChain(const ServicePortEntry& entry, const RuleSettings& sett
       // Chain S masquerades with masqueradeAll, which is about cluster IPs (as kube-proxy's rule
       // there, which names the cluster IP).
       if (entry.external_from_node.backends == entry.internal.backends &&
-          !settings.masquerade_all) {
+          entry.internal_masquerade != Masquerade::kAlways) {
         from_node = ServiceChain(settings.flavour.prefix, 'S', service);
       } else {
         from_node = ServiceChain(settings.flavour.prefix, 'X', service);

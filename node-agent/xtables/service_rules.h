@@ -23,8 +23,7 @@ struct RuleSettings {
 
   RuleFlavour flavour;
   net::Family family;
-  bool masquerade_all = false;
-  // As SourceMatch; off_cluster only where the flavour sends on.
+  // As SourceMatch.
   std::optional<std::string> from_cluster;
   std::optional<std::string> off_cluster;
   // sessionAffinity: ClientIP can be kept: the kernel has xt_recent.

@@ -100,7 +100,7 @@ TEST(ServiceRulesTest, MasqueradeAllLeavesTheShortCutOfALocalPolicyAlone) {
   settings.cluster_cidrs = {*net::IpPrefix::Parse("10.244.0.0/16")};
   EXPECT_THAT(RulesOf(entry, settings),
               testing::ContainsRegex("-s 10.244.0.0/16 .*-j POINTSMAN-IPT-S"));
-  settings.iptables.masquerade_all = true;
+  entry.internal_masquerade = Masquerade::kAlways;
   EXPECT_THAT(RulesOf(entry, settings),
               testing::ContainsRegex("-s 10.244.0.0/16 .*-j POINTSMAN-IPT-X"));
   EXPECT_THAT(RulesOf(entry, settings),
