@@ -75,6 +75,7 @@ double WallClock() {
 
 Metrics::Metrics(const std::string& version)
     : forwarders_(registry_, ForwarderSettings{}.directory),
+      netlink_(registry_),
       mode_(BuildGauge()
                 .Name("pointsman_agent_mode")
                 .Help("1 for the desired, the active and the draining mode.")
@@ -221,6 +222,7 @@ void Metrics::ReadProcess() {
   const auto seconds = [](const timeval& time) {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
   };
+  netlink_.Read();
   cpu_seconds_.Increment(seconds(usage.ru_utime) + seconds(usage.ru_stime) - cpu_seconds_.Value());
   ReadProcessMemory();
   rlimit limit{};

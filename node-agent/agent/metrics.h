@@ -15,6 +15,7 @@
 #include <prometheus/registry.h>
 
 #include "kube/client/observed_transport.h"
+#include "node-agent/agent/netlink_metrics.h"
 #include "node-agent/conntrack/stale_flows.h"
 #include "node-agent/handover/mode_controller.h"
 #include "node-agent/model/local_policies.h"
@@ -64,6 +65,7 @@ class Metrics {
 
   prometheus::Registry registry_;
   ForwarderMetrics forwarders_;
+  NetlinkMetrics netlink_;  // process_mutex_'s
   prometheus::Family<prometheus::Gauge>& mode_;
   prometheus::Family<prometheus::Gauge>& module_;
   std::mutex modules_mutex_;

@@ -19,25 +19,15 @@ constexpr uint8_t kProtocol = 6;  // spoken by every kernel since 2.6.39
 struct TypeFacts {
   const char* name;
   uint8_t revision;
-  bool has_ip, has_port, has_ip2;
+  bool has_port, has_ip2;
 };
 const TypeFacts& Facts(SetType type) {
   static constexpr TypeFacts kFacts[] = {
-      {"hash:ip", 4, true, false, false},       {"hash:ip,port", 5, true, true, false},
-      {"hash:ip,port,ip", 5, true, true, true}, {"hash:ip,port,net", 7, true, true, true},
-      {"hash:net", 6, true, false, false},      {"hash:net,port", 7, true, true, false},
-      {"bitmap:port", 3, false, true, false},
+      {"hash:ip", 4, false, false},       {"hash:ip,port", 5, true, false},
+      {"hash:ip,port,ip", 5, true, true}, {"hash:ip,port,net", 7, true, true},
+      {"hash:net,port", 7, true, false},
   };
   return kFacts[static_cast<size_t>(type)];
-}
-
-bool HasProtocol(SetType type) {
-  return type != SetType::kBitmapPort;
-}
-
-// Is `ip` a network?
-bool HasPrefix(SetType type) {
-  return type == SetType::kHashNet || type == SetType::kHashNetPort;
 }
 
 struct IpSetRequest : Message {
@@ -62,11 +52,11 @@ void PutIp(Message& message, uint16_t attribute, const net::IpAddress& address) 
 void PutElement(Message& message, SetType type, const SetElement& element) {
   const TypeFacts& facts = Facts(type);
   nlattr* nest = message.BeginNested(IPSET_ATTR_DATA);
-  if (facts.has_ip) PutIp(message, IPSET_ATTR_IP, element.ip);
-  if (HasPrefix(type)) message.PutU8(IPSET_ATTR_CIDR, element.prefix_length);
+  PutIp(message, IPSET_ATTR_IP, element.ip);
+  if (type == SetType::kHashNetPort) message.PutU8(IPSET_ATTR_CIDR, element.prefix_length);
   if (facts.has_port) {
     message.PutU16(IPSET_ATTR_PORT | NLA_F_NET_BYTEORDER, htons(element.port));
-    if (HasProtocol(type)) message.PutU8(IPSET_ATTR_PROTO, element.protocol);
+    message.PutU8(IPSET_ATTR_PROTO, element.protocol);
   }
   if (facts.has_ip2) PutIp(message, IPSET_ATTR_IP2, element.ip2);
   if (type == SetType::kHashIpPortNet) message.PutU8(IPSET_ATTR_CIDR2, element.prefix_length);
@@ -123,12 +113,6 @@ const nlattr* Find(const nlmsghdr* header, uint16_t type) {
   return nullptr;
 }
 
-int ByName(Socket& socket, uint8_t command, const std::string& name) {
-  IpSetRequest request(command, 0);
-  request.PutString(IPSET_ATTR_SETNAME, name);
-  return socket.Execute(request);
-}
-
 }  // namespace
 
 std::string_view ToString(SetType type) {
@@ -137,9 +121,8 @@ std::string_view ToString(SetType type) {
 
 std::string SetElement::ToString(SetType type) const {
   const TypeFacts& facts = Facts(type);
-  if (type == SetType::kBitmapPort) return std::to_string(port);
   std::string text = ip.ToString();
-  if (HasPrefix(type)) text += "/" + std::to_string(prefix_length);
+  if (type == SetType::kHashNetPort) text += "/" + std::to_string(prefix_length);
   if (facts.has_port) {
     const char* name = protocol == IPPROTO_TCP    ? "tcp"
                        : protocol == IPPROTO_UDP  ? "udp"
@@ -214,27 +197,17 @@ int Ipset::Create(const std::string& name, SetType type, net::Family family,
   request.PutString(IPSET_ATTR_SETNAME, name);
   request.PutString(IPSET_ATTR_TYPENAME, ToString(type));
   request.PutU8(IPSET_ATTR_REVISION, Facts(type).revision);
-  const bool bitmap = type == SetType::kBitmapPort;
-  request.PutU8(IPSET_ATTR_FAMILY, bitmap                         ? static_cast<uint8_t>(AF_UNSPEC)
-                                   : family == net::Family::kIPv4 ? static_cast<uint8_t>(AF_INET)
-                                                                  : static_cast<uint8_t>(AF_INET6));
+  request.PutU8(IPSET_ATTR_FAMILY, family == net::Family::kIPv4 ? AF_INET : AF_INET6);
   nlattr* nest = request.BeginNested(IPSET_ATTR_DATA);
-  if (bitmap) {
-    request.PutU16(IPSET_ATTR_PORT_FROM | NLA_F_NET_BYTEORDER, htons(0));
-    request.PutU16(IPSET_ATTR_PORT_TO | NLA_F_NET_BYTEORDER, htons(65535));
-  } else {
-    request.PutU32(IPSET_ATTR_MAXELEM | NLA_F_NET_BYTEORDER, htonl(max_elements));
-  }
+  request.PutU32(IPSET_ATTR_MAXELEM | NLA_F_NET_BYTEORDER, htonl(max_elements));
   request.EndNested(nest);
   return socket_.Execute(request);
 }
 
 int Ipset::Destroy(const std::string& name) {
-  return ByName(socket_, IPSET_CMD_DESTROY, name);
-}
-
-int Ipset::Flush(const std::string& name) {
-  return ByName(socket_, IPSET_CMD_FLUSH, name);
+  IpSetRequest request(IPSET_CMD_DESTROY, 0);
+  request.PutString(IPSET_ATTR_SETNAME, name);
+  return socket_.Execute(request);
 }
 
 int Ipset::Elements(const std::string& name, std::vector<SetElement>& out) {

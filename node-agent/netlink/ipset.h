@@ -13,23 +13,15 @@
 
 namespace pointsman::agent::netlink {
 
-enum class SetType : uint8_t {
-  kHashIp,
-  kHashIpPort,
-  kHashIpPortIp,
-  kHashIpPortNet,
-  kHashNet,
-  kHashNetPort,
-  kBitmapPort
-};
+enum class SetType : uint8_t { kHashIp, kHashIpPort, kHashIpPortIp, kHashIpPortNet, kHashNetPort };
 std::string_view ToString(SetType type);  // "hash:ip,port"
 
 struct SetElement {
-  net::IpAddress ip;     // not in bitmap:port
+  net::IpAddress ip;
   uint8_t protocol = 0;  // IPPROTO_…; hash:ip,port*, hash:net,port
-  uint16_t port = 0;     // hash:ip,port*, hash:net,port, bitmap:port
+  uint16_t port = 0;     // hash:ip,port*, hash:net,port
   net::IpAddress ip2;    // hash:ip,port,ip and hash:ip,port,net
-  // hash:net, hash:net,port (of ip), hash:ip,port,net (of ip2); 1 or more.
+  // hash:net,port (of ip), hash:ip,port,net (of ip2); 1 or more.
   uint8_t prefix_length = 0;
   auto operator<=>(const SetElement&) const = default;
   std::string ToString(SetType type) const;  // as `ipset list` prints it
@@ -57,7 +49,6 @@ class Ipset {
   // IPSET_ERR_EXIST_SETNAME2 or EEXIST.
   int Create(const std::string& name, SetType type, net::Family family, uint32_t max_elements);
   int Destroy(const std::string& name);
-  int Flush(const std::string& name);
   // Appends to `out`. 0 or an error number; ENOENT: no such set.
   int Elements(const std::string& name, std::vector<SetElement>& out);
 

@@ -1,7 +1,7 @@
 #include "node-agent/netlink/socket.h"
 
 #include <cerrno>
-#include <linux/netfilter/nfnetlink.h>
+#include <cstring>
 #include <linux/netlink.h>
 #include <sys/socket.h>
 #include <system_error>
@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/throw_errno.h"
+#include "node-agent/netlink/counters.h"
 
 namespace pointsman::agent::netlink {
 namespace {
@@ -23,28 +24,8 @@ constexpr int kReceiveBuffer = 4 << 20;
 constexpr size_t kReadSize = size_t{64} << 10;
 constexpr int kDumpTries = 10;
 
-// "nftables request 2561": what the man pages and headers call the buses and, of netfilter's, the
-// subsystem in the upper byte of the type.
-std::string NameOf(int bus, uint16_t type) {
-  std::string name = fmt::format("netlink bus {}", bus);
-  if (bus == NETLINK_ROUTE) name = "rtnetlink";
-  if (bus == NETLINK_GENERIC) name = "generic netlink";
-  if (bus == NETLINK_NETFILTER) {
-    switch (NFNL_SUBSYS_ID(type)) {
-      case NFNL_SUBSYS_CTNETLINK:
-        name = "connection tracking";
-        break;
-      case NFNL_SUBSYS_IPSET:
-        name = "ipset";
-        break;
-      case NFNL_SUBSYS_NFTABLES:
-        name = "nftables";
-        break;
-      default:
-        name = "netfilter";
-    }
-  }
-  return fmt::format("{} request {}", name, type);
+constexpr size_t Index(Subsystem subsystem) {
+  return static_cast<size_t>(subsystem);
 }
 
 }  // namespace
@@ -87,7 +68,13 @@ void Socket::Join(unsigned group) {
     ThrowErrno("netlink NETLINK_ADD_MEMBERSHIP");
 }
 
-void Socket::Send(const void* data, size_t size) {
+void Socket::EnableExtendedAcks() {
+  const int on = 1;
+  if (setsockopt(fd(), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on) < 0 && errno != ENOPROTOOPT)
+    ThrowErrno("netlink NETLINK_EXT_ACK");
+}
+
+void Socket::Send(const void* data, size_t size, size_t requests) {
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
   ssize_t sent = 0;
@@ -95,9 +82,11 @@ void Socket::Send(const void* data, size_t size) {
     sent = sendto(fd(), data, size, 0, reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
   } while (sent < 0 && errno == EINTR);
   if (sent < 0) ThrowErrno("netlink send");
+  const uint16_t type = static_cast<const nlmsghdr*>(data)->nlmsg_type;
+  ProcessCounters().requests[Index(SubsystemOf(bus_, type))] += requests;
 }
 
-size_t Socket::Receive(const nlmsghdr* request) {
+std::optional<size_t> Socket::Read(int flags, uint16_t type) {
   while (true) {
     sockaddr_nl from{};
     iovec vector{buffer_.data(), buffer_.size()};
@@ -106,23 +95,45 @@ size_t Socket::Receive(const nlmsghdr* request) {
     header.msg_namelen = sizeof from;
     header.msg_iov = &vector;
     header.msg_iovlen = 1;
-    const ssize_t size = recvmsg(fd(), &header, 0);
+    const ssize_t size = recvmsg(fd(), &header, flags);
     if (size < 0) {
       if (errno == EINTR) continue;
-      if (errno == EAGAIN) {
-        throw std::system_error(
-            ETIMEDOUT, std::generic_category(),
-            fmt::format("netlink: no answer to the {} within {} s",
-                        NameOf(bus_, request->nlmsg_type),
-                        std::chrono::duration<double>(answer_timeout_).count()));
+      if (errno == EAGAIN || errno == EWOULDBLOCK) return std::nullopt;
+      if (errno != ENOBUFS) ThrowErrno("netlink receive");
+      ++ProcessCounters().overruns[Index(SubsystemOf(bus_, type))];
+      // What is left is read: until then the kernel drops all later answers and does not say so
+      // again (netlink_overrun, netlink_rcv_wake).
+      while (recv(fd(), buffer_.data(), buffer_.size(), MSG_DONTWAIT) >= 0 || errno == EINTR) {
       }
-      ThrowErrno(errno == ENOBUFS ? "netlink receive: answers were lost" : "netlink receive");
+      ThrowErrno("netlink receive: answers were lost", ENOBUFS);
     }
     if (from.nl_pid != 0) continue;  // not from the kernel
     if ((header.msg_flags & MSG_TRUNC) != 0)
       throw std::system_error(EMSGSIZE, std::generic_category(), "netlink receive: truncated");
     return static_cast<size_t>(size);
   }
+}
+
+size_t Socket::Receive(const nlmsghdr* request) {
+  if (const std::optional<size_t> size = Read(0, request->nlmsg_type)) return *size;
+  const Subsystem subsystem = SubsystemOf(bus_, request->nlmsg_type);
+  ++ProcessCounters().timeouts[Index(subsystem)];
+  throw std::system_error(
+      ETIMEDOUT, std::generic_category(),
+      fmt::format("netlink: no answer to the {} request {} within {} s", ToString(subsystem),
+                  request->nlmsg_type, std::chrono::duration<double>(answer_timeout_).count()));
+}
+
+int Socket::Count(uint16_t type, int error) const {
+  if (error != 0) {
+    ++ProcessCounters()
+          .refused[Index(SubsystemOf(bus_, type))][static_cast<size_t>(ClassOf(error))];
+  }
+  return error;
+}
+
+int Socket::ErrorOf(uint16_t type, const nlmsghdr* answer) const {
+  return Count(type, -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(answer))->error);
 }
 
 // Only the last request of a send asks for an ACK: the kernel works the requests of one send off in
@@ -147,18 +158,19 @@ std::vector<Failure> Socket::Execute(Batch& batch) {
       header->nlmsg_seq = base + static_cast<uint32_t>(i - first);
       if (i + 1 == end) header->nlmsg_flags |= NLM_F_ACK;
     }
-    Send(batch.bytes_.data() + batch.offsets_[first], stop - batch.offsets_[first]);
+    Send(batch.bytes_.data() + batch.offsets_[first], stop - batch.offsets_[first], end - first);
 
     bool answered = false;
+    const auto* last =
+        reinterpret_cast<const nlmsghdr*>(batch.bytes_.data() + batch.offsets_[end - 1]);
     while (!answered) {
-      int left = static_cast<int>(Receive(
-          reinterpret_cast<const nlmsghdr*>(batch.bytes_.data() + batch.offsets_[end - 1])));
+      int left = static_cast<int>(Receive(last));
       for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data());
            mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
         const uint32_t offset = header->nlmsg_seq - base;
         if (header->nlmsg_type != NLMSG_ERROR || offset >= end - first) continue;
-        const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
-        if (error->error != 0) failures.push_back({first + offset, -error->error});
+        const int error = ErrorOf(last->nlmsg_type, header);
+        if (error != 0) failures.push_back({first + offset, error});
         if (offset + 1 == end - first) answered = true;
       }
     }
@@ -171,17 +183,35 @@ int Socket::Execute(Message& message) {
   return Get(message, [](const nlmsghdr*) {});
 }
 
+void Socket::ExecuteWhole(std::string_view messages, size_t requests,
+                          const std::function<void(const nlmsghdr*, int error)>& each) {
+  // FORCE needs CAP_NET_ADMIN in the namespace's user namespace, as everything else here does.
+  if (messages.size() > static_cast<size_t>(send_buffer_)) {
+    send_buffer_ = static_cast<int>(messages.size() + messages.size() / 2 + (64 << 10));
+    if (setsockopt(fd(), SOL_SOCKET, SO_SNDBUFFORCE, &send_buffer_, sizeof send_buffer_) < 0)
+      ThrowErrno("netlink SO_SNDBUFFORCE");
+  }
+  Send(messages.data(), messages.size(), requests);
+  const uint16_t type = reinterpret_cast<const nlmsghdr*>(messages.data())->nlmsg_type;
+  while (const std::optional<size_t> size = Read(MSG_DONTWAIT, type)) {
+    int left = static_cast<int>(*size);
+    for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data());
+         mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+      if (header->nlmsg_type == NLMSG_ERROR) each(header, -ErrorOf(type, header));
+    }
+  }
+}
+
 int Socket::Get(Message& message, const std::function<void(const nlmsghdr*)>& each) {
   message.raw()->nlmsg_seq = ++sequence_;
   message.raw()->nlmsg_flags |= NLM_F_ACK;
-  Send(message.raw(), message.raw()->nlmsg_len);
+  Send(message.raw(), message.raw()->nlmsg_len, 1);
   while (true) {
     int left = static_cast<int>(Receive(message.raw()));
     for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data());
          mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
       if (header->nlmsg_seq != sequence_) continue;
-      if (header->nlmsg_type == NLMSG_ERROR)
-        return -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
+      if (header->nlmsg_type == NLMSG_ERROR) return ErrorOf(message.raw()->nlmsg_type, header);
       each(header);
     }
   }
@@ -191,23 +221,22 @@ int Socket::DumpOnce(Message& message, bool* interrupted,
                      const std::function<bool(const nlmsghdr*)>& each) {
   message.raw()->nlmsg_seq = ++sequence_;
   message.raw()->nlmsg_flags |= NLM_F_DUMP;
-  Send(message.raw(), message.raw()->nlmsg_len);
+  Send(message.raw(), message.raw()->nlmsg_len, 1);
   while (true) {
     int left = static_cast<int>(Receive(message.raw()));
     for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer_.data());
          mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
       if (header->nlmsg_seq != sequence_) continue;
       if ((header->nlmsg_flags & NLM_F_DUMP_INTR) != 0) *interrupted = true;
-      if (header->nlmsg_type == NLMSG_ERROR)
-        return -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
+      if (header->nlmsg_type == NLMSG_ERROR) return ErrorOf(message.raw()->nlmsg_type, header);
       if (header->nlmsg_type == NLMSG_DONE) {
         // The payload is the dump's own result.
-        if (mnl_nlmsg_get_payload_len(header) >= sizeof(int)) {
-          int result = 0;
-          memcpy(&result, mnl_nlmsg_get_payload(header), sizeof result);
-          if (result < 0) return -result;
-        }
-        return 0;
+        int result = 0;
+        if (mnl_nlmsg_get_payload_len(header) >= sizeof result)
+          std::memcpy(&result, mnl_nlmsg_get_payload(header), sizeof result);
+        if (result >= 0) return 0;
+        Count(message.raw()->nlmsg_type, -result);
+        return -result;
       }
       if (!each(header)) {
         *interrupted = false;  // what is there is enough
@@ -230,9 +259,25 @@ int Socket::DumpUntil(Message& message, const std::function<void()>& restart,
   for (int i = 0;; ++i) {
     bool interrupted = false;
     const int error = DumpOnce(message, &interrupted, each);
-    if (error != 0 || !interrupted || i + 1 == kDumpTries) return error;
+    if (error != 0 || !interrupted) return error;
+    const size_t index = Index(SubsystemOf(bus_, message.raw()->nlmsg_type));
+    if (i + 1 == kDumpTries) {
+      ++ProcessCounters().torn_dumps[index];
+      return 0;
+    }
+    ++ProcessCounters().repeated_dumps[index];
     restart();
   }
+}
+
+std::string_view ExtendedAck(const nlmsghdr* answer) {
+  if ((answer->nlmsg_flags & NLM_F_ACK_TLVS) == 0) return {};
+  for (const nlattr* attribute : Attributes(answer, sizeof(nlmsgerr))) {
+    if (mnl_attr_get_type(attribute) != NLMSGERR_ATTR_MSG) continue;
+    const char* text = mnl_attr_get_str(attribute);
+    return {text, strnlen(text, mnl_attr_get_payload_len(attribute))};
+  }
+  return {};
 }
 
 }  // namespace pointsman::agent::netlink

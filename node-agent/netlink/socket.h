@@ -4,7 +4,9 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -21,7 +23,7 @@ struct Failure {
 // Not thread-safe; one per thread that needs it. Blocking: the kernel answers while it takes the
 // request, so an answer that is not there within kAnswerTimeout does not come (std::system_error
 // that names the request). What no limit holds for is the taking: a lock that somebody holds in the
-// kernel.
+// kernel. What is sent, refused, lost and repeated is counted (counters.h).
 class Socket {
  public:
   static constexpr std::chrono::milliseconds kAnswerTimeout{30'000};
@@ -35,6 +37,13 @@ class Socket {
   std::vector<Failure> Execute(Batch& batch);
   // One request; 0 or a positive errno.
   int Execute(Message& message);
+
+  // `requests` requests that the kernel takes only whole, and works off before the send returns: a
+  // transaction of nf_tables (nfnetlink_rcv_batch in net/netfilter/nfnetlink.c). `each` gets every
+  // answer that is there then and says how a request went: the error is 0 or negative. Throws
+  // std::system_error as Execute does.
+  void ExecuteWhole(std::string_view messages, size_t requests,
+                    const std::function<void(const nlmsghdr*, int error)>& each);
 
   // A request that is answered by one message (and perhaps an ACK), given to `each`. Returns 0 or
   // the errno.
@@ -55,22 +64,38 @@ class Socket {
   // this kernel does not know it.
   bool EnableStrictCheck();
 
+  // NETLINK_EXT_ACK: errors come with the kernel's own words where it has any (ExtendedAck). Older
+  // kernels than Linux 4.12 have none.
+  void EnableExtendedAcks();
+
   // Subscribes to a multicast group (RTNLGRP_…).
   void Join(unsigned group);
   int fd() const { return fd_.get(); }
 
  private:
-  void Send(const void* data, size_t size);
+  // `requests`: how many messages these are, the first of which tells where they go.
+  void Send(const void* data, size_t size, size_t requests);
+  // What the kernel sends next, into buffer_; nullopt: nothing, with `flags` MSG_DONTWAIT, or not
+  // in time.
+  std::optional<size_t> Read(int flags, uint16_t type);
   // `request`: whose answer is waited for.
   size_t Receive(const nlmsghdr* request);
+  // Both return a positive errno, or 0, of a request of `type`, and count it. `answer`: an
+  // NLMSG_ERROR.
+  int Count(uint16_t type, int error) const;
+  int ErrorOf(uint16_t type, const nlmsghdr* answer) const;
   int DumpOnce(Message& message, bool* interrupted,
                const std::function<bool(const nlmsghdr*)>& each);
 
   const int bus_;
   const std::chrono::milliseconds answer_timeout_;
   UniqueFd fd_;
+  int send_buffer_ = 0;  // 0: the kernel's default
   uint32_t sequence_ = 0;
   std::vector<char> buffer_;
 };
+
+// What the kernel says of the error in `answer`, an NLMSG_ERROR; "": nothing.
+std::string_view ExtendedAck(const nlmsghdr* answer);
 
 }  // namespace pointsman::agent::netlink

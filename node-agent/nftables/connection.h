@@ -46,7 +46,6 @@ class Connection {
   netlink::Socket transactions_;
   netlink::Socket dumps_;
   uint32_t sequence_ = 1;
-  int send_buffer_ = 0;
 };
 
 }  // namespace pointsman::agent::nft

@@ -1,7 +1,7 @@
 #include "node-agent/preflight/kernel_probes.h"
 
-#include <arpa/inet.h>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <linux/if_link.h>
@@ -12,14 +12,16 @@
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <system_error>
 
-#include <libmnl/libmnl.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #include "base/throw_errno.h"
 #include "base/unique_fd.h"
+#include "node-agent/netlink/message.h"
 #include "node-agent/netlink/nft_probe.h"
+#include "node-agent/netlink/socket.h"
 
 namespace pointsman::agent {
 namespace {
@@ -52,85 +54,56 @@ bool HasLegacyTable(const char* name) {
   return false;
 }
 
-struct SocketCloser {
-  void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
-};
-
-// Sends one request and returns the errno of its answer, 0 for success or data.
-int Ask(int bus, nlmsghdr* request, const std::string& what) {
-  std::unique_ptr<mnl_socket, SocketCloser> socket(mnl_socket_open2(bus, SOCK_CLOEXEC));
-  if (!socket) {
-    if (errno == EPROTONOSUPPORT) return errno;
-    ThrowErrno("open netlink socket to ask for " + what, errno);
+// errno of the kernel's answer, 0 for success or data.
+int Ask(int bus, netlink::Message& request, const std::string& what) {
+  int error = 0;
+  try {
+    // The kernel loads the module meanwhile, if it has one.
+    error = netlink::Socket(bus, std::chrono::seconds(60)).Execute(request);
+  } catch (const std::system_error& thrown) {
+    if (thrown.code().value() == EPROTONOSUPPORT) return EPROTONOSUPPORT;  // there is no such bus
+    throw std::system_error(thrown.code(), "ask for " + what);
   }
-  // The kernel loads the module meanwhile, if it has one.
-  const timeval limit{60, 0};
-  if (mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0 ||
-      ::setsockopt(mnl_socket_get_fd(socket.get()), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) <
-          0 ||
-      mnl_socket_sendto(socket.get(), request, request->nlmsg_len) < 0) {
-    ThrowErrno("ask for " + what, errno);
-  }
-  char reply[8192];
-  ssize_t count = mnl_socket_recvfrom(socket.get(), reply, sizeof reply);
-  if (count < 0) ThrowErrno("read answer about " + what, errno);
-  auto* header = reinterpret_cast<nlmsghdr*>(reply);
-  if (!mnl_nlmsg_ok(header, static_cast<int>(count)) || header->nlmsg_type != NLMSG_ERROR) return 0;
-  int error = -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
   if (error == EPERM) ThrowErrno("ask for " + what, error);
   return error;
 }
 
-// "" asks for ipset itself, else for a type such as "hash:ip,port".
-bool HasIpset(const char* type) {
-  alignas(nlmsghdr) char request[512];
-  nlmsghdr* header = mnl_nlmsg_put_header(request);
-  header->nlmsg_type = static_cast<uint16_t>((NFNL_SUBSYS_IPSET << 8) |
-                                             (*type == '\0' ? IPSET_CMD_PROTOCOL : IPSET_CMD_TYPE));
-  header->nlmsg_flags = NLM_F_REQUEST;
-  header->nlmsg_seq = 1;
-  auto* extra = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(nfgenmsg)));
-  extra->nfgen_family = AF_INET;
-  extra->version = NFNETLINK_V0;
-  extra->res_id = 0;
-  mnl_attr_put_u8(header, IPSET_ATTR_PROTOCOL, 6);
-  if (*type != '\0') {
-    mnl_attr_put_strz(header, IPSET_ATTR_TYPENAME, type);
-    mnl_attr_put_u8(header, IPSET_ATTR_FAMILY, AF_INET);
+struct NetfilterRequest : netlink::Message {
+  NetfilterRequest(uint8_t subsystem, uint8_t type, uint8_t family)
+      : Message(static_cast<uint16_t>((subsystem << 8) | type), 0, sizeof(nfgenmsg)) {
+    header<nfgenmsg>()->nfgen_family = family;
+    header<nfgenmsg>()->version = NFNETLINK_V0;
   }
-  return Ask(NETLINK_NETFILTER, header, "ipset") == 0;
+};
+
+// "" asks for ipset itself, else for a type such as "hash:ip,port".
+bool HasIpset(std::string_view type) {
+  NetfilterRequest request(NFNL_SUBSYS_IPSET, type.empty() ? IPSET_CMD_PROTOCOL : IPSET_CMD_TYPE,
+                           AF_INET);
+  request.PutU8(IPSET_ATTR_PROTOCOL, 6);
+  if (!type.empty()) {
+    request.PutString(IPSET_ATTR_TYPENAME, type);
+    request.PutU8(IPSET_ATTR_FAMILY, AF_INET);
+  }
+  return Ask(NETLINK_NETFILTER, request, "ipset") == 0;
 }
 
 // Its statistics: a kernel without the module refuses the subsystem's messages.
 bool HasConntrackNetlink() {
-  alignas(nlmsghdr) char request[256];
-  nlmsghdr* header = mnl_nlmsg_put_header(request);
-  header->nlmsg_type =
-      static_cast<uint16_t>((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET_STATS);
-  header->nlmsg_flags = NLM_F_REQUEST;
-  header->nlmsg_seq = 1;
-  auto* extra = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(nfgenmsg)));
-  extra->nfgen_family = AF_UNSPEC;
-  extra->version = NFNETLINK_V0;
-  extra->res_id = 0;
-  return Ask(NETLINK_NETFILTER, header, "conntrack over netlink") == 0;
+  NetfilterRequest request(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET_STATS, AF_UNSPEC);
+  return Ask(NETLINK_NETFILTER, request, "conntrack over netlink") == 0;
 }
 
 // A request for a new link with an impossible hardware address: a kernel that knows the kind
 // refuses the address (EINVAL), one that does not refuses the kind (EOPNOTSUPP).
 bool HasDummyLinks() {
-  alignas(nlmsghdr) char request[512];
-  nlmsghdr* header = mnl_nlmsg_put_header(request);
-  header->nlmsg_type = RTM_NEWLINK;
-  header->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-  header->nlmsg_seq = 1;
-  mnl_nlmsg_put_extra_header(header, sizeof(ifinfomsg));
-  mnl_attr_put_strz(header, IFLA_IFNAME, "pm-probe");
-  mnl_attr_put_u16(header, IFLA_ADDRESS, 0);
-  nlattr* info = mnl_attr_nest_start(header, IFLA_LINKINFO);
-  mnl_attr_put_strz(header, IFLA_INFO_KIND, "dummy");
-  mnl_attr_nest_end(header, info);
-  return Ask(NETLINK_ROUTE, header, "dummy links") == EINVAL;
+  netlink::Message request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(ifinfomsg));
+  request.PutString(IFLA_IFNAME, "pm-probe");
+  request.PutU16(IFLA_ADDRESS, 0);
+  nlattr* info = request.BeginNested(IFLA_LINKINFO);
+  request.PutString(IFLA_INFO_KIND, "dummy");
+  request.EndNested(info);
+  return Ask(NETLINK_ROUTE, request, "dummy links") == EINVAL;
 }
 
 // Schedulers cannot be listed by any interface of the kernel; its own configuration, if it shows
