@@ -409,6 +409,25 @@ TEST_F(AgentTest, NodeCidrFollowsTheNode) {
   EXPECT_TRUE(rules_have("10.244.4.0/24"));
 }
 
+TEST_F(AgentTest, MasqueradeAllReachesTheRulesAndLeavesThem) {
+  kube::ProxySettings settings = Settings(Mode::kNftables);
+  Ask(settings);
+  StartAgent();
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
+  // Where a cluster IP's connections are masqueraded by their source (nft::ClassChainName).
+  const auto by_source = [] {
+    return testing::RunTool({"nft", "list", "table", "ip", "pointsman"}).find("chain class-int-") !=
+           std::string::npos;
+  };
+  EXPECT_TRUE(by_source());
+  settings.nftables.masquerade_all = true;
+  Ask(settings);
+  EXPECT_TRUE(Await([&] { return Runs(Mode::kNftables) && !by_source(); }));
+  settings.nftables.masquerade_all = false;
+  Ask(settings);
+  EXPECT_TRUE(Await([&] { return Runs(Mode::kNftables) && by_source(); }));
+}
+
 // What this program cannot read is told where people look for it, and the rest goes on.
 TEST_F(AgentTest, WhatCannotBeReadIsNotServedAsSpecified) {
   Ask(Settings(Mode::kNftables));

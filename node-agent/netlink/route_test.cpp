@@ -15,6 +15,7 @@
 #include "node-agent/netlink/local_route.h"
 #include "node-agent/netlink/testing/addresses.h"
 #include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/run_tool.h"
 
 namespace pointsman::agent::netlink {
 namespace {
@@ -35,6 +36,7 @@ class RouteTest : public FreshNetnsTest {
   void SetUp() override {
     FreshNetnsTest::SetUp();
     if (IsSkipped()) return;
+    agent::testing::TryTool({"modprobe", "ipv6"});  // a module in some kernels, built into others
     route_.emplace(NETLINK_ROUTE);
   }
   Socket& route() { return *route_; }
