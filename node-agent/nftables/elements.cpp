@@ -235,6 +235,16 @@ Element ToElement(const SharedElement& shared) {
   return element;
 }
 
+bool MakesRoom(const Element& old, std::span<const Element> desired) {
+  if (old.set != SetId::kSourceRanges) return false;
+  constexpr size_t kOwnerSize = 8;  // at the beginning of the key
+  Element first = old;
+  std::fill(first.key.begin() + kOwnerSize, first.key.end(), 0);
+  const auto at = std::lower_bound(desired.begin(), desired.end(), first);
+  return at != desired.end() && at->set == old.set &&
+         std::equal(first.key.begin(), first.key.begin() + kOwnerSize, at->key.begin());
+}
+
 std::string OwnerOf(const Element& element) {
   return element.entry == nullptr ? std::string("the node") : element.entry->id.ToString();
 }

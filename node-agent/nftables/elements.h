@@ -38,6 +38,11 @@ inline bool operator<(const Element& a, const Element& b) {
   return a.set != b.set ? a.set < b.set : a.key < b.key;
 }
 
+// Is `old` an interval of a Service that has intervals in `desired` too (sorted)? Then it goes
+// before those come, in one transaction: the kernel refuses an interval that lies in another one
+// (net/netfilter/nft_set_pipapo.c, nft_pipapo_insert), as narrower source ranges lie in wider ones.
+bool MakesRoom(const Element& old, std::span<const Element> desired);
+
 // "default/web:http/TCP/IPv4", "the node"
 std::string OwnerOf(const Element& element);
 

@@ -321,6 +321,44 @@ class Rules : public ::testing::Test {
   static NftablesDataplane Make() { return {Settings(), {Family::kIPv4, Family::kIPv6}}; }
 };
 
+// Each pair is written from the one to the other, and back: by a change, and by a full sync that
+// finds the older ones.
+TEST_F(Rules, SourceRangesTakeThePlaceOfThoseThatTheyLieIn) {
+  const std::vector<std::vector<std::vector<const char*>>> pairs{
+      {{"0.0.0.0/0"}, {"192.161.0.0/16"}},
+      {{"10.0.0.0/8"}, {"10.1.0.0/16", "10.2.0.0/16"}},
+      {{"10.0.0.0/8", "192.168.0.0/16"}, {"10.0.0.0/9"}},
+      {{"10.1.0.0/16"}, {"10.1.2.0/24", "172.16.0.0/12"}},
+  };
+  const auto entry = [](const std::vector<const char*>& ranges) {
+    ServicePortEntry web =
+        MakeEntry("web", kube::Protocol::kTcp, "10.96.0.10", 80, {MakeBackend("10.244.0.2", 8080)});
+    web.load_balancer_ips = {Ip("203.0.113.10")};
+    for (const char* range : ranges)
+      web.source_ranges.push_back(net::IpPrefix::Parse(range).value());
+    return web;
+  };
+  for (const auto& pair : pairs) {
+    SCOPED_TRACE(fmt::format("{} and {}", pair[0][0], pair[1][0]));
+    ModelMaker maker;
+    NftablesDataplane dataplane = Make();
+    maker.Put(entry(pair[0]));
+    EXPECT_SYNCED(dataplane.FullSync(maker.model));
+    for (const size_t to : {1, 0}) {
+      const SyncResult changed = dataplane.Sync(maker.model, maker.Put(entry(pair[to])));
+      EXPECT_SYNCED(changed);
+      EXPECT_EQ(changed.repaired, 0U);
+      EXPECT_VERIFIED(Make().Verify(maker.model));
+    }
+    for (const size_t to : {1, 0}) {
+      maker.Put(entry(pair[to]));
+      EXPECT_SYNCED(Make().FullSync(maker.model));
+      EXPECT_VERIFIED(Make().Verify(maker.model));
+    }
+    EXPECT_SYNCED(dataplane.Remove());
+  }
+}
+
 TEST_F(Rules, ChangesWriteOnlyWhatTheyNeed) {
   ModelMaker maker;
   RandomModel random(5);

@@ -106,7 +106,7 @@ void TableChange::ReplaceElements(std::span<const Element> before, std::span<con
   auto old = before.begin();
   for (const Element& element : after) {
     for (; old != before.end() && *old < element; ++old)
-      DeleteElement(*old, false);
+      DeleteElement(*old, MakesRoom(*old, after));
     const bool same_key = old != before.end() && SameKey(*old, element);
     if (!same_key || !(*old == element)) {
       if (same_key) DeleteElement(*old, true);
@@ -115,7 +115,7 @@ void TableChange::ReplaceElements(std::span<const Element> before, std::span<con
     if (same_key) ++old;
   }
   for (; old != before.end(); ++old)
-    DeleteElement(*old, false);
+    DeleteElement(*old, MakesRoom(*old, after));
   for (const Element* element : add)
     AddElement(*element);
 }

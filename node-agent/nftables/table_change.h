@@ -41,7 +41,7 @@ class TableChange {
   void DeleteChain(std::string_view name) { second_.DeleteChain(name); }
 
   void AddElement(const Element& element);
-  // Its value in the kernel. `replaced`: another value follows.
+  // Its value in the kernel. `replaced`: another value follows, or MakesRoom.
   void DeleteElement(const Element& element, bool replaced);
   // The way to a traffic class's chain.
   void AddClass(const TrafficClass& traffic_class);

@@ -199,7 +199,7 @@ class Comparison {
     for (const Element& element : surplus) {
       const bool replaced = find(element) != desired.end();
       if (!replaced) Note(fmt::format("an element of set {}", set.name), "belongs to nothing");
-      change_.DeleteElement(element, replaced);
+      change_.DeleteElement(element, replaced || MakesRoom(element, desired));
     }
     for (size_t i = 0; i < states.size(); ++i) {
       if (states[i] == kSame) continue;
