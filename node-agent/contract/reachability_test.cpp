@@ -106,7 +106,7 @@ TEST_P(Reachability, AnEndpointOfASliceWithoutNodeNameReachesItself) {
   ExpectVerified();
 }
 
-TEST_P(Reachability, SourcesAreMasqueradedAsTheSettingsSay) {
+TEST_P(Reachability, SourcesAreMasqueradedAsTheModelAndTheSettingsSay) {
   maker_.Put(Entry("web", 12, {1}));
   FullSync();
   EXPECT_EQ(FromOutside(Vip(12), 80).peer, Gateway(1));
@@ -119,11 +119,15 @@ TEST_P(Reachability, SourcesAreMasqueradedAsTheSettingsSay) {
     Restart();
     FullSync();
   };
-  restart([&] {
-    settings_.iptables.masquerade_all = settings_.nftables.masquerade_all = true;
-    settings_.nftables.masquerade_bit = 3;
-  });
+  ServicePortEntry all = Entry("web", 12, {1});
+  all.internal_masquerade = Masquerade::kAlways;
+  Put(all);
   EXPECT_EQ(FromPod(Vip(12), 80).peer, Gateway(1));
+  ExpectVerified();
+  restart([&] { settings_.nftables.masquerade_bit = 3; });
+  EXPECT_EQ(FromPod(Vip(12), 80).peer, Gateway(1));
+  Put(Entry("web", 12, {1}));
+  EXPECT_EQ(FromPod(Vip(12), 80).peer, Seen("pod1", PodIp(0)));
 
   restart([&] { settings_.cluster_cidrs.clear(); });  // nothing says what is in the cluster
   EXPECT_EQ(FromOutside(Vip(12), 80).peer, Seen("pod1", OutsideIp()));
