@@ -192,7 +192,7 @@ endif()
 # "threads", beside another: its code or the test itself has several threads; scripts/sanitize.sh runs it with ThreadSanitizer.
 # "namespace", beside "kernel": it runs in network namespaces of this machine's kernel, so sanitize.sh can run it too.
 # Every TEST becomes a ctest of its own, so that a failure names the case; ONE_PROCESS makes the
-# whole binary one ctest (for fixtures that are dear to set up). ALONE: ctest runs nothing beside it,
+# whole binary one ctest (for fixtures that are expensive to set up). ALONE: ctest runs nothing beside it,
 # since its load wants the machine for itself. Exit code 77 means: skipped.
 function(pointsman_test name)
   cmake_parse_arguments(ARG "ONE_PROCESS;ALONE" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})

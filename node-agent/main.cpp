@@ -98,21 +98,22 @@ bool ConfiguredByFlags(const Options& options) {
   });
 }
 
-// kube-proxy ends when its file was changed, for the one who started it to start it anew with what
-// it says now; so does the agent, except that it goes on with what it has when the change is bad:
-// ending would take the node from a configuration that works to none.
+// kube-proxy exits when its file changes, so that it is restarted with the new configuration; so
+// does the agent, except that it keeps running with the old one when the new one is invalid:
+// exiting would leave the node with no configuration that works.
 void EndOnChange(const std::filesystem::path& file, const std::string& content,
                  std::stop_source& stop, std::atomic<bool>& changed) {
   try {
     ParseKubeProxyConfiguration(content, file.string());
   } catch (const std::invalid_argument& error) {
     spdlog::error(
-        "the configuration file was changed to what is refused; this agent goes on with "
-        "what it said before: {}",
+        "the configuration file changed and is invalid now; this agent keeps running with the "
+        "previous one: {}",
         error.what());
     return;
   }
-  spdlog::warn("{} was changed: ending, to be started anew with it", file.string());
+  spdlog::warn("{} changed; exiting so that the agent is restarted with the new configuration",
+               file.string());
   changed = true;
   stop.request_stop();
 }

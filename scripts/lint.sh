@@ -138,6 +138,6 @@ printf '%s\0' "${!compilations[@]}" | xargs -0 -n 1 -P "$(nproc)" bash -c '
 for source in "${!compiled_as[@]}"; do
   [ ! -e "$work/clean-${compiled_as[$source]//\//,}" ] || touch "$remembered/${key_of[$source]}"
 done
-# What nobody asked for in a month belongs to a file that is no longer so.
+# What was not used for a month belongs to an earlier version of a file.
 find "$remembered" -type f -mtime +30 -delete
 [ $status = 0 ] || fail "clang-tidy has findings (above)"

@@ -50,7 +50,7 @@ if [ -n "$quick" ]; then
   for program in "${quick_programs[@]}"; do
     note "$program"
     "test/$program" --gtest_brief=1 >"$log.$program" 2>&1 || { tail -n 100 "$log.$program"; fail "$program failed"; }
-    # Of a program that a test starts nobody may have asked how it ended.
+    # A program that a test starts may have ended without its exit status being read.
     ! grep -aE '(Address|Leak)Sanitizer|runtime error:' "$log.$program" || fail "findings in $program, which passed: $log.$program"
   done
   exit 0

@@ -33,7 +33,7 @@ class Reader {
   std::vector<Case> Read() {
     for (const auto& [path, line] : document_.duplicates)
       errors_.push_back(
-          fmt::format("{}: line {}: {} is there twice", file_.filename().string(), line, path));
+          fmt::format("{}: line {}: {} is given twice", file_.filename().string(), line, path));
     const Json& root = document_.value;
     std::vector<Case> cases;
     if (!root.is_object() || !root.contains("cases") || !root["cases"].is_array()) {

@@ -50,7 +50,7 @@ int Document(const Flags& flags, const std::vector<Case>& cases) {
   }
   if (ReadWhole(flags.check_document) == text) return 0;
   std::fprintf(stderr,
-               "%s does not say what the case files say: write it anew with "
+               "%s differs from the case files: write it again with "
                "pointsman-conformance --document docs/semantics.md\n",
                flags.check_document.c_str());
   return 1;

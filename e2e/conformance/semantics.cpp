@@ -66,7 +66,7 @@ std::vector<Semantic> LoadSemantics(const std::filesystem::path& file) {
       throw std::invalid_argument(file.string() + ": must be {id: …, title: …}: " + item.dump());
     semantics.push_back({item["id"], item["title"]});
     if (!ids.insert(semantics.back().id).second)
-      throw std::invalid_argument(file.string() + ": " + semantics.back().id + " is there twice");
+      throw std::invalid_argument(file.string() + ": " + semantics.back().id + " is listed twice");
   }
   return semantics;
 }

@@ -245,7 +245,7 @@ TEST_F(InstallTest, KubectlInstallsMovesTheTrafficAndTakesEverythingOut) {
   world_->MustKubectl({"delete", "pxc", "--all", "--timeout=60s"}, "", 70s);
   for (const Node& node : world_->cluster().nodes()) {
     world_->Await(
-        "nothing of Pointsman's is in the kernel of " + node.name(),
+        "Pointsman's rules are gone from the kernel of " + node.name(),
         [&] { return Leftovers(node).empty(); }, 20s, [&] { return Leftovers(node); });
   }
   // The namespace, which is first in the list, takes with it what is still to be deleted.
@@ -406,7 +406,7 @@ TEST_F(InstallTest, TheRightsAreThoseThatAreUsed) {
         [&] {
           const auto events = world_->api().List(kube::resources::kEvents, "default");
           return std::any_of(events.begin(), events.end(), [&](const kube::Json& event) {
-            return event.value("reason", "") == "NotServedAsWritten" &&
+            return event.value("reason", "") == "NotServedAsSpecified" &&
                    event.value("count", 0) >= times;
           });
         },
@@ -416,7 +416,7 @@ TEST_F(InstallTest, TheRightsAreThoseThatAreUsed) {
   told(1);
   schedule("rr");
   world_->Await(
-      "the Service is served as written",
+      "the Service is served as specified",
       [&] {
         const kube::Json conditions = world_->NodeProxy("node-1").at("status").at("conditions");
         return std::any_of(conditions.begin(), conditions.end(), [](const kube::Json& condition) {

@@ -191,17 +191,17 @@ class MigrationTest : public ScenarioTest {
     world_->MustKubectl(
         {"annotate", "service", service, "pointsman.io/ipvs-scheduler=fastest", "--overwrite"});
     world_->Await(
-        "node-1 says that a Service is not served as written",
+        "node-1 says that a Service is not served as specified",
         [&] { return accepted("node-1", "status") == "False"; }, 15s);
     const std::string message = accepted("node-1", "message");
     EXPECT_NE(message.find("default/" + service + ": "), std::string::npos) << message;
     EXPECT_NE(message.find("fastest"), std::string::npos) << message;
     EXPECT_EQ(accepted("node-2", "status"), "True") << "iptables mode has no schedulers";
-    EXPECT_NE(world_->MustKubectl({"describe", "service", service}).find("NotServedAsWritten"),
+    EXPECT_NE(world_->MustKubectl({"describe", "service", service}).find("NotServedAsSpecified"),
               std::string::npos);
     world_->MustKubectl({"annotate", "service", service, "pointsman.io/ipvs-scheduler-"});
     world_->Await(
-        "node-1 says that all Services are served as written",
+        "node-1 says that all Services are served as specified",
         [&] { return accepted("node-1", "status") == "True"; }, 15s);
   }
 

@@ -129,7 +129,7 @@ nodePortAddresses: [192.168.50.0/24]
   void ExpectCleansUp(const Snapshot& before, const std::string& when) {
     const ExecResult result = Node().Exec({Agent(), "--cleanup"});
     EXPECT_TRUE(result.ok()) << when << ": " << result.out << result.error;
-    EXPECT_THAT(result.error, HasSubstr("everything of Pointsman's is out")) << when;
+    EXPECT_THAT(result.error, HasSubstr("removed all Pointsman rules")) << when;
     ExpectSame(before, Kernel(), when);
   }
 

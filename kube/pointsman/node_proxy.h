@@ -54,7 +54,7 @@ struct SysctlStatus {
 struct CandidateStatus {
   int64_t revision = 0;
   std::string mode;     // the mode that would run, "" if none can
-  bool passed = false;  // the asked mode itself can run
+  bool passed = false;  // the desired mode itself can run
   std::string message;
   bool operator==(const CandidateStatus&) const = default;
 };

@@ -36,7 +36,7 @@ void ReadPrefixes(ObjectReader& reader, const char* name, size_t max_items,
           reader.ErrorAt(path, ObjectReader::Quote(text) +
                                    " is not a CIDR (expected something like 10.0.0.0/8)");
         } else if (std::find(prefixes.begin(), prefixes.end(), *prefix) != prefixes.end()) {
-          reader.ErrorAt(path, ObjectReader::Quote(text) + " is there twice");
+          reader.ErrorAt(path, ObjectReader::Quote(text) + " is listed twice");
         } else {
           prefixes.push_back(*prefix);
         }
@@ -243,7 +243,7 @@ void ReadModes(ObjectReader& reader, const char* name, std::vector<Mode>& out) {
           reader.ErrorAt(path,
                          ObjectReader::Quote(text) + " is not one of " + std::string(kModeWords));
         } else if (std::find(modes.begin(), modes.end(), *mode) != modes.end()) {
-          reader.ErrorAt(path, ObjectReader::Quote(text) + " is there twice");
+          reader.ErrorAt(path, ObjectReader::Quote(text) + " is listed twice");
         } else {
           modes.push_back(*mode);
         }
@@ -267,7 +267,7 @@ void ReadModules(ObjectReader reader, UnknownFields unknown, ModuleSettings& mod
           reader.ErrorAt(path, ObjectReader::Quote(text) +
                                    " is not a module name (letters, digits, _ and -, at most 63)");
         } else if (std::find(extra.begin(), extra.end(), text) != extra.end()) {
-          reader.ErrorAt(path, ObjectReader::Quote(text) + " is there twice");
+          reader.ErrorAt(path, ObjectReader::Quote(text) + " is listed twice");
         } else {
           extra.push_back(text);
         }

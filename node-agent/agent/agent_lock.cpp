@@ -94,12 +94,12 @@ std::string AgentLock::TryTake() {
     }
     if (owner->uid == ::geteuid()) return Describe(*owner);
     spdlog::warn(
-        "the socket @{} belongs to user {}, who is no agent: whether another agent runs on this "
-        "node is not known",
+        "the socket @{} belongs to user {}, which is not an agent's: whether another agent runs on "
+        "this node is not known",
         kName, owner->uid);
     return "";
   }
-  return "somebody who does not say who it is";
+  return "a process that cannot be identified";
 }
 
 bool AgentLock::Take(std::chrono::milliseconds patience, const std::stop_token& stop) {
@@ -116,14 +116,15 @@ bool AgentLock::Take(std::chrono::milliseconds patience, const std::stop_token& 
     if (Clock::now() >= deadline) {
       throw std::runtime_error(fmt::format(
           "another pointsman-node-agent runs in this network namespace: {}. Both would change the "
-          "same rules, so this one ends; end the other one first (on the node, `ss -xlp` shows it "
+          "same rules, so this one exits; stop the other one first (on the node, `ss -xlp` shows "
+          "it "
           "as @{})",
           holder, kName));
     }
     if (holder != told) {
       spdlog::warn(
           "another pointsman-node-agent runs in this network namespace: {}; waiting {} s "
-          "for its end",
+          "for it to exit",
           holder, std::chrono::duration<double>(patience).count());
       told = holder;
     }

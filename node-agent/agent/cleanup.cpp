@@ -35,8 +35,8 @@ int RunCleanup(const Options& options) {
   AgentLock lock;
   if (const std::string holder = lock.TryTake(); !holder.empty()) {
     spdlog::error(
-        "nothing was removed: an agent runs in this network namespace, and would make it all anew "
-        "({}). End it first",
+        "nothing was removed: an agent runs in this network namespace and would write it all "
+        "again ({}). Stop it first",
         holder);
     return 1;
   }
@@ -50,7 +50,7 @@ int RunCleanup(const Options& options) {
   for (const SyncProblem& problem : problems) {
     spdlog::error("not removed: {}: {}", problem.object, problem.message);
   }
-  if (problems.empty()) spdlog::info("everything of Pointsman's is out of this node's kernel");
+  if (problems.empty()) spdlog::info("removed all Pointsman rules from this node");
   return problems.empty() ? 0 : 1;
 }
 

@@ -114,9 +114,10 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
                  "address and port of the agent's own /livez and /metrics, served also while "
                  "kube-proxy still has the two above; empty: off")
       ->capture_default_str();
-  app.add_option("--livez-bind-address", options.livez_bind_address,
-                 "address and port of /livez alone, for the kubelet's probes: on the loopback "
-                 "nobody else's connections come in its way; empty: off")
+  app.add_option(
+         "--livez-bind-address", options.livez_bind_address,
+         "address and port of /livez alone, for the kubelet's probes: on the loopback, where no "
+         "other client's connections can block it; empty: off")
       ->capture_default_str();
   app.add_option("--forwarder-launcher", options.forwarder_launcher,
                  "in a Pod: socket of the `pointsman-forwarder --launcher` in another container, "

@@ -12,7 +12,7 @@ namespace pointsman::agent {
 void ServiceEvents::Emit(const std::string& kind, const std::string& ns, const std::string& name,
                          const std::string& message) {
   events_.Emit(watches_.ReferenceTo(kind, ns, name), kube::EventType::kWarning,
-               "NotServedAsWritten", node_name_ + ": " + message);
+               "NotServedAsSpecified", node_name_ + ": " + message);
 }
 
 void ServiceEvents::SetProblems(std::vector<ModelProblem> problems) {

@@ -85,8 +85,8 @@ kube::Duration SyncLoop::ActiveMinSyncPeriod() const {
 
 void SyncLoop::Accept(std::shared_ptr<const kube::NodeProxy> proxy) {
   if (!proxy) {
-    // A slip of the hand, or an operator that makes it again: what runs goes on, as it was asked.
-    spdlog::warn("NodeProxy {} is gone; this node keeps serving as it was last asked",
+    // Deleted by mistake, or about to be made again by the operator: what runs goes on.
+    spdlog::warn("NodeProxy {} is gone; this node keeps serving with its last specification",
                  with_.options.node_name);
     if (with_.status != nullptr) with_.status->Forget();
     return;
@@ -246,7 +246,7 @@ void SyncLoop::RemoveAll() {
   const std::vector<SyncProblem> problems = modes_.RemoveAll();
   for (const SyncProblem& problem : problems)
     spdlog::error("removing {}: {}", problem.object, problem.message);
-  if (problems.empty()) spdlog::info("all rules were removed, as asked");
+  if (problems.empty()) spdlog::info("all rules were removed: spec.removed is set");
   sysctls_.emplace();
   with_.endpoints.LeaveThePlaceOfKubeProxy();
   applied_ = problems.empty();

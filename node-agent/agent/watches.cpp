@@ -63,7 +63,7 @@ bool Watches::FindEndpointSlices(const std::stop_token& stop) {
       slices_resource_ = EndpointSliceResource(client);
       return true;
     } catch (const std::exception& error) {
-      spdlog::warn("the API server does not answer, will try again: {}", error.what());
+      spdlog::warn("API server unreachable; retrying: {}", error.what());
     }
     kube::TimeSource::Real().Sleep(delay, stop);
     delay = std::min(delay * 2, std::chrono::milliseconds(15'000));

@@ -390,7 +390,7 @@ class Loader {
     for (const char* name : {"acceptContentTypes", "contentType"}) {
       const std::string type = Text(reader, name);
       if (!type.empty() && type != "application/json") {
-        Note(reader.PathOf(name), "the API server is asked for JSON, in which it always answers");
+        Note(reader.PathOf(name), "JSON is always used with the API server");
       }
     }
     if (const nlohmann::json* qps = reader.Raw("qps")) {
@@ -595,7 +595,7 @@ KubeProxyConfiguration ParseKubeProxyConfiguration(std::string_view text, const 
   std::vector<FieldError> errors;
   std::vector<FieldError> notes;
   for (const auto& [path, line] : document.duplicates) {
-    notes.push_back({path, "is there twice: what it is on line " + std::to_string(line) +
+    notes.push_back({path, "is given twice: the value on line " + std::to_string(line) +
                                " counts, as for kube-proxy, which warns"});
   }
   KubeProxyConfiguration configuration = Loader(document.value, errors, notes).Load();

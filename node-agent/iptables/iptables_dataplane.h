@@ -17,7 +17,7 @@ namespace pointsman::agent {
 //
 // A failed write is a problem in the result, and its family waits for the next full sync.
 // route_localnet is
-// set for node ports on 127.0.0.1 and taken back when this mode is removed, if it was not set
+// set for node ports on 127.0.0.1 and undone when this mode is removed, if it was not set
 // before.
 //
 // Drain takes the jumps for new connections away. It counts the connections that conntrack sends on

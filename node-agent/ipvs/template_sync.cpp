@@ -252,7 +252,7 @@ std::string Make(netlink::Ipvs& ipvs, Missing& missing, steady_clock::time_point
   }
   const std::vector<IpvsDaemon> daemons = ipvs.Daemons();
   if (std::none_of(daemons.begin(), daemons.end(), IsOwn))
-    return "IPVS's backup daemon takes no multicast group of ours: that needs Linux 4.3";
+    return "IPVS's backup daemon takes no multicast group: that needs Linux 4.3";
 
   const Sender sender(daemon.config());
   bool readable = true;

@@ -19,7 +19,7 @@
 
 namespace pointsman::agent {
 
-// Something in an object that is not done as it was written.
+// Something in an object that is not served as specified.
 struct ModelProblem {
   std::string kind;  // "Service" or "EndpointSlice"
   std::string key;   // "ns/name"

@@ -18,7 +18,7 @@ namespace pointsman::agent {
 //
 // When the kernel refuses a change, the table is read and repaired at once; what it refuses even
 // then is a problem in the result, and the next Sync is a full one. route_localnet is set for node
-// ports on 127.0.0.1 and taken back when this mode is removed, if it was not set before.
+// ports on 127.0.0.1 and undone when this mode is removed, if it was not set before.
 //
 // Drain empties the chains that take new connections. It counts the connections to Services that
 // were there then, whichever mode translated them, and are still open.

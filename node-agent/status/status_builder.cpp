@@ -168,7 +168,7 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   status.active_mode = modes.active && modes.synced_once
                            ? std::string(kube::ToString(*modes.active))
                            : (modes.active ? previous.active_mode : std::string());
-  // A handover that was taken back leaves the revision unapplied, and so does a sync that failed.
+  // A handover that was reverted leaves the revision unapplied, and so does a sync that failed.
   if (input.applied && modes.reverted_reason.empty() && modes.unfinished.empty() &&
       (input.proxy->spec.removed || (modes.synced_once && !modes.failed))) {
     status.observed_revision = input.proxy->spec.revision;

@@ -100,7 +100,8 @@ void ForwarderMetrics::Run(const std::stop_token& stop) {
     try {
       Take(ReadForwarders(directory_, stop));
     } catch (const std::exception& error) {
-      if (log_.Happened()) spdlog::error("forwarders could not be asked: {}", error.what());
+      if (log_.Happened())
+        spdlog::error("forwarders' statistics could not be read: {}", error.what());
     }
     lock.lock();
     done_ = begun_;
@@ -146,10 +147,12 @@ void ForwarderMetrics::Take(const ForwarderStats& read) {
         sum.tcp_connections);
   gauge("pointsman_forwarder_tcp_connection_limit", "How many there can be.", sum.connection_limit);
   gauge("pointsman_forwarder_udp_flows", "UDP flows that have not ended.", sum.udp_flows);
-  gauge("pointsman_forwarder_silent",
-        "Forwarders that did not answer when they were last asked; their figures are missing.",
-        read.problems.size());
-  gauge("pointsman_forwarder_last_read_timestamp_seconds", "When the forwarders were last asked.",
+  gauge(
+      "pointsman_forwarder_silent",
+      "Forwarders whose statistics could not be read the last time; they are missing in the sums.",
+      read.problems.size());
+  gauge("pointsman_forwarder_last_read_timestamp_seconds",
+        "When the forwarders' statistics were last read.",
         static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(
                                   std::chrono::system_clock::now().time_since_epoch())
                                   .count()));

@@ -417,15 +417,14 @@ VerifyResult UserspaceDataplane::Verify(const ServiceModel& model) {
       }
       if (found->second != slot) {
         result.Differ(fmt::format("the forwarder's slot of {}", slot.service),
-                      "has other backends than were written");
+                      "has other backends than its Service");
       }
       there.erase(found);
     }
     steered.entries.emplace(id, wanted.entry);
   }
   for (const auto& [key, slot] : there) {
-    result.Differ(fmt::format("the forwarder's slot of {}", key.first),
-                  "is asked for by no Service");
+    result.Differ(fmt::format("the forwarder's slot of {}", key.first), "belongs to no Service");
   }
   netlink::Socket socket(NETLINK_ROUTE);
   const int loopback = LoopbackIndex();
@@ -543,7 +542,7 @@ SyncResult UserspaceDataplane::Bind(const ServiceModel& model,
   if (afresh > 0) {
     result.problems.push_back(
         {"the forwarder's clients with affinity",
-         fmt::format("{} of {} are placed afresh: there is no such backend of their Service",
+         fmt::format("{} of {} will be rebalanced: their Service no longer has that endpoint",
                      afresh, bindings.size())});
   }
   return result;

@@ -313,11 +313,11 @@ TEST_P(Bound, ABackendThatIsGoneIsNotBoundTo) {
     return dataplane_->Bind(maker_.model,
                             {{full, Ip(OutsideIp()), Backend(1), 8080, std::chrono::hours(1)}});
   };
-  EXPECT_THAT(Text(bind()), HasSubstr("1 of 1 are placed afresh"));
+  EXPECT_THAT(Text(bind()), HasSubstr("1 of 1 will be rebalanced"));
   EXPECT_TRUE(Bindings().empty());
   // Of a model that the forwarder has not got yet: it looks for itself.
   const ModelDelta back = maker_.Put(*full);
-  EXPECT_THAT(Text(bind()), HasSubstr("1 of 1 are placed afresh"));
+  EXPECT_THAT(Text(bind()), HasSubstr("1 of 1 will be rebalanced"));
   EXPECT_TRUE(Bindings().empty());
   Sync(back);
   EXPECT_SYNCED(bind());

@@ -22,7 +22,7 @@ void CheckComment(const std::string& command, std::string_view comment) {
   const std::string table = text::Message(comment.substr(kBegin.size(), end - kBegin.size()), 64);
   const std::string_view family = command.find("/ip6tables") == std::string::npos ? "ip" : "ip6";
   throw IncompatibleTable(fmt::format(
-      "iptables cannot read its own table {0} {1}: somebody has put rules into it that only nft "
+      "iptables cannot read its own table {0} {1}: it has rules that only nft "
       "knows (nft list table {0} {1}). Move them to a table of their own, or choose mode nftables, "
       "which does not use that table; if this node's rules are legacy iptables', set "
       "POINTSMAN_IPTABLES=legacy",

@@ -18,7 +18,7 @@ struct FakeAgent {
   bool alive = true;
   std::chrono::seconds clock_ahead{0};  // of the operator's, when that was not set
   std::set<kube::Mode> can_run{kube::Mode::kIptables, kube::Mode::kIpvs};
-  // Revisions whose handover this agent takes back.
+  // Revisions whose handover this agent reverts.
   std::set<int64_t> fails;
 };
 

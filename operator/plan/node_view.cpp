@@ -116,7 +116,7 @@ void TakeAnswer(NodeView& view, const kube::CandidateStatus& answer, const Revis
   } else if (answer.mode.empty() && !answer.passed) {
     view.cannot_run = answer.message;
   } else {
-    view.cannot_run = "its agent's answer makes no sense: " + asked +
+    view.cannot_run = "its agent's answer is contradictory: " + asked +
                       (answer.passed ? " passed" : " did not pass") + " and mode \"" + answer.mode +
                       "\" would run";
   }

@@ -59,7 +59,7 @@ struct NodeView {
 
   kube::TimePoint available_since{};
   std::string failure;       // why this node fails the rollout; empty: it does not
-  std::string cannot_run;    // why it cannot run the mode asked for; empty: it can, or unknown
+  std::string cannot_run;    // why it cannot run the desired mode; empty: it can, or unknown
   std::string running_mode;  // "" if none, or none that there is
   std::chrono::seconds clock_ahead{0};  // see Sighting
   // The next moment at which any of this changes by itself.

@@ -253,7 +253,7 @@ void SetDegraded(const RolloutState& state, Writer& writer) {
   }
 }
 
-// "about 3 h", for clocks that differ: nobody needs it finer.
+// "about 3 h", for clocks that differ, where no more precision is needed.
 std::string Roughly(std::chrono::seconds time) {
   using std::chrono::days;
   using std::chrono::hours;
@@ -271,7 +271,7 @@ std::string Roughly(std::chrono::seconds time) {
 void SetWithoutAgent(const Group& group, Writer& writer) {
   if (group.without_agent.empty()) {
     writer.Set("NodesWithoutAgent", kFalse, "AsExpected",
-               "no selected node is left out for want of a node agent");
+               "every selected node can run the node agent");
     return;
   }
   std::vector<std::string> lines;
@@ -285,7 +285,7 @@ void SetWithoutAgent(const Group& group, Writer& writer) {
                  " not count: " + NodeList(lines));
 }
 
-// Nothing is counted by a node's clock, so this is for people: certificates and logs go by it.
+// No wait depends on a node's clock, but certificates and logs do: a person should know.
 void SetClockSkew(const RolloutState& state, Writer& writer) {
   std::vector<const NodeView*> skewed;
   for (const NodeView& view : state.nodes) {

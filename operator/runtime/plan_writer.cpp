@@ -131,8 +131,7 @@ void PlanWriter::WriteLast(const ConfigurationPlan& part, const std::string& ver
     std::vector<std::string> finalizers = configuration.finalizers;
     std::erase(finalizers, kube::kFinalizer);
     PatchConfiguration(configuration, version, {{"finalizers", finalizers}}, nullptr);
-    spdlog::info("ProxyConfiguration {}: its rules are gone, its finalizer too",
-                 configuration.name);
+    spdlog::info("ProxyConfiguration {}: rules and finalizer removed", configuration.name);
     return;
   }
   if (new_status) {

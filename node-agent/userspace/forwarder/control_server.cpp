@@ -112,7 +112,7 @@ class ControlServer::Listener final : public EventHandler {
     UniqueFd peer(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!peer) return;
     if (const std::optional<ucred> who = Peer(peer); !IsThisUser(who)) {
-      spdlog::warn("control socket: turned away process {} of user {}", who ? who->pid : 0,
+      spdlog::warn("control socket: rejected process {} with uid {}", who ? who->pid : 0,
                    who ? static_cast<int64_t>(who->uid) : -1);
       return;
     }

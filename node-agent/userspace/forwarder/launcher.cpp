@@ -132,7 +132,7 @@ void Launcher::Run() {
       ending = true;
       ::unlink(path_.c_str());
       socket_.Reset();
-      spdlog::info("ending, when {} forwarders have ended", children_.size());
+      spdlog::info("will exit once {} forwarders have", children_.size());
       continue;
     }
     if (items[1].revents != 0) Serve();
@@ -160,7 +160,7 @@ void Launcher::Serve() {
   UniqueFd peer(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!peer) return;
   if (!IsThisUser(Peer(peer))) {
-    spdlog::warn("turned away somebody who is not this user");
+    spdlog::warn("rejected a peer with another uid");
     return;
   }
   ::setsockopt(peer.get(), SOL_SOCKET, SO_RCVTIMEO, &kMessageTimeout, sizeof kMessageTimeout);
@@ -173,10 +173,10 @@ void Launcher::Serve() {
     children_.insert(pid);
     spdlog::info("started forwarder {}", pid);
   } catch (const std::exception& error) {
-    spdlog::error("no forwarder was started: {}", error.what());
+    spdlog::error("could not start a forwarder: {}", error.what());
     const std::string_view text = error.what();
     if (ready && ::write(ready.get(), text.data(), text.size()) < 0)
-      spdlog::warn("the agent does not listen any more");
+      spdlog::warn("the agent is no longer listening");
   }
 }
 
