@@ -4,6 +4,8 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "node-agent/handover/mode_controller.h"
+
 namespace pointsman::agent {
 namespace {
 

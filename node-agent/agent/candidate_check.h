@@ -6,7 +6,8 @@
 
 #include "kube/pointsman/node_proxy.h"
 #include "node-agent/handover/back_off.h"
-#include "node-agent/handover/mode_controller.h"
+#include "node-agent/handover/mode_environment.h"
+#include "node-agent/handover/steps.h"
 
 namespace pointsman::agent {
 

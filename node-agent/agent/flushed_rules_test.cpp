@@ -11,6 +11,7 @@
 
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/dataplane/sync_problems.h"
+#include "node-agent/handover/mode_controller.h"
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/model_maker.h"

@@ -11,7 +11,8 @@
 #include <vector>
 
 #include "node-agent/agent/kernel_canaries.h"
-#include "node-agent/handover/mode_controller.h"
+#include "node-agent/handover/canaries.h"
+#include "node-agent/handover/mode_environment.h"
 #include "node-agent/handover/service_probes.h"
 #include "node-agent/xtables/base_rules.h"
 #include "node-agent/xtables/iptables_tool.h"

@@ -309,7 +309,7 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t
   for (const ModeTraits& traits : AllModes()) {
     const kube::Mode mode = traits.mode;
     const std::string name(kube::ToString(mode));
-    mode_.Add({{"mode", name}, {"state", "desired"}}).Set(state.asked == mode ? 1 : 0);
+    mode_.Add({{"mode", name}, {"state", "desired"}}).Set(state.desired == mode ? 1 : 0);
     mode_.Add({{"mode", name}, {"state", "active"}})
         .Set(state.active == mode && state.synced_once ? 1 : 0);
     mode_.Add({{"mode", name}, {"state", "draining"}}).Set(state.draining == mode ? 1 : 0);

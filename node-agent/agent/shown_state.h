@@ -6,7 +6,8 @@
 #include <string>
 
 #include "node-agent/agent/metrics.h"
-#include "node-agent/handover/mode_controller.h"
+#include "node-agent/handover/mode_state.h"
+#include "node-agent/handover/steps.h"
 #include "node-agent/model/local_policies.h"
 #include "node-agent/model/service_model.h"
 

@@ -10,7 +10,7 @@
 #include "kube/time/rfc3339.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/agent/metrics.h"
-#include "node-agent/handover/mode_controller.h"
+#include "node-agent/handover/mode_state.h"
 
 namespace pointsman::agent {
 

@@ -1,25 +1,18 @@
 #include "node-agent/handover/mode_controller.h"
 
+#include <algorithm>
+#include <utility>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
 
 #include "node-agent/dataplane/mode_traits.h"
 #include "node-agent/dataplane/sync_problems.h"
+#include "node-agent/handover/affinity_handover.h"
+#include "node-agent/handover/guarded.h"
 
 namespace pointsman::agent {
-namespace {
-
-// What `call` throws becomes a problem of the result.
-template <typename Call>
-SyncResult Guarded(std::string_view object, const Call& call) {
-  try {
-    return call();
-  } catch (const std::exception& error) {
-    return {.problems = {{std::string(object), error.what()}}};
-  }
-}
-
-}  // namespace
 
 kube::Duration ModeController::ActiveSyncPeriod() const {
   return state_.active ? TraitsOf(*state_.active).sync_period(active_settings_)
@@ -35,115 +28,48 @@ void ModeController::SetProblems(std::vector<SyncProblem> problems) {
   state_.problems = std::move(problems);
 }
 
-// What the agent was told to do and has not done: the revision is not applied.
+// The settings are not in effect yet: the revision is not applied.
 void ModeController::Unfinished(const std::string& why) {
   state_.unfinished = why;
   next_choice_ = environment_.Now() + choice_back_off_.Next(kRetry, kLongestRetry);
 }
 
-PreflightResult ModeController::AskPreflight(kube::Mode mode, const kube::ProxySettings& settings,
-                                             bool& asked) {
-  std::optional<PreflightResult> result = steps_.Try("preflight of", kube::ToString(mode), [&] {
-    return environment_.Preflight(mode, settings, /*load=*/true);
-  });
-  asked = result.has_value();
-  if (asked) return *std::move(result);
-  const auto why = steps_.failing().find(fmt::format("preflight of {}", kube::ToString(mode)));
-  PreflightResult unknown;
-  unknown.reason = "PreflightFailed";
-  unknown.message =
-      fmt::format("the preflight of mode {} could not be made: {}", kube::ToString(mode),
-                  why == steps_.failing().end() ? std::string() : why->second);
-  return unknown;
-}
-
-// A family's problem stays with base_problems_; other problems are in the result too.
-SyncResult ModeController::EnsureBase(const kube::ProxySettings& settings, kube::Mode mode) {
-  kube::ProxySettings of_mode = settings;
-  of_mode.mode = mode;
-  SyncResult base =
-      Guarded("the shared masquerade rules", [&] { return environment_.EnsureBase(of_mode); });
-  const bool news = base.problems.size() != base_problems_.size();
-  base_problems_.clear();
-  if (base.ok()) return base;
-  if (!Failed(base.problems)) base_problems_ = base.problems;
-  if (news) spdlog::error("the shared rules could not be written: {}", Describe(base.problems));
-  return base;
-}
-
-// The first mode that can run here. With it, state_.fallback_reason has why not those before it.
+// The mode that is to run. Without one, why not is in the state, and when it is tried again.
 std::optional<kube::Mode> ModeController::Choose(const kube::ProxySettings& settings) {
-  std::vector<kube::Mode> modes{settings.mode};
-  for (const kube::Mode mode : settings.fallback_modes) {
-    if (std::find(modes.begin(), modes.end(), mode) == modes.end()) modes.push_back(mode);
-  }
-  state_.fallback_reason.clear();
+  ModeChoice choice = chooser_.Choose(settings, state_.active);
+  state_.preflight = choice.preflight;
+  state_.fallback_reason = choice.fallback_reason;
   next_choice_ = TimePoint::max();
-  // Of a mode that is not wanted any more, or has not its turn, nothing is tried again.
-  for (const ModeTraits& traits : AllModes()) {
-    for (const char* step : {"preflight of", "make"})
-      steps_.Forget(step, kube::ToString(traits.mode));
-  }
-  std::string reasons;
-  std::vector<SyncProblem> base_problems;
-  const auto pass_by = [&](kube::Mode mode, const std::string& why) {
-    if (!reasons.empty()) reasons += "; ";
-    reasons += fmt::format("{}: {}", kube::ToString(mode), why);
-  };
-  bool all_asked = true;
-  const auto ask_again = [&] {
-    // What could not be asked may have taken seconds, in which no change was written; if there is
-    // anything to write.
-    const bool seldom = !all_asked && active_ != nullptr;
+  if (choice.preflight_again) {
+    // A preflight that could not be made may have taken seconds, in which no change was written; if
+    // there is anything to write.
+    const bool seldom = !choice.preflights_made && active_ != nullptr;
     if (!seldom) preflight_back_off_.Reset();
     next_choice_ =
         environment_.Now() + (seldom ? preflight_back_off_.Next(kPreflightRetry, kLongestRetry)
                                      : BackOff::Duration(kPreflightRetry));
-  };
-  for (const kube::Mode mode : modes) {
-    const bool runs = active_ != nullptr && active_->mode() == mode;
-    bool asked = false;
-    const PreflightResult result = AskPreflight(mode, settings, asked);
-    all_asked = all_asked && asked;
-    if (mode == settings.mode) state_.preflight = result;
-    // What runs is not left because it could not be asked for.
-    if (!result.passed && !(runs && !asked)) {
-      pass_by(mode, result.message);
-      continue;
-    }
-    const SyncResult base = EnsureBase(settings, mode);
-    if (!Failed(base.problems)) {
-      state_.fallback_reason = reasons;
-      if (mode != settings.mode || !asked) {
-        ask_again();
-      } else {
-        preflight_back_off_.Reset();
-      }
-      return mode;
-    }
-    base_problems = base.problems;
-    if (runs) break;
-    pass_by(mode, "the shared rules could not be written: " + Describe(base.problems));
+  } else if (choice.mode) {
+    preflight_back_off_.Reset();
   }
-  if (!base_problems.empty()) {
-    // It may pass, unlike what a preflight says: a trouble of the sync and no verdict on the modes.
-    SetProblems(std::move(base_problems));
+  if (choice.mode) return choice.mode;
+  if (!choice.shared_rules_problems.empty()) {
+    state_.fallback_reason.clear();
+    SetProblems(std::move(choice.shared_rules_problems));
     next_choice_ = environment_.Now() + kRetry;
     if (active_ != nullptr) next_resync_ = std::min(next_resync_, next_choice_);
     return std::nullopt;
   }
-  state_.fallback_reason = reasons;
-  ask_again();
-  // Nothing asked for can run here: what runs goes on running.
-  spdlog::error("no mode can run on this node: {}", reasons);
-  if (active_ == nullptr) SetProblems({{"node", "no mode can run on this node: " + reasons}});
+  // What runs goes on running.
+  spdlog::error("no mode can run on this node: {}", choice.fallback_reason);
+  if (active_ == nullptr)
+    SetProblems({{"node", "no mode can run on this node: " + choice.fallback_reason}});
   return std::nullopt;
 }
 
-// A restarted agent finds the modes of its predecessor in the kernel. Is it the asked one alone, it
-// is adopted by FullSync. Is there another one too, the agent ended in the middle of a handover,
-// nobody knows where: the handover to the asked mode is done again from the start, which disturbs
-// nothing that is done already.
+// A restarted agent finds the modes of its predecessor in the kernel. If it is only the desired
+// mode, FullSync adopts it. If another is present, the agent ended in the middle of a handover, and
+// it is not known where: the handover is done again from the start, which leaves alone what is done
+// already.
 void ModeController::AdoptWhatIsThere(const kube::ProxySettings& settings) {
   adopted_ = true;
   for (const ModeTraits& traits : AllModes()) {
@@ -164,7 +90,7 @@ void ModeController::Adopt(std::unique_ptr<Dataplane> dataplane,
   const kube::Mode mode = dataplane->mode();
   spdlog::info("found {} rules of an earlier run in the kernel", kube::ToString(mode));
   if (active_ == nullptr || active_->mode() == settings.mode) {
-    active_ = std::move(dataplane);  // the asked one comes back by the handover
+    active_ = std::move(dataplane);  // the desired one comes back by the handover
     active_settings_ = settings;
     made_generation_ = environment_.Generation();
     state_.active = mode;
@@ -189,10 +115,9 @@ void ModeController::LookAgain(const ServiceModel& model) {
       return false;
     }
     if (*found == nullptr) return true;
-    if (active_ != nullptr && draining_ == nullptr) {
+    if (active_ != nullptr && !drain_.running()) {
       spdlog::info("found {} rules of an earlier run in the kernel", kube::ToString(mode));
-      draining_ = std::move(*found);
-      BeginDrain(model);
+      BeginDrain(std::move(*found), model);
     } else {
       Adopt(std::move(*found), *settings_);
     }
@@ -209,7 +134,7 @@ std::unique_ptr<Dataplane> ModeController::Make(kube::Mode mode,
 }
 
 // The kernel's state is the only state: a new dataplane adopts what the one before it wrote.
-bool ModeController::MakeActiveAnew(const kube::ProxySettings& settings) {
+bool ModeController::RemakeActive(const kube::ProxySettings& settings) {
   const uint64_t generation = environment_.Generation();
   auto made = Make(active_->mode(), settings);
   if (made == nullptr) return false;
@@ -229,18 +154,18 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
   const bool rebuild = std::exchange(rebuild_, false);
   const bool changed = news || rebuild || !state_.unfinished.empty();
   settings_ = settings;
-  state_.asked = settings.mode;
+  state_.desired = settings.mode;
   state_.unfinished.clear();
   if (!adopted_) AdoptWhatIsThere(settings);
 
-  const std::string told = state_.fallback_reason;
+  const std::string reported = state_.fallback_reason;
   const std::optional<kube::Mode> chosen = Choose(settings);
   if (!chosen) {
     rebuild_ = changed;  // what is new in the settings is still to be given to a dataplane
     return;
   }
-  if (*chosen != settings.mode && state_.fallback_reason != told) {
-    spdlog::warn("{} is to run and not {}: {}", kube::ToString(*chosen),
+  if (*chosen != settings.mode && state_.fallback_reason != reported) {
+    spdlog::warn("{} runs instead of {}: {}", kube::ToString(*chosen),
                  kube::ToString(settings.mode), state_.fallback_reason);
   }
   if (active_ == nullptr || active_->mode() != *chosen) {
@@ -248,46 +173,15 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
     return;
   }
   if (!changed && state_.synced_once && !need_full_sync_) return;
-  const bool anew =
+  const bool remake =
       rebuild || !(active_settings_ == settings) || made_generation_ != environment_.Generation();
-  if (anew && !MakeActiveAnew(settings)) {
+  if (remake && !RemakeActive(settings)) {
     rebuild_ = true;
     Unfinished(
         fmt::format("{} could not be set up with the new settings", kube::ToString(*chosen)));
     return;
   }
   if (Program(*active_, model, /*verify=*/true)) choice_back_off_.Reset();
-}
-
-// sessionAffinity outlives a handover. Where that fails a client is placed afresh, which is no
-// reason to stay in the old mode.
-std::vector<ClientBinding> ModeController::BoundClients(const ServiceModel& model) {
-  const bool any = std::any_of(model.entries.begin(), model.entries.end(), [](const auto& each) {
-    return each.second->affinity_timeout.count() > 0;
-  });
-  if (!any) return {};
-  try {
-    return active_->Bindings(model);
-  } catch (const std::exception& error) {
-    spdlog::warn(
-        "which clients {} has bound by sessionAffinity is not known, so they are placed "
-        "afresh: {}",
-        kube::ToString(active_->mode()), error.what());
-    return {};
-  }
-}
-
-void ModeController::Bind(Dataplane& dataplane, const ServiceModel& model,
-                          const std::vector<ClientBinding>& bindings) {
-  if (bindings.empty()) return;
-  const SyncResult result =
-      Guarded(kube::ToString(dataplane.mode()), [&] { return dataplane.Bind(model, bindings); });
-  if (result.ok()) {
-    spdlog::info("{} clients stay bound by sessionAffinity", bindings.size());
-  } else {
-    spdlog::warn("of {} clients bound by sessionAffinity some are placed afresh: {}",
-                 bindings.size(), Describe(result.problems));
-  }
 }
 
 // The old dataplane stops attracting new connections; returns what worked before and does not now,
@@ -347,7 +241,7 @@ bool ModeController::Program(Dataplane& dataplane, const ServiceModel& model, bo
          "every Service was refused, for example " + result.refusals.Warnings().front().message});
   }
   // Before all else: in some modes new connections come already.
-  if (!Failed(result.problems)) Bind(dataplane, model, bindings);
+  if (!Failed(result.problems)) WriteBindings(dataplane, model, bindings);
   if (!Failed(result.problems) && verify) {
     for (SyncProblem& problem : Differences(dataplane, model, result.problems))
       result.problems.push_back(std::move(problem));
@@ -358,7 +252,7 @@ bool ModeController::Program(Dataplane& dataplane, const ServiceModel& model, bo
     spdlog::error("{}: {} problems: {}", kube::ToString(dataplane.mode()), result.problems.size(),
                   Describe(result.problems));
   }
-  result.problems.insert(result.problems.begin(), base_problems_.begin(), base_problems_.end());
+  result.problems.insert(result.problems.begin(), base_.problems().begin(), base_.problems().end());
   SetProblems(std::move(result.problems));
   if (!state_.failed) {
     mode_warnings_ = std::move(result.warnings);
@@ -412,7 +306,7 @@ std::string ModeController::NoLongerServed() const {
   return lost;
 }
 
-void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
+void ModeController::HandOver(kube::Mode mode, const ServiceModel& model, bool old_mode_ends) {
   size_t compared = 0;
   std::vector<ClientBinding> bindings;
   std::unique_ptr<Dataplane> next = Make(mode, *settings_);
@@ -422,7 +316,7 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
     Unfinished(why);
     return;
   }
-  if (active_ != nullptr) {
+  if (active_ != nullptr && !old_mode_ends) {
     const auto works = steps_.Try(
         "probe", "", [&] { return environment_.Traffic().Before(active_->mode(), mode, model); });
     if (!works) {
@@ -432,19 +326,15 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
     }
     compared = *works;
   }
-  // A move back while the earlier one still drains: the draining dataplane becomes the new one,
-  // with the connections it still has.
-  if (draining_ != nullptr && draining_->mode() == mode) {
-    state_.draining.reset();
-    state_.draining_connections = 0;
-    next_drain_poll_ = TimePoint::max();
-    draining_.reset();
-  } else if (draining_ != nullptr) {
+  if (drain_.mode() == mode) {
+    drain_.Abandon();  // a move back: it serves again, with the connections it still has
+    ShowDrain();
+  } else if (drain_.running()) {
     EndDrain();  // only two modes at a time: the oldest goes now
   }
   leftovers_.Forget(mode);
   if (active_ != nullptr) {
-    bindings = BoundClients(model);
+    bindings = ReadBindings(*active_, model);
     spdlog::info("handover {} -> {} begins; {} probes pass", kube::ToString(active_->mode()),
                  kube::ToString(mode), compared);
   }
@@ -453,17 +343,17 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
     std::string failed;
     if (!programmed) {
       failed = "it could not be programmed: " + Describe(state_.problems);
-    } else if (failed = NoLongerServed(); failed.empty()) {
-      failed = MoveNewConnections(model);
+    } else if (!old_mode_ends) {
+      failed = NoLongerServed();
+      if (failed.empty()) failed = MoveNewConnections(model);
     }
     if (!failed.empty()) {
-      TakeBack(std::move(next), failed, model);
+      Revert(std::move(next), failed, model);
       return;
     }
   }
 
-  draining_ = std::move(active_);
-  active_ = std::move(next);
+  std::unique_ptr<Dataplane> before = std::exchange(active_, std::move(next));
   active_settings_ = *settings_;
   made_generation_ = environment_.Generation();
   choice_back_off_.Reset();
@@ -476,12 +366,12 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
   resync_back_off_.Reset();
   ScheduleResync(!refusals_.empty());
   WatchCanaries();
-  if (draining_ == nullptr) {
+  if (before == nullptr) {
     spdlog::info("{} serves {} Services with {} endpoints", kube::ToString(mode),
                  model.service_count, model.endpoint_count);
     return;
   }
-  BeginDrain(model);
+  BeginDrain(std::move(before), model);
   spdlog::info(
       "{} serves new connections; {} keeps {} established ones until they end, for at most {} s",
       kube::ToString(mode), state_.draining ? kube::ToString(*state_.draining) : "nothing",
@@ -489,8 +379,8 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model) {
       std::chrono::duration_cast<std::chrono::seconds>(settings_->drain_timeout).count());
 }
 
-void ModeController::TakeBack(std::unique_ptr<Dataplane> next, const std::string& failed,
-                              const ServiceModel& model) {
+void ModeController::Revert(std::unique_ptr<Dataplane> next, const std::string& failed,
+                            const ServiceModel& model) {
   const kube::Mode mode = next->mode();
   spdlog::error("handover to {} reverted: {}", kube::ToString(mode), failed);
   // First the old one attracts new connections again, then the new one goes.
@@ -501,47 +391,27 @@ void ModeController::TakeBack(std::unique_ptr<Dataplane> next, const std::string
   next_choice_ = environment_.Now() + kRevertedRetry;
 }
 
-void ModeController::BeginDrain(const ServiceModel& model) {
-  state_.draining = draining_->mode();
-  drain_deadline_ = environment_.Now() + settings_->drain_timeout;
+void ModeController::BeginDrain(std::unique_ptr<Dataplane> dataplane, const ServiceModel& model) {
+  drain_.Begin(std::move(dataplane), environment_.Now() + settings_->drain_timeout);
   PollDrain(model);
 }
 
 void ModeController::PollDrain(const ServiceModel& model) {
-  const kube::Mode mode = draining_->mode();
-  const TimePoint begin = environment_.Now();
-  const auto drained =
-      steps_.Try("drain", kube::ToString(mode), [&] { return draining_->Drain(model); });
-  const TimePoint now = environment_.Now();
-  if (drained) state_.draining_connections = drained->connections;
-  if ((drained && drained->connections == 0) || now >= drain_deadline_) {
-    steps_.Forget("drain", kube::ToString(mode));
-    EndDrain();
-    return;
-  }
-  const TimePoint::duration wait =
-      drained ? std::max<TimePoint::duration>(kDrainPoll, kDrainPollShare * (now - begin)) : kRetry;
-  next_drain_poll_ = std::min(now + wait, drain_deadline_);
+  if (drain_.Poll(model)) RenewAfterRemoval();
+  ShowDrain();
 }
 
 void ModeController::EndDrain() {
-  const kube::Mode mode = draining_->mode();
-  const uint64_t left = state_.draining_connections;
-  auto drained = std::move(draining_);
-  state_.draining.reset();
-  state_.draining_connections = 0;
-  next_drain_poll_ = TimePoint::max();
-  if (!leftovers_.Remove(*drained)) {
-    leftovers_.AddFailed(std::move(drained), environment_.Now());
-    return;
-  }
-  RenewAfterRemoval();
-  spdlog::info("{} is drained and removed{}", kube::ToString(mode),
-               left == 0 ? std::string()
-                         : fmt::format("; {} connections were left at the drain timeout", left));
+  if (drain_.End()) RenewAfterRemoval();
+  ShowDrain();
 }
 
-// What both modes need and each takes back when it goes (route_localnet) is set again at once.
+void ModeController::ShowDrain() {
+  state_.draining = drain_.mode();
+  state_.draining_connections = drain_.connections();
+}
+
+// What both modes need and each undoes when it goes (route_localnet) is set again at once.
 void ModeController::RenewAfterRemoval() {
   if (active_ != nullptr && !need_full_sync_) next_resync_ = environment_.Now();
 }
@@ -574,7 +444,7 @@ void ModeController::Sync(const ServiceModel& model, const ModelDelta& delta) {
   mode_warnings_ = std::move(result.warnings);
   ShowWarnings();
   const bool news = !result.ok() && state_.problems.empty();
-  result.problems.insert(result.problems.begin(), base_problems_.begin(), base_problems_.end());
+  result.problems.insert(result.problems.begin(), base_.problems().begin(), base_.problems().end());
   SetProblems(std::move(result.problems));
   if (news || refused) {
     next_resync_ = std::min(next_resync_, environment_.Now() + kRetry);
@@ -588,12 +458,12 @@ void ModeController::ResyncNow() {
 }
 
 void ModeController::Resync(const ServiceModel& model) {
-  const SyncResult base = EnsureBase(active_settings_, active_->mode());
+  const SyncResult base = base_.Ensure(active_settings_, active_->mode());
   if (base.repaired > 0) spdlog::warn("repaired {} of the shared rules", base.repaired);
   state_.repaired += base.repaired;
   // A restart would do no more: after several times it may be the process that is at fault.
   if (made_generation_ != environment_.Generation() || threw_in_a_row_ >= kThrewTooOften)
-    MakeActiveAnew(active_settings_);
+    RemakeActive(active_settings_);
   const uint64_t repaired_before = state_.repaired;
   Program(*active_, model, /*verify=*/false);
   if (state_.repaired > repaired_before) {
@@ -623,8 +493,9 @@ void ModeController::WatchCanaries() {
 void ModeController::MissCanaries(const ServiceModel& model) {
   const auto missing = canaries_.Missing(LookForCanaries(), environment_.Now());
   if (missing.empty()) return;
-  spdlog::warn("{}: something else took out of the kernel: {}; all is compared and written again",
-               kube::ToString(active_->mode()), fmt::join(missing, ", "));
+  spdlog::warn(
+      "{}: removed from the kernel by something else: {}; comparing and writing all of it again",
+      kube::ToString(active_->mode()), fmt::join(missing, ", "));
   Resync(model);
 }
 
@@ -634,7 +505,7 @@ void ModeController::Tick(const ServiceModel& model) {
   if (settings_ && now >= next_choice_) Apply(*settings_, model);
   if (active_ != nullptr && now >= ResyncDue()) Resync(model);
   if (active_ != nullptr && now >= canaries_.due()) MissCanaries(model);
-  if (draining_ != nullptr && now >= next_drain_poll_) PollDrain(model);
+  if (now >= drain_.due()) PollDrain(model);
   // Never before another mode serves.
   if (state_.synced_once && now >= leftovers_.due() && leftovers_.RemoveAll(now))
     RenewAfterRemoval();
@@ -649,7 +520,7 @@ ModeController::TimePoint ModeController::ResyncDue() const {
 ModeController::TimePoint ModeController::NextDeadline() const {
   const TimePoint leftovers = state_.synced_once ? leftovers_.due() : TimePoint::max();
   return std::min(
-      {next_choice_, ResyncDue(), canaries_.due(), next_drain_poll_, next_look_, leftovers});
+      {next_choice_, ResyncDue(), canaries_.due(), drain_.due(), next_look_, leftovers});
 }
 
 bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::seconds longest) {
@@ -657,13 +528,13 @@ bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::secon
     kube::ProxySettings settings = *settings_;
     settings.mode = kube::Mode::kIptables;
     settings.fallback_modes.clear();
-    bool asked = false;
-    const PreflightResult preflight = AskPreflight(kube::Mode::kIptables, settings, asked);
+    bool made = false;
+    const PreflightResult preflight = chooser_.Preflight(kube::Mode::kIptables, settings, made);
     if (preflight.passed) {
       settings_ = settings;
-      HandOver(kube::Mode::kIptables, model);
+      HandOver(kube::Mode::kIptables, model, /*old_mode_ends=*/true);
     } else {
-      spdlog::error("userspace mode ends, and nothing takes its place: {}", preflight.message);
+      spdlog::error("userspace mode ends and no mode replaces it: {}", preflight.message);
     }
     next_choice_ = TimePoint::max();
     if (active_->mode() == kube::Mode::kIptables) {
@@ -671,9 +542,8 @@ bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::secon
           "the agent ends, and userspace mode's forwarder with it; the next agent goes back";
     }
   }
-  if (draining_ == nullptr || draining_->mode() != kube::Mode::kUserspace) return false;
-  drain_deadline_ = std::min(drain_deadline_, environment_.Now() + longest);
-  next_drain_poll_ = std::min(next_drain_poll_, drain_deadline_);
+  if (drain_.mode() != kube::Mode::kUserspace) return false;
+  drain_.EndBy(environment_.Now() + longest);
   return true;
 }
 
@@ -687,9 +557,9 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
   for (const ModeTraits& traits : AllModes()) {
     const kube::Mode mode = traits.mode;
     remove(kube::ToString(mode), [&] {
-      // The one that is there minds what it runs: the forwarder that another one ends it would
-      // start again.
-      for (Dataplane* mine : {active_.get(), draining_.get()}) {
+      // The one that is there minds what it runs: it would start a forwarder again that another
+      // one ends.
+      for (Dataplane* mine : {active_.get(), drain_.dataplane()}) {
         if (mine != nullptr && mine->mode() == mode) return mine->Remove();
       }
       const auto dataplane = environment_.FindInKernel(mode, settings);
@@ -702,16 +572,16 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
     return problems;
   }
   active_.reset();
-  draining_.reset();
+  drain_.Abandon();
   settings_.reset();
   steps_ = Steps(steps_.failures());
   state_ = ModeState{};
   leftovers_.clear();
   not_looked_for_.clear();
   not_served_.clear();
-  base_problems_.clear();
+  base_.ForgetProblems();
   refusals_.clear();
-  next_drain_poll_ = next_resync_ = next_choice_ = next_look_ = TimePoint::max();
+  next_resync_ = next_choice_ = next_look_ = TimePoint::max();
   need_full_sync_ = false;
   canaries_.Stop();
   return problems;

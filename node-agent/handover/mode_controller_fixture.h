@@ -29,7 +29,7 @@ struct World {
   std::set<kube::Mode> cannot_run;
   std::set<kube::Mode> cannot_program;
   std::map<kube::Mode, uint64_t> connections;
-  bool probes_fail_in_ipvs = false;
+  std::optional<kube::Mode> probes_fail_in;
   std::optional<kube::Mode> serving;
   std::vector<net::Family> families{net::Family::kIPv4};
   std::chrono::steady_clock::time_point now{1000s};
@@ -132,7 +132,7 @@ class RecordedTrafficCheck final : public TrafficCheck {
   }
   std::vector<std::string> AfterSwitch() override {
     Note();
-    if (world_.probes_fail_in_ipvs && world_.serving == kube::Mode::kIpvs) return {"default/web"};
+    if (world_.probes_fail_in && world_.serving == world_.probes_fail_in) return {"default/web"};
     return {};
   }
 

@@ -40,7 +40,7 @@ TEST_F(ModeControllerTest, HandoverMakesBeforeItBreaksAndDrains) {
   EXPECT_EQ(controller_.state().draining, Mode::kIptables);
   EXPECT_EQ(controller_.state().draining_connections, 2U);
 
-  EXPECT_LE(controller_.NextDeadline(), world_.now + ModeController::kDrainPoll);
+  EXPECT_LE(controller_.NextDeadline(), world_.now + Drain::kPoll);
   world_.now += 1s;
   world_.connections[Mode::kIptables] = 0;
   controller_.Tick(model_);
@@ -135,14 +135,14 @@ TEST_F(ModeControllerTest, HandoverThatCannotBeProgrammedIsTakenBack) {
 TEST_F(ModeControllerTest, HandoverAfterWhichAProbeFailsIsTakenBackAndTriedAgainLater) {
   controller_.Apply(Settings(Mode::kIptables), model_);
   Calls();
-  world_.probes_fail_in_ipvs = true;
+  world_.probes_fail_in = Mode::kIpvs;
   controller_.Apply(Settings(Mode::kIpvs), model_);
   EXPECT_THAT(Calls(), ElementsAre("probe", "ipvs full", "ipvs verify", "iptables drain", "probe",
                                    "iptables full", "iptables verify", "ipvs remove"));
   EXPECT_EQ(controller_.state().active, Mode::kIptables);
   EXPECT_THAT(controller_.state().reverted_reason, HasSubstr("default/web"));
 
-  world_.probes_fail_in_ipvs = false;
+  world_.probes_fail_in.reset();
   world_.now += ModeController::kRevertedRetry;
   controller_.Tick(model_);
   EXPECT_EQ(controller_.state().active, Mode::kIpvs);
@@ -360,15 +360,16 @@ TEST_F(ModeControllerTest, RemoveAllLeavesNothing) {
   EXPECT_FALSE(controller_.state().active);
 }
 
-// What carries userspace mode's connections ends with the Pod; a kernel's rules do not.
+// What carries userspace mode's connections ends with the Pod; a kernel's rules do not. Whatever
+// probes would say, no mode at all is worse.
 TEST_F(ModeControllerTest, AtTheEndUserspaceModeIsLeftToTheKernel) {
   controller_.Apply(Settings(Mode::kUserspace), model_);
   Calls();
+  world_.probes_fail_in = Mode::kIptables;
   world_.connections[Mode::kUserspace] = 3;
   EXPECT_TRUE(controller_.LeaveToKernel(model_, 20s));
-  EXPECT_THAT(Calls(), ElementsAre("probe", "iptables full", "iptables verify", "userspace drain",
-                                   "probe", "userspace drain"));
-  EXPECT_EQ(controller_.state().asked, Mode::kUserspace);
+  EXPECT_THAT(Calls(), ElementsAre("iptables full", "iptables verify", "userspace drain"));
+  EXPECT_EQ(controller_.state().desired, Mode::kUserspace);
   EXPECT_EQ(controller_.state().active, Mode::kIptables);
   EXPECT_EQ(controller_.state().draining, Mode::kUserspace);
   EXPECT_THAT(controller_.state().fallback_reason, HasSubstr("the agent ends"));

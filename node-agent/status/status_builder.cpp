@@ -48,7 +48,7 @@ Condition Modules(const ModeState& modes) {
   }
   return {"ModulesLoaded", ConditionStatus::kTrue, "AllPresent",
           fmt::format("all {} kernel modules that {} needs are loaded or built in",
-                      modes.preflight->modules.size(), kube::ToString(*modes.asked))};
+                      modes.preflight->modules.size(), kube::ToString(*modes.desired))};
 }
 
 Condition Rules(const StatusInput& input) {
@@ -117,7 +117,7 @@ Condition Degraded(const StatusInput& input) {
     }
     return {"Degraded", ConditionStatus::kTrue, "Fallback",
             fmt::format("{} runs instead of {}: {}", kube::ToString(*modes.active),
-                        kube::ToString(*modes.asked), modes.fallback_reason)};
+                        kube::ToString(*modes.desired), modes.fallback_reason)};
   }
   if (modes.failed) {
     return {"Degraded", ConditionStatus::kTrue, "SyncFailed", Told(modes.problems)};

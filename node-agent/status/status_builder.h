@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kube/pointsman/node_proxy.h"
-#include "node-agent/handover/mode_controller.h"
+#include "node-agent/handover/mode_state.h"
 
 namespace pointsman::agent {
 

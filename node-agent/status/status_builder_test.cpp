@@ -16,7 +16,7 @@ class StatusBuilderTest : public testing::Test {
     proxy_.generation = 3;
     proxy_.spec.revision = 7;
     proxy_.spec.settings.mode = kube::Mode::kIpvs;
-    modes_.asked = kube::Mode::kIpvs;
+    modes_.desired = kube::Mode::kIpvs;
     modes_.active = kube::Mode::kIpvs;
     modes_.synced_once = true;
     modes_.preflight = PreflightResult{

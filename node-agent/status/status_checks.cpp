@@ -23,7 +23,7 @@ std::vector<SyncProblem> ServiceProblems(std::string_view input) {
 
 ModeState Troubled(const std::string& text) {
   ModeState modes;
-  modes.asked = kube::Mode::kIpvs;
+  modes.desired = kube::Mode::kIpvs;
   modes.active = kube::Mode::kIptables;
   modes.synced_once = true;
   modes.draining_connections = UINT64_MAX;

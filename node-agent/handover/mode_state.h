@@ -1,0 +1,47 @@
+// What runs on this node and what does not, as status and metrics report it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kube/pointsman/mode.h"
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/preflight/preflight.h"
+
+namespace pointsman::agent {
+
+// A snapshot for status and metrics.
+struct ModeState {
+  std::optional<kube::Mode> desired;
+  std::optional<kube::Mode> active;
+  std::optional<kube::Mode> draining;
+  uint64_t draining_connections = 0;
+  // Of the desired mode.
+  std::optional<PreflightResult> preflight;
+  // Why the active mode is not the desired one, "" if it is; for a person.
+  std::string fallback_reason;
+  // The handover to the desired mode was reverted; what failed.
+  std::string reverted_reason;
+  // No mode could be programmed or the last sync left something out.
+  std::vector<SyncProblem> problems;
+  // `problems` leave no family served as it is to be: the sync as a whole did not go through.
+  // False: nothing did, or one family's did not and the other is served.
+  bool failed = false;
+  // The settings are not in effect yet, since a step failed and is tried again; "" else.
+  std::string unfinished;
+  // Of the active mode, with what it was refused for single Services; sorted.
+  std::vector<ServiceWarning> warnings;
+  size_t refused_entries = 0;  // Service ports of which something was refused
+  uint64_t full_syncs = 0;
+  uint64_t syncs = 0;
+  uint64_t repaired = 0;
+  // SyncResult::rules of the active mode's last full sync.
+  std::map<std::string, uint64_t> rules;
+  bool synced_once = false;  // the active mode has been written whole at least once
+};
+
+}  // namespace pointsman::agent
