@@ -150,6 +150,17 @@ TEST_P(FlushedRulesTest, AreBackWithinASecond) {
   }
 }
 
+// What was accepted without a rule of ours may need one now (xtables/jump_order.h, LastKeepers).
+TEST_P(FlushedRulesTest, APolicyThatBecomesDropIsNoticedAsSoon) {
+  const uint64_t full_syncs = controller_->state().full_syncs;
+  RunTool({Tool(), "-t", "filter", "-P", "FORWARD", "DROP"});
+  const uint64_t noticed = mode() == Mode::kNftables ? 0 : 1;  // that has no rules there
+  Wait(500ms);
+  EXPECT_EQ(controller_->state().full_syncs, full_syncs + noticed);
+  Wait(500ms);
+  EXPECT_EQ(controller_->state().full_syncs, full_syncs + noticed) << "once";
+}
+
 // What we write ourselves is none of it.
 TEST_P(FlushedRulesTest, AreNotMissedWhenNobodyTookThem) {
   const uint64_t full_syncs = controller_->state().full_syncs;

@@ -63,6 +63,9 @@ void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<xtables::Ker
                 Canaries::Names& names) {
   const std::string_view prefix = ChainPrefix(mode);
   for (const auto& [table, builtin, target] : jumps) {
+    if (target == xtables::KernelJump::kAcceptPolicy && !prefix.empty())
+      names.insert(fmt::format("{} chain {} of iptables' table {}: the policy {}",
+                               net::ToString(family), builtin, table, target));
     if (target != xtables::BaseRules::kPostroutingChain &&
         (prefix.empty() || !target.starts_with(prefix)))
       continue;

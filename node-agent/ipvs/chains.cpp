@@ -73,7 +73,8 @@ std::map<std::string, std::vector<xtables::Jump>> JumpsOf(std::string_view table
 
 }  // namespace
 
-size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains) {
+size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains,
+                    xtables::LastKeepers& keepers) {
   size_t written = 0;
   std::string text;
   for (const auto& [table, saved] : Read(tool)) {
@@ -87,7 +88,8 @@ size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chain
       written += chain.rules.size();
     }
     for (const auto& [base, jumps] : JumpsOf(table, chains)) {
-      const xtables::JumpChanges changes = saved.builtin.Place(base, jumps);
+      if (table == "filter") saved.builtin.Teach(base, jumps, keepers);
+      const xtables::JumpChanges changes = saved.builtin.Place(base, jumps, keepers);
       changes.Render(base, rules);
       written += changes.writes();
     }
@@ -112,8 +114,8 @@ void StopTaking(xtables::IptablesTool& tool) {
   if (!text.empty()) tool.Restore(text);
 }
 
-std::vector<std::string> CheckChains(xtables::IptablesTool& tool,
-                                     const std::vector<Chain>& chains) {
+std::vector<std::string> CheckChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains,
+                                     const xtables::LastKeepers& keepers) {
   std::vector<std::string> differences;
   for (const auto& [table, saved] : Read(tool)) {
     for (const Chain& chain : chains) {
@@ -123,7 +125,7 @@ std::vector<std::string> CheckChains(xtables::IptablesTool& tool,
         differences.push_back(fmt::format("{} {}: {}", table, chain.name, difference));
     }
     for (const auto& [base, jumps] : JumpsOf(table, chains)) {
-      if (saved.builtin.Place(base, jumps).empty()) continue;
+      if (saved.builtin.Place(base, jumps, keepers).empty()) continue;
       differences.push_back(fmt::format(
           "{} {}: the jumps to our chains are not as, or not where, they have to be", table, base));
     }

@@ -24,14 +24,16 @@ struct Chain {
 };
 
 // Compares with what iptables-save says, rewrites chains that differ, and moves jumps that are not
-// in their place (xtables/jump_order.h). Returns how many rules were written. This and all below
-// throw what IptablesTool throws.
-size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains);
+// in their place (xtables/jump_order.h). `keepers`: of the tool's family. Returns how many rules
+// were written. This and all below throw what IptablesTool throws.
+size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains,
+                    xtables::LastKeepers& keepers);
 // New connections are no longer sent to or kept for IPVS: other rules decide about them.
 // EnsureChains undoes it. Idempotent.
 void StopTaking(xtables::IptablesTool& tool);
 // Differences in words, none: all is as it should be.
-std::vector<std::string> CheckChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains);
+std::vector<std::string> CheckChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains,
+                                     const xtables::LastKeepers& keepers);
 // Removes every chain that is called POINTSMAN-IPVS-… and the jumps to it, also those of another
 // version. Returns the number of chains removed.
 size_t RemoveChains(xtables::IptablesTool& tool);

@@ -55,8 +55,10 @@ IpvsBase::IpvsBase(const kube::ProxySettings& settings,
       ipvs_(ipvs),
       ipset_(ipset),
       route_(route) {
-  for (xtables::IptablesTool* tool : tools)
+  for (xtables::IptablesTool* tool : tools) {
     families_.emplace_back(tool->family(), tool);
+    keepers_[tool->family()];
+  }
 }
 
 bool IpvsBase::IsConfigured(net::Family family) const {
@@ -156,7 +158,7 @@ SyncResult IpvsBase::EnsureFamily(net::Family family, xtables::IptablesTool& too
     result.problems.push_back({std::string(kRules), e.what()});
     return result;
   }
-  const size_t written = EnsureChains(tool, chains);
+  const size_t written = EnsureChains(tool, chains, keepers_[family]);
   result.kernel_writes += written;
   if (synced && Serves(family)) result.repaired = written;
   return result;
@@ -225,7 +227,7 @@ VerifyResult IpvsBase::VerifyRules(net::Family family, xtables::IptablesTool& to
   const std::vector<Chain> chains = DesiredChains(family, settings_, node, tool.has_random_fully());
   VerifyResult result;
   result.objects_checked = chains.size();
-  for (std::string& difference : CheckChains(tool, chains))
+  for (std::string& difference : CheckChains(tool, chains, keepers_.at(family)))
     result.Differ("iptables", std::move(difference));
   return result;
 }

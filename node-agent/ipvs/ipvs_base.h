@@ -6,6 +6,7 @@
 // served stays as it is until a full sync can serve it or Remove takes it away.
 #pragma once
 
+#include <map>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "node-agent/netlink/ipvs.h"
 #include "node-agent/netlink/socket.h"
 #include "node-agent/xtables/iptables_tool.h"
+#include "node-agent/xtables/jump_order.h"
 
 namespace pointsman::agent::ipvs {
 
@@ -73,6 +75,7 @@ class IpvsBase {
 
   const kube::ProxySettings& settings_;
   std::vector<std::pair<net::Family, xtables::IptablesTool*>> families_;
+  std::map<net::Family, xtables::LastKeepers> keepers_;  // in table filter
   std::vector<SyncProblem> unserved_;  // why the last Ensure left out families; each names one
   const Room room_;
   const char* const device_;

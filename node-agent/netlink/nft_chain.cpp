@@ -36,14 +36,24 @@ void AddTarget(const nlattr* expression, std::vector<std::string>& targets) {
   if (chain != nullptr) targets.emplace_back(Text(chain));
 }
 
+nfgenmsg FamilyHeader(net::Family family) {
+  return {.nfgen_family =
+              static_cast<uint8_t>(family == net::Family::kIPv4 ? NFPROTO_IPV4 : NFPROTO_IPV6),
+          .version = NFNETLINK_V0,
+          .res_id = 0};
+}
+
+// nfnetlink's answers for a subsystem that this kernel does not have, and for what is not there.
+bool IsAbsent(int error) {
+  return error == EINVAL || error == EOPNOTSUPP || error == ENOENT;
+}
+
 }  // namespace
 
 NftChain ReadNftChain(Socket& socket, net::Family family, std::string_view table,
                       std::string_view chain) {
   Message request((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETRULE, 0, sizeof(nfgenmsg));
-  auto* header = request.header<nfgenmsg>();
-  header->nfgen_family = family == net::Family::kIPv4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
-  header->version = NFNETLINK_V0;
+  *request.header<nfgenmsg>() = FamilyHeader(family);
   request.PutString(NFTA_RULE_TABLE, table);
   request.PutString(NFTA_RULE_CHAIN, chain);
   NftChain found;
@@ -57,13 +67,32 @@ NftChain ReadNftChain(Socket& socket, net::Family family, std::string_view table
             AddTarget(expression, found.targets);
         }
       });
-  // nfnetlink's answers for a subsystem that this kernel does not have.
-  if (error == EINVAL || error == EOPNOTSUPP || error == ENOENT) return {};
+  if (IsAbsent(error)) return {};
   if (error != 0) {
     throw std::system_error(error, std::generic_category(),
                             fmt::format("list nf_tables' rules of {} {}", table, chain));
   }
   return found;
+}
+
+bool NftChainAccepts(Socket& socket, net::Family family, std::string_view table,
+                     std::string_view chain) {
+  Message request((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETCHAIN, 0, sizeof(nfgenmsg));
+  *request.header<nfgenmsg>() = FamilyHeader(family);
+  request.PutString(NFTA_CHAIN_TABLE, table);
+  request.PutString(NFTA_CHAIN_NAME, chain);
+  bool accepts = false;
+  const int error = socket.Get(request, [&](const nlmsghdr* answer) {
+    for (const nlattr* attribute : Attributes(answer, sizeof(nfgenmsg))) {
+      if (mnl_attr_get_type(attribute) == NFTA_CHAIN_POLICY)
+        accepts = ntohl(mnl_attr_get_u32(attribute)) == NF_ACCEPT;
+    }
+  });
+  if (error != 0 && !IsAbsent(error)) {
+    throw std::system_error(error, std::generic_category(),
+                            fmt::format("ask nf_tables for chain {} {}", table, chain));
+  }
+  return accepts;
 }
 
 }  // namespace pointsman::agent::netlink

@@ -21,4 +21,9 @@ struct NftChain {
 NftChain ReadNftChain(Socket& socket, net::Family family, std::string_view table,
                       std::string_view chain);
 
+// Is that a base chain whose policy is to accept? false: it is not there, or not one. Throws
+// std::system_error.
+bool NftChainAccepts(Socket& socket, net::Family family, std::string_view table,
+                     std::string_view chain);
+
 }  // namespace pointsman::agent::netlink

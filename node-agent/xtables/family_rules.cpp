@@ -72,6 +72,13 @@ void FamilyRules::NameJumps() {
   add(filter_, "INPUT", text("health", names_.health), JumpPlace::kBehindPolicies);
 }
 
+std::map<std::string_view, std::vector<Jump>> FamilyRules::Table::ByBuiltin() const {
+  std::map<std::string_view, std::vector<Jump>> by_builtin;
+  for (const TableJump& jump : jumps)
+    by_builtin[jump.builtin].push_back(jump.jump);
+  return by_builtin;
+}
+
 struct FamilyRules::Change {
   enum class Kind { kMissing, kDifferent, kUnknown, kJumps } kind;
   std::string_view table;
@@ -379,11 +386,8 @@ uint64_t FamilyRules::Compare(const Table& table, const KernelRules& kernel,
     writer.Delete(name);
   }
 
-  std::map<std::string_view, std::vector<Jump>> jumps;
-  for (const TableJump& jump : table.jumps)
-    jumps[jump.builtin].push_back(jump.jump);
-  for (const auto& [builtin, wanted_jumps] : jumps) {
-    const JumpChanges changes = kernel.builtin.Place(builtin, wanted_jumps);
+  for (const auto& [builtin, jumps] : table.ByBuiltin()) {
+    const JumpChanges changes = kernel.builtin.Place(builtin, jumps, keepers_);
     if (changes.empty()) continue;
     on_change(
         {changes.had_none ? Change::Kind::kMissing : Change::Kind::kJumps, table.name, builtin});
@@ -430,6 +434,8 @@ SyncResult FamilyRules::FullSync(const ServiceModel& model) {
   auto count = [&](const Change&) { ++repaired; };
   Writer nat("nat");
   Writer filter("filter");
+  for (const auto& [builtin, jumps] : filter_.ByBuiltin())
+    filter_kernel.builtin.Teach(builtin, jumps, keepers_);
   result.rules["nat"] = Compare(nat_, nat_kernel, model, nat, count);
   result.rules["filter"] = Compare(filter_, filter_kernel, model, filter, count);
   result.kernel_writes += Restore(nat, filter);

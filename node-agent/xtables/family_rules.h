@@ -57,6 +57,7 @@ class FamilyRules {
   struct Table {
     std::string_view name;
     std::vector<TableJump> jumps;
+    std::map<std::string_view, std::vector<Jump>> ByBuiltin() const;
   };
   struct Names {
     explicit Names(std::string_view prefix);
@@ -104,6 +105,7 @@ class FamilyRules {
   DispatchTree filter_addresses_;
   DispatchTree filter_ports_;
   SharedRules shared_;
+  LastKeepers keepers_;  // in table filter
   bool looked_at_kernel_ = false;
   bool has_bpf_ = false;  // one rule masquerades what an endpoint sends to itself
   RouteLocalnet localnet_;

@@ -50,19 +50,25 @@ bool MatchesLocal(std::string_view match) {
   return at != std::string_view::npos && !match.substr(0, at).ends_with("! ");
 }
 
-// Rules of a builtin chain while their order is made: a wanted jump by its index, or kOther.
-constexpr size_t kOther = static_cast<size_t>(-1);
-using Order = std::vector<size_t>;
-
-size_t OthersBefore(const Order& order, Order::const_iterator end) {
-  return static_cast<size_t>(std::count(order.begin(), end, kOther));
-}
-
 }  // namespace
 
 bool IsKubeProxyChain(std::string_view chain) {
   return std::find(kKubeProxyChains.begin(), kKubeProxyChains.end(), chain) !=
          kKubeProxyChains.end();
+}
+
+void LastKeepers::Learn(std::string_view builtin, const std::vector<std::string>& in_front,
+                        const std::vector<std::string>& behind) {
+  Seen& seen = seen_[std::string(builtin)];
+  for (const std::string& chain : behind) {
+    if (seen.in_front.contains(chain)) seen.keepers.insert(chain);
+  }
+  seen.in_front = {in_front.begin(), in_front.end()};
+}
+
+bool LastKeepers::Has(std::string_view builtin, const std::string& chain) const {
+  const auto seen = seen_.find(builtin);
+  return seen != seen_.end() && seen->second.keepers.contains(chain);
 }
 
 void JumpChanges::Render(std::string_view builtin, std::string& text) const {
@@ -229,57 +235,103 @@ std::map<std::string, std::vector<std::string>, std::less<>> BuiltinChains::OurJ
   return jumps;
 }
 
-JumpChanges BuiltinChains::Place(std::string_view name, std::vector<Jump> wanted) const {
+void BuiltinChains::Teach(std::string_view name, const std::vector<Jump>& wanted,
+                          LastKeepers& keepers) const {
+  const auto builtin = builtins_.find(name);
+  const auto accepting = std::find_if(wanted.begin(), wanted.end(), [](const Jump& jump) {
+    return jump.place == JumpPlace::kBehindPolicies;
+  });
+  if (builtin == builtins_.end() || accepting == wanted.end()) return;
+  Others others;
+  bool passed = false;
+  std::vector<std::string> in_front;
+  std::vector<std::string> behind;
+  for (const Rule& rule : builtin->second.rules) {
+    passed = passed || (rule.kind == Rule::Kind::kOurs && rule.text == accepting->rule);
+    if (rule.kind == Rule::Kind::kOurs) continue;
+    others.push_back(&rule);
+    if (passed && rule.kind == Rule::Kind::kChain) behind.push_back(rule.text);
+  }
+  // When Place() is done.
+  others.resize(WindowOf(*accepting, builtin->second, others).least);
+  for (const Rule* rule : others) {
+    if (rule->kind == Rule::Kind::kChain) in_front.push_back(rule->text);
+  }
+  keepers.Learn(name, in_front, behind);
+}
+
+bool BuiltinChains::IsOfNoUse(std::string_view name, const Window& window, const Others& others,
+                              const LastKeepers& keepers) const {
+  using Kind = Rule::Kind;
+  const auto kept_last = [&](const Rule* rule) {
+    return rule->kind == Kind::kChain && keepers.Has(name, rule->text);
+  };
+  const auto refuses = [](const Rule* rule) {
+    return rule->kind == Kind::kRefuse || rule->kind == Kind::kChain;
+  };
+  return std::any_of(others.begin(), others.end(), kept_last) &&
+         std::none_of(others.begin() + static_cast<ptrdiff_t>(window.best), others.end(), refuses);
+}
+
+bool BuiltinChains::IsRight(const std::vector<Window>& windows, const Order& order) {
+  std::vector<size_t> jumps;
+  size_t before = 0;
+  for (const size_t jump : order) {
+    if (jump == kOther) {
+      ++before;
+      continue;
+    }
+    if (before < windows[jump].least || before > windows[jump].most) return false;
+    jumps.push_back(jump);
+  }
+  return std::is_sorted(jumps.begin(), jumps.end());
+}
+
+void BuiltinChains::InsertMissing(const std::vector<Window>& windows, Order& order) {
+  for (size_t jump = 0; jump < windows.size(); ++jump) {
+    if (std::find(order.begin(), order.end(), jump) != order.end()) continue;
+    auto at = order.begin();
+    for (size_t before = 0; before < windows[jump].best; ++at)
+      before += *at == kOther ? 1 : 0;
+    // Behind those that come earlier.
+    for (auto other = at; other != order.end(); ++other) {
+      if (*other != kOther && *other < jump) at = other + 1;
+    }
+    order.insert(at, jump);
+  }
+}
+
+JumpChanges BuiltinChains::Place(std::string_view name, std::vector<Jump> wanted,
+                                 const LastKeepers& keepers) const {
   // What accepts comes behind what refuses: the latter would not be reached.
   std::stable_partition(wanted.begin(), wanted.end(),
                         [](const Jump& jump) { return jump.place != JumpPlace::kBehindPolicies; });
   const auto found = builtins_.find(name);
   const Builtin none;
   const Builtin& builtin = found != builtins_.end() ? found->second : none;
+  Others others;
+  for (const Rule& rule : builtin.rules) {
+    if (rule.kind != Rule::Kind::kOurs) others.push_back(&rule);
+  }
+  std::erase_if(wanted, [&](const Jump& jump) {
+    return jump.place == JumpPlace::kBehindPolicies && !builtin.policy_drops &&
+           IsOfNoUse(name, WindowOf(jump, builtin, others), others, keepers);
+  });
   const auto place_of = [&](const std::string& rule) -> size_t {
     const auto jump = std::find_if(wanted.begin(), wanted.end(),
                                    [&](const Jump& candidate) { return candidate.rule == rule; });
     return jump != wanted.end() ? static_cast<size_t>(jump - wanted.begin()) : kOther;
   };
-
-  Others others;
   std::vector<std::string> ours;
   std::vector<size_t> copies(wanted.size());
   for (const Rule& rule : builtin.rules) {
-    if (rule.kind != Rule::Kind::kOurs) {
-      others.push_back(&rule);
-      continue;
-    }
+    if (rule.kind != Rule::Kind::kOurs) continue;
     ours.push_back(rule.text);
     if (const size_t index = place_of(rule.text); index != kOther) ++copies[index];
   }
   std::vector<Window> windows;
   for (const Jump& jump : wanted)
     windows.push_back(WindowOf(jump, builtin, others));
-  const auto is_right = [&](const Order& order) {
-    std::vector<size_t> jumps;
-    for (auto at = order.begin(); at != order.end(); ++at) {
-      if (*at == kOther) continue;
-      const size_t before = OthersBefore(order, at);
-      if (before < windows[*at].least || before > windows[*at].most) return false;
-      jumps.push_back(*at);
-    }
-    return std::is_sorted(jumps.begin(), jumps.end());
-  };
-  const auto insert_missing = [&](Order& order) {
-    for (size_t jump = 0; jump < wanted.size(); ++jump) {
-      if (std::find(order.begin(), order.end(), jump) != order.end()) continue;
-      auto at = order.begin();
-      for (size_t before = 0; before < windows[jump].best; ++at)
-        before += *at == kOther ? 1 : 0;
-      // Behind those that come earlier, in front of those that come later.
-      for (auto other = order.begin(); other != order.end(); ++other) {
-        if (*other != kOther && *other < jump && other >= at) at = other + 1;
-      }
-      order.insert(at, jump);
-    }
-  };
-
   // First with as few moves as possible: what has its place keeps it.
   Order order;
   std::vector<bool> kept(wanted.size());
@@ -296,11 +348,11 @@ JumpChanges BuiltinChains::Place(std::string_view name, std::vector<Jump> wanted
     kept[index] = before >= windows[index].least && before <= windows[index].most;
     if (kept[index]) order.push_back(index);
   }
-  insert_missing(order);
-  if (!is_right(order)) {
+  InsertMissing(windows, order);
+  if (!IsRight(windows, order)) {
     std::fill(kept.begin(), kept.end(), false);
     order.assign(others.size(), kOther);
-    insert_missing(order);
+    InsertMissing(windows, order);
   }
 
   JumpChanges changes{.had_none = ours.empty()};

@@ -55,6 +55,27 @@ struct JumpChanges {
   void Render(std::string_view builtin, std::string& text) const;
 };
 
+// Chains of others whose agent puts its jump to the end whenever it is not there (Calico's with
+// ChainInsertMode Append): what stood in front of a jump of ours that accepts, and is found behind
+// it later. To move ours behind such a chain at each look would have both agents move theirs for
+// ever, and packets past it in between. So where nothing refuses everything after it, and ours
+// would be of no use, it is taken away instead.
+class LastKeepers {
+ public:
+  // Chains of others: that will be `in_front` of a jump of ours that accepts, and that were found
+  // `behind` it.
+  void Learn(std::string_view builtin, const std::vector<std::string>& in_front,
+             const std::vector<std::string>& behind);
+  bool Has(std::string_view builtin, const std::string& chain) const;
+
+ private:
+  struct Seen {
+    std::set<std::string> in_front;  // after the last look
+    std::set<std::string> keepers;
+  };
+  std::map<std::string, Seen, std::less<>> seen_;
+};
+
 // One table, as far as the place of our jumps depends on it. About 100 bytes for a rule in a
 // builtin chain, and the names of others' chains.
 class BuiltinChains {
@@ -68,7 +89,10 @@ class BuiltinChains {
   // Builtin chain → the rules that jump to our chains, in their order.
   std::map<std::string, std::vector<std::string>, std::less<>> OurJumps() const;
   // `wanted`: all of ours that `builtin` is to have, in the order of those of a place.
-  JumpChanges Place(std::string_view builtin, std::vector<Jump> wanted) const;
+  JumpChanges Place(std::string_view builtin, std::vector<Jump> wanted,
+                    const LastKeepers& keepers = {}) const;
+  // What this look says of who keeps itself last. Before Place.
+  void Teach(std::string_view builtin, const std::vector<Jump>& wanted, LastKeepers& keepers) const;
 
  private:
   struct Rule {
@@ -109,12 +133,20 @@ class BuiltinChains {
     size_t best;
   };
   using Others = std::vector<const Rule*>;
+  // Rules of a builtin chain while their order is made: a wanted jump by its index, or kOther.
+  using Order = std::vector<size_t>;
+  static constexpr size_t kOther = static_cast<size_t>(-1);
 
   Rule Classify(std::string_view rule, Builtin& builtin) const;
   void AddStep(const SavedLine& line);
   Outcome OutcomeOf(const std::string& chain, Outcomes& known, size_t depth = 0) const;
   bool RefusesEverything(const Rule& rule, bool policy_drops, Outcomes& known) const;
   Window WindowOf(const Jump& jump, const Builtin& builtin, const Others& others) const;
+  // Would accepting there change nothing, and be in the way of one that keeps itself last?
+  bool IsOfNoUse(std::string_view name, const Window& window, const Others& others,
+                 const LastKeepers& keepers) const;
+  static bool IsRight(const std::vector<Window>& windows, const Order& order);
+  static void InsertMissing(const std::vector<Window>& windows, Order& order);
 
   const std::string_view prefix_;
   bool is_filter_ = false;                  // only there something accepts

@@ -19,6 +19,7 @@ struct Table {
   std::string name;
   std::map<std::string, std::string> chains;  // name → policy, "-" for those of others
   std::map<std::string, std::vector<std::string>> rules;
+  LastKeepers keepers{};
 
   BuiltinChains Read() const {
     BuiltinChains read(kPrefix);
@@ -34,7 +35,9 @@ struct Table {
   }
   // Returns the number of writes.
   size_t Place(const std::string& chain, const std::vector<Jump>& wanted) {
-    const JumpChanges changes = Read().Place(chain, wanted);
+    const BuiltinChains read = Read();
+    read.Teach(chain, wanted, keepers);
+    const JumpChanges changes = read.Place(chain, wanted, keepers);
     std::vector<std::string>& texts = rules[chain];
     for (const std::string& rule : changes.removed) {
       const auto found = std::find(texts.begin(), texts.end(), rule);
@@ -242,6 +245,38 @@ TEST(JumpOrder, OneThatYieldsComesBehindOurOtherModes) {
   kernel.Place("PREROUTING", {jump});
   EXPECT_THAT(kernel.rules["PREROUTING"],
               ElementsAre("-j POINTSMAN-USP-SERVICES", kS, "-j KUBE-SERVICES"));
+}
+
+TEST(JumpOrder, NoFightWithAnAgentThatKeepsItsJumpLast) {
+  Table kernel{"filter", {{"FORWARD", "ACCEPT"}, {"cali-FORWARD", "-"}, {"OTHER", "-"}}, {}};
+  std::vector<std::string>& rules = kernel.rules["FORWARD"];
+  const auto sync_theirs = [&] {
+    std::erase(rules, "-j cali-FORWARD");
+    rules.emplace_back("-j cali-FORWARD");
+  };
+  sync_theirs();
+  kernel.Place("FORWARD", kFilterJumps);
+  EXPECT_THAT(rules, ElementsAre(kR, "-j cali-FORWARD", kF));
+  // Another chain comes behind ours: that alone says nothing of its agent.
+  rules.emplace_back("-j OTHER");
+  EXPECT_GT(kernel.Place("FORWARD", kFilterJumps), 0U);
+  EXPECT_THAT(rules, ElementsAre(kR, "-j cali-FORWARD", "-j OTHER", kF));
+  // This one was in front before. Accepting behind it would change nothing.
+  sync_theirs();
+  EXPECT_GT(kernel.Place("FORWARD", kFilterJumps), 0U);
+  EXPECT_THAT(rules, ElementsAre(kR, "-j OTHER", "-j cali-FORWARD"));
+  sync_theirs();
+  EXPECT_EQ(kernel.Place("FORWARD", kFilterJumps), 0U);
+  // Now it would.
+  kernel.chains["FORWARD"] = "DROP";
+  EXPECT_GT(kernel.Place("FORWARD", kFilterJumps), 0U);
+  EXPECT_THAT(rules, ElementsAre(kR, "-j OTHER", "-j cali-FORWARD", kF));
+  kernel.chains["FORWARD"] = "ACCEPT";
+  rules.emplace_back("-i eth0 -j DROP");
+  EXPECT_EQ(kernel.Place("FORWARD", kFilterJumps), 0U);
+  rules.pop_back();
+  EXPECT_GT(kernel.Place("FORWARD", kFilterJumps), 0U);
+  EXPECT_THAT(rules, ElementsAre(kR, "-j OTHER", "-j cali-FORWARD"));
 }
 
 // Whatever is there: one step leads to an order that needs no other, with each jump once, and the

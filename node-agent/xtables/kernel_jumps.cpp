@@ -23,6 +23,10 @@ constexpr std::string_view kOurs = "POINTSMAN-";
 // By number of the hook (NF_INET_PRE_ROUTING, …).
 constexpr std::array kBuiltin{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"};
 static_assert(kBuiltin.size() == NF_INET_NUMHOOKS);
+constexpr std::string_view kFilter = "filter";
+// Bytes of a legacy table: its policies are known only when it is read whole, which takes less than
+// a millisecond up to here.
+constexpr uint32_t kMostForPolicies = 256 * 1024;
 constexpr std::array kTables{"nat", "filter", "mangle"};
 
 struct Ipv4Tables {
@@ -74,6 +78,11 @@ class Rules {
     return whole ? entry : nullptr;
   }
 
+  bool Accepts(const Entry& rule) const {
+    const auto* target = reinterpret_cast<const xt_standard_target*>(Target(rule));
+    return Has(rule, sizeof *target) && target->target.u.user.name[0] == '\0' &&
+           target->verdict == -NF_ACCEPT - 1;
+  }
   // The chain that the rule jumps or goes to; "" for none.
   std::string_view TargetChain(const Entry& rule) const {
     const auto* target = reinterpret_cast<const xt_standard_target*>(Target(rule));
@@ -131,6 +140,8 @@ std::set<KernelJump> KernelJumps::ReadNft() const {
       for (std::string& target : netlink::ReadNftChain(socket, family_, table, builtin).targets) {
         if (target.starts_with(kOurs)) jumps.insert({table, builtin, std::move(target)});
       }
+      if (table == kFilter && netlink::NftChainAccepts(socket, family_, table, builtin))
+        jumps.insert({table, builtin, std::string(KernelJump::kAcceptPolicy)});
     }
   }
   return jumps;
@@ -149,7 +160,8 @@ void KernelJumps::ReadLegacy(const std::string& table, int fd) {
       ThrowUnread(errno, table);
     const auto* bytes = reinterpret_cast<const char*>(&info);
     std::vector<char> now(bytes, bytes + sizeof info);
-    if (seen_[table].info == now) return;
+    const bool looks_at_policies = table == kFilter && info.size <= kMostForPolicies;
+    if (seen_[table].info == now && !looks_at_policies) return;
 
     std::vector<std::max_align_t> room(
         (sizeof(typename Types::Entries) + info.size) / sizeof(std::max_align_t) + 1);
@@ -174,6 +186,9 @@ void KernelJumps::ReadLegacy(const std::string& table, int fd) {
           seen.jumps.insert({table, kBuiltin[hook], std::string(target)});
         at += rule->next_offset;
       }
+      const Entry* policy = rules.At(info.underflow[hook]);
+      if (table == kFilter && policy != nullptr && rules.Accepts(*policy))
+        seen.jumps.insert({table, kBuiltin[hook], std::string(KernelJump::kAcceptPolicy)});
     }
     seen_[table] = std::move(seen);
     return;

@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kube/net/ip_address.h"
@@ -17,8 +18,10 @@ namespace pointsman::agent::xtables {
 struct KernelJump {
   std::string table;    // "nat", "filter" or "mangle"
   std::string builtin;  // "PREROUTING"
-  std::string target;   // "POINTSMAN-IPT-SERVICES"
+  std::string target;   // "POINTSMAN-IPT-SERVICES"; kAcceptPolicy: no jump, but the chain's policy
   auto operator<=>(const KernelJump&) const = default;
+
+  static constexpr std::string_view kAcceptPolicy = "ACCEPT";
 };
 
 // Works in the network namespace of the calling thread, always the same. Not thread-safe.
@@ -26,11 +29,13 @@ class KernelJumps {
  public:
   KernelJumps(net::Family family, XtablesVariant variant) : family_(family), variant_(variant) {}
 
-  // Those to chains that begin with "POINTSMAN-". Makes no table that is not there. Throws
-  // std::system_error.
+  // Those to chains that begin with "POINTSMAN-", and in table filter which policies are ACCEPT:
+  // where one changes to DROP, what was accepted without a rule of ours no longer is. Makes no
+  // table that is not there. Throws std::system_error.
   //
   // A legacy table is read whole only when the number or the size of its rules is another one than
-  // at the last call.
+  // at the last call. A policy changes neither: table filter is read each time while it is small,
+  // and a policy of a large one is that of the last reading.
   std::set<KernelJump> Read();
 
  private:
