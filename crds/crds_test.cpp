@@ -7,6 +7,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include "kube/pointsman/limits.h"
+#include "kube/pointsman/neighbour_names.h"
 #include "kube/pointsman/node_proxy.h"
 #include "kube/pointsman/proxy_configuration.h"
 #include "kube/pointsman/settings_json.h"
@@ -128,6 +129,19 @@ TEST_F(ProxyConfigurationCrdTest, HasTheWordsOfTheTypes) {
   EXPECT_EQ(schedulers.size(), limits::kIpvsSchedulers.size());
 }
 
+TEST_F(ProxyConfigurationCrdTest, HasTheNeighboursThatCanBeAccepted) {
+  const json names(kNeighbourNames);
+  EXPECT_EQ(schema_.at("/properties/neighbours/properties/accept/items/enum"_json_pointer), names);
+  const json node_proxy = SpecSchema("pointsman.io_nodeproxies.yaml");
+  EXPECT_EQ(
+      node_proxy.at(
+          "/properties/candidate/properties/neighbours/properties/accept/items/enum"_json_pointer),
+      names);
+  for (const std::string_view name : kNeighbourNames)
+    EXPECT_FALSE(Refuses("/neighbours/accept"_json_pointer, {name})) << name;
+  EXPECT_TRUE(Refuses("/neighbours/accept"_json_pointer, {"no-such-neighbour"}));
+}
+
 TEST_F(ProxyConfigurationCrdTest, HasTheBoundsOfTheTypes) {
   int bounds = 0;
   Walk(schema_, json::json_pointer(), [&](const json& property, const json::json_pointer& at) {
@@ -227,6 +241,16 @@ TEST(NodeProxyCrdTest, HasTheBoundsOfSysctls) {
     EXPECT_EQ(property.at("maxLength"), limits::kMaxSysctlText) << name;
 }
 
+TEST(NodeProxyCrdTest, HasTheBoundsOfNeighbours) {
+  const json neighbours = Schema("pointsman.io_nodeproxies.yaml")
+                              .at("/properties/status/properties/neighbours"_json_pointer);
+  EXPECT_EQ(neighbours.at("maxItems"), limits::kMaxNeighbours);
+  const json& properties = neighbours.at("/items/properties"_json_pointer);
+  for (const char* name : {"name", "kind"})
+    EXPECT_EQ(properties.at(name).at("maxLength"), limits::kMaxNeighbourText) << name;
+  EXPECT_EQ(properties.at("message").at("maxLength"), limits::kMaxNeighbourMessage);
+}
+
 TEST(NodeProxyCrdTest, HasTheFieldsOfTheTypes) {
   const json schema = SpecSchema("pointsman.io_nodeproxies.yaml");
   NodeProxySpec spec;
@@ -251,7 +275,7 @@ TEST(NodeProxyCrdTest, HasTheFieldsOfTheTypes) {
   // Both resources say the same of the same settings.
   const json other = SpecSchema("pointsman.io_proxyconfigurations.yaml");
   for (const char* name : {"mode", "fallbackModes", "clusterCIDR", "detectLocalMode",
-                           "nodePortAddresses", "modules", "detectLocal"}) {
+                           "nodePortAddresses", "modules", "neighbours", "detectLocal"}) {
     EXPECT_EQ(schema["properties"][name], other["properties"][name]) << name;
   }
   for (const char* name : {"ipvs", "iptables", "nftables", "userspace", "conntrack", "handover"}) {

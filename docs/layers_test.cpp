@@ -46,6 +46,8 @@ const std::vector<Layer>& Layers() {
       {"node-agent/modules", {"base", "kube"}},
       {"node-agent/dataplane",
        {"base", "kube", "node-agent/model", "node-agent/netlink", "node-agent/sysctl"}},
+      {"node-agent/neighbours",
+       {"base", "kube", "node-agent/dataplane", "node-agent/netlink", "node-agent/sysctl"}},
       {"node-agent/xtables",
        {"base", "kube", "node-agent/dataplane", "node-agent/model", "node-agent/netlink"}},
       {"node-agent/iptables", mode},

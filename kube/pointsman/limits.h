@@ -41,6 +41,7 @@ inline constexpr size_t kMaxExcludeCidrs = 64;
 inline constexpr size_t kMaxNodePortAddresses = 64;
 inline constexpr size_t kMaxExtraModules = 64;
 inline constexpr size_t kMaxModuleName = 63;
+inline constexpr size_t kMaxAcceptedNeighbours = 64;
 // In a status, in bytes (the schemas count characters). KeepToSchema (status_bounds.h) keeps to
 // them.
 inline constexpr size_t kMaxConditions = 16;
@@ -55,6 +56,9 @@ inline constexpr size_t kMaxSysctlText = 256;
 inline constexpr size_t kMaxModules = 128;
 inline constexpr size_t kMaxModuleText = 64;
 inline constexpr size_t kMaxModuleState = 32;
+inline constexpr size_t kMaxNeighbours = 64;
+inline constexpr size_t kMaxNeighbourText = 64;  // name, kind
+inline constexpr size_t kMaxNeighbourMessage = 1024;
 inline constexpr size_t kMaxModeText = 32;
 inline constexpr size_t kMaxKernelRelease = 256;
 inline constexpr size_t kMaxAgentVersion = 64;

@@ -1,5 +1,7 @@
 #include "kube/pointsman/node_proxy.h"
 
+#include <array>
+
 #include "kube/pointsman/limits.h"
 #include "kube/pointsman/object_reader.h"
 #include "kube/pointsman/settings_json.h"
@@ -26,6 +28,7 @@ NodeProxyCandidate ReadCandidate(ObjectReader reader) {
   candidate.fallback_modes = settings.fallback_modes;
   candidate.ipvs_scheduler = settings.ipvs.scheduler;
   candidate.modules = settings.modules;
+  candidate.neighbours = settings.neighbours;
   return candidate;
 }
 
@@ -38,6 +41,26 @@ NodeProxySpec ReadNodeProxySpec(ObjectReader reader) {
   ReadSettings(reader, UnknownFields::kIgnore, spec.settings);
   if (reader.Has("candidate")) spec.candidate = ReadCandidate(reader.Object("candidate"));
   return spec;
+}
+
+// The modes of a neighbour's verdicts, in the order of the schema.
+constexpr std::array kJudgedModes = {Mode::kUserspace, Mode::kIptables, Mode::kIpvs,
+                                     Mode::kNftables};
+
+NeighbourStatus ReadNeighbour(const json& element) {
+  constexpr size_t kText = 32'768;
+  std::vector<FieldError> ignored;
+  ObjectReader reader(&element, "", ignored);
+  NeighbourStatus neighbour;
+  reader.String("name", kText, neighbour.name);
+  reader.String("kind", kText, neighbour.kind);
+  reader.String("message", kText, neighbour.message);
+  ObjectReader modes = reader.Object("modes");
+  for (const Mode mode : kJudgedModes) {
+    const std::string name(ToString(mode));
+    if (modes.Has(name.c_str())) modes.String(name.c_str(), kText, neighbour.modes[name]);
+  }
+  return neighbour;
 }
 
 NodeProxyStatus ReadNodeProxyStatus(ObjectReader reader) {
@@ -67,6 +90,11 @@ NodeProxyStatus ReadNodeProxyStatus(ObjectReader reader) {
       sysctl.String("value", kText, sysctl_status.value);
       status.sysctls.push_back(std::move(sysctl_status));
     }
+  }
+  if (const json* neighbours = reader.Raw("neighbours");
+      neighbours != nullptr && neighbours->is_array()) {
+    for (const json& element : *neighbours)
+      status.neighbours.push_back(ReadNeighbour(element));
   }
   reader.Int("services", 0, limits::kMaxCount, status.services);
   reader.Int("endpoints", 0, limits::kMaxCount, status.endpoints);
@@ -134,7 +162,8 @@ json ToJson(const NodeProxySpec& spec) {
                            {"mode", ToString(spec.candidate->mode)},
                            {"fallbackModes", ToJson(spec.candidate->fallback_modes)},
                            {"ipvs", {{"scheduler", spec.candidate->ipvs_scheduler}}},
-                           {"modules", ToJson(spec.candidate->modules)}};
+                           {"modules", ToJson(spec.candidate->modules)},
+                           {"neighbours", ToJson(spec.candidate->neighbours)}};
   }
   return object;
 }
@@ -150,6 +179,13 @@ json ToJson(const NodeProxyStatus& written) {
   for (const SysctlStatus& sysctl : status.sysctls) {
     sysctls.push_back({{"name", sysctl.name}, {"value", sysctl.value}});
   }
+  json neighbours = json::array();
+  for (const NeighbourStatus& neighbour : status.neighbours) {
+    neighbours.push_back({{"name", neighbour.name},
+                          {"kind", neighbour.kind},
+                          {"modes", neighbour.modes},
+                          {"message", neighbour.message}});
+  }
   json conditions = json::array();
   for (const Condition& condition : status.conditions)
     conditions.push_back(ToJson(condition));
@@ -160,6 +196,7 @@ json ToJson(const NodeProxyStatus& written) {
                   {{"release", status.kernel_release},
                    {"modules", std::move(modules)},
                    {"sysctls", std::move(sysctls)}}},
+                 {"neighbours", std::move(neighbours)},
                  {"services", status.services},
                  {"endpoints", status.endpoints},
                  {"drainingMode", status.draining_mode},

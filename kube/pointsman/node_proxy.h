@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ struct NodeProxyCandidate {
   std::vector<Mode> fallback_modes;
   std::string ipvs_scheduler;
   ModuleSettings modules;
+  NeighbourSettings neighbours;
   bool operator==(const NodeProxyCandidate&) const = default;
 };
 
@@ -51,6 +53,17 @@ struct SysctlStatus {
   bool operator==(const SysctlStatus&) const = default;
 };
 
+// Who else was found at work on the node.
+struct NeighbourStatus {
+  std::string name;  // one of kNeighbourNames
+  std::string kind;  // NetworkPlugin, PolicyEngine, ServiceProxy, Firewall, …
+  // How each mode gets along with it: "ipvs" → Fine, Warning, Refused, or Accepted (what else would
+  // be refused).
+  std::map<std::string, std::string> modes;
+  std::string message;
+  bool operator==(const NeighbourStatus&) const = default;
+};
+
 struct CandidateStatus {
   int64_t revision = 0;
   std::string mode;     // the mode that would run, "" if none can
@@ -66,6 +79,7 @@ struct NodeProxyStatus {
   std::string active_mode;  // "" when nothing is programmed
   std::string kernel_release;
   std::vector<ModuleStatus> modules;
+  std::vector<NeighbourStatus> neighbours;
   std::vector<SysctlStatus> sysctls;  // what the running mode needs or has set
   int64_t services = 0;
   int64_t endpoints = 0;

@@ -31,8 +31,9 @@ NodeProxySpec FullSpec() {
   spec.settings.conntrack.max_per_core = 0;
   spec.settings.conntrack.udp_timeout = std::chrono::milliseconds(1500);
   spec.settings.modules = {ModulePolicy::kRequireLoaded, {"ip_vs_mh"}};
+  spec.settings.neighbours.accept = {"azure-npm"};
   spec.settings.drain_timeout = std::chrono::seconds(0);
-  spec.candidate = NodeProxyCandidate{8, Mode::kNftables, {Mode::kIpvs}, "wlc", {}};
+  spec.candidate = NodeProxyCandidate{8, Mode::kNftables, {Mode::kIpvs}, "wlc", {}, {{"vrf"}}};
   return spec;
 }
 
@@ -63,6 +64,10 @@ TEST(NodeProxyTest, StatusWritesAndReadsBack) {
   status.kernel_release = "6.1.0";
   status.modules = {{"ip_vs", "LoadedNow"}, {"ip_vs_lc", "Missing"}};
   status.sysctls = {{"net.ipv4.vs.conn_reuse_mode", "1"}, {"net.ipv4.vs.conntrack", "1"}};
+  status.neighbours = {{"azure-npm",
+                        "PolicyEngine",
+                        {{"ipvs", "Refused"}, {"iptables", "Fine"}},
+                        "found by chain AZURE-NPM"}};
   status.services = 200;
   status.endpoints = 1000;
   status.last_sync = "2026-01-02T03:04:05Z";
@@ -108,6 +113,13 @@ TEST(NodeProxyTest, NumbersAndTimesOfAStatusAreBounded) {
   const std::string time(65, '1');
   EXPECT_EQ(NodeProxyFromJson({{"status", {{"lastSync", time}}}}).status.last_sync, "");
   EXPECT_EQ(NodeProxyFromJson({{"spec", {{"revision", INT64_MAX}}}}).spec.revision, INT64_MAX);
+}
+
+// A newer operator may know more neighbours: an agent that does not know one accepts it not.
+TEST(NodeProxyTest, ANeighbourThatIsNotKnownIsNotAccepted) {
+  const NodeProxy node_proxy = NodeProxyFromJson(
+      json::parse(R"({"spec": {"neighbours": {"accept": ["of-tomorrow", "calico"]}}})"));
+  EXPECT_THAT(node_proxy.spec.settings.neighbours.accept, ::testing::ElementsAre("calico"));
 }
 
 TEST(NodeProxyTest, NamesTheFieldThatIsWrong) {

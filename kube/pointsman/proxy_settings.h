@@ -75,6 +75,13 @@ struct ModuleSettings {
   bool operator==(const ModuleSettings&) const = default;
 };
 
+// Who else is at work on a node (kube/pointsman/neighbour_names.h).
+struct NeighbourSettings {
+  // A mode that is refused beside one of these runs nevertheless.
+  std::vector<std::string> accept;
+  bool operator==(const NeighbourSettings&) const = default;
+};
+
 struct ProxySettings {
   Mode mode = Mode::kIptables;
   std::vector<Mode> fallback_modes{Mode::kIptables};
@@ -91,6 +98,7 @@ struct ProxySettings {
   bool localhost_node_ports = true;  // iptables.localhostNodePorts; for every mode
   ConntrackSettings conntrack;
   ModuleSettings modules;
+  NeighbourSettings neighbours;
   Duration drain_timeout = std::chrono::minutes(5);  // handover.drainTimeout
   bool operator==(const ProxySettings&) const = default;
 

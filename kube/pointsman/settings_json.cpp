@@ -6,6 +6,7 @@
 
 #include "kube/pointsman/duration.h"
 #include "kube/pointsman/limits.h"
+#include "kube/pointsman/neighbour_names.h"
 
 namespace pointsman::kube {
 namespace {
@@ -276,6 +277,27 @@ void ReadModules(ObjectReader reader, UnknownFields unknown, ModuleSettings& mod
   if (unknown == UnknownFields::kReject) reader.RejectUnknown();
 }
 
+void ReadNeighbours(ObjectReader reader, UnknownFields unknown, NeighbourSettings& neighbours) {
+  std::vector<std::string> accept;
+  const bool read =
+      reader.Strings("accept", limits::kMaxAcceptedNeighbours,
+                     [&](const std::string& text, const std::string& path) {
+                       if (!IsNeighbourName(text)) {
+                         // What a newer one knows is no reason to refuse all that is asked of a
+                         // node.
+                         if (unknown == UnknownFields::kReject)
+                           reader.ErrorAt(path, ObjectReader::Quote(text) + " is not one of " +
+                                                    NeighbourNameWords());
+                       } else if (std::find(accept.begin(), accept.end(), text) != accept.end()) {
+                         reader.ErrorAt(path, ObjectReader::Quote(text) + " is there twice");
+                       } else {
+                         accept.push_back(text);
+                       }
+                     });
+  if (read) neighbours.accept = std::move(accept);
+  if (unknown == UnknownFields::kReject) reader.RejectUnknown();
+}
+
 void ReadSettings(ObjectReader& reader, UnknownFields unknown, ProxySettings& settings) {
   reader.Word<Mode>("mode", ParseMode, kModeWords, settings.mode);
   ReadModes(reader, "fallbackModes", settings.fallback_modes);
@@ -291,6 +313,7 @@ void ReadSettings(ObjectReader& reader, UnknownFields unknown, ProxySettings& se
   ReadNodePortAddresses(reader, settings);
   ReadConntrack(reader.Object("conntrack"), unknown, settings.conntrack);
   ReadModules(reader.Object("modules"), unknown, settings.modules);
+  ReadNeighbours(reader.Object("neighbours"), unknown, settings.neighbours);
   ObjectReader handover = reader.Object("handover");
   handover.Time("drainTimeout", Duration::zero(), limits::kMaxDrainTimeout, settings.drain_timeout);
   if (unknown == UnknownFields::kReject) handover.RejectUnknown();
@@ -306,6 +329,10 @@ json ToJson(const std::vector<Mode>& modes) {
 json ToJson(const ModuleSettings& modules) {
   return {{"policy", modules.policy == ModulePolicy::kLoad ? "Load" : "RequireLoaded"},
           {"extra", modules.extra}};
+}
+
+json ToJson(const NeighbourSettings& neighbours) {
+  return {{"accept", neighbours.accept}};
 }
 
 bool AddNodePortAddress(std::string_view text, const std::optional<net::IpPrefix>& cidr,
@@ -376,6 +403,7 @@ json ToJson(const ProxySettings& settings) {
           {"nodePortAddresses", std::move(node_port_addresses)},
           {"conntrack", std::move(conntrack_json)},
           {"modules", ToJson(settings.modules)},
+          {"neighbours", ToJson(settings.neighbours)},
           {"handover", {{"drainTimeout", FormatDuration(settings.drain_timeout)}}}};
 }
 

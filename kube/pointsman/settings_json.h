@@ -23,6 +23,8 @@ enum class UnknownFields { kIgnore, kReject };
 void ReadSettings(ObjectReader& reader, UnknownFields unknown, ProxySettings& settings);
 
 void ReadModules(ObjectReader reader, UnknownFields unknown, ModuleSettings& modules);
+// A name that this program does not know is an error with kReject, and else left out.
+void ReadNeighbours(ObjectReader reader, UnknownFields unknown, NeighbourSettings& neighbours);
 void ReadModes(ObjectReader& reader, const char* name, std::vector<Mode>& modes);
 
 // Adds one item of nodePortAddresses: a CIDR (`cidr`: `text` read as one), or a word, which may
@@ -36,6 +38,7 @@ inline constexpr std::string_view kNoNodePortAddress =
 // All members, also those that have their default.
 nlohmann::json ToJson(const ProxySettings& settings);
 nlohmann::json ToJson(const ModuleSettings& modules);
+nlohmann::json ToJson(const NeighbourSettings& neighbours);
 nlohmann::json ToJson(const std::vector<Mode>& modes);
 
 // Whether nothing tells the traffic of the cluster's Pods from other traffic. kube-proxy logs it as

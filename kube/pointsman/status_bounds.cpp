@@ -32,6 +32,18 @@ void KeepFirst(size_t max, std::vector<T>& list) {
   if (list.size() > max) list.erase(list.begin() + static_cast<ptrdiff_t>(max), list.end());
 }
 
+void KeepToSchema(NeighbourStatus& neighbour) {
+  KeepTo(limits::kMaxNeighbourText, neighbour.name);
+  KeepTo(limits::kMaxNeighbourText, neighbour.kind);
+  KeepTo(limits::kMaxNeighbourMessage, neighbour.message);
+  // There are only so many modes, and as many words for how they get along.
+  static const std::set<std::string, std::less<>> kLevels = {"Fine", "Warning", "Refused",
+                                                             "Accepted"};
+  std::erase_if(neighbour.modes, [](const auto& mode) {
+    return !ParseMode(mode.first) || !kLevels.contains(mode.second);
+  });
+}
+
 void KeepToSchema(std::vector<Condition>& conditions) {
   std::erase_if(conditions, [](const Condition& condition) { return condition.type.empty(); });
   for (Condition& condition : conditions)
@@ -63,6 +75,10 @@ void KeepToSchema(NodeProxyStatus& status) {
   }
   KeepEachOnce(status.sysctls, [](const SysctlStatus& sysctl) { return sysctl.name; });
   KeepFirst(limits::kMaxSysctls, status.sysctls);
+  for (NeighbourStatus& neighbour : status.neighbours)
+    KeepToSchema(neighbour);
+  KeepEachOnce(status.neighbours, [](const NeighbourStatus& neighbour) { return neighbour.name; });
+  KeepFirst(limits::kMaxNeighbours, status.neighbours);
   if (!ParseTime(status.last_sync)) status.last_sync.clear();
   if (status.candidate) {
     KeepTo(limits::kMaxRevision, status.candidate->revision);
@@ -104,6 +120,7 @@ NodeProxyStatus WithoutMessages(NodeProxyStatus status, std::string_view instead
   if (status.candidate) status.candidate->message = instead;
   status.modules.clear();
   status.sysctls.clear();
+  status.neighbours.clear();
   return status;
 }
 

@@ -64,6 +64,12 @@ TEST(StatusSchemaTest, TheWorstStatusOfANodeIsWithinTheSchema) {
       status.modules.push_back({i % 2 == 0 ? "twice" : Wild(200) + std::to_string(i), Wild(500)});
       status.sysctls.push_back({i % 2 == 0 ? "twice" : Wild(200) + std::to_string(i), Wild(5000)});
     }
+    for (int i = 0; i < 200; ++i) {
+      status.neighbours.push_back({i % 2 == 0 ? "twice" : Wild(200) + std::to_string(i),
+                                   Wild(200),
+                                   {{"ipvs", "Refused"}, {"iptables", Wild(9)}, {"ebpf", "Fine"}},
+                                   Wild(300'000)});
+    }
     status.candidate = kube::CandidateStatus{number, Wild(1000), true, Wild(300'000)};
     status.conditions = WildConditions();
     EXPECT_EQ(StatusSchema::OfNodeProxy().Refusal(ToJson(status)), "");

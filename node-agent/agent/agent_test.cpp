@@ -539,6 +539,57 @@ TEST_F(AgentTest, AnIndexOfModulesThatIsReadForEverStopsNothing) {
   EXPECT_TRUE(Await([&] { return Connects("10.96.0.11", 80); }));
 }
 
+// From the chain in the kernel to the NodeProxy's status, and back by the field of its spec.
+TEST_F(AgentTest, BesideANeighbourAModeIsBegunOnlyWhereThatIsAccepted) {
+  testing::RunTool({"iptables-nft", "-N", "AZURE-NPM"});
+  kube::ProxySettings settings = Settings(Mode::kUserspace);
+  settings.fallback_modes = {Mode::kNftables};
+  Ask(settings);
+  StartAgent();
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kNftables); })) << Status().dump(1);
+  EXPECT_TRUE(Is("PreflightPassed", "False", "NeighbourRefused")) << Status().dump(1);
+  EXPECT_TRUE(Is("Degraded", "True", "Fallback"));
+  EXPECT_THAT(Condition("PreflightPassed").value("message", ""),
+              HasSubstr("chain AZURE-NPM in table filter of iptables-nft, IPv4"));
+  const Json neighbours = Status().value("neighbours", Json::array());
+  ASSERT_EQ(neighbours.size(), 1U) << Status().dump(1);
+  EXPECT_EQ(neighbours[0]["name"], "azure-npm");
+  EXPECT_EQ(neighbours[0]["modes"]["userspace"], "Refused");
+
+  // The operator's question has the same answer, and goes by what would be accepted.
+  spec_.candidate =
+      kube::NodeProxyCandidate{.revision = 7, .mode = Mode::kUserspace, .ipvs_scheduler = "rr"};
+  PutSpec();
+  ASSERT_TRUE(Await([&] { return Status().contains("candidate"); }));
+  EXPECT_EQ(Status()["candidate"]["passed"], false);
+  EXPECT_THAT(Status()["candidate"].value("message", ""), HasSubstr("azure-npm"));
+  spec_.candidate->revision = 8;
+  spec_.candidate->neighbours.accept = {"azure-npm"};
+  PutSpec();
+  ASSERT_TRUE(Await([&] { return Status()["candidate"]["revision"] == 8; }));
+  EXPECT_EQ(Status()["candidate"]["passed"], true);
+  spec_.candidate.reset();
+
+  settings.neighbours.accept = {"azure-npm"};
+  Ask(settings);
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kUserspace); })) << Status().dump(1);
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); }));
+  EXPECT_TRUE(Await([&] { return Status()["neighbours"][0]["modes"]["userspace"] == "Accepted"; }))
+      << Status().dump(1);
+
+  // Another that comes while the mode serves takes nothing away.
+  testing::RunTool({"iptables-nft", "-N", "WEAVE-NPC"});
+  ASSERT_TRUE(Await([&] { return Is("Degraded", "True", "NeighbourRefused"); }))
+      << Status().dump(1);
+  EXPECT_TRUE(Runs(Mode::kUserspace));
+  EXPECT_TRUE(Connects("10.96.0.10", 80));
+  for (const char* chain : {"AZURE-NPM", "WEAVE-NPC"})
+    testing::RunTool({"iptables-nft", "-X", chain});
+  EXPECT_TRUE(Await([&] { return Is("Degraded", "False", "DesiredModeActive"); }))
+      << Status().dump(1);
+  EXPECT_TRUE(Await([&] { return Status()["neighbours"].empty(); })) << Status().dump(1);
+}
+
 // A kernel whose ip6tables (or iptables) refuses MARK: rancher/rke2#7438.
 class BrokenFamilyTest : public AgentTest,
                          public ::testing::WithParamInterface<std::tuple<Mode, bool>> {

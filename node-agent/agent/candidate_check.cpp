@@ -5,6 +5,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "node-agent/handover/mode_controller.h"
+#include "node-agent/preflight/neighbour_check.h"
 
 namespace pointsman::agent {
 namespace {
@@ -20,7 +21,7 @@ std::vector<kube::Mode> ModesOf(const kube::NodeProxyCandidate& candidate) {
 
 }  // namespace
 
-void CandidateCheck::Check(const kube::NodeProxySpec& spec) {
+bool CandidateCheck::Check(const kube::NodeProxySpec& spec) {
   if (asked_ != spec.candidate) back_off_.Reset();
   if (asked_ && asked_ != spec.candidate) {
     // Of a question that is not asked any more nothing is tried again.
@@ -31,11 +32,12 @@ void CandidateCheck::Check(const kube::NodeProxySpec& spec) {
     answer_.reset();
     asked_.reset();
     retry_ = TimePoint::max();
-    return;
+    return false;
   }
-  if (asked_ == spec.candidate && environment_.Now() < retry_) return;
+  if (asked_ == spec.candidate && environment_.Now() < retry_) return false;
   kube::ProxySettings settings = spec.settings;
   settings.modules = spec.candidate->modules;
+  settings.neighbours = spec.candidate->neighbours;
   settings.ipvs.scheduler = spec.candidate->ipvs_scheduler;
   bool all_answered = true;
   answer_ = Answer(*spec.candidate, settings, all_answered);
@@ -43,6 +45,7 @@ void CandidateCheck::Check(const kube::NodeProxySpec& spec) {
                         : environment_.Now() + back_off_.Next(ModeController::kPreflightRetry,
                                                               ModeController::kLongestRetry);
   asked_ = spec.candidate;
+  return true;
 }
 
 kube::CandidateStatus CandidateCheck::Answer(const kube::NodeProxyCandidate& candidate,
@@ -56,10 +59,11 @@ kube::CandidateStatus CandidateCheck::Answer(const kube::NodeProxyCandidate& can
       return environment_.Preflight(mode, settings, /*load=*/false);
     });
     all_answered = all_answered && tried.has_value();
-    const PreflightResult result = tried.value_or(PreflightResult{
+    PreflightResult result = tried.value_or(PreflightResult{
         .message = fmt::format("the preflight of mode {} could not be made; the agent's log and "
                                "the node's condition Degraded say why",
                                kube::ToString(mode))});
+    if (modes_.active == mode) PassWhatRuns(mode, result);
     if (mode == candidate.mode) {
       answer.passed = result.passed;
       answer.message = result.message;

@@ -7,6 +7,7 @@
 #include "kube/pointsman/node_proxy.h"
 #include "node-agent/handover/back_off.h"
 #include "node-agent/handover/mode_environment.h"
+#include "node-agent/handover/mode_state.h"
 #include "node-agent/handover/steps.h"
 
 namespace pointsman::agent {
@@ -16,12 +17,13 @@ class CandidateCheck {
  public:
   using TimePoint = std::chrono::steady_clock::time_point;
 
-  // Both outlive this.
-  CandidateCheck(ModeEnvironment& environment, Steps& steps)
-      : environment_(environment), steps_(steps) {}
+  // All outlive this. `modes`: which mode serves here.
+  CandidateCheck(ModeEnvironment& environment, Steps& steps, const ModeState& modes)
+      : environment_(environment), steps_(steps), modes_(modes) {}
 
   // Runs the candidate's preflights, unless they have been answered. Nothing is loaded for them.
-  void Check(const kube::NodeProxySpec& spec);
+  // True: it did run them.
+  bool Check(const kube::NodeProxySpec& spec);
   const std::optional<kube::CandidateStatus>& answer() const { return answer_; }
   // When Check has something to try again; max: nothing.
   TimePoint due() const { return retry_; }
@@ -32,6 +34,7 @@ class CandidateCheck {
 
   ModeEnvironment& environment_;
   Steps& steps_;
+  const ModeState& modes_;
   std::optional<kube::NodeProxyCandidate> asked_;
   std::optional<kube::CandidateStatus> answer_;
   TimePoint retry_ = TimePoint::max();

@@ -1,6 +1,7 @@
 #include "node-agent/agent/kernel_environment.h"
 
 #include <charconv>
+#include <utility>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -14,6 +15,7 @@
 #include "node-agent/ipvs/ipvs_dataplane.h"
 #include "node-agent/modules/kernel_modules.h"
 #include "node-agent/nftables/nftables_dataplane.h"
+#include "node-agent/preflight/neighbour_check.h"
 #include "node-agent/preflight/required_modules.h"
 #include "node-agent/userspace/forwarder/address_plan.h"
 #include "node-agent/userspace/userspace_dataplane.h"
@@ -58,7 +60,8 @@ KernelEnvironment::KernelEnvironment(std::string modules_root, const std::string
       forwarder_launcher_(std::move(forwarder_launcher)),
       log_format_(std::move(log_format)),
       api_server_(AddressOfServer(api_server)),
-      probes_(api_server_) {}
+      probes_(api_server_),
+      neighbours_(modules_root_) {}
 
 KernelEnvironment::~KernelEnvironment() = default;
 
@@ -216,7 +219,21 @@ PreflightResult KernelEnvironment::Preflight(kube::Mode mode, const kube::ProxyS
         "mode userspace cannot run: pointsman-forwarder is not installed in the "
         "directory of pointsman-node-agent";
   }
+  neighbours_.Look(Now());
+  AddNeighbours(ReportOn(mode, settings, neighbours_.findings()), neighbours_.unread(), mode,
+                result);
+  // Standalone there is no status to read them in.
+  if (load && result.warnings != std::exchange(told_[mode], result.warnings)) {
+    for (const std::string& warning : result.warnings)
+      spdlog::warn("mode {}: {}", kube::ToString(mode), warning);
+  }
   return result;
+}
+
+NeighbourView KernelEnvironment::LookAtNeighbours(const kube::ProxySettings& settings,
+                                                  std::optional<kube::Mode> active) {
+  neighbours_.Look(Now());
+  return ViewOf(neighbours_.findings(), settings, active);
 }
 
 SyncResult KernelEnvironment::ForEachBase(

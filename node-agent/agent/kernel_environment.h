@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "node-agent/handover/canaries.h"
 #include "node-agent/handover/mode_environment.h"
 #include "node-agent/handover/service_probes.h"
+#include "node-agent/neighbours/neighbour_watch.h"
 #include "node-agent/xtables/base_rules.h"
 #include "node-agent/xtables/iptables_tool.h"
 #include "node-agent/xtables/kernel_jumps.h"
@@ -50,6 +52,9 @@ class KernelEnvironment : public ModeEnvironment {
   uint64_t FailedToolCalls() const;
   // Whether an address is a mode's own, which ends the flows there itself (StaleFlows).
   static bool LooksAfterItsOwn(const net::IpAddress& address);
+  // Who else is at work on this node, and what that means for `active` with these settings.
+  NeighbourView LookAtNeighbours(const kube::ProxySettings& settings,
+                                 std::optional<kube::Mode> active);
   // The API server's address, if it is known as one and not by name.
   std::optional<net::IpAddress> ApiServerAddress() const;
   std::chrono::steady_clock::time_point Now() override { return std::chrono::steady_clock::now(); }
@@ -78,6 +83,8 @@ class KernelEnvironment : public ModeEnvironment {
   std::array<std::string, 2> tool_errors_;
   std::array<bool, 2> tables_incompatible_{};  // an xtables::IncompatibleTable was that error
   std::array<std::optional<xtables::KernelJumps>, 2> jumps_;  // of tools_
+  NeighbourWatch neighbours_;
+  std::map<kube::Mode, std::vector<std::string>> told_;  // warnings of preflights
   uint64_t generation_ = 0;
   bool ipv6_ = false;
 };

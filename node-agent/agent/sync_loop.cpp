@@ -40,7 +40,7 @@ SyncLoop::SyncLoop(const Surroundings& surroundings, const std::string& api_serv
       node_(with_.options.node_name, model_,
             [inbox = &with_.inbox] { inbox->PutAddressesChanged(); }),
       service_events_(with_.events, with_.watches, with_.options.node_name),
-      candidate_(environment_, modes_.steps()),
+      candidate_(environment_, modes_.steps(), modes_.state()),
       flows_(with_.metrics, KernelEnvironment::LooksAfterItsOwn),
       measure_(with_.metrics, environment_, modes_.state()),
       health_checks_(with_.health, with_.events, with_.watches, with_.options.node_name),
@@ -208,7 +208,9 @@ void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
   }
   measure_.Report(started, delta.changes.empty() ? std::nullopt : batch.oldest);
   service_events_.SetWarnings(modes_.state().warnings);
-  candidate_.Check(proxy_->spec);
+  const bool asked = candidate_.Check(proxy_->spec);
+  if (measure_.full() || asked || !neighbours_.known)
+    modes_.steps().TryTo("look at neighbours", "", [this] { LookAtNeighbours(); });
 }
 
 void SyncLoop::WriteKernel(const ServiceModel& model, const ModelDelta& delta) {
@@ -260,6 +262,10 @@ void SyncLoop::ReadSysctlsBack() {
   sysctls_ = ReadSysctls(names);
 }
 
+void SyncLoop::LookAtNeighbours() {
+  neighbours_ = environment_.LookAtNeighbours(proxy_->spec.settings, modes_.state().active);
+}
+
 void SyncLoop::ReportStatus() {
   StatusInput input;
   input.proxy = proxy_.get();
@@ -271,6 +277,7 @@ void SyncLoop::ReportStatus() {
   input.kernel_release = kernel_release_;
   input.agent_version = kVersion;
   input.sysctls = sysctls_;
+  input.neighbours = neighbours_;
   input.candidate = candidate_.answer();
   input.services_not_as_written = service_events_.Count();
   input.not_as_written = service_events_.Some();

@@ -70,6 +70,7 @@ class SyncLoop {
   void ServeIpv6();
   bool LeaveToKernel();
   void ReadSysctlsBack();
+  void LookAtNeighbours();
   void Report();
   void ReportStatus();
   Clock::duration RefreshPeriod() const;
@@ -93,6 +94,7 @@ class SyncLoop {
   std::shared_ptr<const kube::NodeProxy> proxy_;
   kube::NodeProxyStatus status_;
   std::optional<std::vector<kube::SysctlStatus>> sysctls_;  // nullopt: not read yet
+  NeighbourView neighbours_;
   CacheSet synced_;
   bool ipv6_asked_ = false;  // the node or a Service has IPv6
   bool apply_ = false;       // proxy_'s settings are to be given to the mode controller

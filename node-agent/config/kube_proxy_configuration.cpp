@@ -12,6 +12,7 @@
 #include "kube/config/yaml_json.h"
 #include "kube/pointsman/duration.h"
 #include "kube/pointsman/limits.h"
+#include "kube/pointsman/neighbour_names.h"
 #include "kube/pointsman/object_reader.h"
 #include "kube/pointsman/settings_json.h"
 #include "kube/text/text.h"
@@ -66,6 +67,9 @@ class Loader {
       : errors_(errors), notes_(notes), asked_(asked), root_(&value, "", errors, asked) {}
 
   KubeProxyConfiguration Load() {
+    // The file has no field for it, and nothing but this agent would serve: who starts it in a
+    // mode gets that mode, and is told what it means here.
+    settings().neighbours.accept = kube::AllNeighbourNames();
     settings().iptables.min_sync_period = kDefaultMinSyncPeriod;
     settings().nftables.min_sync_period = kDefaultMinSyncPeriod;
     ReadType();

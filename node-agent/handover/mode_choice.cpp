@@ -8,6 +8,7 @@
 
 #include "node-agent/dataplane/mode_traits.h"
 #include "node-agent/dataplane/sync_problems.h"
+#include "node-agent/preflight/neighbour_check.h"
 
 namespace pointsman::agent {
 namespace {
@@ -54,7 +55,8 @@ ModeChoice ModeChooser::Choose(const kube::ProxySettings& settings,
   for (const kube::Mode mode : Allowed(settings)) {
     const bool runs = active == mode;
     bool made = false;
-    const PreflightResult result = Preflight(mode, settings, made);
+    PreflightResult result = Preflight(mode, settings, made);
+    if (runs) PassWhatRuns(mode, result);
     choice.preflights_made = choice.preflights_made && made;
     if (mode == settings.mode) choice.preflight = result;
     // What runs is not left because its preflight could not be made.

@@ -17,6 +17,7 @@
 #include <gtest/gtest.h>
 
 #include "node-agent/handover/mode_controller.h"
+#include "node-agent/preflight/neighbour_check.h"
 
 namespace pointsman::agent {
 
@@ -27,6 +28,7 @@ struct World {
   std::vector<std::string> calls;
   std::set<kube::Mode> in_kernel;
   std::set<kube::Mode> cannot_run;
+  std::set<kube::Mode> refused;  // beside azure-npm
   std::set<kube::Mode> cannot_program;
   std::map<kube::Mode, uint64_t> connections;
   std::optional<kube::Mode> probes_fail_in;
@@ -156,10 +158,15 @@ class Environment final : public ModeEnvironment {
     world_.MayThrow(std::string(kube::ToString(mode)) + " find");
     return world_.in_kernel.contains(mode) ? MakeDataplane(mode, settings) : nullptr;
   }
-  PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings&, bool) override {
+  PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings& settings, bool) override {
     world_.MayThrow(std::string(kube::ToString(mode)) + " preflight");
     if (world_.cannot_run.contains(mode)) {
       return {.passed = false, .reason = "ModuleMissing", .message = "no module"};
+    }
+    const auto& accept = settings.neighbours.accept;
+    if (world_.refused.contains(mode) &&
+        std::find(accept.begin(), accept.end(), "azure-npm") == accept.end()) {
+      return {.passed = false, .reason = kNeighbourRefused, .message = "refused beside azure-npm"};
     }
     return {.passed = true, .reason = "PreflightPassed"};
   }

@@ -111,6 +111,45 @@ TEST_F(ModeControllerTest, FallsBackAndReturnsWhenThePreflightPasses) {
   EXPECT_TRUE(controller_.state().preflight->passed);
 }
 
+TEST_F(ModeControllerTest, BesideANeighbourThatRefusesItAModeIsNotBegun) {
+  world_.refused = {Mode::kIpvs};
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_THAT(controller_.state().fallback_reason, HasSubstr("azure-npm"));
+  EXPECT_FALSE(controller_.state().preflight->passed);
+  EXPECT_EQ(controller_.state().preflight->reason, kNeighbourRefused);
+  world_.refused.clear();
+  world_.now += ModeController::kPreflightRetry;
+  controller_.Tick(model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIpvs);
+}
+
+TEST_F(ModeControllerTest, ANeighbourThatComesLaterTakesNothingAway) {
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  Calls();
+  world_.refused = {Mode::kIpvs};
+  kube::ProxySettings changed = Settings(Mode::kIpvs);
+  changed.ipvs.scheduler = "lc";
+  controller_.Apply(changed, model_);
+  EXPECT_THAT(Calls(), ElementsAre("ipvs full", "ipvs verify"));
+  EXPECT_EQ(controller_.state().active, Mode::kIpvs);
+  EXPECT_EQ(controller_.state().fallback_reason, "");
+  EXPECT_TRUE(controller_.state().preflight->passed);
+  EXPECT_THAT(controller_.state().preflight->message, HasSubstr("azure-npm"));
+
+  // Nor does the next agent, which finds the mode in the kernel.
+  ModeController next(environment_);
+  next.Apply(changed, model_);
+  EXPECT_EQ(next.state().active, Mode::kIpvs);
+  EXPECT_EQ(next.state().fallback_reason, "");
+  EXPECT_THAT(Calls(), Not(testing::Contains("iptables full")));
+
+  // What else is missing still counts.
+  world_.cannot_run = {Mode::kIpvs};
+  next.Apply(changed, model_);
+  EXPECT_EQ(next.state().active, Mode::kIptables);
+}
+
 TEST_F(ModeControllerTest, WithoutAnyModeWhatRunsGoesOn) {
   controller_.Apply(Settings(Mode::kIptables), model_);
   Calls();

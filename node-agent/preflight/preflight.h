@@ -14,7 +14,7 @@ struct PreflightResult {
   bool passed = false;
   std::string reason;   // CamelCase for a condition: "PreflightPassed", "ModuleMissing",
                         // "ModuleNotLoaded", "KernelTooOld", "FeatureMissing", "ToolMissing",
-                        // "NotPermitted"
+                        // "NotPermitted"; and of the node "NeighbourRefused" (neighbour_check.h)
   std::string message;  // names every missing thing: "kernel 6.18.44 has no ip_vs (module not
                         // found, not built in); …"
   std::string kernel_release;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "kube/pointsman/status_bounds.h"
 #include "node-agent/dataplane/sync_problems.h"
@@ -125,6 +126,12 @@ Condition Degraded(const StatusInput& input) {
   if (!modes.problems.empty()) {
     return {"Degraded", ConditionStatus::kTrue, "FamilyNotServed", Told(modes.problems)};
   }
+  if (!input.neighbours.refusals.empty()) {
+    return {
+        "Degraded", ConditionStatus::kTrue, "NeighbourRefused",
+        fmt::format("{} goes on, but: {}", modes.active ? kube::ToString(*modes.active) : "nothing",
+                    fmt::join(input.neighbours.refusals, "; "))};
+  }
   const std::string retried = Retried(input);
   if (!retried.empty()) return {"Degraded", ConditionStatus::kTrue, "Retrying", retried};
   if (!input.missing.empty())
@@ -176,6 +183,7 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   status.kernel_release = input.kernel_release;
   status.modules = modes.preflight ? modes.preflight->modules : previous.modules;
   if (input.sysctls) status.sysctls = *input.sysctls;
+  if (input.neighbours.known) status.neighbours = input.neighbours.neighbours;
   status.services = static_cast<int64_t>(input.services);
   status.endpoints = static_cast<int64_t>(input.endpoints);
   status.draining_mode = modes.draining ? std::string(kube::ToString(*modes.draining)) : "";

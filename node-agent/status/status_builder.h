@@ -8,6 +8,7 @@
 
 #include "kube/pointsman/node_proxy.h"
 #include "node-agent/handover/mode_state.h"
+#include "node-agent/neighbours/survey.h"
 
 namespace pointsman::agent {
 
@@ -23,6 +24,7 @@ struct StatusInput {
   std::string agent_version;
   // As read back; nullopt: not read yet, what was said before stays.
   std::optional<std::vector<kube::SysctlStatus>> sysctls;
+  NeighbourView neighbours;
   std::optional<kube::CandidateStatus> candidate;
   // Services that are not served as they are written: how many, and a few of them.
   size_t services_not_as_written = 0;

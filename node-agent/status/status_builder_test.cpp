@@ -71,6 +71,31 @@ TEST_F(StatusBuilderTest, ServicesThatAreNotServedAsSpecifiedAreNamed) {
   EXPECT_EQ(status.observed_revision, 7);
 }
 
+TEST_F(StatusBuilderTest, NeighboursAreNamedAndStayUntilTheyAreLookedForAgain) {
+  const kube::NeighbourStatus npm{
+      "azure-npm", "PolicyEngine", {{"ipvs", "Refused"}, {"iptables", "Fine"}}, "found by …"};
+  input_.neighbours = {.known = true, .neighbours = {npm}};
+  const auto status = BuildStatus(input_, {});
+  EXPECT_THAT(status.neighbours, testing::ElementsAre(npm));
+  // A warning, or what is accepted, makes no node the worse.
+  EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse);
+  input_.neighbours = {};
+  EXPECT_THAT(BuildStatus(input_, status).neighbours, testing::ElementsAre(npm));
+  input_.neighbours = {.known = true};
+  EXPECT_THAT(BuildStatus(input_, status).neighbours, testing::IsEmpty());
+}
+
+TEST_F(StatusBuilderTest, AModeThatRunsBesideWhatRefusesItIsDegradedAndServes) {
+  input_.neighbours = {.known = true, .refusals = {"azure-npm: why"}};
+  const auto status = BuildStatus(input_, {});
+  EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kTrue);
+  EXPECT_EQ(Get(status, "Degraded").reason, "NeighbourRefused");
+  EXPECT_THAT(Get(status, "Degraded").message,
+              AllOf(HasSubstr("ipvs goes on"), HasSubstr("azure-npm")));
+  EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kTrue);
+  EXPECT_EQ(status.observed_revision, 7);
+}
+
 TEST_F(StatusBuilderTest, NothingChangedMeansTheSameStatusLater) {
   const auto first = BuildStatus(input_, {});
   input_.now = "2026-01-02T04:00:00Z";

@@ -63,6 +63,9 @@ void CheckStatusReport(std::string_view input) {
                        .missing = text,
                        .now = "2026-01-02T03:04:05Z"};
     report.sysctls = {{text, text}, {text, text}};
+    report.neighbours = {.known = true,
+                         .neighbours = {{text, text, {{text, text}, {"ipvs", "Fine"}}, text}},
+                         .refusals = {text}};
     report.candidate = kube::CandidateStatus{7, "ipvs", true, text};
     const kube::NodeProxyStatus status = BuildStatus(report, {});
     testing::StatusSchema::OfNodeProxy().Check(ToJson(status));

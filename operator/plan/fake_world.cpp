@@ -198,20 +198,32 @@ void FakeWorld::StepAgent(const std::string& name) {
                         std::move(message), "", proxy->generation},
                        time);
   };
-  const auto pick = [&](kube::Mode mode, const std::vector<kube::Mode>& fallbacks) -> std::string {
+  // Why it cannot run that mode, "" if it can.
+  const auto why_not = [&agent](kube::Mode mode,
+                                const kube::NeighbourSettings& neighbours) -> std::string {
+    if (!agent.can_run.contains(mode)) return "no module for " + std::string(kube::ToString(mode));
+    const auto beside = agent.refuses_beside.find(mode);
+    if (beside == agent.refuses_beside.end()) return "";
+    const auto& accept = neighbours.accept;
+    const bool accepted = std::find(accept.begin(), accept.end(), beside->second) != accept.end();
+    return accepted ? "" : "refused beside " + beside->second;
+  };
+  const auto pick = [&](kube::Mode mode, const std::vector<kube::Mode>& fallbacks,
+                        const kube::NeighbourSettings& neighbours) -> std::string {
     std::vector<kube::Mode> modes{mode};
     modes.insert(modes.end(), fallbacks.begin(), fallbacks.end());
     for (const kube::Mode wanted : modes) {
-      if (agent.can_run.contains(wanted)) return std::string(kube::ToString(wanted));
+      if (why_not(wanted, neighbours).empty()) return std::string(kube::ToString(wanted));
     }
     return "";
   };
   status.observed_generation = proxy->generation;
   if (spec.candidate) {
-    const bool passed = agent.can_run.contains(spec.candidate->mode);
+    const kube::NodeProxyCandidate& candidate = *spec.candidate;
+    const std::string why = why_not(candidate.mode, candidate.neighbours);
     status.candidate = kube::CandidateStatus{
-        spec.candidate->revision, pick(spec.candidate->mode, spec.candidate->fallback_modes),
-        passed, passed ? "" : "no module for " + std::string(kube::ToString(spec.candidate->mode))};
+        candidate.revision, pick(candidate.mode, candidate.fallback_modes, candidate.neighbours),
+        why.empty(), why};
   } else {
     status.candidate.reset();
   }
@@ -222,12 +234,13 @@ void FakeWorld::StepAgent(const std::string& name) {
   } else if (spec.revision > 0 && agent.fails.contains(spec.revision)) {
     set("Degraded", true, "HandoverReverted", "a probe failed");
   } else if (spec.revision > 0) {
-    const std::string mode = pick(spec.settings.mode, spec.settings.fallback_modes);
+    const kube::ProxySettings& settings = spec.settings;
+    const std::string mode = pick(settings.mode, settings.fallback_modes, settings.neighbours);
     const bool asked = mode == kube::ToString(spec.settings.mode);
     status.active_mode = mode;
     if (!mode.empty()) status.observed_revision = spec.revision;
     set("PreflightPassed", asked, asked ? "PreflightPassed" : "ModuleMissing",
-        asked ? "" : "no module for " + std::string(kube::ToString(spec.settings.mode)));
+        why_not(settings.mode, settings.neighbours));
     set("Ready", !mode.empty(), mode.empty() ? "NotSynced" : "Serving", mode);
     set("Degraded", !asked,
         asked          ? "DesiredModeActive"

@@ -18,6 +18,8 @@ struct FakeAgent {
   bool alive = true;
   std::chrono::seconds clock_ahead{0};  // of the operator's, when that was not set
   std::set<kube::Mode> can_run{kube::Mode::kIptables, kube::Mode::kIpvs};
+  // Modes that it refuses beside a neighbour of that name, unless that is accepted.
+  std::map<kube::Mode, std::string> refuses_beside;
   // Revisions whose handover this agent reverts.
   std::set<int64_t> fails;
 };

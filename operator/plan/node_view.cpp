@@ -152,6 +152,7 @@ kube::NodeProxyCandidate CandidateOf(const Revision& revision) {
   candidate.fallback_modes = revision.settings.fallback_modes;
   candidate.ipvs_scheduler = revision.settings.ipvs.scheduler;
   candidate.modules = revision.settings.modules;
+  candidate.neighbours = revision.settings.neighbours;
   return candidate;
 }
 

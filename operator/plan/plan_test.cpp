@@ -165,6 +165,37 @@ TEST_F(PlanTest, WithoutFallbackSuchANodeStaysAsItIs) {
   EXPECT_EQ(Status().nodes.degraded, 1);
 }
 
+TEST_F(PlanTest, WhatIsRefusedBesideANeighbourIsKnownBeforeAnyNodeIsChanged) {
+  AddNodes(3);
+  world_.Apply("main", R"({"mode": "iptables", "rollout": {"canary": {"nodes": 0}}})");
+  world_.Settle();
+  ASSERT_EQ(Status().phase, "Complete");
+  const int64_t before = Status().current_revision;
+  for (auto& [name, agent] : world_.agents)
+    agent.refuses_beside = {{kube::Mode::kIpvs, "azure-npm"}};
+  world_.Apply("main", R"({"mode": "ipvs", "fallbackModes": [],
+                           "rollout": {"canary": {"nodes": 0}}})");
+  world_.Settle();
+  for (const auto& [name, proxy] : world_.proxies) {
+    EXPECT_EQ(proxy->spec.revision, before) << name;
+    EXPECT_EQ(proxy->status.active_mode, "iptables") << name;
+  }
+  EXPECT_FALSE(True("PreflightPassed"));
+  EXPECT_THAT(Message("PreflightPassed"), HasSubstr("refused beside azure-npm"));
+  // Accepted by another name nothing moves, by its own every node does.
+  world_.Apply("main",
+               R"({"mode": "ipvs", "fallbackModes": [], "neighbours": {"accept": ["calico"]},
+                           "rollout": {"canary": {"nodes": 0}}})");
+  world_.Settle();
+  EXPECT_EQ(Status().modes, (std::map<std::string, int64_t>{{"iptables", 3}}));
+  world_.Apply("main", R"({"mode": "ipvs", "fallbackModes": [],
+                           "neighbours": {"accept": ["calico", "azure-npm"]},
+                           "rollout": {"canary": {"nodes": 0}}})");
+  world_.Settle();
+  EXPECT_EQ(Status().phase, "Complete");
+  EXPECT_EQ(Status().modes, (std::map<std::string, int64_t>{{"ipvs", 3}}));
+}
+
 TEST_F(PlanTest, CanarySoaksFirst) {
   AddNodes(4);
   world_.Apply("main", R"({"rollout": {"canary": {"nodes": 1, "soak": "60s"}, "minReady": "10s",
