@@ -25,6 +25,7 @@
 #include "node-agent/testing/net_namespace.h"
 #include "node-agent/testing/run_tool.h"
 #include "node-agent/userspace/testing/forwarder_launcher.h"
+#include "node-agent/userspace/testing/forwarder_program.h"
 
 namespace pointsman::agent {
 namespace {
@@ -149,7 +150,7 @@ class AgentTest : public ::testing::Test {
     if (geteuid() != 0) GTEST_SKIP() << "needs root to make namespaces";
     EnterNamespaces();
     backend_.emplace();
-    launcher_.emplace(POINTSMAN_FORWARDER, kLauncher);
+    launcher_.emplace(testing::ForwarderProgram(), kLauncher);
     api_ = std::make_unique<testing::SmallApiServer>();
     PutNode({"10.244.1.0/24"});
     PutService("kubernetes", 1);

@@ -17,6 +17,7 @@
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/run_tool.h"
 #include "node-agent/userspace/testing/forwarder_launcher.h"
+#include "node-agent/userspace/testing/forwarder_program.h"
 
 namespace pointsman::agent {
 namespace {
@@ -58,7 +59,7 @@ class FlushedRulesTest
     if (mode() == Mode::kUserspace) {
       testing::EnterFreshMounts({"/run"});
       std::filesystem::create_directories("/run/pointsman");
-      launcher_.emplace(POINTSMAN_FORWARDER, kLauncher);
+      launcher_.emplace(testing::ForwarderProgram(), kLauncher);
     }
     environment_.emplace();
     if (!v4()) {

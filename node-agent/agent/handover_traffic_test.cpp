@@ -18,6 +18,7 @@
 #include "node-agent/testing/run_tool.h"
 #include "node-agent/userspace/forwarder/tcp_relay.h"
 #include "node-agent/userspace/testing/forwarder_launcher.h"
+#include "node-agent/userspace/testing/forwarder_program.h"
 #include "node-agent/userspace/testing/sockets.h"
 #include "node-agent/xtables/iptables_tool.h"
 
@@ -49,7 +50,7 @@ class HandoverTrafficTest : public FreshNetnsTest {
           "link add eth0 type veth peer name wire", "address add 192.0.2.1/24 dev eth0",
           "link set eth0 up", "link set wire up", "route add default via 192.0.2.2"})
       RunTool(Words("ip " + std::string(line)));
-    launcher_.emplace(POINTSMAN_FORWARDER, kLauncher);
+    launcher_.emplace(testing::ForwarderProgram(), kLauncher);
     environment_.emplace("", "", kLauncher, "text");
     controller_.emplace(*environment_);
   }

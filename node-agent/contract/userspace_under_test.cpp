@@ -7,6 +7,7 @@
 
 #include "node-agent/contract/modes.h"
 #include "node-agent/testing/run_tool.h"
+#include "node-agent/userspace/testing/forwarder_program.h"
 
 namespace pointsman::agent::testing {
 
@@ -32,7 +33,7 @@ std::unique_ptr<UserspaceDataplane> UserspaceUnderTest::MakeVersion(
     const std::vector<net::Family>& families) {
   return std::make_unique<UserspaceDataplane>(
       settings,
-      UserspaceDataplane::Options{.forwarder_program = POINTSMAN_FORWARDER,
+      UserspaceDataplane::Options{.forwarder_program = testing::ForwarderProgram(),
                                   .run_directory = run_directory(),
                                   .version = version},
       Tools(families));

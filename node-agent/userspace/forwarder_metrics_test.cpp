@@ -15,6 +15,7 @@
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
 #include "node-agent/testing/fresh_netns.h"
+#include "node-agent/userspace/testing/forwarder_program.h"
 #include "node-agent/userspace/testing/sockets.h"
 
 namespace pointsman::agent {
@@ -37,7 +38,7 @@ class ForwarderMetricsTest : public ::testing::Test {
     char name[] = "/tmp/pointsman-usp.XXXXXX";
     ASSERT_NE(::mkdtemp(name), nullptr);
     settings_.directory = name;
-    settings_.program = POINTSMAN_FORWARDER;
+    settings_.program = testing::ForwarderProgram();
     settings_.version = "test";
     settings_.udp_idle_timeout = 60s;
   }

@@ -21,6 +21,7 @@
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/userspace/forwarder/address_plan.h"
 #include "node-agent/userspace/forwarder_link.h"
+#include "node-agent/userspace/testing/forwarder_program.h"
 #include "node-agent/userspace/testing/sockets.h"
 
 namespace pointsman::agent {
@@ -42,7 +43,7 @@ class ForwarderTest : public ::testing::Test {
     char name[] = "/tmp/pointsman-usp.XXXXXX";
     ASSERT_NE(::mkdtemp(name), nullptr);
     settings_.directory = name;
-    settings_.program = POINTSMAN_FORWARDER;
+    settings_.program = testing::ForwarderProgram();
     settings_.version = "test";
     settings_.udp_idle_timeout = std::chrono::milliseconds(250);
     files_ = forwarder::RaiseFileLimit(65536);
