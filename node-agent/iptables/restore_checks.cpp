@@ -28,8 +28,6 @@
 namespace pointsman::agent::testing {
 namespace {
 
-constexpr std::string_view kOurs = "POINTSMAN-";
-
 void Expect(bool holds, const std::string& what) {
   if (!holds) throw std::logic_error(what);
 }
@@ -112,9 +110,9 @@ Saved Read(xtables::IptablesTool& tool) {
     const bool chain = line.starts_with(':');
     Expect(chain || line.starts_with("-A "), fmt::format("a line of its own: '{}'", line));
     const std::string_view name = chain ? line.substr(1, line.find(' ') - 1) : ValueOf(line, "-A ");
-    const bool ours = name.starts_with(kOurs);
+    const bool ours = name.starts_with(xtables::kOurs);
     Expect(ours || (kBuiltin.contains(name) &&
-                    (chain || xtables::ChainJumpedTo(line).starts_with(kOurs))),
+                    (chain || xtables::ChainJumpedTo(line).starts_with(xtables::kOurs))),
            fmt::format("neither ours nor a jump to ours: '{}'", line));
     if (chain) return;
     if (const std::string_view port = ValueOf(line, " --dport "); !port.empty()) {

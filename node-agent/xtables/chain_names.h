@@ -9,6 +9,9 @@
 
 namespace pointsman::agent::xtables {
 
+// Each of our chains begins with it, in every table and mode.
+inline constexpr std::string_view kOurs = "POINTSMAN-";
+
 // Of service_hash.h's 60 bits: 12 characters of a-z2-7 in upper case.
 std::string HashText(uint64_t hash);
 

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "node-agent/xtables/chain_names.h"
 #include "node-agent/xtables/saved_rule.h"
 
 namespace pointsman::agent::xtables {
@@ -34,7 +35,6 @@ constexpr std::array<std::string_view, 17> kKubeProxyChains{"KUBE-SERVICES",
                                                             "KUBE-PROXY-CANARY"};
 constexpr std::array<std::string_view, 5> kBuiltinChains{"PREROUTING", "INPUT", "FORWARD", "OUTPUT",
                                                          "POSTROUTING"};
-constexpr std::string_view kOurs = "POINTSMAN-";
 
 bool IsBuiltin(std::string_view chain) {
   return std::find(kBuiltinChains.begin(), kBuiltinChains.end(), chain) != kBuiltinChains.end();

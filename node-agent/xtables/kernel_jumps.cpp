@@ -8,12 +8,12 @@
 
 #include "base/unique_fd.h"
 #include "node-agent/netlink/nft_chain.h"
+#include "node-agent/xtables/chain_names.h"
 #include "node-agent/xtables/legacy_table.h"
 
 namespace pointsman::agent::xtables {
 namespace {
 
-constexpr std::string_view kOurs = "POINTSMAN-";
 // By number of the hook (NF_INET_PRE_ROUTING, …).
 constexpr std::array kBuiltin{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"};
 static_assert(kBuiltin.size() == NF_INET_NUMHOOKS);

@@ -1,6 +1,7 @@
 // A table of iptables-legacy, asked of the kernel without a process.
 #pragma once
 
+#include <arpa/inet.h>  // netinet/in.h, which has to come before linux/in.h
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
