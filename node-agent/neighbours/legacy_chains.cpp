@@ -1,5 +1,6 @@
 #include "node-agent/neighbours/legacy_chains.h"
 
+#include <arpa/inet.h>  // netinet/in.h, which has to come before linux/in.h
 #include <cstddef>
 #include <linux/netfilter.h>
 #include <string>

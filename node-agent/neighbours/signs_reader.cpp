@@ -1,5 +1,6 @@
 #include "node-agent/neighbours/signs_reader.h"
 
+#include <arpa/inet.h>  // netinet/in.h, which has to come before linux/in.h
 #include <cerrno>
 #include <exception>
 #include <fstream>
