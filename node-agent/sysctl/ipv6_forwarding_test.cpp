@@ -14,6 +14,7 @@
 #include "base/throw_errno.h"
 #include "base/unique_fd.h"
 #include "kube/testing/eventually.h"
+#include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/run_tool.h"
 #include "node-agent/testing/test_network.h"
@@ -49,6 +50,8 @@ class Ipv6ForwardingTest : public FreshNetnsTest {
     FreshNetnsTest::SetUp();
     if (IsSkipped()) return;
     if (!ReadSysctl(kIpv6Forwarding)) GTEST_SKIP() << "this kernel has no IPv6";
+    // The names of network namespaces are the machine's, and other tests run beside this one.
+    testing::EnterFreshMounts({"/run"});
     network_.emplace();
     network_->AddHost("router", "fd00:1::2", "fd00:1::1");
     socket_ = network_->Socket("router", AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
