@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include <fmt/format.h>
+
 namespace pointsman::fuzz {
 
 // What `read(pieces)` gives, as text, must be the same for the whole input at once and for two ways
@@ -31,8 +33,9 @@ void CheckPieces(std::string_view input, const Read& read) {
       }
     });
     if (cut != whole) {
-      throw std::logic_error("cut into pieces of at most " + std::to_string(longest) +
-                             " bytes it is read as\n" + cut + "\nand as a whole as\n" + whole);
+      throw std::logic_error(fmt::format(
+          "cut into pieces of at most {} bytes it is read as\n{}\nand as a whole as\n{}", longest,
+          cut, whole));
     }
   }
 }

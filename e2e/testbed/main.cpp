@@ -21,6 +21,7 @@
 
 #include <CLI/CLI.hpp>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -51,6 +52,7 @@ int Up(ClusterOptions options, const std::string& nodes, bool control_plane, int
   sigemptyset(&signals);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP})
     sigaddset(&signals, signal);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): before the first thread.
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   Cluster cluster(std::move(options));
   cluster.Start();
@@ -175,7 +177,7 @@ int Exec(const fs::path& dir, const std::string& node, const std::vector<std::st
   options.timeout = std::chrono::hours(24);
   options.netns = pod;
   if (isatty(0) == 0) {
-    std::string buffer(64 * 1024, '\0');
+    std::string buffer(std::size_t{64} * 1024, '\0');
     ssize_t got = 0;
     while ((got = read(0, buffer.data(), buffer.size())) > 0)
       options.input.append(buffer, 0, static_cast<std::size_t>(got));
@@ -250,7 +252,7 @@ int main(int argc, char** argv) {
     if (pod_exec->parsed()) return Exec(options.dir, node, command, pod);
     if (outside->parsed()) return Exec(options.dir, "outside", command, "");
     for (const auto& [request, verb] : requests) {
-      if (request->parsed()) return Ask(options.dir, verb + " " + node);
+      if (request->parsed()) return Ask(options.dir, fmt::format("{} {}", verb, node));
     }
     return 1;
   } catch (const std::exception& error) {

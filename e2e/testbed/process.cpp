@@ -48,8 +48,9 @@ class ChildImage {
     for (char** item = environ; *item != nullptr; ++item)
       environment_.emplace_back(*item);
     for (const auto& [name, value] : options.env) {
-      std::erase_if(environment_, [&](const auto& item) { return item.starts_with(name + "="); });
-      environment_.push_back(name + "=" + value);
+      const std::string prefix = name + "=";
+      std::erase_if(environment_, [&](const auto& item) { return item.starts_with(prefix); });
+      environment_.push_back(prefix + value);
     }
     for (auto& item : argv_)
       argv_pointers_.push_back(item.data());
@@ -76,6 +77,7 @@ class ChildImage {
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
     signal(SIGPIPE, SIG_DFL);
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): a child with one thread.
     execvpe(argv_pointers_[0], argv_pointers_.data(), environment_pointers_.data());
     child_failed();
     _exit(127);
@@ -163,7 +165,7 @@ Process Spawn(const SpawnOptions& options) {
   std::string failed;
   int failed_errno = 0;
   // A thread of its own enters the namespaces and forks: the child is still this process's child.
-  std::thread([&] {
+  std::thread([&, &failure_write = failure_write] {
     const auto fail = [&](const char* what) {
       failed = what;
       failed_errno = errno;
@@ -210,7 +212,7 @@ RunResult Run(SpawnOptions options, const std::string& input, std::chrono::milli
   in_read.Reset();
   out_write.Reset();
   RunResult result;
-  std::string buffer(64 * 1024, '\0');
+  std::string buffer(std::size_t{64} * 1024, '\0');
   const auto deadline = Clock::now() + timeout;
   for (;;) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();

@@ -21,7 +21,7 @@
 namespace pointsman::kube {
 namespace {
 
-constexpr size_t kMaxErrorOutput = 64 * 1024;
+constexpr size_t kMaxErrorOutput = size_t{64} * 1024;
 
 class SpawnActions {
  public:
@@ -234,7 +234,7 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::st
   next_piece();
 
   ChildExit result;
-  std::vector<char> buffer(256 * 1024);
+  std::vector<char> buffer(size_t{256} * 1024);
   bool out_open = true;
   bool err_open = true;
   while (out_open || err_open) {

@@ -33,7 +33,7 @@ inline std::vector<std::string> MetricsAtFault(const std::string& exposition,
     if (match[2] == "gauge" && total && !name.starts_with("kubeproxy_"))
       faults.push_back(name + " is a gauge with _total");
     if (!std::regex_search(text, std::regex(fmt::format("`{}[`{{]", name))))
-      faults.push_back(name + " is not in " + page);
+      faults.push_back(fmt::format("{} is not in {}", name, page));
   }
   return faults;
 }

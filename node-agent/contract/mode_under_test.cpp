@@ -74,6 +74,7 @@ void ModeUnderTest::MakeTools(const std::string& variant) {
 
 std::vector<xtables::IptablesTool*> ModeUnderTest::Tools(const std::vector<net::Family>& families) {
   std::vector<xtables::IptablesTool*> tools;
+  tools.reserve(families.size());
   for (const net::Family family : families)
     tools.push_back(&Tool(family));
   return tools;

@@ -96,7 +96,9 @@ void IpvsBase::Ensure(const NodeNetwork& node, bool synced, SyncResult& result) 
   EnsureStrictArp(sets.contains(kStrictArpRecord), result);
   SyncResult all;
   for (const auto& [family, tool] : families_)
-    AddPartOf(family, kRules, all, [&] { return EnsureFamily(family, *tool, node, sets, synced); });
+    AddPartOf(family, kRules, all, [&, &family = family, &tool = tool] {
+      return EnsureFamily(family, *tool, node, sets, synced);
+    });
   unserved_ = all.problems;
   result.Add(std::move(all));
   if (!served().empty()) EnsureDevice(result);
@@ -213,7 +215,8 @@ VerifyResult IpvsBase::Verify(const NodeNetwork& node) {
   device_index_ = device ? device->index : 0;
   for (const auto& [family, tool] : families_) {
     if (Serves(family))
-      AddPartOf(family, kRules, result, [&] { return VerifyRules(family, *tool, node); });
+      AddPartOf(family, kRules, result,
+                [&, &family = family, &tool = tool] { return VerifyRules(family, *tool, node); });
   }
   for (const SyncProblem& problem : unserved_) {
     result.differences.push_back(problem);

@@ -1,5 +1,7 @@
 // ipvs mode beside policy engines, firewalls and host ports, with real packets. A packet to a
 // cluster IP passes INPUT and OUTPUT here, never FORWARD, and to the node it is one of its own.
+#include <fmt/format.h>
+
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 #include "node-agent/testing/iptables_rules.h"
 #include "node-agent/testing/neighbours/firewalls.h"
@@ -50,7 +52,7 @@ class IpvsNeighboursTest : public IpvsDataplaneTest {
     std::vector<std::string> reaching;
     for (const auto& [host, ip, port] : ways) {
       Stream stream(*network_, host, ip, port, std::chrono::milliseconds(300));
-      if (stream.Ask().ok()) reaching.push_back(host + " " + ip);
+      if (stream.Ask().ok()) reaching.push_back(fmt::format("{} {}", host, ip));
     }
     return reaching;
   }

@@ -12,6 +12,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "node-agent/model/model_builder.h"
@@ -168,14 +169,14 @@ TEST_P(Incremental, IsTheSameAsFromScratch) {
         case 4:
         case 5:
         case 6: {
-          const std::string key = ns + "/" + service;
+          const std::string key = fmt::format("{}/{}", ns, service);
           services[key] = cluster.Chance(25) ? nullptr : cluster.NextService(ns, service);
           builder.SetService(key, services[key]);
           break;
         }
         default: {
           const std::string name = "e" + std::to_string(cluster.Below(6));
-          const std::string key = ns + "/" + name;
+          const std::string key = fmt::format("{}/{}", ns, name);
           slices[key] = cluster.Chance(25)
                             ? nullptr
                             : cluster.NextSlice(ns, name, cluster.Chance(95) ? service : "");
@@ -230,7 +231,7 @@ TEST_P(Incremental, IsTheSameAsFromScratch) {
     // No address leads to two entries, every list is as the header says.
     std::map<std::tuple<net::IpAddress, uint16_t, Protocol>, std::string> owners;
     for (const auto& [id, entry] : now) {
-      const auto own = [&](const net::IpAddress& ip, uint16_t port) {
+      const auto own = [&, &id = id](const net::IpAddress& ip, uint16_t port) {
         ASSERT_TRUE(owners.emplace(std::tuple(ip, port, id.protocol), id.ToString()).second)
             << id.ToString() << " " << ip.ToString() << " " << port;
       };

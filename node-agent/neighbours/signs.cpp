@@ -25,7 +25,7 @@ bool Matches(const SignPattern& pattern, const Sign& sign) {
   return MatchesName(pattern, sign.kind, sign.name) && IsInTable(pattern, sign.where);
 }
 
-SignCollector::SignCollector(std::vector<SignPattern> patterns) {
+SignCollector::SignCollector(const std::vector<SignPattern>& patterns) {
   slots_.reserve(patterns.size());
   for (const SignPattern& pattern : patterns)
     slots_.push_back({.pattern = pattern});

@@ -49,7 +49,7 @@ bool Matches(const SignPattern& pattern, const Sign& sign);
 // may be a hundred thousand chains. Not thread-safe.
 class SignCollector {
  public:
-  explicit SignCollector(std::vector<SignPattern> patterns);
+  explicit SignCollector(const std::vector<SignPattern>& patterns);
 
   // Is there a pattern of that kind? Else nothing of it need be looked for.
   bool Wants(SignKind kind) const;

@@ -46,7 +46,7 @@ std::vector<std::string> LoadedModules() {
 
 class SignsReaderTest : public FreshNetnsTest {
  protected:
-  static std::vector<Sign> Found(std::vector<SignPattern> patterns) {
+  static std::vector<Sign> Found(const std::vector<SignPattern>& patterns) {
     const Signs signs = ReadSigns(patterns);
     EXPECT_THAT(signs.unread, IsEmpty());
     return signs.found;

@@ -28,6 +28,7 @@ std::vector<Finding> SurveyOf(std::vector<Sign> signs) {
 
 std::vector<std::string_view> NamesOf(const std::vector<Finding>& findings) {
   std::vector<std::string_view> names;
+  names.reserve(findings.size());
   for (const Finding& finding : findings)
     names.push_back(finding.neighbour->name);
   return names;

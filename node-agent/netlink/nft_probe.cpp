@@ -61,7 +61,7 @@ class DryRun {
         refused = -error;
       }
     });
-    if (refused == EPERM || refused == EACCES)
+    if (refused && (*refused == EPERM || *refused == EACCES))
       throw std::system_error(*refused, std::generic_category(), "probe nf_tables");
     if (refused) return *refused;
     return accepted ? 0 : EPROTONOSUPPORT;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <sys/stat.h>
 #include <system_error>
 
@@ -210,7 +211,8 @@ PreflightResult RunPreflight(kube::Mode mode, const kube::ProxySettings& setting
     names.push_back(module.name);
   names.insert(names.end(), settings.modules.extra.begin(), settings.modules.extra.end());
   std::vector<Outcome> outcomes = preflight.Need(names);
-  const std::vector<Outcome> others(outcomes.begin() + required, outcomes.end());
+  const std::vector<Outcome> others(outcomes.begin() + static_cast<std::ptrdiff_t>(required),
+                                    outcomes.end());
   outcomes.resize(required);
   outcomes.insert(outcomes.end(), tables.begin(), tables.end());
 

@@ -137,6 +137,7 @@ std::set<std::pair<std::string, std::string>> WithoutSlots(
     if (served(*entry)) wanted[{id.ns, id.name}] += each_kind(*entry);
   }
   std::vector<Demand> demands;
+  demands.reserve(wanted.size());
   for (const auto& [name, amount] : wanted)
     demands.push_back({name.first, name.second, amount});
   for (const size_t i : BeyondFairShare(demands, slots))

@@ -330,6 +330,7 @@ JumpChanges BuiltinChains::Place(std::string_view name, std::vector<Jump> wanted
     if (const size_t index = place_of(rule.text); index != kOther) ++copies[index];
   }
   std::vector<Window> windows;
+  windows.reserve(wanted.size());
   for (const Jump& jump : wanted)
     windows.push_back(WindowOf(jump, builtin, others));
   // First with as few moves as possible: what has its place keeps it.

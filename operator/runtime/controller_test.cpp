@@ -144,9 +144,8 @@ struct Leader {
   explicit Leader(std::shared_ptr<FakeApi> server)
       : api(std::move(server)), client(api), controller(client, "pointsman-system", metrics) {
     controller.Start();
-    ended = std::async(std::launch::async, [this] {
-      controller.Lead(stop.get_token(), [this] { return held.load(); });
-    });
+    ended = std::async(std::launch::async,
+                       [this] { controller.Lead(stop.get_token(), [] { return held.load(); }); });
   }
   bool EndsWithin(std::chrono::seconds time) {
     return ended.wait_for(time) == std::future_status::ready;

@@ -27,7 +27,8 @@ Command::Command(const json& request) {
     environment.emplace_back(*item);
   const json added = request.value("env", json::object());
   for (const auto& [name, value] : added.items()) {
-    std::erase_if(environment, [&](const auto& item) { return item.starts_with(name + "="); });
+    std::erase_if(environment,
+                  [&name = name](const auto& item) { return item.starts_with(name + "="); });
     environment.push_back(name + "=" + value.get<std::string>());
   }
   for (auto& item : argv)
@@ -61,7 +62,9 @@ void Command::Exec(int in, int out, int error) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   signal(SIGPIPE, SIG_DFL);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): a child with one thread.
   execvpe(argv_pointers[0], argv_pointers.data(), environment_pointers.data());
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): as above.
   const char* text = strerror(errno);
   (void)!write(2, argv_pointers[0], strlen(argv_pointers[0]));
   (void)!write(2, ": ", 2);

@@ -72,8 +72,10 @@ class NodeSetUp {
   void Run() {
     const std::string name = config_.at("name");
     if (sethostname(name.c_str(), name.size()) != 0) ThrowErrno("sethostname " + name);
+    // NOLINTBEGIN(concurrency-mt-unsafe): before the first thread.
     setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
     setenv("HOME", "/root", 1);
+    // NOLINTEND(concurrency-mt-unsafe)
     // Directories that must stay what they are on the machine, opened before a tmpfs hides them.
     std::vector<std::pair<std::string, UniqueFd>> kept;
     for (const std::string path : config_.value("keep", json::array()))
@@ -194,6 +196,7 @@ int NamespaceNode(const std::function<int()>& node_main) {
 
 int NodeMain() {
   signal(SIGPIPE, SIG_IGN);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): before the first thread.
   const char* file = getenv("POINTSMAN_NODE_CONFIG");
   if (file == nullptr) throw std::runtime_error("POINTSMAN_NODE_CONFIG is not set");
   std::ifstream stream(file);

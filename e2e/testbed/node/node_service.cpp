@@ -52,7 +52,7 @@ json Put(int fd, const json& request) {
 
 json Get(int fd, const json& request) {
   const UniqueFd file = Open(request.at("path"), O_RDONLY);
-  std::string buffer(64 * 1024, '\0');
+  std::string buffer(std::size_t{64} * 1024, '\0');
   for (;;) {
     const ssize_t got = read(file.get(), buffer.data(), buffer.size());
     if (got < 0) ThrowErrno("read " + request.at("path").get<std::string>());
@@ -145,7 +145,7 @@ json NodeService::Exec(int fd, const json& request) {
   out_write.Reset();
   error_write.Reset();
   const UniqueFd ended = children_.EndEvent(pid);
-  std::string buffer(64 * 1024, '\0');
+  std::string buffer(std::size_t{64} * 1024, '\0');
   // Copies what is there; false at the end of the pipe.
   const auto copy = [&](int from, char type) {
     const ssize_t got = read(from, buffer.data(), buffer.size());

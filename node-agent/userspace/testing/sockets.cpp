@@ -249,8 +249,11 @@ BlackHole::BlackHole(const std::string& ip)
   for (int i = 0; i < 4; ++i) {
     UniqueFd socket = Socket(place_.ip, SOCK_STREAM | SOCK_NONBLOCK);
     const sockaddr_storage address = net::ToSocketAddress(place_.ip, place_.port);
-    ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address),
-              net::SocketAddressSize(place_.ip));
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address),
+                  net::SocketAddressSize(place_.ip)) != 0 &&
+        errno != EINPROGRESS) {
+      ThrowErrno("connect");
+    }
     fill_.push_back(std::move(socket));
   }
 }
