@@ -118,6 +118,7 @@ TEST(WorkQueueTest, ShutDownWakesEveryWaiter) {
   queue.AddAfter("a", milliseconds(60'000));
   std::atomic<int> ended{0};
   std::vector<std::jthread> workers;
+  workers.reserve(4);
   for (int i = 0; i < 4; ++i) {
     workers.emplace_back([&] {
       while (queue.Get()) {
@@ -139,6 +140,7 @@ TEST(WorkQueueTest, WorkersNeverShareAKeyAndLoseNone) {
   std::array<std::atomic<int>, kKeys> state{};
   std::array<std::atomic<int>, kKeys> seen{};
   std::vector<std::jthread> workers;
+  workers.reserve(4);
   for (int i = 0; i < 4; ++i) {
     workers.emplace_back([&] {
       while (const auto key = queue.Get()) {

@@ -3,6 +3,7 @@
 #include <set>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
 #include "kube/net/ip_address.h"
 #include "kube/process/command_line.h"
@@ -59,12 +60,12 @@ void AddKubeProxyFlags(CLI::App& app, KubeProxyFlagValues& values) {
     const std::string name(flag.name);
     std::string help;
     for (const std::string_view field : flag.fields)
-      help += (help.empty() ? "" : ", ") + std::string(field);
+      help += fmt::format("{}{}", help.empty() ? "" : ", ", field);
     const bool list = flag.kind == KubeProxyFlag::Kind::kList;
     const auto set = [&values, name, list](const std::string& text) {
       // pflag's StringSlice: what is given again is added.
       std::string& value = values[name];
-      value = list && !value.empty() && !text.empty() ? value + "," + text : text;
+      value = list && !value.empty() && !text.empty() ? fmt::format("{},{}", value, text) : text;
     };
     CLI::Option* option = nullptr;
     if (flag.stands_alone || flag.kind == KubeProxyFlag::Kind::kBool) {

@@ -29,6 +29,7 @@ class KernelState : public DataplaneOnEmptyNode {
   static ServicePortEntry Web(Family family, const std::vector<int>& hosts) {
     const bool v4 = family == Family::kIPv4;
     std::vector<Backend> backends;
+    backends.reserve(hosts.size());
     for (const int host : hosts)
       backends.push_back(
           MakeBackend((v4 ? "10.245.0." : "fd00:245::") + std::to_string(host), 8080));

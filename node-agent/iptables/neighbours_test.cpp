@@ -111,6 +111,7 @@ class NeighboursTest : public ::testing::TestWithParam<Addresses> {
   // The names of those that lead to a server, all tried at once: a drop is a time without answer.
   static std::vector<std::string> Reaching(const std::vector<Way>& ways) {
     std::vector<std::future<bool>> tries;
+    tries.reserve(ways.size());
     for (const Way& way : ways) {
       tries.push_back(std::async(std::launch::async, [&way] {
         return Ask(way.from, way.to, way.port, {.timeout = std::chrono::seconds(1)}).ok();

@@ -46,6 +46,7 @@ CandidateEndpoint Parse(const std::string& words) {
 
 std::vector<int> Last(const std::vector<Backend>& backends) {
   std::vector<int> last;
+  last.reserve(backends.size());
   for (const Backend& backend : backends)
     last.push_back(static_cast<int>(backend.ip.v4_host_order() & 0xff));
   return last;

@@ -163,7 +163,7 @@ class RealApiServer : public ApiServerProcess {
 
 std::filesystem::path ApiServerProcess::UserKubeconfig(const std::string& user,
                                                        const std::string& group) const {
-  const std::filesystem::path file = directory_ / (user + ".kubeconfig");
+  std::filesystem::path file = directory_ / (user + ".kubeconfig");
   const RunResult minted =
       Run({.argv = {POINTSMAN_CONTROL_PLANE, "kubeconfig", "--pki-dir", PkiDirectory(), "--user",
                     user, "--group", group, "--server", url_, "--out", file}});
