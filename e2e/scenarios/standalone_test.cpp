@@ -227,7 +227,7 @@ TEST_F(StandaloneTest, ServesInThePlaceOfKubeProxyAndChangesModeWithItsFile) {
   WriteConfiguration(Configuration("ipvs"));
   ended = AwaitEnd(agent);
   EXPECT_EQ(ended.exit, 1) << Log();
-  EXPECT_THAT(Log(), HasSubstr("was changed"));
+  EXPECT_THAT(Log(), HasSubstr("changed; exiting"));
   EXPECT_EQ(Listing({"iptables-legacy-save", "-t", "nat"}), rules) << "the file was changed";
   agent = StartAgent();
   AwaitMode("ipvs");
@@ -655,7 +655,7 @@ TEST_F(StandaloneTest, WhatIsInTheWayAtTheStartIsSaid) {
   waits(elsewhere.dump(), ":6444");
   Json expired = Json::parse(good);
   expired["users"][0]["user"]["client-certificate-data"] = ExpiredCertificate();
-  waits(expired.dump(), "will try again");
+  waits(expired.dump(), "certificate expired");
 }
 
 TEST_F(StandaloneTest, AFullDiskStopsNothing) {

@@ -61,7 +61,8 @@ std::optional<ChangeBatch> ChangeInbox::Take(Clock::time_point not_before,
   while (!stopped_) {
     const Clock::time_point now = Clock::now();
     if (!batch_.empty() && now >= not_before) break;
-    if (now >= deadline) break;
+    // What is held back stays so: a deadline is about something else.
+    if (now >= deadline) return ChangeBatch{};
     const Clock::time_point until = batch_.empty() ? deadline : std::min(deadline, not_before);
     if (until == Clock::time_point::max()) {
       changed_.wait(lock);  // wait_until(max) overflows in libstdc++'s clock conversion

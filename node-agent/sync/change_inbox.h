@@ -63,8 +63,8 @@ class ChangeInbox {
   // Ends the Take that waits now, or else the next one: once.
   void Stop();
 
-  // Waits until something is there and `not_before` has come, or until `deadline`; returns all
-  // there is (perhaps nothing). nullopt: Stop was called.
+  // Waits until something is there and `not_before` has come, and returns all there is; or until
+  // `deadline`, and returns nothing then. nullopt: Stop was called.
   std::optional<ChangeBatch> Take(Clock::time_point not_before, Clock::time_point deadline);
 
  private:

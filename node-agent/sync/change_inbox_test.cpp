@@ -35,6 +35,17 @@ TEST(ChangeInbox, ABurstIsHeldBackUntilItMayBeApplied) {
   EXPECT_TRUE(batch->addresses_changed);
 }
 
+// The taker looks at the kernel twice a second: that must not cut a burst in pieces
+// (minSyncPeriod).
+TEST(ChangeInbox, ADeadlineHandsOutNothingThatIsHeldBack) {
+  ChangeInbox inbox;
+  inbox.PutAddressesChanged();
+  const auto not_before = Clock::now() + std::chrono::hours(1);
+  EXPECT_TRUE(inbox.Take(not_before, Clock::now() + 10ms)->empty());
+  EXPECT_TRUE(inbox.Take(not_before, Clock::now())->empty());
+  EXPECT_TRUE(inbox.Take({}, Clock::now() + 5s)->addresses_changed);
+}
+
 TEST(ChangeInbox, ACompleteListComesNotBeforeItsObjects) {
   ChangeInbox inbox;
   inbox.PutService("default/web", std::make_shared<kube::Service>());
