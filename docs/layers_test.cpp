@@ -129,7 +129,7 @@ std::vector<std::string> Violations(const std::vector<Include>& includes) {
     bool may = false;
     for (const std::string_view folder : layer->may_include)
       may = may || IsIn(to, folder);
-    if (!may) violations.push_back(from + " includes " + to);
+    if (!may) violations.push_back(std::string(from).append(" includes ").append(to));
   }
   return violations;
 }
@@ -162,6 +162,7 @@ std::vector<std::string> Circles(const std::vector<Include>& includes) {
     done.insert(folder);
   };
   std::vector<std::string> folders;
+  folders.reserve(of.size());
   for (const auto& [folder, ignored] : of)
     folders.push_back(folder);
   for (const std::string& folder : folders)

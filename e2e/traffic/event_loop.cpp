@@ -67,6 +67,7 @@ void EventLoop::OnSignals(const std::vector<int>& signals, std::function<void(in
   sigemptyset(&set);
   for (const int signal : signals)
     sigaddset(&set, signal);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the program has one thread.
   if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) throw SystemError("sigprocmask");
   signals_.Reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) throw SystemError("signalfd");

@@ -8,7 +8,7 @@ namespace pointsman::e2e {
 
 std::size_t Histogram::Index(std::uint64_t us) {
   if (us < (1U << kSubBits)) return us;
-  const int shift = std::bit_width(us) - 1 - kSubBits;
+  const int shift = static_cast<int>(std::bit_width(us)) - 1 - kSubBits;
   return (static_cast<std::size_t>(shift) << kSubBits) + (us >> shift);
 }
 

@@ -43,6 +43,7 @@ std::string Wild(size_t size) {
 
 std::vector<kube::Condition> WildConditions() {
   std::vector<kube::Condition> conditions;
+  conditions.reserve(100);
   for (int i = 0; i < 100; ++i) {
     conditions.push_back({i % 3 == 0 ? "Twice" : Wild(1000) + std::to_string(i),
                           kube::ConditionStatus::kTrue, i % 2 == 0 ? "" : Wild(10'000),
@@ -118,6 +119,7 @@ TEST(StatusSchemaTest, TheSchemaSeesWhatBreaksIt) {
 TEST(StatusSchemaTest, OthersConditionsLeaveRoomForOurs) {
   constexpr std::array<std::string_view, 2> kOwn{"Ready", "Degraded"};
   std::vector<kube::Condition> conditions;
+  conditions.reserve(16);
   for (int i = 0; i < 16; ++i)
     conditions.push_back(
         {"Other" + std::to_string(i), kube::ConditionStatus::kTrue, "R", "m", "", 1});

@@ -40,7 +40,7 @@ std::vector<std::string> OddTexts() {
   for (const std::string& first : pieces) {
     for (const std::string& second : pieces) {
       texts.push_back(first + second);
-      texts.push_back(Times(3, first) + second + "z" + first);
+      texts.push_back(Times(3, first).append(second).append("z").append(first));
     }
     texts.push_back(Times(40, first));
   }

@@ -348,7 +348,7 @@ TEST_F(AgentTest, MovesFromModeToModeWhileEverythingElseHappens) {
   readers.clear();
   Ask(Settings(Mode::kNftables), /*removed=*/true);
   EXPECT_TRUE(Await([&] {
-    return Is("Ready", "False", "Removed") && Status().value("activeMode", "-") == "";
+    return Is("Ready", "False", "Removed") && Status().value("activeMode", "-").empty();
   })) << Status().dump(1);
   EXPECT_THAT(testing::RunTool({"nft", "list", "ruleset"}), Not(HasSubstr("pointsman")));
 }
@@ -479,7 +479,8 @@ std::string IndexThatCannotBeUsed(const std::string& alias) {
   constexpr uint32_t kVersion = 0x00020001;
   constexpr uint32_t kRootWithPrefixAndValues = 0xC0000000 + 3 * sizeof(uint32_t);
   return number(kMagic) + number(kVersion) + number(kRootWithPrefixAndValues) + alias + '\0' +
-         number(/*values*/ 1) + number(/*priority*/ 0) + std::string(2 * PATH_MAX, 'x') + '\0';
+         number(/*values*/ 1) + number(/*priority*/ 0) + std::string(size_t{2} * PATH_MAX, 'x') +
+         '\0';
 }
 
 // The operator asks about another mode, and what there is of modules is damaged: one index is cut
@@ -616,7 +617,8 @@ class BrokenFamilyTest : public AgentTest,
 };
 
 TEST_P(BrokenFamilyTest, LeavesTheOtherServed) {
-  const auto [mode, v6_broken] = GetParam();
+  const auto mode = std::get<0>(GetParam());
+  const bool v6_broken = std::get<1>(GetParam());
   Break(v6_broken);
   PutNode({"10.244.1.0/24"}, /*ipv6=*/true);
   PutService("web", 10, /*ipv6=*/true);

@@ -33,6 +33,7 @@ TEST(BeyondFairShare, TheGreedyOneDoesWithout) {
 TEST(BeyondFairShare, ManySmallServicesOfOneTenantAreNoLessGreedy) {
   // Each of them is smaller than the honest one.
   std::vector<std::string> names;
+  names.reserve(20);
   for (int i = 0; i < 20; ++i)
     names.push_back("s" + std::to_string(100 + i));
   std::vector<Demand> demands{{"honest", "web", 50}};
@@ -54,9 +55,11 @@ TEST(BeyondFairShare, WhatIsServedFitsWhateverTheOrder) {
   std::mt19937 random(7);
   for (int round = 0; round < 200; ++round) {
     std::vector<std::string> names;
+    names.reserve(30);
     for (int i = 0; i < 30; ++i)
       names.push_back("s" + std::to_string(i));
     std::vector<Demand> demands;
+    demands.reserve(names.size());
     static constexpr std::string_view kNamespaces[] = {"a", "b", "c", "d"};
     for (const std::string& name : names)
       demands.push_back({kNamespaces[random() % 4], name, random() % 100});

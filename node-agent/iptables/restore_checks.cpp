@@ -147,7 +147,7 @@ void ExpectIn(const ServicePortEntry& entry, const Saved& saved) {
       xtables::ServiceChain(IptablesFamily::kChainPrefix, 'S', ServiceHash(entry.id));
   for (const Backend& backend : entry.internal.backends) {
     const std::string endpoint = net::IpPort{backend.ip, backend.port}.ToString();
-    Expect(saved.endpoints.contains(chain + " " + endpoint),
+    Expect(saved.endpoints.contains(fmt::format("{} {}", chain, endpoint)),
            fmt::format("{}: no rule that sends to {}", entry.id.ToString(), endpoint));
   }
 }

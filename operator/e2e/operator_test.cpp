@@ -308,8 +308,8 @@ TEST_F(OperatorTest, RollsOutSurvivesBeingKilledAndCleansUp) {
 TEST_F(OperatorTest, NodesThatCannotRunTheAgentAreNotWaitedFor) {
   agents_ = std::make_unique<FakeAgents>(*client_, std::set<std::string>{"n1", "n2", "n3"});
   Kubectl({"label", "node", "n1", "n2", "n3", "kubernetes.io/os=linux"});
-  Kubectl(
-      {"apply", "-n", "pointsman-system", "-f", POINTSMAN_MANIFESTS_DIR "/base/node-agent.yaml"});
+  const std::string manifest = std::string(POINTSMAN_MANIFESTS_DIR) + "/base/node-agent.yaml";
+  Kubectl({"apply", "-n", "pointsman-system", "-f", manifest});
   for (const auto& [name, labels] :
        {std::pair("win-1", Json{{"kubernetes.io/os", "windows"}}),
         std::pair("vk-1", Json{{"kubernetes.io/os", "linux"}, {"type", "virtual-kubelet"}})}) {
