@@ -53,9 +53,8 @@ Pod ReadPod(const StoredObject& object) {
   for (const auto& ip : status.value("podIPs", Json::array())) {
     pod.addresses.push_back(ip.value("ip", ""));
   }
-  if (pod.addresses.empty() && status.contains("podIP") && status["podIP"] != "") {
-    pod.addresses.push_back(status["podIP"]);
-  }
+  if (std::string ip = status.value("podIP", ""); pod.addresses.empty() && !ip.empty())
+    pod.addresses.push_back(std::move(ip));
   for (const auto& condition : status.value("conditions", Json::array())) {
     if (condition.value("type", "") == "Ready") pod.ready = condition.value("status", "") == "True";
   }
@@ -417,7 +416,7 @@ class EndpointSliceController : public Controller {
            {{"kind", "Pod"}, {"namespace", pod->ns}, {"name", pod->name}, {"uid", pod->uid}}}};
       if (!pod->node.empty()) address["nodeName"] = pod->node;
       Json ports = PortsFor(service["spec"], *pod);
-      if (ports.size() == 1 && ports[0]["name"] == "") ports[0].erase("name");
+      if (ports.size() == 1 && ports[0].value("name", "").empty()) ports[0].erase("name");
       auto& [ready, not_ready] = by_ports[ports];
       (pod->ready || publish ? ready : not_ready).push_back(std::move(address));
     }

@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "kube/net/ip_address.h"
 
 namespace pointsman::e2e {
@@ -250,8 +252,8 @@ class Allocator {
           why = "provided IP is already allocated";
         }
         if (!why.empty()) {
-          errors.push_back(
-              Invalid("spec.clusterIPs", ips, "failed to allocate IP " + text + ": " + why));
+          errors.push_back(Invalid("spec.clusterIPs", ips,
+                                   fmt::format("failed to allocate IP {}: {}", text, why)));
           return;
         }
         addresses_[*address] = owner_;
