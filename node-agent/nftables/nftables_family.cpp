@@ -73,6 +73,7 @@ void NftablesFamily::ChangeClasses(const ClassUses& uses, TableChange& change) {
   std::erase_if(added, [this](const auto& each) { return idle_classes_.erase(each) > 0; });
   idle_classes_.insert(unused.begin(), unused.end());
   std::vector<Chain> chains;
+  chains.reserve(added.size());
   for (const TrafficClass& traffic_class : added)
     chains.push_back(ClassChain(layout_, traffic_class));
   change.AddChains(chains);
