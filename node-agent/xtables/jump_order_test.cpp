@@ -2,6 +2,7 @@
 
 #include <random>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -26,10 +27,10 @@ struct Table {
     const auto add = [&](const std::string& line) { read.Add(ParseSavedLine(line)); };
     add("*" + name);
     for (const auto& [chain, policy] : chains)
-      add(":" + chain + " " + policy + " [0:0]");
+      add(fmt::format(":{} {} [0:0]", chain, policy));
     for (const auto& [chain, texts] : rules) {
       for (const std::string& text : texts)
-        add("-A " + chain + " " + text);
+        add(fmt::format("-A {} {}", chain, text));
     }
     return read;
   }

@@ -60,6 +60,7 @@ ResourceType TypeBuilder::Make(const std::string& group, const std::string& vers
 void TypeBuilder::IndexFields(ResourceType& type, std::vector<std::string> fields) const {
   type.selectable_fields = fields;
   std::vector<std::vector<std::string>> paths;
+  paths.reserve(fields.size());
   for (const std::string& field : fields)
     paths.push_back(SplitField(field));
   store_.SetFieldIndexer(
