@@ -176,6 +176,16 @@ TEST_P(FlushedRulesTest, AreNotMissedWhenNobodyTookThem) {
     Wait(500ms);
     EXPECT_EQ(controller_->state().full_syncs, full_syncs);
   }
+  // The last endpoint goes, and with it the last virtual server of IPVS.
+  std::vector<std::string> addresses{"10.96.0.10"};
+  if (!v4()) addresses.emplace_back("fd00:96::10");
+  for (const std::string& address : addresses) {
+    const ModelDelta delta =
+        maker_.Put(testing::MakeEntry("web", kube::Protocol::kTcp, address, 80, {}));
+    controller_->Sync(maker_.model, delta);
+  }
+  Wait(500ms);
+  EXPECT_EQ(controller_->state().full_syncs, full_syncs);
   EXPECT_THAT(controller_->steps().failing(), ::testing::IsEmpty());
 }
 

@@ -15,6 +15,8 @@
 #include "node-agent/iptables/iptables_family.h"
 #include "node-agent/ipvs/chains.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
+#include "node-agent/ipvs/sets.h"
+#include "node-agent/netlink/ipset.h"
 #include "node-agent/netlink/ipvs.h"
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/nft_chain.h"
@@ -57,6 +59,19 @@ bool AnyVirtualServer() {
   return info.num_services > 0 || !netlink::Ipvs().Servers().empty();
 }
 
+// None of the sets of what is served: this agent itself took the last virtual server away. Whoever
+// empties IPVS's table leaves the sets as they are.
+bool NothingIsServed() {
+  netlink::Ipset ipset;
+  std::vector<netlink::SetElement> elements;
+  for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
+    const std::string set = ipvs::SetName(ipvs::SetId::kCluster, family);
+    const int error = ipset.Elements(set, elements);
+    if (error != 0 && error != ENOENT) ThrowErrno("list ipset " + set, error);
+  }
+  return elements.empty();
+}
+
 }  // namespace
 
 void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<xtables::KernelJump>& jumps,
@@ -87,7 +102,7 @@ void AddIpvs(Canaries::Names& names) {
   netlink::Socket route(NETLINK_ROUTE);
   if (netlink::FindLink(route, IpvsDataplane::kDevice))
     names.insert(fmt::format("interface {}", IpvsDataplane::kDevice));
-  if (AnyVirtualServer()) names.insert("the virtual servers of IPVS");
+  if (AnyVirtualServer() || NothingIsServed()) names.insert("the virtual servers of IPVS");
 }
 
 }  // namespace pointsman::agent

@@ -17,8 +17,8 @@ void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<xtables::Ker
 // The chains of mode nftables that packets come to, as far as they have rules. Throws
 // std::system_error.
 void AddNftables(net::Family family, Canaries::Names& names);
-// The interface with the VIPs, and the virtual servers, as one: `ipvsadm -C` takes them all. Throws
-// std::system_error.
+// The interface with the VIPs, and the virtual servers, as one: `ipvsadm -C` takes them all. They
+// count as there where none is to be. Throws std::system_error.
 void AddIpvs(Canaries::Names& names);
 
 }  // namespace pointsman::agent
