@@ -43,7 +43,7 @@ TEST_F(NewNodesTest, NodesThatAreReadyOnlyWhenTheyAreServedAreServed) {
     ASSERT_EQ(Readiness(node), "False") << "no Service is served yet";
 
   // One that the DaemonSet puts no Pod on; that the operator may know it is its Role's doing.
-  world_->Apply("{apiVersion: v1, kind: Node, metadata: {name: other}}");
+  world_->Apply("apiVersion: v1\nkind: Node\nmetadata: {name: other}\n");
   world_->api().Patch(kube::resources::kNodes, "", "other", kube::PatchType::kMerge,
                       {{"status", {{"conditions", {{{"type", "Ready"}, {"status", "True"}}}}}}},
                       "status");

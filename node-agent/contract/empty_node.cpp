@@ -24,10 +24,10 @@ void DataplaneOnEmptyNode::SetUp() {
   maker_.model.node.node_name = "node";
   try {
     mode_ = ModeUnderTest::Make(GetParam());
-    Restart();
   } catch (const std::runtime_error& error) {
     GTEST_SKIP() << error.what();
   }
+  Restart();
   EnsureBase();
 }
 

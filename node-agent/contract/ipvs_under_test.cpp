@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <filesystem>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +28,8 @@ class IpvsUnderTest final : public ModeUnderTest {
                        .cluster_ip_streams_outlive_removal = false,
                        .random_steps = 30}) {
     LoadModules();
+    if (!std::filesystem::exists("/proc/net/ip_vs"))
+      throw std::runtime_error("this kernel has no IPVS");
   }
 
   static void LoadModules() {
