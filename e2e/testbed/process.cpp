@@ -75,7 +75,7 @@ class ChildImage {
     if (options.keep >= 0) fcntl(options.keep, F_SETFD, 0);
     sigset_t none;
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
+    pthread_sigmask(SIG_SETMASK, &none, nullptr);
     signal(SIGPIPE, SIG_DFL);
     // NOLINTNEXTLINE(concurrency-mt-unsafe): a child with one thread.
     execvpe(argv_pointers_[0], argv_pointers_.data(), environment_pointers_.data());

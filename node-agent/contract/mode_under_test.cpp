@@ -55,7 +55,7 @@ std::unique_ptr<ModeUnderTest> ModeUnderTest::Make(const Variant& variant) {
 }
 
 void ModeUnderTest::MakeTools(const std::string& variant) {
-  // NOLINTBEGIN(concurrency-mt-unsafe)
+  // NOLINTBEGIN(concurrency-mt-unsafe): a case sets up its tools before it starts threads.
   if (!variant.empty()) ::setenv("POINTSMAN_IPTABLES", variant.c_str(), 1);
   try {
     for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6})

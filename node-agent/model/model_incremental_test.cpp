@@ -193,6 +193,7 @@ TEST_P(Incremental, IsTheSameAsFromScratch) {
     // The same objects in another order.
     ModelBuilder scratch("n1");
     std::vector<std::function<void()>> feed;
+    feed.reserve(services.size() + slices.size() + 2);
     for (const auto& entry : services)
       feed.emplace_back([&scratch, &entry] { scratch.SetService(entry.first, entry.second); });
     for (const auto& entry : slices)

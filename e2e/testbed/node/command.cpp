@@ -60,7 +60,7 @@ void Command::Exec(int in, int out, int error) {
   close_range(3, ~0U, 0);
   sigset_t none;
   sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
+  pthread_sigmask(SIG_SETMASK, &none, nullptr);
   signal(SIGPIPE, SIG_DFL);
   // NOLINTNEXTLINE(concurrency-mt-unsafe): a child with one thread.
   execvpe(argv_pointers[0], argv_pointers.data(), environment_pointers.data());
