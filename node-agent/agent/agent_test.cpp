@@ -310,6 +310,7 @@ TEST_F(AgentTest, MovesFromModeToModeWhileEverythingElseHappens) {
     }
   });
   std::vector<std::jthread> readers;
+  readers.reserve(2);
   for (int i = 0; i < 2; ++i) {
     readers.emplace_back([&](const std::stop_token& stop) {
       while (!stop.stop_requested()) {

@@ -138,7 +138,7 @@ class RealApiServer : public ApiServerProcess {
   }
 
   std::string Stop(int signal) override {
-    const std::string ended = StopProcess(process_, signal);
+    std::string ended = StopProcess(process_, signal);
     StopProcess(etcd_, SIGTERM);
     return ended;
   }
