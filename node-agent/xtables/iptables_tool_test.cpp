@@ -15,6 +15,12 @@
 namespace pointsman::agent::xtables {
 namespace {
 
+// For the tools that are made from now on. "": none.
+void Wish(const std::string& variant) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): a test of one thread.
+  ::setenv("POINTSMAN_IPTABLES", variant.c_str(), 1);
+}
+
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -23,16 +29,14 @@ class IptablesToolTest : public ::testing::TestWithParam<std::tuple<std::string,
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
-    // NOLINTNEXTLINE(concurrency-mt-unsafe)
-    setenv("POINTSMAN_IPTABLES", std::get<0>(GetParam()).c_str(), 1);
+    Wish(std::get<0>(GetParam()));
     try {
       tool_.emplace(std::get<1>(GetParam()));
     } catch (const std::runtime_error& error) {
       GTEST_SKIP() << error.what();
     }
   }
-  // NOLINTNEXTLINE(concurrency-mt-unsafe)
-  void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
+  void TearDown() override { Wish(""); }
 
   std::optional<IptablesTool> tool_;
 };
@@ -145,7 +149,7 @@ TEST_P(IptablesToolTest, ATableThatOnlyNftKnowsIsNotTakenForAnEmptyOne) {
   EXPECT_NO_THROW(tool_->Save("nat"));
   // Nor does an agent that starts now choose it, or the other variant: its own rules may be there.
   for (const char* wish : {"nft", ""}) {
-    setenv("POINTSMAN_IPTABLES", wish, 1);
+    Wish(wish);
     try {
       IptablesTool again(tool_->family());
       FAIL() << "chose " << again.variant();
@@ -154,10 +158,10 @@ TEST_P(IptablesToolTest, ATableThatOnlyNftKnowsIsNotTakenForAnEmptyOne) {
     }
   }
   // The administrator's word, and the kubelet's.
-  setenv("POINTSMAN_IPTABLES", "legacy", 1);
+  Wish("legacy");
   IptablesTool legacy(tool_->family());
   legacy.Restore("*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n");
-  setenv("POINTSMAN_IPTABLES", "", 1);
+  Wish("");
   EXPECT_EQ(IptablesTool(tool_->family()).variant(), "legacy");
 }
 
@@ -179,11 +183,11 @@ TEST_F(VariantChoice, FollowsTheHintAndTheRules) {
     return;
   }
   EXPECT_EQ(IptablesTool(net::Family::kIPv4).variant(), "legacy");
-  setenv("POINTSMAN_IPTABLES", "nft", 1);
+  Wish("nft");
   IptablesTool nft(net::Family::kIPv4);
-  setenv("POINTSMAN_IPTABLES", "legacy", 1);
+  Wish("legacy");
   IptablesTool legacy(net::Family::kIPv4);
-  unsetenv("POINTSMAN_IPTABLES");
+  Wish("");
   nft.Restore("*filter\n-A INPUT -j ACCEPT\nCOMMIT\n");
   EXPECT_EQ(IptablesTool(net::Family::kIPv4).variant(), "nft");
   legacy.Restore("*filter\n-A INPUT -j ACCEPT\n-A INPUT -j DROP\nCOMMIT\n");
@@ -193,9 +197,9 @@ TEST_F(VariantChoice, FollowsTheHintAndTheRules) {
 }
 
 TEST_F(VariantChoice, UnknownOverrideIsRefused) {
-  setenv("POINTSMAN_IPTABLES", "ipchains", 1);
-  EXPECT_THROW(IptablesTool(net::Family::kIPv4), std::invalid_argument);
-  unsetenv("POINTSMAN_IPTABLES");
+  Wish("ipchains");
+  EXPECT_THROW(IptablesTool{net::Family::kIPv4}, std::invalid_argument);
+  Wish("");
 }
 
 TEST(BaseRulesArguments, BitIsChecked) {

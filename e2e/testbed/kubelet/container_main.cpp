@@ -181,6 +181,8 @@ void EnterRoot(bool read_only) {
   }
   std::vector<char*> argv;
   std::vector<char*> envp;
+  argv.reserve(arguments.size() + 1);
+  envp.reserve(environment.size() + 1);
   for (std::string& item : arguments)
     argv.push_back(item.data());
   for (std::string& item : environment)
