@@ -4,6 +4,9 @@
 #include <map>
 #include <utility>
 
+#include <fmt/format.h>
+#include <spdlog/fmt/fmt.h>
+
 namespace pointsman::e2e::schema {
 namespace {
 
@@ -100,7 +103,7 @@ void Collect(const Json& schema, int minor, const std::string& path,
              std::vector<std::string>& undeclared) {
   if (!schema.is_object()) return;
   for (const auto& [name, value] : schema.items()) {
-    const std::string here = path + "." + name;
+    const std::string here = fmt::format("{}.{}", path, name);
     const auto field = Fields().find(name);
     if (field == Fields().end() || field->second.since > minor) {
       undeclared.push_back(here);
@@ -111,11 +114,11 @@ void Collect(const Json& schema, int minor, const std::string& path,
       Collect(value, minor, here, undeclared);
     } else if (form == Form::kSchemas && value.is_array()) {
       for (size_t i = 0; i < value.size(); ++i) {
-        Collect(value[i], minor, here + "[" + std::to_string(i) + "]", undeclared);
+        Collect(value[i], minor, fmt::format("{}[{}]", here, i), undeclared);
       }
     } else if (form == Form::kSchemaMap && value.is_object()) {
       for (const auto& [key, property] : value.items())
-        Collect(property, minor, here + "." + key, undeclared);
+        Collect(property, minor, fmt::format("{}.{}", here, key), undeclared);
     }
   }
 }

@@ -302,7 +302,7 @@ class Parser {
     }
     auto set = [&in](const char* key) {
       auto found = in.find(key);
-      return found != in.end() && !found->is_null() && *found != false && *found != "" &&
+      return found != in.end() && !found->is_null() && *found != false && *found != Json("") &&
              !(found->is_array() && found->empty());
     };
     static constexpr std::pair<const char*, const char*> kForbidden[] = {

@@ -100,7 +100,7 @@ class Validator {
   void CheckEmbedded(const Json& value, const std::string& path) {
     for (const char* key : {"apiVersion", "kind"}) {
       auto found = value.find(key);
-      if (found == value.end() || *found == "") {
+      if (found == value.end() || *found == Json("")) {
         errors_.push_back(Required(Child(path, key), "must not be empty"));
       } else if (!found->is_string()) {
         errors_.push_back(TypeInvalid(Child(path, key), *found, "must be a string"));
