@@ -33,6 +33,7 @@ const std::vector<Layer>& Layers() {
                                                   "node-agent/dataplane",
                                                   "node-agent/model",
                                                   "node-agent/netlink",
+                                                  "node-agent/nf_tables",
                                                   "node-agent/sysctl",
                                                   "node-agent/xtables"};
   static const std::vector<Layer> layers{
@@ -42,6 +43,7 @@ const std::vector<Layer>& Layers() {
       {"node-agent", {"base", "kube"}},
       {"node-agent/model", {"base", "kube"}},
       {"node-agent/netlink", {"base", "kube"}},
+      {"node-agent/nf_tables", {"base", "kube", "node-agent/netlink"}},
       {"node-agent/sysctl", {"base", "kube"}},
       {"node-agent/modules", {"base", "kube"}},
       {"node-agent/dataplane",

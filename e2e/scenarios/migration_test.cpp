@@ -316,8 +316,26 @@ std::set<std::string> ModesIn(const Node& node) {
   if (has(rules, "POINTSMAN-IPVS-") || has(links, "kube-ipvs-pm") || has(sets, "PM-IPVS-") ||
       !node.Check({"ipvsadm", "-Sn"}).empty())
     modes.insert("ipvs");
-  if (has(node.Check({"nft", "list", "tables"}), " pointsman")) modes.insert("nftables");
+  const std::string tables = node.Check({"nft", "list", "tables"});
+  if (has(tables, " pointsman-ipvs")) modes.insert("ipvs");
+  if (has(tables, " pointsman\n")) modes.insert("nftables");
   return modes;
+}
+
+// A host port of a pod that nobody would get an answer from, in the form of CNI portmap with
+// nftables (containernetworking/plugins 3d27709, portmap_nftables.go): what is addressed to the
+// node. In ipvs mode a cluster IP is, and all Services have port 80.
+void PublishPort80(const Node& node) {
+  for (const char* hook : {"prerouting", "output"}) {
+    for (const std::string& command :
+         {std::string("add table ip cni_hostport"),
+          fmt::format("add chain ip cni_hostport {0} {{ type nat hook {0} priority -100; }}", hook),
+          fmt::format(
+              "add rule ip cni_hostport {} meta l4proto {{ tcp, udp }} th dport 80 fib daddr "
+              "type local dnat to 10.244.99.99",
+              hook)})
+      node.Check({"nft", command});
+  }
 }
 
 // The modes between which only a kernel with both ip_vs and all of nf_tables can move. node-2 has
@@ -355,6 +373,14 @@ TEST_F(MigrationTest, IpvsToNftablesAndBackOnAStockKernelLosesNothing) {
     ExpectClean(world_->StopLoad(late), "pod on node-1, begun in " + before);
     world_->AwaitMode("node-1", mode, 90s);
     EXPECT_EQ(ModesIn(node), std::set<std::string>{mode}) << move;
+    if (mode == "ipvs") {
+      PublishPort80(node);
+      const World::Load published =
+          world_->StartLoad(node, "client", targets_, 5, "both", 5, "10s");
+      world_->AwaitLoadRunning(published);
+      ExpectClean(world_->StopLoad(published), "pod on node-1, while others publish port 80");
+      node.Check({"nft", "delete", "table", "ip", "cni_hostport"});
+    }
     before = mode;
   }
   ExpectLoadsClean();

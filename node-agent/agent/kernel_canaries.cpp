@@ -15,6 +15,7 @@
 #include "node-agent/iptables/iptables_family.h"
 #include "node-agent/ipvs/chains.h"
 #include "node-agent/ipvs/ipvs_dataplane.h"
+#include "node-agent/ipvs/nat_guard.h"
 #include "node-agent/ipvs/sets.h"
 #include "node-agent/netlink/ipset.h"
 #include "node-agent/netlink/ipvs.h"
@@ -72,6 +73,14 @@ bool NothingIsServed() {
   return elements.empty();
 }
 
+void AddNatGuard(Canaries::Names& names) {
+  for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
+    if (ipvs::NatGuard::Present(family))
+      names.insert(
+          fmt::format("{} table {} of nf_tables", net::ToString(family), ipvs::NatGuard::kTable));
+  }
+}
+
 }  // namespace
 
 void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<xtables::KernelJump>& jumps,
@@ -99,6 +108,7 @@ void AddNftables(net::Family family, Canaries::Names& names) {
 }
 
 void AddIpvs(Canaries::Names& names) {
+  AddNatGuard(names);
   netlink::Socket route(NETLINK_ROUTE);
   if (netlink::FindLink(route, IpvsDataplane::kDevice))
     names.insert(fmt::format("interface {}", IpvsDataplane::kDevice));

@@ -15,7 +15,7 @@
 #include "kube/testing/eventually.h"
 #include "node-agent/contract/empty_node.h"
 #include "node-agent/contract/traffic.h"
-#include "node-agent/nftables/connection.h"
+#include "node-agent/nf_tables/connection.h"
 #include "node-agent/nftables/layout.h"
 #include "node-agent/xtables/service_rules.h"
 

@@ -11,8 +11,8 @@
 #include <fmt/format.h>
 
 #include "node-agent/contract/modes.h"
+#include "node-agent/nf_tables/kernel_table.h"
 #include "node-agent/nftables/kernel_support.h"
-#include "node-agent/nftables/kernel_table.h"
 #include "node-agent/nftables/layout.h"
 #include "node-agent/nftables/nftables_dataplane.h"
 

@@ -128,6 +128,11 @@ class Dataplane {
   // agent that finds a drain under way; returns what is left.
   virtual DrainStatus Drain(const ServiceModel& model) = 0;
 
+  // What served before has been drained: new connections come here. Written now is what would have
+  // taken them while that was not decided. Called after a FullSync, not after each; one that finds
+  // no other mode serving does the same. Throws what Drain does.
+  virtual void TakeOver() {}
+
   // The clients that sessionAffinity binds now, of Services in `model`, at most kMostBindings. Only
   // those whose backend may still be gone to and whose time has not ended.
   virtual std::vector<ClientBinding> Bindings(const ServiceModel& model) = 0;

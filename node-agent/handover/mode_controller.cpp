@@ -186,11 +186,17 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
 
 // The old dataplane stops attracting new connections; returns what worked before and does not now,
 // "" if nothing.
-std::string ModeController::MoveNewConnections(const ServiceModel& model) {
+std::string ModeController::MoveNewConnections(Dataplane& next, const ServiceModel& model) {
   try {
     active_->Drain(model);
   } catch (const std::exception& error) {
     return fmt::format("{} could not be drained: {}", kube::ToString(active_->mode()),
+                       error.what());
+  }
+  try {
+    next.TakeOver();
+  } catch (const std::exception& error) {
+    return fmt::format("{} could not take new connections over: {}", kube::ToString(next.mode()),
                        error.what());
   }
   const auto failed = steps_.Try("probe", "", [&] { return environment_.Traffic().AfterSwitch(); });
@@ -345,7 +351,7 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model, bool o
       failed = "it could not be programmed: " + Describe(state_.problems);
     } else if (!old_mode_ends) {
       failed = NoLongerServed();
-      if (failed.empty()) failed = MoveNewConnections(model);
+      if (failed.empty()) failed = MoveNewConnections(*next, model);
     }
     if (!failed.empty()) {
       Revert(std::move(next), failed, model);

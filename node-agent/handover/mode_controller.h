@@ -105,7 +105,7 @@ class ModeController {
   void BeginDrain(std::unique_ptr<Dataplane> dataplane, const ServiceModel& model);
   void Unfinished(const std::string& why);
   std::string NoLongerServed() const;
-  std::string MoveNewConnections(const ServiceModel& model);
+  std::string MoveNewConnections(Dataplane& next, const ServiceModel& model);
   void Resync(const ServiceModel& model);
   void SetProblems(std::vector<SyncProblem> problems);
   bool Failed(const std::vector<SyncProblem>& problems) const;

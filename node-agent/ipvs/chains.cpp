@@ -73,11 +73,13 @@ std::map<std::string, std::vector<xtables::Jump>> JumpsOf(std::string_view table
 
 }  // namespace
 
-size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains,
-                    xtables::LastKeepers& keepers) {
-  size_t written = 0;
+EnsuredChains EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains,
+                           xtables::LastKeepers& keepers) {
+  EnsuredChains result;
+  size_t& written = result.written;
   std::string text;
   for (const auto& [table, saved] : Read(tool)) {
+    if (table == "nat") result.other_mode_takes = saved.builtin.HasJumpOfOtherMode("PREROUTING");
     std::string declarations;
     std::string rules;
     for (const Chain& chain : chains) {
@@ -97,7 +99,7 @@ size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chain
       text += fmt::format("*{}\n{}{}COMMIT\n", table, declarations, rules);
   }
   if (!text.empty()) tool.Restore(text);
-  return written;
+  return result;
 }
 
 void StopTaking(xtables::IptablesTool& tool) {

@@ -24,10 +24,15 @@ struct Chain {
 };
 
 // Compares with what iptables-save says, rewrites chains that differ, and moves jumps that are not
-// in their place (xtables/jump_order.h). `keepers`: of the tool's family. Returns how many rules
-// were written. This and all below throw what IptablesTool throws.
-size_t EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains,
-                    xtables::LastKeepers& keepers);
+// in their place (xtables/jump_order.h). `keepers`: of the tool's family. `written`: how many
+// rules. This and all below throw what IptablesTool throws.
+struct EnsuredChains {
+  size_t written = 0;
+  // Another of our modes has a jump in table nat, which is before ours.
+  bool other_mode_takes = false;
+};
+EnsuredChains EnsureChains(xtables::IptablesTool& tool, const std::vector<Chain>& chains,
+                           xtables::LastKeepers& keepers);
 // New connections are no longer sent to or kept for IPVS: other rules decide about them.
 // EnsureChains undoes it. Idempotent.
 void StopTaking(xtables::IptablesTool& tool);

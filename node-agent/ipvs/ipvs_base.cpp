@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <sys/utsname.h>
 #include <system_error>
+#include <thread>
 
 #include "node-agent/dataplane/family_parts.h"
 #include "node-agent/ipvs/chains.h"
@@ -38,6 +39,17 @@ SyncProblem SetProblem(const std::string& name, std::string_view what, int error
   return {"ipset " + name, std::string(what) + ": " + netlink::IpsetErrorText(error)};
 }
 
+// Rules of nf_tables refer to a set until a worker of the kernel has destroyed them, a moment after
+// the transaction that took them away (nf_tables_trans_destroy_work). 0 or an error number.
+int DestroySet(netlink::Ipset& ipset, const std::string& name) {
+  constexpr int kTries = 100;
+  for (int tries = 1;; ++tries) {
+    const int error = ipset.Destroy(name);
+    if (error != netlink::Ipset::kInUse || tries == kTries) return error;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
 SyncProblem RulesProblem(net::Family family, const std::exception& error) {
   return {"iptables rules of ipvs mode (" + std::string(net::ToString(family)) + ")", error.what()};
 }
@@ -54,7 +66,8 @@ IpvsBase::IpvsBase(const kube::ProxySettings& settings,
       kernel_release_(KernelRelease()),
       ipvs_(ipvs),
       ipset_(ipset),
-      route_(route) {
+      route_(route),
+      nat_guard_(ipset) {
   for (xtables::IptablesTool* tool : tools) {
     families_.emplace_back(tool->family(), tool);
     keepers_[tool->family()];
@@ -160,7 +173,9 @@ SyncResult IpvsBase::EnsureFamily(net::Family family, xtables::IptablesTool& too
     result.problems.push_back({std::string(kRules), e.what()});
     return result;
   }
-  const size_t written = EnsureChains(tool, chains, keepers_[family]);
+  const EnsuredChains ensured = EnsureChains(tool, chains, keepers_[family]);
+  size_t written = ensured.written;
+  if (!ensured.other_mode_takes) written += nat_guard_.Ensure(family);
   result.kernel_writes += written;
   if (synced && Serves(family)) result.repaired = written;
   return result;
@@ -232,18 +247,28 @@ VerifyResult IpvsBase::VerifyRules(net::Family family, xtables::IptablesTool& to
   result.objects_checked = chains.size();
   for (std::string& difference : CheckChains(tool, chains, keepers_.at(family)))
     result.Differ("iptables", std::move(difference));
+  nat_guard_.Verify(family, result);
   return result;
 }
 
+void IpvsBase::TakeOver() {
+  for (const auto& [family, tool] : families_) {
+    if (Serves(family)) nat_guard_.Ensure(family);
+  }
+}
+
 void IpvsBase::StopTaking() {
-  for (const auto& [family, tool] : families_)
+  for (const auto& [family, tool] : families_) {
+    nat_guard_.Remove(family);
     ipvs::StopTaking(*tool);
+  }
 }
 
 bool IpvsBase::RemoveEntrances(SyncResult& result) {
   // Where another dataplane serves, it has to get the new connections before the VIPs go.
   for (const auto& [family, tool] : families_) {
     try {
+      if (nat_guard_.Remove(family)) ++result.kernel_writes;
       ipvs::StopTaking(*tool);
     } catch (const std::exception& e) {
       result.problems.push_back(RulesProblem(family, e));
@@ -275,7 +300,7 @@ void IpvsBase::RemoveRulesAndSets(SyncResult& result) {
       UndoStrictArp(result);
       continue;
     }
-    const int error = ipset_.Destroy(set.name);
+    const int error = DestroySet(ipset_, set.name);
     if (error != 0 && error != ENOENT)
       result.problems.push_back(SetProblem(set.name, "destroy", error));
     else
@@ -289,8 +314,10 @@ bool IpvsBase::Present() {
   for (const netlink::SetInfo& set : ipset_.List()) {
     if (set.name.starts_with(kSetPrefix)) return true;
   }
-  return std::any_of(families_.begin(), families_.end(),
-                     [](const auto& family) { return AnyChain(*family.second); });
+  return std::any_of(families_.begin(), families_.end(), [](const auto& configured) {
+    const auto& [family, tool] = configured;
+    return NatGuard::Present(family) || AnyChain(*tool);
+  });
 }
 
 }  // namespace pointsman::agent::ipvs

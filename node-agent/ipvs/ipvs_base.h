@@ -14,6 +14,7 @@
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
+#include "node-agent/ipvs/nat_guard.h"
 #include "node-agent/ipvs/room.h"
 #include "node-agent/ipvs/strict_arp.h"
 #include "node-agent/netlink/ipset.h"
@@ -52,7 +53,10 @@ class IpvsBase {
   // Looks for the device, which somebody may have deleted.
   void FindDevice();
 
-  // New connections are not kept for IPVS any more.
+  // New connections are kept for IPVS, and no longer for another of our modes. Of families that are
+  // served.
+  void TakeOver();
+  // They are not any more.
   void StopTaking();
   // In this order. `result` has what went wrong; false: what follows must wait.
   bool RemoveEntrances(SyncResult& result);
@@ -84,6 +88,7 @@ class IpvsBase {
   netlink::Ipset& ipset_;
   netlink::Socket& route_;
   StrictArp strict_arp_;
+  NatGuard nat_guard_;
   int device_index_ = 0;
 };
 

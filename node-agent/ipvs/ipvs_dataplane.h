@@ -65,6 +65,7 @@ class IpvsDataplane final : public Dataplane {
   // Counts established TCP and SCTP connections, and UDP flows of backends that got a packet within
   // the last 30 s (IPVS does not say of a single UDP flow when it was last used).
   DrainStatus Drain(const ServiceModel& model) override;
+  void TakeOver() override { base_.TakeOver(); }
   // From IPVS's persistence templates, for 2 s at most: what it has not read by then is left out.
   std::vector<ClientBinding> Bindings(const ServiceModel& model) override;
   // template_sync.h says how, and what is not as with IPVS's own templates.

@@ -16,6 +16,9 @@ namespace {
 constexpr const char* kComment = R"(-m comment --comment "pointsman ipvs")";
 constexpr const char* kEstablished = "-m conntrack --ctstate RELATED,ESTABLISHED ";
 constexpr const char* kNew = "-m conntrack --ctstate INVALID,NEW ";
+// Of a connection, as table nat sees it: a later one that kept the mark would be masqueraded again
+// where it passes POSTROUTING a second time, in a tunnel (kubernetes#92035).
+constexpr const char* kFirst = "-m conntrack --ctstate NEW ! --ctstatus CONFIRMED ";
 
 // The chains of one family. What they share is made once, as iptables-save prints it.
 class Rules {
@@ -48,8 +51,8 @@ class Rules {
     return {Input(),
             Accept(),
             Forward(),
-            SourceRanges("PREROUTING"),
-            SourceRanges("OUTPUT"),
+            BeforeNat("PREROUTING"),
+            BeforeNat("OUTPUT"),
             Prerouting(),
             Output(),
             NodePorts(),
@@ -73,7 +76,7 @@ class Rules {
   Chain Input() const;
   Chain Accept() const;
   Chain Forward() const;
-  Chain SourceRanges(const char* base) const;
+  Chain BeforeNat(const char* base) const;
   Chain Prerouting() const;
   Chain Output() const;
   Chain NodePorts() const;
@@ -137,8 +140,10 @@ Chain Rules::Forward() const {
           {marked_ + " -j ACCEPT", fmt::format("{}-j ACCEPT", kEstablished)}};
 }
 
-// Source ranges are looked at before table nat may send a packet on to another address.
-Chain Rules::SourceRanges(const char* base) const {
+// Source ranges are looked at before table nat may send a packet on to another address. What goes
+// to a cluster IP is also marked here: where the search for a translation ends before table nat
+// (nat_guard.h), its rules are not called.
+Chain Rules::BeforeNat(const char* base) const {
   Chain chain{
       "mangle",
       fmt::format("{}{}", kChainPrefix, base),
@@ -148,7 +153,16 @@ Chain Rules::SourceRanges(const char* base) const {
       {Match(SetId::kGuarded) + " " + NoMatch(SetId::kSources, "dst,dst,src") + " -j DROP"}};
   // What the node itself sends meets IPVS before any filter, and IPVS refuses what it has no
   // backend for, while it keeps the virtual server for the connections of a backend that left.
-  if (chain.base == "OUTPUT") chain.rules.push_back(Match(SetId::kDrop) + " -j DROP");
+  if (chain.base == "OUTPUT") {
+    chain.rules.push_back(Match(SetId::kDrop) + " -j DROP");
+    // What the node itself sends to a VIP has that VIP as its source address (it is local), which
+    // no backend elsewhere could answer.
+    chain.rules.push_back(kFirst + Match(SetId::kOwned) + mark_);
+    return chain;
+  }
+  if (sources_.off_cluster)
+    chain.rules.push_back(*sources_.off_cluster + " " + kFirst + Match(SetId::kCluster) + mark_);
+  chain.rules.push_back(kFirst + Match(SetId::kMarked) + mark_);
   return chain;
 }
 
@@ -161,9 +175,6 @@ Chain Rules::Prerouting() const {
     for (const std::string& rule : near_map_)
       chain.rules.push_back(from_pods + rule);
   }
-  if (sources_.off_cluster)
-    chain.rules.push_back(*sources_.off_cluster + " " + Match(SetId::kCluster) + mark_);
-  chain.rules.push_back(Match(SetId::kMarked) + mark_);
   chain.rules.push_back(taken_);
   chain.rules.push_back(closed_);
   chain.rules.insert(chain.rules.end(), map_.begin(), map_.end());
@@ -172,16 +183,15 @@ Chain Rules::Prerouting() const {
   return chain;
 }
 
-// What the node itself sends to a VIP has that VIP as its source address (it is local), which no
-// backend elsewhere could answer. To an address that is not bound it has one of the node's.
+// To an address that is not bound, what the node itself sends has one of the node's as its source.
 Chain Rules::Output() const {
   return {"nat",
           "POINTSMAN-IPVS-OUTPUT",
           "OUTPUT",
           kComment,
           xtables::JumpPlace::kBeforeProxies,
-          {Match(SetId::kOwned) + mark_, taken_, closed_, Match(SetId::kMapped) + mark_,
-           Match(SetId::kMappedSpare) + mark_, near_map_[0], near_map_[1], map_[0], map_[1],
+          {taken_, closed_, Match(SetId::kMapped) + mark_, Match(SetId::kMappedSpare) + mark_,
+           near_map_[0], near_map_[1], map_[0], map_[1],
            v4() ? "-d 127.0.0.0/8 -j RETURN" : "-d ::1/128 -j RETURN", near_node_port_ + mark_,
            near_node_port_ + to_near_server_, node_ports_jump_}};
 }

@@ -34,9 +34,11 @@ constexpr Verdict kOtherMark{
 
 constexpr Verdict kPublishedPorts{
     Level::kWarning,
-    "a port that it publishes on the node from a table of its own takes the same port of every "
-    "cluster IP, since in ipvs mode cluster IPs are local to the node",
-    "publish no port that Services have (80, 443), or choose iptables or nftables mode"};
+    "while a handover between this mode and iptables mode is under way, a port that it publishes "
+    "on "
+    "the node from a table of its own takes the same port of every cluster IP, which are local "
+    "then",
+    "publish no port that Services have (80, 443), or move the node through nftables mode"};
 
 constexpr Verdict kBridgeNf{
     Level::kWarning,
@@ -75,10 +77,10 @@ const std::vector<Neighbour>& Table() {
        .source = "antrea-io/antrea pkg/agent/ipassigner/ip_assigner_linux.go",
        .kind = kRouting,
        .signs = {{kLink, "antrea-egress0"}},
-       .ipvs = {Level::kWarning,
+       .ipvs = {Level::kRefused,
                 "strictARP sets arp_ignore, which antrea-agent reads only when it starts: until "
                 "then nobody answers ARP for Egress IPs",
-                "restart antrea-agent after the change, or leave strictARP off"},
+                "leave strictARP off, or accept this and restart antrea-agent after the change"},
        .counts_with = CountsWith::kStrictArp},
       {.name = "antrea-proxy-all",
        .title = "Antrea with proxyAll",
@@ -162,11 +164,11 @@ const std::vector<Neighbour>& Table() {
        .kind = kPolicyEngine,
        .signs = {{kLink, "cilium_host"}},
        .userspace = kUserspaceBesidePolicy,
-       .ipvs = {Level::kWarning,
+       .ipvs = {Level::kRefused,
                 "what IPVS sends on passes OUTPUT and is marked there as the node's own: to "
                 "Cilium, node port and load balancer traffic from outside comes from the host, "
                 "which policies let through",
-                "choose iptables or nftables mode where policies are to hold for it"}},
+                "choose iptables or nftables mode, or accept this where no policy is to hold for it"}},
       {.name = "cni-hostport-nft",
        .title = "CNI portmap with nftables",
        .source = "containernetworking/plugins plugins/meta/portmap/portmap_nftables.go",
@@ -228,10 +230,10 @@ const std::vector<Neighbour>& Table() {
        .kind = kPolicyEngine,
        .signs = {{kNftTable, "kube-network-policies"}, {kNftTable, "kindnet-network-policies"}},
        .userspace = kUserspaceBesidePolicy,
-       .ipvs = {Level::kWarning,
+       .ipvs = {Level::kRefused,
                 "with its netfilter-bug-1766-fix, which is on by default, DNS over UDP is judged "
                 "by the cluster IP: policies that allow pods by selector drop it",
-                "start it with --netfilter-bug-1766-fix=false, or choose another mode"}},
+                "start it with --netfilter-bug-1766-fix=false and accept this, or choose another mode"}},
       {.name = "kube-ovn",
        .title = "Kube-OVN",
        .source = "kubeovn/kube-ovn pkg/daemon/gateway_linux.go",
@@ -318,9 +320,9 @@ const std::vector<Neighbour>& Table() {
        .source = "Documentation/networking/vrf.rst",
        .kind = kRouting,
        .signs = {{kLinkKind, "vrf"}},
-       .ipvs = {Level::kWarning,
+       .ipvs = {Level::kRefused,
                 "clients in a VRF reach cluster IPs, and the answers are routed by the main table",
-                "choose iptables or nftables mode where pods are in a VRF"}},
+                "choose iptables or nftables mode, or accept this where no client is in a VRF"}},
       {.name = "weave-npc",
        .title = "Weave Net's policy controller",
        .source = "weaveworks/weave npc",

@@ -3,11 +3,9 @@
 #include <arpa/inet.h>  // netinet/in.h, which has to come before linux/in.h
 #include <cerrno>
 #include <exception>
-#include <fstream>
 #include <functional>
 #include <linux/netfilter.h>
 #include <linux/rtnetlink.h>
-#include <optional>
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
@@ -16,7 +14,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
-#include "kube/process/kernel_release.h"
+#include "kube/process/kernel_module.h"
 #include "node-agent/neighbours/legacy_chains.h"
 #include "node-agent/netlink/address.h"
 #include "node-agent/netlink/ipset.h"
@@ -31,21 +29,6 @@ namespace {
 
 bool IsThere(const std::string& path) {
   return ::access(path.c_str(), F_OK) == 0;
-}
-
-// Is that module loaded or built in? To ask nfnetlink for what a module brings would load it.
-// nullopt: that cannot be known, since the list of what is built in is not there.
-std::optional<bool> HasModule(const std::string& name, const std::string& modules_root) {
-  if (IsThere("/sys/module/" + name)) return true;
-  // Built in, a module without parameters has no such folder.
-  if (!IsThere("/proc/modules")) return true;  // a kernel without modules loads none
-  std::ifstream builtin(modules_root + "/lib/modules/" + kube::KernelRelease() +
-                        "/modules.builtin");
-  if (!builtin) return std::nullopt;
-  for (std::string line; std::getline(builtin, line);) {
-    if (line.ends_with("/" + name + ".ko")) return true;
-  }
-  return false;
 }
 
 bool IsLinkLocal(const net::IpAddress& address) {
@@ -122,7 +105,7 @@ class SignsReader {
   }
 
   void ReadNft() {
-    const auto there = HasModule("nf_tables", modules_root_);
+    const auto there = kube::KernelHasModule("nf_tables", modules_root_);
     if (!there)
       throw std::runtime_error(
           "it is not loaded, and /lib/modules, which says what is built in, "

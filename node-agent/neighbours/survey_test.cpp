@@ -110,10 +110,10 @@ TEST_F(SurveyTest, AcceptedByItsOwnNameARefusalIsAWarning) {
 
 TEST_F(SurveyTest, StrictArpCountsWhereItIsOn) {
   const Sign egress{SignKind::kLink, "antrea-egress0", ""};
-  EXPECT_THAT(Report(Mode::kIpvs, {egress}).warnings, IsEmpty());
+  EXPECT_THAT(Report(Mode::kIpvs, {egress}).refusals, IsEmpty());
   settings_.ipvs.strict_arp = true;
-  EXPECT_THAT(Report(Mode::kIpvs, {egress}).warnings, ElementsAre(HasSubstr("strictARP")));
-  EXPECT_THAT(Report(Mode::kIptables, {egress}).warnings, IsEmpty());
+  EXPECT_THAT(Report(Mode::kIpvs, {egress}).refusals, ElementsAre(HasSubstr("strictARP")));
+  EXPECT_THAT(Report(Mode::kIptables, {egress}).refusals, IsEmpty());
 }
 
 TEST_F(SurveyTest, AnotherMasqueradeBitCountsInTheModesThatHaveIt) {
@@ -166,7 +166,7 @@ TEST_F(SurveyTest, StatusHasEachNeighbourWithTheVerdictOnEachMode) {
               ElementsAre(Pair("iptables", "Fine"), Pair("ipvs", "Accepted"),
                           Pair("nftables", "Fine"), Pair("userspace", "Accepted")));
   EXPECT_EQ(status[1].name, "cilium");
-  EXPECT_THAT(status[1].modes, Contains(Pair("ipvs", "Warning")));
+  EXPECT_THAT(status[1].modes, Contains(Pair("ipvs", "Refused")));
   EXPECT_THAT(status[1].modes, Contains(Pair("userspace", "Refused")));
   EXPECT_THAT(status[1].message, HasSubstr("interface cilium_host"));
   EXPECT_EQ(status[2].name, "masquerade-mark");

@@ -6,8 +6,12 @@
 #include <linux/netfilter/ipset/ip_set.h>
 #include <linux/netfilter/ipset/ip_set_hash.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <system_error>
+
+#include "base/throw_errno.h"
+#include "base/unique_fd.h"
 
 namespace pointsman::agent::netlink {
 namespace {
@@ -204,10 +208,28 @@ int Ipset::Create(const std::string& name, SetType type, net::Family family,
   return socket_.Execute(request);
 }
 
+const int Ipset::kInUse = IPSET_ERR_BUSY;
+
 int Ipset::Destroy(const std::string& name) {
   IpSetRequest request(IPSET_CMD_DESTROY, 0);
   request.PutString(IPSET_ATTR_SETNAME, name);
   return socket_.Execute(request);
+}
+
+uint16_t Ipset::IndexOf(const std::string& name) {
+  // Over netlink only from Linux 4.20 on (IPSET_CMD_GET_BYNAME); this is what iptables asks.
+  const UniqueFd fd(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+  if (!fd) ThrowErrno("open a raw socket");
+  ip_set_req_get_set_family request{};
+  request.op = IP_SET_OP_GET_FNAME;
+  request.version = kProtocol;
+  name.copy(request.set.name, sizeof request.set.name - 1);
+  socklen_t size = sizeof request;
+  if (::getsockopt(fd.get(), SOL_IP, SO_IP_SET, &request, &size) < 0)
+    ThrowErrno("ask for the number of ipset " + name);
+  if (request.set.index == IPSET_INVALID_ID)
+    ThrowErrno("ask for the number of ipset " + name, ENOENT);
+  return request.set.index;
 }
 
 int Ipset::Elements(const std::string& name, std::vector<SetElement>& out) {

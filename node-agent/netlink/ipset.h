@@ -48,7 +48,12 @@ class Ipset {
   // parameters is no error; with others it is
   // IPSET_ERR_EXIST_SETNAME2 or EEXIST.
   int Create(const std::string& name, SetType type, net::Family family, uint32_t max_elements);
+  // kInUse: a rule, or a set of sets, refers to it.
   int Destroy(const std::string& name);
+  static const int kInUse;
+  // The number by which rules refer to the set, as long as it exists. Throws std::system_error;
+  // ENOENT: there is none of that name.
+  uint16_t IndexOf(const std::string& name);
   // Appends to `out`. 0 or an error number; ENOENT: no such set.
   int Elements(const std::string& name, std::vector<SetElement>& out);
 

@@ -16,8 +16,8 @@
 #include <spdlog/spdlog.h>
 
 #include "node-agent/dataplane/binding_collector.h"
+#include "node-agent/nf_tables/kernel_table.h"
 #include "node-agent/nftables/affinity.h"
-#include "node-agent/nftables/kernel_table.h"
 #include "node-agent/nftables/layout.h"
 
 namespace pointsman::agent::nft {

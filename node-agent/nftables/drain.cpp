@@ -9,8 +9,8 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "node-agent/netlink/conntrack.h"
+#include "node-agent/nf_tables/kernel_table.h"
 #include "node-agent/nftables/elements.h"
-#include "node-agent/nftables/kernel_table.h"
 #include "node-agent/nftables/layout.h"
 
 namespace pointsman::agent::nft {

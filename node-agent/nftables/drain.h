@@ -5,7 +5,7 @@
 
 #include "node-agent/dataplane/draining_flows.h"
 #include "node-agent/model/service_model.h"
-#include "node-agent/nftables/connection.h"
+#include "node-agent/nf_tables/connection.h"
 
 namespace pointsman::agent::nft {
 

@@ -7,7 +7,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "node-agent/dataplane/route_localnet.h"
-#include "node-agent/nftables/connection.h"
+#include "node-agent/nf_tables/connection.h"
 #include "node-agent/nftables/elements.h"
 #include "node-agent/nftables/layout.h"
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "kube/net/ip_address.h"
-#include "node-agent/nftables/connection.h"
+#include "node-agent/nf_tables/connection.h"
 
 namespace pointsman::agent::nft {
 

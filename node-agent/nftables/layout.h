@@ -22,7 +22,7 @@
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/model/local_detector.h"
 #include "node-agent/model/service_model.h"
-#include "node-agent/nftables/objects.h"
+#include "node-agent/nf_tables/objects.h"
 
 namespace pointsman::agent::nft {
 

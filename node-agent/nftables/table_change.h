@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "node-agent/dataplane/dataplane.h"
-#include "node-agent/nftables/connection.h"
+#include "node-agent/nf_tables/connection.h"
+#include "node-agent/nf_tables/transaction.h"
 #include "node-agent/nftables/desired_table.h"
-#include "node-agent/nftables/transaction.h"
 
 namespace pointsman::agent::nft {
 

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "node-agent/dataplane/dataplane.h"
-#include "node-agent/nftables/connection.h"
+#include "node-agent/nf_tables/connection.h"
+#include "node-agent/nf_tables/kernel_table.h"
 #include "node-agent/nftables/desired_table.h"
-#include "node-agent/nftables/kernel_table.h"
 #include "node-agent/nftables/table_change.h"
 
 namespace pointsman::agent::nft {

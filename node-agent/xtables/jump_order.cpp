@@ -301,6 +301,13 @@ void BuiltinChains::InsertMissing(const std::vector<Window>& windows, Order& ord
   }
 }
 
+bool BuiltinChains::HasJumpOfOtherMode(std::string_view builtin) const {
+  const auto found = builtins_.find(builtin);
+  return found != builtins_.end() &&
+         std::any_of(found->second.rules.begin(), found->second.rules.end(),
+                     [](const Rule& rule) { return rule.kind == Rule::Kind::kOtherMode; });
+}
+
 JumpChanges BuiltinChains::Place(std::string_view name, std::vector<Jump> wanted,
                                  const LastKeepers& keepers) const {
   // What accepts comes behind what refuses: the latter would not be reached.

@@ -88,6 +88,8 @@ class BuiltinChains {
 
   // Builtin chain → the rules that jump to our chains, in their order.
   std::map<std::string, std::vector<std::string>, std::less<>> OurJumps() const;
+  // Does one of our other modes have a jump in that builtin chain?
+  bool HasJumpOfOtherMode(std::string_view builtin) const;
   // `wanted`: all of ours that `builtin` is to have, in the order of those of a place.
   JumpChanges Place(std::string_view builtin, std::vector<Jump> wanted,
                     const LastKeepers& keepers = {}) const;

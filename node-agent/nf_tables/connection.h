@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "node-agent/netlink/socket.h"
-#include "node-agent/nftables/transaction.h"
+#include "node-agent/nf_tables/transaction.h"
 
 namespace pointsman::agent::nft {
 

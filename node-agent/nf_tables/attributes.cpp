@@ -1,4 +1,4 @@
-#include "node-agent/nftables/attributes.h"
+#include "node-agent/nf_tables/attributes.h"
 
 #include <arpa/inet.h>
 #include <cstring>

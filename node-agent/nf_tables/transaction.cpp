@@ -1,4 +1,4 @@
-#include "node-agent/nftables/transaction.h"
+#include "node-agent/nf_tables/transaction.h"
 
 #include <arpa/inet.h>
 #include <cstring>

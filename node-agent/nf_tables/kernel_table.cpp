@@ -1,4 +1,4 @@
-#include "node-agent/nftables/kernel_table.h"
+#include "node-agent/nf_tables/kernel_table.h"
 
 #include <arpa/inet.h>
 #include <cerrno>

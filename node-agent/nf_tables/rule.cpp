@@ -1,9 +1,11 @@
-#include "node-agent/nftables/rule.h"
+#include "node-agent/nf_tables/rule.h"
 
 #include <cstring>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nf_tables_compat.h>
+#include <linux/netfilter/xt_set.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdexcept>
@@ -270,6 +272,20 @@ RuleBuilder& RuleBuilder::CtStatus(uint32_t bits) {
   return AnyBit(bits);
 }
 
+RuleBuilder& RuleBuilder::DestinationInIpset(uint16_t index) {
+  // One dimension, and no flag that says it is the source's. The kernel wants a size that XT_ALIGN
+  // would give (net/netfilter/x_tables.c, xt_check_match), and clears what is between the fields.
+  alignas(8) uint8_t info[(sizeof(xt_set_info_match_v4) + 7) / 8 * 8] = {};
+  auto* const match = reinterpret_cast<xt_set_info_match_v4*>(info);
+  match->match_set.index = index;
+  match->match_set.dim = 1;
+  const Expression expression(out_, "match");
+  out_.PutString(NFTA_MATCH_NAME, "set");
+  out_.PutU32(NFTA_MATCH_REV, 4);
+  out_.Put(NFTA_MATCH_INFO, info, sizeof info);
+  return *this;
+}
+
 RuleBuilder& RuleBuilder::Update(std::string_view map, unsigned key, unsigned data,
                                  std::chrono::seconds timeout) {
   const Expression expression(out_, "dynset");
@@ -311,6 +327,14 @@ RuleBuilder& RuleBuilder::Dnat(unsigned address, unsigned port) {
       .Number(NFTA_NAT_FAMILY, family_ == net::Family::kIPv4 ? NFPROTO_IPV4 : NFPROTO_IPV6)
       .Register(NFTA_NAT_REG_ADDR_MIN, address)
       .Register(NFTA_NAT_REG_PROTO_MIN, port);
+  return *this;
+}
+
+RuleBuilder& RuleBuilder::DnatAddress(unsigned address) {
+  Expression(out_, "nat")
+      .Number(NFTA_NAT_TYPE, NFT_NAT_DNAT)
+      .Number(NFTA_NAT_FAMILY, family_ == net::Family::kIPv4 ? NFPROTO_IPV4 : NFPROTO_IPV6)
+      .Register(NFTA_NAT_REG_ADDR_MIN, address);
   return *this;
 }
 

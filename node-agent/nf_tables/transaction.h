@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "kube/net/ip_address.h"
-#include "node-agent/nftables/attributes.h"
-#include "node-agent/nftables/objects.h"
+#include "node-agent/nf_tables/attributes.h"
+#include "node-agent/nf_tables/objects.h"
 
 namespace pointsman::agent::nft {
 

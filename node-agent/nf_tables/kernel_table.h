@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "node-agent/nftables/connection.h"
-#include "node-agent/nftables/objects.h"
+#include "node-agent/nf_tables/connection.h"
+#include "node-agent/nf_tables/objects.h"
 
 namespace pointsman::agent::nft {
 

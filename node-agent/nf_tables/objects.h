@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "node-agent/nftables/rule.h"
+#include "node-agent/nf_tables/rule.h"
 
 namespace pointsman::agent::nft {
 

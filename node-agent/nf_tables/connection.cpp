@@ -1,4 +1,4 @@
-#include "node-agent/nftables/connection.h"
+#include "node-agent/nf_tables/connection.h"
 
 #include <cerrno>
 #include <linux/netfilter.h>

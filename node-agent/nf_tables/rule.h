@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "kube/net/ip_address.h"
-#include "node-agent/nftables/attributes.h"
+#include "node-agent/nf_tables/attributes.h"
 
 struct nlattr;
 
@@ -60,6 +60,10 @@ class RuleBuilder {
   RuleBuilder& Mark(uint32_t bits);      // all of them are set
   RuleBuilder& CtState(uint32_t bits);   // any of NF_CT_STATE_BIT(…)
   RuleBuilder& CtStatus(uint32_t bits);  // any of IPS_…
+  // The destination address is in an ipset of addresses, whose `index` netlink::Ipset::IndexOf
+  // says. iptables' match "set", revision 4, which nf_tables runs too (CONFIG_NFT_COMPAT). While
+  // the rule is there the set cannot be destroyed.
+  RuleBuilder& DestinationInIpset(uint16_t index);
 
   // `key` is in the map, and its value goes to `to`.
   RuleBuilder& Map(std::string_view map, unsigned key, unsigned to);
@@ -74,6 +78,7 @@ class RuleBuilder {
   RuleBuilder& SetMark(uint32_t bits);
   RuleBuilder& ClearMark(uint32_t bits);
   RuleBuilder& Dnat(unsigned address, unsigned port);
+  RuleBuilder& DnatAddress(unsigned address);  // keeps the port
   RuleBuilder& Masquerade();
   RuleBuilder& Reject();    // ICMP port unreachable
   RuleBuilder& ResetTcp();  // of TCP only: goes on only if it is

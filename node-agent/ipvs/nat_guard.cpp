@@ -1,0 +1,131 @@
+#include "node-agent/ipvs/nat_guard.h"
+
+#include <array>
+#include <cstdint>
+#include <linux/netfilter.h>
+#include <stdexcept>
+#include <vector>
+
+#include <fmt/format.h>
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "kube/process/kernel_module.h"
+#include "node-agent/ipvs/sets.h"
+#include "node-agent/netlink/nft_probe.h"
+#include "node-agent/nf_tables/connection.h"
+#include "node-agent/nf_tables/kernel_table.h"
+
+namespace pointsman::agent::ipvs {
+namespace {
+
+// Behind nftables mode's (-110): as soon as that mode's table is written, new connections are its.
+// Before iptables' and those that others make in its image (-100).
+constexpr int32_t kGuardPriority = -109;
+
+constexpr std::array<std::pair<std::string_view, uint32_t>, 2> kHooks{
+    {{NatGuard::kPrerouting, NF_INET_PRE_ROUTING}, {"output", NF_INET_LOCAL_OUT}}};
+
+// A node that does without nf_tables is not made to load it. Asked twice a second.
+bool MayHaveTables() {
+  static const bool built_in = kube::KernelHasModule("nf_tables").value_or(true);
+  return built_in || ::access("/sys/module/nf_tables", F_OK) == 0;
+}
+
+std::vector<nft::Chain> GuardChains(net::Family family, uint16_t vips) {
+  nft::RuleBuilder rule(family);
+  rule.DestinationInIpset(vips).LoadDestination(0).DnatAddress(0);
+  const nft::Rule own = rule.Build("a cluster IP is ipvs mode's");
+  std::vector<nft::Chain> chains;
+  chains.reserve(kHooks.size());
+  for (const auto& [name, hook] : kHooks)
+    chains.push_back({std::string(name), nft::Hook{"nat", hook, kGuardPriority}, {own}});
+  return chains;
+}
+
+bool IsAsWanted(const nft::KernelTable& table, const std::vector<nft::Chain>& chains) {
+  if (!table.present || table.chains.size() != chains.size()) return false;
+  for (const nft::Chain& chain : chains) {
+    const auto found = table.chains.find(chain.name);
+    if (found == table.chains.end() || !found->second.HasHookOf(chain) ||
+        !found->second.HasRulesOf(chain))
+      return false;
+  }
+  return true;
+}
+
+void CommitGuard(nft::Connection& connection, nft::Transaction& transaction) {
+  const std::vector<nft::Refusal> refusals = connection.Commit(transaction);
+  if (refusals.empty()) return;
+  throw std::runtime_error(fmt::format("nf_tables' table {}: {}: {}", NatGuard::kTable,
+                                       refusals.front().object, refusals.front().message));
+}
+
+}  // namespace
+
+bool NatGuard::Supported(net::Family family) {
+  if (!MayHaveTables()) return false;
+  const auto [known, first] = supported_.try_emplace(family);
+  if (first) {
+    known->second =
+        netlink::KernelHasNftNat(family) && netlink::KernelHasNftExpression("match", family);
+    if (!known->second) {
+      spdlog::info(
+          "{}: this kernel's nf_tables has no NAT or not iptables' matches; a port that others "
+          "publish by a table of their own takes that port of cluster IPs",
+          net::ToString(family));
+    }
+  }
+  return known->second;
+}
+
+size_t NatGuard::Ensure(net::Family family) {
+  wanted_.erase(family);
+  if (!Supported(family)) return 0;
+  wanted_.insert(family);
+  const std::vector<nft::Chain> chains =
+      GuardChains(family, ipset_.IndexOf(SetName(SetId::kVip, family)));
+  nft::Connection connection;
+  const nft::KernelTable present = nft::ReadTable(connection, family, kTable);
+  if (IsAsWanted(present, chains)) return 0;
+  nft::Transaction transaction(family, kTable);
+  if (present.present) transaction.DeleteTable();
+  transaction.AddTable();
+  for (const nft::Chain& chain : chains) {
+    transaction.AddChain(chain);
+    for (const nft::Rule& rule : chain.rules)
+      transaction.AppendRule(chain.name, rule);
+  }
+  const size_t objects = transaction.objects();
+  CommitGuard(connection, transaction);
+  return objects;
+}
+
+void NatGuard::Verify(net::Family family, VerifyResult& result) const {
+  if (!wanted_.contains(family)) return;
+  ++result.objects_checked;
+  nft::Connection connection;
+  const auto chains = GuardChains(family, ipset_.IndexOf(SetName(SetId::kVip, family)));
+  if (!IsAsWanted(nft::ReadTable(connection, family, kTable), chains))
+    result.Differ(fmt::format("nf_tables' table {}", kTable),
+                  "is missing or another one than was written");
+}
+
+bool NatGuard::Remove(net::Family family) {
+  wanted_.erase(family);
+  if (!Present(family)) return false;
+  nft::Connection connection;
+  nft::Transaction transaction(family, kTable);
+  transaction.DeleteTable();
+  CommitGuard(connection, transaction);
+  return true;
+}
+
+bool NatGuard::Present(net::Family family) {
+  if (!MayHaveTables()) return false;
+  nft::Connection connection;
+  return nft::HasTable(connection, family, kTable);
+}
+
+}  // namespace pointsman::agent::ipvs

@@ -1,0 +1,55 @@
+// Cluster IPs are local to the node in ipvs mode, and what others publish on "this node", port 80,
+// by a chain of type nat in a table of their own (CNI portmap and Docker with nftables, or an
+// iptables of the other flavour) takes the port 80 of every cluster IP too. Where our rules stand
+// in iptables' tables does not help: chains of type nat of different tables are called one after
+// the other until one has translated, and an ACCEPT is no translation (talos#9883;
+// net/netfilter/nf_nat_core.c, nf_nat_inet_fn).
+//
+// So a table "pointsman-ipvs" of nf_tables is called before them and translates what goes to a
+// cluster IP to that same address, which changes no packet and ends the search. It knows the
+// addresses by our ipset: no Service costs it anything. It is there whenever nf_tables can have it,
+// since nobody says beforehand that the first such port is about to be published.
+//
+// It cannot help while a handover between this mode and iptables mode is under way: cluster IPs are
+// local then, and iptables' rules have to see new connections.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "kube/net/ip_address.h"
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/netlink/ipset.h"
+
+namespace pointsman::agent::ipvs {
+
+// Not thread-safe. Keeps no socket: a node without nf_tables is not asked for it twice a second.
+class NatGuard {
+ public:
+  static constexpr std::string_view kTable = "pointsman-ipvs";
+  static constexpr std::string_view kPrerouting = "prerouting";
+
+  explicit NatGuard(netlink::Ipset& ipset) : ipset_(ipset) {}
+
+  // Makes the table if the kernel can have it. The set of VIPs exists. Only while no other of our
+  // modes takes new connections: its chains would not be called any more. Returns what was written.
+  // Throws std::system_error, std::runtime_error with the kernel's words.
+  size_t Ensure(net::Family family);
+  // Differences from what the last Ensure wrote. Throws std::system_error.
+  void Verify(net::Family family, VerifyResult& result) const;
+  // Returns whether it was there. Throws as Ensure.
+  bool Remove(net::Family family);
+  // False also without nf_tables. Throws std::system_error.
+  static bool Present(net::Family family);
+
+ private:
+  bool Supported(net::Family family);
+
+  netlink::Ipset& ipset_;
+  std::map<net::Family, bool> supported_;  // asked when nf_tables was there
+  std::set<net::Family> wanted_;
+};
+
+}  // namespace pointsman::agent::ipvs
