@@ -7,6 +7,8 @@
 
 #include "node-agent/contract/traffic.h"
 #include "node-agent/sysctl/sysctl.h"
+#include "node-agent/xtables/base_rules.h"
+#include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent::testing {
 namespace {
@@ -415,6 +417,28 @@ TEST_P(Reachability, TheNodeMayComeByItsLoadBalancersAddress) {
   Put(entry);
   ExpectServed(FromNode(PublicIp(8), 80));
   ExpectDropped(FromPod(PublicIp(8), 80, Briefly()));
+}
+
+// As CRI-O before 1.27 and CNI's portmap make them: they expect the proxy to have the chain that
+// marks, and to masquerade what is marked.
+TEST_P(Reachability, AHostPortOfAnotherProgramIsMasqueradedByTheChainMadeForIt) {
+  maker_.Put(Entry("web", 10, {0}));
+  FullSync();
+  EXPECT_SYNCED(mode().EnsureBase(settings_));
+  xtables::IptablesTool tool(GetParam().family);
+  const std::string rule = "-A KUBE-HP-TEST -p tcp -m tcp --dport 31999 -j";
+  tool.Restore(
+      fmt::format("*nat\n:KUBE-HP-TEST - [0:0]\n-A PREROUTING -j KUBE-HP-TEST\n"
+                  "{0} KUBE-MARK-MASQ\n{0} DNAT --to-destination {1}:8080\nCOMMIT\n",
+                  rule, v4() ? PodIp(1) : fmt::format("[{}]", PodIp(1))));
+  const Reply reply = FromOutside(NodeIp(), 31999);
+  ExpectServed(reply);
+  EXPECT_EQ(reply.server, "pod1");
+  EXPECT_EQ(reply.peer, Gateway(1));
+  // Its rules stay whole when what is shared goes.
+  EXPECT_SYNCED(dataplane_->Remove());
+  EXPECT_SYNCED(xtables::BaseRules(tool, settings_.iptables.masquerade_bit).Remove());
+  EXPECT_EQ(FromOutside(NodeIp(), 31999).server, "pod1");
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, Reachability, ::testing::ValuesIn(InBothFamilies(AllVariants())),

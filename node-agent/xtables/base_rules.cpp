@@ -1,8 +1,10 @@
 #include "node-agent/xtables/base_rules.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include "node-agent/xtables/chain_jump.h"
+#include "node-agent/xtables/hint_chains.h"
 #include "node-agent/xtables/save_reader.h"
 
 namespace pointsman::agent::xtables {
@@ -22,10 +24,12 @@ struct Found {
   std::vector<std::string> jumps;        // from POSTROUTING, without "-A "
 };
 
-Found Read(IptablesTool& tool) {
+Found Read(IptablesTool& tool, HintChains& hints) {
   Found found;
   tool.SaveLines("nat", [&](std::string_view line) {
-    const auto [kind, chain, rule] = ParseSavedLine(line);
+    const SavedLine parsed = ParseSavedLine(line);
+    hints.AddLine("nat", parsed);
+    const auto& [kind, chain, rule] = parsed;
     if (kind == SavedLine::Kind::kChain) {
       found.mark_chain = found.mark_chain || chain == kMarkChain;
       found.postrouting_chain = found.postrouting_chain || chain == kPostroutingChain;
@@ -41,6 +45,24 @@ Found Read(IptablesTool& tool) {
     if (rules != nullptr) rules->push_back(fmt::format("{} {}", chain, rule));
   });
   return found;
+}
+
+// False: this kernel has no such table, or what is in it is not known. Then there is nothing of
+// ours in it, and nothing is made: whoever waits for a chain there could not have it from
+// kube-proxy.
+bool ReadMangle(IptablesTool& tool, HintChains& hints) {
+  try {
+    tool.SaveLines("mangle",
+                   [&](std::string_view line) { hints.AddLine("mangle", ParseSavedLine(line)); });
+    return true;
+  } catch (const std::runtime_error& error) {
+    spdlog::debug("no chains for others in table mangle: {}", error.what());
+    return false;
+  }
+}
+
+void RestoreMangle(IptablesTool& tool, const std::string& rules) {
+  if (!rules.empty()) tool.Restore(fmt::format("*mangle\n{}COMMIT\n", rules));
 }
 
 void AppendRules(std::string& text, const std::vector<std::string>& rules) {
@@ -71,7 +93,8 @@ SyncResult BaseRules::Ensure() {
       fmt::format("{} -j MASQUERADE{}", kPostroutingChain,
                   tool_.has_random_fully() ? " --random-fully" : "")};
 
-  const Found found = Read(tool_);
+  HintChains hints(masquerade_bit_);
+  const Found found = Read(tool_, hints);
   SyncResult result;
   std::string text = "*nat\n";
   // Chains exist before anything names them.
@@ -92,12 +115,16 @@ SyncResult BaseRules::Ensure() {
     result.kernel_writes += 1;
     if (found.postrouting_chain) result.repaired += 1;
   }
+  text += hints.ToEnsure("nat", result.kernel_writes);
   if (result.kernel_writes > 0) tool_.Restore(text + "COMMIT\n");
+  if (ReadMangle(tool_, hints))
+    RestoreMangle(tool_, hints.ToEnsure("mangle", result.kernel_writes));
   return result;
 }
 
 SyncResult BaseRules::Remove() {
-  const Found found = Read(tool_);
+  HintChains hints(masquerade_bit_);
+  const Found found = Read(tool_, hints);
   SyncResult result;
   std::string text = "*nat\n";
   for (const std::string& jump : found.jumps)
@@ -110,7 +137,10 @@ SyncResult BaseRules::Remove() {
   result.kernel_writes = found.jumps.size() + found.mark.size() + found.postrouting.size() +
                          static_cast<uint64_t>(found.mark_chain) +
                          static_cast<uint64_t>(found.postrouting_chain);
+  text += hints.ToRemove("nat", result.kernel_writes);
   if (result.kernel_writes > 0) tool_.Restore(text + "COMMIT\n");
+  if (ReadMangle(tool_, hints))
+    RestoreMangle(tool_, hints.ToRemove("mangle", result.kernel_writes));
   return result;
 }
 

@@ -14,7 +14,8 @@
 namespace pointsman::agent::xtables {
 
 // Chains, in table nat: POINTSMAN-MARK-MASQ (sets the masquerade mark) and POINTSMAN-POSTROUTING
-// (masquerades marked packets), jumped to from POSTROUTING.
+// (masquerades marked packets), jumped to from POSTROUTING. And those of hint_chains.h that nobody
+// else makes.
 class BaseRules {
  public:
   static constexpr std::string_view kPostroutingChain = "POINTSMAN-POSTROUTING";

@@ -11,6 +11,7 @@
 #include "kube/process/child_process.h"
 #include "kube/text/text.h"
 #include "node-agent/netlink/nft_probe.h"
+#include "node-agent/xtables/hint_chains.h"
 #include "node-agent/xtables/save_reader.h"
 #include "node-agent/xtables/xt_match.h"
 
@@ -100,10 +101,15 @@ void Look(Variant& variant, net::Family family) {
   variant.save = FindProgram(prefix + variant.name + "-save");
   if (variant.restore.empty() || variant.save.empty()) return;
   if (variant.name == "nft" && !netlink::KernelHasNftNat(family)) return;
+  bool kubelet = false;
   auto count = [&](std::string_view line) {
     if (line.starts_with("-A")) ++variant.rules;
-    variant.has_hint = variant.has_hint || line.starts_with(":KUBE-IPTABLES-HINT ") ||
-                       line.starts_with(":KUBE-KUBELET-CANARY ");
+    variant.has_hint = variant.has_hint || line.starts_with(":KUBE-IPTABLES-HINT ");
+    kubelet = kubelet || line.starts_with(":KUBE-KUBELET-CANARY ");
+    // An agent's own word would bind the next agent to it for good.
+    const SavedLine parsed = ParseSavedLine(line);
+    if (parsed.name == HintChains::kIptablesHint && HintChains::SaysOurs(parsed))
+      variant.has_hint = false;
   };
   try {
     Lines(variant.save, "nat", count);
@@ -118,6 +124,7 @@ void Look(Variant& variant, net::Family family) {
     if (!variant.usable) variant.error = error.what();
     spdlog::debug("iptables variant {}: {}", variant.name, error.what());
   }
+  variant.has_hint = variant.has_hint || kubelet;
 }
 
 }  // namespace
