@@ -194,7 +194,7 @@ TEST_P(Reachability, NodePortAddressesAreRespected) {
   const auto change_node = [&] {
     ModelDelta delta;
     delta.node_changed = true;
-    EXPECT_SYNCED(dataplane_->Sync(maker_.model, delta));
+    Sync(delta);
   };
   const bool loopback = v4() && room().loopback_node_ports;
   maker_.model.node.localhost_node_ports = true;

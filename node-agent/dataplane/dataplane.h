@@ -48,10 +48,17 @@ struct SyncResult {
   // entries in its delta. The rest is in the kernel, and a later FullSync tries these again.
   ServiceRefusals refusals;
   uint64_t kernel_writes = 0;  // objects added, changed or removed
-  uint64_t repaired = 0;       // full sync only: objects that differed from what we had written
+  // Full sync only: objects that differed from what we had written. Not of one that Sync does for
+  // a change of the node, whose own changes they cannot be told from.
+  uint64_t repaired = 0;
   // Full sync of a mode whose Services are rules of iptables: how many there are now, by table.
   std::map<std::string, uint64_t> rules;
   bool ok() const { return problems.empty(); }
+  // Of a full sync, which wrote what changed too.
+  SyncResult WithoutRepairs() && {
+    repaired = 0;
+    return std::move(*this);
+  }
   // The result of a further part: another family, another table.
   void Add(SyncResult part) {
     std::move(part.problems.begin(), part.problems.end(), std::back_inserter(problems));

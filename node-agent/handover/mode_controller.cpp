@@ -425,7 +425,7 @@ void ModeController::RenewAfterRemoval() {
 void ModeController::Sync(const ServiceModel& model, const ModelDelta& delta) {
   if (active_ == nullptr || delta.empty()) return;
   if (need_full_sync_ || delta.node_changed) {
-    Resync(model);
+    Resync(model, delta.node_changed);
     return;
   }
   ++state_.syncs;
@@ -463,7 +463,7 @@ void ModeController::ResyncNow() {
   if (active_ != nullptr && !need_full_sync_) next_resync_ = environment_.Now();
 }
 
-void ModeController::Resync(const ServiceModel& model) {
+void ModeController::Resync(const ServiceModel& model, bool node_changed) {
   const SyncResult base = base_.Ensure(active_settings_, active_->mode());
   if (base.repaired > 0) spdlog::warn("repaired {} of the shared rules", base.repaired);
   state_.repaired += base.repaired;
@@ -472,6 +472,8 @@ void ModeController::Resync(const ServiceModel& model) {
     RemakeActive(active_settings_);
   const uint64_t repaired_before = state_.repaired;
   Program(*active_, model, /*verify=*/false);
+  // What was written for the node's change cannot be told from what was repaired.
+  if (node_changed) state_.repaired = repaired_before;
   if (state_.repaired > repaired_before) {
     spdlog::warn("{}: repaired {} objects that something else had changed",
                  kube::ToString(active_->mode()), state_.repaired - repaired_before);

@@ -106,7 +106,7 @@ class ModeController {
   void Unfinished(const std::string& why);
   std::string NoLongerServed() const;
   std::string MoveNewConnections(Dataplane& next, const ServiceModel& model);
-  void Resync(const ServiceModel& model);
+  void Resync(const ServiceModel& model, bool node_changed = false);
   void SetProblems(std::vector<SyncProblem> problems);
   bool Failed(const std::vector<SyncProblem>& problems) const;
   void ShowWarnings();

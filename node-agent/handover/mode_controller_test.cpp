@@ -272,6 +272,18 @@ TEST_F(ModeControllerTest, RulesThatAreTakenAwayComeBackWithinASecondHoweverLong
   EXPECT_EQ(controller_.state().repaired, 2U);
 }
 
+// What it writes for the node's new address is no repair.
+TEST_F(ModeControllerTest, AChangeOfTheNodeIsNoRepair) {
+  controller_.Apply(Settings(Mode::kNftables), model_);
+  Calls();
+  world_.flushed = true;  // so that the full sync finds differences
+  ModelDelta delta;
+  delta.node_changed = true;
+  controller_.Sync(model_, delta);
+  EXPECT_THAT(Calls(), ElementsAre("nftables full"));
+  EXPECT_EQ(controller_.state().repaired, 0U);
+}
+
 // Two agents that take each other's rules: the node must have time for something else.
 TEST_F(ModeControllerTest, RulesThatAreTakenAwayAgainAndAgainAreWrittenLessOften) {
   kube::ProxySettings settings = Settings(Mode::kNftables);

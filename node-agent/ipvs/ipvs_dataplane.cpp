@@ -111,8 +111,8 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
 
 SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delta) {
   const auto serves = [this](const ServicePortEntry& entry) { return Serves(entry); };
-  if (!synced_ || delta.node_changed || frontends_.ChangesShared(delta, serves) ||
-      !HasRoomFor(delta))
+  if (delta.node_changed) return FullSync(model).WithoutRepairs();
+  if (!synced_ || frontends_.ChangesShared(delta, serves) || !HasRoomFor(delta))
     return FullSync(model);
   SyncResult result;
   synced_ = false;  // until this has gone through

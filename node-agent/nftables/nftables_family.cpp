@@ -121,7 +121,7 @@ TableChange NftablesFamily::ChangeOf(const ModelDelta& delta) {
 }
 
 SyncResult NftablesFamily::Sync(const ServiceModel& model, const ModelDelta& delta) {
-  if (!synced_ || delta.node_changed) return FullSync(model);
+  if (!synced_ || delta.node_changed) return FullSync(model).WithoutRepairs();
   synced_ = false;  // until all of it is in the kernel
   SyncResult result;
   TableChange change = ChangeOf(delta);

@@ -284,7 +284,8 @@ SyncResult UserspaceDataplane::FullSync(const ServiceModel& model) {
 }
 
 SyncResult UserspaceDataplane::Sync(const ServiceModel& model, const ModelDelta& delta) {
-  if (!synced_ || drained_ || delta.node_changed || link_.port(net::Family::kIPv4) != port_v4_ ||
+  if (delta.node_changed) return FullSync(model).WithoutRepairs();
+  if (!synced_ || drained_ || link_.port(net::Family::kIPv4) != port_v4_ ||
       link_.port(net::Family::kIPv6) != port_v6_) {
     return FullSync(model);
   }

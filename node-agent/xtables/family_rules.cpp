@@ -463,7 +463,7 @@ void FamilyRules::AddTreeChanges(DispatchTree& tree, Writer& writer, bool& entra
 }
 
 SyncResult FamilyRules::Sync(const ServiceModel& model, const ModelDelta& delta) {
-  if (!synced_ || delta.node_changed) return FullSync(model);
+  if (!synced_ || delta.node_changed) return FullSync(model).WithoutRepairs();
   synced_ = false;  // until all of it is in the kernel
 
   Writer nat("nat");
