@@ -1,5 +1,6 @@
 #include "node-agent/ipvs/nat_guard.h"
 
+#include <arpa/inet.h>  // netinet/in.h, which has to come before linux/in.h
 #include <array>
 #include <cstdint>
 #include <linux/netfilter.h>

@@ -1,6 +1,7 @@
 #include "node-agent/ipvs/writer.h"
 
 #include <algorithm>
+#include <arpa/inet.h>  // netinet/in.h, which has to come before linux/in.h
 #include <array>
 #include <cerrno>
 #include <linux/netfilter/ipset/ip_set.h>

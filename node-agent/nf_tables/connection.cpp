@@ -1,5 +1,6 @@
 #include "node-agent/nf_tables/connection.h"
 
+#include <arpa/inet.h>  // netinet/in.h, which has to come before linux/in.h
 #include <cerrno>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>

@@ -1,5 +1,6 @@
 #include "node-agent/nf_tables/rule.h"
 
+#include <arpa/inet.h>  // netinet/in.h, which has to come before linux/in.h
 #include <cstring>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_nat.h>

@@ -1,6 +1,7 @@
 #include "node-agent/nftables/layout.h"
 
 #include <algorithm>
+#include <arpa/inet.h>  // netinet/in.h, which has to come before linux/in.h
 #include <functional>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
