@@ -1,0 +1,238 @@
+#include "node-agent/traffic/client_traffic.h"
+
+#include <algorithm>
+#include <exception>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "node-agent/handover/probe.h"
+#include "node-agent/traffic/comparison.h"
+
+namespace pointsman::agent {
+namespace {
+
+constexpr std::chrono::milliseconds kEndpointTimeout{1000};
+
+void AddEndpoints(const BackendChoice& choice, std::set<net::IpPort>& endpoints) {
+  for (const Backend& backend : choice.backends)
+    endpoints.insert({backend.ip, backend.port});
+}
+
+std::set<net::IpPort> EndpointsOf(const ServicePortEntry& entry) {
+  std::set<net::IpPort> endpoints;
+  AddEndpoints(entry.internal, endpoints);
+  AddEndpoints(entry.external, endpoints);
+  AddEndpoints(entry.external_from_node, endpoints);
+  return endpoints;
+}
+
+// Of many, some from everywhere in the list.
+std::vector<net::IpPort> Sample(const std::set<net::IpPort>& endpoints, size_t most) {
+  const size_t step = (endpoints.size() + most - 1) / most;
+  std::vector<net::IpPort> sample;
+  sample.reserve(most);
+  size_t i = 0;
+  for (const net::IpPort& endpoint : endpoints) {
+    if (i++ % step == 0) sample.push_back(endpoint);
+  }
+  return sample;
+}
+
+bool AnyAnswered(const PlaceOutcomes& outcomes) {
+  return std::any_of(outcomes.begin(), outcomes.end(), [](const auto& place) {
+    return std::any_of(place.second.begin(), place.second.end(),
+                       [](const auto& client) { return client.second.answered > 0; });
+  });
+}
+
+}  // namespace
+
+WatchedTraffic& ProcessWatchedTraffic() {
+  static WatchedTraffic traffic;
+  return traffic;
+}
+
+bool ClientTraffic::Open(const ServiceModel& model) {
+  places_ = ServicePlaces(model);
+  if (places_.empty()) return false;
+  try {
+    tap_ = std::make_unique<ConnectionTap>();
+  } catch (const std::exception& error) {
+    ++ProcessWatchedTraffic().failures;
+    if (!std::exchange(told_, true))
+      spdlog::warn("handovers are not judged by clients' connections on this node: {}",
+                   error.what());
+    return false;
+  }
+  attempts_ = std::make_unique<Attempts>(windows_.answer_within);
+  phase_ = Phase::kBefore;
+  begun_ = clock_();
+  return true;
+}
+
+void ClientTraffic::Stop() {
+  tap_.reset();
+  attempts_.reset();
+  places_ = {};
+  before_.clear();
+  cleared_.clear();
+  phase_ = Phase::kIdle;
+}
+
+void ClientTraffic::Take(const Segment& segment, bool leaves) {
+  switch (segment.kind) {
+    case Segment::Kind::kSyn:
+      if (!leaves && places_.Find(segment.destination) != nullptr)
+        attempts_->Asked(segment.source, segment.destination, clock_());
+      break;
+    case Segment::Kind::kSynAck:
+      if (leaves) attempts_->Answered(segment.destination, segment.source);
+      break;
+    case Segment::Kind::kReset:
+      if (leaves) attempts_->Reset(segment.destination, segment.source);
+      break;
+  }
+}
+
+bool ClientTraffic::Read() {
+  try {
+    const uint64_t lost =
+        tap_->Read([this](const Segment& segment, bool leaves) { Take(segment, leaves); });
+    if (lost > 0) {
+      ProcessWatchedTraffic().lost += lost;
+      attempts_->ForgetOpen();
+    }
+    attempts_->Expire(clock_());
+    return true;
+  } catch (const std::exception& error) {
+    ++ProcessWatchedTraffic().failures;
+    spdlog::warn("clients' connections can no longer be watched: {}", error.what());
+    Stop();
+    return false;
+  }
+}
+
+bool ClientTraffic::SeenEnough(const ServiceModel& model) {
+  if (phase_ != Phase::kBefore) {
+    Stop();
+    if (!Open(model)) return true;
+  }
+  return !Read() || clock_() - begun_ >= windows_.before;
+}
+
+void ClientTraffic::CountOutcomes(const PlaceOutcomes& outcomes) const {
+  for (const auto& [place, clients] : outcomes) {
+    for (const auto& [client, of_client] : clients) {
+      ProcessWatchedTraffic().answered += of_client.answered;
+      ProcessWatchedTraffic().unanswered += of_client.unanswered;
+    }
+  }
+}
+
+size_t ClientTraffic::Before(kube::Mode, kube::Mode, const ServiceModel&) {
+  if (phase_ != Phase::kBefore || !Read()) return 0;
+  before_ = attempts_->TakeCount();
+  CountOutcomes(before_);
+  std::erase_if(before_, [](const auto& place) {
+    return std::none_of(place.second.begin(), place.second.end(),
+                        [](const auto& client) { return client.second.answered > 0; });
+  });
+  phase_ = Phase::kStep;
+  const size_t compared = before_.size();
+  if (before_.empty()) Stop();  // nobody uses a Service here, so nothing can tell
+  return compared;
+}
+
+std::vector<std::string> ClientTraffic::AfterSwitch() {
+  if (phase_ != Phase::kStep || !Read()) return {};
+  attempts_->TakeCount();  // what came while the step was made: of it, or of before, nobody knows
+  phase_ = Phase::kAfter;
+  begun_ = clock_();
+  next_comparison_ = begun_ + windows_.answer_within + windows_.compare;
+  return {};
+}
+
+std::optional<std::vector<std::string>> ClientTraffic::Verdict(const ServiceModel& model) {
+  if (phase_ != Phase::kAfter || !Read()) {
+    Stop();
+    return std::vector<std::string>{};
+  }
+  const TimePoint now = clock_();
+  const bool over = now - begun_ >= windows_.after;
+  if (now < next_comparison_ && !over) return std::nullopt;
+  next_comparison_ = now + windows_.compare;
+  std::vector<std::string> worse = HeldAgainst(Suspects(model), model);
+  if (worse.empty() && !over) return std::nullopt;
+  CountOutcomes(attempts_->outcomes());
+  Stop();
+  return worse;
+}
+
+std::vector<Worse> ClientTraffic::Suspects(const ServiceModel& model) const {
+  std::vector<Worse> suspects;
+  std::set<net::IpAddress> clients;
+  for (const auto& [place, after] : attempts_->outcomes()) {
+    const auto before = before_.find(place);
+    if (before == before_.end() || cleared_.contains(place)) continue;
+    // Gone meanwhile: then nobody is to be answered.
+    const ServicePortEntry* const entry = places_.Find(place);
+    if (entry == nullptr || !model.entries.contains(entry->id)) continue;
+    if (auto worse = Compare(place, before->second, after)) {
+      clients.insert(worse->clients.begin(), worse->clients.end());
+      suspects.push_back(*std::move(worse));
+    }
+  }
+  if (clients.size() < 2 && AnyAnswered(attempts_->outcomes())) return {};
+  std::sort(suspects.begin(), suspects.end(),
+            [](const Worse& a, const Worse& b) { return a.after.unanswered > b.after.unanswered; });
+  if (suspects.size() > kMaxSuspects) suspects.resize(kMaxSuspects);
+  return suspects;
+}
+
+std::vector<std::string> ClientTraffic::HeldAgainst(const std::vector<Worse>& suspects,
+                                                    const ServiceModel& model) {
+  std::vector<net::IpPort> endpoints;
+  std::vector<size_t> ends;
+  for (const Worse& suspect : suspects) {
+    const ServicePortEntry& was = *places_.Find(suspect.place);
+    std::set<net::IpPort> all = EndpointsOf(was);
+    all.merge(EndpointsOf(*model.entries.at(was.id)));
+    const auto sample = Sample(all, kMaxEndpoints);
+    endpoints.insert(endpoints.end(), sample.begin(), sample.end());
+    ends.push_back(endpoints.size());
+  }
+  std::vector<std::string> worse;
+  if (endpoints.empty()) return worse;
+  const std::vector<ProbeOutcome> outcomes =
+      RunTcpProbes(endpoints, ProbeDepth::kOpen, kEndpointTimeout);
+  size_t first = 0;
+  for (size_t i = 0; i < suspects.size(); first = ends[i++]) {
+    const bool alive =
+        ends[i] > first &&
+        std::all_of(outcomes.begin() + static_cast<std::ptrdiff_t>(first),
+                    outcomes.begin() + static_cast<std::ptrdiff_t>(ends[i]),
+                    [](ProbeOutcome outcome) { return outcome != ProbeOutcome::kNotOpened; });
+    if (alive) {
+      worse.push_back(Describe(suspects[i]));
+    } else {
+      spdlog::info("not held against the handover, since not all of its endpoints answer: {}",
+                   Describe(suspects[i]));
+      cleared_.insert(suspects[i].place);
+    }
+  }
+  return worse;
+}
+
+std::string ClientTraffic::Describe(const Worse& worse) const {
+  return fmt::format(
+      "{} of {} new connections of {} clients to Service {} at {} stayed unanswered; before it {} "
+      "of {} were answered",
+      worse.after.unanswered, worse.after.all(), worse.clients.size(),
+      places_.Find(worse.place)->id.ToString(), worse.place.ToString(), worse.before.answered,
+      worse.before.all());
+}
+
+}  // namespace pointsman::agent
