@@ -15,6 +15,7 @@ std::optional<kube::Mode> Drain::mode() const {
 void Drain::Begin(std::unique_ptr<Dataplane> dataplane, TimePoint deadline) {
   dataplane_ = std::move(dataplane);
   connections_ = 0;
+  over_ = false;
   deadline_ = deadline;
   due_ = environment_.Now();
 }
@@ -24,7 +25,15 @@ void Drain::EndBy(TimePoint deadline) {
   due_ = std::min(due_, deadline_);
 }
 
-bool Drain::Poll(const ServiceModel& model) {
+bool Drain::Poll(const ServiceModel& model, const std::function<bool()>& may_end) {
+  if (!over_ && !Look(model)) return false;
+  over_ = true;
+  if (may_end()) return End();
+  due_ = environment_.Now() + kEndPoll;
+  return false;
+}
+
+bool Drain::Look(const ServiceModel& model) {
   const std::string_view mode = kube::ToString(dataplane_->mode());
   const TimePoint begin = environment_.Now();
   const auto drained = steps_.Try("drain", mode, [&] { return dataplane_->Drain(model); });
@@ -32,7 +41,7 @@ bool Drain::Poll(const ServiceModel& model) {
   if (drained) connections_ = drained->connections;
   if ((drained && drained->connections == 0) || now >= deadline_) {
     steps_.Forget("drain", mode);
-    return End();
+    return true;
   }
   const TimePoint::duration wait =
       drained ? std::max<TimePoint::duration>(kPoll, kPollShare * (now - begin)) : retry_;
@@ -60,6 +69,7 @@ bool Drain::End() {
 void Drain::Abandon() {
   dataplane_.reset();
   connections_ = 0;
+  over_ = false;
   due_ = TimePoint::max();
 }
 

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -25,6 +26,8 @@ class Drain {
   // one waits: with a million connections one takes a second, in which no change is written.
   static constexpr std::chrono::seconds kPoll{1};
   static constexpr int kPollShare = 10;
+  // How often it is asked whether what is over may be removed.
+  static constexpr std::chrono::milliseconds kEndPoll{100};
 
   // All outlive this. `retry`: the wait after a look that failed.
   Drain(ModeEnvironment& environment, Steps& steps, Leftovers& leftovers,
@@ -41,8 +44,9 @@ class Drain {
   // Nothing drains yet. Poll is due at once.
   void Begin(std::unique_ptr<Dataplane> dataplane, TimePoint deadline);
   void EndBy(TimePoint deadline);
-  // True: it has ended, and its objects are gone from the kernel.
-  bool Poll(const ServiceModel& model);
+  // True: it has ended, and its objects are gone from the kernel. `may_end`: asked when it is over,
+  // whether they may go; if not, it is asked again.
+  bool Poll(const ServiceModel& model, const std::function<bool()>& may_end);
   // Removes it, whatever it carries; true: its objects are gone. What cannot be removed is among
   // the leftovers.
   bool End();
@@ -51,12 +55,15 @@ class Drain {
   void Abandon();
 
  private:
+  bool Look(const ServiceModel& model);  // true: it is over
+
   ModeEnvironment& environment_;
   Steps& steps_;
   Leftovers& leftovers_;
   const std::chrono::seconds retry_;
   std::unique_ptr<Dataplane> dataplane_;
   uint64_t connections_ = 0;
+  bool over_ = false;  // only its removal is left
   TimePoint deadline_{};
   TimePoint due_ = TimePoint::max();
 };

@@ -149,6 +149,7 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
   const bool news = !settings_ || !(*settings_ == settings);
   if (news) {
     state_.reverted_reason.clear();
+    went_back_.Reset();
     choice_back_off_.Reset();
   }
   const bool rebuild = std::exchange(rebuild_, false);
@@ -160,6 +161,7 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
 
   const std::string reported = state_.fallback_reason;
   const std::optional<kube::Mode> chosen = Choose(settings);
+  if (looks_for_ && looks_for_ != chosen) StopLooking();
   if (!chosen) {
     rebuild_ = changed;  // what is new in the settings is still to be given to a dataplane
     return;
@@ -199,10 +201,7 @@ std::string ModeController::MoveNewConnections(Dataplane& next, const ServiceMod
     return fmt::format("{} could not take new connections over: {}", kube::ToString(next.mode()),
                        error.what());
   }
-  const auto failed = steps_.Try("probe", "", [&] { return environment_.Traffic().AfterSwitch(); });
-  if (!failed) return "Services could not be probed: " + steps_.failing().at("probe");
-  if (failed->empty()) return "";
-  return fmt::format("these no longer answered after the change: {}", fmt::join(*failed, ", "));
+  return judge_.AfterStep(active_->mode());
 }
 
 // What is read back and differs, but for families whose problem is known already.
@@ -313,24 +312,15 @@ std::string ModeController::NoLongerServed() const {
 }
 
 void ModeController::HandOver(kube::Mode mode, const ServiceModel& model, bool old_mode_ends) {
-  size_t compared = 0;
+  if (active_ != nullptr && !old_mode_ends && !LookedBefore(mode, model)) return;
   std::vector<ClientBinding> bindings;
   std::unique_ptr<Dataplane> next = Make(mode, *settings_);
   if (next == nullptr) {
     const std::string why = fmt::format("{} could not be set up", kube::ToString(mode));
     if (active_ == nullptr) SetProblems({{std::string(kube::ToString(mode)), why}});
+    judge_.Stop();
     Unfinished(why);
     return;
-  }
-  if (active_ != nullptr && !old_mode_ends) {
-    const auto works = steps_.Try(
-        "probe", "", [&] { return environment_.Traffic().Before(active_->mode(), mode, model); });
-    if (!works) {
-      Unfinished(fmt::format("the handover to {} waits until Services can be probed",
-                             kube::ToString(mode)));
-      return;
-    }
-    compared = *works;
   }
   if (drain_.mode() == mode) {
     drain_.Abandon();  // a move back: it serves again, with the connections it still has
@@ -341,8 +331,8 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model, bool o
   leftovers_.Forget(mode);
   if (active_ != nullptr) {
     bindings = ReadBindings(*active_, model);
-    spdlog::info("handover {} -> {} begins; {} probes pass", kube::ToString(active_->mode()),
-                 kube::ToString(mode), compared);
+    spdlog::info("handover {} -> {} begins; {} things work that are compared",
+                 kube::ToString(active_->mode()), kube::ToString(mode), judge_.compared());
   }
   const bool programmed = Program(*next, model, /*verify=*/true, bindings);
   if (active_ != nullptr) {
@@ -377,6 +367,7 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model, bool o
                  model.service_count, model.endpoint_count);
     return;
   }
+  drain_judged_ = !old_mode_ends;
   BeginDrain(std::move(before), model);
   spdlog::info(
       "{} serves new connections; {} keeps {} established ones until they end, for at most {} s",
@@ -388,6 +379,8 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model, bool o
 void ModeController::Revert(std::unique_ptr<Dataplane> next, const std::string& failed,
                             const ServiceModel& model) {
   const kube::Mode mode = next->mode();
+  ++state_.reverts;
+  judge_.Stop();
   spdlog::error("handover to {} reverted: {}", kube::ToString(mode), failed);
   // First the old one attracts new connections again, then the new one goes.
   Program(*active_, model, /*verify=*/true);
@@ -399,12 +392,9 @@ void ModeController::Revert(std::unique_ptr<Dataplane> next, const std::string& 
 
 void ModeController::BeginDrain(std::unique_ptr<Dataplane> dataplane, const ServiceModel& model) {
   drain_.Begin(std::move(dataplane), environment_.Now() + settings_->drain_timeout);
-  PollDrain(model);
-}
-
-void ModeController::PollDrain(const ServiceModel& model) {
-  if (drain_.Poll(model)) RenewAfterRemoval();
   ShowDrain();
+  if (judge_.back_to()) WatchStep(model);
+  if (drain_.running()) PollDrain(model);
 }
 
 void ModeController::EndDrain() {
@@ -513,6 +503,7 @@ void ModeController::Tick(const ServiceModel& model) {
   if (settings_ && now >= next_choice_) Apply(*settings_, model);
   if (active_ != nullptr && now >= ResyncDue()) Resync(model);
   if (active_ != nullptr && now >= canaries_.due()) MissCanaries(model);
+  if (now >= judge_.due()) JudgeStep(model);
   if (now >= drain_.due()) PollDrain(model);
   // Never before another mode serves.
   if (state_.synced_once && now >= leftovers_.due() && leftovers_.RemoveAll(now))
@@ -527,8 +518,8 @@ ModeController::TimePoint ModeController::ResyncDue() const {
 
 ModeController::TimePoint ModeController::NextDeadline() const {
   const TimePoint leftovers = state_.synced_once ? leftovers_.due() : TimePoint::max();
-  return std::min(
-      {next_choice_, ResyncDue(), canaries_.due(), drain_.due(), next_look_, leftovers});
+  return std::min({next_choice_, ResyncDue(), canaries_.due(), drain_.due(), next_look_, leftovers,
+                   judge_.due()});
 }
 
 bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::seconds longest) {
@@ -540,6 +531,7 @@ bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::secon
     const PreflightResult preflight = chooser_.Preflight(kube::Mode::kIptables, settings, made);
     if (preflight.passed) {
       settings_ = settings;
+      StopLooking();
       HandOver(kube::Mode::kIptables, model, /*old_mode_ends=*/true);
     } else {
       spdlog::error("userspace mode ends and no mode replaces it: {}", preflight.message);
@@ -551,6 +543,7 @@ bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::secon
     }
   }
   if (drain_.mode() != kube::Mode::kUserspace) return false;
+  drain_judged_ = false;
   drain_.EndBy(environment_.Now() + longest);
   return true;
 }
@@ -581,9 +574,12 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
   }
   active_.reset();
   drain_.Abandon();
+  StopLooking();
   settings_.reset();
   steps_ = Steps(steps_.failures());
+  const uint64_t reverts = state_.reverts;
   state_ = ModeState{};
+  state_.reverts = reverts;
   leftovers_.clear();
   not_looked_for_.clear();
   not_served_.clear();

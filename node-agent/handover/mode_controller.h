@@ -7,8 +7,10 @@
 //   2. the new dataplane is programmed whole and read back, the old one untouched;
 //   3. the old one drains: no new connections, the established ones go on;
 //   4. traffic that worked before must work now (TrafficCheck), else the handover is reverted: the
-//      old one serves again and the new one is removed;
-//   5. when they have ended, or after the drain timeout, the old one's objects are removed.
+//      old one serves again and the new one is removed. What only time shows is watched while both
+//      are there;
+//   5. when they have ended, or after the drain timeout, the old one's objects are removed, and
+//      that is judged in the same way: to go back is then another handover, to the mode before.
 #pragma once
 
 #include <algorithm>
@@ -30,6 +32,7 @@
 #include "node-agent/handover/mode_environment.h"
 #include "node-agent/handover/mode_state.h"
 #include "node-agent/handover/shared_base.h"
+#include "node-agent/handover/step_judge.h"
 #include "node-agent/handover/steps.h"
 
 namespace pointsman::agent {
@@ -81,8 +84,9 @@ class ModeController {
   // After so many full syncs in a row that threw, another dataplane is made.
   static constexpr int kThrewTooOften = 3;
   // After a reverted handover the desired mode is tried again so seldom, unless the settings
-  // change.
+  // change. What clients' traffic showed to be worse is tried ever more seldom.
   static constexpr std::chrono::minutes kRevertedRetry{5};
+  static constexpr std::chrono::hours kLongestRevertedRetry{6};
 
  private:
   using TimePoint = std::chrono::steady_clock::time_point;
@@ -106,12 +110,19 @@ class ModeController {
   void Unfinished(const std::string& why);
   std::string NoLongerServed() const;
   std::string MoveNewConnections(Dataplane& next, const ServiceModel& model);
+  // judged_steps.cpp
+  bool LookedBefore(kube::Mode mode, const ServiceModel& model);
+  void StopLooking();
+  void JudgeStep(const ServiceModel& model);
+  void WatchStep(const ServiceModel& model);
+  bool MayEndDrain(const ServiceModel& model);
+  void GoBack(kube::Mode to, const std::string& worse, const ServiceModel& model);
+  void PollDrain(const ServiceModel& model);
   void Resync(const ServiceModel& model, bool node_changed = false);
   void SetProblems(std::vector<SyncProblem> problems);
   bool Failed(const std::vector<SyncProblem>& problems) const;
   void ShowWarnings();
   void ScheduleResync(bool refused);
-  void PollDrain(const ServiceModel& model);
   void EndDrain();
   void ShowDrain();
   void RenewAfterRemoval();
@@ -136,6 +147,9 @@ class ModeController {
   ServiceRefusals refusals_;
   Leftovers leftovers_{steps_, kRetry, kLongestRetry};  // removed as soon as another mode serves
   Drain drain_{environment_, steps_, leftovers_, kRetry};
+  StepJudge judge_{environment_, steps_};
+  std::optional<kube::Mode> looks_for_;     // traffic is looked at before the handover to it
+  bool drain_judged_ = false;               // the removal of what drains is, as its switch was
   std::vector<kube::Mode> not_looked_for_;  // whether the kernel has anything of them is not known
   TimePoint next_resync_ = TimePoint::max();
   TimePoint next_choice_ = TimePoint::max();
@@ -145,6 +159,7 @@ class ModeController {
   BackOff preflight_back_off_;  // while one cannot be made
   BackOff resync_back_off_;
   BackOff look_back_off_;
+  BackOff went_back_;       // from modes that served, with these settings
   int threw_in_a_row_ = 0;  // full syncs of the active mode
   bool need_full_sync_ = false;
   bool adopted_ = false;

@@ -51,6 +51,13 @@ struct World {
   // The rules of a mode are all gone, until they are written whole again.
   bool flushed = false;
   int canary_looks = 0;
+  // How often traffic has to be looked at before a step and after it.
+  int looks = 0;
+  int verdict_looks = 0;
+  bool looks_fail = false;
+  // What a watch shows of the switch, and of a removal of that mode.
+  std::vector<std::string> worse_after_switch;
+  std::map<kube::Mode, std::vector<std::string>> worse_after_removal;
 
   static constexpr int kForEver = 1'000'000;
   void MayThrow(const std::string& call) {
@@ -128,15 +135,34 @@ class RecordedDataplane final : public Dataplane {
 class RecordedTrafficCheck final : public TrafficCheck {
  public:
   explicit RecordedTrafficCheck(World& world) : world_(world) {}
-  size_t Before(kube::Mode, kube::Mode, const ServiceModel&) override {
-    Note();
+  bool SeenEnough(const ServiceModel&) override {
+    if (world_.looks_fail) throw std::runtime_error("no packet socket");
+    if (!std::exchange(looking_, true)) left_ = world_.looks;
+    return left_-- == 0;
+  }
+  size_t Before(kube::Mode from, kube::Mode to, const ServiceModel&) override {
+    looking_ = false;
+    switch_ = from != to;
+    if (switch_) Note();
+    before_ = world_.in_kernel;
     return 1;
   }
   std::vector<std::string> AfterSwitch() override {
+    left_ = world_.verdict_looks;
+    if (!switch_) return {};
     Note();
     if (world_.probes_fail_in && world_.serving == world_.probes_fail_in) return {"default/web"};
     return {};
   }
+  std::optional<std::vector<std::string>> Verdict(const ServiceModel&) override {
+    if (left_-- > 0) return std::nullopt;
+    if (switch_) return world_.worse_after_switch;
+    for (const kube::Mode mode : before_) {
+      if (!world_.in_kernel.contains(mode)) return world_.worse_after_removal[mode];
+    }
+    return std::vector<std::string>{};
+  }
+  void Stop() override { looking_ = false; }
 
  private:
   void Note() {
@@ -144,6 +170,10 @@ class RecordedTrafficCheck final : public TrafficCheck {
     world_.MayThrow("probe");
   }
   World& world_;
+  bool looking_ = false;
+  bool switch_ = true;
+  int left_ = 0;
+  std::set<kube::Mode> before_;
 };
 
 class Environment final : public ModeEnvironment {

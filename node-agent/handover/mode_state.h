@@ -26,6 +26,10 @@ struct ModeState {
   std::string fallback_reason;
   // The handover to the desired mode was reverted; what failed.
   std::string reverted_reason;
+  // Clients' traffic is watched before or after a step of a handover: which. "" else. The settings
+  // are not known to stay in effect yet.
+  std::string watching;
+  uint64_t reverts = 0;  // handovers, since the start
   // No mode could be programmed or the last sync left something out.
   std::vector<SyncProblem> problems;
   // `problems` leave no family served as it is to be: the sync as a whole did not go through.

@@ -79,8 +79,10 @@ bool ServiceProbes::Passes(kube::Mode mode, ProbeOutcome outcome, ProbeOutcome e
 
 size_t ServiceProbes::Before(kube::Mode from, kube::Mode to, const ServiceModel& model) {
   to_ = to;
-  depth_ = OpensOnlyWithAnEndpoint(from) && OpensOnlyWithAnEndpoint(to) ? ProbeDepth::kOpen
-                                                                        : ProbeDepth::kResponse;
+  // When only the mode before goes, how the other one treats endpoints is as it was.
+  depth_ = from == to || (OpensOnlyWithAnEndpoint(from) && OpensOnlyWithAnEndpoint(to))
+               ? ProbeDepth::kOpen
+               : ProbeDepth::kResponse;
   targets_ = WithLiveEndpoints(Choose(model));
   const std::vector<ProbeOutcome> outcomes = Run(from);
   std::vector<Target> passing;

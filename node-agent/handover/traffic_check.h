@@ -1,8 +1,10 @@
-// Whether Services' traffic flows as well after a handover as before it: the question that decides
-// if the new mode stays. How it is judged is not the mode controller's concern.
+// Whether Services' traffic flows as well after a step of a handover as before it: the question
+// that decides if the step stays. Two steps are judged: new connections go to another mode; the
+// mode before is removed. How it is judged is not the mode controller's concern.
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,20 +13,39 @@
 
 namespace pointsman::agent {
 
-// Called on the sync thread, in which no change is written meanwhile: each call takes seconds at
-// the most. What it throws is why it could not look.
+// For each step: SeenEnough until it is true, Before, the step, AfterSwitch, Verdict until there is
+// one. Called on the sync thread, in which no change is written meanwhile: each call takes seconds
+// at the most, and what takes longer is waited for between two calls. What a call throws is why it
+// could not look.
 class TrafficCheck {
  public:
   virtual ~TrafficCheck() = default;
 
-  // `from` serves, and `to` is about to be written. Remembers what works now; what does not is
-  // never held against the new mode. Returns how many things that are. If it throws, the handover
-  // waits.
+  // A step is to come. The first call begins to look at the traffic there is, later ones go on.
+  // True: enough has been seen for Before.
+  virtual bool SeenEnough(const ServiceModel& model) {
+    static_cast<void>(model);
+    return true;
+  }
+
+  // `from` serves, and `to` is about to be written; the same mode twice: it goes on serving, and
+  // the one before it is about to be removed. Remembers what works now; what does not is never held
+  // against the step. Returns how many things that are. If it throws, a handover waits.
   virtual size_t Before(kube::Mode from, kube::Mode to, const ServiceModel& model) = 0;
 
-  // New connections go to `to` since a moment ago. Of what worked in Before, what does not any
-  // more, for a person: empty if the handover may go on.
+  // The step was taken a moment ago. Of what worked in Before, what does not any more, for a
+  // person: empty if it may stay as far as one can tell at once.
   virtual std::vector<std::string> AfterSwitch() = 0;
+
+  // The same of what only time shows; nullopt: not known yet. Called only after an AfterSwitch that
+  // was empty.
+  virtual std::optional<std::vector<std::string>> Verdict(const ServiceModel& model) {
+    static_cast<void>(model);
+    return std::vector<std::string>{};
+  }
+
+  // No further call of this step comes: it is not taken, or known to be a bad one.
+  virtual void Stop() {}
 };
 
 }  // namespace pointsman::agent

@@ -136,6 +136,8 @@ Condition Degraded(const StatusInput& input) {
   if (!retried.empty()) return {"Degraded", ConditionStatus::kTrue, "Retrying", retried};
   if (!input.missing.empty())
     return {"Degraded", ConditionStatus::kTrue, "NodeIncomplete", input.missing};
+  if (!modes.watching.empty())
+    return {"Degraded", ConditionStatus::kFalse, "HandoverWatched", modes.watching};
   return {"Degraded", ConditionStatus::kFalse, "DesiredModeActive",
           "the node runs the desired mode"};
 }
@@ -177,6 +179,7 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
                            : (modes.active ? previous.active_mode : std::string());
   // A handover that was reverted leaves the revision unapplied, and so does a sync that failed.
   if (input.applied && modes.reverted_reason.empty() && modes.unfinished.empty() &&
+      modes.watching.empty() &&
       (input.proxy->spec.removed || (modes.synced_once && !modes.failed))) {
     status.observed_revision = input.proxy->spec.revision;
   }

@@ -152,6 +152,15 @@ TEST_F(StatusBuilderTest, ARevertedHandoverDoesNotObserveTheRevision) {
   EXPECT_EQ(Get(status, "Degraded").reason, "HandoverReverted");
 }
 
+TEST_F(StatusBuilderTest, AHandoverThatIsStillWatchedDoesNotObserveTheRevision) {
+  modes_.watching = "clients' connections are watched: ipvs serves them instead of iptables";
+  const auto status = BuildStatus(input_, {});
+  EXPECT_EQ(status.observed_revision, 0);
+  EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kTrue);
+  EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse);
+  EXPECT_EQ(Get(status, "Degraded").message, modes_.watching);
+}
+
 TEST_F(StatusBuilderTest, BeforeTheListsAreThereItSaysWhatItWaitsFor) {
   modes_ = ModeState{};
   input_.caches_synced = input_.applied = false;
