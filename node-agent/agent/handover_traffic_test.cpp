@@ -51,7 +51,9 @@ class HandoverTrafficTest : public FreshNetnsTest {
           "link set eth0 up", "link set wire up", "route add default via 192.0.2.2"})
       RunTool(Words("ip " + std::string(line)));
     launcher_.emplace(testing::ForwarderProgram(), kLauncher);
-    environment_.emplace("", "", kLauncher, "text");
+    // There are no clients here, so they are not waited for.
+    environment_.emplace("", "", kLauncher, "text",
+                         ClientTraffic::Windows{.before = std::chrono::milliseconds(0)});
     controller_.emplace(*environment_);
   }
   void TearDown() override {

@@ -55,12 +55,14 @@ std::optional<net::IpPort> AddressOfServer(const std::string& url) {
 }  // namespace
 
 KernelEnvironment::KernelEnvironment(std::string modules_root, const std::string& api_server,
-                                     std::string forwarder_launcher, std::string log_format)
+                                     std::string forwarder_launcher, std::string log_format,
+                                     ClientTraffic::Windows windows)
     : modules_root_(std::move(modules_root)),
       forwarder_launcher_(std::move(forwarder_launcher)),
       log_format_(std::move(log_format)),
       api_server_(AddressOfServer(api_server)),
       probes_(api_server_),
+      clients_(windows, [this] { return Now(); }),
       neighbours_(modules_root_) {}
 
 KernelEnvironment::~KernelEnvironment() = default;

@@ -13,9 +13,11 @@
 
 #include "node-agent/agent/kernel_canaries.h"
 #include "node-agent/handover/canaries.h"
+#include "node-agent/handover/combined_check.h"
 #include "node-agent/handover/mode_environment.h"
 #include "node-agent/handover/service_probes.h"
 #include "node-agent/neighbours/neighbour_watch.h"
+#include "node-agent/traffic/client_traffic.h"
 #include "node-agent/xtables/base_rules.h"
 #include "node-agent/xtables/iptables_tool.h"
 #include "node-agent/xtables/kernel_jumps.h"
@@ -27,9 +29,11 @@ class KernelEnvironment : public ModeEnvironment {
  public:
   // `api_server`: "https://10.0.0.1:6443"; probed before and after a handover.
   // `forwarder_launcher`: see ForwarderSettings::launcher. `log_format`: of the processes that this
-  // starts and that write to the agent's log, "text" or "json".
+  // starts and that write to the agent's log, "text" or "json". `windows`: for how long clients'
+  // connections are watched.
   KernelEnvironment(std::string modules_root, const std::string& api_server,
-                    std::string forwarder_launcher, std::string log_format);
+                    std::string forwarder_launcher, std::string log_format,
+                    ClientTraffic::Windows windows = {});
   ~KernelEnvironment() override;
 
   std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode,
@@ -42,7 +46,7 @@ class KernelEnvironment : public ModeEnvironment {
                             bool load) override;
   SyncResult EnsureBase(const kube::ProxySettings& settings) override;
   SyncResult RemoveBase(const kube::ProxySettings& settings) override;
-  TrafficCheck& Traffic() override { return probes_; }
+  TrafficCheck& Traffic() override { return traffic_; }
   Canaries::Names CanariesOf(kube::Mode mode) override;
   // IPv6 Services are to be served too, from the next dataplane on. Returns "" or why this kernel
   // cannot: IPv6 is off. What only the modes with iptables rules cannot is told by EnsureBase,
@@ -77,6 +81,8 @@ class KernelEnvironment : public ModeEnvironment {
   const std::string log_format_;
   const std::optional<net::IpPort> api_server_;
   ServiceProbes probes_;
+  ClientTraffic clients_;
+  CombinedCheck traffic_{std::vector<TrafficCheck*>{&clients_, &probes_}};
   // By family. Made on first use: a preflight tells better than a constructor that iptables is
   // missing.
   std::array<std::unique_ptr<xtables::IptablesTool>, 2> tools_;

@@ -76,6 +76,7 @@ double WallClock() {
 Metrics::Metrics(const std::string& version)
     : forwarders_(registry_, ForwarderSettings{}.directory),
       netlink_(registry_),
+      traffic_(registry_),
       mode_(BuildGauge()
                 .Name("pointsman_agent_mode")
                 .Help("1 for the desired, the active and the draining mode.")
@@ -132,6 +133,8 @@ Metrics::Metrics(const std::string& version)
                       "1 when another mode than the desired one runs.")),
       reverted_(Gauge(registry_, "pointsman_agent_handover_reverted",
                       "1 when the handover to the desired mode was reverted.")),
+      reverts_(Counter(registry_, "pointsman_agent_handovers_reverted_total",
+                       "Handovers that were reverted.")),
       draining_connections_(Gauge(registry_, "pointsman_agent_draining_connections",
                                   "Connections that the mode before still carries.")),
       problems_(Gauge(registry_, "pointsman_agent_sync_problems",
@@ -223,6 +226,7 @@ void Metrics::ReadProcess() {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
   };
   netlink_.Read();
+  traffic_.Read();
   cpu_seconds_.Increment(seconds(usage.ru_utime) + seconds(usage.ru_stime) - cpu_seconds_.Value());
   ReadProcessMemory();
   rlimit limit{};
@@ -318,6 +322,7 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t
   if (state.preflight) SetModules(state.preflight->modules);
   fallback_.Set(state.fallback_reason.empty() ? 0 : 1);
   reverted_.Set(state.reverted_reason.empty() ? 0 : 1);
+  kube::RaiseTo(reverts_, state.reverts);
   draining_connections_.Set(static_cast<double>(state.draining_connections));
   problems_.Set(static_cast<double>(state.problems.size()));
   warnings_.Set(static_cast<double>(service_warnings));

@@ -16,6 +16,7 @@
 
 #include "kube/client/observed_transport.h"
 #include "node-agent/agent/netlink_metrics.h"
+#include "node-agent/agent/traffic_metrics.h"
 #include "node-agent/conntrack/stale_flows.h"
 #include "node-agent/handover/mode_state.h"
 #include "node-agent/handover/steps.h"
@@ -67,6 +68,7 @@ class Metrics {
   prometheus::Registry registry_;
   ForwarderMetrics forwarders_;
   NetlinkMetrics netlink_;  // process_mutex_'s
+  TrafficMetrics traffic_;  // process_mutex_'s
   prometheus::Family<prometheus::Gauge>& mode_;
   prometheus::Family<prometheus::Gauge>& module_;
   std::mutex modules_mutex_;
@@ -84,6 +86,7 @@ class Metrics {
   prometheus::Gauge& preflight_passed_;
   prometheus::Gauge& fallback_;
   prometheus::Gauge& reverted_;
+  prometheus::Counter& reverts_;
   prometheus::Gauge& draining_connections_;
   prometheus::Gauge& problems_;
   prometheus::Gauge& warnings_;

@@ -1,0 +1,209 @@
+// A handover is judged by what clients meet: with the kernel's own rules, and connections of pods
+// and of a machine outside, that the node's probes know nothing of.
+#include "node-agent/traffic/client_traffic.h"
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gmock/gmock.h>
+
+#include "node-agent/agent/kernel_environment.h"
+#include "node-agent/dataplane/sync_problems.h"
+#include "node-agent/handover/mode_controller.h"
+#include "node-agent/testing/client_network.h"
+#include "node-agent/testing/steady_clients.h"
+
+namespace pointsman::agent {
+namespace {
+
+using kube::Mode;
+using std::chrono_literals::operator""ms;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using testing::RunTool;
+using testing::SteadyClient;
+
+// As in production, but shorter.
+constexpr ClientTraffic::Windows kWindows{
+    .before = 1500ms, .after = 3000ms, .answer_within = 1200ms, .compare = 300ms};
+
+class ClientTrafficTest : public testing::ClientNetworkTest {
+ protected:
+  void SetUp() override {
+    ClientNetworkTest::SetUp();
+    if (IsSkipped()) return;
+    environment_.emplace("", "", "", "text", kWindows);
+    controller_.emplace(*environment_);
+  }
+  void TearDown() override {
+    clients_.clear();
+    if (controller_) {
+      EXPECT_THAT(controller_->RemoveAll(), IsEmpty());
+    }
+    ClientNetworkTest::TearDown();
+  }
+  const ModeState& state() const { return controller_->state(); }
+  bool CanRun(std::initializer_list<Mode> modes) {
+    return std::all_of(modes.begin(), modes.end(), [this](Mode mode) {
+      return environment_->Preflight(mode, {}, true).passed;
+    });
+  }
+
+  // Until nothing is watched or drains any more.
+  void Settle() {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!state().watching.empty() || state().draining) {
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline) << state().watching;
+      std::this_thread::sleep_until(std::min(controller_->NextDeadline(), deadline));
+      controller_->Tick(maker_.model);
+    }
+  }
+  void Begin(Mode mode) {
+    kube::ProxySettings settings;
+    settings.mode = mode;
+    settings.fallback_modes.clear();
+    settings.drain_timeout = std::chrono::seconds(2);
+    controller_->Apply(settings, maker_.model);
+    ASSERT_FALSE(state().failed) << Describe(state().problems);
+  }
+  void Apply(Mode mode) {
+    Begin(mode);
+    Settle();
+  }
+  void ClientsOfTheClusterIp() {
+    for (const char* pod : {"pod1", "pod2", "pod3"})
+      clients_.push_back(std::make_unique<SteadyClient>(pod, kWeb));
+  }
+  void ExpectReverted(Mode from, Mode to, const std::string& service) {
+    EXPECT_EQ(state().active, from);
+    EXPECT_EQ(state().desired, to);
+    EXPECT_THAT(state().reverted_reason,
+                AllOf(HasSubstr(service), HasSubstr("stayed unanswered"),
+                      HasSubstr(std::string("handover to ") + std::string(kube::ToString(to)))));
+    for (const auto& client : clients_) {
+      const uint64_t opened = client->opened();
+      EXPECT_TRUE(Await([&] { return client->opened() > opened + 5; })) << "it is served again";
+    }
+  }
+  void ExpectStays(Mode mode) {
+    EXPECT_EQ(state().active, mode);
+    EXPECT_EQ(state().reverted_reason, "");
+  }
+
+  std::vector<std::unique_ptr<SteadyClient>> clients_;
+  std::optional<KernelEnvironment> environment_;
+  std::optional<ModeController> controller_;
+};
+
+TEST_F(ClientTrafficTest, AHandoverThatServesItsClientsStays) {
+  if (!CanRun({Mode::kIptables, Mode::kNftables})) GTEST_SKIP() << "this kernel cannot run both";
+  Apply(Mode::kIptables);
+  ClientsOfTheClusterIp();
+  clients_.push_back(std::make_unique<SteadyClient>("outside", kNodePort));
+  const uint64_t answered = ProcessWatchedTraffic().answered;
+  Apply(Mode::kNftables);
+  ExpectStays(Mode::kNftables);
+  EXPECT_GT(ProcessWatchedTraffic().answered, answered + 50) << "it was awake";
+}
+
+TEST_F(ClientTrafficTest, WithoutClientsNothingIsWaitedForAfterTheSwitch) {
+  if (!CanRun({Mode::kIptables, Mode::kNftables})) GTEST_SKIP() << "this kernel cannot run both";
+  Apply(Mode::kIptables);
+  const auto begin = std::chrono::steady_clock::now();
+  Apply(Mode::kNftables);
+  ExpectStays(Mode::kNftables);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2 * kWindows.before + kWindows.after)
+      << "only the windows before the switch and before the removal";
+}
+
+TEST_F(ClientTrafficTest, WithoutServicesNothingIsWaitedForAtAll) {
+  if (!CanRun({Mode::kIptables, Mode::kNftables})) GTEST_SKIP() << "this kernel cannot run both";
+  maker_.model.entries.clear();
+  Begin(Mode::kIptables);
+  Begin(Mode::kNftables);
+  ExpectStays(Mode::kNftables);
+  EXPECT_FALSE(state().draining);
+}
+
+// Docker, ufw. iptables mode accepts what it masquerades; nftables mode cannot do that for
+// iptables, and the rule that does goes with iptables mode, when its drain ends.
+TEST_F(ClientTrafficTest, ForwardPolicyDropCutsNodePortsWhenTheDrainToNftablesEnds) {
+  if (!CanRun({Mode::kIptables, Mode::kNftables})) GTEST_SKIP() << "this kernel cannot run both";
+  Iptables("-P FORWARD DROP");
+  Apply(Mode::kIptables);
+  for (int i = 0; i < 3; ++i)
+    clients_.push_back(std::make_unique<SteadyClient>("outside", kNodePort));
+  Begin(Mode::kNftables);
+  while (state().active != Mode::kNftables || !state().watching.empty()) {
+    std::this_thread::sleep_until(controller_->NextDeadline());
+    controller_->Tick(maker_.model);
+  }
+  EXPECT_EQ(state().reverted_reason, "") << "the switch is good";
+  Settle();
+  ExpectReverted(Mode::kIptables, Mode::kNftables, "default/web");
+}
+
+TEST_F(ClientTrafficTest, ForwardPolicyDropCutsPodsWhenIpvsGoes) {
+  if (!CanRun({Mode::kIptables, Mode::kIpvs})) GTEST_SKIP() << "this kernel cannot run both";
+  Iptables("-P FORWARD DROP");
+  Apply(Mode::kIpvs);
+  ClientsOfTheClusterIp();
+  Apply(Mode::kIptables);
+  ExpectReverted(Mode::kIpvs, Mode::kIptables, "default/web");
+}
+
+// What pods send to a Service comes by INPUT in ipvs mode, where the firewall refuses them; in
+// iptables mode it is let through for its DNAT.
+TEST_F(ClientTrafficTest, AFirewallThatKeepsPodsFromTheNodeCutsThemOffFromIpvs) {
+  if (!CanRun({Mode::kIptables, Mode::kIpvs})) GTEST_SKIP() << "this kernel cannot run both";
+  for (const char* chain : {"INPUT", "FORWARD"}) {
+    const std::string in = std::string("-A ") + chain;
+    Iptables("-t mangle " + in + " -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT");
+    Iptables("-t mangle " + in + " -m conntrack --ctstate DNAT -j ACCEPT");
+    Iptables("-t mangle " + in + " -s 10.244.0.0/16 -d 10.96.0.0/16 -j DROP");
+  }
+  Apply(Mode::kIptables);
+  ClientsOfTheClusterIp();
+  Apply(Mode::kIpvs);
+  ExpectReverted(Mode::kIptables, Mode::kIpvs, "default/web");
+}
+
+// Security groups for pods on AWS, VRFs, egress gateways: what comes from a pod has a table of its
+// own. What IPVS sends on leaves by the main one, and the network does not take a pod's address
+// there. The node itself may use it.
+TEST_F(ClientTrafficTest, ARoutingRuleForPodsInterfacesCutsThemOffFromIpvs) {
+  if (!CanRun({Mode::kIptables, Mode::kIpvs})) GTEST_SKIP() << "this kernel cannot run both";
+  network_->AddHost("fabric", "10.245.0.2", "10.245.0.1");
+  network_->Serve("fabric", "10.245.0.2", 8080);
+  for (const char* line : {
+           "ip link add up1 type veth peer name eth1 netns fabric",
+           "ip address add 10.246.0.1/30 dev up1",
+           "ip link set up1 up",
+           "ip -n fabric address add 10.246.0.2/30 dev eth1",
+           "ip -n fabric link set eth1 up",
+           "ip -n fabric route add 10.244.0.0/16 via 10.246.0.1",
+           "ip route add default via 10.246.0.2 table 101",
+           "ip netns exec fabric sysctl -qw net.ipv4.conf.all.rp_filter=1",
+       })
+    Tool(line);
+  for (const char* pod : {"vpod1", "vpod2", "vpod3"})
+    RunTool({"ip", "rule", "add", "iif", pod, "lookup", "101", "pref", "100"});
+  maker_.Put(testing::MakeEntry("remote", kube::Protocol::kTcp, "10.96.0.20", 80,
+                                {testing::MakeBackend("10.245.0.2", 8080, /*local=*/false)}));
+  Apply(Mode::kIptables);
+  for (const char* pod : {"pod1", "pod2", "pod3"}) {
+    clients_.push_back(
+        std::make_unique<SteadyClient>(pod, net::IpPort{testing::Ip("10.96.0.20"), 80}));
+  }
+  Apply(Mode::kIpvs);
+  ExpectReverted(Mode::kIptables, Mode::kIpvs, "default/remote");
+}
+
+}  // namespace
+}  // namespace pointsman::agent
