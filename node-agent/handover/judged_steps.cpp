@@ -105,9 +105,10 @@ void ModeController::GoBack(kube::Mode to, const std::string& worse, const Servi
   base_.Ensure(*settings_, to);
   HandOver(to, model, /*old_mode_ends=*/true);
   if (active_->mode() == to) {
-    // The next full sync does it too.
-    if (steps_.TryTo("take over", "", [this] { active_->TakeOver(); }))
-      spdlog::debug("{} takes new connections again", kube::ToString(to));
+    if (!steps_.TryTo("take over", "", [this] { active_->TakeOver(); })) {
+      steps_.Forget("take over", "");
+      next_resync_ = environment_.Now() + kRetry;  // a full sync does it too
+    }
     state_.reverted_reason =
         fmt::format("handover to {} was reverted: {}", kube::ToString(from), worse);
   } else {

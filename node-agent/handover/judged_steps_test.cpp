@@ -125,8 +125,8 @@ TEST_F(JudgedStepsTest, WhatStaysWorseIsTriedEverMoreSeldomUntilTheSettingsChang
 }
 
 TEST_F(JudgedStepsTest, TheRemovalOfTheModeBeforeIsLookedAtAndWatchedToo) {
-  world_.looks = 4;
-  world_.verdict_looks = 8;
+  world_.looks = 20;
+  world_.verdict_looks = 30;
   world_.connections[Mode::kIptables] = 1;
   AskForIpvs();
   Pass(20s);
@@ -137,7 +137,7 @@ TEST_F(JudgedStepsTest, TheRemovalOfTheModeBeforeIsLookedAtAndWatchedToo) {
   Pass(Drain::kPoll);
   EXPECT_EQ(state().draining, Mode::kIptables) << "it is looked at first";
   EXPECT_THAT(Calls(), ElementsAre("iptables drain")) << "once: nothing comes back to it";
-  Pass(4 * StepJudge::kPoll);
+  Pass(20 * StepJudge::kPoll);
   EXPECT_FALSE(state().draining);
   EXPECT_THAT(state().watching, HasSubstr("ipvs serves them instead of iptables"));
   Pass(10s);
