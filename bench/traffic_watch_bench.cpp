@@ -89,7 +89,7 @@ double ReadRing(int raw) {
   Attempts attempts(std::chrono::seconds(3));
   size_t seen = 0;
   const auto begin = Clock::now();
-  tap.Read([&](const Segment& segment, bool) {
+  tap.Read([&](const Segment& segment, bool, std::chrono::nanoseconds) {
     ++seen;
     attempts.Asked(segment.source, segment.destination, begin);
   });

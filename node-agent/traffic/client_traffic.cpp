@@ -69,7 +69,7 @@ bool ClientTraffic::Open(const ServiceModel& model) {
   }
   attempts_ = std::make_unique<Attempts>(windows_.answer_within);
   phase_ = Phase::kBefore;
-  begun_ = clock_();
+  begun_ = last_read_ = clock_();
   return true;
 }
 
@@ -82,11 +82,11 @@ void ClientTraffic::Stop() {
   phase_ = Phase::kIdle;
 }
 
-void ClientTraffic::Take(const Segment& segment, bool leaves) {
+void ClientTraffic::Take(const Segment& segment, bool leaves, TimePoint at) {
   switch (segment.kind) {
     case Segment::Kind::kSyn:
       if (!leaves && places_.Find(segment.destination) != nullptr)
-        attempts_->Asked(segment.source, segment.destination, clock_());
+        attempts_->Asked(segment.source, segment.destination, at);
       break;
     case Segment::Kind::kSynAck:
       if (leaves) attempts_->Answered(segment.destination, segment.source);
@@ -99,13 +99,17 @@ void ClientTraffic::Take(const Segment& segment, bool leaves) {
 
 bool ClientTraffic::Read() {
   try {
-    const uint64_t lost =
-        tap_->Read([this](const Segment& segment, bool leaves) { Take(segment, leaves); });
+    // The thread may have been busy with something else for long.
+    const TimePoint now = clock_();
+    const std::chrono::nanoseconds longest = now - std::exchange(last_read_, now);
+    const uint64_t lost = tap_->Read([&](const Segment& segment, bool leaves, auto age) {
+      Take(segment, leaves, now - std::clamp(age, std::chrono::nanoseconds(0), longest));
+    });
     if (lost > 0) {
       ProcessWatchedTraffic().lost += lost;
       attempts_->ForgetOpen();
     }
-    attempts_->Expire(clock_());
+    attempts_->Expire(now);
     return true;
   } catch (const std::exception& error) {
     ++ProcessWatchedTraffic().failures;

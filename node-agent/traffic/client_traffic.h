@@ -80,7 +80,7 @@ class ClientTraffic final : public TrafficCheck {
   bool Open(const ServiceModel& model);
   // False: it cannot be read any more.
   bool Read();
-  void Take(const Segment& segment, bool leaves);
+  void Take(const Segment& segment, bool leaves, TimePoint at);
   std::vector<Worse> Suspects(const ServiceModel& model) const;
   // Of these, those whose endpoints all answer.
   std::vector<std::string> HeldAgainst(const std::vector<Worse>& suspects,
@@ -93,6 +93,7 @@ class ClientTraffic final : public TrafficCheck {
   Phase phase_ = Phase::kIdle;
   TimePoint begun_{};
   TimePoint next_comparison_{};
+  TimePoint last_read_{};
   std::unique_ptr<ConnectionTap> tap_;
   ServicePlaces places_;
   std::unique_ptr<Attempts> attempts_;

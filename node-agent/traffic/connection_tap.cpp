@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -81,6 +82,7 @@ ConnectionTap::~ConnectionTap() {
 }
 
 uint64_t ConnectionTap::Read(const Each& each) {
+  const std::chrono::nanoseconds now = std::chrono::system_clock::now().time_since_epoch();
   for (size_t i = 0; i < kFrames; ++i) {
     auto* const header = reinterpret_cast<tpacket2_hdr*>(ring_ + next_ * kFrameSize);
     const std::atomic_ref<uint32_t> status(header->tp_status);
@@ -91,7 +93,11 @@ uint64_t ConnectionTap::Read(const Each& each) {
     if (from->sll_ifindex != loopback_ && header->tp_net + header->tp_snaplen <= kFrameSize) {
       const auto segment = ParseSegment(reinterpret_cast<const uint8_t*>(header) + header->tp_net,
                                         header->tp_snaplen);
-      if (segment) each(*segment, leaves);
+      if (segment) {
+        const std::chrono::nanoseconds at =
+            std::chrono::seconds(header->tp_sec) + std::chrono::nanoseconds(header->tp_nsec);
+        each(*segment, leaves, now - at);
+      }
     }
     status.store(TP_STATUS_KERNEL, std::memory_order_release);
     next_ = (next_ + 1) % kFrames;

@@ -7,6 +7,7 @@
 // nothing depends on how many connections the node tracks.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -32,8 +33,10 @@ class ConnectionTap {
   ConnectionTap(const ConnectionTap&) = delete;
   ConnectionTap& operator=(const ConnectionTap&) = delete;
 
-  // `leaves`: this node sends it; else it came by an interface other than loopback.
-  using Each = std::function<void(const Segment& segment, bool leaves)>;
+  // `leaves`: this node sends it; else it came by an interface other than loopback. `age`: how long
+  // ago by the kernel's real-time clock, which may be set meanwhile.
+  using Each =
+      std::function<void(const Segment& segment, bool leaves, std::chrono::nanoseconds age)>;
   // What came since the last call, in order, but at most kFrames. Returns how many more there were,
   // for which the ring had no room. Throws std::system_error.
   uint64_t Read(const Each& each);

@@ -1,6 +1,7 @@
 // With real packets: what crosses this node is seen, whatever becomes of it.
 #include "node-agent/traffic/connection_tap.h"
 
+#include <chrono>
 #include <netinet/in.h>
 #include <optional>
 #include <set>
@@ -52,7 +53,9 @@ class ConnectionTapTest : public FreshNetnsTest {
   // "in SYN 10.244.2.2:8080": to whom, and of answers from whom.
   static std::set<std::string> Seen(ConnectionTap& tap) {
     std::set<std::string> seen;
-    tap.Read([&](const Segment& segment, bool leaves) {
+    tap.Read([&](const Segment& segment, bool leaves, std::chrono::nanoseconds age) {
+      EXPECT_GE(age.count(), 0);
+      EXPECT_LT(age, std::chrono::seconds(10));
       const char* const way = leaves ? "out" : "in";
       switch (segment.kind) {
         case Segment::Kind::kSyn:
@@ -112,7 +115,7 @@ TEST_F(ConnectionTapTest, ALossIsSaid) {
               0);
   }
   size_t seen = 0;
-  const auto count = [&seen](const Segment&, bool) { ++seen; };
+  const auto count = [&seen](const Segment&, bool, std::chrono::nanoseconds) { ++seen; };
   EXPECT_GT(tap.Read(count), 0U);
   EXPECT_EQ(seen, ConnectionTap::kFrames);
   EXPECT_EQ(tap.Read(count), 0U);
