@@ -70,7 +70,7 @@ IpvsBase::IpvsBase(const kube::ProxySettings& settings,
       nat_guard_(ipset) {
   for (xtables::IptablesTool* tool : tools) {
     families_.emplace_back(tool->family(), tool);
-    keepers_[tool->family()];
+    keepers_.try_emplace(tool->family(), tool->last_keepers());
   }
 }
 
@@ -173,7 +173,7 @@ SyncResult IpvsBase::EnsureFamily(net::Family family, xtables::IptablesTool& too
     result.problems.push_back({std::string(kRules), e.what()});
     return result;
   }
-  const EnsuredChains ensured = EnsureChains(tool, chains, keepers_[family]);
+  const EnsuredChains ensured = EnsureChains(tool, chains, keepers_.at(family));
   size_t written = ensured.written;
   if (!ensured.other_mode_takes) written += nat_guard_.Ensure(family);
   result.kernel_writes += written;

@@ -150,6 +150,7 @@ FamilyRules::FamilyRules(const kube::ProxySettings& settings, IptablesTool& tool
                         names_.reject),
       filter_ports_(tool.family(), DispatchTree::Kind::kNodePorts, flavour.prefix,
                     names_.reject_ports),
+      keepers_(tool.last_keepers()),
       draining_(tool.family()) {
   NameJumps();
 }

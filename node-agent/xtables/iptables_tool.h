@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 
 #include "kube/net/ip_address.h"
+#include "node-agent/xtables/jump_order.h"
 
 namespace pointsman::agent::xtables {
 
@@ -53,6 +55,9 @@ class IptablesTool {
   bool has_random_fully() const { return random_fully_; }  // MASQUERADE --random-fully
   // Has the kernel that match ("recent")? Throws std::system_error when it cannot be asked.
   bool KernelHasMatch(std::string_view name) const;
+  // What is known of others' agents on this node, in table filter: for all who write with this
+  // tool, one after the other.
+  const std::shared_ptr<KnownKeepers>& last_keepers() const { return last_keepers_; }
 
  private:
   net::Family family_;
@@ -61,6 +66,7 @@ class IptablesTool {
   std::string save_path_;
   bool random_fully_ = false;
   uint64_t restore_failures_ = 0;
+  std::shared_ptr<KnownKeepers> last_keepers_ = std::make_shared<KnownKeepers>();
 };
 
 }  // namespace pointsman::agent::xtables

@@ -57,18 +57,25 @@ bool IsKubeProxyChain(std::string_view chain) {
          kKubeProxyChains.end();
 }
 
-void LastKeepers::Learn(std::string_view builtin, const std::vector<std::string>& in_front,
-                        const std::vector<std::string>& behind) {
-  Seen& seen = seen_[std::string(builtin)];
-  for (const std::string& chain : behind) {
-    if (seen.in_front.contains(chain)) seen.keepers.insert(chain);
-  }
-  seen.in_front = {in_front.begin(), in_front.end()};
+void KnownKeepers::Add(std::string_view builtin, const std::string& chain) {
+  keepers_.emplace(builtin, chain);
+  if (chain.size() > builtin.size() && chain.ends_with(builtin))
+    stems_.insert(chain.substr(0, chain.size() - builtin.size()));
 }
 
-bool LastKeepers::Has(std::string_view builtin, const std::string& chain) const {
-  const auto seen = seen_.find(builtin);
-  return seen != seen_.end() && seen->second.keepers.contains(chain);
+bool KnownKeepers::Has(std::string_view builtin, std::string_view chain) const {
+  if (keepers_.contains({std::string(builtin), std::string(chain)})) return true;
+  return chain.ends_with(builtin) &&
+         stems_.contains(std::string(chain.substr(0, chain.size() - builtin.size())));
+}
+
+void LastKeepers::Learn(std::string_view builtin, const std::vector<std::string>& in_front,
+                        const std::vector<std::string>& behind) {
+  std::set<std::string>& before = in_front_[std::string(builtin)];
+  for (const std::string& chain : behind) {
+    if (before.contains(chain)) known_->Add(builtin, chain);
+  }
+  before = {in_front.begin(), in_front.end()};
 }
 
 void JumpChanges::Render(std::string_view builtin, std::string& text) const {

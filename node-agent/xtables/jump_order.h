@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -60,20 +61,36 @@ struct JumpChanges {
 // it later. To move ours behind such a chain at each look would have both agents move theirs for
 // ever, and packets past it in between. So where nothing refuses everything after it, and ours
 // would be of no use, it is taken away instead.
+//
+// One handover after the other makes dataplanes, and each has to know what one before has learnt:
+// whoever does not leaves packets past such a chain until its agent and ours have looked again. And
+// an agent does alike in all builtin chains: if cali-FORWARD is kept last, so is cali-INPUT.
+class KnownKeepers {
+ public:
+  void Add(std::string_view builtin, const std::string& chain);
+  bool Has(std::string_view builtin, std::string_view chain) const;
+
+ private:
+  std::set<std::pair<std::string, std::string>> keepers_;  // builtin chain, chain
+  std::set<std::string> stems_;  // "cali-" of "cali-FORWARD", where that is in FORWARD
+};
+
 class LastKeepers {
  public:
+  LastKeepers() : LastKeepers(std::make_shared<KnownKeepers>()) {}
+  explicit LastKeepers(std::shared_ptr<KnownKeepers> known) : known_(std::move(known)) {}
+
   // Chains of others: that will be `in_front` of a jump of ours that accepts, and that were found
   // `behind` it.
   void Learn(std::string_view builtin, const std::vector<std::string>& in_front,
              const std::vector<std::string>& behind);
-  bool Has(std::string_view builtin, const std::string& chain) const;
+  bool Has(std::string_view builtin, const std::string& chain) const {
+    return known_->Has(builtin, chain);
+  }
 
  private:
-  struct Seen {
-    std::set<std::string> in_front;  // after the last look
-    std::set<std::string> keepers;
-  };
-  std::map<std::string, Seen, std::less<>> seen_;
+  std::shared_ptr<KnownKeepers> known_;
+  std::map<std::string, std::set<std::string>, std::less<>> in_front_;  // after the last look
 };
 
 // One table, as far as the place of our jumps depends on it. About 100 bytes for a rule in a

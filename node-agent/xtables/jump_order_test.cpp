@@ -280,6 +280,34 @@ TEST(JumpOrder, NoFightWithAnAgentThatKeepsItsJumpLast) {
   EXPECT_THAT(rules, ElementsAre(kR, "-j OTHER", "-j cali-FORWARD"));
 }
 
+// A handover makes another dataplane, and an agent does alike in every builtin chain.
+TEST(JumpOrder, WhatOneModeLearntOfSuchAnAgentAllModesKnow) {
+  const auto known = std::make_shared<KnownKeepers>();
+  Table one{"filter", {{"FORWARD", "ACCEPT"}, {"cali-FORWARD", "-"}}, {}, LastKeepers(known)};
+  std::vector<std::string>& forward = one.rules["FORWARD"];
+  forward = {"-j cali-FORWARD"};
+  one.Place("FORWARD", kFilterJumps);
+  forward = {kR, kF, "-j cali-FORWARD"};  // theirs looked
+  one.Place("FORWARD", kFilterJumps);
+  EXPECT_THAT(forward, ElementsAre(kR, "-j cali-FORWARD"));
+
+  Table next{"filter",
+             {{"FORWARD", "ACCEPT"},
+              {"INPUT", "ACCEPT"},
+              {"cali-FORWARD", "-"},
+              {"cali-INPUT", "-"},
+              {"OTHER", "-"}},
+             {{"FORWARD", {"-j cali-FORWARD"}}, {"INPUT", {"-j cali-INPUT"}}},
+             LastKeepers(known)};
+  next.Place("FORWARD", kFilterJumps);
+  EXPECT_THAT(next.rules["FORWARD"], ElementsAre(kR, "-j cali-FORWARD"));
+  next.Place("INPUT", kFilterJumps);
+  EXPECT_THAT(next.rules["INPUT"], ElementsAre(kR, "-j cali-INPUT"));
+  next.rules["INPUT"] = {"-j OTHER"};
+  next.Place("INPUT", kFilterJumps);
+  EXPECT_THAT(next.rules["INPUT"], ElementsAre(kR, "-j OTHER", kF)) << "of that agent only";
+}
+
 // Whatever is there: one step leads to an order that needs no other, with each jump once, and the
 // rules of others as they were.
 TEST(JumpOrder, OneStepIsEnough) {
