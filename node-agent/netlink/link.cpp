@@ -6,6 +6,9 @@
 #include <linux/rtnetlink.h>
 #include <system_error>
 
+#include <fmt/format.h>
+#include <spdlog/fmt/fmt.h>
+
 namespace pointsman::agent::netlink {
 namespace {
 
@@ -24,6 +27,9 @@ Link ParseLink(const nlmsghdr* header) {
     switch (mnl_attr_get_type(attribute)) {
       case IFLA_IFNAME:
         link.name = mnl_attr_get_str(attribute);
+        break;
+      case IFLA_IFALIAS:
+        link.alias = mnl_attr_get_str(attribute);
         break;
       case IFLA_MTU:
         link.mtu = mnl_attr_get_u32(attribute);
@@ -67,9 +73,9 @@ std::optional<Link> FindLink(Socket& socket, const std::string& name) {
   return link;
 }
 
-void CreateDummy(Socket& socket, const std::string& name, uint32_t mtu) {
+void CreateDummy(Socket& socket, const std::string& name, uint32_t mtu, bool up) {
   Message request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(ifinfomsg));
-  request.header<ifinfomsg>()->ifi_flags = IFF_UP;
+  request.header<ifinfomsg>()->ifi_flags = up ? IFF_UP : 0;
   request.header<ifinfomsg>()->ifi_change = IFF_UP;
   request.PutString(IFLA_IFNAME, name);
   if (mtu != 0) request.PutU32(IFLA_MTU, mtu);
@@ -85,6 +91,31 @@ void SetLinkUp(Socket& socket, const std::string& name) {
   request.header<ifinfomsg>()->ifi_change = IFF_UP;
   request.PutString(IFLA_IFNAME, name);
   Check(socket.Execute(request), "set interface " + name + " up");
+}
+
+void SetLinkAlias(Socket& socket, int index, const std::string& alias) {
+  Message request(RTM_SETLINK, 0, sizeof(ifinfomsg));
+  request.header<ifinfomsg>()->ifi_index = index;
+  // Without a terminating 0: an attribute of length 0 takes it away (net/core/dev.c,
+  // dev_set_alias).
+  request.Put(IFLA_IFALIAS, alias.data(), alias.size());
+  Check(socket.Execute(request), fmt::format("set alias {} of interface {}", alias, index));
+}
+
+void RenameLink(Socket& socket, int index, const std::string& name) {
+  Message request(RTM_SETLINK, 0, sizeof(ifinfomsg));
+  request.header<ifinfomsg>()->ifi_index = index;
+  request.PutString(IFLA_IFNAME, name);
+  Check(socket.Execute(request), fmt::format("rename interface {} to {}", index, name));
+}
+
+bool DeleteLink(Socket& socket, int index) {
+  Message request(RTM_DELLINK, 0, sizeof(ifinfomsg));
+  request.header<ifinfomsg>()->ifi_index = index;
+  const int error = socket.Execute(request);
+  if (error == ENODEV) return false;
+  Check(error, fmt::format("delete interface {}", index));
+  return true;
 }
 
 bool DeleteLink(Socket& socket, const std::string& name) {
