@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "node-agent/agent/kernel_canaries.h"
+#include "node-agent/agent/neighbour_announcer.h"
 #include "node-agent/handover/canaries.h"
 #include "node-agent/handover/combined_check.h"
 #include "node-agent/handover/mode_environment.h"
@@ -47,6 +48,7 @@ class KernelEnvironment : public ModeEnvironment {
   SyncResult EnsureBase(const kube::ProxySettings& settings) override;
   SyncResult RemoveBase(const kube::ProxySettings& settings) override;
   TrafficCheck& Traffic() override { return traffic_; }
+  Announcer& Others() override { return announcer_; }
   Canaries::Names CanariesOf(kube::Mode mode) override;
   // IPv6 Services are to be served too, from the next dataplane on. Returns "" or why this kernel
   // cannot: IPv6 is off. What only the modes with iptables rules cannot is told by EnsureBase,
@@ -90,6 +92,7 @@ class KernelEnvironment : public ModeEnvironment {
   std::array<bool, 2> tables_incompatible_{};  // an xtables::IncompatibleTable was that error
   std::array<std::optional<xtables::KernelJumps>, 2> jumps_;  // of tools_
   NeighbourWatch neighbours_;
+  NeighbourAnnouncer announcer_{modules_root_};
   std::map<kube::Mode, std::vector<std::string>> told_;  // warnings of preflights
   uint64_t generation_ = 0;
   bool ipv6_ = false;

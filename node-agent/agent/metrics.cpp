@@ -135,6 +135,8 @@ Metrics::Metrics(const std::string& version)
                       "1 when the handover to the desired mode was reverted.")),
       reverts_(Counter(registry_, "pointsman_agent_handovers_reverted_total",
                        "Handovers that were reverted.")),
+      waiting_(Gauge(registry_, "pointsman_agent_handover_waiting",
+                     "1 while a handover waits until others on the node are ready for it.")),
       draining_connections_(Gauge(registry_, "pointsman_agent_draining_connections",
                                   "Connections that the mode before still carries.")),
       problems_(Gauge(registry_, "pointsman_agent_sync_problems",
@@ -323,6 +325,7 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t
   fallback_.Set(state.fallback_reason.empty() ? 0 : 1);
   reverted_.Set(state.reverted_reason.empty() ? 0 : 1);
   kube::RaiseTo(reverts_, state.reverts);
+  waiting_.Set(state.waits_for.empty() ? 0 : 1);
   draining_connections_.Set(static_cast<double>(state.draining_connections));
   problems_.Set(static_cast<double>(state.problems.size()));
   warnings_.Set(static_cast<double>(service_warnings));

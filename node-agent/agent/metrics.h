@@ -87,6 +87,7 @@ class Metrics {
   prometheus::Gauge& fallback_;
   prometheus::Gauge& reverted_;
   prometheus::Counter& reverts_;
+  prometheus::Gauge& waiting_;
   prometheus::Gauge& draining_connections_;
   prometheus::Gauge& problems_;
   prometheus::Gauge& warnings_;

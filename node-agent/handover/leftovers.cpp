@@ -1,5 +1,7 @@
 #include "node-agent/handover/leftovers.h"
 
+#include <algorithm>
+
 #include "node-agent/dataplane/sync_problems.h"
 
 namespace pointsman::agent {
@@ -36,6 +38,11 @@ void Leftovers::Forget(kube::Mode mode) {
   std::erase_if(dataplanes_, [mode](const auto& leftover) { return leftover->mode() == mode; });
   steps_.Forget("remove", kube::ToString(mode));
   if (dataplanes_.empty()) clear();
+}
+
+bool Leftovers::Has(kube::Mode mode) const {
+  return std::any_of(dataplanes_.begin(), dataplanes_.end(),
+                     [mode](const auto& leftover) { return leftover->mode() == mode; });
 }
 
 void Leftovers::clear() {

@@ -32,6 +32,7 @@ class Leftovers {
   // What is programmed now is no leftover of that mode any more.
   void Forget(kube::Mode mode);
   void clear();
+  bool Has(kube::Mode mode) const;
   TimePoint due() const { return due_; }  // max: there is none
 
  private:

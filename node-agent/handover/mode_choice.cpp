@@ -80,4 +80,13 @@ ModeChoice ModeChooser::Choose(const kube::ProxySettings& settings,
   return choice;
 }
 
+std::optional<kube::Mode> ModeChooser::ChooseMeanwhile(const kube::ProxySettings& settings,
+                                                       kube::Mode awaited) {
+  kube::ProxySettings others = settings;
+  std::erase(others.fallback_modes, awaited);
+  if (others.fallback_modes.empty()) return std::nullopt;
+  others.mode = others.fallback_modes.front();
+  return Choose(others, std::nullopt).mode;
+}
+
 }  // namespace pointsman::agent

@@ -38,6 +38,9 @@ class ModeChooser {
 
   // Writes the shared rules for the mode that it chooses. `active`: the mode that serves.
   ModeChoice Choose(const kube::ProxySettings& settings, std::optional<kube::Mode> active);
+  // Nothing serves, and `awaited` cannot yet: the first fallback mode that can; nullopt: none.
+  std::optional<kube::Mode> ChooseMeanwhile(const kube::ProxySettings& settings,
+                                            kube::Mode awaited);
   // `made`: false if the preflight could not be made; the result then says why.
   PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings& settings, bool& made);
 

@@ -90,12 +90,15 @@ void ModeController::Adopt(std::unique_ptr<Dataplane> dataplane,
   const kube::Mode mode = dataplane->mode();
   spdlog::info("found {} rules of an earlier run in the kernel", kube::ToString(mode));
   if (active_ == nullptr || active_->mode() == settings.mode) {
+    if (active_ != nullptr) broken_off_ = active_->mode();
     active_ = std::move(dataplane);  // the desired one comes back by the handover
     active_settings_ = settings;
     made_generation_ = environment_.Generation();
     state_.active = mode;
   } else if (mode != settings.mode) {
     leftovers_.Add(std::move(dataplane), environment_.Now());  // only two modes at a time
+  } else {
+    broken_off_ = mode;
   }
 }
 
@@ -162,6 +165,7 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
   const std::string reported = state_.fallback_reason;
   const std::optional<kube::Mode> chosen = Choose(settings);
   if (looks_for_ && looks_for_ != chosen) StopLooking();
+  if (announcements_.awaited() != chosen) StopWaiting();
   if (!chosen) {
     rebuild_ = changed;  // what is new in the settings is still to be given to a dataplane
     return;
@@ -312,6 +316,7 @@ std::string ModeController::NoLongerServed() const {
 }
 
 void ModeController::HandOver(kube::Mode mode, const ServiceModel& model, bool old_mode_ends) {
+  if (!old_mode_ends && !OthersAreReady(mode, model)) return;
   if (active_ != nullptr && !old_mode_ends && !LookedBefore(mode, model)) return;
   std::vector<ClientBinding> bindings;
   std::unique_ptr<Dataplane> next = Make(mode, *settings_);
@@ -329,6 +334,7 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model, bool o
     EndDrain();  // only two modes at a time: the oldest goes now
   }
   leftovers_.Forget(mode);
+  if (broken_off_ == mode) broken_off_.reset();
   if (active_ != nullptr) {
     bindings = ReadBindings(*active_, model);
     spdlog::info("handover {} -> {} begins; {} things work that are compared",
@@ -354,6 +360,7 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model, bool o
   made_generation_ = environment_.Generation();
   choice_back_off_.Reset();
   state_.active = mode;
+  if (announcements_.awaited() == mode) StopWaiting();
   state_.reverted_reason.clear();
   state_.synced_once = programmed;
   need_full_sync_ = !programmed;
@@ -482,6 +489,7 @@ std::optional<Canaries::Names> ModeController::LookForCanaries() {
 
 // After a full sync. Where the next one comes as soon as a look would, none is taken.
 void ModeController::WatchCanaries() {
+  RenewAnnouncement();
   if (!need_full_sync_ && ActiveSyncPeriod() > Canaries::kPeriod)
     return canaries_.Begin(LookForCanaries(), environment_.Now());
   canaries_.Stop();
@@ -489,6 +497,7 @@ void ModeController::WatchCanaries() {
 }
 
 void ModeController::MissCanaries(const ServiceModel& model) {
+  RenewAnnouncement();
   const auto missing = canaries_.Missing(LookForCanaries(), environment_.Now());
   if (missing.empty()) return;
   spdlog::warn(
@@ -501,6 +510,7 @@ void ModeController::Tick(const ServiceModel& model) {
   const TimePoint now = environment_.Now();
   if (settings_ && now >= next_look_) LookAgain(model);
   if (settings_ && now >= next_choice_) Apply(*settings_, model);
+  if (now >= announcements_.due()) HandOver(*announcements_.awaited(), model);
   if (active_ != nullptr && now >= ResyncDue()) Resync(model);
   if (active_ != nullptr && now >= canaries_.due()) MissCanaries(model);
   if (now >= judge_.due()) JudgeStep(model);
@@ -508,6 +518,8 @@ void ModeController::Tick(const ServiceModel& model) {
   // Never before another mode serves.
   if (state_.synced_once && now >= leftovers_.due() && leftovers_.RemoveAll(now))
     RenewAfterRemoval();
+  // A handover that is about to be tried again needs it.
+  if (adopted_ && state_.unfinished.empty()) WithdrawAnnouncements();
 }
 
 ModeController::TimePoint ModeController::ResyncDue() const {
@@ -519,7 +531,7 @@ ModeController::TimePoint ModeController::ResyncDue() const {
 ModeController::TimePoint ModeController::NextDeadline() const {
   const TimePoint leftovers = state_.synced_once ? leftovers_.due() : TimePoint::max();
   return std::min({next_choice_, ResyncDue(), canaries_.due(), drain_.due(), next_look_, leftovers,
-                   judge_.due()});
+                   judge_.due(), announcements_.due()});
 }
 
 bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::seconds longest) {
@@ -532,6 +544,7 @@ bool ModeController::LeaveToKernel(const ServiceModel& model, std::chrono::secon
     if (preflight.passed) {
       settings_ = settings;
       StopLooking();
+      StopWaiting();
       HandOver(kube::Mode::kIptables, model, /*old_mode_ends=*/true);
     } else {
       spdlog::error("userspace mode ends and no mode replaces it: {}", preflight.message);
@@ -566,6 +579,13 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
       const auto dataplane = environment_.FindInKernel(mode, settings);
       return dataplane == nullptr ? SyncResult{} : dataplane->Remove();
     });
+    // What others go by is the last that goes of a mode.
+    if (problems.empty()) {
+      remove("what others on the node were told", [&] {
+        announcements_.Withdraw(mode);
+        return SyncResult{};
+      });
+    }
   }
   remove("the shared rules", [&] { return environment_.RemoveBase(settings); });
   if (!problems.empty()) {
@@ -575,6 +595,7 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
   active_.reset();
   drain_.Abandon();
   StopLooking();
+  StopWaiting();
   settings_.reset();
   steps_ = Steps(steps_.failures());
   const uint64_t reverts = state_.reverts;
@@ -582,6 +603,7 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
   state_.reverts = reverts;
   leftovers_.clear();
   not_looked_for_.clear();
+  broken_off_.reset();
   not_served_.clear();
   base_.ForgetProblems();
   refusals_.clear();

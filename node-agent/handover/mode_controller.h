@@ -4,12 +4,13 @@
 //
 // The order of a handover (docs/handover.md has the reasons):
 //   1. preflight of the desired mode, then of the fallback modes, in order;
-//   2. the new dataplane is programmed whole and read back, the old one untouched;
-//   3. the old one drains: no new connections, the established ones go on;
-//   4. traffic that worked before must work now (TrafficCheck), else the handover is reverted: the
+//   2. others on the node that have to know of the new mode are told, and waited for (announcer.h);
+//   3. the new dataplane is programmed whole and read back, the old one untouched;
+//   4. the old one drains: no new connections, the established ones go on;
+//   5. traffic that worked before must work now (TrafficCheck), else the handover is reverted: the
 //      old one serves again and the new one is removed. What only time shows is watched while both
 //      are there;
-//   5. when they have ended, or after the drain timeout, the old one's objects are removed, and
+//   6. when they have ended, or after the drain timeout, the old one's objects are removed, and
 //      that is judged in the same way: to go back is then another handover, to the mode before.
 #pragma once
 
@@ -24,6 +25,7 @@
 
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
+#include "node-agent/handover/announcements.h"
 #include "node-agent/handover/back_off.h"
 #include "node-agent/handover/canaries.h"
 #include "node-agent/handover/drain.h"
@@ -104,6 +106,10 @@ class ModeController {
   // `old_mode_ends`: whatever comes of it, so there is nothing to revert to once the new one is
   // written.
   void HandOver(kube::Mode mode, const ServiceModel& model, bool old_mode_ends = false);
+  bool OthersAreReady(kube::Mode mode, const ServiceModel& model);
+  void StopWaiting();
+  void RenewAnnouncement();
+  void WithdrawAnnouncements();
   void Revert(std::unique_ptr<Dataplane> next, const std::string& failed,
               const ServiceModel& model);
   void BeginDrain(std::unique_ptr<Dataplane> dataplane, const ServiceModel& model);
@@ -148,8 +154,11 @@ class ModeController {
   Leftovers leftovers_{steps_, kRetry, kLongestRetry};  // removed as soon as another mode serves
   Drain drain_{environment_, steps_, leftovers_, kRetry};
   StepJudge judge_{environment_, steps_};
-  std::optional<kube::Mode> looks_for_;     // traffic is looked at before the handover to it
-  bool drain_judged_ = false;               // the removal of what drains is, as its switch was
+  std::optional<kube::Mode> looks_for_;  // traffic is looked at before the handover to it
+  bool drain_judged_ = false;            // the removal of what drains is, as its switch was
+  Announcements announcements_{environment_, steps_, kRetry, kLongestRetry};
+  // The desired mode, found in the kernel beside another one: a handover to it was broken off.
+  std::optional<kube::Mode> broken_off_;
   std::vector<kube::Mode> not_looked_for_;  // whether the kernel has anything of them is not known
   TimePoint next_resync_ = TimePoint::max();
   TimePoint next_choice_ = TimePoint::max();

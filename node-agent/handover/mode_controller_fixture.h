@@ -58,6 +58,12 @@ struct World {
   // What a watch shows of the switch, and of a removal of that mode.
   std::vector<std::string> worse_after_switch;
   std::map<kube::Mode, std::vector<std::string>> worse_after_removal;
+  // Others that have to know of a mode: what they have not done; whether that is accepted; who has
+  // been told, which is not the controller's to remember: it outlives a killed one.
+  std::map<kube::Mode, std::string> others_lack;
+  bool others_accepted = false;
+  std::set<kube::Mode> told;
+  std::map<kube::Mode, int> withdrawals;
 
   static constexpr int kForEver = 1'000'000;
   void MayThrow(const std::string& call) {
@@ -176,9 +182,34 @@ class RecordedTrafficCheck final : public TrafficCheck {
   std::set<kube::Mode> before_;
 };
 
+class RecordedAnnouncer final : public Announcer {
+ public:
+  explicit RecordedAnnouncer(World& world) : world_(world) {}
+  Readiness Announce(kube::Mode mode, const kube::ProxySettings&) override {
+    return Tell(mode, "announce");
+  }
+  Readiness Renew(kube::Mode mode, const kube::ProxySettings&) override {
+    return Tell(mode, "renew");
+  }
+  void Withdraw(kube::Mode mode) override {
+    world_.MayThrow(std::string(kube::ToString(mode)) + " withdraw");
+    EXPECT_FALSE(world_.in_kernel.contains(mode)) << kube::ToString(mode);
+    world_.told.erase(mode);
+    ++world_.withdrawals[mode];
+  }
+
+ private:
+  Readiness Tell(kube::Mode mode, const std::string& call) {
+    world_.MayThrow(std::string(kube::ToString(mode)) + " " + call);
+    world_.told.insert(mode);
+    return {.waits_for = world_.others_lack[mode], .required = !world_.others_accepted};
+  }
+  World& world_;
+};
+
 class Environment final : public ModeEnvironment {
  public:
-  explicit Environment(World& world) : world_(world), traffic_(world) {}
+  explicit Environment(World& world) : world_(world), traffic_(world), others_(world) {}
   std::unique_ptr<Dataplane> MakeDataplane(kube::Mode mode, const kube::ProxySettings&) override {
     world_.MayThrow(std::string(kube::ToString(mode)) + " make");
     return std::make_unique<RecordedDataplane>(mode, world_);
@@ -211,6 +242,7 @@ class Environment final : public ModeEnvironment {
     return {};
   }
   TrafficCheck& Traffic() override { return traffic_; }
+  Announcer& Others() override { return others_; }
   Canaries::Names CanariesOf(kube::Mode mode) override {
     ++world_.canary_looks;
     world_.MayThrow(std::string(kube::ToString(mode)) + " canaries");
@@ -222,6 +254,7 @@ class Environment final : public ModeEnvironment {
  private:
   World& world_;
   RecordedTrafficCheck traffic_;
+  RecordedAnnouncer others_;
 };
 
 class ModeControllerTest : public testing::Test {

@@ -10,6 +10,7 @@
 #include "kube/pointsman/mode.h"
 #include "kube/pointsman/proxy_settings.h"
 #include "node-agent/dataplane/dataplane.h"
+#include "node-agent/handover/announcer.h"
 #include "node-agent/handover/canaries.h"
 #include "node-agent/handover/traffic_check.h"
 #include "node-agent/preflight/preflight.h"
@@ -39,6 +40,7 @@ class ModeEnvironment {
   virtual SyncResult EnsureBase(const kube::ProxySettings& settings) = 0;
   virtual SyncResult RemoveBase(const kube::ProxySettings& settings) = 0;
   virtual TrafficCheck& Traffic() = 0;
+  virtual Announcer& Others() = 0;
   // Of what that mode has in the kernel, the names of a few things that are there as long as its
   // rules are. Quick: the sync thread calls it between two changes.
   virtual Canaries::Names CanariesOf(kube::Mode mode) = 0;

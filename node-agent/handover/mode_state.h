@@ -30,6 +30,10 @@ struct ModeState {
   // are not known to stay in effect yet.
   std::string watching;
   uint64_t reverts = 0;  // handovers, since the start
+  // The handover to a mode waits until others on the node are ready for it: for what. "" else.
+  std::string waits_for;
+  // The active mode serves, though others are not ready for it: what they have not done. "" else.
+  std::string not_ready;
   // No mode could be programmed or the last sync left something out.
   std::vector<SyncProblem> problems;
   // `problems` leave no family served as it is to be: the sync as a whole did not go through.

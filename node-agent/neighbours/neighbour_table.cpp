@@ -143,12 +143,8 @@ const std::vector<Neighbour>& Table() {
        .source = "projectcalico/calico felix/dataplane/driver.go, felix/rules/static.go",
        .kind = kPolicyEngine,
        .signs = {{kChain, "cali-FORWARD", "filter"}, {kNftTable, "calico"}},
-       .userspace = kUserspaceBesidePolicy,
-       .ipvs = {Level::kRefused,
-                "Felix knows of IPVS by an interface kube-ipvs0, which this mode does not have: "
-                "ingress policies of pods would be off for Service traffic, and egress policies be "
-                "judged by the cluster IP",
-                "choose iptables or nftables mode"}},
+       // ipvs: ipvs_notice.h
+       .userspace = kUserspaceBesidePolicy},
       {.name = "calico-ebpf",
        .title = "Calico's eBPF dataplane",
        .source = "projectcalico/calico felix/dataplane/linux/dataplanedefs/dataplane_defs.go",

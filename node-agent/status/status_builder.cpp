@@ -132,12 +132,22 @@ Condition Degraded(const StatusInput& input) {
         fmt::format("{} goes on, but: {}", modes.active ? kube::ToString(*modes.active) : "nothing",
                     fmt::join(input.neighbours.refusals, "; "))};
   }
+  if (!modes.not_ready.empty()) {
+    return {"Degraded", ConditionStatus::kTrue, "NeighbourNotReady",
+            fmt::format("{} serves, but: {}",
+                        modes.active ? kube::ToString(*modes.active) : "nothing", modes.not_ready)};
+  }
   const std::string retried = Retried(input);
   if (!retried.empty()) return {"Degraded", ConditionStatus::kTrue, "Retrying", retried};
   if (!input.missing.empty())
     return {"Degraded", ConditionStatus::kTrue, "NodeIncomplete", input.missing};
   if (!modes.watching.empty())
     return {"Degraded", ConditionStatus::kFalse, "HandoverWatched", modes.watching};
+  if (!modes.waits_for.empty()) {
+    return {"Degraded", ConditionStatus::kFalse, "HandoverWaiting",
+            fmt::format("{} serves; the handover waits: {}",
+                        modes.active ? kube::ToString(*modes.active) : "nothing", modes.waits_for)};
+  }
   return {"Degraded", ConditionStatus::kFalse, "DesiredModeActive",
           "the node runs the desired mode"};
 }
@@ -177,9 +187,10 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   status.active_mode = modes.active && modes.synced_once
                            ? std::string(kube::ToString(*modes.active))
                            : (modes.active ? previous.active_mode : std::string());
-  // A handover that was reverted leaves the revision unapplied, and so does a sync that failed.
+  // A handover that was reverted or waits leaves the revision unapplied, and so does a sync that
+  // failed.
   if (input.applied && modes.reverted_reason.empty() && modes.unfinished.empty() &&
-      modes.watching.empty() &&
+      modes.watching.empty() && modes.waits_for.empty() &&
       (input.proxy->spec.removed || (modes.synced_once && !modes.failed))) {
     status.observed_revision = input.proxy->spec.revision;
   }

@@ -161,6 +161,32 @@ TEST_F(StatusBuilderTest, AHandoverThatIsStillWatchedDoesNotObserveTheRevision) 
   EXPECT_EQ(Get(status, "Degraded").message, modes_.watching);
 }
 
+// No failure: a rollout goes on.
+TEST_F(StatusBuilderTest, AHandoverThatWaitsDoesNotObserveTheRevision) {
+  kube::NodeProxyStatus before;
+  before.observed_revision = 6;
+  modes_.active = kube::Mode::kIptables;
+  modes_.waits_for = "Felix has not looked yet";
+  const auto status = BuildStatus(input_, before);
+  EXPECT_EQ(status.observed_revision, 6);
+  EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse);
+  EXPECT_EQ(Get(status, "Degraded").reason, "HandoverWaiting");
+  EXPECT_THAT(Get(status, "Degraded").message,
+              AllOf(HasSubstr("iptables serves"), HasSubstr("Felix has not looked yet")));
+  EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kTrue);
+}
+
+TEST_F(StatusBuilderTest, AModeThatOthersAreNotReadyForIsDegradedAndServes) {
+  modes_.not_ready = "Felix has not looked yet";
+  const auto status = BuildStatus(input_, {});
+  EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kTrue);
+  EXPECT_EQ(Get(status, "Degraded").reason, "NeighbourNotReady");
+  EXPECT_THAT(Get(status, "Degraded").message,
+              AllOf(HasSubstr("ipvs serves"), HasSubstr("Felix has not looked yet")));
+  EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kTrue);
+  EXPECT_EQ(status.observed_revision, 7);
+}
+
 TEST_F(StatusBuilderTest, BeforeTheListsAreThereItSaysWhatItWaitsFor) {
   modes_ = ModeState{};
   input_.caches_synced = input_.applied = false;

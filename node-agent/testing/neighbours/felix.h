@@ -36,8 +36,6 @@ class Felix {
   void Hang(bool hangs);
   // Its rules were written so often.
   int writes() const { return writes_; }
-  // The last ones are those for IPVS.
-  bool knows_ipvs() const { return knows_ipvs_; }
 
   // What it has left: all of its chains.
   static void RemoveRules();
@@ -52,7 +50,7 @@ class Felix {
   UniqueFd stop_;  // eventfd
   std::atomic<bool> hangs_{false};
   std::atomic<int> writes_{0};
-  std::atomic<bool> knows_ipvs_{false};
+  bool knows_ipvs_ = false;  // the last ones are those for IPVS; the thread's own, once it runs
   std::thread thread_;
 };
 
