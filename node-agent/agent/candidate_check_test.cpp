@@ -65,5 +65,39 @@ TEST_F(CandidateCheckTest, IsAskedOnceForEachQuestion) {
   EXPECT_TRUE(check_.Check(spec));
 }
 
+// What could not be looked at (no memory, no netlink socket) is looked at again, less and less
+// often and never less than the longest retry allows; another question begins at once and from the
+// start.
+TEST_F(CandidateCheckTest, WhatCouldNotBeAnsweredIsTriedAgainLessAndLessOften) {
+  kube::NodeProxySpec spec;
+  spec.candidate = kube::NodeProxyCandidate{.revision = 2, .mode = Mode::kIpvs};
+  world_.throws["ipvs preflight"] = World::kForEver;
+  const auto wait_after_check = [&] {
+    EXPECT_TRUE(check_.Check(spec));
+    EXPECT_FALSE(check_.answer()->passed);
+    EXPECT_FALSE(check_.Check(spec)) << "it is not due yet";
+    return check_.due() - world_.now;
+  };
+  const auto first = wait_after_check();
+  EXPECT_EQ(first, ModeController::kPreflightRetry);
+  auto last = first;
+  for (int i = 0; i < 20; ++i) {
+    world_.now = check_.due();
+    const auto next = wait_after_check();
+    EXPECT_GE(next, last);
+    EXPECT_LE(next, ModeController::kLongestRetry);
+    last = next;
+  }
+  EXPECT_EQ(last, ModeController::kLongestRetry);
+
+  spec.candidate->revision = 3;
+  EXPECT_EQ(wait_after_check(), first);
+  world_.throws.clear();
+  world_.now = check_.due();
+  EXPECT_TRUE(check_.Check(spec));
+  EXPECT_TRUE(check_.answer()->passed);
+  EXPECT_EQ(check_.due(), CandidateCheck::TimePoint::max()) << "nothing is left to be tried";
+}
+
 }  // namespace
 }  // namespace pointsman::agent
