@@ -153,7 +153,9 @@ class Evaluation {
     const StatusError as = Forbidden(request_.type.group, request_.type.plural, request_.name,
                                      who + " denied request: " + message);
     const int code = reason == "Forbidden" ? 403 : reason == "Unauthorized" ? 401 : 422;
-    throw StatusError(code, reason, as.what(), as.details());
+    Json details = as.details();
+    details["causes"] = {{{"message", who + " denied request: " + message}}};
+    throw StatusError(code, reason, as.what(), details);
   }
 
   const Json& spec_;

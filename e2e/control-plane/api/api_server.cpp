@@ -38,6 +38,27 @@ void SendFailure(RequestContext& context, const StatusError& error) {
                 error.code(), error.what());
 }
 
+// As much as the path of a resource that is not served says of it.
+ResourceType TypeOfPath(const std::vector<std::string>& parts) {
+  ResourceType type;
+  const bool core = parts[0] == "api";
+  if (!core) type.group = parts[1];
+  type.version = core ? parts[1] : parts[2];
+  const std::size_t at = core ? 2 : 3;
+  const bool in_namespace = parts.size() > at + 2 && parts[at] == "namespaces";
+  type.plural = parts[in_namespace ? at + 2 : at];
+  return type;
+}
+
+// No handler: what Go's HTTP server says, and no Status.
+void SendNoSuchPath(RequestContext& context) {
+  HttpResponse response;
+  response.status = 404;
+  response.content_type = "text/plain; charset=utf-8";
+  response.body = "404 page not found\n";
+  context.exchange.Send(response);
+}
+
 // The verb of a request to something else than a resource.
 std::string PathVerbOf(const std::string& method) {
   return method == "PUT" ? "put" : method == "POST" ? "post" : "get";
@@ -104,11 +125,19 @@ void ApiServer::Route(RequestContext& context) {
       return DebugFaults(context);
     }
     if (request.method != "GET" && request.method != "HEAD") throw MethodNotAllowed();
-    if (!discovery_.Serve(context)) throw NoSuchResource();
-    return;
+    if (discovery_.Serve(context)) return;
+    if (discovery_.HasBuiltinGroup(parts)) throw NoSuchResource();
+    return SendNoSuchPath(context);
   }
   const auto target = ParseTarget(registry_, parts);
-  if (!target) throw NoSuchResource();
+  if (!target) {
+    // What is not there is not told to who may not see it.
+    Target unknown;
+    unknown.type = std::make_shared<ResourceType>(TypeOfPath(parts));
+    Authorize(context, AccessOf(request, unknown));
+    if (discovery_.HasBuiltinGroup(parts)) throw NoSuchResource();
+    return SendNoSuchPath(context);
+  }
   access = AccessOf(request, *target);
   if (access.verb.empty()) throw MethodNotAllowed();
   LogAccess(context, access, authorizer_.Allowed(context.user, access));

@@ -78,7 +78,8 @@ class ApiServer {
   // write.cpp
   void Create(RequestContext& context, const Target& target);
   void Update(RequestContext& context, const Target& target);
-  void RequireNamespace(const Target& target) const;
+  // `name`: of what is to be created there.
+  void RequireNamespace(const Target& target, const std::string& name) const;
   void Admit(const RequestContext& context, const Target& target, const char* operation,
              const Json* object, const Json* old) const;
   void PrepareCreation(RequestContext& context, const Target& target, Json& object,

@@ -241,6 +241,7 @@ ResourceType CustomResources::TypeOf(const Json& spec, const Json& version,
   type.namespaced = spec.value("scope", "") == "Namespaced";
   type.has_status = At(version, {"subresources", "status"}) != nullptr;
   type.custom = true;
+  type.unconditional_update = false;
   type.generations = true;
   if (const Json* schema = At(version, {"schema", "openAPIV3Schema"})) {
     type.open_api_schema = *schema;

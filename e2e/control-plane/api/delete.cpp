@@ -12,6 +12,8 @@ namespace pointsman::e2e {
 namespace {
 
 DeleteOptions DeleteOptionsOf(const HttpRequest& request, const Json& body, bool dry_run) {
+  if (const std::string kind = StringAt(body, {"kind"}); !kind.empty() && kind != "DeleteOptions")
+    throw BadRequest("no kind \"" + kind + "\" is registered for options of a deletion");
   DeleteOptions options;
   options.dry_run = dry_run;
   options.propagation_policy = request.Parameter("propagationPolicy").value_or("");
@@ -27,6 +29,12 @@ DeleteOptions DeleteOptionsOf(const HttpRequest& request, const Json& body, bool
                         "\": supported values: \"Background\", \"Foreground\", \"Orphan\""}});
   }
   const Json* orphan = At(body, {"orphanDependents"});
+  if (orphan != nullptr && !orphan->is_null() && !options.propagation_policy.empty()) {
+    throw Invalid("meta.k8s.io", "DeleteOptions", "",
+                  {{"propagationPolicy", "FieldValueInvalid",
+                    "Invalid value: " + Json(options.propagation_policy).dump() +
+                        ": orphanDependents and deletionPropagation cannot be both set"}});
+  }
   if (orphan != nullptr && orphan->is_boolean() && *orphan == true)
     options.propagation_policy = "Orphan";
   if (const Json* uid = At(body, {"preconditions", "uid"}); uid != nullptr && uid->is_string()) {
@@ -66,7 +74,8 @@ void ApiServer::Remove(RequestContext& context, const Target& target) {
     Admit(context, target, "DELETE", nullptr, &old);
   }
   const DeleteResult result = DeleteObject(store_, type, target.ns, target.name, options);
-  if (!result.removed) return Answer(context, 200, target, result.object);
+  if (!result.removed || type.returned_when_deleted)
+    return Answer(context, 200, target, result.object);
   Json details = {{"name", target.name}, {"kind", type.plural}, {"uid", result.object->uid}};
   if (!type.group.empty()) details["group"] = type.group;
   SendSuccess(context, 200, details);

@@ -192,6 +192,14 @@ std::vector<std::pair<std::string, std::vector<std::string>>> Discovery::Groups(
   return all;
 }
 
+bool Discovery::HasBuiltinGroup(const std::vector<std::string>& parts) const {
+  if (parts.size() < 3 || parts[0] != "apis") return parts.size() > 1 && parts[0] == "api";
+  const auto types = registry_.types();
+  return std::any_of(types->begin(), types->end(), [&](const ResourceTypePtr& type) {
+    return type->group == parts[1] && !type->custom;
+  });
+}
+
 bool Discovery::ServeGroups(RequestContext& context, const std::string&) {
   Json list = Json::array();
   for (const auto& [group, versions] : Groups())
@@ -214,10 +222,10 @@ bool Discovery::ServeGroupOrResources(RequestContext& context, const std::string
 bool Discovery::ServeResources(RequestContext& context, const std::string& group_version) {
   const Json resources = ResourceList(group_version, *registry_.types());
   if (resources.empty()) return false;
-  return SendDiscovery(context, {{"kind", "APIResourceList"},
-                                 {"apiVersion", "v1"},
-                                 {"groupVersion", group_version},
-                                 {"resources", resources}});
+  Json list = {
+      {"kind", "APIResourceList"}, {"groupVersion", group_version}, {"resources", resources}};
+  if (group_version.find('/') != std::string::npos) list["apiVersion"] = "v1";
+  return SendDiscovery(context, list);
 }
 
 std::string Discovery::Document(const std::string& key, const std::function<std::string()>& make) {

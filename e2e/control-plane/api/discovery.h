@@ -25,6 +25,9 @@ class Discovery {
   void SetReady() { ready_ = true; }
   // False: nothing is served at that path.
   bool Serve(RequestContext& context);
+  // Is a path below a group of the server's own, so that it has a handler that knows what is not
+  // there? Its parts begin with "api", VERSION or "apis", GROUP, VERSION.
+  bool HasBuiltinGroup(const std::vector<std::string>& parts) const;
 
  private:
   struct Route;

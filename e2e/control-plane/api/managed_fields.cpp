@@ -164,9 +164,10 @@ bool IsStripped(const std::vector<std::string>& path) {
   return server.contains(path[1]);
 }
 
-// Every field that `value` has.
+// Every field that `value` has. `maps`: a map that has entries is one itself, as it is to an update
+// but not to an apply.
 void Collect(const Json& value, const Json& schema, std::vector<std::string>& path, FieldSet& set,
-             bool root) {
+             bool root, bool maps) {
   if (IsStripped(path) && path.size() != 1) return;
   if (!path.empty() && IsStripped(path) && path[0] != "f:metadata") return;
   if (!root && (IsAtomic(value, schema) || value.empty())) {
@@ -177,12 +178,12 @@ void Collect(const Json& value, const Json& schema, std::vector<std::string>& pa
     if (!root && path != std::vector<std::string>{"f:metadata"}) {
       // A struct's presence belongs to its fields; an entry of a map list or a plain map is owned
       // itself as well.
-      if (path.back().starts_with("k:") || schema.contains("additionalProperties"))
+      if (path.back().starts_with("k:") || (maps && schema.contains("additionalProperties")))
         set.Insert(path);
     }
     for (const auto& [field, member] : value.items()) {
       path.push_back("f:" + field);
-      Collect(member, Child(schema, field, root), path, set, false);
+      Collect(member, Child(schema, field, root), path, set, false, maps);
       path.pop_back();
     }
     return;
@@ -192,16 +193,16 @@ void Collect(const Json& value, const Json& schema, std::vector<std::string>& pa
     if (IsSet(schema)) {
       set.Insert(path);
     } else {
-      Collect(item, Items(schema), path, set, false);
+      Collect(item, Items(schema), path, set, false, maps);
     }
     path.pop_back();
   }
 }
 
-FieldSet FieldsOf(const Json& object, const Json& schema) {
+FieldSet FieldsOf(const Json& object, const Json& schema, bool maps = true) {
   FieldSet set;
   std::vector<std::string> path;
-  Collect(object, schema, path, set, true);
+  Collect(object, schema, path, set, true, maps);
   return set;
 }
 
@@ -479,9 +480,10 @@ void DropLeftOut(Json& result, const std::vector<Entry>& entries, const Entry& o
   std::vector<std::vector<std::string>> removals;
   std::vector<std::string> path;
   dropped.ForEach([&](const std::vector<std::string>& p) { removals.push_back(p); }, path);
-  // The deepest first, so that a list item goes after its fields.
+  // What contains others first: a list item goes with all that is in it, and without the fields
+  // that it is known by it would not be found.
   std::stable_sort(removals.begin(), removals.end(),
-                   [](const auto& a, const auto& b) { return a.size() > b.size(); });
+                   [](const auto& a, const auto& b) { return a.size() < b.size(); });
   for (const auto& removal : removals) {
     if (ValueAt(result, schema, removal) != nullptr && !IsShared(removal, entries, own))
       RemoveAt(result, schema, removal);
@@ -492,7 +494,12 @@ void DropLeftOut(Json& result, const std::vector<Entry>& entries, const Entry& o
 
 void TrackUpdate(Json& now, const Json* live, const FieldWriter& writer, const Json& schema) {
   std::vector<Entry> entries = EntriesOf(live);
-  // A client that empties the list (`managedFields: [{}]`) resets ownership.
+  if (const Json* list = At(now, {"metadata", "managedFields"});
+      live != nullptr && list != nullptr && (*list == Json::array({Json::object()}))) {
+    // So a client resets ownership.
+    now["metadata"].erase("managedFields");
+    return;
+  }
   const Json empty = Json::object();
   const FieldSet diff = Changed(now, live != nullptr ? *live : empty, schema);
   FieldSet removed;
@@ -519,7 +526,7 @@ void TrackUpdate(Json& now, const Json* live, const FieldWriter& writer, const J
 Json ServerSideApply(const Json* live, const Json& config, const FieldWriter& writer, bool force,
                      const Json& schema) {
   std::vector<Entry> entries = EntriesOf(live);
-  const FieldSet wanted = FieldsOf(config, schema);
+  const FieldSet wanted = FieldsOf(config, schema, /*maps=*/false);
   Json result = live != nullptr ? *live : Json{{"metadata", Json::object()}};
 
   const FieldSet taken = FieldsOfOthers(entries, wanted, result, config, schema, writer, force);

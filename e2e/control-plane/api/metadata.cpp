@@ -110,12 +110,11 @@ void CheckFinalizers(const Json& finalizers, std::vector<FieldError>& errors) {
 
 void CheckOwnerReferences(const Json& owners, std::vector<FieldError>& errors) {
   int controllers = 0;
-  for (std::size_t i = 0; i < owners.size(); ++i) {
-    const Json& owner = owners[i];
+  for (const Json& owner : owners) {
     for (const char* field : {"apiVersion", "kind", "name", "uid"}) {
       if (StringAt(owner, {field}).empty()) {
-        errors.push_back({"metadata.ownerReferences[" + std::to_string(i) + "]." + field,
-                          "FieldValueInvalid", "Invalid value: \"\": must not be empty"});
+        errors.push_back({std::string("metadata.ownerReferences.") + field, "FieldValueInvalid",
+                          "Invalid value: \"\": must not be empty"});
       }
     }
     if (owner.is_object() && owner.value("controller", false)) ++controllers;

@@ -75,6 +75,11 @@ Json ApiServer::AppliedConfiguration(RequestContext& context, const Target& targ
 ObjectPtr ApiServer::CreateApplied(RequestContext& context, const Target& target, const Json& body,
                                    bool force) {
   const ResourceType& type = *target.type;
+  if (const std::string uid = StringAt(body, {"metadata", "uid"}); !uid.empty()) {
+    throw Conflict(type.group, type.plural, target.name,
+                   "uid mismatch: the provided object specified uid " + uid +
+                       ", and no existing object was found");
+  }
   AccessRequest access = AccessOf(context.request, target);
   access.verb = "create";
   Authorize(context, access);

@@ -28,8 +28,10 @@ void CheckVersionMatch(const std::string& match, const std::string& version,
                        const std::string& token) {
   if (match.empty()) return;
   if (match != "Exact" && match != "NotOlderThan") {
-    throw BadRequest("resourceVersionMatch: Unsupported value: \"" + match +
-                     "\": supported values: \"Exact\", \"NotOlderThan\"");
+    throw Invalid("meta.k8s.io", "ListOptions", "",
+                  {{"resourceVersionMatch", "FieldValueNotSupported",
+                    "Unsupported value: " + Json(match).dump() +
+                        ": supported values: \"Exact\", \"NotOlderThan\", \"\""}});
   }
   if (version.empty())
     throw ForbiddenMatch("resourceVersionMatch is forbidden unless resourceVersion is provided");
@@ -37,6 +39,15 @@ void CheckVersionMatch(const std::string& match, const std::string& version,
     throw ForbiddenMatch("resourceVersionMatch is forbidden when continue is provided");
   if (match == "Exact" && version == "0")
     throw ForbiddenMatch("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+}
+
+StatusError VersionToCome(const std::string& version, std::uint64_t current) {
+  return {
+      504, "Timeout",
+      "Timeout: Too large resource version: " + version + ", current: " + std::to_string(current),
+      Json{{"causes",
+            {{{"reason", "ResourceVersionTooLarge"}, {"message", "Too large resource version"}}}},
+           {"retryAfterSeconds", 1}}};
 }
 
 ListPosition PositionOf(const HttpRequest& request, std::size_t limit, std::uint64_t current) {
@@ -57,14 +68,7 @@ ListPosition PositionOf(const HttpRequest& request, std::size_t limit, std::uint
   }
   if (version.empty() || version == "0") return {};
   const std::uint64_t wanted = ParseVersion("resourceVersion", version);
-  if (wanted > current) {
-    throw StatusError(
-        504, "Timeout",
-        "Too large resource version: " + version + ", current: " + std::to_string(current),
-        Json{{"causes",
-              {{{"reason", "ResourceVersionTooLarge"}, {"message", "Too large resource version"}}}},
-             {"retryAfterSeconds", 1}});
-  }
+  if (wanted > current) throw VersionToCome(version, current);
   // With a limit and no match, an old API server takes it as exact.
   if (match == "Exact" || (match.empty() && limit != 0)) return {wanted, "", false};
   return {};
@@ -73,6 +77,11 @@ ListPosition PositionOf(const HttpRequest& request, std::size_t limit, std::uint
 }  // namespace
 
 void ApiServer::Get(RequestContext& context, const Target& target) {
+  if (const auto version = context.request.Parameter("resourceVersion");
+      version && !version->empty()) {
+    const std::uint64_t current = store_.ResourceVersion();
+    if (ParseVersion("resourceVersion", *version) > current) throw VersionToCome(*version, current);
+  }
   const ObjectPtr object = store_.Get(target.type->StoreName(), target.ns, target.name);
   if (!object) throw NotFound(target.type->group, target.type->plural, target.name);
   Answer(context, 200, target, object);
@@ -80,6 +89,8 @@ void ApiServer::Get(RequestContext& context, const Target& target) {
 
 void ApiServer::List(RequestContext& context, const Target& target) {
   const HttpRequest& request = context.request;
+  if (request.Parameter("sendInitialEvents"))
+    throw InvalidListOption("sendInitialEvents", "sendInitialEvents is forbidden for list");
   const Selector selector = SelectorOf(request, target);
   std::size_t limit = 0;
   if (const auto text = request.Parameter("limit"); text && !text->empty()) {

@@ -53,7 +53,7 @@ Json Table(const ResourceType& type, const Rendering& rendering, bool columns) {
   return {{"kind", "Table"},
           {"apiVersion", "meta.k8s.io/" + rendering.table_version},
           {"metadata", Json::object()},
-          {"columnDefinitions", columns ? ColumnDefinitions(type) : Json::array()},
+          {"columnDefinitions", columns ? ColumnDefinitions(type) : Json()},
           {"rows", Json::array()}};
 }
 

@@ -11,6 +11,17 @@
 
 namespace pointsman::e2e {
 
+namespace {
+
+// Of the options of a write.
+const char* OptionsKindOf(const HttpRequest& request) {
+  if (request.method == "PUT") return "UpdateOptions";
+  if (request.method == "PATCH") return "PatchOptions";
+  return request.method == "DELETE" ? "DeleteOptions" : "CreateOptions";
+}
+
+}  // namespace
+
 RequestInfo RequestContext::Info(const std::string& subresource) {
   return {user.name, user.groups, dry_run, &warnings, subresource};
 }
@@ -27,6 +38,11 @@ StatusError MethodNotAllowed() {
 StatusError ForbiddenMatch(const std::string& why) {
   return Invalid("meta.k8s.io", "ListOptions", "",
                  {{"resourceVersionMatch", "FieldValueForbidden", "Forbidden: " + why}});
+}
+
+StatusError InvalidListOption(const std::string& option, const std::string& why) {
+  return Invalid("meta.k8s.io", "ListOptions", "",
+                 {{option, "FieldValueForbidden", "Forbidden: " + why}});
 }
 
 StatusError ModifiedMeanwhile(const ResourceType& type, const std::string& name) {
@@ -112,8 +128,10 @@ void ReadOptions(RequestContext& context, const Emulation& emulation) {
   const HttpRequest& request = context.request;
   if (const auto dry_run = request.Parameter("dryRun"); dry_run && !dry_run->empty()) {
     if (*dry_run != "All") {
-      throw BadRequest("dryRun: Unsupported value: \"" + *dry_run +
-                       "\": supported values: \"All\"");
+      throw Invalid(
+          "meta.k8s.io", OptionsKindOf(request), "",
+          {{"dryRun", "FieldValueNotSupported",
+            "Unsupported value: [" + Json(*dry_run).dump() + "]: supported values: \"All\""}});
     }
     context.dry_run = true;
   }
@@ -122,8 +140,10 @@ void ReadOptions(RequestContext& context, const Emulation& emulation) {
     context.field_validation = "Ignore";
   } else if (const auto v = request.Parameter("fieldValidation"); v && !v->empty()) {
     if (*v != "Strict" && *v != "Warn" && *v != "Ignore") {
-      throw BadRequest("fieldValidation: Unsupported value: \"" + *v +
-                       "\": supported values: \"Ignore\", \"Strict\", \"Warn\"");
+      throw Invalid("meta.k8s.io", OptionsKindOf(request), "",
+                    {{"fieldValidation", "FieldValueNotSupported",
+                      "Unsupported value: " + Json(*v).dump() +
+                          ": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""}});
     }
     context.field_validation = *v;
   }

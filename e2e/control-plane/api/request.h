@@ -42,6 +42,8 @@ StatusError NoSuchResource();
 StatusError MethodNotAllowed();
 // 422 for ListOptions whose resourceVersionMatch cannot be.
 StatusError ForbiddenMatch(const std::string& why);
+// 422 for another of ListOptions that cannot be with the rest.
+StatusError InvalidListOption(const std::string& option, const std::string& why);
 // 409 for a resourceVersion that is not the stored one.
 StatusError ModifiedMeanwhile(const ResourceType& type, const std::string& name);
 

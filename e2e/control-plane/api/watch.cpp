@@ -35,8 +35,15 @@ WatchParameters WatchParametersOf(const HttpRequest& request, const ApiServer::O
   // Checked since 1.19. Clients that ask for a streamed list notice by this that an older server
   // does not know how.
   const std::string match = request.Parameter("resourceVersionMatch").value_or("");
+  if (!request.Parameter("continue").value_or("").empty())
+    throw InvalidListOption("continue", "continue is forbidden for watch");
   if (parameters.initial_events && match != "NotOlderThan") {
     throw ForbiddenMatch("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+  }
+  if (!parameters.version.empty() &&
+      parameters.version.find_first_not_of("0123456789") != std::string::npos) {
+    throw StatusError(500, "",
+                      "resourceVersion: Invalid value: " + Json(parameters.version).dump());
   }
   if (!parameters.initial_events && !match.empty()) {
     throw ForbiddenMatch(options.emulation.AtLeast(27)
@@ -101,19 +108,38 @@ class WatchStream {
   // gone.
   bool Drain(Subscription& subscription, std::vector<std::uint64_t>* versions) {
     while (const auto event = subscription.TryNext()) {
+      if (event->resource_version <= after_) continue;
       const bool after = event->type != EventType::kDeleted && Wants(*event->object);
       const bool before = event->previous && Wants(*event->previous);
       if (!after && !before) continue;
       if (versions != nullptr) versions->push_back(event->resource_version);
-      if (!Add(after ? (before ? "MODIFIED" : "ADDED") : "DELETED", *event->object)) return false;
+      if (after || event->type == EventType::kDeleted) {
+        if (!Add(after ? (before ? "MODIFIED" : "ADDED") : "DELETED", *event->object)) return false;
+      } else if (!Add("DELETED", LastOfSelection(*event))) {
+        return false;
+      }
     }
     return true;
   }
 
+  // Events up to that version, which is to come yet, are not sent.
+  void Await(std::uint64_t version) { after_ = version; }
+
  private:
+  // An object that leaves the selection is shown as it was in it, with the version of its leaving.
+  static StoredObject LastOfSelection(const StoreEvent& event) {
+    StoredObject last = *event.previous;
+    Json object = last.Parse();
+    object["metadata"]["resourceVersion"] = std::to_string(event.resource_version);
+    last.resource_version = event.resource_version;
+    last.json = object.dump();
+    return last;
+  }
+
   RequestContext& context_;
   const Target& target_;
   const Selector selector_;
+  std::uint64_t after_ = 0;
   bool first_table_ = true;
   std::string pending_;
 };
@@ -137,8 +163,16 @@ void ApiServer::Watch(RequestContext& context, const Target& target) {
           store_.Watch(type.StoreName(), ParseVersion("resourceVersion", parameters.version));
     }
   } catch (const StatusError& error) {
-    if (error.code() != 410 && error.code() != 504) throw;
-    failure = Json{{"type", "ERROR"}, {"object", error.ToJson()}}.dump() + "\n";
+    if (error.code() == 504) {
+      // A version that is to come: silence until it has.
+      subscription = store_.ListAndWatch(type.StoreName(), snapshot);
+      snapshot.objects.clear();
+      stream.Await(ParseVersion("resourceVersion", parameters.version));
+    } else if (error.code() == 410) {
+      failure = Json{{"type", "ERROR"}, {"object", error.ToJson()}}.dump() + "\n";
+    } else {
+      throw;
+    }
   }
   context.exchange.begin(200, context.rendering.ContentType());
   if (!failure.empty()) {

@@ -152,16 +152,17 @@ void KeepServersPart(Json& object, const Json& old, const Target& target) {
 
 }  // namespace
 
-void ApiServer::RequireNamespace(const Target& target) const {
+void ApiServer::RequireNamespace(const Target& target, const std::string& name) const {
   if (!target.type->namespaced) return;
   const ObjectPtr ns = store_.Get("namespaces", "", target.ns);
   if (!ns) throw NotFound("", "namespaces", target.ns);
   if (At(ns->Parse(), {"metadata", "deletionTimestamp"}) != nullptr) {
     throw StatusError(403, "Forbidden",
-                      target.type->plural +
-                          " is forbidden: unable to create new content in namespace " + target.ns +
-                          " because it is being terminated",
+                      target.type->plural + " \"" + name +
+                          "\" is forbidden: unable to create new content in namespace " +
+                          target.ns + " because it is being terminated",
                       Json{{"kind", target.type->plural},
+                           {"name", name},
                            {"causes",
                             {{{"reason", "NamespaceTerminating"},
                               {"message", "namespace " + target.ns + " is being terminated"},
@@ -185,9 +186,9 @@ void ApiServer::PrepareCreation(RequestContext& context, const Target& target, J
   const ResourceType& type = *target.type;
   CheckIdentity(object, target);
   if (!StringAt(object, {"metadata", "resourceVersion"}).empty()) {
-    throw BadRequest("resourceVersion should not be set on objects to be created");
+    throw StatusError(500, "", "resourceVersion should not be set on objects to be created");
   }
-  RequireNamespace(target);
+  RequireNamespace(target, StringAt(object, {"metadata", "name"}));
   DropUnknownFields(object, target, context);
   Json& metadata = object["metadata"];
   for (const char* field : kServerFields)
@@ -300,13 +301,23 @@ void ApiServer::Create(RequestContext& context, const Target& target) {
 void ApiServer::Update(RequestContext& context, const Target& target) {
   const Json object = DecodeBody(context.request, target.type->kind, !target.type->custom);
   const bool unconditional = StringAt(object, {"metadata", "resourceVersion"}).empty();
-  if (unconditional && target.type->custom) {
-    throw Invalid(target.type->group, target.type->kind, target.name,
+  if (unconditional && !target.type->unconditional_update &&
+      store_.Get(target.type->StoreName(), target.ns, target.name)) {
+    throw Invalid(target.type->group, target.type->plural, target.name,
                   {{"metadata.resourceVersion", "FieldValueInvalid",
                     "Invalid value: 0x0: must be specified for an update"}});
   }
   for (int attempt = 1;; ++attempt) {
     const ObjectPtr before = store_.Get(target.type->StoreName(), target.ns, target.name);
+    if (!before && target.type->created_by_update && target.subresource.empty()) {
+      AccessRequest access = AccessOf(context.request, target);
+      access.verb = "create";
+      Authorize(context, access);
+      Json fresh = object;
+      CheckIdentity(fresh, target);
+      fresh["metadata"].erase("resourceVersion");
+      return Answer(context, 201, target, CreateObject(context, target, std::move(fresh)));
+    }
     if (!before) throw NotFound(target.type->group, target.type->plural, target.name);
     try {
       return Answer(context, 200, target, UpdateObject(context, target, before, object, true));

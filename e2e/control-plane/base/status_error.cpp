@@ -23,8 +23,8 @@ Json DetailsOf(const std::string& group, const std::string& resource, const std:
 
 Json StatusError::ToJson() const {
   Json status = {{"kind", "Status"},    {"apiVersion", "v1"}, {"metadata", Json::object()},
-                 {"status", "Failure"}, {"message", what()},  {"reason", reason_},
-                 {"code", code_}};
+                 {"status", "Failure"}, {"message", what()},  {"code", code_}};
+  if (!reason_.empty()) status["reason"] = reason_;
   if (!details_.is_null()) status["details"] = details_;
   return status;
 }

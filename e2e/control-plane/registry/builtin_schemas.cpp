@@ -291,6 +291,11 @@ Json SchemaOfObject(std::string_view name, const Emulation& emulation) {
       "ObjectReference", "LocalObjectReference", "LabelSelector", "NodeSelector", "RoleRef",
       "FieldRef",        "ResourceFieldRef",     "KeyRef"};
   if (atomic.contains(name)) schema["x-kubernetes-map-type"] = "atomic";
+  for (const auto& [owner, field] :
+       {std::pair{"ServiceSpec", "selector"}, {"PodSpec", "nodeSelector"}}) {
+    if (name == owner && schema["properties"].contains(field))
+      schema["properties"][field]["x-kubernetes-map-type"] = "atomic";
+  }
   return schema;
 }
 

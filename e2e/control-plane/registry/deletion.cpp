@@ -53,14 +53,14 @@ DeleteResult DeleteObject(Store& store, const ResourceType& type, std::string_vi
     const ObjectPtr present = store.Get(type.StoreName(), ns, name);
     if (!present) throw NotFound(type.group, type.plural, std::string(name));
     if (options.uid && *options.uid != present->uid) {
-      throw Conflict(type.group, type.plural, std::string(name),
+      throw Conflict(type.group, type.kind, std::string(name),
                      "the UID in the precondition (" + *options.uid +
                          ") does not match the UID in record (" + present->uid +
                          "). The object might have been deleted and then recreated");
     }
     if (options.resource_version &&
         *options.resource_version != std::to_string(present->resource_version)) {
-      throw Conflict(type.group, type.plural, std::string(name),
+      throw Conflict(type.group, type.kind, std::string(name),
                      "the ResourceVersion in the precondition (" + *options.resource_version +
                          ") does not match the ResourceVersion in record (" +
                          std::to_string(present->resource_version) +

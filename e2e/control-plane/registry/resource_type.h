@@ -99,6 +99,12 @@ struct ResourceType {
   bool custom = false;  // from a CustomResourceDefinition
   // metadata.generation is kept: it rises with every change outside metadata and status.
   bool generations = false;
+  // A PUT of what is not there creates it (AllowCreateOnUpdate); an apply always does.
+  bool created_by_update = false;
+  // A PUT without a resourceVersion is taken for the newest (AllowUnconditionalUpdate).
+  bool unconditional_update = true;
+  // DELETE answers with the object and not with a Status (ReturnDeletedObject).
+  bool returned_when_deleted = false;
   // The version objects are stored in (the same schema family; only apiVersion differs).
   std::string storage_version;
 

@@ -47,6 +47,8 @@ class CompiledSchema : public ObjectSchema {
     }
     CompileRules(root_, "openAPIV3Schema", minor, errors);
     if (!errors.empty()) throw std::invalid_argument(Aggregate(errors));
+    // Servers before 1.25 do not know of them.
+    has_rules_ = minor >= 25 && schema.dump().find("x-kubernetes-validations") != std::string::npos;
   }
 
   void ApplyDefaults(Json& object) const override { schema::ApplyDefaults(object, root_); }
@@ -58,12 +60,36 @@ class CompiledSchema : public ObjectSchema {
 
   std::vector<e2e::FieldError> Validate(const Json& object, const Json* old) const override {
     FieldErrors errors = schema::Validate(object, root_);
-    // Rules read the object by its schema: they run only on what has the right types.
-    if (errors.empty()) errors = CheckRules(object, old, root_);
-    return ToRegistry(errors);
+    // Rules read the object by its schema: they run only on what has its shape.
+    if (!has_rules_) return ToRegistry(errors);
+    if (std::none_of(errors.begin(), errors.end(), Blocks)) {
+      FieldErrors of_rules = CheckRules(object, old, root_);
+      std::move(of_rules.begin(), of_rules.end(), std::back_inserter(errors));
+      return ToRegistry(errors);
+    }
+    std::vector<e2e::FieldError> all = ToRegistry(errors);
+    all.push_back({"<nil>", "FieldValueInvalid",
+                   "Invalid value: null: some validation rules were not checked because the object "
+                   "was invalid; correct the existing errors to complete validation"});
+    return all;
   }
 
  private:
+  // As apiextensions' hasBlockingErr.
+  static bool Blocks(const FieldError& error) {
+    switch (error.type) {
+      case ErrorType::kNotSupported:
+      case ErrorType::kRequired:
+      case ErrorType::kTooLong:
+      case ErrorType::kTooMany:
+      case ErrorType::kTypeInvalid:
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  bool has_rules_ = false;
   Structural root_;  // the rules' programs point into it: it is not moved
 };
 

@@ -10,7 +10,7 @@ ResourceType MakeConfigMapType(const TypeBuilder& build) {
   ResourceType config_maps = build.Make("", "v1", "configmaps", "ConfigMap", true, {"cm"});
   config_maps.columns = {kName, Column("Data"), kAge};
   config_maps.cells = [](const Json& o, Clock::time_point now) -> Cells {
-    return {NameOf(o), std::to_string(SizeOf(o, "data") + SizeOf(o, "binaryData")), Age(o, now)};
+    return {NameOf(o), SizeOf(o, "data") + SizeOf(o, "binaryData"), Age(o, now)};
   };
   config_maps.validate = [](const Json& o, const Json* old, const RequestInfo&) {
     std::vector<FieldError> errors;

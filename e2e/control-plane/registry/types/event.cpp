@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "e2e/control-plane/base/api_time.h"
+#include "e2e/control-plane/registry/field_checks.h"
 #include "e2e/control-plane/registry/json_path.h"
 #include "e2e/control-plane/registry/types/types.h"
 #include "kube/text/ascii.h"
@@ -66,12 +67,39 @@ Cells EventCells(const Json& object, Clock::time_point now) {
           NameOf(object)};
 }
 
+// As ValidateEventUpdate's older part.
+std::vector<FieldError> CheckEvent(const Json& event, const Json*, const RequestInfo&) {
+  const std::string about = StringAt(event, {"involvedObject", "namespace"});
+  const std::string ns = StringAt(event, {"metadata", "namespace"});
+  if (about.empty() ? ns == "default" || ns == "kube-system" : about == ns) return {};
+  return {InvalidValue("involvedObject.namespace", about, "does not match event.namespace")};
+}
+
+// Of those of the new API, which say when, who and what.
+std::vector<FieldError> CheckEventV1(const Json& event, const Json*, const RequestInfo&) {
+  if (StringAt(event, {"eventTime"}).empty()) return {};  // the schema says so
+  std::vector<FieldError> errors;
+  for (const char* field : {"reportingController", "reportingInstance", "action", "reason"})
+    if (StringAt(event, {field}).empty())
+      errors.push_back({field, "FieldValueRequired", "Required value"});
+  if (const std::string type = StringAt(event, {"type"}); type != "Normal" && type != "Warning")
+    errors.push_back(InvalidValue("type", "", "has invalid value: " + type));
+  if (StringAt(event, {"note"}).size() > 1024)
+    errors.push_back(InvalidValue("message", "", "can have at most 1024 characters"));
+  return errors;
+}
+
 }  // namespace
 
 ResourceType MakeEventType(const TypeBuilder& build) {
   ResourceType events = build.Make("", "v1", "events", "Event", true, {"ev"});
   events.columns = EventColumns();
   events.cells = EventCells;
+  events.validate = CheckEvent;
+  events.apply_defaults = [](Json& event) {
+    for (const char* field : {"reportingComponent", "reportingInstance"})
+      if (!event.contains(field)) event[field] = "";
+  };
   build.IndexFields(
       events, {"involvedObject.kind", "involvedObject.namespace", "involvedObject.name",
                "involvedObject.uid", "involvedObject.apiVersion", "involvedObject.resourceVersion",
@@ -84,6 +112,10 @@ ResourceType MakeEventV1Type(const TypeBuilder& build) {
       build.Make("events.k8s.io", "v1", "events", "Event", true, {"ev"}, "EventV1");
   events_v1.columns = EventColumns();
   events_v1.cells = EventCells;
+  events_v1.validate = CheckEventV1;
+  events_v1.apply_defaults = [](Json& event) {
+    if (!event.contains("deprecatedSource")) event["deprecatedSource"] = Json::object();
+  };
   build.IndexFields(events_v1, {"regarding.kind", "regarding.namespace", "regarding.name",
                                 "regarding.uid", "reason", "reportingController", "type"});
   return events_v1;

@@ -54,6 +54,25 @@ Cells NodeCells(const Json& object, Clock::time_point now) {
           info("containerRuntimeVersion")};
 }
 
+std::vector<FieldError> ValidateNode(const Json& node, const Json* old, const RequestInfo&) {
+  std::vector<FieldError> errors;
+  const Json& taints = ArrayAt(node, {"spec", "taints"});
+  for (std::size_t i = 0; i < taints.size(); ++i) {
+    const std::string effect = StringAt(taints[i], {"effect"});
+    const std::vector<std::string> effects{"NoSchedule", "PreferNoSchedule", "NoExecute"};
+    if (!OneOf(effect, effects))
+      errors.push_back(
+          NotSupported("metadata.taints[" + std::to_string(i) + "].effect", effect, effects));
+  }
+  if (old != nullptr) {
+    const std::string range = StringAt(*old, {"spec", "podCIDR"});
+    if (!range.empty() && range != StringAt(node, {"spec", "podCIDR"}))
+      errors.push_back(ForbiddenValue(
+          "spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid"));
+  }
+  return errors;
+}
+
 }  // namespace
 
 ResourceType MakeNodeType(const TypeBuilder& build) {
@@ -69,6 +88,7 @@ ResourceType MakeNodeType(const TypeBuilder& build) {
                    Column("Kernel-Version", "string", 1),
                    Column("Container-Runtime", "string", 1)};
   nodes.cells = NodeCells;
+  nodes.validate = ValidateNode;
   build.IndexFields(nodes, {"spec.unschedulable"});
   return nodes;
 }

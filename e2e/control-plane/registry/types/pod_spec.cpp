@@ -130,7 +130,25 @@ void DefaultPodSpec(Json& spec) {
   }
 }
 
+void CheckNodeAffinity(const Json& spec, const std::string& path, std::vector<FieldError>& errors) {
+  const std::string required = "requiredDuringSchedulingIgnoredDuringExecution";
+  const Json& terms =
+      ArrayAt(spec, {"affinity", "nodeAffinity", required.c_str(), "nodeSelectorTerms"});
+  for (std::size_t i = 0; i < terms.size(); ++i) {
+    const Json& matches = ArrayAt(terms[i], {"matchExpressions"});
+    for (std::size_t j = 0; j < matches.size(); ++j) {
+      const std::string by = StringAt(matches[j], {"operator"});
+      if (OneOf(by, {"In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"})) continue;
+      errors.push_back(InvalidValue(path + ".affinity.nodeAffinity." + required +
+                                        ".nodeSelectorTerms[" + std::to_string(i) +
+                                        "].matchExpressions[" + std::to_string(j) + "].operator",
+                                    by, "not a valid selector operator"));
+    }
+  }
+}
+
 void CheckPodSpec(const Json& spec, const std::string& path, std::vector<FieldError>& errors) {
+  CheckNodeAffinity(spec, path, errors);
   const Json& containers = ArrayAt(spec, {"containers"});
   if (containers.empty()) errors.push_back(Required(path + ".containers"));
   std::set<std::string> volumes;

@@ -15,7 +15,8 @@ std::vector<FieldError> ValidateRole(const Json& o, bool namespaced) {
   const Json& rules = ArrayAt(o, {"rules"});
   for (std::size_t i = 0; i < rules.size(); ++i) {
     const std::string path = "rules[" + std::to_string(i) + "]";
-    if (ArrayAt(rules[i], {"verbs"}).empty()) {
+    // The schema wants the field.
+    if (rules[i].contains("verbs") && ArrayAt(rules[i], {"verbs"}).empty()) {
       errors.push_back(Required(path + ".verbs", "verbs must contain at least one value"));
     }
     if (!ArrayAt(rules[i], {"nonResourceURLs"}).empty()) {

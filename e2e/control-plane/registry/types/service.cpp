@@ -271,6 +271,18 @@ void CheckClusterIpKept(const Json& spec, const Json& old, std::vector<FieldErro
     errors.push_back(InvalidValue("spec.clusterIPs[0]", after, "may not change once set"));
 }
 
+void CheckIngress(const Json& ingress, std::vector<FieldError>& errors) {
+  unsigned char bytes[16];
+  for (std::size_t i = 0; i < ingress.size(); ++i) {
+    const std::string ip = StringAt(ingress[i], {"ip"});
+    if (ip.empty() || inet_pton(AF_INET, ip.c_str(), bytes) == 1 ||
+        inet_pton(AF_INET6, ip.c_str(), bytes) == 1)
+      continue;
+    errors.push_back(InvalidValue("status.loadBalancer.ingress[" + std::to_string(i) + "].ip", ip,
+                                  "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+  }
+}
+
 std::vector<FieldError> ValidateService(const Json& object, const Json* old,
                                         const Emulation& emulation) {
   std::vector<FieldError> errors;
@@ -313,8 +325,10 @@ ResourceType MakeServiceType(const TypeBuilder& build) {
   };
   services.validate = [emulation = build.emulation()](const Json& o, const Json* old,
                                                       const RequestInfo& info) {
-    return info.subresource == "status" ? std::vector<FieldError>()
-                                        : ValidateService(o, old, emulation);
+    if (info.subresource != "status") return ValidateService(o, old, emulation);
+    std::vector<FieldError> errors;
+    CheckIngress(ArrayAt(o, {"status", "loadBalancer", "ingress"}), errors);
+    return errors;
   };
   build.IndexFields(services, {"spec.clusterIP", "spec.type"});
   return services;
