@@ -121,7 +121,8 @@ TEST(ComparisonTest, NothingChangedIsNeverWorse) {
     const uint32_t clients = 1 + random() % 6;
     for (uint32_t client = 0; client < clients; ++client) {
       // From "always" to "hardly ever".
-      std::bernoulli_distribution answered(1 - std::pow(random() % 100 / 100.0, 3));
+      const auto percent = static_cast<double>(random() % 100);
+      std::bernoulli_distribution answered(1 - std::pow(percent / 100, 3));
       for (ClientOutcomes* of : {&before, &after}) {
         for (uint32_t n = random() % 40; n > 0; --n) {
           Outcomes& outcomes = (*of)[Client(client)];
