@@ -104,12 +104,14 @@ void Measure(uint32_t entries) {
   network.AddHost("from", "10.244.1.2", "10.244.1.1");
   network.AddHost("to", "10.244.2.2", "10.244.2.1");
   // What comes for nobody is not answered.
-  RunTool({"ip", "netns", "exec", "to", "nft",
-           "add table ip t; add chain ip t i { type filter hook prerouting priority -300 ; policy "
-           "drop ; }"});
-  RunTool({"nft",
-           "add table ip t; add chain ip t f { type filter hook forward priority 0 ; }; add "
-           "rule ip t f ct state invalid drop"});
+  const std::string drop =
+      "add table ip t; add chain ip t i { type filter hook prerouting priority -300 ; policy "
+      "drop ; }";
+  RunTool({"ip", "netns", "exec", "to", "nft", drop});
+  const std::string drop_invalid =
+      "add table ip t; add chain ip t f { type filter hook forward priority 0 ; }; add rule ip t f "
+      "ct state invalid drop";
+  RunTool({"nft", drop_invalid});
   // Or what has no checksum would be tracked by nobody.
   RunTool({"sysctl", "-qw", "net.netfilter.nf_conntrack_checksum=0"});
   const UniqueFd raw = network.Socket("from", AF_INET, SOCK_RAW, IPPROTO_RAW);
@@ -119,6 +121,8 @@ void Measure(uint32_t entries) {
   std::vector<double> without;
   std::vector<double> with;
   std::vector<double> read;
+  for (std::vector<double>* of : {&without, &with, &read})
+    of->reserve(kRounds);
   Forward(udp.get());
   for (int round = 0; round < kRounds; ++round) {
     without.push_back(Forward(udp.get()));

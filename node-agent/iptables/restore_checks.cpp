@@ -24,6 +24,8 @@
 #include "node-agent/xtables/base_rules.h"
 #include "node-agent/xtables/chain_jump.h"
 #include "node-agent/xtables/chain_names.h"
+#include "node-agent/xtables/hint_chains.h"
+#include "node-agent/xtables/save_reader.h"
 
 namespace pointsman::agent::testing {
 namespace {
@@ -110,7 +112,9 @@ Saved Read(xtables::IptablesTool& tool) {
     const bool chain = line.starts_with(':');
     Expect(chain || line.starts_with("-A "), fmt::format("a line of its own: '{}'", line));
     const std::string_view name = chain ? line.substr(1, line.find(' ') - 1) : ValueOf(line, "-A ");
-    const bool ours = name.starts_with(xtables::kOurs);
+    const bool ours = name.starts_with(xtables::kOurs) ||
+                      (xtables::HintChains::IsHintChain(name) &&
+                       (chain || xtables::HintChains::SaysOurs(xtables::ParseSavedLine(line))));
     Expect(ours || (kBuiltin.contains(name) &&
                     (chain || xtables::ChainJumpedTo(line).starts_with(xtables::kOurs))),
            fmt::format("neither ours nor a jump to ours: '{}'", line));

@@ -1,5 +1,7 @@
 #include "node-agent/xtables/hint_chains.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "node-agent/xtables/chain_jump.h"
@@ -26,6 +28,11 @@ HintChains::HintChains(int masquerade_bit) {
   wanted_[kMarkMasq] = fmt::format("{} -j MARK --set-xmark {}/{}", kHintComment, mark, mark);
   wanted_[kProxyCanary] = kHintComment;
   wanted_[kHint] = kHintComment;
+}
+
+bool HintChains::IsHintChain(std::string_view name) {
+  return std::any_of(kHintChains.begin(), kHintChains.end(),
+                     [&](const HintChain& chain) { return chain.name == name; });
 }
 
 bool HintChains::SaysOurs(const SavedLine& line) {

@@ -41,6 +41,7 @@ class HintChains {
   std::string ToEnsure(std::string_view table, uint64_t& writes) const;
   std::string ToRemove(std::string_view table, uint64_t& writes) const;
 
+  static bool IsHintChain(std::string_view name);
   // Does the line say that this hint chain was made by Pointsman?
   static bool SaysOurs(const SavedLine& line);
 
