@@ -85,7 +85,8 @@ class CorpusTest : public testing::TestWithParam<Parameter> {
     std::string pattern = testing::TempDir() + "pmcorpus-XXXXXX";
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     dir_ = pattern;
-    server_ = IsReal() ? MakeRealApiServer(dir_, assets) : MakeOwnApiServer(dir_, "1.35");
+    server_ = IsReal() ? MakeRealApiServer(dir_, assets)
+                       : MakeOwnApiServer(dir_, "1.35", WithControllers::kNo);
     server_->Start();
   }
   void TearDown() override {

@@ -62,8 +62,12 @@ std::string StopProcess(Process& process, int signal) {
 
 class OwnApiServer : public ApiServerProcess {
  public:
-  OwnApiServer(const std::filesystem::path& directory, std::string version)
-      : ApiServerProcess(directory), version_(std::move(version)), port_(FreePort()) {}
+  OwnApiServer(const std::filesystem::path& directory, std::string version,
+               WithControllers controllers)
+      : ApiServerProcess(directory),
+        version_(std::move(version)),
+        controllers_(controllers),
+        port_(FreePort()) {}
 
   void Start() override {
     url_ = "https://127.0.0.1:" + std::to_string(port_);
@@ -80,6 +84,7 @@ class OwnApiServer : public ApiServerProcess {
                     version_,
                     "--log-level",
                     "debug"};
+    if (controllers_ == WithControllers::kNo) options.argv.emplace_back("--no-controllers");
     options.log = log;
     // The certificate authority is there before the server, which else makes it.
     Pki::WritePrivate(
@@ -93,6 +98,7 @@ class OwnApiServer : public ApiServerProcess {
 
  private:
   const std::string version_;
+  const WithControllers controllers_;
   const std::uint16_t port_;
   Process process_;
 };
@@ -198,8 +204,9 @@ void ApiServerProcess::AwaitReady(Process& server, const std::filesystem::path& 
 }
 
 std::unique_ptr<ApiServerProcess> MakeOwnApiServer(const std::filesystem::path& directory,
-                                                   const std::string& version) {
-  return std::make_unique<OwnApiServer>(directory, version);
+                                                   const std::string& version,
+                                                   WithControllers controllers) {
+  return std::make_unique<OwnApiServer>(directory, version, controllers);
 }
 
 std::unique_ptr<ApiServerProcess> MakeRealApiServer(const std::filesystem::path& directory,

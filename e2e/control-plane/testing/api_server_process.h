@@ -38,9 +38,14 @@ class ApiServerProcess {
   std::string url_;
 };
 
+// Whether the server of the tests is a whole control plane, or the API alone, which is what a
+// kube-apiserver is: nothing writes but who asks.
+enum class WithControllers : std::uint8_t { kYes, kNo };
+
 // pointsman-control-plane in the clothes of a minor version ("1.20").
-std::unique_ptr<ApiServerProcess> MakeOwnApiServer(const std::filesystem::path& directory,
-                                                   const std::string& version);
+std::unique_ptr<ApiServerProcess> MakeOwnApiServer(
+    const std::filesystem::path& directory, const std::string& version,
+    WithControllers controllers = WithControllers::kYes);
 
 // The programs etcd and kube-apiserver of the directory `assets`, as envtest's users have them in
 // KUBEBUILDER_ASSETS. Throws std::invalid_argument naming what is not there.
