@@ -177,6 +177,7 @@ void EnterRoot(bool read_only) {
   for (const auto& [name, value] : spec.at("env").items()) {
     environment.push_back(name + "=" + value.get<std::string>());
     // execvpe looks in this process' PATH.
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): a program of one thread.
     if (name == "PATH") setenv("PATH", value.get<std::string>().c_str(), 1);
   }
   std::vector<char*> argv;
