@@ -67,7 +67,7 @@ IpvsBase::IpvsBase(const kube::ProxySettings& settings,
       ipvs_(ipvs),
       ipset_(ipset),
       route_(route),
-      nat_guard_(ipset) {
+      nat_guard_(ipset, settings.iptables.masquerade_bit) {
   for (xtables::IptablesTool* tool : tools) {
     families_.emplace_back(tool->family(), tool);
     keepers_.try_emplace(tool->family(), tool->last_keepers());

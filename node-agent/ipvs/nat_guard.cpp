@@ -34,17 +34,6 @@ bool MayHaveTables() {
   return built_in || ::access("/sys/module/nf_tables", F_OK) == 0;
 }
 
-std::vector<nft::Chain> GuardChains(net::Family family, uint16_t vips) {
-  nft::RuleBuilder rule(family);
-  rule.DestinationInIpset(vips).LoadDestination(0).DnatAddress(0);
-  const nft::Rule own = rule.Build("a cluster IP is ipvs mode's");
-  std::vector<nft::Chain> chains;
-  chains.reserve(kHooks.size());
-  for (const auto& [name, hook] : kHooks)
-    chains.push_back({std::string(name), nft::Hook{"nat", hook, kGuardPriority}, {own}});
-  return chains;
-}
-
 bool IsAsWanted(const nft::KernelTable& table, const std::vector<nft::Chain>& chains) {
   if (!table.present || table.chains.size() != chains.size()) return false;
   for (const nft::Chain& chain : chains) {
@@ -64,6 +53,22 @@ void CommitGuard(nft::Connection& connection, nft::Transaction& transaction) {
 }
 
 }  // namespace
+
+std::vector<nft::Chain> NatGuard::Chains(net::Family family) const {
+  const uint16_t vips = ipset_.IndexOf(SetName(SetId::kVip, family));
+  std::vector<nft::Chain> chains;
+  chains.reserve(kHooks.size());
+  for (const auto& [name, hook] : kHooks) {
+    nft::RuleBuilder rule(family);
+    rule.DestinationInIpset(vips);
+    if (hook == NF_INET_LOCAL_OUT) rule.SetMark(mark_);
+    rule.LoadDestination(0).DnatAddress(0);
+    chains.push_back({std::string(name),
+                      nft::Hook{"nat", hook, kGuardPriority},
+                      {rule.Build("a cluster IP is ipvs mode's")}});
+  }
+  return chains;
+}
 
 bool NatGuard::Supported(net::Family family) {
   if (!MayHaveTables()) return false;
@@ -85,8 +90,7 @@ size_t NatGuard::Ensure(net::Family family) {
   wanted_.erase(family);
   if (!Supported(family)) return 0;
   wanted_.insert(family);
-  const std::vector<nft::Chain> chains =
-      GuardChains(family, ipset_.IndexOf(SetName(SetId::kVip, family)));
+  const std::vector<nft::Chain> chains = Chains(family);
   nft::Connection connection;
   const nft::KernelTable present = nft::ReadTable(connection, family, kTable);
   if (IsAsWanted(present, chains)) return 0;
@@ -107,8 +111,7 @@ void NatGuard::Verify(net::Family family, VerifyResult& result) const {
   if (!wanted_.contains(family)) return;
   ++result.objects_checked;
   nft::Connection connection;
-  const auto chains = GuardChains(family, ipset_.IndexOf(SetName(SetId::kVip, family)));
-  if (!IsAsWanted(nft::ReadTable(connection, family, kTable), chains))
+  if (!IsAsWanted(nft::ReadTable(connection, family, kTable), Chains(family)))
     result.Differ(fmt::format("nf_tables' table {}", kTable),
                   "is missing or another one than was written");
 }

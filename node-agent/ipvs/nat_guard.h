@@ -14,14 +14,17 @@
 // local then, and iptables' rules have to see new connections.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kube/net/ip_address.h"
 #include "node-agent/dataplane/dataplane.h"
 #include "node-agent/netlink/ipset.h"
+#include "node-agent/nf_tables/objects.h"
 
 namespace pointsman::agent::ipvs {
 
@@ -31,7 +34,10 @@ class NatGuard {
   static constexpr std::string_view kTable = "pointsman-ipvs";
   static constexpr std::string_view kPrerouting = "prerouting";
 
-  explicit NatGuard(netlink::Ipset& ipset) : ipset_(ipset) {}
+  // `ipset` outlives this. `masquerade_bit`, 0..31: of the mark that what this node itself sends to
+  // a cluster IP gets, as in table nat, whose rules are not called any more.
+  NatGuard(netlink::Ipset& ipset, int masquerade_bit)
+      : ipset_(ipset), mark_(1U << static_cast<unsigned>(masquerade_bit)) {}
 
   // Makes the table if the kernel can have it. The set of VIPs exists. Only while no other of our
   // modes takes new connections: its chains would not be called any more. Returns what was written.
@@ -46,8 +52,10 @@ class NatGuard {
 
  private:
   bool Supported(net::Family family);
+  std::vector<nft::Chain> Chains(net::Family family) const;
 
   netlink::Ipset& ipset_;
+  const uint32_t mark_;
   std::map<net::Family, bool> supported_;  // asked when nf_tables was there
   std::set<net::Family> wanted_;
 };

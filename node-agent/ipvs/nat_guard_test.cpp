@@ -36,7 +36,7 @@ class NatGuardTest : public ::testing::TestWithParam<net::Family> {
     }
     network_->node().Enter();
     ipset_.emplace();
-    guard_.emplace(*ipset_);
+    guard_.emplace(*ipset_, 14);
     RunTool({"ip", family_flag(), "route", "add", "local", vip(), "dev", "lo"});
     const std::string set = SetName(SetId::kVip, family());
     ASSERT_EQ(ipset_->Create(set, netlink::SetType::kHashIp, family(), 1024), 0);

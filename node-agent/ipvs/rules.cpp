@@ -140,8 +140,8 @@ Chain Rules::Forward() const {
           {marked_ + " -j ACCEPT", fmt::format("{}-j ACCEPT", kEstablished)}};
 }
 
-// Source ranges are looked at before table nat may send a packet on to another address. What goes
-// to a cluster IP is also marked here: where the search for a translation ends before table nat
+// Source ranges are looked at before table nat may send a packet on to another address. What comes
+// in for a cluster IP is also marked here: where the search for a translation ends before table nat
 // (nat_guard.h), its rules are not called.
 Chain Rules::BeforeNat(const char* base) const {
   Chain chain{
@@ -153,11 +153,10 @@ Chain Rules::BeforeNat(const char* base) const {
       {Match(SetId::kGuarded) + " " + NoMatch(SetId::kSources, "dst,dst,src") + " -j DROP"}};
   // What the node itself sends meets IPVS before any filter, and IPVS refuses what it has no
   // backend for, while it keeps the virtual server for the connections of a backend that left.
+  // And marked in Output(), since a mark that is there before table nat is the forwarder's there
+  // (POINTSMAN-USP-OWN), while userspace mode drains.
   if (chain.base == "OUTPUT") {
     chain.rules.push_back(Match(SetId::kDrop) + " -j DROP");
-    // What the node itself sends to a VIP has that VIP as its source address (it is local), which
-    // no backend elsewhere could answer.
-    chain.rules.push_back(kFirst + Match(SetId::kOwned) + mark_);
     return chain;
   }
   if (sources_.off_cluster)
@@ -183,15 +182,16 @@ Chain Rules::Prerouting() const {
   return chain;
 }
 
-// To an address that is not bound, what the node itself sends has one of the node's as its source.
+// What the node itself sends to a VIP has that VIP as its source address (it is local), which no
+// backend elsewhere could answer. To an address that is not bound it has one of the node's.
 Chain Rules::Output() const {
   return {"nat",
           "POINTSMAN-IPVS-OUTPUT",
           "OUTPUT",
           kComment,
           xtables::JumpPlace::kBeforeProxies,
-          {taken_, closed_, Match(SetId::kMapped) + mark_, Match(SetId::kMappedSpare) + mark_,
-           near_map_[0], near_map_[1], map_[0], map_[1],
+          {Match(SetId::kOwned) + mark_, taken_, closed_, Match(SetId::kMapped) + mark_,
+           Match(SetId::kMappedSpare) + mark_, near_map_[0], near_map_[1], map_[0], map_[1],
            v4() ? "-d 127.0.0.0/8 -j RETURN" : "-d ::1/128 -j RETURN", near_node_port_ + mark_,
            near_node_port_ + to_near_server_, node_ports_jump_}};
 }
