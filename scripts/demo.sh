@@ -17,7 +17,7 @@ need_root scripts/demo.sh
 step "The demo: a cluster of three kernels moves from iptables to ipvs under traffic"
 note "1. packages: what is missing is installed"
 note "2. the build of what the demo runs: about 3 minutes on two idle cores, seconds when it is built already"
-note "3. the demo: about a minute"
+note "3. the demo: about two minutes"
 started=$SECONDS
 "$root_dir/scripts/setup.sh" --demo
 "$root_dir/scripts/build.sh" pointsman-demo
