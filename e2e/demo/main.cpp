@@ -234,7 +234,7 @@ void Demo::WatchRollout() {
 
 bool Demo::Run() {
   std::printf(
-      "This takes about a minute on two idle cores:\n"
+      "This takes about two minutes on two idle cores:\n"
       "  1. three nodes boot, each a Linux kernel of its own, and a Kubernetes API server\n"
       "  2. Pointsman is installed with kubectl; %d Services get mode iptables\n"
       "  3. traffic begins, and one `kubectl apply` moves all nodes to ipvs under it\n"
