@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include "e2e/control-plane/testing/api_server_process.h"
+#include "e2e/control-plane/testing/environment_variable.h"
 #include "e2e/control-plane/testing/recorded_corpus.h"
 
 namespace pointsman::e2e {
@@ -25,12 +26,6 @@ namespace {
 
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
-
-std::string VariableOf(const char* name) {
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here sets a variable.
-  const char* value = getenv(name);
-  return value != nullptr ? value : "";
-}
 
 OrderedJson ReadJson(const std::filesystem::path& file) {
   std::ifstream in(file);
@@ -78,7 +73,7 @@ using Parameter = std::tuple<bool, std::filesystem::path>;  // against a real se
 class CorpusTest : public testing::TestWithParam<Parameter> {
  protected:
   void SetUp() override {
-    const std::string assets = VariableOf("KUBEBUILDER_ASSETS");
+    const std::string assets = EnvironmentVariable("KUBEBUILDER_ASSETS");
     if (IsReal() && assets.empty())
       GTEST_SKIP() << "no real API server: set KUBEBUILDER_ASSETS to the directory of etcd and "
                       "kube-apiserver";
@@ -128,7 +123,7 @@ void Record(OrderedJson& scenario, CorpusPlayer& player, const std::filesystem::
 }
 
 TEST_P(CorpusTest, AnswersAsRecorded) {
-  const std::string into = VariableOf("POINTSMAN_RECORD_CORPUS");
+  const std::string into = EnvironmentVariable("POINTSMAN_RECORD_CORPUS");
   OrderedJson scenario = ReadJson(File());
   CorpusPlayer player(*server_, IsReal(), scenario.value("managedFields", false));
   if (!into.empty() && IsReal())

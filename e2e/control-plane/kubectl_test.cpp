@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "e2e/control-plane/testing/api_server_process.h"
+#include "e2e/control-plane/testing/environment_variable.h"
 #include "e2e/testbed/process.h"
 
 namespace pointsman::e2e {
@@ -34,14 +35,8 @@ std::string ReadAll(const std::filesystem::path& file) {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-std::string Variable(const char* name) {
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here sets a variable.
-  const char* value = getenv(name);
-  return value != nullptr ? value : "";
-}
-
 std::string FindKubectl() {
-  std::stringstream path(Variable("PATH"));
+  std::stringstream path(EnvironmentVariable("PATH"));
   for (std::string dir; std::getline(path, dir, ':');) {
     if (access((dir + "/kubectl").c_str(), X_OK) == 0) return dir + "/kubectl";
   }
@@ -63,11 +58,11 @@ class KubectlTest : public testing::TestWithParam<Pair> {
  protected:
   void SetUp() override {
     const Pair& pair = GetParam();
-    kubectl_ = Variable(pair.variable);
+    kubectl_ = EnvironmentVariable(pair.variable);
     if (kubectl_.empty() && std::string(pair.variable) == "POINTSMAN_KUBECTL")
       kubectl_ = FindKubectl();
     if (kubectl_.empty()) GTEST_SKIP() << "no kubectl: set " << pair.variable << " to its path";
-    const std::string assets = Variable("KUBEBUILDER_ASSETS");
+    const std::string assets = EnvironmentVariable("KUBEBUILDER_ASSETS");
     if (IsReal() && assets.empty())
       GTEST_SKIP() << "no real API server: set KUBEBUILDER_ASSETS to the directory of etcd and "
                       "kube-apiserver";

@@ -1,6 +1,7 @@
 // API servers as processes of a test: pointsman-control-plane, and a real etcd with kube-apiserver.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
