@@ -11,6 +11,7 @@
 #include <gmock/gmock.h>
 
 #include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/iptables_wish.h"
 #include "node-agent/xtables/base_rules.h"
 #include "node-agent/xtables/iptables_tool.h"
 
@@ -24,16 +25,14 @@ class HintChainsTest : public ::testing::TestWithParam<std::tuple<std::string, n
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
-    // NOLINTNEXTLINE(concurrency-mt-unsafe)
-    setenv("POINTSMAN_IPTABLES", std::get<0>(GetParam()).c_str(), 1);
+    testing::WishVariant(std::get<0>(GetParam()));
     try {
       tool_.emplace(std::get<1>(GetParam()));
     } catch (const std::runtime_error& error) {
       GTEST_SKIP() << error.what();
     }
   }
-  // NOLINTNEXTLINE(concurrency-mt-unsafe)
-  void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
+  void TearDown() override { testing::WishVariant(""); }
 
   void Restore(const std::string& table, const std::string& lines) {
     tool_->Restore(fmt::format("*{}\n{}COMMIT\n", table, lines));
@@ -150,8 +149,7 @@ TEST_P(HintChainsTest, OurHintDoesNotChooseOurVariant) {
   Restore("mangle",
           ":KUBE-IPTABLES-HINT - [0:0]\n-A KUBE-IPTABLES-HINT -m comment --comment "
           "\"pointsman: made for others\"\n");
-  // NOLINTNEXTLINE(concurrency-mt-unsafe)
-  setenv("POINTSMAN_IPTABLES", std::get<0>(GetParam()) == "nft" ? "legacy" : "nft", 1);
+  testing::WishVariant(std::get<0>(GetParam()) == "nft" ? "legacy" : "nft");
   std::optional<IptablesTool> other;
   try {
     other.emplace(tool_->family());
@@ -159,8 +157,7 @@ TEST_P(HintChainsTest, OurHintDoesNotChooseOurVariant) {
     GTEST_SKIP() << error.what();
   }
   other->Restore("*filter\n-A INPUT -j ACCEPT\n-A INPUT -j ACCEPT\nCOMMIT\n");
-  // NOLINTNEXTLINE(concurrency-mt-unsafe)
-  unsetenv("POINTSMAN_IPTABLES");
+  testing::WishVariant("");
   EXPECT_EQ(IptablesTool(tool_->family()).variant(), other->variant());
   Restore("mangle", ":KUBE-KUBELET-CANARY - [0:0]\n");  // the kubelet's word counts
   EXPECT_EQ(IptablesTool(tool_->family()).variant(), tool_->variant());

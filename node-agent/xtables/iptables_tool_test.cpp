@@ -9,17 +9,12 @@
 #include "kube/testing/eventually.h"
 #include "node-agent/netlink/nft_probe.h"
 #include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/iptables_wish.h"
 #include "node-agent/testing/run_tool.h"
 #include "node-agent/xtables/base_rules.h"
 
 namespace pointsman::agent::xtables {
 namespace {
-
-// For the tools that are made from now on. "": none.
-void Wish(const std::string& variant) {
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): a test of one thread.
-  ::setenv("POINTSMAN_IPTABLES", variant.c_str(), 1);
-}
 
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -29,14 +24,14 @@ class IptablesToolTest : public ::testing::TestWithParam<std::tuple<std::string,
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
-    Wish(std::get<0>(GetParam()));
+    testing::WishVariant(std::get<0>(GetParam()));
     try {
       tool_.emplace(std::get<1>(GetParam()));
     } catch (const std::runtime_error& error) {
       GTEST_SKIP() << error.what();
     }
   }
-  void TearDown() override { Wish(""); }
+  void TearDown() override { testing::WishVariant(""); }
 
   std::optional<IptablesTool> tool_;
 };
@@ -149,7 +144,7 @@ TEST_P(IptablesToolTest, ATableThatOnlyNftKnowsIsNotTakenForAnEmptyOne) {
   EXPECT_NO_THROW(tool_->Save("nat"));
   // Nor does an agent that starts now choose it, or the other variant: its own rules may be there.
   for (const char* wish : {"nft", ""}) {
-    Wish(wish);
+    testing::WishVariant(wish);
     try {
       IptablesTool again(tool_->family());
       FAIL() << "chose " << again.variant();
@@ -158,10 +153,10 @@ TEST_P(IptablesToolTest, ATableThatOnlyNftKnowsIsNotTakenForAnEmptyOne) {
     }
   }
   // The administrator's word, and the kubelet's.
-  Wish("legacy");
+  testing::WishVariant("legacy");
   IptablesTool legacy(tool_->family());
   legacy.Restore("*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n");
-  Wish("");
+  testing::WishVariant("");
   EXPECT_EQ(IptablesTool(tool_->family()).variant(), "legacy");
 }
 
@@ -183,11 +178,11 @@ TEST_F(VariantChoice, FollowsTheHintAndTheRules) {
     return;
   }
   EXPECT_EQ(IptablesTool(net::Family::kIPv4).variant(), "legacy");
-  Wish("nft");
+  testing::WishVariant("nft");
   IptablesTool nft(net::Family::kIPv4);
-  Wish("legacy");
+  testing::WishVariant("legacy");
   IptablesTool legacy(net::Family::kIPv4);
-  Wish("");
+  testing::WishVariant("");
   nft.Restore("*filter\n-A INPUT -j ACCEPT\nCOMMIT\n");
   EXPECT_EQ(IptablesTool(net::Family::kIPv4).variant(), "nft");
   legacy.Restore("*filter\n-A INPUT -j ACCEPT\n-A INPUT -j DROP\nCOMMIT\n");
@@ -197,9 +192,9 @@ TEST_F(VariantChoice, FollowsTheHintAndTheRules) {
 }
 
 TEST_F(VariantChoice, UnknownOverrideIsRefused) {
-  Wish("ipchains");
+  testing::WishVariant("ipchains");
   EXPECT_THROW(IptablesTool{net::Family::kIPv4}, std::invalid_argument);
-  Wish("");
+  testing::WishVariant("");
 }
 
 TEST(BaseRulesArguments, BitIsChecked) {
