@@ -1,7 +1,6 @@
 // Somebody takes our rules out of the kernel: they are missed within half a second and written
 // again, however long the sync period is. With the kernel's own rules and a clock of the test's
 // own.
-#include <cstdlib>
 #include <filesystem>
 #include <optional>
 
@@ -14,6 +13,7 @@
 #include "node-agent/handover/mode_controller.h"
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/iptables_wish.h"
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/run_tool.h"
 #include "node-agent/userspace/testing/forwarder_launcher.h"
@@ -46,8 +46,7 @@ class FlushedRulesTest
 
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
-    // NOLINTNEXTLINE(concurrency-mt-unsafe)
-    setenv("POINTSMAN_IPTABLES", variant().c_str(), 1);
+    testing::WishVariant(variant());
     for (const net::Family family : {net::Family::kIPv4, std::get<2>(GetParam())}) {
       try {
         xtables::IptablesTool{family};
@@ -87,8 +86,7 @@ class FlushedRulesTest
     if (controller_) {
       EXPECT_THAT(controller_->RemoveAll(), ::testing::IsEmpty());
     }
-    // NOLINTNEXTLINE(concurrency-mt-unsafe)
-    unsetenv("POINTSMAN_IPTABLES");
+    testing::WishVariant("");
   }
 
   void Wait(std::chrono::milliseconds time) {

@@ -1,7 +1,6 @@
 #include "node-agent/contract/mode_under_test.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -15,6 +14,7 @@
 #include "node-agent/dataplane/family_parts.h"
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/iptables_rules.h"
+#include "node-agent/testing/iptables_wish.h"
 #include "node-agent/testing/run_tool.h"
 #include "node-agent/xtables/base_rules.h"
 
@@ -55,17 +55,15 @@ std::unique_ptr<ModeUnderTest> ModeUnderTest::Make(const Variant& variant) {
 }
 
 void ModeUnderTest::MakeTools(const std::string& variant) {
-  // NOLINTBEGIN(concurrency-mt-unsafe): a case sets up its tools before it starts threads.
-  if (!variant.empty()) ::setenv("POINTSMAN_IPTABLES", variant.c_str(), 1);
+  if (!variant.empty()) testing::WishVariant(variant);
   try {
     for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6})
       tools_.push_back(std::make_unique<xtables::IptablesTool>(family));
   } catch (...) {
-    ::unsetenv("POINTSMAN_IPTABLES");
+    testing::WishVariant("");
     throw;
   }
-  ::unsetenv("POINTSMAN_IPTABLES");
-  // NOLINTEND(concurrency-mt-unsafe)
+  testing::WishVariant("");
   for (const auto& tool : tools_) {
     if (!variant.empty() && tool->variant() != variant)
       throw std::runtime_error("no iptables-" + variant);

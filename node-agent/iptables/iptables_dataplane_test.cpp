@@ -6,6 +6,7 @@
 
 #include "node-agent/sysctl/sysctl.h"
 #include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/iptables_wish.h"
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/results.h"
 #include "node-agent/xtables/base_rules.h"
@@ -35,7 +36,7 @@ class Rules : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
-    setenv("POINTSMAN_IPTABLES", GetParam().c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
+    testing::WishVariant(GetParam());
     try {
       tool_ = std::make_unique<xtables::IptablesTool>(net::Family::kIPv4);
       tool6_ = std::make_unique<xtables::IptablesTool>(net::Family::kIPv6);
@@ -45,8 +46,7 @@ class Rules : public ::testing::TestWithParam<std::string> {
     xtables::BaseRules(*tool_, 14).Ensure();
     xtables::BaseRules(*tool6_, 14).Ensure();
   }
-  // NOLINTNEXTLINE(concurrency-mt-unsafe)
-  void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
+  void TearDown() override { testing::WishVariant(""); }
 
   IptablesDataplane Make() {
     return IptablesDataplane(Settings(), std::vector{tool_.get(), tool6_.get()});

@@ -1,4 +1,3 @@
-#include <cstdlib>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -9,6 +8,7 @@
 #include "kube/testing/mutator.h"
 #include "node-agent/iptables/restore_checks.h"
 #include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/iptables_wish.h"
 
 namespace pointsman::agent {
 namespace {
@@ -20,16 +20,14 @@ class RestoreMutation : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
-    // NOLINTNEXTLINE(concurrency-mt-unsafe)
-    setenv("POINTSMAN_IPTABLES", GetParam(), 1);
+    testing::WishVariant(GetParam());
     try {
       checks_.emplace();
     } catch (const std::runtime_error& error) {
       GTEST_SKIP() << error.what();
     }
   }
-  // NOLINTNEXTLINE(concurrency-mt-unsafe)
-  void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
+  void TearDown() override { testing::WishVariant(""); }
 
   std::optional<testing::RestoreChecks> checks_;
 };

@@ -1,13 +1,12 @@
 // What is taken out of iptables' tables is ours, with a kernel's own tables.
 #include "node-agent/ipvs/chains.h"
 
-#include <cstdlib>
-
 #include <gtest/gtest.h>
 
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/iptables_rules.h"
+#include "node-agent/testing/iptables_wish.h"
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/results.h"
 #include "node-agent/xtables/base_rules.h"
@@ -21,8 +20,7 @@ class RulesOfOthersTest : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
-    // NOLINTNEXTLINE(concurrency-mt-unsafe)
-    setenv("POINTSMAN_IPTABLES", GetParam(), 1);
+    testing::WishVariant(GetParam());
     try {
       tool_.emplace(net::Family::kIPv4);
     } catch (const std::runtime_error& error) {
@@ -42,8 +40,7 @@ class RulesOfOthersTest : public ::testing::TestWithParam<const char*> {
         "COMMIT\n");
     before_ = RulesOf(*tool_);
   }
-  // NOLINTNEXTLINE(concurrency-mt-unsafe)
-  void TearDown() override { unsetenv("POINTSMAN_IPTABLES"); }
+  void TearDown() override { testing::WishVariant(""); }
 
   std::optional<xtables::IptablesTool> tool_;
   std::string before_;

@@ -2,7 +2,6 @@
 // is left of it.
 #include "node-agent/xtables/hint_chains.h"
 
-#include <cstdlib>
 #include <optional>
 #include <string>
 #include <tuple>
