@@ -263,8 +263,10 @@ kube::Transport& CorpusPlayer::TransportOf(const std::string& user) {
 
 std::string CorpusPlayer::Filled(std::string text) const {
   for (const auto& [name, value] : captured_) {
-    const std::string placeholder = "${" + name + "}";
-    for (auto at = text.find(placeholder); at != std::string::npos; at = text.find(placeholder, at))
+    const std::string placeholder = fmt::format("${{{}}}", name);
+    // What was put in is not looked at again: it came from the server.
+    for (auto at = text.find(placeholder); at != std::string::npos;
+         at = text.find(placeholder, at + value.size()))
       text.replace(at, placeholder.size(), value);
   }
   if (const auto at = text.find("${"); at != std::string::npos)
