@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <linux/ip_vs.h>
 #include <netinet/in.h>
+#include <span>
 #include <sys/socket.h>
 #include <system_error>
 
@@ -73,11 +74,14 @@ bool NothingIsServed() {
   return elements.empty();
 }
 
-void AddNatGuard(Canaries::Names& names) {
-  for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
-    if (ipvs::NatGuard::Present(family))
-      names.insert(
-          fmt::format("{} table {} of nf_tables", net::ToString(family), ipvs::NatGuard::kTable));
+// Those that have rules.
+void AddNftChains(net::Family family, std::string_view table,
+                  std::span<const std::string_view> chains, Canaries::Names& names) {
+  netlink::Socket socket(NETLINK_NETFILTER);
+  for (const std::string_view chain : chains) {
+    if (netlink::ReadNftChain(socket, family, table, chain).rules == 0) continue;
+    names.insert(
+        fmt::format("{} chain {} of nftables' table {}", net::ToString(family), chain, table));
   }
 }
 
@@ -99,16 +103,14 @@ void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<xtables::Ker
 }
 
 void AddNftables(net::Family family, Canaries::Names& names) {
-  netlink::Socket socket(NETLINK_NETFILTER);
-  for (const std::string_view chain : kNftChains) {
-    if (netlink::ReadNftChain(socket, family, nft::kTable, chain).rules == 0) continue;
-    names.insert(fmt::format("{} chain {} of nftables' table {}", net::ToString(family), chain,
-                             nft::kTable));
-  }
+  AddNftChains(family, nft::kTable, kNftChains, names);
 }
 
 void AddIpvs(Canaries::Names& names) {
-  AddNatGuard(names);
+  for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
+    if (ipvs::NatGuard::MayHaveTables())
+      AddNftChains(family, ipvs::NatGuard::kTable, ipvs::NatGuard::kChains, names);
+  }
   netlink::Socket route(NETLINK_ROUTE);
   if (netlink::FindLink(route, IpvsDataplane::kDevice))
     names.insert(fmt::format("interface {}", IpvsDataplane::kDevice));

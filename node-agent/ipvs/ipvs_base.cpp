@@ -5,10 +5,10 @@
 #include <chrono>
 #include <optional>
 #include <stdexcept>
-#include <sys/utsname.h>
 #include <system_error>
 #include <thread>
 
+#include "kube/process/kernel_release.h"
 #include "node-agent/dataplane/family_parts.h"
 #include "node-agent/ipvs/chains.h"
 #include "node-agent/ipvs/rules.h"
@@ -23,12 +23,6 @@ namespace {
 // (--cleanup, or an agent whose settings have it off meanwhile).
 constexpr char kStrictArpRecord[] = "PM-IPVS-STRICT-ARP";
 constexpr std::string_view kRules = "iptables rules";
-
-std::string KernelRelease() {
-  utsname names{};
-  if (uname(&names) < 0) throw std::system_error(errno, std::generic_category(), "uname");
-  return names.release;
-}
 
 uint32_t Seconds(kube::Duration duration) {
   // A part of a second must not become "leave as it is".
@@ -63,7 +57,7 @@ IpvsBase::IpvsBase(const kube::ProxySettings& settings,
     : settings_(settings),
       room_(room),
       device_(device),
-      kernel_release_(KernelRelease()),
+      kernel_release_(kube::KernelRelease()),
       ipvs_(ipvs),
       ipset_(ipset),
       route_(route),

@@ -10,7 +10,6 @@
 #include <fmt/format.h>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include "kube/process/kernel_module.h"
 #include "node-agent/ipvs/sets.h"
@@ -25,14 +24,7 @@ namespace {
 // Before iptables' and those that others make in its image (-100).
 constexpr int32_t kGuardPriority = -109;
 
-constexpr std::array<std::pair<std::string_view, uint32_t>, 2> kHooks{
-    {{NatGuard::kPrerouting, NF_INET_PRE_ROUTING}, {"output", NF_INET_LOCAL_OUT}}};
-
-// A node that does without nf_tables is not made to load it. Asked twice a second.
-bool MayHaveTables() {
-  static const bool built_in = kube::KernelHasModule("nf_tables").value_or(true);
-  return built_in || ::access("/sys/module/nf_tables", F_OK) == 0;
-}
+constexpr std::array<uint32_t, 2> kHooks{NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT};  // of kChains
 
 bool IsAsWanted(const nft::KernelTable& table, const std::vector<nft::Chain>& chains) {
   if (!table.present || table.chains.size() != chains.size()) return false;
@@ -58,13 +50,13 @@ std::vector<nft::Chain> NatGuard::Chains(net::Family family) const {
   const uint16_t vips = ipset_.IndexOf(SetName(SetId::kVip, family));
   std::vector<nft::Chain> chains;
   chains.reserve(kHooks.size());
-  for (const auto& [name, hook] : kHooks) {
+  for (size_t i = 0; i < kHooks.size(); ++i) {
     nft::RuleBuilder rule(family);
     rule.DestinationInIpset(vips);
-    if (hook == NF_INET_LOCAL_OUT) rule.SetMark(mark_);
+    if (kHooks[i] == NF_INET_LOCAL_OUT) rule.SetMark(mark_);
     rule.LoadDestination(0).DnatAddress(0);
-    chains.push_back({std::string(name),
-                      nft::Hook{"nat", hook, kGuardPriority},
+    chains.push_back({std::string(kChains[i]),
+                      nft::Hook{"nat", kHooks[i], kGuardPriority},
                       {rule.Build("a cluster IP is ipvs mode's")}});
   }
   return chains;
@@ -124,6 +116,10 @@ bool NatGuard::Remove(net::Family family) {
   transaction.DeleteTable();
   CommitGuard(connection, transaction);
   return true;
+}
+
+bool NatGuard::MayHaveTables() {
+  return kube::KernelHasModule("nf_tables").value_or(true);
 }
 
 bool NatGuard::Present(net::Family family) {

@@ -14,6 +14,7 @@
 // local then, and iptables' rules have to see new connections.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -32,7 +33,7 @@ namespace pointsman::agent::ipvs {
 class NatGuard {
  public:
   static constexpr std::string_view kTable = "pointsman-ipvs";
-  static constexpr std::string_view kPrerouting = "prerouting";
+  static constexpr std::array<std::string_view, 2> kChains{"prerouting", "output"};
 
   // `ipset` outlives this. `masquerade_bit`, 0..31: of the mark that what this node itself sends to
   // a cluster IP gets, as in table nat, whose rules are not called any more.
@@ -49,6 +50,8 @@ class NatGuard {
   bool Remove(net::Family family);
   // False also without nf_tables. Throws std::system_error.
   static bool Present(net::Family family);
+  // Is nf_tables there? A node that does without it is not made to load it by being asked for more.
+  static bool MayHaveTables();
 
  private:
   bool Supported(net::Family family);
