@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <gmock/gmock.h>
@@ -37,6 +39,7 @@ using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""s;
 using kube::Mode;
 using ::testing::AllOf;
+using testing::Answer;
 using testing::CalicoInserts;
 using testing::Felix;
 using ::testing::HasSubstr;
@@ -95,9 +98,16 @@ class Attempts {
       threads_.emplace_back([this, &network, way, timeout] {
         while (!stop_) {
           Stream stream(network, way.host, way.ip, way.port, timeout);
-          const bool through = stream.Ask().ok();
+          const bool connected = stream.connected();
+          const Answer answer = stream.Ask();
           const std::lock_guard lock(mutex_);
-          ++(through ? through_ : not_through_)[fmt::format("{} to {}", way.host, way.ip)];
+          ++(answer.ok() ? through_ : not_through_)[fmt::format("{} to {}", way.host, way.ip)];
+          if (!answer.ok() && failures_.size() < kFailuresTold) {
+            failures_.push_back(fmt::format(
+                "{} to {} {}: {}, until {:%T}", way.host, way.ip,
+                connected ? "was connected" : "was not connected", std::strerror(answer.error),
+                std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now())));
+          }
         }
       });
     }
@@ -130,6 +140,11 @@ class Attempts {
     const std::lock_guard lock(mutex_);
     return not_through_;
   }
+  // Of those not through, the first ones: what the client was told, and when.
+  std::vector<std::string> failures() const {
+    const std::lock_guard lock(mutex_);
+    return failures_;
+  }
 
  private:
   std::map<std::string, int> Counts() const {
@@ -142,6 +157,8 @@ class Attempts {
   mutable std::mutex mutex_;
   std::map<std::string, int> through_;
   std::map<std::string, int> not_through_;
+  static constexpr size_t kFailuresTold = 10;
+  std::vector<std::string> failures_;
   std::atomic<bool> stop_{false};
   size_t ways_ = 0;
   std::vector<std::thread> threads_;
@@ -219,7 +236,8 @@ class PolicyHandoverTest : public ::testing::Test {
     denied_->Stop();
     allowed_->Stop();
     EXPECT_THAT(denied_->through(), IsEmpty());
-    EXPECT_THAT(allowed_->not_through(), IsEmpty());
+    EXPECT_THAT(allowed_->not_through(), IsEmpty())
+        << ::testing::PrintToString(allowed_->failures());
   }
 
   kube::ProxySettings Settings(Mode mode) const {

@@ -16,9 +16,10 @@ namespace {
 
 constexpr const char* kKmodProgram = "pointsman-kmod";
 
-// A mode's modules are looked up in milliseconds. Meanwhile the agent changes no rules.
+// A mode's modules are looked up in milliseconds, on a busy machine in seconds, and where that
+// fails another mode may run. Meanwhile the agent changes no rules.
 constexpr kube::ChildLimits kLookUpLimits{
-    .idle = std::chrono::seconds(2), .most = std::chrono::seconds(20), .output = 256 << 10};
+    .idle = std::chrono::seconds(10), .most = std::chrono::seconds(30), .output = 256 << 10};
 // Their files may be on a disk that is slow, and a module may wait for its device.
 constexpr kube::ChildLimits kLoadLimits{
     .idle = std::chrono::seconds(30), .most = std::chrono::seconds(120), .output = 256 << 10};

@@ -22,9 +22,10 @@ void Limit(__rlimit_resource resource, rlim_t soft, rlim_t hard) {
 }
 
 // Looking up a whole mode's modules takes milliseconds and the indexes' size; loading a compressed
-// one is its size, and seconds for a few of the largest.
+// one is its size, and seconds for a few of the largest. A virtual machine whose host is busy may
+// count what it was not given too: more than a second was seen.
 void LimitThisProcess(bool load) {
-  const rlim_t seconds = load ? 20 : 1;
+  const rlim_t seconds = load ? 20 : 5;
   Limit(RLIMIT_CPU, seconds, seconds + 1);  // SIGXCPU, which the agent names, before SIGKILL
   Limit(RLIMIT_CORE, 0, 0);
   ::alarm(load ? 300 : 60);  // the agent, which has limits of its own, may have been killed
