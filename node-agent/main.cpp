@@ -19,6 +19,7 @@
 #include "node-agent/agent/agent.h"
 #include "node-agent/agent/agent_lock.h"
 #include "node-agent/agent/cleanup.h"
+#include "node-agent/agent/kube_proxy_cleanup.h"
 #include "node-agent/agent/options.h"
 #include "node-agent/config/config_file_watch.h"
 #include "node-agent/sysctl/sysctl.h"
@@ -125,6 +126,7 @@ int Main(int argc, char** argv) {
   SetUpLog(options);
   SetSysctlRoot(options.proc_sys.string());
   if (options.cleanup) return RunCleanup(options);
+  if (options.cleanup_kube_proxy) return RunKubeProxyCleanup(options);
 
   std::optional<KubeProxyConfiguration> standalone;
   std::vector<std::string> notes;

@@ -12,8 +12,6 @@
 #include "node-agent/handover/mode_controller.h"
 
 namespace pointsman::agent {
-namespace {
-
 // CapEff of /proc/self/status.
 bool MayChangeTheNetwork() {
   constexpr uint64_t kNetAdmin = uint64_t{1} << 12;  // CAP_NET_ADMIN
@@ -24,8 +22,6 @@ bool MayChangeTheNetwork() {
   }
   return true;  // then the kernel says so itself
 }
-
-}  // namespace
 
 int RunCleanup(const Options& options) {
   if (!MayChangeTheNetwork()) {

@@ -5,6 +5,9 @@
 
 namespace pointsman::agent {
 
+// Has this process CAP_NET_ADMIN?
+bool MayChangeTheNetwork();
+
 // Returns the process's exit code; says on the log what could not be removed.
 int RunCleanup(const Options& options);
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "kube/net/ip_address.h"
+#include "kube/pointsman/duration.h"
 #include "kube/process/command_line.h"
 #include "kube/process/version.h"
 
@@ -52,6 +53,19 @@ void AddWord(CLI::App& app, const char* name, const char* help, const std::set<s
          help)
       ->check([words](const std::string& text) {
         return text.empty() ? "" : CLI::IsMember(words)(text);
+      });
+}
+
+void AddDuration(CLI::App& app, const char* name, const char* help,
+                 std::chrono::nanoseconds& duration) {
+  app.add_option_function<std::string>(
+         name, [&duration](const std::string& text) { duration = *kube::ParseDuration(text); },
+         help)
+      ->check([](const std::string& text) {
+        const auto parsed = kube::ParseDuration(text);
+        return parsed && parsed->count() >= 0
+                   ? ""
+                   : "'" + text + "' is no duration of 0 or more, such as 30s or 5m";
       });
 }
 
@@ -102,6 +116,12 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
       ->check(ExistingFileOrEmpty);
   app.add_flag("--cleanup", options.cleanup,
                "remove everything Pointsman made in this node's kernel, and exit");
+  app.add_flag("--cleanup-kube-proxy", options.cleanup_kube_proxy,
+               "remove what a kube-proxy that has ended left in this node's kernel, and exit");
+  AddDuration(app, "--kube-proxy-drain-timeout",
+              "with --cleanup-kube-proxy: how long at most the connections that kube-proxy's ipvs "
+              "mode has are waited for (default: 5m)",
+              options.kube_proxy_drain_timeout);
   app.add_option("--master", options.master,
                  "address of the API server; overrides the kubeconfig's");
   AddBindAddress(

@@ -17,6 +17,9 @@ struct Options {
   // needs neither operator nor NodeProxy.
   std::filesystem::path config;
   bool cleanup = false;
+  bool cleanup_kube_proxy = false;
+  // How long that waits at most for the connections that IPVS has.
+  std::chrono::nanoseconds kube_proxy_drain_timeout = std::chrono::minutes(5);
   // The API server; overrides the kubeconfig's. Without a kubeconfig it is asked without
   // credentials, as kube-proxy does.
   std::string master;

@@ -51,7 +51,7 @@ constexpr Verdict kStaleSets{
     Level::kWarning,
     "when kube-proxy is gone they stay as it left them, and others (Kube-OVN) go by them: Services "
     "made later are refused there",
-    "kube-proxy --cleanup, then ipset destroy of the sets KUBE-…"};
+    "pointsman-node-agent --cleanup-kube-proxy on that node"};
 
 constexpr Verdict kForwardDrop{
     Level::kWarning,

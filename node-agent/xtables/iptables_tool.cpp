@@ -127,80 +127,86 @@ void Look(Variant& variant, net::Family family) {
   variant.has_hint = variant.has_hint || kubelet;
 }
 
-}  // namespace
+// `asked`: by whom, for messages.
+Variant Named(net::Family family, std::string_view name, const std::string& asked) {
+  Variant variant{.name = std::string(name)};
+  Look(variant, family);
+  if (variant.restore.empty() || variant.save.empty()) {
+    throw std::runtime_error(
+        fmt::format("{}, but its iptables-restore or iptables-save is not installed", asked));
+  }
+  if (variant.incompatible) throw IncompatibleTable(variant.error);
+  if (!variant.usable) {
+    throw std::runtime_error(fmt::format("{}, but this kernel does not do {} nat that way", asked,
+                                         net::ToString(family)));
+  }
+  return variant;
+}
 
-IptablesTool::IptablesTool(net::Family family) : family_(family) {
-  Variant legacy{.name = "legacy"};
+Variant Choose(net::Family family) {
+  // nft first: looking at legacy makes its tables.
   Variant nft{.name = "nft"};
-  const Variant* chosen = nullptr;
+  Look(nft, family);
+  if (nft.usable && nft.has_hint) return nft;
+  Variant legacy{.name = "legacy"};
+  Look(legacy, family);
+  // Our own rules may be among those that cannot be read.
+  if (nft.incompatible && !(legacy.usable && legacy.has_hint)) throw IncompatibleTable(nft.error);
+  if (legacy.usable && nft.usable)
+    return legacy.has_hint || legacy.rules >= nft.rules ? legacy : nft;
+  if (legacy.usable) return legacy;
+  if (nft.usable) return nft;
+  throw std::runtime_error(fmt::format(
+      "neither legacy nor nft iptables can do {} nat here: {}", net::ToString(family),
+      legacy.restore.empty() && nft.restore.empty()
+          ? "iptables-restore and iptables-save are not installed"
+      : legacy.error.empty()
+          ? "the kernel has no nat table (modules iptable_nat or nft_chain_nat)"
+          : "the kernel has no nat table (modules iptable_nat or nft_chain_nat), or the "
+            "agent may not look at it (CAP_NET_ADMIN, CAP_NET_RAW): " +
+                legacy.error));
+}
+
+std::string Wish() {
   // Read once by the agent's first thread, before anything could change the environment.
   const char* wish = std::getenv("POINTSMAN_IPTABLES");  // NOLINT(concurrency-mt-unsafe)
-  if (wish != nullptr && *wish != '\0') {
-    if (wish != legacy.name && wish != nft.name) {
-      throw std::invalid_argument(
-          fmt::format("POINTSMAN_IPTABLES is '{}'; it takes legacy or nft", wish));
-    }
-    Variant& wished = wish == legacy.name ? legacy : nft;
-    Look(wished, family);
-    if (wished.restore.empty() || wished.save.empty()) {
-      throw std::runtime_error(
-          fmt::format("POINTSMAN_IPTABLES={}, but its iptables-restore or iptables-save is not "
-                      "installed",
-                      wish));
-    }
-    if (wished.incompatible) throw IncompatibleTable(wished.error);
-    if (!wished.usable) {
-      throw std::runtime_error(
-          fmt::format("POINTSMAN_IPTABLES={}, but this kernel does not do {} nat that way", wish,
-                      net::ToString(family)));
-    }
-    chosen = &wished;
-  } else {
-    // nft first: looking at legacy makes its tables.
-    Look(nft, family);
-    if (nft.usable && nft.has_hint) {
-      chosen = &nft;
-    } else {
-      Look(legacy, family);
-      // Our own rules may be among those that cannot be read.
-      if (nft.incompatible && !(legacy.usable && legacy.has_hint))
-        throw IncompatibleTable(nft.error);
-      if (legacy.usable && nft.usable) {
-        chosen = legacy.has_hint || legacy.rules >= nft.rules ? &legacy : &nft;
-      } else if (legacy.usable) {
-        chosen = &legacy;
-      } else if (nft.usable) {
-        chosen = &nft;
-      } else {
-        throw std::runtime_error(fmt::format(
-            "neither legacy nor nft iptables can do {} nat here: {}", net::ToString(family),
-            legacy.restore.empty() && nft.restore.empty()
-                ? "iptables-restore and iptables-save are not installed"
-            : legacy.error.empty()
-                ? "the kernel has no nat table (modules iptable_nat or nft_chain_nat)"
-                : "the kernel has no nat table (modules iptable_nat or nft_chain_nat), or the "
-                  "agent may not look at it (CAP_NET_ADMIN, CAP_NET_RAW): " +
-                      legacy.error));
-      }
-    }
+  const std::string name = wish == nullptr ? "" : wish;
+  if (!name.empty() && name != "legacy" && name != "nft") {
+    throw std::invalid_argument(
+        fmt::format("POINTSMAN_IPTABLES is '{}'; it takes legacy or nft", name));
   }
-  variant_ = chosen->name;
-  restore_path_ = chosen->restore;
-  save_path_ = chosen->save;
+  return name;
+}
 
-  // MASQUERADE --random-fully came with iptables 1.6.2 and kernel 3.13.
+// MASQUERADE --random-fully came with iptables 1.6.2 and kernel 3.13.
+bool HasRandomFully(const std::string& restore_path) {
   std::string version;
-  kube::RunChild({restore_path_, "--version"}, {}, [&](std::string_view piece) {
+  kube::RunChild({restore_path, "--version"}, {}, [&](std::string_view piece) {
     if (version.size() < 4096) version.append(piece);
   });
   unsigned major = 0;
   unsigned minor = 0;
   unsigned patch = 0;
-  size_t at = version.find(" v");
-  if (at != std::string::npos &&
-      std::sscanf(version.c_str() + at, " v%u.%u.%u", &major, &minor, &patch) == 3) {
-    random_fully_ = std::tie(major, minor, patch) >= std::make_tuple(1U, 6U, 2U);
-  }
+  const size_t at = version.find(" v");
+  return at != std::string::npos &&
+         std::sscanf(version.c_str() + at, " v%u.%u.%u", &major, &minor, &patch) == 3 &&
+         std::tie(major, minor, patch) >= std::make_tuple(1U, 6U, 2U);
+}
+
+}  // namespace
+
+IptablesTool::IptablesTool(net::Family family) : IptablesTool(family, "") {}
+
+IptablesTool::IptablesTool(net::Family family, std::string_view variant) : family_(family) {
+  const std::string wish = variant.empty() ? Wish() : "";
+  const Variant chosen = !variant.empty()
+                             ? Named(family, variant, fmt::format("rules of iptables-{}", variant))
+                         : !wish.empty() ? Named(family, wish, "POINTSMAN_IPTABLES=" + wish)
+                                         : Choose(family);
+  variant_ = chosen.name;
+  restore_path_ = chosen.restore;
+  save_path_ = chosen.save;
+  random_fully_ = HasRandomFully(restore_path_);
 }
 
 bool IptablesTool::KernelHasMatch(std::string_view name) const {

@@ -34,6 +34,8 @@ class IptablesTool {
   // decides it is legacy, which is many times faster with thousands of Services. Throws
   // IncompatibleTable where nft would have to be looked at to decide and cannot be.
   explicit IptablesTool(net::Family family);
+  // That variant, "legacy" or "nft", whichever this node's rules are in.
+  IptablesTool(net::Family family, std::string_view variant);
 
   // `iptables-restore --noflush -w 5`; `input` is whole tables, each with COMMIT. Somebody holds
   // the xtables lock for longer, or the tool hangs (kube::ChildLimits): an error too.

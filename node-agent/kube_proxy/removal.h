@@ -1,0 +1,38 @@
+// Takes out of this node's kernel what a kube-proxy left that runs no more: in any of its modes,
+// beside Pointsman in any mode, and nothing that is somebody else's. (kube-proxy --cleanup empties
+// the whole IPVS table, and leaves its ipsets.)
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "kube/time/time_source.h"
+#include "node-agent/kube_proxy/virtual_servers.h"
+
+namespace pointsman::agent::kube_proxy {
+
+struct RemovalOptions {
+  std::string modules_root;  // see KernelHasModule
+  IsOthers others;           // virtual servers that stay
+  // How long at most IPVS keeps the connections that it has. Those of the other modes go on anyway:
+  // connection tracking has them.
+  std::chrono::nanoseconds drain_timeout{};
+  std::function<void(const std::string&)> tell;  // for a person, as it goes on
+  kube::TimeSource& time = kube::TimeSource::Real();
+};
+
+// Connections that IPVS has first; then virtual servers, the interface, rules, ipsets, so that no
+// port of the node is seen on a cluster IP in between. Returns what could not be removed, for a
+// person; ends early, with nothing removed, when `stop` is requested while it waits. In the network
+// namespace of the calling thread.
+std::vector<std::string> RemoveLeftovers(const RemovalOptions& options,
+                                         const std::stop_token& stop);
+
+// The pid of a kube-proxy that runs in the calling thread's network namespace, as far as /proc
+// shows it (in a container without hostPID: not); 0: none is seen.
+int RunningKubeProxy();
+
+}  // namespace pointsman::agent::kube_proxy
