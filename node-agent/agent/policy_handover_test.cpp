@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -292,6 +293,38 @@ class PolicyHandoverTest : public ::testing::Test {
   std::unique_ptr<Attempts> denied_;
   std::unique_ptr<Attempts> allowed_;
 };
+
+// As behind a NAT of few ports, or of a client that has no room to remember what it closed:
+// conntrack and IPVS remember the connection before, of whatever mode.
+TEST_F(PolicyHandoverTest, AClientPortThatIsUsedAgainConnectsWhateverModeItWasUsedIn) {
+  for (const char* host : {"pod-a", "client"})
+    network_->SetTimeWaitBuckets(host, 0);
+  std::vector<std::string> failed;
+  const auto connect = [&](std::string_view when, const char* host, const char* ip, uint16_t port) {
+    for (uint16_t source = 20000; source < 20010; ++source) {
+      Stream stream(*network_, host, ip, port, 5000ms, 0, source);
+      if (const Answer answer = stream.Ask(); !answer.ok())
+        failed.push_back(fmt::format("{}: {} to {} from port {}: {}", when, host, ip, source,
+                                     std::strerror(answer.error)));
+    }
+  };
+  const auto connect_all = [&](std::string_view when) {
+    connect(when, "pod-a", kVip, 80);
+    connect(when, "client", kVip, 80);
+    connect(when, "client", kNodeIp, kNodePort);
+  };
+  for (const Mode mode : {Mode::kIptables, Mode::kIpvs, Mode::kIptables, Mode::kIpvs}) {
+    Apply(mode);
+    connect_all(fmt::format("{} has just begun", kube::ToString(mode)));
+    environment_->skipped += Settings(mode).drain_timeout;
+    ASSERT_TRUE(TickUntilActive(mode));
+    connect_all(kube::ToString(mode));
+    connect_all(kube::ToString(mode));
+  }
+  EXPECT_THAT(failed, IsEmpty());
+  for (const char* host : {"pod-a", "client"})
+    network_->SetTimeWaitBuckets(host, TestNetwork::kTimeWaitBuckets);
+}
 
 class PolicyRoundTripTest : public PolicyHandoverTest,
                             public ::testing::WithParamInterface<CalicoInserts> {};

@@ -77,7 +77,13 @@ void TestNetwork::AddHost(const std::string& name, const std::string& ip,
   RunTool({"ip", "link", "set", node_side, "up"});
   RunTool({"ip", "-n", name, "link", "set", "lo", "up"});
   RunTool({"ip", "-n", name, "link", "set", "eth0", "up"});
+  SetTimeWaitBuckets(name, kTimeWaitBuckets);
   AddAddress(name, ip, gateway);
+}
+
+void TestNetwork::SetTimeWaitBuckets(const std::string& host, int buckets) {
+  RunTool({"ip", "netns", "exec", host, "sysctl", "-qw",
+           "net.ipv4.tcp_max_tw_buckets=" + std::to_string(buckets)});
 }
 
 void TestNetwork::AddAddress(const std::string& name, const std::string& ip,
@@ -199,10 +205,19 @@ void TestNetwork::Loop() {
 }
 
 Stream::Stream(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
-               std::chrono::milliseconds timeout, int protocol)
+               std::chrono::milliseconds timeout, int protocol, uint16_t source_port)
     : timeout_(timeout) {
   const Address address = MakeAddress(ip, port);
   fd_ = network.Socket(host, address.family(), SOCK_STREAM | SOCK_NONBLOCK, protocol);
+  if (source_port != 0) {
+    const Address source = MakeAddress(address.family() == AF_INET ? "0.0.0.0" : "::", source_port);
+    const int on = 1;
+    setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd_.get(), source.get(), source.size) < 0) {
+      error_ = errno;
+      return;
+    }
+  }
   if (connect(fd_.get(), address.get(), address.size) == 0) return;
   if (errno != EINPROGRESS) {
     error_ = errno;

@@ -30,6 +30,12 @@ class TestNetwork {
   // A further address of the host, of the other family.
   void AddAddress(const std::string& name, const std::string& ip, const std::string& gateway);
 
+  // How many connections that it has closed a host remembers (tcp_max_tw_buckets). A kernel of
+  // little memory has room for so few that tests which connect all the time would use a port again
+  // whose server has yet to end the connection before.
+  static constexpr int kTimeWaitBuckets = 1'000'000;
+  void SetTimeWaitBuckets(const std::string& host, int buckets);
+
   // A socket of namespace `host`; "" is the node.
   UniqueFd Socket(const std::string& host, int family, int type, int protocol = 0);
 
@@ -68,7 +74,8 @@ struct Answer {
 class Stream {
  public:
   Stream(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
-         std::chrono::milliseconds timeout = std::chrono::milliseconds(1500), int protocol = 0);
+         std::chrono::milliseconds timeout = std::chrono::milliseconds(1500), int protocol = 0,
+         uint16_t source_port = 0);  // 0: any
   bool connected() const { return error_ == 0; }
   Answer Ask();  // sends a line and waits for the answer
   // IPv4: sends a line and waits for the error that the network (ICMP) or the peer answers with; 0
