@@ -14,20 +14,19 @@
 #include "node-agent/kube_proxy/removal.h"
 
 namespace pointsman::agent {
-namespace {
-
-// By the kernel's own record, sorted.
-std::vector<ipvs::FrontendKey> OurServers() {
-  if (::access("/proc/net/ip_vs", F_OK) != 0) return {};
-  netlink::Ipvs servers;
-  netlink::Ipset sets;
-  netlink::Socket route(NETLINK_ROUTE);
-  std::vector<ipvs::FrontendKey> owned = ipvs::KernelReader(servers, sets, route).Owned();
-  std::sort(owned.begin(), owned.end());
-  return owned;
+kube_proxy::IsOthers PointsmansServers() {
+  std::vector<ipvs::FrontendKey> owned;
+  if (::access("/proc/thread-self/net/ip_vs", F_OK) == 0) {
+    netlink::Ipvs servers;
+    netlink::Ipset sets;
+    netlink::Socket route(NETLINK_ROUTE);
+    owned = ipvs::KernelReader(servers, sets, route).Owned();
+    std::sort(owned.begin(), owned.end());
+  }
+  return [owned](const netlink::IpvsServer& server) {
+    return std::binary_search(owned.begin(), owned.end(), ipvs::KeyOf(server));
+  };
 }
-
-}  // namespace
 
 int RunKubeProxyCleanup(const Options& options) {
   if (!MayChangeTheNetwork()) {
@@ -43,13 +42,9 @@ int RunKubeProxyCleanup(const Options& options) {
     return 1;
   }
   const kube::Termination termination;
-  const std::vector<ipvs::FrontendKey> ours = OurServers();
   const std::vector<std::string> failed = kube_proxy::RemoveLeftovers(
       {.modules_root = options.modules_root.string(),
-       .others =
-           [&](const netlink::IpvsServer& server) {
-             return std::binary_search(ours.begin(), ours.end(), ipvs::KeyOf(server));
-           },
+       .others = PointsmansServers(),
        .drain_timeout = options.kube_proxy_drain_timeout,
        .tell = [](const std::string& what) { spdlog::info("{}", what); }},
       termination.token());

@@ -85,8 +85,8 @@ std::optional<netlink::IpvsTemplate> TemplateOf(const ClientBinding& binding,
 
 }  // namespace
 
-std::vector<ClientBinding> ReadAffinity(const FrontendTable& frontends) {
-  const std::optional<net::IpAddress> usual_source = UsualSource();
+std::vector<ClientBinding> ReadAffinity(const FrontendTable& frontends,
+                                        const std::optional<net::IpAddress>& usual_source) {
   BindingCollector collector;
   const auto deadline = std::chrono::steady_clock::now() + kReadTime;
   const bool all = netlink::ReadIpvsTemplates(deadline, [&](const netlink::IpvsTemplate& t) {

@@ -57,8 +57,9 @@ uint64_t DrainCounter::Count() {
 
 void KeepVipsFromBeingSources(netlink::Socket& route, int device_index) {
   // IPv6 takes no source from a route of type local that names none (net/ipv6/route.c).
-  const auto source = UsualSource();
-  if (device_index == 0 || !source) return;
+  if (device_index == 0) return;
+  const auto source = UsualSource(route, device_index);
+  if (!source) return;
   const std::vector<net::IpAddress> vips =
       netlink::LocalRoutes(route, net::Family::kIPv4, device_index);
   netlink::Batch batch;

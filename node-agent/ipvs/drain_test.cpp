@@ -375,20 +375,25 @@ TEST_F(DrainTest, NodePortsGoFromIptablesModeToIpvsModeAndBack) {
   EXPECT_SYNCED(iptables.Remove());
 }
 
+// The second: a node without a default route, whose network plugin has one to the Services.
 TEST_F(DrainTest, TheNodesOwnConnectionsOfTheNextModeOutliveTheVips) {
-  RunTool({"ip", "route", "add", "default", "via", kClientIp});
-  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
-  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-a");
-  IptablesDataplane iptables(settings_, tool_);
-  EXPECT_SYNCED(iptables.FullSync(maker_.model));
-  dataplane_->Drain(maker_.model);
-  Stream own(*network_, "", kVip, 80);
-  EXPECT_EQ(own.Ask().host, "pod-a");
-  EXPECT_SYNCED(dataplane_->Remove());
-  EXPECT_EQ(own.Ask().host, "pod-a");
-  EXPECT_SYNCED(iptables.Remove());
-  RunTool({"ip", "route", "del", "default"});
+  for (const char* destination : {"default", "10.96.0.0/16"}) {
+    SCOPED_TRACE(destination);
+    RunTool({"ip", "route", "add", destination, "via", kClientIp});
+    maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+    EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+    EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-a");
+    IptablesDataplane iptables(settings_, tool_);
+    EXPECT_SYNCED(iptables.FullSync(maker_.model));
+    dataplane_->Drain(maker_.model);
+    Stream own(*network_, "", kVip, 80);
+    EXPECT_EQ(own.Ask().host, "pod-a");
+    EXPECT_SYNCED(dataplane_->Remove());
+    EXPECT_EQ(own.Ask().host, "pod-a");
+    EXPECT_SYNCED(iptables.Remove());
+    RunTool({"ip", "route", "del", destination});
+    Start();
+  }
 }
 
 TEST_F(DrainTest, AFailedPartOfAWriteIsDoneByTheNextFullSync) {

@@ -1,6 +1,7 @@
 #include "node-agent/ipvs/host_addresses.h"
 
 #include <algorithm>
+#include <linux/rtnetlink.h>
 #include <sys/socket.h>
 #include <utility>
 
@@ -10,6 +11,21 @@
 #include "node-agent/netlink/link.h"
 
 namespace pointsman::agent::ipvs {
+namespace {
+
+// kube-proxy binds what are Services' addresses too, and leaves them behind: no address of the
+// node, and none to rely on.
+std::vector<netlink::InterfaceAddress> OfTheNode(netlink::Socket& route, int device_index) {
+  const std::optional<netlink::Link> of_kube_proxy = netlink::FindLink(route, "kube-ipvs0");
+  const int of_kube_proxy_index = of_kube_proxy ? of_kube_proxy->index : 0;
+  std::vector<netlink::InterfaceAddress> addresses = netlink::InterfaceAddresses(route);
+  std::erase_if(addresses, [&](const netlink::InterfaceAddress& entry) {
+    return entry.interface_index == device_index || entry.interface_index == of_kube_proxy_index;
+  });
+  return addresses;
+}
+
+}  // namespace
 
 HostAddresses::HostAddresses(std::vector<net::IpAddress> addresses)
     : addresses_(std::move(addresses)) {
@@ -21,15 +37,9 @@ bool HostAddresses::Contains(const net::IpAddress& ip) const {
 }
 
 HostAddresses ReadHostAddresses(netlink::Socket& route, int device_index) {
-  // kube-proxy binds what are Services' addresses too, and leaves them behind: no address of the
-  // node, and none to rely on.
-  const std::optional<netlink::Link> of_kube_proxy = netlink::FindLink(route, "kube-ipvs0");
-  const int of_kube_proxy_index = of_kube_proxy ? of_kube_proxy->index : 0;
   std::vector<net::IpAddress> addresses;
-  for (const netlink::InterfaceAddress& address : netlink::InterfaceAddresses(route)) {
-    if (address.interface_index != device_index && address.interface_index != of_kube_proxy_index)
-      addresses.push_back(address.address);
-  }
+  for (const netlink::InterfaceAddress& entry : OfTheNode(route, device_index))
+    addresses.push_back(entry.address);
   return HostAddresses(std::move(addresses));
 }
 
@@ -46,8 +56,15 @@ std::optional<net::IpAddress> SourceTo(const net::IpAddress& ip) {
   return net::FromSocketAddress(own).ip;
 }
 
-std::optional<net::IpAddress> UsualSource() {
-  return SourceTo(net::IpAddress::V4(0xc0000201));  // 192.0.2.1, of RFC 5737: nobody's
+std::optional<net::IpAddress> UsualSource(netlink::Socket& route, int device_index) {
+  const auto elsewhere = SourceTo(net::IpAddress::V4(0xc0000201));  // RFC 5737: nobody's
+  if (elsewhere) return elsewhere;
+  // Without a default route there may be one to the Services all the same, or none; the kernel's
+  // own choice for such a case is the first address too (inet_select_addr).
+  for (const netlink::InterfaceAddress& entry : OfTheNode(route, device_index)) {
+    if (entry.address.is_v4() && entry.scope == RT_SCOPE_UNIVERSE) return entry.address;
+  }
+  return std::nullopt;
 }
 
 }  // namespace pointsman::agent::ipvs

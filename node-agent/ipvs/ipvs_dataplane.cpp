@@ -236,7 +236,7 @@ std::vector<ClientBinding> IpvsDataplane::Bindings(const ServiceModel& model) {
   const auto serves = [this](net::Family family) { return base_.IsConfigured(family); };
   const DesiredState desired =
       ipvs::MakeDesiredState(model, {.host = host_, .room = room_, .serves = serves});
-  return ipvs::ReadAffinity(desired.frontends);
+  return ipvs::ReadAffinity(desired.frontends, ipvs::UsualSource(route_, base_.device_index()));
 }
 
 SyncResult IpvsDataplane::Bind(const ServiceModel&, const std::vector<ClientBinding>& bindings) {

@@ -51,7 +51,8 @@ SteadyClient::SteadyClient(const std::string& host, const net::IpPort& place, co
   std::promise<int> entered;
   thread_ = std::thread([&entered, host, this] {
     {
-      const UniqueFd ns(open(("/run/netns/" + host).c_str(), O_RDONLY | O_CLOEXEC));
+      const std::string file = host.empty() ? "/proc/thread-self/ns/net" : "/run/netns/" + host;
+      const UniqueFd ns(open(file.c_str(), O_RDONLY | O_CLOEXEC));
       const bool in = ns && setns(ns.get(), CLONE_NEWNET) == 0;
       entered.set_value(in ? 0 : errno);
       if (!in) return;
