@@ -12,7 +12,7 @@
 namespace pointsman::kube {
 
 // Sorted. A name is never given to something else: it stands in users' objects.
-inline constexpr std::array<std::string_view, 29> kNeighbourNames = {
+inline constexpr std::array<std::string_view, 30> kNeighbourNames = {
     "antrea",
     "antrea-egress",
     "antrea-proxy-all",
@@ -33,6 +33,7 @@ inline constexpr std::array<std::string_view, 29> kNeighbourNames = {
     "keepalived-or-kube-vip",
     "kube-network-policies",
     "kube-ovn",
+    "kube-proxy-nftables",
     "kube-router",
     "kube-router-service-proxy",
     "masquerade-mark",

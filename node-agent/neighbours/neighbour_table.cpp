@@ -236,6 +236,16 @@ const std::vector<Neighbour>& Table() {
        .kind = kPolicyEngine,
        .signs = {{kLink, "ovn0"}, {kIpset, "ovn40services"}},
        .userspace = kUserspaceBesidePolicy},
+      {.name = "kube-proxy-nftables",
+       .title = "kube-proxy in nftables mode, or what it left",
+       .source = "kubernetes pkg/proxy/nftables/proxier.go (cluster-ips-check)",
+       .kind = kServiceProxy,
+       .signs = {{kNftTable, "kube-proxy"}},
+       .ipvs = {Level::kRefused,
+                "it refuses what the node itself sends to a cluster IP and kube-proxy has not "
+                "translated, as IPVS does not",
+                "move to nftables or iptables mode first, stop kube-proxy on the node, and run "
+                "pointsman-node-agent --cleanup-kube-proxy there"}},
       {.name = "kube-router",
        .title = "kube-router's network policies",
        .source = "cloudnativelabs/kube-router pkg/controllers/netpol",

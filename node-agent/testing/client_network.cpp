@@ -1,17 +1,36 @@
 #include "node-agent/testing/client_network.h"
 
+#include <optional>
 #include <sstream>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "node-agent/sysctl/sysctl.h"
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent::testing {
 
+namespace {
+
+// For as many as steady clients make in two minutes, for which connection tracking remembers each:
+// the kernel's own bound is by its memory. Before a network namespace of one's own, which cannot
+// set it.
+void MakeRoomForConnections() {
+  constexpr const char* kMax = "net.netfilter.nf_conntrack_max";
+  constexpr int kRoom = 200'000;
+  TryTool({"modprobe", "nf_conntrack"});  // where it is not built in
+  const std::optional<std::string> now = ReadSysctl(kMax);
+  if (now && std::stoi(*now) < kRoom) WriteSysctl(kMax, std::to_string(kRoom));
+}
+
+}  // namespace
+
 void ClientNetworkTest::SetUp() {
+  MakeRoomForConnections();
   FreshNetnsTest::SetUp();
   if (IsSkipped()) return;
   EnterFreshMounts({"/run"});
