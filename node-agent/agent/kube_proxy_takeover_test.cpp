@@ -1,6 +1,7 @@
 // A node is taken over from kube-proxy, with the kernel's own rules and real clients: our mode
 // beside kube-proxy's, then kube-proxy is gone, then what it left is removed. No connection fails,
 // and what is open goes on.
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -156,22 +157,38 @@ TEST_P(KubeProxyTakeoverTest, NoConnectionFailsAndWhatIsOpenGoesOn) {
 
   // kube-proxy is gone; its rules are there. In ipvs mode the connection is waited for.
   std::vector<std::string> failed;
+  std::atomic<bool> waits = false;
   std::thread removal([&] {
     failed = kube_proxy::RemoveLeftovers({.modules_root = "",
                                           .others = PointsmansServers(),
                                           .drain_timeout = std::chrono::minutes(1),
-                                          .tell = [](const std::string&) {}},
+                                          .tell =
+                                              [&](const std::string& what) {
+                                                if (what.find("waiting") != what.npos) waits = true;
+                                              }},
                                          {});
   });
   ExpectMoreOfEach();
   EXPECT_TRUE(open->Ask().ok());
-  if (GetParam().from == From::kIpvs) open.reset();
+  // The node's own, while kube-proxy's addresses are on it yet.
+  std::optional<Stream> own;
+  if (GetParam().from == From::kIpvs) {
+    if (GetParam().to != Mode::kIpvs) {
+      EXPECT_TRUE(Await([&] { return waits.load(); }));
+    }
+    own.emplace(*network_, "", kWeb.ip.ToString(), kWeb.port, std::chrono::seconds(20));
+    EXPECT_TRUE(own->Ask().ok());
+    open.reset();
+  }
   removal.join();
   EXPECT_THAT(failed, IsEmpty());
   ExpectNothingLeft();
   ExpectMoreOfEach();
   if (open) {
     EXPECT_TRUE(open->Ask().ok());
+  }
+  if (own) {
+    EXPECT_TRUE(own->Ask().ok());
   }
   for (const auto& client : clients_)
     EXPECT_EQ(client->failed(), 0U);

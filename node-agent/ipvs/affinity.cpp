@@ -11,6 +11,7 @@
 #include "node-agent/dataplane/binding_collector.h"
 #include "node-agent/ipvs/template_sync.h"
 #include "node-agent/netlink/ipvs_templates.h"
+#include "node-agent/netlink/source.h"
 
 namespace pointsman::agent::ipvs {
 namespace {
@@ -124,7 +125,7 @@ SyncResult RestoreAffinity(netlink::Ipvs& ipvs, const FrontendTable& frontends,
           claim.source == FrontendSource::kClusterIp && frontends.Find(claim.key)->vip;
       if (!node || !to_vip) return;
       const auto [from, unknown] = sources.try_emplace(t->address);
-      if (unknown) from->second = SourceTo(t->address);
+      if (unknown) from->second = netlink::SourceTo(t->address);
       if (!from->second || *from->second == binding.client) return;
       t->client = *from->second;
       own.emplace_back(binding.left, *t);

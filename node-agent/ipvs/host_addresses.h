@@ -23,11 +23,7 @@ class HostAddresses {
 // Those of all interfaces but `device_index`, ours. Throws std::system_error.
 HostAddresses ReadHostAddresses(netlink::Socket& route, int device_index);
 
-// The address that this node's connections to `ip` have as their source; nullopt: there is no
-// route. Nothing is sent.
-std::optional<net::IpAddress> SourceTo(const net::IpAddress& ip);
-// The IPv4 one to elsewhere; without a route there, one of the node's addresses. nullopt: it has
-// none but `device_index`'s and of narrower scope. Throws std::system_error.
+// netlink::UsualSource, of the node itself. Throws std::system_error.
 std::optional<net::IpAddress> UsualSource(netlink::Socket& route, int device_index);
 
 }  // namespace pointsman::agent::ipvs

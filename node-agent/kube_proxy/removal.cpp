@@ -30,7 +30,7 @@ class Removal {
   std::vector<std::string> Run() {
     std::vector<netlink::IpvsServer> servers;
     if (!Try("virtual servers of IPVS", [&] { servers = virtual_servers_.Find(); })) return failed_;
-    if (!servers.empty() && !Drain(servers)) return failed_;
+    if (!servers.empty() && !(KeepSources() && Drain(servers))) return failed_;
     Try("virtual servers of IPVS", [&] { RemoveServers(servers); });
     Try("interface kube-ipvs0", [&] {
       if (RemoveLink()) Tell("removed interface kube-ipvs0");
@@ -59,6 +59,9 @@ class Removal {
     }
   }
 
+  bool KeepSources() {
+    return Try("addresses of kube-ipvs0", [] { KeepAddressesFromBeingSources(); });
+  }
   // False: told to stop.
   bool Drain(const std::vector<netlink::IpvsServer>& servers) {
     constexpr std::chrono::milliseconds kPoll{250};

@@ -1,5 +1,6 @@
 #include "node-agent/kube_proxy/virtual_servers.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
 #include <map>
@@ -17,6 +18,8 @@
 #include "node-agent/netlink/conntrack.h"
 #include "node-agent/netlink/ipvs_table.h"
 #include "node-agent/netlink/link.h"
+#include "node-agent/netlink/local_route.h"
+#include "node-agent/netlink/source.h"
 
 namespace pointsman::agent::kube_proxy {
 namespace {
@@ -143,6 +146,27 @@ std::vector<std::string> VirtualServers::Remove(const std::vector<IpvsServer>& s
   }
   if (!udp.empty()) ForgetUdp(udp);
   return failed;
+}
+
+void KeepAddressesFromBeingSources() {
+  netlink::Socket route(NETLINK_ROUTE);
+  const std::optional<netlink::Link> link = TheirLink(route);
+  if (!link) return;
+  const auto source = netlink::UsualSource(route, {link->index});
+  if (!source) return;
+  // Ours are in front of kube-proxy's, and would be changed instead: in ipvs mode, which needs none
+  // of this.
+  std::vector<net::IpAddress> ours = netlink::LocalRoutes(route, net::Family::kIPv4, 0);
+  std::sort(ours.begin(), ours.end());
+  netlink::Batch batch;
+  for (const netlink::InterfaceAddress& entry : netlink::InterfaceAddresses(route)) {
+    if (entry.interface_index == link->index && entry.address.is_v4() &&
+        !std::binary_search(ours.begin(), ours.end(), entry.address))
+      netlink::SetLocalRouteSource(batch, entry.address, link->index, *source);
+  }
+  for (const netlink::Failure& failure : route.Execute(batch))
+    throw std::system_error(failure.error, std::generic_category(),
+                            "source of kube-ipvs0's routes");
 }
 
 size_t DestroyIpsets(std::vector<std::string>& in_use) {

@@ -38,6 +38,11 @@ class VirtualServers {
   const IsOthers others_;
 };
 
+// The node's own connections to an address of kube-ipvs0 have that as their source, and end with
+// it: those that another mode gets from now on shall not. IPv4; IPv6 takes no source from such a
+// route (net/ipv6/route.c).
+void KeepAddressesFromBeingSources();
+
 // Those that nothing refers to are destroyed. `in_use`: for a person.
 size_t DestroyIpsets(std::vector<std::string>& in_use);
 

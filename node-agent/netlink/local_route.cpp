@@ -29,7 +29,7 @@ size_t Append(Batch& batch, uint16_t type, uint16_t flags, const net::IpPrefix& 
   return batch.Add(request);
 }
 
-// All of ours through that interface.
+// All of ours through that interface; 0: through any.
 std::vector<net::IpPrefix> List(Socket& socket, net::Family family, int interface_index) {
   std::vector<net::IpPrefix> prefixes;
   const uint8_t af = family == net::Family::kIPv4 ? AF_INET : AF_INET6;
@@ -54,7 +54,7 @@ std::vector<net::IpPrefix> List(Socket& socket, net::Family family, int interfac
           if (mnl_attr_get_type(attribute) == RTA_OIF)
             output = static_cast<int>(mnl_attr_get_u32(attribute));
         }
-        if (destination != nullptr && output == interface_index)
+        if (destination != nullptr && (interface_index == 0 || output == interface_index))
           prefixes.emplace_back(AttributeAddress(destination), route->rtm_dst_len);
       });
   // The kernel answers so when table local does not exist yet in this family.

@@ -25,7 +25,7 @@ size_t SetLocalRouteSource(Batch& batch, const net::IpAddress& address, int inte
 size_t AddLocalRoute(Batch& batch, const net::IpPrefix& prefix, int interface_index);
 size_t DeleteLocalRoute(Batch& batch, const net::IpPrefix& prefix, int interface_index);
 
-// Host routes of type local through `interface_index` that Pointsman made, one family.
+// Host routes of type local through `interface_index` (0: any) that Pointsman made, one family.
 // `socket` is a NETLINK_ROUTE socket. Throws std::system_error.
 std::vector<net::IpAddress> LocalRoutes(Socket& socket, net::Family family, int interface_index);
 // Those of more than one address.
