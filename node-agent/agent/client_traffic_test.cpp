@@ -11,6 +11,7 @@
 
 #include <gmock/gmock.h>
 
+#include "kube/pointsman/neighbour_names.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/dataplane/sync_problems.h"
 #include "node-agent/handover/mode_controller.h"
@@ -69,6 +70,8 @@ class ClientTrafficTest : public testing::ClientNetworkTest {
     settings.mode = mode;
     settings.fallback_modes.clear();
     settings.drain_timeout = std::chrono::seconds(2);
+    // Found or not yet: what is tried here is what clients tell.
+    settings.neighbours.accept = kube::AllNeighbourNames();
     controller_->Apply(settings, maker_.model);
     ASSERT_FALSE(state().failed) << Describe(state().problems);
   }
