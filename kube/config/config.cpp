@@ -13,6 +13,7 @@
 
 #include "kube/config/credential_file.h"
 #include "kube/config/server_url.h"
+#include "kube/config/user_config.h"
 #include "kube/config/yaml_json.h"
 #include "kube/text/text.h"
 
@@ -211,7 +212,14 @@ void RefuseExec(const Entry& user) {
                     "again when they change), or in a Pod no kubeconfig: its service account");
 }
 
-void ReadUser(const Entry& user, Config& config) {
+void ReadUser(const Entry& user, const RunExec& run_exec, Config& config) {
+  if (run_exec && user.Has("exec")) {
+    ExecCredential answer = run_exec(user.node.at("exec"), user.where + ".exec", user.directory);
+    config.token = std::move(answer.token);
+    config.client_certificate_pem = std::move(answer.client_certificate_pem);
+    config.client_key_pem = std::move(answer.client_key_pem);
+    return;
+  }
   RefuseExec(user);
   constexpr const char* kInstead = "use a client certificate, token or tokenFile";
   for (const char* field : {"auth-provider", "username", "password"})
@@ -249,8 +257,9 @@ void SetServer(const std::string& address, const std::string& where, Config& con
   }
 }
 
+// `run_exec` null: credential plugins are refused.
 Config FromDocuments(const std::vector<Document>& documents, std::string context_name,
-                     const std::string& server) {
+                     const std::string& server, const RunExec& run_exec = {}) {
   std::string wanted_by = "the caller";
   for (const Document& document : documents) {
     if (!context_name.empty()) break;
@@ -280,7 +289,7 @@ Config FromDocuments(const std::vector<Document>& documents, std::string context
   }
   const std::string user_name = context.Text("user");
   if (!user_name.empty()) {
-    ReadUser(FindEntry(documents, "users", "user", user_name, context.where), config);
+    ReadUser(FindEntry(documents, "users", "user", user_name, context.where), run_exec, config);
   }
   if (server.empty()) {
     SetServer(cluster.Text("server"), cluster.where + ".server", config);
@@ -338,6 +347,25 @@ Config LoadInClusterConfig(const fs::path& service_account) {
   return config;
 }
 
+namespace {
+
+// Of $KUBECONFIG, a list like PATH; files that do not exist are skipped unless none is left.
+// nullopt: it is not set.
+std::optional<Config> FromEnvironment(const std::string& context, const RunExec& run_exec = {}) {
+  const std::string list = Environment("KUBECONFIG");
+  if (list.empty()) return std::nullopt;
+  std::vector<Document> documents;
+  std::istringstream paths(list);
+  for (std::string path; std::getline(paths, path, ':');) {
+    std::error_code ignored;
+    if (!path.empty() && fs::exists(path, ignored)) documents.push_back(LoadDocument(path));
+  }
+  if (documents.empty()) throw ConfigError("KUBECONFIG: none of these files exists: " + list);
+  return FromDocuments(documents, context, "", run_exec);
+}
+
+}  // namespace
+
 Config LoadConfig(const fs::path& kubeconfig, const std::string& server) {
   if (!kubeconfig.empty()) return LoadKubeconfig(kubeconfig, "", server);
   if (!server.empty()) {
@@ -346,17 +374,28 @@ Config LoadConfig(const fs::path& kubeconfig, const std::string& server) {
     SetServer(server, "the API server's address", config);
     return config;
   }
-  const std::string list = Environment("KUBECONFIG");
-  if (list.empty()) return LoadInClusterConfig();
-  // A list like PATH; files that do not exist are skipped unless none is left.
-  std::vector<Document> documents;
-  std::istringstream paths(list);
-  for (std::string path; std::getline(paths, path, ':');) {
-    std::error_code ignored;
-    if (!path.empty() && fs::exists(path, ignored)) documents.push_back(LoadDocument(path));
+  if (std::optional<Config> config = FromEnvironment("")) return *std::move(config);
+  return LoadInClusterConfig();
+}
+
+Config LoadUserConfig(const fs::path& kubeconfig, const std::string& context,
+                      const RunExec& run_exec) {
+  const auto load = [&](const fs::path& file) {
+    return FromDocuments({LoadDocument(file)}, context, "", run_exec);
+  };
+  if (!kubeconfig.empty()) return load(kubeconfig);
+  if (std::optional<Config> config = FromEnvironment(context, run_exec)) return *std::move(config);
+  const fs::path of_home = fs::path(Environment("HOME")) / ".kube" / "config";
+  std::error_code ignored;
+  if (of_home.is_absolute() && fs::exists(of_home, ignored)) return load(of_home);
+  if (!context.empty() || Environment("KUBERNETES_SERVICE_HOST").empty()) {
+    throw ConfigError(
+        "there is no kubeconfig" +
+        (context.empty() ? "" : " to look for context " + text::Quote(context) + " in") +
+        ": neither --kubeconfig nor KUBECONFIG is given, and ~/.kube/config is not "
+        "there");
   }
-  if (documents.empty()) throw ConfigError("KUBECONFIG: none of these files exists: " + list);
-  return FromDocuments(documents, "", "");
+  return LoadInClusterConfig();
 }
 
 }  // namespace pointsman::kube

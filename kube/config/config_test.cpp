@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kube/config/user_config.h"
+
 namespace pointsman::kube {
 namespace {
 
@@ -246,6 +248,35 @@ TEST_F(ConfigTest, MergesTheFilesOfKUBECONFIG) {
   EXPECT_EQ(config.ca_pem, "CA");
   EXPECT_EQ(config.token, "t");
   EXPECT_EQ(config.namespace_, "default");
+}
+
+// As kubectl: the flag, the variable, the home directory, the cluster.
+TEST_F(ConfigTest, APersonsKubeconfigIsLookedForAsKubectlDoes) {
+  const auto server = [](const std::string& host) {
+    return Kubeconfig("server: 'https://" + host + "'", "token: t");
+  };
+  SetEnv("HOME", dir_);
+  EXPECT_THAT(ErrorOf([] { LoadUserConfig("", "", {}); }), HasSubstr("neither --kubeconfig nor"));
+  EXPECT_THAT(ErrorOf([] { LoadUserConfig("", "main", {}); }), HasSubstr("context \"main\""));
+  Write(".kube/config", server("home"));
+  EXPECT_EQ(LoadUserConfig("", "", {}).server, "https://home");
+  EXPECT_THAT(ErrorOf([] { LoadUserConfig("", "other", {}); }), HasSubstr("other"));
+  SetEnv("KUBECONFIG", Write("env", server("variable")));
+  EXPECT_EQ(LoadUserConfig("", "main", {}).server, "https://variable");
+  EXPECT_EQ(LoadUserConfig(Write("flag", server("flag")), "", {}).server, "https://flag");
+
+  // A person's credential plugin is run, a daemon's is refused.
+  Write("exec", Kubeconfig("server: 'https://a'", "exec: {command: plugin}"));
+  EXPECT_THAT(ErrorOf([&] { LoadConfig(dir_ / "exec"); }), HasSubstr("exec is not supported"));
+  const Config config =
+      LoadUserConfig(dir_ / "exec", "",
+                     [&](const nlohmann::json& exec, const std::string& where, const fs::path& at) {
+                       EXPECT_EQ(exec.at("command"), "plugin");
+                       EXPECT_THAT(where, HasSubstr("users[u].user.exec"));
+                       EXPECT_EQ(at, dir_);
+                       return ExecCredential{"token", "", ""};
+                     });
+  EXPECT_EQ(config.token, "token");
 }
 
 TEST_F(ConfigTest, ReadsTheServiceAccountInACluster) {
