@@ -251,6 +251,16 @@ TEST(NodeProxyCrdTest, HasTheBoundsOfNeighbours) {
   EXPECT_EQ(properties.at("message").at("maxLength"), limits::kMaxNeighbourMessage);
 }
 
+TEST(NodeProxyCrdTest, HasTheBoundsOfPreflights) {
+  const json preflights = Schema("pointsman.io_nodeproxies.yaml")
+                              .at("/properties/status/properties/preflights"_json_pointer);
+  EXPECT_EQ(preflights.at("maxItems"), limits::kMaxPreflights);
+  const json& properties = preflights.at("/items/properties"_json_pointer);
+  EXPECT_EQ(properties.at("mode").at("maxLength"), limits::kMaxModeText);
+  EXPECT_EQ(properties.at("reason").at("maxLength"), limits::kMaxPreflightReason);
+  EXPECT_EQ(properties.at("message").at("maxLength"), limits::kMaxPreflightMessage);
+}
+
 TEST(NodeProxyCrdTest, HasTheFieldsOfTheTypes) {
   const json schema = SpecSchema("pointsman.io_nodeproxies.yaml");
   NodeProxySpec spec;

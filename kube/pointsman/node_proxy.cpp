@@ -63,6 +63,18 @@ NeighbourStatus ReadNeighbour(const json& element) {
   return neighbour;
 }
 
+ModePreflight ReadModePreflight(const json& element) {
+  constexpr size_t kText = 32'768;
+  std::vector<FieldError> ignored;
+  ObjectReader reader(&element, "", ignored);
+  ModePreflight preflight;
+  reader.String("mode", kText, preflight.mode);
+  reader.Bool("passed", preflight.passed);
+  reader.String("reason", kText, preflight.reason);
+  reader.String("message", kText, preflight.message);
+  return preflight;
+}
+
 NodeProxyStatus ReadNodeProxyStatus(ObjectReader reader) {
   constexpr size_t kText = 32'768;
   NodeProxyStatus status;
@@ -110,6 +122,11 @@ NodeProxyStatus ReadNodeProxyStatus(ObjectReader reader) {
     candidate.Bool("passed", answer.passed);
     candidate.String("message", kText, answer.message);
     status.candidate = std::move(answer);
+  }
+  if (const json* preflights = reader.Raw("preflights");
+      preflights != nullptr && preflights->is_array()) {
+    for (const json& element : *preflights)
+      status.preflights.push_back(ReadModePreflight(element));
   }
   if (const json* conditions = reader.Raw("conditions");
       conditions != nullptr && conditions->is_array()) {
@@ -186,6 +203,13 @@ json ToJson(const NodeProxyStatus& written) {
                           {"modes", neighbour.modes},
                           {"message", neighbour.message}});
   }
+  json preflights = json::array();
+  for (const ModePreflight& preflight : status.preflights) {
+    preflights.push_back({{"mode", preflight.mode},
+                          {"passed", preflight.passed},
+                          {"reason", preflight.reason},
+                          {"message", preflight.message}});
+  }
   json conditions = json::array();
   for (const Condition& condition : status.conditions)
     conditions.push_back(ToJson(condition));
@@ -202,6 +226,7 @@ json ToJson(const NodeProxyStatus& written) {
                  {"drainingMode", status.draining_mode},
                  {"drainingConnections", status.draining_connections},
                  {"agentVersion", status.agent_version},
+                 {"preflights", std::move(preflights)},
                  {"conditions", std::move(conditions)}};
   // An empty string is no date-time.
   if (!status.last_sync.empty()) object["lastSync"] = status.last_sync;

@@ -72,6 +72,16 @@ struct CandidateStatus {
   bool operator==(const CandidateStatus&) const = default;
 };
 
+// Whether one of the modes could run there, with the settings that the node has. Nothing is loaded
+// for it.
+struct ModePreflight {
+  std::string mode;
+  bool passed = false;
+  std::string reason;  // as of condition PreflightPassed
+  std::string message;
+  bool operator==(const ModePreflight&) const = default;
+};
+
 struct NodeProxyStatus {
   int64_t observed_generation = 0;
   int64_t observed_revision =
@@ -88,6 +98,8 @@ struct NodeProxyStatus {
   int64_t draining_connections = 0;
   std::string agent_version;
   std::optional<CandidateStatus> candidate;
+  // Of every mode; from time to time, so that people can be told before they ask for one.
+  std::vector<ModePreflight> preflights;
   // PreflightPassed, ModulesLoaded, RulesSynced, ServicesAccepted, Ready, Degraded.
   std::vector<Condition> conditions;
   bool operator==(const NodeProxyStatus&) const = default;

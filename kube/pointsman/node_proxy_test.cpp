@@ -75,6 +75,8 @@ TEST(NodeProxyTest, StatusWritesAndReadsBack) {
   status.draining_connections = 12;
   status.agent_version = "0.1.0";
   status.candidate = CandidateStatus{8, "iptables", false, "kernel 6.1.0 has no ip_vs"};
+  status.preflights = {{"ipvs", false, "ModuleMissing", "kernel 6.1.0 has no ip_vs"},
+                       {"iptables", true, "PreflightPassed", ""}};
   SetCondition(status.conditions, {"Ready", ConditionStatus::kTrue, "Synced", "in sync", "", 3},
                "2026-01-02T03:04:05Z");
   EXPECT_EQ(NodeProxyFromJson({{"status", ToJson(status)}}).status, status);

@@ -44,6 +44,12 @@ void KeepToSchema(NeighbourStatus& neighbour) {
   });
 }
 
+void KeepToSchema(ModePreflight& preflight) {
+  KeepTo(limits::kMaxModeText, preflight.mode);
+  KeepTo(limits::kMaxPreflightReason, preflight.reason);
+  KeepTo(limits::kMaxPreflightMessage, preflight.message);
+}
+
 void KeepToSchema(std::vector<Condition>& conditions) {
   std::erase_if(conditions, [](const Condition& condition) { return condition.type.empty(); });
   for (Condition& condition : conditions)
@@ -79,6 +85,10 @@ void KeepToSchema(NodeProxyStatus& status) {
     KeepToSchema(neighbour);
   KeepEachOnce(status.neighbours, [](const NeighbourStatus& neighbour) { return neighbour.name; });
   KeepFirst(limits::kMaxNeighbours, status.neighbours);
+  for (ModePreflight& preflight : status.preflights)
+    KeepToSchema(preflight);
+  KeepEachOnce(status.preflights, [](const ModePreflight& preflight) { return preflight.mode; });
+  KeepFirst(limits::kMaxPreflights, status.preflights);
   if (!ParseTime(status.last_sync)) status.last_sync.clear();
   if (status.candidate) {
     KeepTo(limits::kMaxRevision, status.candidate->revision);
@@ -118,6 +128,8 @@ NodeProxyStatus WithoutMessages(NodeProxyStatus status, std::string_view instead
   for (Condition& condition : status.conditions)
     condition.message = instead;
   if (status.candidate) status.candidate->message = instead;
+  for (ModePreflight& preflight : status.preflights)
+    preflight.message = instead;
   status.modules.clear();
   status.sysctls.clear();
   status.neighbours.clear();

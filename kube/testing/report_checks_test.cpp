@@ -71,6 +71,8 @@ TEST(StatusSchemaTest, TheWorstStatusOfANodeIsWithinTheSchema) {
                                    {{"ipvs", "Refused"}, {"iptables", Wild(9)}, {"ebpf", "Fine"}},
                                    Wild(300'000)});
     }
+    for (int i = 0; i < 20; ++i)
+      status.preflights.push_back({i % 2 == 0 ? "twice" : Wild(200), true, Wild(500), Wild(5000)});
     status.candidate = kube::CandidateStatus{number, Wild(1000), true, Wild(300'000)};
     status.conditions = WildConditions();
     EXPECT_EQ(StatusSchema::OfNodeProxy().Refusal(ToJson(status)), "");

@@ -41,6 +41,7 @@ SyncLoop::SyncLoop(const Surroundings& surroundings, const std::string& api_serv
             [inbox = &with_.inbox] { inbox->PutAddressesChanged(); }),
       service_events_(with_.events, with_.watches, with_.options.node_name),
       candidate_(environment_, modes_.steps(), modes_.state()),
+      preflights_(environment_, modes_.state()),
       flows_(with_.metrics, KernelEnvironment::LooksAfterItsOwn),
       measure_(with_.metrics, environment_, modes_.state()),
       health_checks_(with_.health, with_.events, with_.watches, with_.options.node_name),
@@ -211,6 +212,8 @@ void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
   const bool asked = candidate_.Check(proxy_->spec);
   if (measure_.full() || asked || !neighbours_.known)
     modes_.steps().TryTo("look at neighbours", "", [this] { LookAtNeighbours(); });
+  // Standalone there is no status to read them in.
+  if (with_.status != nullptr) preflights_.Look(proxy_->spec.settings);
 }
 
 void SyncLoop::WriteKernel(const ServiceModel& model, const ModelDelta& delta) {
@@ -279,6 +282,7 @@ void SyncLoop::ReportStatus() {
   input.sysctls = sysctls_;
   input.neighbours = neighbours_;
   input.candidate = candidate_.answer();
+  input.preflights = preflights_.answers();
   input.services_not_as_written = service_events_.Count();
   input.not_as_written = service_events_.Some();
   input.failing_steps = &modes_.steps().failing();

@@ -16,6 +16,7 @@
 #include "node-agent/agent/health_checks.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/agent/metrics.h"
+#include "node-agent/agent/mode_preflights.h"
 #include "node-agent/agent/options.h"
 #include "node-agent/agent/service_events.h"
 #include "node-agent/agent/shown_state.h"
@@ -85,6 +86,7 @@ class SyncLoop {
   ThisNode node_;
   ServiceEvents service_events_;
   CandidateCheck candidate_;
+  ModePreflights preflights_;
   FlowCleanup flows_;
   SyncMeasure measure_;
   LocalPolicies local_policies_;

@@ -204,6 +204,7 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   status.draining_connections = static_cast<int64_t>(modes.draining_connections);
   status.agent_version = input.agent_version;
   status.candidate = input.candidate;
+  if (!input.preflights.empty()) status.preflights = input.preflights;
   kube::KeepRoomFor(kOwnConditions, status.conditions);
   for (Condition condition : {Preflight(modes), Modules(modes), Rules(input),
                               ServicesAccepted(input), Ready(input), Degraded(input)}) {

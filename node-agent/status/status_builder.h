@@ -26,6 +26,7 @@ struct StatusInput {
   std::optional<std::vector<kube::SysctlStatus>> sysctls;
   NeighbourView neighbours;
   std::optional<kube::CandidateStatus> candidate;
+  std::vector<kube::ModePreflight> preflights;  // empty: not looked at yet
   // Services that are not served as they are written: how many, and a few of them.
   size_t services_not_as_written = 0;
   std::vector<SyncProblem> not_as_written;

@@ -66,6 +66,8 @@ void CheckStatusReport(std::string_view input) {
     report.neighbours = {.known = true,
                          .neighbours = {{text, text, {{text, text}, {"ipvs", "Fine"}}, text}},
                          .refusals = {text}};
+    report.preflights.assign(10, {text, false, text, text});
+    report.preflights.push_back({"ipvs", true, text, text});
     report.candidate = kube::CandidateStatus{7, "ipvs", true, text};
     const kube::NodeProxyStatus status = BuildStatus(report, {});
     testing::StatusSchema::OfNodeProxy().Check(ToJson(status));
