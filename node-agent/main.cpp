@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstdlib>
 #include <fstream>
+#include <iostream>
 
 #include <malloc.h>
 #include <spdlog/spdlog.h>
@@ -20,6 +21,7 @@
 #include "node-agent/agent/agent_lock.h"
 #include "node-agent/agent/cleanup.h"
 #include "node-agent/agent/kube_proxy_cleanup.h"
+#include "node-agent/agent/list.h"
 #include "node-agent/agent/options.h"
 #include "node-agent/config/config_file_watch.h"
 #include "node-agent/sysctl/sysctl.h"
@@ -127,6 +129,7 @@ int Main(int argc, char** argv) {
   SetSysctlRoot(options.proc_sys.string());
   if (options.cleanup) return RunCleanup(options);
   if (options.cleanup_kube_proxy) return RunKubeProxyCleanup(options);
+  if (options.list) return RunList(std::cout);
 
   std::optional<KubeProxyConfiguration> standalone;
   std::vector<std::string> notes;

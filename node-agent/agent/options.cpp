@@ -122,6 +122,8 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
               "with --cleanup-kube-proxy: how long at most the connections that kube-proxy's ipvs "
               "mode has are waited for (default: 5m)",
               options.kube_proxy_drain_timeout);
+  app.add_flag("--list", options.list,
+               "print the Services as this node's kernel has them, whatever the mode, and exit");
   app.add_option("--master", options.master,
                  "address of the API server; overrides the kubeconfig's");
   AddBindAddress(

@@ -20,6 +20,7 @@ struct Options {
   bool cleanup_kube_proxy = false;
   // How long that waits at most for the connections that IPVS has.
   std::chrono::nanoseconds kube_proxy_drain_timeout = std::chrono::minutes(5);
+  bool list = false;
   // The API server; overrides the kubeconfig's. Without a kubeconfig it is asked without
   // credentials, as kube-proxy does.
   std::string master;

@@ -45,11 +45,11 @@ const nlattr* Find(const Attributes& attributes, uint16_t type) {
   return nullptr;
 }
 
-std::string CommentOf(const nlattr* user_data) {
+std::string_view CommentOf(const nlattr* user_data) {
   const std::string_view data = Bytes(user_data);
   // type 0, length, text with its 0
   if (data.size() < 3 || data[0] != 0 || static_cast<size_t>(data[1]) + 2 > data.size()) return {};
-  return std::string(data.substr(2, static_cast<size_t>(data[1]) - 1));
+  return data.substr(2, static_cast<size_t>(static_cast<uint8_t>(data[1])) - 1);
 }
 
 void Check(int error, std::string_view what) {
@@ -176,6 +176,9 @@ KernelElement ReadElement(const nlattr* nest) {
         break;
       case NFTA_SET_ELEM_TIMEOUT:
         element.plain = false;
+        break;
+      case NFTA_SET_ELEM_USERDATA:
+        element.comment = CommentOf(attribute);
         break;
       case NFTA_SET_ELEM_EXPIRATION:
         element.expires = Milliseconds(attribute);

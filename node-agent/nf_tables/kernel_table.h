@@ -58,7 +58,8 @@ bool HasTable(Connection& connection, net::Family family, std::string_view table
 struct KernelElement {
   std::string_view key;   // empty: the element that matches everything else
   std::string_view data;  // the value; the end of the interval; the chain that a verdict goes to
-  bool plain = true;      // no verdict but "go to", no time-out, no flags
+  std::string_view comment;
+  bool plain = true;  // no verdict but "go to", no time-out, no flags
   // How much of its time is left; 0: it has ended, or there is none.
   std::chrono::milliseconds expires{0};
 };

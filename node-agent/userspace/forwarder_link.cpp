@@ -111,25 +111,49 @@ std::vector<std::string> ForwarderSockets(const std::string& directory) {
   }
 }
 
-ForwarderStats ReadForwarders(const std::string& directory, const std::stop_token& stop) {
-  ForwarderStats read;
+namespace {
+
+// Calls `look` with each forwarder of the calling thread's network namespace.
+void ForEachForwarder(
+    const std::string& directory, std::vector<std::string>& problems, const std::stop_token& stop,
+    const std::function<void(const std::string& path, ForwarderSession& session)>& look) {
   const uint64_t netns = NetnsInode();
   for (const std::string& path : ForwarderSockets(directory)) {
     if (stop.stop_requested()) break;
     try {
       ForwarderSession session(path, kLookTimeout);
-      if (session.hello().netns == netns) read.counted.emplace(path, session.Statistics());
+      if (session.hello().netns == netns) look(path, session);
     } catch (const std::system_error& problem) {
       // One that ended leaves its socket, which is not ours to clear away here.
       if (problem.code() != std::errc::connection_refused &&
           problem.code() != std::errc::no_such_file_or_directory) {
-        read.problems.push_back(fmt::format("forwarder at {}: {}", path, problem.what()));
+        problems.push_back(fmt::format("forwarder at {}: {}", path, problem.what()));
       }
     } catch (const ProtocolError& problem) {
-      read.problems.push_back(fmt::format("forwarder at {}: {}", path, problem.what()));
+      problems.push_back(fmt::format("forwarder at {}: {}", path, problem.what()));
     }
   }
+}
+
+}  // namespace
+
+ForwarderStats ReadForwarders(const std::string& directory, const std::stop_token& stop) {
+  ForwarderStats read;
+  ForEachForwarder(directory, read.problems, stop,
+                   [&](const std::string& path, ForwarderSession& session) {
+                     read.counted.emplace(path, session.Statistics());
+                   });
   return read;
+}
+
+std::map<uint32_t, forwarder::Slot> ReadForwarderSlots(const std::string& directory,
+                                                       std::vector<std::string>& problems) {
+  std::map<uint32_t, forwarder::Slot> slots;
+  ForEachForwarder(directory, problems, {}, [&](const std::string&, ForwarderSession& session) {
+    for (forwarder::Slot& slot : session.Dump())
+      slots.try_emplace(slot.number, std::move(slot));
+  });
+  return slots;
 }
 
 ForwarderSession::ForwarderSession(const std::string& path, std::chrono::seconds timeout)

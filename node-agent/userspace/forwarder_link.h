@@ -53,6 +53,11 @@ struct ForwarderStats {
 // that moment, one after the other; ends between two of them when `stop` is requested.
 ForwarderStats ReadForwarders(const std::string& directory, const std::stop_token& stop = {});
 
+// What the forwarders of the calling thread's network namespace have in their tables; of a number
+// that several have, the first one's. `problems`: as in ForwarderStats.
+std::map<uint32_t, forwarder::Slot> ReadForwarderSlots(const std::string& directory,
+                                                       std::vector<std::string>& problems);
+
 // A connection to one forwarder's control socket. Not thread-safe.
 class ForwarderSession {
  public:

@@ -1,0 +1,154 @@
+#include "node-agent/agent/list.h"
+
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <optional>
+
+#include <spdlog/spdlog.h>
+
+#include "kube/text/text.h"
+#include "node-agent/agent/cleanup.h"
+#include "node-agent/iptables/iptables_family.h"
+#include "node-agent/ipvs/listing.h"
+#include "node-agent/nftables/listing.h"
+#include "node-agent/userspace/listing.h"
+#include "node-agent/userspace/userspace_dataplane.h"
+#include "node-agent/xtables/listing.h"
+
+namespace pointsman::agent {
+namespace {
+
+constexpr std::array kFamilies{net::Family::kIPv4, net::Family::kIPv6};
+
+std::string Place(const net::IpAddress& ip, uint16_t port) {
+  return fmt::format("{}{}{}:{}", ip.is_v4() ? "" : "[", ip.ToString(), ip.is_v4() ? "" : "]",
+                     port);
+}
+
+std::string FrontendPlace(const ListedService& service) {
+  if (service.address) return Place(*service.address, service.port);
+  return fmt::format("{}:{}", service.family == net::Family::kIPv4 ? "*" : "[*]", service.port);
+}
+
+void Append(const ListedService& service, std::string& text) {
+  text += fmt::format("{:<5} {:<28} {}", service.protocol, FrontendPlace(service),
+                      service.service.empty() ? "-" : text::Escape(service.service));
+  if (!service.address) text += "  node port";
+  if (!service.scheduler.empty()) text += "  " + text::Escape(service.scheduler);
+  if (!service.note.empty()) text += "  " + service.note;
+  if (!service.refused.empty()) text += "  " + service.refused;
+  text += "\n";
+  for (const ListedBackend& backend : service.backends) {
+    text += fmt::format("  ->  {}", Place(backend.ip, backend.port));
+    if (backend.weight) text += fmt::format("  weight {}", *backend.weight);
+    if (backend.active) text += fmt::format("  active {}", *backend.active);
+    if (backend.inactive) text += fmt::format("  inactive {}", *backend.inactive);
+    text += "\n";
+  }
+}
+
+// What was read of each mode, and what could not be.
+class Lister {
+ public:
+  explicit Lister(std::ostream& out) : out_(out) {}
+
+  void List(std::string_view mode, const std::function<std::vector<ListedService>()>& read) {
+    try {
+      const std::vector<ListedService> services = read();
+      if (services.empty()) return;
+      if (any_) out_ << "\n";
+      any_ = true;
+      out_ << ListingText(mode, services);
+    } catch (const std::exception& error) {
+      Problem(fmt::format("{} mode could not be read: {}", mode, error.what()));
+    }
+  }
+  void Problem(const std::string& problem) {
+    spdlog::error("{}", problem);
+    failed_ = true;
+  }
+  int Finish() {
+    if (!any_ && !failed_) out_ << "no Service of Pointsman's is in this node's kernel\n";
+    return failed_ ? 1 : 0;
+  }
+
+ private:
+  std::ostream& out_;
+  bool any_ = false;
+  bool failed_ = false;
+};
+
+void AppendTo(std::vector<ListedService>& all, std::vector<ListedService> more) {
+  std::move(more.begin(), more.end(), std::back_inserter(all));
+}
+
+// A kernel without such tables, or a node without the tools, has nothing of ours in them.
+std::optional<xtables::IptablesTool> ToolOf(net::Family family) {
+  try {
+    return std::optional<xtables::IptablesTool>(std::in_place, family);
+  } catch (const xtables::IncompatibleTable&) {
+    throw;
+  } catch (const std::exception& error) {
+    spdlog::debug("iptables of {} is not looked at: {}",
+                  family == net::Family::kIPv4 ? "IPv4" : "IPv6", error.what());
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+std::string ListingText(std::string_view mode, const std::vector<ListedService>& services) {
+  std::string text = fmt::format("{} mode\n", mode);
+  for (const ListedService& service : services)
+    Append(service, text);
+  return text;
+}
+
+int RunList(std::ostream& out) {
+  if (!MayChangeTheNetwork()) {
+    spdlog::error(
+        "--list needs root, or the capability CAP_NET_ADMIN: the kernel shows its rules "
+        "to nobody else");
+    return 1;
+  }
+  Lister lister(out);
+  std::array<std::optional<xtables::IptablesTool>, 2> tools;
+  for (size_t i = 0; i < kFamilies.size(); ++i) {
+    try {
+      tools[i] = ToolOf(kFamilies[i]);
+    } catch (const std::exception& error) {
+      lister.Problem(error.what());
+    }
+  }
+  const auto of_rules = [&](const auto& list) {
+    std::vector<ListedService> all;
+    for (auto& tool : tools) {
+      if (tool) AppendTo(all, list(*tool));
+    }
+    return all;
+  };
+  lister.List("ipvs", ipvs::ListServices);
+  lister.List("iptables", [&] {
+    return of_rules([](xtables::IptablesTool& tool) {
+      return xtables::ListServices(tool, IptablesFamily::kChainPrefix);
+    });
+  });
+  lister.List("nftables", [] {
+    std::vector<ListedService> all;
+    for (const net::Family family : kFamilies)
+      AppendTo(all, nft::ListServices(family));
+    return all;
+  });
+  std::vector<std::string> problems;
+  lister.List("userspace", [&] {
+    return of_rules([&](xtables::IptablesTool& tool) {
+      return ListUserspaceServices(tool, UserspaceDataplane::Options{}.run_directory, problems);
+    });
+  });
+  for (const std::string& problem : problems)
+    lister.Problem(problem);
+  return lister.Finish();
+}
+
+}  // namespace pointsman::agent
