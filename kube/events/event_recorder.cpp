@@ -21,8 +21,6 @@
 namespace pointsman::kube {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 // client-go's numbers.
@@ -72,10 +70,9 @@ struct Sent {
 
 struct Bucket {
   std::optional<double> tokens;  // nullopt: full
-  Clock::time_point filled = Clock::now();
+  TimeSource::time_point filled;
 
-  bool Take(const Rate& rate) {
-    const Clock::time_point now = Clock::now();
+  bool Take(const Rate& rate, TimeSource::time_point now) {
     const std::chrono::duration<double> passed = now - filled;
     tokens = std::min(rate.burst, tokens.value_or(rate.burst) + passed.count() * rate.per_second);
     filled = now;
@@ -114,11 +111,12 @@ ObjectReference ReferenceTo(const Json& object) {
 
 class EventRecorder::Impl {
  public:
-  Impl(Client& client, std::string component, std::string host)
+  Impl(Client& client, std::string component, std::string host, TimeSource& time)
       : client_(client.WithStop(abort_.get_token())),
         component_(std::move(component)),
         host_(std::move(host)),
         instance_(text::Cut(host_, kMostInstance)),
+        time_(time),
         thread_([this] { Run(); }) {}
 
   ~Impl() {
@@ -135,13 +133,14 @@ class EventRecorder::Impl {
 
   void Emit(Occurrence occurrence) {
     const std::lock_guard lock(mutex_);
+    const TimeSource::time_point now = time_.Now();
     // Counted before the queue, so that what floods does not push out what others say.
-    if (!objects_[occurrence.ObjectKey()].Take(kPerObject)) {
+    if (!objects_[occurrence.ObjectKey()].Take(kPerObject, now)) {
       Drop("too many about " + occurrence.ObjectKey());
       return;
     }
     const std::string& ns = occurrence.about.ns;
-    if (!ns.empty() && !namespaces_[ns].Take(kPerNamespace)) {
+    if (!ns.empty() && !namespaces_[ns].Take(kPerNamespace, now)) {
       Drop("too many about objects in the namespace " + ns);
       return;
     }
@@ -162,7 +161,7 @@ class EventRecorder::Impl {
   // With mutex_ held. Says so at most once a minute: a flood must not become one of the log.
   void Drop(const std::string& why) {
     ++dropped_;
-    const Clock::time_point now = Clock::now();
+    const TimeSource::time_point now = time_.Now();
     if (dropped_ > 1 && now - drop_logged_ < seconds(60)) return;
     drop_logged_ = now;
     spdlog::warn("events: dropped {} so far: {}", dropped_, why);
@@ -204,9 +203,7 @@ class EventRecorder::Impl {
       if (attempt >= kMaxTries || abort_.stop_requested()) {
         return occurrence.reason + " about " + occurrence.ObjectKey() + ": " + error;
       }
-      std::unique_lock lock(mutex_);
-      pause_.wait_for(lock, abort_.get_token(), std::min(seconds(1 << attempt), seconds(10)),
-                      [] { return false; });
+      time_.Sleep(std::min(seconds(1 << attempt), seconds(10)), abort_.get_token());
     }
   }
 
@@ -276,23 +273,24 @@ class EventRecorder::Impl {
   const std::string component_;
   const std::string host_;
   const std::string instance_;
+  TimeSource& time_;
   LruMap<Occurrence::Key, Sent> sent_{kRemembered};  // the sender's thread only
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::condition_variable_any pause_;
   std::deque<Occurrence> queue_;
   LruMap<std::string, Bucket> objects_{kRemembered};
   LruMap<std::string, Bucket> namespaces_{kRemembered};
   bool closing_ = false;
   bool finished_ = false;
   uint64_t dropped_ = 0;
-  Clock::time_point drop_logged_{};
+  TimeSource::time_point drop_logged_{};
   std::thread thread_;  // last: uses all of the above
 };
 
-EventRecorder::EventRecorder(Client& client, std::string component, std::string host)
-    : impl_(std::make_unique<Impl>(client, std::move(component), std::move(host))) {}
+EventRecorder::EventRecorder(Client& client, std::string component, std::string host,
+                             TimeSource& time)
+    : impl_(std::make_unique<Impl>(client, std::move(component), std::move(host), time)) {}
 
 EventRecorder::~EventRecorder() = default;
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kube/client/client.h"
+#include "kube/time/time_source.h"
 
 namespace pointsman::kube {
 
@@ -27,8 +28,10 @@ enum class EventType { kNormal, kWarning };
 // of its own from a bounded queue (the oldest are dropped and counted, and said in the log).
 class EventRecorder {
  public:
-  // `component` is Event.source.component, `host` its host (may be ""). `client` outlives this.
-  EventRecorder(Client& client, std::string component, std::string host);
+  // `component` is Event.source.component, `host` its host (may be ""). `client` and `time` outlive
+  // this.
+  EventRecorder(Client& client, std::string component, std::string host,
+                TimeSource& time = TimeSource::Real());
   ~EventRecorder();  // sends what is queued for at most 2 s
 
   // `reason` in CamelCase, `message` a sentence a person can act on. Both may quote anything: what

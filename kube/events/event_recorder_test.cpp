@@ -9,11 +9,14 @@
 #include "kube/events/lru_map.h"
 #include "kube/http/test_server.h"
 #include "kube/testing/eventually.h"
+#include "kube/testing/fake_time.h"
 
 namespace pointsman::kube {
 namespace {
 
+using std::chrono::minutes;
 using std::chrono::seconds;
+using ::testing::ElementsAre;
 using ::testing::MatchesRegex;
 using ::testing::StartsWith;
 
@@ -159,7 +162,8 @@ TEST_F(EventRecorderTest, TextThatIsNoUtf8IsSentAndTheNextAtOnce) {
 }
 
 TEST_F(EventRecorderTest, CutsOffANamespaceThatFloods) {
-  EventRecorder recorder(*client_, "c", "");
+  FakeTime time;
+  EventRecorder recorder(*client_, "c", "", time);
   ObjectReference about = about_;
   about.ns = "tenant";
   for (int i = 0; i < 300; ++i) {
@@ -171,6 +175,42 @@ TEST_F(EventRecorderTest, CutsOffANamespaceThatFloods) {
   recorder.Emit(about, EventType::kWarning, "R", "m");
   EXPECT_EQ(recorder.Dropped(), 200U);
   EXPECT_EQ(Wait(101).size(), 101U);
+  // One a minute from then on.
+  about.ns = "tenant";
+  time.Advance(seconds(59));
+  recorder.Emit(about, EventType::kWarning, "R", "m");
+  EXPECT_EQ(recorder.Dropped(), 201U);
+  time.Advance(seconds(1));
+  recorder.Emit(about, EventType::kWarning, "R", "m");
+  EXPECT_EQ(recorder.Dropped(), 201U);
+  recorder.Emit(about, EventType::kWarning, "R", "m");
+  EXPECT_EQ(recorder.Dropped(), 202U);
+}
+
+TEST_F(EventRecorderTest, WhoWasCutOffMaySaySomethingAfterFiveMinutes) {
+  FakeTime time;
+  EventRecorder recorder(*client_, "c", "", time);
+  for (int i = 0; i < 30; ++i)
+    recorder.Emit(about_, EventType::kNormal, "R", "m");
+  EXPECT_EQ(recorder.Dropped(), 5U);
+  time.Advance(minutes(5) + seconds(1));
+  recorder.Emit(about_, EventType::kNormal, "R", "m");
+  EXPECT_EQ(recorder.Dropped(), 5U);
+  recorder.Emit(about_, EventType::kNormal, "R", "m");
+  EXPECT_EQ(recorder.Dropped(), 6U);
+}
+
+// client-go's twelve tries; then the next one's turn comes.
+TEST_F(EventRecorderTest, AServerThatFailsIsTriedLessAndLessOften) {
+  post_status_ = 500;
+  FakeTime time;
+  EventRecorder recorder(*client_, "c", "", time);
+  recorder.Emit(about_, EventType::kNormal, "R", "m");
+  EXPECT_TRUE(Eventually([&] { return recorder.Dropped() > 0; }));
+  EXPECT_EQ(Wait(12).size(), 12U);
+  EXPECT_THAT(time.Sleeps(),
+              ElementsAre(seconds(2), seconds(4), seconds(8), seconds(10), seconds(10), seconds(10),
+                          seconds(10), seconds(10), seconds(10), seconds(10), seconds(10)));
 }
 
 TEST_F(EventRecorderTest, CountsWhatTheServerRefuses) {

@@ -13,14 +13,12 @@
 #include <spdlog/spdlog.h>
 
 #include "kube/time/rfc3339.h"
-#include "kube/time/time_source.h"
 
 namespace pointsman::kube {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using Clock = std::chrono::steady_clock;
 
 constexpr milliseconds kReleaseTimeout{2'000};
 
@@ -38,8 +36,8 @@ void CheckOptions(const LeaderElectionOptions& options) {
 // The Lease as seen and written by one candidate. One thread at a time.
 class LeaseLock {
  public:
-  LeaseLock(Client client, const LeaderElectionOptions& options)
-      : client_(std::move(client)), options_(options) {}
+  LeaseLock(Client client, const LeaderElectionOptions& options, const TimeSource& time)
+      : client_(std::move(client)), options_(options), time_(time) {}
 
   void SetClient(Client client) { client_ = std::move(client); }
 
@@ -55,8 +53,7 @@ class LeaseLock {
     }
     if (!Read()) return Create();
     const std::string holder = Holder();
-    if (!holder.empty() && holder != options_.identity &&
-        Clock::now() < observed_at_ + Duration()) {
+    if (!holder.empty() && holder != options_.identity && time_.Now() < observed_at_ + Duration()) {
       return false;
     }
     return Write();
@@ -115,7 +112,7 @@ class LeaseLock {
   // The clock starts anew with each change seen: the holder's own time stamps are never compared
   // with our clock.
   void Observe(Json lease) {
-    if (!lease_.is_object() || lease_["spec"] != lease["spec"]) observed_at_ = Clock::now();
+    if (!lease_.is_object() || lease_["spec"] != lease["spec"]) observed_at_ = time_.Now();
     lease_ = std::move(lease);
   }
 
@@ -149,22 +146,24 @@ class LeaseLock {
 
   Client client_;
   const LeaderElectionOptions& options_;
+  const TimeSource& time_;
   Json lease_;
-  Clock::time_point observed_at_{};
+  TimeSource::time_point observed_at_{};
 };
 
 class Election final : public Leadership {
  public:
-  Election(Client& client, const LeaderElectionOptions& options)
+  Election(Client& client, const LeaderElectionOptions& options, TimeSource& time)
       : client_(client.WithTimeout(
             std::max(seconds(1), std::chrono::ceil<seconds>(options.renew_deadline / 2)))),
         options_(options),
-        lock_(client_, options_) {}
+        time_(time),
+        lock_(client_, options_, time_) {}
 
   std::stop_token stop() const override { return lead_stop_.get_token(); }
   bool Held() const override {
     const std::lock_guard lock(mutex_);
-    return !taken_ && Clock::now() < renewed_ + options_.renew_deadline;
+    return !taken_ && time_.Now() < renewed_ + options_.renew_deadline;
   }
 
   bool Run(const std::function<void(const Leadership&)>& lead, const std::stop_token& stop) {
@@ -204,7 +203,7 @@ class Election final : public Leadership {
     std::minstd_rand random{std::random_device{}()};
     std::string last_holder;
     while (!stop.stop_requested()) {
-      const Clock::time_point sent = Clock::now();
+      const TimeSource::time_point sent = time_.Now();
       try {
         if (lock_.TryAcquireOrRenew()) {
           const std::lock_guard lock(mutex_);
@@ -223,8 +222,7 @@ class Election final : public Leadership {
       }
       // client-go's jitter factor of 1.2: candidates do not write at the same moment.
       const double factor = std::uniform_real_distribution<>(1.0, 2.2)(random);
-      TimeSource::Real().Sleep(
-          std::chrono::duration_cast<milliseconds>(options_.retry_period * factor), stop);
+      time_.Sleep(std::chrono::duration_cast<milliseconds>(options_.retry_period * factor), stop);
     }
     return false;
   }
@@ -232,9 +230,9 @@ class Election final : public Leadership {
   void Renew(const std::stop_token& end) {
     lock_.SetClient(client_.WithStop(end));
     for (;;) {
-      TimeSource::Real().Sleep(options_.retry_period, end);
+      time_.Sleep(options_.retry_period, end);
       if (end.stop_requested()) return;
-      const Clock::time_point sent = Clock::now();
+      const TimeSource::time_point sent = time_.Now();
       try {
         const bool held = lock_.TryAcquireOrRenew();
         const std::lock_guard lock(mutex_);
@@ -259,8 +257,8 @@ class Election final : public Leadership {
     std::unique_lock lock(mutex_);
     bool lost = false;
     while (!returned_) {
-      const Clock::time_point deadline = renewed_ + options_.renew_deadline;
-      if (!lost && (taken_ || Clock::now() >= deadline)) lost = true;
+      const TimeSource::time_point deadline = renewed_ + options_.renew_deadline;
+      if (!lost && (taken_ || time_.Now() >= deadline)) lost = true;
       if (lost || stop.stop_requested()) {
         lock.unlock();
         lead_stop_.request_stop();  // may run callbacks of `lead`
@@ -271,10 +269,10 @@ class Election final : public Leadership {
       };
       if (lost) {
         changed_.wait(lock, news);
-      } else if (stop.stop_requested()) {
-        changed_.wait_until(lock, deadline, news);
       } else {
-        changed_.wait_until(lock, stop, deadline, news);
+        // Once requested it ends no wait any more.
+        time_.WaitUntil(changed_, lock, stop.stop_requested() ? std::stop_token() : stop, deadline,
+                        news);
       }
     }
     return lost;
@@ -284,8 +282,8 @@ class Election final : public Leadership {
     // A server that does not answer must not hold up the end of the program.
     std::stop_source give_up;
     lock_.SetClient(client_.WithStop(give_up.get_token()));
-    const std::jthread limit([&give_up](const std::stop_token& end) {
-      TimeSource::Real().Sleep(kReleaseTimeout, end);
+    const std::jthread limit([this, &give_up](const std::stop_token& end) {
+      time_.Sleep(kReleaseTimeout, end);
       give_up.request_stop();
     });
     try {
@@ -299,11 +297,12 @@ class Election final : public Leadership {
 
   const Client client_;
   const LeaderElectionOptions& options_;
+  TimeSource& time_;
   LeaseLock lock_;  // the candidate's thread, then the renewer's, then the candidate's again
   std::stop_source lead_stop_;
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
-  Clock::time_point renewed_{};  // when the last renewal that succeeded was sent
+  TimeSource::time_point renewed_{};  // when the last renewal that succeeded was sent
   bool taken_ = false;
   bool returned_ = false;
 };
@@ -311,10 +310,10 @@ class Election final : public Leadership {
 }  // namespace
 
 bool RunWithLeaderElection(Client& client, const LeaderElectionOptions& options,
-                           const std::function<void(const Leadership&)>& lead,
-                           std::stop_token stop) {
+                           const std::function<void(const Leadership&)>& lead, std::stop_token stop,
+                           TimeSource& time) {
   CheckOptions(options);
-  return Election(client, options).Run(lead, stop);
+  return Election(client, options, time).Run(lead, stop);
 }
 
 }  // namespace pointsman::kube

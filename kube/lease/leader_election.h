@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kube/client/client.h"
+#include "kube/time/time_source.h"
 
 namespace pointsman::kube {
 
@@ -46,7 +47,7 @@ class Leadership {
 // std::invalid_argument unless lease_duration > renew_deadline > retry_period > 0 and ns, name and
 // identity are given.
 bool RunWithLeaderElection(Client& client, const LeaderElectionOptions& options,
-                           const std::function<void(const Leadership&)>& lead,
-                           std::stop_token stop);
+                           const std::function<void(const Leadership&)>& lead, std::stop_token stop,
+                           TimeSource& time = TimeSource::Real());
 
 }  // namespace pointsman::kube

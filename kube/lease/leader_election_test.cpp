@@ -1,5 +1,6 @@
 #include "kube/lease/leader_election.h"
 
+#include <atomic>
 #include <future>
 #include <mutex>
 #include <thread>
@@ -9,13 +10,13 @@
 
 #include "kube/http/test_server.h"
 #include "kube/testing/eventually.h"
+#include "kube/testing/fake_time.h"
 
 namespace pointsman::kube {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using std::chrono::steady_clock;
 using ::testing::MatchesRegex;
 
 // Keeps one Lease as the API server does: a stale resourceVersion is a conflict.
@@ -104,7 +105,7 @@ LeaderElectionOptions Options(const std::string& identity) {
   return options;
 }
 
-// One candidate on a thread of its own.
+// One candidate on a thread of its own, with a clock of its own.
 class Candidate {
  public:
   Candidate(const LeaseServer& server, const LeaderElectionOptions& options)
@@ -112,34 +113,42 @@ class Candidate {
           return RunWithLeaderElection(
               client_, options,
               [this](const Leadership& leadership) {
-                began_.set_value(steady_clock::now());
+                began_.set_value(&leadership);
                 std::mutex mutex;
                 std::condition_variable_any never;
                 std::unique_lock lock(mutex);
                 never.wait(lock, leadership.stop(), [] { return false; });
-                ended_at_ = steady_clock::now();
               },
-              stop_.get_token());
+              stop_.get_token(), time_);
         })) {}
   ~Candidate() { stop_.request_stop(); }
 
-  steady_clock::time_point WaitUntilLeading() { return began_future_.get(); }
-  bool LeadsWithin(milliseconds time) {
+  // Until it leads; valid while it does.
+  const Leadership& WaitUntilLeading() { return *began_future_.get(); }
+  bool LeadsWithin(std::chrono::nanoseconds time) {
     return began_future_.wait_for(time) == std::future_status::ready;
   }
+  // Once it waits for its next request: lets time go on, until it has done that and waits again.
+  void Tick(std::chrono::nanoseconds by) {
+    ++ticks_;
+    ASSERT_TRUE(Eventually([&] { return time_.Sleeps().size() >= ticks_; }));
+    time_.Advance(by);
+    ASSERT_TRUE(Eventually([&] { return time_.Sleeps().size() > ticks_; }));
+  }
+  FakeTime& time() { return time_; }
   bool Stop() {
     stop_.request_stop();
     return result_.get();
   }
   bool Result() { return result_.get(); }
-  steady_clock::time_point ended_at() const { return ended_at_; }
 
  private:
+  FakeTime time_{FakeTime::Sleeping::kWaits};
+  size_t ticks_ = 0;
   Client client_;
   std::stop_source stop_;
-  std::promise<steady_clock::time_point> began_;
-  std::shared_future<steady_clock::time_point> began_future_ = began_.get_future().share();
-  steady_clock::time_point ended_at_{};
+  std::promise<const Leadership*> began_;
+  std::shared_future<const Leadership*> began_future_ = began_.get_future().share();
   std::future<bool> result_;
 };
 
@@ -154,25 +163,35 @@ TEST(LeaderElectionTest, MakesTheLeaseRenewsAndReleasesIt) {
   EXPECT_EQ(first["leaseDurationSeconds"], 3600);
   EXPECT_EQ(first["leaseTransitions"], 0);
   EXPECT_THAT(first["renewTime"].get<std::string>(), MatchesRegex("....-..-..T..:..:..\\.......Z"));
-  EXPECT_TRUE(Eventually([&] { return server.Spec()["renewTime"] != first["renewTime"]; }));
+  one.Tick(options.retry_period);
+  EXPECT_NE(server.Spec()["renewTime"], first["renewTime"]);
   EXPECT_EQ(server.Spec()["acquireTime"], first["acquireTime"]);
   EXPECT_TRUE(one.Stop());
   EXPECT_EQ(server.Spec()["holderIdentity"], "");
 
   Candidate two(server, Options("two"));
-  EXPECT_TRUE(two.LeadsWithin(kAtOnce));  // it need not wait for the duration
+  EXPECT_TRUE(two.LeadsWithin(kAtOnce));  // its clock stands still: it need not wait
   EXPECT_EQ(server.Spec()["leaseTransitions"], 1);
   EXPECT_TRUE(two.Stop());
 }
 
 TEST(LeaderElectionTest, OneLeadsAndTheOtherWaits) {
   LeaseServer server;
-  Candidate one(server, Options("one"));
+  const LeaderElectionOptions options = Options("one");
+  Candidate one(server, options);
   one.WaitUntilLeading();
   Candidate two(server, Options("two"));
-  EXPECT_FALSE(two.LeadsWithin(milliseconds(5000)));  // longer than the duration: it is renewed
+  // Longer than the duration: it is renewed. client-go's jitter lets a candidate ask again within
+  // 2.2 times the retry period.
+  const std::chrono::nanoseconds step = options.retry_period * 11 / 5;
+  for (std::chrono::nanoseconds passed{}; passed < options.lease_duration * 3; passed += step) {
+    one.Tick(options.retry_period);
+    two.Tick(step);
+  }
+  EXPECT_FALSE(two.LeadsWithin(milliseconds(0)));
   EXPECT_TRUE(one.Stop());
-  EXPECT_TRUE(two.LeadsWithin(seconds(10)));
+  two.time().Advance(step);
+  EXPECT_TRUE(two.LeadsWithin(kAtOnce));
   EXPECT_EQ(server.Spec()["holderIdentity"], "two");
 }
 
@@ -180,12 +199,14 @@ TEST(LeaderElectionTest, TakesOverADeadHoldersLeaseByItsOwnClock) {
   LeaseServer server;
   // The holder's clock is years ahead; that must not matter.
   server.SetSpec({{"holderIdentity", "dead"},
-                  {"leaseDurationSeconds", 1},
+                  {"leaseDurationSeconds", 10},
                   {"renewTime", "2099-01-01T00:00:00.000000Z"},
                   {"leaseTransitions", 4}});
-  const auto start = steady_clock::now();
   Candidate two(server, Options("two"));
-  EXPECT_GE(two.WaitUntilLeading() - start, seconds(1));
+  two.Tick(seconds(10) - milliseconds(1));
+  EXPECT_FALSE(two.LeadsWithin(milliseconds(0)));
+  two.time().Advance(seconds(1));
+  EXPECT_TRUE(two.LeadsWithin(kAtOnce));
   EXPECT_EQ(server.Spec()["leaseTransitions"], 5);
 }
 
@@ -193,44 +214,66 @@ TEST(LeaderElectionTest, TakesALeaseWithNullFields) {
   LeaseServer server;
   server.SetSpec({{"holderIdentity", nullptr}, {"renewTime", nullptr}});
   Candidate one(server, Options("one"));
-  EXPECT_TRUE(one.LeadsWithin(seconds(10)));
+  EXPECT_TRUE(one.LeadsWithin(kAtOnce));
 }
 
+// At the renew deadline, which is before another may take the lease, and not at the first failure.
 TEST(LeaderElectionTest, StopsLeadingWhenItCannotRenew) {
   for (const auto mode : {LeaseServer::Mode::kFail, LeaseServer::Mode::kHang}) {
     LeaseServer server;
-    LeaderElectionOptions options = Options("one");
-    options.lease_duration = seconds(60);
+    const LeaderElectionOptions options = Options("one");
     Candidate one(server, options);
-    one.WaitUntilLeading();
-    const auto start = steady_clock::now();
+    const Leadership& leadership = one.WaitUntilLeading();
     server.mode = mode;
+    if (mode == LeaseServer::Mode::kFail) {
+      one.Tick(options.retry_period);
+      one.time().Advance(options.renew_deadline - options.retry_period - milliseconds(1));
+    } else {
+      one.time().Advance(options.renew_deadline - milliseconds(1));
+    }
+    EXPECT_TRUE(leadership.Held());
+    EXPECT_FALSE(leadership.stop().stop_requested());
+    one.time().Advance(milliseconds(1));
     EXPECT_FALSE(one.Result());
-    // At the renew deadline, which is before another may take the lease.
-    EXPECT_LT(one.ended_at() - start, options.lease_duration);
-    EXPECT_GE(one.ended_at() - start, milliseconds(1000));  // not at the first failure
     EXPECT_EQ(server.Spec()["holderIdentity"], "one");
   }
 }
 
+// Also when the thread that would say so does not come to it: this one looks at the clock alone.
 TEST(LeaderElectionTest, HeldEndsAtTheRenewDeadlineByItself) {
   LeaseServer server;
   Client client = server.MakeClient();
-  LeaderElectionOptions options = Options("one");
-  options.lease_duration = seconds(60);
-  steady_clock::time_point held_until{};
-  EXPECT_FALSE(RunWithLeaderElection(client, options,
-                                     [&](const Leadership& leadership) {
-                                       EXPECT_TRUE(leadership.Held());
-                                       server.mode = LeaseServer::Mode::kHang;
-                                       const auto start = steady_clock::now();
-                                       while (leadership.Held())
-                                         std::this_thread::yield();
-                                       held_until = steady_clock::now();
-                                       EXPECT_GE(held_until - start, milliseconds(1000));
-                                       EXPECT_LT(held_until - start, options.lease_duration);
-                                     },
-                                     {}));
+  const LeaderElectionOptions options = Options("one");
+  FakeTime time(FakeTime::Sleeping::kWaits);
+  EXPECT_FALSE(RunWithLeaderElection(
+      client, options,
+      [&](const Leadership& leadership) {
+        server.mode = LeaseServer::Mode::kHang;
+        time.Advance(options.renew_deadline - milliseconds(1));
+        EXPECT_TRUE(leadership.Held());
+        time.Advance(milliseconds(1));
+        EXPECT_FALSE(leadership.Held());
+        // The other thread finds that out too.
+        EXPECT_TRUE(Eventually([&] { return leadership.stop().stop_requested(); }));
+      },
+      {}, time));
+}
+
+// A server that hangs must not hold up the end.
+TEST(LeaderElectionTest, TheLeaseIsGivenBackWithinTwoSecondsOrNot) {
+  LeaseServer server;
+  Candidate one(server, Options("one"));
+  one.WaitUntilLeading();
+  server.mode = LeaseServer::Mode::kHang;
+  const size_t slept = one.time().Sleeps().size();
+  std::thread stopper([&] { EXPECT_TRUE(one.Stop()); });
+  EXPECT_TRUE(Eventually([&] {
+    const auto sleeps = one.time().Sleeps();
+    return sleeps.size() > slept && sleeps.back() == seconds(2);
+  }));
+  one.time().Advance(seconds(2));
+  stopper.join();
+  EXPECT_EQ(server.Spec()["holderIdentity"], "one");
 }
 
 TEST(LeaderElectionTest, StopsLeadingWhenAnotherHoldsIt) {
@@ -238,6 +281,7 @@ TEST(LeaderElectionTest, StopsLeadingWhenAnotherHoldsIt) {
   Candidate one(server, Options("one"));
   one.WaitUntilLeading();
   server.SetSpec({{"holderIdentity", "thief"}, {"leaseDurationSeconds", 60}});
+  one.Tick(milliseconds(200));
   EXPECT_FALSE(one.Result());
   EXPECT_EQ(server.Spec()["holderIdentity"], "thief");
 }

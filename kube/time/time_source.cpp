@@ -1,8 +1,5 @@
 #include "kube/time/time_source.h"
 
-#include <condition_variable>
-#include <mutex>
-
 namespace pointsman::kube {
 namespace {
 
@@ -15,6 +12,11 @@ class RealTime final : public TimeSource {
     std::unique_lock lock(mutex);
     never.wait_for(lock, stop, delay, [] { return false; });
     return !stop.stop_requested();
+  }
+  bool WaitUntil(std::condition_variable_any& changed, std::unique_lock<std::mutex>& lock,
+                 const std::stop_token& stop, time_point deadline,
+                 const std::function<bool()>& news) override {
+    return changed.wait_until(lock, stop, deadline, news);
   }
 };
 

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
 #include <stop_token>
 
 namespace pointsman::kube {
@@ -16,6 +19,11 @@ class TimeSource {
   virtual time_point Now() const = 0;
   // Until `delay` is over or `stop` is requested; false when it was.
   virtual bool Sleep(std::chrono::nanoseconds delay, const std::stop_token& stop) = 0;
+  // As condition_variable_any's: until `news` holds, `deadline` is there or `stop` is requested;
+  // returns what `news` says then.
+  virtual bool WaitUntil(std::condition_variable_any& changed, std::unique_lock<std::mutex>& lock,
+                         const std::stop_token& stop, time_point deadline,
+                         const std::function<bool()>& news) = 0;
 
   static TimeSource& Real();
 };

@@ -7,10 +7,12 @@
 
 namespace pointsman::agent {
 
-StatusWriter::StatusWriter(kube::Client& client, std::string node_name, Options options)
+StatusWriter::StatusWriter(kube::Client& client, std::string node_name, Options options,
+                           kube::TimeSource& time)
     : client_(client),
       node_name_(std::move(node_name)),
       options_(options),
+      time_(time),
       thread_([this](const std::stop_token& stop) { Run(stop); }) {}
 
 StatusWriter::~StatusWriter() = default;
@@ -52,9 +54,9 @@ std::optional<kube::NodeProxyStatus> StatusWriter::ToWrite() const {
       "this node's agent");
 }
 
-StatusWriter::Clock::time_point StatusWriter::Due() const {
+StatusWriter::TimePoint StatusWriter::Due() const {
   const std::optional<kube::NodeProxyStatus> next = ToWrite();
-  if (!next || (written_ && *next == *written_)) return Clock::time_point::max();
+  if (!next || (written_ && *next == *written_)) return TimePoint::max();
   std::chrono::milliseconds interval = options_.numbers_interval;
   if (!written_ || DiffersInSubstance(*next, *written_)) {
     interval = options_.min_interval;
@@ -85,7 +87,7 @@ StatusWriter::Outcome StatusWriter::Write(kube::Client& client,
 }
 
 void StatusWriter::Take(const Outcome& outcome, kube::NodeProxyStatus status) {
-  last_write_ = Clock::now();
+  last_write_ = time_.Now();
   if (outcome.failure.empty()) {
     ++writes_;
     failures_in_a_row_ = 0;
@@ -113,16 +115,16 @@ void StatusWriter::Run(const std::stop_token& stop) {
   kube::Client client = client_.WithStop(stop);  // so that the end waits for no server
   std::unique_lock lock(mutex_);
   while (!stop.stop_requested()) {
-    if (terse_until_ && Clock::now() >= *terse_until_) terse_until_.reset();
-    const Clock::time_point due = Due();
-    const Clock::time_point wake = std::min(due, terse_until_.value_or(due));
+    if (terse_until_ && time_.Now() >= *terse_until_) terse_until_.reset();
+    const TimePoint due = Due();
+    const TimePoint wake = std::min(due, terse_until_.value_or(due));
     const auto sooner = [this, due] { return Due() < due; };
-    if (wake == Clock::time_point::max()) {
+    if (wake == TimePoint::max()) {
       changed_.wait(lock, stop, sooner);
       continue;
     }
-    if (Clock::now() < wake) {
-      changed_.wait_until(lock, stop, wake, sooner);
+    if (time_.Now() < wake) {
+      time_.WaitUntil(changed_, lock, stop, wake, sooner);
       continue;
     }
     if (due > wake) continue;  // terse no more

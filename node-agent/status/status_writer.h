@@ -13,6 +13,7 @@
 
 #include "kube/client/client.h"
 #include "kube/pointsman/node_proxy.h"
+#include "kube/time/time_source.h"
 
 namespace pointsman::agent {
 
@@ -31,8 +32,9 @@ class StatusWriter {
     std::chrono::milliseconds terse_interval{600'000};
   };
 
-  // `client` outlives this.
-  StatusWriter(kube::Client& client, std::string node_name, Options options);
+  // `client` and `time` outlive this.
+  StatusWriter(kube::Client& client, std::string node_name, Options options,
+               kube::TimeSource& time = kube::TimeSource::Real());
   ~StatusWriter();  // stops; what was not written yet is written by the next agent
 
   // What the server has, as the watch tells: the base of comparison.
@@ -46,7 +48,7 @@ class StatusWriter {
   uint64_t Failures() const;
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using TimePoint = kube::TimeSource::time_point;
 
   struct Outcome {
     std::string failure;   // "": written
@@ -61,18 +63,19 @@ class StatusWriter {
   // The wanted status in the form in which it is written now. With mutex_ held.
   std::optional<kube::NodeProxyStatus> ToWrite() const;
   // When the wanted status is due; max: nothing to write. With mutex_ held.
-  Clock::time_point Due() const;
+  TimePoint Due() const;
 
   kube::Client& client_;
   const std::string node_name_;
   const Options options_;
+  kube::TimeSource& time_;
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
   std::optional<kube::NodeProxyStatus> wanted_;
   std::optional<kube::NodeProxyStatus> written_;
-  Clock::time_point last_write_{};
-  Clock::time_point not_before_{};                // after a failure
-  std::optional<Clock::time_point> terse_until_;  // set: messages are left out
+  TimePoint last_write_{};
+  TimePoint not_before_{};                // after a failure
+  std::optional<TimePoint> terse_until_;  // set: messages are left out
   int failures_in_a_row_ = 0;
   uint64_t writes_ = 0;
   uint64_t failures_ = 0;

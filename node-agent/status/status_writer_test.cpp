@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kube/testing/eventually.h"
+#include "kube/testing/fake_time.h"
+
 namespace pointsman::agent {
 namespace {
 
@@ -60,7 +63,12 @@ class StatusWriterTest : public testing::Test {
   void Start(Server::Answer answer) {
     server_ = std::make_shared<Server>(std::move(answer));
     client_.emplace(server_);
-    writer_ = std::make_unique<StatusWriter>(*client_, "n1", options_);
+    writer_ = std::make_unique<StatusWriter>(*client_, "n1", options_, time_);
+  }
+  // Time goes on by this once the writer knows what became of its first `count` writes.
+  void After(uint64_t count, std::chrono::nanoseconds by) {
+    ASSERT_TRUE(Eventually([&] { return writer_->Writes() + writer_->Failures() >= count; }));
+    time_.Advance(by);
   }
   static kube::NodeProxyStatus Status(const std::string& message) {
     kube::NodeProxyStatus status;
@@ -71,7 +79,8 @@ class StatusWriterTest : public testing::Test {
     return status;
   }
 
-  StatusWriter::Options options_{.min_interval = milliseconds(1)};
+  const StatusWriter::Options options_;
+  kube::FakeTime time_;
   int tries_ = 0;  // the writer's thread's
   std::shared_ptr<Server> server_;
   std::optional<kube::Client> client_;
@@ -97,6 +106,7 @@ TEST_F(StatusWriterTest, AnExceptionOfAnyKindIsTriedAgain) {
     return Accepted();
   });
   writer_->Want(Status("m"));
+  After(1, seconds(1));
   EXPECT_EQ(server_->Wait(2).size(), 2U);
   EXPECT_EQ(writer_->Failures(), 1U);
 }
@@ -107,6 +117,7 @@ TEST_F(StatusWriterTest, WhatIsRefusedIsWrittenWithoutItsMessages) {
     return status["conditions"][0]["message"] == "refuse me" ? Refused() : Accepted();
   });
   writer_->Want(Status("refuse me"));
+  After(1, options_.min_interval);
   auto sent = server_->Wait(2);
   ASSERT_EQ(sent.size(), 2U);
   EXPECT_EQ(sent[1]["activeMode"], "ipvs");
@@ -117,6 +128,7 @@ TEST_F(StatusWriterTest, WhatIsRefusedIsWrittenWithoutItsMessages) {
   kube::NodeProxyStatus status = Status("refuse me");
   status.active_mode = "nftables";
   writer_->Want(status);
+  After(2, options_.min_interval);
   sent = server_->Wait(3);
   ASSERT_EQ(sent.size(), 3U);
   EXPECT_EQ(sent[2]["activeMode"], "nftables");
@@ -124,12 +136,50 @@ TEST_F(StatusWriterTest, WhatIsRefusedIsWrittenWithoutItsMessages) {
 }
 
 TEST_F(StatusWriterTest, AfterAWhileTheWholeIsTriedAgain) {
-  options_.terse_interval = milliseconds(50);
   Start([this](const Json&) { return ++tries_ == 1 ? Refused() : Accepted(); });
   writer_->Want(Status("told in the end"));
+  After(1, options_.min_interval);
+  After(2, options_.terse_interval);
   const auto sent = server_->Wait(3);
   ASSERT_EQ(sent.size(), 3U);
   EXPECT_EQ(sent[2]["conditions"][0]["message"], "told in the end");
+}
+
+// What comes before its time goes into the write that is due: one that came too soon would be seen.
+TEST_F(StatusWriterTest, NumbersAreWrittenSeldomAndSubstanceSoon) {
+  Start([](const Json&) { return Accepted(); });
+  kube::NodeProxyStatus status = Status("m");
+  status.services = 1;
+  writer_->Want(status);
+  After(1, options_.numbers_interval - milliseconds(1));
+  status.services = 2;
+  writer_->Want(status);
+  // It has looked at that, and at the clock, many times when this is over.
+  EXPECT_FALSE(Eventually([&] { return writer_->Writes() > 1; }, seconds(1)));
+  status.services = 3;
+  writer_->Want(status);
+  time_.Advance(milliseconds(1));
+  EXPECT_EQ(server_->Wait(2).at(1)["services"], 3);
+  status.active_mode = "nftables";
+  writer_->Want(status);
+  After(2, options_.min_interval);
+  EXPECT_EQ(server_->Wait(3).at(2)["activeMode"], "nftables");
+}
+
+// 1 s, 2 s, 4 s.
+TEST_F(StatusWriterTest, AServerThatFailsIsTriedLessAndLessOften) {
+  Start([this](const Json&) -> kube::HttpResponse {
+    if (++tries_ <= 3) throw std::logic_error("unforeseen");
+    return Accepted();
+  });
+  writer_->Want(Status("m"));
+  for (const uint64_t failures : {1U, 2U, 3U}) {
+    const seconds delay(1U << (failures - 1));
+    After(failures, delay - milliseconds(1));
+    EXPECT_FALSE(Eventually([&] { return server_->Wait(0).size() > failures; }, seconds(1)));
+    time_.Advance(milliseconds(1));
+    EXPECT_EQ(server_->Wait(failures + 1).size(), failures + 1);
+  }
 }
 
 TEST_F(StatusWriterTest, WhatHasGoneIsTakenOutOfTheStatus) {
