@@ -81,9 +81,11 @@ class EndpointSliceDecoder {
       if (key == "name") {
         reader_.Assign(field, port.name);
       } else if (key == "port") {
-        if (const auto number = reader_.Int(field, 1, 65535)) {
-          port.port = static_cast<uint16_t>(*number);
-        }
+        // The API server looks at no number here: controllers of EndpointSlices are trusted.
+        const bool is_null = field.type() == simdjson::ondemand::json_type::null;
+        const auto number = reader_.Int(field, 1, 65535);
+        usable = usable && (number || is_null);
+        port.port = static_cast<uint16_t>(number.value_or(0));
       } else if (key == "protocol") {
         const auto text = reader_.String(field);
         if (!text) return;

@@ -407,6 +407,23 @@ TEST(DecodeEndpointSlice, FqdnSlicesHaveNothingToProxy) {
   EXPECT_THAT(slice.problems, IsEmpty());
 }
 
+// A real API server takes them.
+TEST(DecodeEndpointSlice, LeavesOutPortsThatAreNone) {
+  const EndpointSlice slice = DecodeEndpointSlice(
+      R"({"metadata":{"name":"a","namespace":"b"},"addressType":"IPv4","ports":[{"name":"big","port":70000},
+          {"name":"negative","port":-1},{"name":"zero","port":0},{"port":65536,"name":"one-more"},
+          {"name":"text","port":"http"},{"name":"last","port":65535},{"name":"all","port":null},{"name":"none"}]})");
+  std::vector<std::string> ports;
+  for (const EndpointPort& port : slice.ports)
+    ports.push_back(port.name.str() + " " + std::to_string(port.port));
+  EXPECT_THAT(ports, ElementsAre("last 65535", "all 0", "none 0"));
+  EXPECT_THAT(
+      slice.problems,
+      ElementsAre(HasSubstr("ports[0].port: is not a whole number from 1 to 65535"),
+                  HasSubstr("ports[1].port: is not"), HasSubstr("ports[2].port: is not"),
+                  HasSubstr("ports[3].port: is not"), HasSubstr("ports[4].port: is not a number")));
+}
+
 TEST(DecodeEndpointSlice, LeavesOutAddressesOfTheOtherFamily) {
   // kube-proxy: "incorrect IP version" (endpointslicecache.go addEndpoints).
   const EndpointSlice slice = DecodeEndpointSlice(

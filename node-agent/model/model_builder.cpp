@@ -7,6 +7,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "node-agent/model/address_claims.h"
 #include "node-agent/model/endpoint_choice.h"
 #include "node-agent/model/service_resolver.h"
@@ -29,6 +31,20 @@ size_t CountBackends(const ServicePortEntry& entry) {
   }
   std::sort(all.begin(), all.end());
   return static_cast<size_t>(std::unique(all.begin(), all.end()) - all.begin());
+}
+
+// Who wrote the Service looks there, and not at slices that a controller has made.
+void AddSliceProblems(const std::vector<SlicePtr>& slices, std::vector<std::string>& messages) {
+  size_t bad = 0;
+  const kube::EndpointSlice* first = nullptr;
+  for (const SlicePtr& slice : slices) {
+    if (slice->problems.empty()) continue;
+    ++bad;
+    if (first == nullptr || slice->Key() < first->Key()) first = slice.get();
+  }
+  if (first == nullptr) return;
+  messages.push_back(fmt::format("{} of its {} EndpointSlices cannot be served as written: {}: {}",
+                                 bad, slices.size(), first->Key(), first->problems.front()));
 }
 
 bool HasHints(const kube::EndpointSlice& slice) {
@@ -272,6 +288,7 @@ void ModelBuilder::SetProblems(const ServiceState& state, bool ours,
       messages.push_back("and " + std::to_string(more) + " more of this kind");
     }
     messages.insert(messages.end(), state.service->problems.begin(), state.service->problems.end());
+    AddSliceProblems(state.slices, messages);
     for (std::string& message : messages) {
       problems.push_back({"Service", state.key(), std::move(message)});
     }

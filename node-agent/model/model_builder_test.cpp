@@ -7,6 +7,8 @@
 
 #include <gmock/gmock.h>
 
+#include "kube/objects/endpoint_slice.h"
+
 namespace pointsman::agent {
 namespace {
 
@@ -388,6 +390,31 @@ TEST_F(ModelBuilderTest, RangesThatWereNotUnderstoodDoNotOpenTheService) {
   EXPECT_TRUE(Entry().source_ranges_deny_all);
   EXPECT_THAT(Problems(),
               ElementsAre("Service ns/web: spec.loadBalancerSourceRanges[0]: not a CIDR"));
+}
+
+// As kube-proxy: an endpoint port without a usable number is as good as none.
+TEST_F(ModelBuilderTest, AnEndpointPortThatIsNoneLeadsNowhereAndIsSaidOfTheService) {
+  Set(Web());
+  for (const char* port : {"70000", "0", "-1", "null"}) {
+    SCOPED_TRACE(port);
+    const auto slice =
+        kube::DecodeEndpointSlice(std::string(R"({"metadata":{"namespace":"ns","name":"a","labels":
+            {"kubernetes.io/service-name":"web"}},"addressType":"IPv4",
+            "endpoints":[{"addresses":["10.1.0.1"],"conditions":{"ready":true}}],
+            "ports":[{"name":"http","protocol":"TCP","port":)") +
+                                  port + "}]}");
+    Set(slice);
+    EXPECT_THAT(Entry().internal.backends, IsEmpty());
+    if (std::string_view(port) == "null") {
+      EXPECT_THAT(Problems(), IsEmpty()) << "the API's \"all ports\"";
+      continue;
+    }
+    const std::string why = "ports[0].port: is not a whole number from 1 to 65535";
+    EXPECT_THAT(Problems(), ElementsAre("EndpointSlice ns/a: " + why,
+                                        "Service ns/web: 1 of its 1 EndpointSlices cannot be "
+                                        "served as written: ns/a: " +
+                                            why));
+  }
 }
 
 TEST_F(ModelBuilderTest, OnePortForTcpAndUdp) {
