@@ -128,6 +128,25 @@ void ModeController::LookAgain(const ServiceModel& model) {
   });
 }
 
+// The handover that was broken off is not done again: another mode was chosen. What is there of it
+// may still get connections, and would send them where the Services were then.
+void ModeController::EndBrokenOff(const ServiceModel& model) {
+  if (!broken_off_ || active_ == nullptr || active_->mode() == *broken_off_) return;
+  std::unique_ptr<Dataplane> there = Make(*broken_off_, *settings_);
+  if (there == nullptr) {
+    next_choice_ = std::min(next_choice_, environment_.Now() + kRetry);
+    return;
+  }
+  spdlog::info("the handover to {} that was broken off is not gone on with",
+               kube::ToString(*broken_off_));
+  broken_off_.reset();
+  if (drain_.running() || !state_.synced_once) {
+    leftovers_.Add(std::move(there), environment_.Now());
+  } else {
+    BeginDrain(std::move(there), model);
+  }
+}
+
 // Null: it could not be made, which is in the steps.
 std::unique_ptr<Dataplane> ModeController::Make(kube::Mode mode,
                                                 const kube::ProxySettings& settings) {
@@ -176,9 +195,13 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
   }
   if (active_ == nullptr || active_->mode() != *chosen) {
     HandOver(*chosen, model);
+    if (broken_off_ != *chosen) EndBrokenOff(model);
     return;
   }
-  if (!changed && state_.synced_once && !need_full_sync_) return;
+  if (!changed && state_.synced_once && !need_full_sync_) {
+    EndBrokenOff(model);
+    return;
+  }
   const bool remake =
       rebuild || !(active_settings_ == settings) || made_generation_ != environment_.Generation();
   if (remake && !RemakeActive(settings)) {
@@ -188,6 +211,7 @@ void ModeController::Apply(const kube::ProxySettings& settings, const ServiceMod
     return;
   }
   if (Program(*active_, model, /*verify=*/true)) choice_back_off_.Reset();
+  EndBrokenOff(model);
 }
 
 // The old dataplane stops attracting new connections; returns what worked before and does not now,

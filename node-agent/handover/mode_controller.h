@@ -97,6 +97,7 @@ class ModeController {
   void AdoptWhatIsThere(const kube::ProxySettings& settings);
   void Adopt(std::unique_ptr<Dataplane> dataplane, const kube::ProxySettings& settings);
   void LookAgain(const ServiceModel& model);
+  void EndBrokenOff(const ServiceModel& model);
   bool Program(Dataplane& dataplane, const ServiceModel& model, bool verify,
                const std::vector<ClientBinding>& bindings = {});
   std::vector<SyncProblem> Differences(Dataplane& dataplane, const ServiceModel& model,

@@ -209,6 +209,59 @@ TEST_F(ModeControllerTest, RestartInTheMiddleOfAHandoverThatCannotBeFinishedKeep
   EXPECT_THAT(world_.in_kernel, ElementsAre(Mode::kIptables));
 }
 
+// The agent was killed in the middle of a handover, and what it was to is not to run any more: not
+// now, or not at all.
+TEST_F(ModeControllerTest, WhatIsThereOfAHandoverThatIsNotGoneOnWithDrains) {
+  world_.in_kernel = {Mode::kIptables, Mode::kIpvs};
+  world_.cannot_run.insert(Mode::kIpvs);
+  world_.connections[Mode::kIpvs] = 2;
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_EQ(controller_.state().draining, Mode::kIpvs);
+  EXPECT_EQ(controller_.state().draining_connections, 2U);
+  world_.connections[Mode::kIpvs] = 0;
+  world_.now += std::chrono::minutes(1);
+  controller_.Tick(model_);
+  EXPECT_THAT(world_.in_kernel, ElementsAre(Mode::kIptables));
+  EXPECT_FALSE(controller_.state().draining);
+}
+
+TEST_F(ModeControllerTest, WhatIsThereOfAHandoverIsDrainedWhenTheSettingsGoBack) {
+  world_.in_kernel = {Mode::kIptables, Mode::kIpvs};
+  world_.others_lack[Mode::kIpvs] = "they are not ready";
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_THAT(world_.in_kernel, ElementsAre(Mode::kIptables, Mode::kIpvs)) << "it is waited for";
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  EXPECT_EQ(controller_.state().active, Mode::kIptables);
+  EXPECT_THAT(world_.in_kernel, ElementsAre(Mode::kIptables));
+}
+
+TEST_F(ModeControllerTest, WhatIsThereOfAHandoverIsRemovedWhenAThirdModeIsAskedFor) {
+  world_.in_kernel = {Mode::kIptables, Mode::kIpvs};
+  world_.others_lack[Mode::kIpvs] = "they are not ready";
+  world_.connections[Mode::kIptables] = 1;
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  controller_.Apply(Settings(Mode::kNftables), model_);
+  controller_.Tick(model_);
+  EXPECT_EQ(controller_.state().active, Mode::kNftables);
+  EXPECT_EQ(controller_.state().draining, Mode::kIptables);
+  EXPECT_THAT(world_.in_kernel, ElementsAre(Mode::kIptables, Mode::kNftables));
+}
+
+// It cannot be made at once.
+TEST_F(ModeControllerTest, WhatIsThereOfAHandoverIsTriedAgain) {
+  world_.in_kernel = {Mode::kIptables, Mode::kIpvs};
+  world_.others_lack[Mode::kIpvs] = "they are not ready";
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  world_.throws["ipvs make"] = 1;
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  EXPECT_THAT(world_.in_kernel, ElementsAre(Mode::kIptables, Mode::kIpvs));
+  world_.now += ModeController::kRetry;
+  controller_.Tick(model_);
+  EXPECT_THAT(world_.in_kernel, ElementsAre(Mode::kIptables));
+}
+
 TEST_F(ModeControllerTest, AThirdModeInTheKernelIsRemovedOnceAnotherServes) {
   world_.in_kernel = {Mode::kIptables, Mode::kIpvs, Mode::kNftables};
   controller_.Apply(Settings(Mode::kIpvs), model_);
