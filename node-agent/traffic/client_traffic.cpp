@@ -209,6 +209,7 @@ std::vector<std::string> ClientTraffic::HeldAgainst(const std::vector<Worse>& su
     ends.push_back(endpoints.size());
   }
   std::vector<std::string> worse;
+  std::vector<const Worse*> held;
   if (endpoints.empty()) return worse;
   const std::vector<ProbeOutcome> outcomes =
       RunTcpProbes(endpoints, ProbeDepth::kOpen, kEndpointTimeout);
@@ -221,13 +222,34 @@ std::vector<std::string> ClientTraffic::HeldAgainst(const std::vector<Worse>& su
                     [](ProbeOutcome outcome) { return outcome != ProbeOutcome::kNotOpened; });
     if (alive) {
       worse.push_back(Describe(suspects[i]));
+      held.push_back(&suspects[i]);
     } else {
       spdlog::info("not held against the handover, since not all of its endpoints answer: {}",
                    Describe(suspects[i]));
       cleared_.insert(suspects[i].place);
     }
   }
+  if (!worse.empty()) worse.back() += OneNamespaceAlone(held);
   return worse;
+}
+
+std::string ClientTraffic::OneNamespaceAlone(const std::vector<const Worse*>& worse) const {
+  const std::string& ns = places_.Find(worse.front()->place)->id.ns;
+  const auto of_it = [&](const Worse* each) { return places_.Find(each->place)->id.ns == ns; };
+  if (!std::all_of(worse.begin(), worse.end(), of_it)) return "";
+  std::set<std::string_view> others;
+  for (const auto& [place, clients] : attempts_->outcomes()) {
+    const ServicePortEntry* const entry = places_.Find(place);
+    if (entry == nullptr || entry->id.ns == ns || !before_.contains(place)) continue;
+    if (std::any_of(clients.begin(), clients.end(),
+                    [](const auto& client) { return client.second.answered > 0; }))
+      others.insert(entry->id.ns);
+  }
+  if (others.empty()) return "";
+  return fmt::format(
+      "; all of these are of namespace {}, and clients of Services of {} other namespaces are "
+      "answered",
+      ns, others.size());
 }
 
 std::string ClientTraffic::Describe(const Worse& worse) const {

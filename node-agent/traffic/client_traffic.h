@@ -87,6 +87,9 @@ class ClientTraffic final : public TrafficCheck {
                                        const ServiceModel& model);
   void CountOutcomes(const PlaceOutcomes& outcomes) const;
   std::string Describe(const Worse& worse) const;
+  // For a person: whether these are one namespace's, while clients of others' Services are
+  // answered; "" if not.
+  std::string OneNamespaceAlone(const std::vector<const Worse*>& worse) const;
 
   const Windows windows_;
   const Clock clock_;
