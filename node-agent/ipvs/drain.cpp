@@ -1,6 +1,7 @@
 #include "node-agent/ipvs/drain.h"
 
 #include <algorithm>
+#include <chrono>
 #include <netinet/in.h>
 #include <system_error>
 #include <unordered_set>
@@ -36,7 +37,7 @@ uint64_t DrainCounter::Count() {
           udp.push_back(server);
         }
       });
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = time_.Now();
   std::map<Destination, Activity> seen;
   for (const netlink::IpvsServer& server : udp) {
     // The file does not count packets.

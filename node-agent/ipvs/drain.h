@@ -1,11 +1,11 @@
 // What ipvs mode still carries after new connections have gone to another mode.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <map>
 #include <tuple>
 
+#include "kube/time/time_source.h"
 #include "node-agent/ipvs/kernel_state.h"
 #include "node-agent/netlink/socket.h"
 
@@ -14,8 +14,10 @@ namespace pointsman::agent::ipvs {
 // Not thread-safe.
 class DrainCounter {
  public:
-  // It outlives this.
-  explicit DrainCounter(KernelReader& reader) : reader_(reader) {}
+  // They outlive this.
+  explicit DrainCounter(KernelReader& reader,
+                        const kube::TimeSource& time = kube::TimeSource::Real())
+      : reader_(reader), time_(time) {}
 
   // Established TCP and SCTP connections of our virtual servers, and UDP flows of destinations that
   // got a packet within the last 30 s: IPVS does not say of a single UDP flow when it was last
@@ -26,11 +28,12 @@ class DrainCounter {
  private:
   struct Activity {
     uint64_t packets = 0;
-    std::chrono::steady_clock::time_point changed;
+    kube::TimeSource::time_point changed;
   };
   using Destination = std::tuple<FrontendKey, net::IpAddress, uint16_t>;
 
   KernelReader& reader_;
+  const kube::TimeSource& time_;
   std::map<Destination, Activity> udp_;
 };
 

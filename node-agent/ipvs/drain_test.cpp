@@ -1,6 +1,9 @@
 // Backends that go, in a real kernel. The numbers in the names are issues of kubernetes/kubernetes.
+#include "node-agent/ipvs/drain.h"
+
 #include "base/unique_fd.h"
 #include "kube/testing/eventually.h"
+#include "kube/testing/fake_time.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 
@@ -336,6 +339,39 @@ TEST_F(DrainTest, K70747K71114K93297AClientPortThatIsUsedAgainCostsNoSecond) {
     EXPECT_LT(connect_from("pod-c", kVip, 80), 900);
     EXPECT_LT(connect_from("client", kNodeIp, 30080), 900);
   }
+}
+
+// IPVS does not say when a flow was last used; that two looks see as many packets does.
+TEST_F(DrainTest, AFlowOfDatagramsDrainsUntilItWasIdleFor30Seconds) {
+  Put(Dns({MakeBackend(kPodA, 8080)}));
+  netlink::Ipvs ipvs;
+  netlink::Ipset ipset;
+  netlink::Socket route(NETLINK_ROUTE);
+  ipvs::KernelReader reader(ipvs, ipset, route);
+  kube::FakeTime time;
+  ipvs::DrainCounter counter(reader, time);
+  EXPECT_EQ(counter.Count(), 0U);
+  constexpr uint16_t kClientPort = 5353;
+  // One more; the kernel adds up its counts every two seconds.
+  const auto ask = [&](uint64_t packets) {
+    ASSERT_TRUE(AskUdp(*network_, "pod-c", kVip, 53, kClientPort).ok());
+    EXPECT_TRUE(Eventually([&] {
+      const auto servers = ipvs.Servers();
+      return std::any_of(servers.begin(), servers.end(), [&](const netlink::IpvsServer& server) {
+        const auto destinations = reader.Destinations(server);
+        return server.protocol == IPPROTO_UDP && !destinations.empty() &&
+               destinations[0].in_packets == packets;
+      });
+    }));
+  };
+  ask(1);
+  EXPECT_EQ(counter.Count(), 1U);
+  time.Advance(std::chrono::seconds(29));
+  EXPECT_EQ(counter.Count(), 1U);
+  time.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(counter.Count(), 0U);
+  ask(2);
+  EXPECT_EQ(counter.Count(), 1U) << "used again";
 }
 
 TEST_F(DrainTest, NodePortsGoFromIptablesModeToIpvsModeAndBack) {
