@@ -21,7 +21,8 @@ int main(int argc, char** argv) {
   const kube::ProxySettings settings;
   bench.prepare = [] { bench::EnterNetworkNamespace(); };
   bench.make = [&] {
-    return std::make_unique<NftablesDataplane>(settings, std::vector{bench.family});
+    return std::make_unique<NftablesDataplane>(settings, std::vector{bench.family},
+                                               std::vector<xtables::IptablesTool*>{});
   };
   bench.adapt = [&](ServicePortEntry& entry) {
     entry.external = {};  // no external address asks for it

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include "kube/pointsman/neighbour_names.h"
@@ -16,6 +17,7 @@
 #include "node-agent/dataplane/sync_problems.h"
 #include "node-agent/handover/mode_controller.h"
 #include "node-agent/testing/client_network.h"
+#include "node-agent/testing/iptables_wish.h"
 #include "node-agent/testing/steady_clients.h"
 
 namespace pointsman::agent {
@@ -66,13 +68,12 @@ class ClientTrafficTest : public testing::ClientNetworkTest {
     }
   }
   void Begin(Mode mode) {
-    kube::ProxySettings settings;
-    settings.mode = mode;
-    settings.fallback_modes.clear();
-    settings.drain_timeout = std::chrono::seconds(2);
+    settings_.mode = mode;
+    settings_.fallback_modes.clear();
+    settings_.drain_timeout = std::chrono::seconds(2);
     // Found or not yet: what is tried here is what clients tell.
-    settings.neighbours.accept = kube::AllNeighbourNames();
-    controller_->Apply(settings, maker_.model);
+    settings_.neighbours.accept = kube::AllNeighbourNames();
+    controller_->Apply(settings_, maker_.model);
     ASSERT_FALSE(state().failed) << Describe(state().problems);
   }
   void Apply(Mode mode) {
@@ -99,6 +100,7 @@ class ClientTrafficTest : public testing::ClientNetworkTest {
     EXPECT_EQ(state().reverted_reason, "");
   }
 
+  kube::ProxySettings settings_;
   std::vector<std::unique_ptr<SteadyClient>> clients_;
   std::optional<KernelEnvironment> environment_;
   std::optional<ModeController> controller_;
@@ -134,21 +136,70 @@ TEST_F(ClientTrafficTest, WithoutServicesNothingIsWaitedForAtAll) {
   EXPECT_FALSE(state().draining);
 }
 
-// Docker, ufw. iptables mode accepts what it masquerades; nftables mode cannot do that for
-// iptables, and the rule that does goes with iptables mode, when its drain ends.
-TEST_F(ClientTrafficTest, ForwardPolicyDropCutsNodePortsWhenTheDrainToNftablesEnds) {
+// Docker, ufw: each mode accepts there what it sends on, from its first packet to the last one of a
+// connection that it has left.
+class ForwardDropTest : public ClientTrafficTest,
+                        public ::testing::WithParamInterface<const char*> {
+ protected:
+  void TearDown() override {
+    ClientTrafficTest::TearDown();
+    testing::WishVariant("");
+  }
+};
+
+TEST_P(ForwardDropTest, WhereForwardDropsAHandoverToNftablesAndBackStays) {
+  testing::WishVariant(GetParam());
+  try {
+    xtables::IptablesTool{net::Family::kIPv4};
+  } catch (const std::runtime_error& error) {
+    testing::WishVariant("");
+    GTEST_SKIP() << error.what();
+  }
   if (!CanRun({Mode::kIptables, Mode::kNftables})) GTEST_SKIP() << "this kernel cannot run both";
   Iptables("-P FORWARD DROP");
+  // As network plugins have it.
+  Iptables("-A FORWARD -s 10.244.0.0/16 -d 10.244.0.0/16 -j ACCEPT");
   Apply(Mode::kIptables);
   for (int i = 0; i < 3; ++i)
     clients_.push_back(std::make_unique<SteadyClient>("outside", kNodePort));
-  Begin(Mode::kNftables);
-  while (state().active != Mode::kNftables || !state().watching.empty()) {
-    std::this_thread::sleep_until(controller_->NextDeadline());
-    controller_->Tick(maker_.model);
+  ClientsOfTheClusterIp();
+  testing::Stream stream(*network_, "outside", kNodePort.ip.ToString(), kNodePort.port);
+  ASSERT_TRUE(stream.Ask().ok());
+  for (const Mode mode : {Mode::kNftables, Mode::kIptables, Mode::kNftables}) {
+    SCOPED_TRACE(kube::ToString(mode));
+    Apply(mode);
+    ExpectStays(mode);
+    EXPECT_TRUE(stream.Ask().ok()) << "it was there before";
+    for (const auto& client : clients_) {
+      const uint64_t opened = client->opened();
+      EXPECT_TRUE(Await([&] { return client->opened() > opened + 5; }));
+      EXPECT_EQ(client->failed(), 0U);
+    }
+    EXPECT_EQ(xtables::IptablesTool(net::Family::kIPv4).Save("filter").find("NFT-FORWARD") !=
+                  std::string::npos,
+              mode == Mode::kNftables);
   }
-  EXPECT_EQ(state().reverted_reason, "") << "the switch is good";
-  Settle();
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, ForwardDropTest, ::testing::Values("legacy", "nft"),
+                         [](const auto& test) { return std::string(test.param); });
+
+// Somebody's own chain drops, whatever iptables accepts, and knows the mark of iptables mode only.
+TEST_F(ClientTrafficTest, AFirewallOfNfTablesThatKnowsAnotherMarkCutsNodePortsOff) {
+  if (!CanRun({Mode::kIptables, Mode::kNftables})) GTEST_SKIP() << "this kernel cannot run both";
+  if (testing::TryTool({"nft", "add", "table", "inet", "firewall"}) != 0)
+    GTEST_SKIP() << "no nft here";
+  RunTool({"nft", "add", "chain", "inet", "firewall", "forward",
+           "{ type filter hook forward priority 5; policy drop; }"});
+  RunTool({"nft", "add", "rule", "inet", "firewall", "forward", "ct state established,related",
+           "accept"});
+  RunTool({"nft", "add", "rule", "inet", "firewall", "forward", "meta mark & 0x4000 == 0x4000",
+           "accept"});
+  settings_.nftables.masquerade_bit = 15;
+  Apply(Mode::kIptables);
+  for (int i = 0; i < 3; ++i)
+    clients_.push_back(std::make_unique<SteadyClient>("outside", kNodePort));
+  Apply(Mode::kNftables);
   ExpectReverted(Mode::kIptables, Mode::kNftables, "default/web");
 }
 
@@ -159,6 +210,38 @@ TEST_F(ClientTrafficTest, ForwardPolicyDropCutsPodsWhenIpvsGoes) {
   ClientsOfTheClusterIp();
   Apply(Mode::kIptables);
   ExpectReverted(Mode::kIpvs, Mode::kIptables, "default/web");
+}
+
+// Whoever has a Service and its clients can make it look so. It is reverted, since a mode that does
+// not get along with one namespace's policies looks the same; and it is said.
+TEST_F(ClientTrafficTest, ThatOneNamespaceAloneIsWorseIsSaid) {
+  if (!CanRun({Mode::kIptables, Mode::kNftables})) GTEST_SKIP() << "this kernel cannot run both";
+  ServicePortEntry shop = testing::MakeEntry("shop", kube::Protocol::kTcp, "10.96.0.30", 80,
+                                             {testing::MakeBackend("10.244.4.2", 8080)});
+  shop.id.ns = "team";
+  maker_.Put(shop);
+  maker_.Put(testing::MakeEntry("other", kube::Protocol::kTcp, "10.96.0.31", 80,
+                                {testing::MakeBackend("10.244.5.2", 8080)}));
+  Apply(Mode::kIptables);
+  for (const char* pod : {"pod1", "pod2", "pod3"}) {
+    for (const char* vip : {"10.96.0.30", "10.96.0.31"})
+      clients_.push_back(std::make_unique<SteadyClient>(pod, net::IpPort{testing::Ip(vip), 80}));
+  }
+  Begin(Mode::kNftables);
+  while (state().active != Mode::kNftables) {
+    std::this_thread::sleep_until(controller_->NextDeadline());
+    controller_->Tick(maker_.model);
+  }
+  // From now on it answers the node alone.
+  const xtables::IptablesTool tool(net::Family::kIPv4);
+  for (const char* pod : {"10.244.1.2", "10.244.2.2", "10.244.3.2"})
+    Tool(fmt::format("ip netns exec pod4 iptables-{} -A INPUT -s {} -j DROP", tool.variant(), pod));
+  Settle();
+  EXPECT_EQ(state().active, Mode::kIptables);
+  EXPECT_THAT(state().reverted_reason,
+              AllOf(HasSubstr("team/shop"), Not(HasSubstr("default/")),
+                    HasSubstr("all of these are of namespace team, and clients of Services of 1 "
+                              "other namespaces are answered")));
 }
 
 // What pods send to a Service comes by INPUT in ipvs mode, where the firewall refuses them; in

@@ -24,6 +24,7 @@ namespace {
 
 using std::chrono_literals::operator""ms;
 using kube::Mode;
+using ::testing::HasSubstr;
 using testing::RunTool;
 
 constexpr char kLauncher[] = "/run/pointsman/launcher.sock";
@@ -149,15 +150,20 @@ TEST_P(FlushedRulesTest, AreBackWithinASecond) {
   }
 }
 
-// What was accepted without a rule of ours may need one now (xtables/jump_order.h, LastKeepers).
+// What was accepted without a rule of ours may need one now (xtables/jump_order.h, LastKeepers;
+// xtables/forward_accept.h).
 TEST_P(FlushedRulesTest, APolicyThatBecomesDropIsNoticedAsSoon) {
   const uint64_t full_syncs = controller_->state().full_syncs;
   RunTool({Tool(), "-t", "filter", "-P", "FORWARD", "DROP"});
-  const uint64_t noticed = mode() == Mode::kNftables ? 0 : 1;  // that has no rules there
   Wait(500ms);
-  EXPECT_EQ(controller_->state().full_syncs, full_syncs + noticed);
+  EXPECT_EQ(controller_->state().full_syncs, full_syncs + 1);
   Wait(500ms);
-  EXPECT_EQ(controller_->state().full_syncs, full_syncs + noticed) << "once";
+  EXPECT_EQ(controller_->state().full_syncs, full_syncs + 1) << "once";
+  if (mode() != Mode::kNftables) return;
+  EXPECT_THAT(RunTool({Tool() + "-save", "-t", "filter"}), HasSubstr("-j POINTSMAN-NFT-FORWARD"));
+  RunTool({Tool(), "-t", "filter", "-F", "FORWARD"});
+  Wait(500ms);
+  EXPECT_THAT(RunTool({Tool() + "-save", "-t", "filter"}), HasSubstr("-j POINTSMAN-NFT-FORWARD"));
 }
 
 // What we write ourselves is none of it.

@@ -25,6 +25,7 @@
 #include "node-agent/nftables/layout.h"
 #include "node-agent/userspace/userspace_dataplane.h"
 #include "node-agent/xtables/base_rules.h"
+#include "node-agent/xtables/forward_accept.h"
 
 namespace pointsman::agent {
 namespace {
@@ -43,7 +44,7 @@ std::string_view ChainPrefix(kube::Mode mode) {
     case kube::Mode::kIpvs:
       return ipvs::kChainPrefix;
     case kube::Mode::kNftables:
-      break;
+      return xtables::ForwardAccept::kPrefix;
   }
   return {};
 }
@@ -91,12 +92,10 @@ void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<xtables::Ker
                 Canaries::Names& names) {
   const std::string_view prefix = ChainPrefix(mode);
   for (const auto& [table, builtin, target] : jumps) {
-    if (target == xtables::KernelJump::kAcceptPolicy && !prefix.empty())
+    if (target == xtables::KernelJump::kAcceptPolicy)
       names.insert(fmt::format("{} chain {} of iptables' table {}: the policy {}",
                                net::ToString(family), builtin, table, target));
-    if (target != xtables::BaseRules::kPostroutingChain &&
-        (prefix.empty() || !target.starts_with(prefix)))
-      continue;
+    if (target != xtables::BaseRules::kPostroutingChain && !target.starts_with(prefix)) continue;
     names.insert(fmt::format("{} chain {} of iptables' table {}: the jump to {}",
                              net::ToString(family), builtin, table, target));
   }
@@ -106,9 +105,9 @@ void AddNftables(net::Family family, Canaries::Names& names) {
   AddNftChains(family, nft::kTable, kNftChains, names);
 }
 
-void AddIpvs(Canaries::Names& names) {
+void AddIpvs(const std::string& modules_root, Canaries::Names& names) {
   for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
-    if (ipvs::NatGuard::MayHaveTables())
+    if (ipvs::NatGuard::MayHaveTables(modules_root))
       AddNftChains(family, ipvs::NatGuard::kTable, ipvs::NatGuard::kChains, names);
   }
   netlink::Socket route(NETLINK_ROUTE);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <set>
+#include <string>
 
 #include "kube/pointsman/mode.h"
 #include "node-agent/handover/canaries.h"
@@ -18,7 +19,8 @@ void AddJumpsOf(kube::Mode mode, net::Family family, const std::set<xtables::Ker
 // std::system_error.
 void AddNftables(net::Family family, Canaries::Names& names);
 // The interface with the VIPs, and the virtual servers, as one: `ipvsadm -C` takes them all. They
-// count as there where none is to be. Throws std::system_error.
-void AddIpvs(Canaries::Names& names);
+// count as there where none is to be. `modules_root`: see kube::KernelHasModule. Throws
+// std::system_error.
+void AddIpvs(const std::string& modules_root, Canaries::Names& names);
 
 }  // namespace pointsman::agent

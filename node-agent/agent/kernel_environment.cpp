@@ -91,11 +91,16 @@ xtables::IptablesTool* KernelEnvironment::Tool(net::Family family) {
   return tool.get();
 }
 
-std::vector<xtables::IptablesTool*> KernelEnvironment::Tools() {
+std::vector<xtables::IptablesTool*> KernelEnvironment::ToolsThereAre() {
   std::vector<xtables::IptablesTool*> tools;
   for (const net::Family family : Families()) {
     if (xtables::IptablesTool* tool = Tool(family)) tools.push_back(tool);
   }
+  return tools;
+}
+
+std::vector<xtables::IptablesTool*> KernelEnvironment::Tools() {
+  std::vector<xtables::IptablesTool*> tools = ToolsThereAre();
   if (tools.empty()) throw std::runtime_error(tool_errors_[Index(net::Family::kIPv4)]);
   return tools;
 }
@@ -135,9 +140,9 @@ std::unique_ptr<Dataplane> KernelEnvironment::MakeDataplane(kube::Mode mode,
           [this, policy = settings.modules.policy](const std::string& scheduler) {
             return EnsureScheduler(scheduler, policy);
           },
-          Tools());
+          Tools(), ipvs::Room{}, modules_root_);
     case kube::Mode::kNftables:
-      return std::make_unique<NftablesDataplane>(settings, Families());
+      return std::make_unique<NftablesDataplane>(settings, Families(), ToolsThereAre());
     case kube::Mode::kUserspace:
       return std::make_unique<UserspaceDataplane>(
           settings,
@@ -278,7 +283,7 @@ Canaries::Names KernelEnvironment::CanariesOf(kube::Mode mode) {
     }
     if (mode == kube::Mode::kNftables) AddNftables(family, names);
   }
-  if (mode == kube::Mode::kIpvs) AddIpvs(names);
+  if (mode == kube::Mode::kIpvs) AddIpvs(modules_root_, names);
   return names;
 }
 

@@ -69,7 +69,9 @@ class KernelEnvironment : public ModeEnvironment {
   // Null: this node's kernel has no such tables, or its tools do not work; see tool_errors_. Tried
   // again by each call.
   xtables::IptablesTool* Tool(net::Family family);
-  // Those that work, IPv4's first; none: throws.
+  // Those that work, IPv4's first.
+  std::vector<xtables::IptablesTool*> ToolsThereAre();
+  // The same; none: throws.
   std::vector<xtables::IptablesTool*> Tools();
   void LoadTables() const;
   // "" or why this node cannot have the IPVS scheduler.

@@ -47,7 +47,8 @@ class NftablesUnderTest final : public ModeUnderTest {
 
   std::unique_ptr<Dataplane> MakeDataplane(const kube::ProxySettings& settings,
                                            const std::vector<Family>& families) override {
-    return std::make_unique<NftablesDataplane>(settings, families);
+    return std::make_unique<NftablesDataplane>(settings, families,
+                                               std::vector<xtables::IptablesTool*>{});
   }
   std::string Kernel() override {
     std::string text;

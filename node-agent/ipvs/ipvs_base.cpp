@@ -52,8 +52,8 @@ SyncProblem RulesProblem(net::Family family, const std::exception& error) {
 
 IpvsBase::IpvsBase(const kube::ProxySettings& settings,
                    const std::vector<xtables::IptablesTool*>& tools, const Room& room,
-                   const char* device, netlink::Ipvs& ipvs, netlink::Ipset& ipset,
-                   netlink::Socket& route)
+                   const std::string& modules_root, const char* device, netlink::Ipvs& ipvs,
+                   netlink::Ipset& ipset, netlink::Socket& route)
     : settings_(settings),
       room_(room),
       device_(device),
@@ -61,7 +61,7 @@ IpvsBase::IpvsBase(const kube::ProxySettings& settings,
       ipvs_(ipvs),
       ipset_(ipset),
       route_(route),
-      nat_guard_(ipset, settings.iptables.masquerade_bit) {
+      nat_guard_(ipset, settings.iptables.masquerade_bit, modules_root) {
   for (xtables::IptablesTool* tool : tools) {
     families_.emplace_back(tool->family(), tool);
     keepers_.try_emplace(tool->family(), tool->last_keepers());
@@ -308,9 +308,9 @@ bool IpvsBase::Present() {
   for (const netlink::SetInfo& set : ipset_.List()) {
     if (set.name.starts_with(kSetPrefix)) return true;
   }
-  return std::any_of(families_.begin(), families_.end(), [](const auto& configured) {
+  return std::any_of(families_.begin(), families_.end(), [this](const auto& configured) {
     const auto& [family, tool] = configured;
-    return NatGuard::Present(family) || AnyChain(*tool);
+    return nat_guard_.Present(family) || AnyChain(*tool);
   });
 }
 

@@ -31,10 +31,10 @@ class IpvsBase {
   // Every name of ours of a set begins so.
   static constexpr std::string_view kSetPrefix = "PM-IPVS-";
 
-  // Serves the tools' families. All but `room` outlives this.
+  // Serves the tools' families. All but `room` and `modules_root` outlives this.
   IpvsBase(const kube::ProxySettings& settings, const std::vector<xtables::IptablesTool*>& tools,
-           const Room& room, const char* device, netlink::Ipvs& ipvs, netlink::Ipset& ipset,
-           netlink::Socket& route);
+           const Room& room, const std::string& modules_root, const char* device,
+           netlink::Ipvs& ipvs, netlink::Ipset& ipset, netlink::Socket& route);
 
   // Writes what is missing. What is not there then, and must be before a VIP, leaves its family
   // unserved. `synced`: it was all there after the last full sync, so that what is written now is a

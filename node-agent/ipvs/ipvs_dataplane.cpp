@@ -26,12 +26,12 @@ using ipvs::Writer;
 
 IpvsDataplane::IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
                              const std::vector<xtables::IptablesTool*>& tools,
-                             const ipvs::Room& room)
+                             const ipvs::Room& room, const std::string& modules_root)
     : settings_(settings),
       room_(room),
       route_(NETLINK_ROUTE),
       reader_(ipvs_, ipset_, route_),
-      base_(settings_, tools, room_, kDevice, ipvs_, ipset_, route_),
+      base_(settings_, tools, room_, modules_root, kDevice, ipvs_, ipset_, route_),
       schedulers_(settings.ipvs.scheduler, std::move(ensure_scheduler)),
       termination_(settings.drain_timeout),
       drain_(reader_) {

@@ -50,10 +50,12 @@ class IpvsDataplane final : public Dataplane {
 
   // Serves the tools' families; they outlive this. Opens netlink sockets only, changes nothing.
   // `ensure_scheduler` is asked for schedulers of single Services (annotation
-  // pointsman.io/ipvs-scheduler), never for the configured one, which is preflight's. Throws
-  // std::system_error, ENOENT when the kernel has no IPVS.
+  // pointsman.io/ipvs-scheduler), never for the configured one, which is preflight's.
+  // `modules_root`: see kube::KernelHasModule. Throws std::system_error, ENOENT when the kernel has
+  // no IPVS.
   IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
-                const std::vector<xtables::IptablesTool*>& tools, const ipvs::Room& room = {});
+                const std::vector<xtables::IptablesTool*>& tools, const ipvs::Room& room = {},
+                const std::string& modules_root = "");
   IpvsDataplane(const kube::ProxySettings& settings, EnsureScheduler ensure_scheduler,
                 xtables::IptablesTool& tool)
       : IpvsDataplane(settings, std::move(ensure_scheduler), std::vector{&tool}) {}

@@ -63,7 +63,7 @@ std::vector<nft::Chain> NatGuard::Chains(net::Family family) const {
 }
 
 bool NatGuard::Supported(net::Family family) {
-  if (!MayHaveTables()) return false;
+  if (!MayHaveTables(modules_root_)) return false;
   const auto [known, first] = supported_.try_emplace(family);
   if (first) {
     known->second =
@@ -118,12 +118,12 @@ bool NatGuard::Remove(net::Family family) {
   return true;
 }
 
-bool NatGuard::MayHaveTables() {
-  return kube::KernelHasModule("nf_tables").value_or(true);
+bool NatGuard::MayHaveTables(const std::string& modules_root) {
+  return kube::KernelHasModule("nf_tables", modules_root).value_or(true);
 }
 
-bool NatGuard::Present(net::Family family) {
-  if (!MayHaveTables()) return false;
+bool NatGuard::Present(net::Family family) const {
+  if (!MayHaveTables(modules_root_)) return false;
   nft::Connection connection;
   return nft::HasTable(connection, family, kTable);
 }

@@ -36,9 +36,12 @@ class NatGuard {
   static constexpr std::array<std::string_view, 2> kChains{"prerouting", "output"};
 
   // `ipset` outlives this. `masquerade_bit`, 0..31: of the mark that what this node itself sends to
-  // a cluster IP gets, as in table nat, whose rules are not called any more.
-  NatGuard(netlink::Ipset& ipset, int masquerade_bit)
-      : ipset_(ipset), mark_(1U << static_cast<unsigned>(masquerade_bit)) {}
+  // a cluster IP gets, as in table nat, whose rules are not called any more. `modules_root`: see
+  // kube::KernelHasModule.
+  NatGuard(netlink::Ipset& ipset, int masquerade_bit, std::string modules_root)
+      : ipset_(ipset),
+        mark_(1U << static_cast<unsigned>(masquerade_bit)),
+        modules_root_(std::move(modules_root)) {}
 
   // Makes the table if the kernel can have it. The set of VIPs exists. Only while no other of our
   // modes takes new connections: its chains would not be called any more. Returns what was written.
@@ -49,9 +52,9 @@ class NatGuard {
   // Returns whether it was there. Throws as Ensure.
   bool Remove(net::Family family);
   // False also without nf_tables. Throws std::system_error.
-  static bool Present(net::Family family);
+  bool Present(net::Family family) const;
   // Is nf_tables there? A node that does without it is not made to load it by being asked for more.
-  static bool MayHaveTables();
+  static bool MayHaveTables(const std::string& modules_root);
 
  private:
   bool Supported(net::Family family);
@@ -59,6 +62,7 @@ class NatGuard {
 
   netlink::Ipset& ipset_;
   const uint32_t mark_;
+  const std::string modules_root_;
   std::map<net::Family, bool> supported_;  // asked when nf_tables was there
   std::set<net::Family> wanted_;
 };

@@ -3,11 +3,15 @@
 // IPVS.
 #include "node-agent/ipvs/nat_guard.h"
 
+#include <filesystem>
+#include <fstream>
 #include <optional>
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
+#include "kube/process/kernel_release.h"
 #include "node-agent/ipvs/sets.h"
 #include "node-agent/nf_tables/connection.h"
 #include "node-agent/testing/dual_stack_network.h"
@@ -36,7 +40,7 @@ class NatGuardTest : public ::testing::TestWithParam<net::Family> {
     }
     network_->node().Enter();
     ipset_.emplace();
-    guard_.emplace(*ipset_, 14);
+    guard_.emplace(*ipset_, 14, "");
     RunTool({"ip", family_flag(), "route", "add", "local", vip(), "dev", "lo"});
     const std::string set = SetName(SetId::kVip, family());
     ASSERT_EQ(ipset_->Create(set, netlink::SetType::kHashIp, family(), 1024), 0);
@@ -143,6 +147,22 @@ TEST_P(NatGuardTest, WhatOthersDoToItIsFoundAndMended) {
     EXPECT_GT(guard_->Ensure(family()), 0U);
     Expect(Answering(), "node");
   }
+}
+
+// A node that does without nf_tables is not made to load it; what is built in is said below the
+// root that the agent was given.
+TEST(NatGuardModulesTest, WhatIsBuiltInIsLookedUpBelowTheModulesRoot) {
+  if (::access("/sys/module/nf_tables", F_OK) == 0 || ::access("/proc/modules", F_OK) != 0)
+    GTEST_SKIP() << "here no list is asked";
+  const auto root = [](const std::string& name, const std::string& text) {
+    const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) / name;
+    const auto folder = path / "lib/modules" / kube::KernelRelease();
+    std::filesystem::create_directories(folder);
+    std::ofstream(folder / "modules.builtin") << text;
+    return path.string();
+  };
+  EXPECT_FALSE(NatGuard::MayHaveTables(root("without", "kernel/net/ipv4/ip_tables.ko\n")));
+  EXPECT_TRUE(NatGuard::MayHaveTables(root("with", "kernel/net/netfilter/nf_tables.ko\n")));
 }
 
 INSTANTIATE_TEST_SUITE_P(, NatGuardTest, ::testing::Values(net::Family::kIPv4, net::Family::kIPv6),

@@ -44,7 +44,9 @@ std::string LookedFor(const SignPattern& pattern) {
     case SignKind::kIpset:
       return fmt::format("ipset {}", name);
     case SignKind::kForwardPolicyDrop:
-      return any ? "a chain of hook forward with policy drop" : "";
+      return any ? "a chain of hook forward with policy drop, but iptables' FORWARD in table "
+                   "filter"
+                 : "";
     case SignKind::kRuleIif:
       return any ? "ip rule with iif other than lo" : "";
     case SignKind::kUnfilteredBridge:

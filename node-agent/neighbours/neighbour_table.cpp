@@ -55,11 +55,9 @@ constexpr Verdict kStaleSets{
 
 constexpr Verdict kForwardDrop{
     Level::kWarning,
-    "what is sent to a Service is forwarded, and nftables mode cannot accept it in another's "
-    "chain: "
-    "it is dropped where the network plugin has no rule that accepts it",
-    "accept what comes from and goes to pods in that chain, set its policy to accept, or choose "
-    "iptables or ipvs mode"};
+    "what is sent to a Service is forwarded, and what another chain accepts is dropped in this one "
+    "all the same, unless a rule of its own lets it by",
+    "accept what comes from and goes to pods in that chain, or set its policy to accept"};
 
 // clang-format off
 const std::vector<Neighbour>& Table() {
@@ -194,12 +192,12 @@ const std::vector<Neighbour>& Table() {
        .signs = {{kChain, "FLANNEL-FWD", "filter"}, {kNftTable, "flannel-ipv4"},
                  {kNftTable, "flannel-ipv6"}}},
       {.name = "forward-policy-drop",
-       .title = "a chain that drops what is forwarded",
-       .source = "moby/moby setup_ip_forwarding.go; ufw",
+       .title = "a chain of nf_tables that drops what is forwarded",
+       .source = "nftables wiki, Simple ruleset for a server; nf_hook_slow() in net/netfilter/core.c",
        .kind = kFirewall,
        .signs = {{kForwardPolicyDrop, "*"}},
-       .nftables = kForwardDrop,
-       .fine_beside = {"calico", "cilium", "flannel", "kube-router"}},
+       .iptables = kForwardDrop,
+       .nftables = kForwardDrop},
       {.name = "istio-ambient",
        .title = "Istio in ambient mode",
        .source = "istio/istio cni/pkg/iptables/iptables.go",

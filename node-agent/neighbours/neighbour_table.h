@@ -59,8 +59,6 @@ struct Neighbour {
   Verdict ipvs;
   Verdict nftables;
   CountsWith counts_with = CountsWith::kAll;
-  // Beside one of these it is fine in every mode: they see to it themselves.
-  std::vector<std::string_view> fine_beside = {};
 
   const Verdict& Of(kube::Mode mode) const;
 };

@@ -51,8 +51,6 @@ TEST(NeighbourTableTest, SaysWhyAndWhatToDo) {
     EXPECT_NE(ToString(neighbour.kind), "") << neighbour.name;
     for (const SignPattern& pattern : neighbour.signs)
       EXPECT_FALSE(pattern.name.empty()) << neighbour.name;
-    for (const std::string_view other : neighbour.fine_beside)
-      EXPECT_TRUE(kube::IsNeighbourName(other)) << neighbour.name << " " << other;
     for (const ModeTraits& traits : AllModes()) {
       const Verdict& verdict = neighbour.Of(traits.mode);
       const bool fine = verdict.level == Level::kFine;

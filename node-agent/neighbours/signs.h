@@ -16,7 +16,8 @@ enum class SignKind : uint8_t {
   kChain,              // a chain of iptables, of either variant; `where` begins with its table
   kNftTable,           // a table of nf_tables, of any family
   kIpset,              // a set's name
-  kForwardPolicyDrop,  // the name of a chain that drops what no rule of it lets be forwarded
+  kForwardPolicyDrop,  // the name of a chain that drops what no rule of it lets be forwarded, and
+                       // in which no mode accepts: not FORWARD of iptables' table filter
   kRuleIif,            // a routing rule that asks for the interface of that name
   kUnfilteredBridge,   // a bridge's name whose frames iptables does not see
   kIpvsByMark,         // a virtual server that is found by a packet's mark; the mark

@@ -27,6 +27,9 @@
 namespace pointsman::agent {
 namespace {
 
+constexpr std::string_view kFilter = "filter";
+constexpr std::string_view kForward = "FORWARD";
+
 bool IsThere(const std::string& path) {
   return ::access(path.c_str(), F_OK) == 0;
 }
@@ -128,8 +131,10 @@ class SignsReader {
                    fmt::format("{} of iptables-nft, {}", chain.table,
                                chain.family == NFPROTO_IPV4 ? "IPv4" : "IPv6"));
     }
+    // In iptables' own each mode accepts what it sends on (xtables/forward_accept.h).
+    const bool in_iptables = ip && chain.table == kFilter && chain.name == kForward;
     if ((ip || chain.family == NFPROTO_INET) && chain.hook == NF_INET_FORWARD &&
-        chain.policy == NF_DROP) {
+        chain.policy == NF_DROP && !in_iptables) {
       found_.Offer(
           SignKind::kForwardPolicyDrop, chain.name,
           fmt::format("{} of nf_tables, {}", chain.table, netlink::NftFamilyName(chain.family)));
@@ -153,7 +158,8 @@ class SignsReader {
                                    },
                                .forward_policy_drop =
                                    [&](std::string_view table) {
-                                     found_.Offer(SignKind::kForwardPolicyDrop, "FORWARD",
+                                     if (table == kFilter) return;  // as for nf_tables'
+                                     found_.Offer(SignKind::kForwardPolicyDrop, kForward,
                                                   where(table));
                                    },
                                .unread =

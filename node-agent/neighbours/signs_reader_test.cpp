@@ -158,15 +158,15 @@ TEST_P(SignsReaderXtablesTest, FindsChainsInTheirTables) {
   EXPECT_THAT(Found({{SignKind::kChain, "ERROR"}}), IsEmpty());
 }
 
-TEST_P(SignsReaderXtablesTest, FindsTheForwardPolicy) {
-  RunTool({Tool("iptables"), "-A", "FORWARD", "-j", "ACCEPT"});
-  RunTool({Tool("iptables"), "-P", "INPUT", "DROP"});
-  EXPECT_THAT(Neighbourhood(), IsEmpty());
-  RunTool({Tool("iptables"), "-P", "FORWARD", "DROP"});
-  EXPECT_THAT(Neighbourhood(), ElementsAre("forward-policy-drop"));
-  RunTool({Tool("iptables"), "-P", "FORWARD", "ACCEPT"});
-  RunTool({Tool("ip6tables"), "-P", "FORWARD", "DROP"});
-  EXPECT_THAT(Neighbourhood(), ElementsAre("forward-policy-drop"));
+// In table filter there are rules of ours that accept.
+TEST_P(SignsReaderXtablesTest, FindsTheForwardPolicyOfOtherTablesThanFilter) {
+  for (const char* tool : {"iptables", "ip6tables"}) {
+    RunTool({Tool(tool), "-P", "FORWARD", "DROP"});
+    EXPECT_THAT(Neighbourhood(), IsEmpty());
+    RunTool({Tool(tool), "-t", "mangle", "-P", "FORWARD", "DROP"});
+    EXPECT_THAT(Neighbourhood(), ElementsAre("forward-policy-drop"));
+    RunTool({Tool(tool), "-t", "mangle", "-P", "FORWARD", "ACCEPT"});
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, SignsReaderXtablesTest, ::testing::Values("legacy", "nft"),

@@ -68,15 +68,14 @@ std::string_view LevelWord(Level level, bool accepted) {
   return "";
 }
 
-kube::NeighbourStatus StatusOf(const Finding& finding, const kube::ProxySettings& settings,
-                               const std::vector<Finding>& findings) {
+kube::NeighbourStatus StatusOf(const Finding& finding, const kube::ProxySettings& settings) {
   kube::NeighbourStatus status;
   status.name = finding.neighbour->name;
   status.kind = ToString(finding.neighbour->kind);
   status.message = fmt::format("{}, found by {}", finding.neighbour->title, Describe(finding));
   std::string_view told;
   for (const ModeTraits& traits : AllModes()) {
-    const Verdict& verdict = VerdictOf(finding, traits.mode, settings, findings);
+    const Verdict& verdict = VerdictOf(finding, traits.mode, settings);
     status.modes[std::string(kube::ToString(traits.mode))] =
         LevelWord(verdict.level, IsAccepted(finding, settings));
     // Verdicts on several modes are often the same one.
@@ -98,15 +97,9 @@ std::vector<Finding> Survey(const Signs& signs, std::span<const Neighbour> neigh
 }
 
 const Verdict& VerdictOf(const Finding& finding, kube::Mode mode,
-                         const kube::ProxySettings& settings,
-                         const std::vector<Finding>& findings) {
+                         const kube::ProxySettings& settings) {
   const Neighbour& neighbour = *finding.neighbour;
-  if (!CountsHere(neighbour, mode, settings)) return kFineVerdict;
-  const bool seen_to = std::any_of(findings.begin(), findings.end(), [&](const Finding& other) {
-    const auto& fine = neighbour.fine_beside;
-    return std::find(fine.begin(), fine.end(), other.neighbour->name) != fine.end();
-  });
-  return seen_to ? kFineVerdict : neighbour.Of(mode);
+  return CountsHere(neighbour, mode, settings) ? neighbour.Of(mode) : kFineVerdict;
 }
 
 bool IsAccepted(const Finding& finding, const kube::ProxySettings& settings) {
@@ -147,7 +140,7 @@ NeighbourReport ReportOn(kube::Mode mode, const kube::ProxySettings& settings,
                          const std::vector<Finding>& findings) {
   NeighbourReport report;
   for (const Finding& finding : findings) {
-    const Verdict& verdict = VerdictOf(finding, mode, settings, findings);
+    const Verdict& verdict = VerdictOf(finding, mode, settings);
     if (verdict.level == Level::kFine) continue;
     std::string sentence = Sentence(finding, mode, verdict);
     if (verdict.level == Level::kWarning) {
@@ -166,7 +159,7 @@ NeighbourView ViewOf(const std::vector<Finding>& findings, const kube::ProxySett
                      std::optional<kube::Mode> active) {
   NeighbourView view{.known = true};
   for (const Finding& finding : findings)
-    view.neighbours.push_back(StatusOf(finding, settings, findings));
+    view.neighbours.push_back(StatusOf(finding, settings));
   if (active) view.refusals = ReportOn(*active, settings, findings).refusals;
   return view;
 }

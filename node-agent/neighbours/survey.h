@@ -24,10 +24,9 @@ struct Finding {
 // In the order of the table. `neighbours` outlives the result.
 std::vector<Finding> Survey(const Signs& signs, std::span<const Neighbour> neighbours);
 
-// With these settings: a row that does not count with them is fine, and so is one beside another
-// of `findings` that sees to it.
+// With these settings: a row that does not count with them is fine.
 const Verdict& VerdictOf(const Finding& finding, kube::Mode mode,
-                         const kube::ProxySettings& settings, const std::vector<Finding>& findings);
+                         const kube::ProxySettings& settings);
 bool IsAccepted(const Finding& finding, const kube::ProxySettings& settings);
 
 // "chain AZURE-NPM in table filter of iptables-nft, IPv4"

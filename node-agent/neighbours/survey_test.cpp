@@ -127,12 +127,14 @@ TEST_F(SurveyTest, AnotherMasqueradeBitCountsInTheModesThatHaveIt) {
   EXPECT_THAT(Report(Mode::kNftables, {flannel}).warnings, ElementsAre(HasSubstr("0x4000")));
 }
 
-TEST_F(SurveyTest, APluginThatAcceptsForwardedTrafficMakesThePolicyHarmless) {
-  const Sign drop{SignKind::kForwardPolicyDrop, "FORWARD", "filter of iptables-legacy, IPv4"};
+// No rule of another chain lets anything by it, of whoever.
+TEST_F(SurveyTest, AForwardPolicyOfNfTablesIsAWarningWhereServicesAreForwarded) {
+  const Sign drop{SignKind::kForwardPolicyDrop, "forward", "filter of nf_tables, inet"};
   const Sign flannel{SignKind::kChain, "FLANNEL-FWD", "filter of iptables-legacy, IPv4"};
-  EXPECT_THAT(Report(Mode::kIptables, {drop}).warnings, IsEmpty());
-  EXPECT_THAT(Report(Mode::kNftables, {drop}).warnings, ElementsAre(HasSubstr("policy drop")));
-  EXPECT_THAT(Report(Mode::kNftables, {drop, flannel}).warnings, IsEmpty());
+  for (const Mode mode : {Mode::kIptables, Mode::kNftables})
+    EXPECT_THAT(Report(mode, {drop, flannel}).warnings, ElementsAre(HasSubstr("policy drop")));
+  for (const Mode mode : {Mode::kIpvs, Mode::kUserspace})
+    EXPECT_THAT(Report(mode, {drop}).warnings, IsEmpty());
 }
 
 TEST_F(SurveyTest, NodeLocalDnsIsFineWithoutAClusterIp) {

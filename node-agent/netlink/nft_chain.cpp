@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <cerrno>
+#include <functional>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -48,6 +49,20 @@ bool IsAbsent(int error) {
   return error == EINVAL || error == EOPNOTSUPP || error == ENOENT;
 }
 
+// Not called where there is no such chain.
+void GetChain(Socket& socket, net::Family family, std::string_view table, std::string_view chain,
+              const std::function<void(const nlmsghdr*)>& each) {
+  Message request((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETCHAIN, 0, sizeof(nfgenmsg));
+  *request.header<nfgenmsg>() = FamilyHeader(family);
+  request.PutString(NFTA_CHAIN_TABLE, table);
+  request.PutString(NFTA_CHAIN_NAME, chain);
+  const int error = socket.Get(request, each);
+  if (error != 0 && !IsAbsent(error)) {
+    throw std::system_error(error, std::generic_category(),
+                            fmt::format("ask nf_tables for chain {} {}", table, chain));
+  }
+}
+
 }  // namespace
 
 NftChain ReadNftChain(Socket& socket, net::Family family, std::string_view table,
@@ -75,24 +90,23 @@ NftChain ReadNftChain(Socket& socket, net::Family family, std::string_view table
   return found;
 }
 
-bool NftChainAccepts(Socket& socket, net::Family family, std::string_view table,
-                     std::string_view chain) {
-  Message request((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETCHAIN, 0, sizeof(nfgenmsg));
-  *request.header<nfgenmsg>() = FamilyHeader(family);
-  request.PutString(NFTA_CHAIN_TABLE, table);
-  request.PutString(NFTA_CHAIN_NAME, chain);
-  bool accepts = false;
-  const int error = socket.Get(request, [&](const nlmsghdr* answer) {
+std::optional<uint32_t> NftChainPolicy(Socket& socket, net::Family family, std::string_view table,
+                                       std::string_view chain) {
+  std::optional<uint32_t> policy;
+  GetChain(socket, family, table, chain, [&](const nlmsghdr* answer) {
     for (const nlattr* attribute : Attributes(answer, sizeof(nfgenmsg))) {
       if (mnl_attr_get_type(attribute) == NFTA_CHAIN_POLICY)
-        accepts = ntohl(mnl_attr_get_u32(attribute)) == NF_ACCEPT;
+        policy = ntohl(mnl_attr_get_u32(attribute));
     }
   });
-  if (error != 0 && !IsAbsent(error)) {
-    throw std::system_error(error, std::generic_category(),
-                            fmt::format("ask nf_tables for chain {} {}", table, chain));
-  }
-  return accepts;
+  return policy;
+}
+
+bool HasNftChain(Socket& socket, net::Family family, std::string_view table,
+                 std::string_view chain) {
+  bool found = false;
+  GetChain(socket, family, table, chain, [&](const nlmsghdr*) { found = true; });
+  return found;
 }
 
 }  // namespace pointsman::agent::netlink

@@ -2,6 +2,8 @@
 // no more than that chain, however big the table is.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,9 +23,12 @@ struct NftChain {
 NftChain ReadNftChain(Socket& socket, net::Family family, std::string_view table,
                       std::string_view chain);
 
-// Is that a base chain whose policy is to accept? false: it is not there, or not one. Throws
+// NF_ACCEPT or NF_DROP; nullopt: there is no such chain, or it is no base chain. Throws
 // std::system_error.
-bool NftChainAccepts(Socket& socket, net::Family family, std::string_view table,
-                     std::string_view chain);
+std::optional<uint32_t> NftChainPolicy(Socket& socket, net::Family family, std::string_view table,
+                                       std::string_view chain);
+// Of either kind. Throws std::system_error.
+bool HasNftChain(Socket& socket, net::Family family, std::string_view table,
+                 std::string_view chain);
 
 }  // namespace pointsman::agent::netlink

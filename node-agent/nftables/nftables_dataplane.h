@@ -11,10 +11,12 @@
 
 namespace pointsman::agent {
 
-// Needs no iptables: it masquerades in its own tables. A sync writes one transaction, one before
-// it when a chain is new, and one after it when something is left over that nothing leads to any
-// more. Clients' affinity is in the kernel only and survives every sync. With detectLocalMode
-// NodeCIDR, settings.cluster_cidrs are this node's pod CIDRs.
+// Needs no iptables: it masquerades in its own tables. Where iptables' table filter drops what is
+// forwarded, and the node has the tools, a chain there accepts Services' traffic
+// (xtables/forward_accept.h); full syncs see to it, and no other sync starts a process. A sync
+// writes one transaction, one before it when a chain is new, and one after it when something is
+// left over that nothing leads to any more. Clients' affinity is in the kernel only and survives
+// every sync. With detectLocalMode NodeCIDR, settings.cluster_cidrs are this node's pod CIDRs.
 //
 // When the kernel refuses a change, the table is read and repaired at once; what it refuses even
 // then is a problem in the result, and the next Sync is a full one. route_localnet is set for node
@@ -28,9 +30,10 @@ namespace pointsman::agent {
 // time left.
 class NftablesDataplane final : public FamilyDataplane<nft::NftablesFamily> {
  public:
-  // `families`: those to serve; tables of ours in another one are removed. Throws
-  // std::invalid_argument that names the field.
-  NftablesDataplane(const kube::ProxySettings& settings, const std::vector<net::Family>& families);
+  // `families`: those to serve; tables of ours in another one are removed. `tools`: as
+  // xtables::ForwardAccept's. Throws std::invalid_argument that names the field.
+  NftablesDataplane(const kube::ProxySettings& settings, const std::vector<net::Family>& families,
+                    const std::vector<xtables::IptablesTool*>& tools);
 
   kube::Mode mode() const override { return kube::Mode::kNftables; }
 };

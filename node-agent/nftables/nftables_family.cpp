@@ -27,8 +27,14 @@ bool HasRouteLocalnetMark(const KernelTable& kernel) {
 
 }  // namespace
 
-NftablesFamily::NftablesFamily(const kube::ProxySettings& settings, net::Family family)
-    : layout_(settings, family), drain_(family) {}
+NftablesFamily::NftablesFamily(const kube::ProxySettings& settings, net::Family family,
+                               const std::vector<xtables::IptablesTool*>& tools)
+    : layout_(settings, family),
+      forward_{xtables::ForwardAccept(family, xtables::XtablesVariant::kLegacy,
+                                      settings.nftables.masquerade_bit, tools),
+               xtables::ForwardAccept(family, xtables::XtablesVariant::kNft,
+                                      settings.nftables.masquerade_bit, tools)},
+      drain_(family) {}
 
 Connection& NftablesFamily::Kernel() {
   if (!connection_) connection_ = std::make_unique<Connection>();
@@ -42,7 +48,32 @@ std::vector<std::string> NftablesFamily::Sysctls() const {
   return names;
 }
 
+SyncResult NftablesFamily::Forward(const std::function<SyncResult(xtables::ForwardAccept&)>& call) {
+  SyncResult result;
+  for (xtables::ForwardAccept& forward : forward_) {
+    try {
+      result.Add(call(forward));
+    } catch (const std::runtime_error& error) {
+      // Services are served all the same, and those that nothing drops reach their backends.
+      const bool legacy = forward.variant() == xtables::XtablesVariant::kLegacy;
+      result.problems.push_back({fmt::format("{} chain FORWARD of table filter of iptables-{}",
+                                             net::ToString(family()), legacy ? "legacy" : "nft"),
+                                 error.what()});
+    }
+  }
+  return result;
+}
+
 SyncResult NftablesFamily::FullSync(const ServiceModel& model) {
+  const bool counts_repairs = synced_ && !drain_.active();
+  // First what accepts: as soon as the table is there new connections come.
+  SyncResult result = Forward([](xtables::ForwardAccept& forward) { return forward.Ensure(); });
+  if (!counts_repairs) result.repaired = 0;
+  result.Add(WriteTable(model));
+  return result;
+}
+
+SyncResult NftablesFamily::WriteTable(const ServiceModel& model) {
   const bool had_synced = std::exchange(synced_, false);
   localnet_.Want(family(), model.node);
   for (int attempt = 1;; ++attempt) {
@@ -143,7 +174,10 @@ VerifyResult NftablesFamily::Verify(const ServiceModel& model) {
   localnet_.Want(family(), model.node);
   localnet_.Learn(HasRouteLocalnetMark(kernel));
   const DesiredTable desired = MakeDesiredTable(model, layout_, localnet_.guard_comment());
-  return CompareTable(desired, kernel, family(), Kernel()).found;
+  VerifyResult found = CompareTable(desired, kernel, family(), Kernel()).found;
+  for (xtables::ForwardAccept& forward : forward_)
+    found.Add(forward.Verify());
+  return found;
 }
 
 DrainStatus NftablesFamily::Drain(const ServiceModel& model) {
@@ -166,7 +200,8 @@ SyncResult NftablesFamily::Remove() {
   idle_classes_.clear();
   shared_.clear();
   SyncResult result;
-  if (!Present()) return result;
+  if (!TableIsThere())
+    return Forward([](xtables::ForwardAccept& forward) { return forward.Remove(); });
   const KernelTable kernel = ReadTable(Kernel(), family(), kTable);
   localnet_.Learn(HasRouteLocalnetMark(kernel));
   localnet_.Restore(result);  // before the guard goes
@@ -174,10 +209,18 @@ SyncResult NftablesFamily::Remove() {
   change.DeleteTable();
   if (change.Commit(Kernel(), result))
     result.kernel_writes += kernel.chains.size() + kernel.sets.size();
+  // Last: until the table is gone connections come.
+  result.Add(Forward([](xtables::ForwardAccept& forward) { return forward.Remove(); }));
   return result;
 }
 
 bool NftablesFamily::Present() {
+  return TableIsThere() ||
+         std::any_of(forward_.begin(), forward_.end(),
+                     [](const xtables::ForwardAccept& forward) { return forward.Present(); });
+}
+
+bool NftablesFamily::TableIsThere() const {
   try {
     // Without a look at what the kernel can do: it may not have nf_tables at all.
     Connection connection;

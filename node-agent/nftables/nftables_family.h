@@ -1,6 +1,8 @@
 // nftables mode in one address family: table `ip pointsman` or `ip6 pointsman`.
 #pragma once
 
+#include <array>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -16,6 +18,7 @@
 #include "node-agent/nftables/layout.h"
 #include "node-agent/nftables/shared_elements.h"
 #include "node-agent/nftables/table_change.h"
+#include "node-agent/xtables/forward_accept.h"
 
 namespace pointsman::agent::nft {
 
@@ -23,8 +26,10 @@ namespace pointsman::agent::nft {
 // the Services: the elements of a changed one come from its states before and after.
 class NftablesFamily {
  public:
-  // Does not talk to the kernel. Throws std::invalid_argument that names the field.
-  NftablesFamily(const kube::ProxySettings& settings, net::Family family);
+  // Does not talk to the kernel. `tools` as ForwardAccept's. Throws std::invalid_argument that
+  // names the field.
+  NftablesFamily(const kube::ProxySettings& settings, net::Family family,
+                 const std::vector<xtables::IptablesTool*>& tools);
 
   SyncResult FullSync(const ServiceModel& model);
   SyncResult Sync(const ServiceModel& model, const ModelDelta& delta);
@@ -43,11 +48,16 @@ class NftablesFamily {
 
  private:
   Connection& Kernel();
+  bool TableIsThere() const;
+  SyncResult WriteTable(const ServiceModel& model);
+  // Calls `call` with each of forward_; what it throws is a problem of the result.
+  SyncResult Forward(const std::function<SyncResult(xtables::ForwardAccept&)>& call);
   // What `delta` changes; notes it as done.
   TableChange ChangeOf(const ModelDelta& delta);
   void ChangeClasses(const ClassUses& uses, TableChange& change);
 
   LayoutSettings layout_;
+  std::array<xtables::ForwardAccept, 2> forward_;
   std::unique_ptr<Connection> connection_;
   ClassUses classes_;
   // Their chains stay until the next full sync, or until they are many: when a chain is made the

@@ -49,14 +49,17 @@ Found Read(IptablesTool& tool, HintChains& hints) {
 
 // False: this kernel has no such table, or what is in it is not known. Then there is nothing of
 // ours in it, and nothing is made: whoever waits for a chain there could not have it from
-// kube-proxy.
+// kube-proxy. That is no problem of the sync: no Service depends on it, and on a kernel without the
+// table a node would be Degraded for good.
 bool ReadMangle(IptablesTool& tool, HintChains& hints) {
   try {
     tool.SaveLines("mangle",
                    [&](std::string_view line) { hints.AddLine("mangle", ParseSavedLine(line)); });
     return true;
   } catch (const std::runtime_error& error) {
-    spdlog::debug("no chains for others in table mangle: {}", error.what());
+    const std::string message = fmt::format("no chains for others in {} table mangle: {}",
+                                            net::ToString(tool.family()), error.what());
+    if (tool.IsNews(message)) spdlog::warn(message);
     return false;
   }
 }

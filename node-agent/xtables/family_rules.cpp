@@ -6,6 +6,7 @@
 
 #include "node-agent/model/ip_protocol.h"
 #include "node-agent/xtables/base_rules.h"
+#include "node-agent/xtables/forward_accept.h"
 #include "node-agent/xtables/jump_order.h"
 
 namespace pointsman::agent::xtables {
@@ -67,7 +68,7 @@ void FamilyRules::NameJumps() {
           "-m conntrack --ctstate INVALID " + text("invalid answers", names_.invalid),
           JumpPlace::kStays);
     }
-    add(filter_, "FORWARD", text("forward", names_.forward), JumpPlace::kBehindPolicies);
+    filter_.jumps.push_back({"FORWARD", ForwardJump(names_.forward), false});
   }
   add(filter_, "INPUT", text("health", names_.health), JumpPlace::kBehindPolicies);
 }
@@ -280,13 +281,6 @@ void FamilyRules::RenderHairpin(std::string& text) const {
       family() == net::Family::kIPv4 ? kSourceIsDestination4 : kSourceIsDestination6, masquerade);
 }
 
-void FamilyRules::RenderForward(std::string& text) const {
-  const std::string mark = fmt::format("{:#x}", 1U << settings_.iptables.masquerade_bit);
-  fmt::format_to(Text(text), "-A {} -m mark --mark {}/{} -j ACCEPT\n", names_.forward, mark, mark);
-  fmt::format_to(Text(text), "-A {} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n",
-                 names_.forward);
-}
-
 void FamilyRules::RenderGuard(std::string& text) const {
   const std::string_view comment = localnet_.guard_comment();
   if (comment.empty()) return;
@@ -297,45 +291,21 @@ void FamilyRules::RenderGuard(std::string& text) const {
                  names_.guard, comment);
 }
 
-void FamilyRules::ForEachNatChain(const ServiceModel& model, const EachChain& each) const {
+void FamilyRules::ForEachNatChain(const EachChain& each) const {
+  if (!rules_.flavour.sends_on) return;
   std::string text;
-  auto emit = [&](std::string_view name) {
-    each(name, text);
-    text.clear();
-  };
-  RenderEntrance(nat_addresses_, nat_ports_, model.node, text);
-  emit(names_.services);
-  nat_ports_.RenderTop(text);
-  emit(names_.node_ports);
-  if (rules_.flavour.sends_on) {
-    RenderHairpin(text);
-    emit(names_.hairpin);
-  }
-  ForEachExtraChain("nat", each);
-  for (const DispatchTree* tree : {&nat_addresses_, &nat_ports_}) {
-    tree->ForEachChain([&](const net::IpPrefix& prefix) {
-      tree->Render(prefix, text);
-      emit(tree->ChainOf(prefix));
-    });
-  }
-  for (const auto& [id, entry] : model.entries) {
-    if (id.family != family()) continue;
-    ForEachServiceChain(*entry, rules_, each);
-  }
+  RenderHairpin(text);
+  each(names_.hairpin, text);
 }
 
-void FamilyRules::ForEachFilterChain(const ServiceModel& model, const EachChain& each) const {
+void FamilyRules::ForEachFilterChain(const EachChain& each) const {
   std::string text;
   auto emit = [&](std::string_view name) {
     each(name, text);
     text.clear();
   };
-  RenderEntrance(filter_addresses_, filter_ports_, model.node, text);
-  emit(names_.reject);
-  filter_ports_.RenderTop(text);
-  emit(names_.reject_ports);
   if (rules_.flavour.sends_on) {
-    RenderForward(text);
+    RenderForwardRules(names_.forward, settings_.iptables.masquerade_bit, text);
     emit(names_.forward);
     if (GuardsAgainstInvalid()) {
       shared_.RenderInvalid(names_.invalid, text);
@@ -344,14 +314,39 @@ void FamilyRules::ForEachFilterChain(const ServiceModel& model, const EachChain&
     RenderGuard(text);
     emit(names_.guard);
   }
-  ForEachExtraChain("filter", each);
   shared_.RenderHealth(names_.health, text);
   emit(names_.health);
-  for (const DispatchTree* tree : {&filter_addresses_, &filter_ports_}) {
+}
+
+void FamilyRules::ForEachChain(const Table& table, const ServiceModel& model,
+                               const EachChain& each) const {
+  const bool nat = &table == &nat_;
+  const DispatchTree& addresses = nat ? nat_addresses_ : filter_addresses_;
+  const DispatchTree& ports = nat ? nat_ports_ : filter_ports_;
+  std::string text;
+  auto emit = [&](std::string_view name) {
+    each(name, text);
+    text.clear();
+  };
+  RenderEntrance(addresses, ports, model.node, text);
+  emit(addresses.top());
+  ports.RenderTop(text);
+  emit(ports.top());
+  if (nat) {
+    ForEachNatChain(each);
+  } else {
+    ForEachFilterChain(each);
+  }
+  ForEachExtraChain(table.name, each);
+  for (const DispatchTree* tree : {&addresses, &ports}) {
     tree->ForEachChain([&](const net::IpPrefix& prefix) {
       tree->Render(prefix, text);
       emit(tree->ChainOf(prefix));
     });
+  }
+  if (!nat) return;
+  for (const auto& [id, entry] : model.entries) {
+    if (id.family == family()) ForEachServiceChain(*entry, rules_, each);
   }
 }
 
@@ -376,11 +371,7 @@ uint64_t FamilyRules::Compare(const Table& table, const KernelRules& kernel,
     }
     wanted.insert(std::move(key));
   };
-  if (table.name == "nat") {
-    ForEachNatChain(model, compare);
-  } else {
-    ForEachFilterChain(model, compare);
-  }
+  ForEachChain(table, model, compare);
   for (const auto& [name, hash] : kernel.chains) {
     if (wanted.contains(name)) continue;
     on_change({Change::Kind::kUnknown, table.name, name});

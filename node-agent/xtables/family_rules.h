@@ -79,12 +79,13 @@ class FamilyRules {
   void Erase(const Dispatch& dispatch);
   DispatchTree& Tree(DispatchTable table);
   // All chains that `model` asks for, in one table. The trees must be those of `model`.
-  void ForEachNatChain(const ServiceModel& model, const EachChain& each) const;
-  void ForEachFilterChain(const ServiceModel& model, const EachChain& each) const;
+  void ForEachChain(const Table& table, const ServiceModel& model, const EachChain& each) const;
+  // Of those the ones that each table has of its own, whatever the Services.
+  void ForEachNatChain(const EachChain& each) const;
+  void ForEachFilterChain(const EachChain& each) const;
   void RenderEntrance(const DispatchTree& addresses, const DispatchTree& ports,
                       const NodeNetwork& node, std::string& text) const;
   void RenderGuard(std::string& text) const;
-  void RenderForward(std::string& text) const;
   void RenderHairpin(std::string& text) const;
   static void AddTreeChanges(DispatchTree& tree, Writer& writer, bool& entrance);
   // Compares the table in the kernel with what `model` asks for; returns how many rules that is.

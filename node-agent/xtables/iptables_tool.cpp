@@ -13,7 +13,6 @@
 #include "node-agent/netlink/nft_probe.h"
 #include "node-agent/xtables/hint_chains.h"
 #include "node-agent/xtables/save_reader.h"
-#include "node-agent/xtables/xt_match.h"
 
 namespace pointsman::agent::xtables {
 namespace {

@@ -9,9 +9,11 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "kube/net/ip_address.h"
 #include "node-agent/xtables/jump_order.h"
+#include "node-agent/xtables/xt_match.h"
 
 namespace pointsman::agent::xtables {
 
@@ -54,6 +56,12 @@ class IptablesTool {
   std::string_view variant() const { return variant_; }
   // Calls of Restore that failed.
   uint64_t restore_failures() const { return restore_failures_; }
+  bool Is(XtablesVariant variant) const {
+    return (variant_ == "legacy") == (variant == XtablesVariant::kLegacy);
+  }
+  // For what is found at each look and is to be in the log once: is it another message than the
+  // last?
+  bool IsNews(const std::string& message) { return std::exchange(said_, message) != message; }
   bool has_random_fully() const { return random_fully_; }  // MASQUERADE --random-fully
   // Has the kernel that match ("recent")? Throws std::system_error when it cannot be asked.
   bool KernelHasMatch(std::string_view name) const;
@@ -68,6 +76,7 @@ class IptablesTool {
   std::string save_path_;
   bool random_fully_ = false;
   uint64_t restore_failures_ = 0;
+  std::string said_;
   std::shared_ptr<KnownKeepers> last_keepers_ = std::make_shared<KnownKeepers>();
 };
 

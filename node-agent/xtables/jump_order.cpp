@@ -44,6 +44,12 @@ bool Refuses(std::string_view target) {
   return target == "DROP" || target == "REJECT";
 }
 
+// docs/kernel-names.md
+bool OnlyAccepts(std::string_view chain_of_ours) {
+  return chain_of_ours.ends_with("-FORWARD") || chain_of_ours.ends_with("-HEALTH") ||
+         chain_of_ours.ends_with("-ACCEPT");
+}
+
 bool MatchesLocal(std::string_view match) {
   constexpr std::string_view kLocal = "--dst-type LOCAL";
   const size_t at = match.find(kLocal);
@@ -117,6 +123,7 @@ BuiltinChains::Rule BuiltinChains::Classify(std::string_view text, Builtin& buil
     rule.text = text;
   } else if (parts.target.starts_with(kOurs)) {
     rule.kind = Rule::Kind::kOtherMode;
+    rule.accepts = OnlyAccepts(parts.target);
   } else if (IsKubeProxyChain(parts.target)) {
     rule.kind = Rule::Kind::kProxy;
   } else if (chains_.contains(std::string(parts.target))) {
@@ -225,7 +232,10 @@ BuiltinChains::Window BuiltinChains::WindowOf(const Jump& jump, const Builtin& b
         }
         if (others[i]->kind == Kind::kChain || others[i]->policy_end) window.least = i + 1;
       }
-      window.best = window.least;
+      window.best = jump.late ? window.most : window.least;
+      for (size_t i = window.least; i < window.most; ++i) {
+        if (others[i]->accepts) window.best = i + 1;
+      }
       break;
     }
   }

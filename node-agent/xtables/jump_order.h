@@ -43,6 +43,10 @@ struct Jump {
   JumpPlace place;
   // kBeforeProxies: a new one comes behind the jumps of our other modes.
   bool yields = false;
+  // kBehindPolicies: a new one comes as late as it may, behind what others refuse there for some
+  // packets only. Not where one of our other modes accepts already, beside which it comes: a
+  // handover changes nothing of what is refused.
+  bool late = false;
 };
 
 // What to write so that a builtin chain has its jumps, in this order.
@@ -128,6 +132,7 @@ class BuiltinChains {
     bool goes = false;        // "-g"
     bool to_local = false;    // for what is addressed to the node
     bool policy_end = false;  // refuses what a chain of others, for the same packets, let by
+    bool accepts = false;     // kOtherMode: leads to what accepts
     std::string text;         // kOurs: the rule; kChain: the chain
   };
   struct Builtin {

@@ -248,6 +248,36 @@ TEST(JumpOrder, OneThatYieldsComesBehindOurOtherModes) {
               ElementsAre("-j POINTSMAN-USP-SERVICES", kS, "-j KUBE-SERVICES"));
 }
 
+TEST(JumpOrder, OneThatIsLateComesBehindWhatRefusesSomePackets) {
+  Table kernel{"filter",
+               {{"FORWARD", "ACCEPT"}, {"cali-FORWARD", "-"}},
+               {{"FORWARD", {"-j cali-FORWARD", "-s 192.0.2.1/32 -j DROP", "-p tcp -j LOG"}}}};
+  std::vector<std::string>& rules = kernel.rules["FORWARD"];
+  Jump jump = kForward;
+  jump.late = true;
+  kernel.Place("FORWARD", {jump});
+  EXPECT_THAT(rules,
+              ElementsAre("-j cali-FORWARD", "-s 192.0.2.1/32 -j DROP", "-p tcp -j LOG", kF));
+  rules = {"-s 192.0.2.1/32 -j DROP", "-j DROP"};
+  kernel.Place("FORWARD", {jump});
+  EXPECT_THAT(rules, ElementsAre("-s 192.0.2.1/32 -j DROP", kF, "-j DROP"));
+}
+
+TEST(JumpOrder, WhatAcceptsComesBesideWhatAcceptsOfTheModeBefore) {
+  for (const bool late : {false, true}) {
+    Table kernel{
+        "filter",
+        {{"FORWARD", "ACCEPT"}},
+        {{"FORWARD", {"-s 192.0.2.1/32 -j DROP", "-j POINTSMAN-NFT-FORWARD", "-i eth0 -j DROP"}}}};
+    Jump jump = kForward;
+    jump.late = late;
+    kernel.Place("FORWARD", {jump});
+    EXPECT_THAT(
+        kernel.rules["FORWARD"],
+        ElementsAre("-s 192.0.2.1/32 -j DROP", "-j POINTSMAN-NFT-FORWARD", kF, "-i eth0 -j DROP"));
+  }
+}
+
 TEST(JumpOrder, NoFightWithAnAgentThatKeepsItsJumpLast) {
   Table kernel{"filter", {{"FORWARD", "ACCEPT"}, {"cali-FORWARD", "-"}, {"OTHER", "-"}}, {}};
   std::vector<std::string>& rules = kernel.rules["FORWARD"];

@@ -1,8 +1,10 @@
 #include "node-agent/xtables/kernel_jumps.h"
 
+#include <arpa/inet.h>  // netinet/in.h, which has to come before linux/in.h
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <linux/netfilter.h>
 #include <string_view>
 #include <utility>
 
@@ -23,6 +25,14 @@ constexpr std::string_view kFilter = "filter";
 constexpr uint32_t kMostForPolicies = 256 * 1024;
 constexpr std::array kTables{"nat", "filter", "mangle"};
 
+KernelJump AcceptPolicy(std::string_view builtin) {
+  return {std::string(kFilter), std::string(builtin), std::string(KernelJump::kAcceptPolicy)};
+}
+
+bool IsOfFilter(size_t hook) {
+  return hook == NF_INET_LOCAL_IN || hook == NF_INET_FORWARD || hook == NF_INET_LOCAL_OUT;
+}
+
 }  // namespace
 
 std::set<KernelJump> KernelJumps::Read() {
@@ -34,6 +44,9 @@ std::set<KernelJump> KernelJumps::Read() {
   for (const std::string table : kTables) {
     if (!in_use.contains(table)) {
       seen_.erase(table);
+      for (size_t hook = 0; table == kFilter && hook < kBuiltin.size(); ++hook) {
+        if (IsOfFilter(hook)) jumps.insert(AcceptPolicy(kBuiltin[hook]));
+      }
       continue;
     }
     if (v4)
@@ -49,12 +62,14 @@ std::set<KernelJump> KernelJumps::ReadNft() const {
   netlink::Socket socket(NETLINK_NETFILTER);
   std::set<KernelJump> jumps;
   for (const char* table : kTables) {
-    for (const char* builtin : kBuiltin) {
+    for (size_t hook = 0; hook < kBuiltin.size(); ++hook) {
+      const char* const builtin = kBuiltin[hook];
       for (std::string& target : netlink::ReadNftChain(socket, family_, table, builtin).targets) {
         if (target.starts_with(kOurs)) jumps.insert({table, builtin, std::move(target)});
       }
-      if (table == kFilter && netlink::NftChainAccepts(socket, family_, table, builtin))
-        jumps.insert({table, builtin, std::string(KernelJump::kAcceptPolicy)});
+      if (table != kFilter || !IsOfFilter(hook)) continue;
+      const auto policy = netlink::NftChainPolicy(socket, family_, table, builtin);
+      if (policy.value_or(NF_ACCEPT) == NF_ACCEPT) jumps.insert(AcceptPolicy(builtin));
     }
   }
   return jumps;
@@ -86,7 +101,7 @@ void KernelJumps::ReadLegacy(const std::string& table, int fd) {
     }
     const auto* policy = rules->At(info.underflow[hook]);
     if (table == kFilter && policy != nullptr && rules->Accepts(*policy))
-      seen.jumps.insert({table, kBuiltin[hook], std::string(KernelJump::kAcceptPolicy)});
+      seen.jumps.insert(AcceptPolicy(kBuiltin[hook]));
   }
   seen_[table] = std::move(seen);
 }

@@ -29,9 +29,9 @@ class KernelJumps {
  public:
   KernelJumps(net::Family family, XtablesVariant variant) : family_(family), variant_(variant) {}
 
-  // Those to chains that begin with "POINTSMAN-", and in table filter which policies are ACCEPT:
-  // where one changes to DROP, what was accepted without a rule of ours no longer is. Makes no
-  // table that is not there. Throws std::system_error.
+  // Those to chains that begin with "POINTSMAN-", and in table filter which policies are ACCEPT,
+  // as that of a chain that is not there: where one changes to DROP, what was accepted without a
+  // rule of ours no longer is. Makes no table that is not there. Throws std::system_error.
   //
   // A legacy table is read whole only when the number or the size of its rules is another one than
   // at the last call. A policy changes neither: table filter is read each time while it is small,

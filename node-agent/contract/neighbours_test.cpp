@@ -1,5 +1,6 @@
-// Services beside policy engines, firewalls and other proxies, with real packets: what these refuse
-// stays refused, what they let by works, and their agents and ours do not move each other's rules.
+// Services of the modes that send them on themselves beside policy engines, firewalls and other
+// proxies, with real packets: what these refuse stays refused, what they let by works, and their
+// agents and ours do not move each other's rules.
 #include <future>
 
 #include <gmock/gmock.h>
@@ -7,24 +8,33 @@
 #include <unistd.h>
 
 #include "node-agent/iptables/iptables_dataplane.h"
+#include "node-agent/nftables/kernel_support.h"
+#include "node-agent/nftables/nftables_dataplane.h"
 #include "node-agent/testing/dual_stack_network.h"
+#include "node-agent/testing/iptables_rules.h"
+#include "node-agent/testing/iptables_wish.h"
 #include "node-agent/testing/model_maker.h"
 #include "node-agent/testing/neighbours/firewalls.h"
 #include "node-agent/testing/neighbours/policy_engines.h"
 #include "node-agent/testing/neighbours/proxies.h"
 #include "node-agent/testing/results.h"
+#include "node-agent/testing/run_tool.h"
 #include "node-agent/xtables/base_rules.h"
+#include "node-agent/xtables/legacy_table.h"
 
 namespace pointsman::agent {
 namespace {
 
+using kube::Mode;
 using net::Family;
 using testing::Ask;
 using testing::DualStackNetwork;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using testing::Ip;
 using ::testing::IsEmpty;
 using testing::Neighbour;
+using ::testing::Not;
 
 constexpr uint16_t kNodePort = 30080;
 constexpr uint16_t kOtherNodePort = 30081;  // of a Service whose pod has no policy
@@ -44,12 +54,29 @@ constexpr Addresses kV4{Family::kIPv4,  "10.96.0.10",   "10.96.0.11",
 constexpr Addresses kV6{Family::kIPv6, "fd00:96::10", "fd00:96::11",
                         "fd00:51::7",  "fd00:77::1",  "fd00:77::2"};
 
+struct Case {
+  Addresses at;
+  Mode mode;
+  std::string tools;  // the variant of iptables; "": as the node decides
+};
+
+std::string NameOf(const Case& of) {
+  return std::string(kube::ToString(of.mode)) + (of.tools.empty() ? "" : "_" + of.tools) +
+         (of.at.family == Family::kIPv4 ? "_IPv4" : "_IPv6");
+}
+void PrintTo(const Case& of, std::ostream* out) {
+  *out << NameOf(of);
+}
+
 // A node with three pods. Pod 1 is what a Service leads to; pod 0 may reach it, and nothing else
 // outside of the node.
-class NeighboursTest : public ::testing::TestWithParam<Addresses> {
+class NeighboursTest : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "needs root to make network namespaces";
+    if (mode_ == Mode::kNftables && !nft::MissingFeatures(at_.family).empty())
+      GTEST_SKIP() << "this kernel cannot run mode nftables";
+    testing::WishVariant(GetParam().tools);
     network_ = std::make_unique<DualStackNetwork>(3);
     ServicePortEntry entry = testing::MakeEntry("web", kube::Protocol::kTcp, at_.vip, 80,
                                                 {testing::MakeBackend(at_.pod(1), 8080)});
@@ -70,9 +97,17 @@ class NeighboursTest : public ::testing::TestWithParam<Addresses> {
   // A new process takes over.
   void Start() {
     kube::ProxySettings settings;
+    settings.mode = mode_;
     settings.cluster_cidrs = {net::IpPrefix::Parse("10.244.0.0/16").value(),
                               net::IpPrefix::Parse("fd00:244::/32").value()};
-    OnNode([&] { dataplane_ = std::make_unique<IptablesDataplane>(settings, *tool_); });
+    OnNode([&] {
+      if (mode_ == Mode::kIptables) {
+        dataplane_ = std::make_unique<IptablesDataplane>(settings, *tool_);
+      } else {
+        dataplane_ = std::make_unique<NftablesDataplane>(settings, std::vector{at_.family},
+                                                         std::vector{tool_.get()});
+      }
+    });
   }
   // What the agent does every 30 s; returns how much it wrote.
   uint64_t Resync() {
@@ -137,10 +172,11 @@ class NeighboursTest : public ::testing::TestWithParam<Addresses> {
     EXPECT_THAT(Reaching(ways), ElementsAre("allowed pod")) << Rules();
   }
 
-  const Addresses at_ = GetParam();
+  const Addresses at_ = GetParam().at;
+  Mode mode_ = GetParam().mode;
   std::unique_ptr<DualStackNetwork> network_;
   std::unique_ptr<xtables::IptablesTool> tool_;
-  std::unique_ptr<IptablesDataplane> dataplane_;
+  std::unique_ptr<Dataplane> dataplane_;
   testing::ModelMaker maker_;
 };
 
@@ -210,6 +246,7 @@ TEST_P(PolicyEngineTest, AzureNpm) {
 
 // An agent of an older version had one chain that refused and accepted, in front of everything.
 TEST_P(PolicyEngineTest, WhatAnOlderAgentLeftIsTakenOverAndPutInOrder) {
+  if (mode_ != Mode::kIptables) GTEST_SKIP() << "it had no such rules for this mode";
   const Neighbour engine = KubeRouter(at_.family, Policy());
   EXPECT_TRUE(Sync(engine));
   Resync();
@@ -252,8 +289,47 @@ TEST_P(NeighboursTest, AnAdministratorsDropInDockerUserHolds) {
 TEST_P(NeighboursTest, AnAdministratorsDropBeforeOursHolds) {
   Resync();
   Run(std::string("*filter\n-I FORWARD -s ") + at_.outside + " -j DROP\nCOMMIT\n");
-  EXPECT_EQ(Resync(), 0U);
+  // nftables mode has rules there from now on.
+  EXPECT_EQ(Resync() > 0, mode_ == Mode::kNftables);
+  EXPECT_EQ(Resync(), 0U) << Rules();
   EXPECT_THAT(Reaching(WaysFromOutside()), IsEmpty()) << Rules();
+}
+
+// … and what nftables mode finds there, of whatever age, is not passed either by what it puts there
+// for a policy of DROP.
+TEST_P(NeighboursTest, AnAdministratorsDropThatWasThereHoldsInNftablesMode) {
+  if (mode_ != Mode::kNftables) GTEST_SKIP() << "as kube-proxy, iptables mode comes first";
+  Run(std::string("*filter\n:FORWARD DROP [0:0]\n-A FORWARD -s ") + at_.outside +
+      " -j DROP\nCOMMIT\n");
+  Resync();
+  std::vector<Way> ways = WaysFromOutside();
+  ways.push_back({"pod to node port", network_->pod(0), at_.node, kNodePort});
+  EXPECT_THAT(Reaching(ways), ElementsAre("pod to node port")) << Rules();
+  EXPECT_EQ(Resync(), 0U) << Rules();
+}
+
+// A home-made firewall, with iptables mode's rules in front of it: a handover changes nothing of
+// what it refuses.
+TEST_P(NeighboursTest, AHandoverKeepsTheOrderAmongOthersRules) {
+  Run("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n");
+  Resync();
+  Run(std::string("*filter\n-A FORWARD -s ") + at_.outside + " -j DROP\nCOMMIT\n");
+  const std::vector<Way> ways = WaysFromOutside();
+  const auto before = ElementsAre("cluster IP", "load balancer", "node port");
+  EXPECT_THAT(Reaching(ways), before) << Rules();
+  mode_ = mode_ == Mode::kIptables ? Mode::kNftables : Mode::kIptables;
+  if (mode_ == Mode::kNftables && !nft::MissingFeatures(at_.family).empty())
+    GTEST_SKIP() << "this kernel cannot run mode nftables";
+  const std::unique_ptr<Dataplane> old = std::move(dataplane_);
+  Start();
+  Resync();
+  OnNode([&] {
+    old->Drain(maker_.model);
+    EXPECT_SYNCED(old->Remove());
+  });
+  EXPECT_THAT(Reaching(ways), before) << Rules();
+  Resync();  // route_localnet, which the old one has undone
+  EXPECT_EQ(Resync(), 0U) << Rules();
 }
 
 // What refuses everything that it does not know does not refuse Services: as beside kube-proxy.
@@ -295,10 +371,39 @@ TEST_P(FirewallTest, APolicyOfDrop) {
   Resync();
   ExpectServed("after the first write");
 }
+TEST_P(FirewallTest, Docker) {
+  Run("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n");
+  const Neighbour docker = testing::DockerUser(at_.pod(0));
+  EXPECT_TRUE(Sync(docker));
+  Resync();
+  ExpectServed("after the first write");
+  // It starts again, and puts its first chain in front of ours that refuse.
+  Sync(docker);
+  EXPECT_EQ(Resync(), 0U) << Rules();
+  EXPECT_FALSE(Sync(docker)) << Rules();
+  ExpectServed("after Docker has started again");
+}
+// What pods send to a Service is accepted where what they send to each other is: in no mode by the
+// service proxy.
+TEST_P(FirewallTest, PodsReachServicesWhereTheNetworkPluginLetsThemForward) {
+  Run("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n");
+  Resync();
+  const std::vector<Way> ways{{"pod", network_->pod(2), at_.pod(1), 8080},
+                              {"cluster IP", network_->pod(2), at_.vip, 80},
+                              {"node port", network_->pod(2), at_.node, kNodePort}};
+  EXPECT_THAT(Reaching(ways), ElementsAre("node port")) << "masqueraded\n" << Rules();
+  // flannel's chain.
+  const char* cidr = at_.family == Family::kIPv4 ? "10.244.0.0/16" : "fd00:244::/32";
+  Run(std::string("*filter\n:FLANNEL-FWD - [0:0]\n-A FLANNEL-FWD -s ") + cidr +
+      " -j ACCEPT\n-A FLANNEL-FWD -d " + cidr + " -j ACCEPT\n-A FORWARD -j FLANNEL-FWD\nCOMMIT\n");
+  Resync();
+  EXPECT_THAT(Reaching(ways), ElementsAre("pod", "cluster IP", "node port")) << Rules();
+}
 
 // While kube-proxy runs beside us, or what it left: ours decide.
 TEST_P(NeighboursTest, OursComeBeforeKubeProxysAndStay) {
   if (at_.family != Family::kIPv4) GTEST_SKIP() << "its rules here are of IPv4";
+  if (mode_ != Mode::kIptables) GTEST_SKIP() << "this mode's chains are called before iptables'";
   const Neighbour proxy = testing::KubeProxy(at_.vip, 80, at_.pod(2) + ":8080");
   EXPECT_TRUE(Sync(proxy));
   EXPECT_EQ(Ask(network_->pod(0), at_.vip, 80).server, "pod2");
@@ -318,13 +423,172 @@ TEST_P(NeighboursTest, OursComeBeforeKubeProxysAndStay) {
   EXPECT_EQ(Ask(network_->node(), at_.vip, 80).server, "pod1");
 }
 
-const auto kFamilies = ::testing::Values(kV4, kV6);
-const auto kFamilyName = [](const auto& test) {
-  return test.param.family == Family::kIPv4 ? "IPv4" : "IPv6";
+// The chain of nftables mode in iptables' table filter.
+class ForwardAcceptTest : public NeighboursTest {
+ protected:
+  static constexpr const char* kChain = "POINTSMAN-NFT-FORWARD";
+  static constexpr const char* kJump =
+      "-A FORWARD -m comment --comment \"pointsman: forward\" -j POINTSMAN-NFT-FORWARD";
+
+  std::string Filter() {
+    std::string rules;
+    OnNode([&] { rules = tool_->Save("filter"); });
+    return rules;
+  }
+  bool HasTable() {
+    bool has = false;
+    OnNode([&] {
+      has = tool_->variant() == "legacy" ? xtables::LegacyTablesInUse(at_.family).contains("filter")
+                                         : TryNft();
+    });
+    return has;
+  }
+  void Policy(const char* policy) {
+    Run(std::string("*filter\n:FORWARD ") + policy + " [0:0]\nCOMMIT\n");
+  }
+  VerifyResult Verify() {
+    VerifyResult result;
+    OnNode([&] { result = dataplane_->Verify(maker_.model); });
+    return result;
+  }
+
+ private:
+  bool TryNft() const {
+    return testing::TryTool(
+               {"nft", "list", "table", at_.family == Family::kIPv4 ? "ip" : "ip6", "filter"}) == 0;
+  }
 };
-INSTANTIATE_TEST_SUITE_P(Families, NeighboursTest, kFamilies, kFamilyName);
-INSTANTIATE_TEST_SUITE_P(Families, PolicyEngineTest, kFamilies, kFamilyName);
-INSTANTIATE_TEST_SUITE_P(Families, FirewallTest, kFamilies, kFamilyName);
+
+TEST_P(ForwardAcceptTest, ANodeWithoutSuchATableGetsNone) {
+  // To choose between the variants the tool looks at legacy's, which makes it.
+  const bool had = HasTable();
+  Resync();
+  EXPECT_EQ(HasTable(), had);
+  OnNode([&] {
+    EXPECT_TRUE(dataplane_->Present());
+    EXPECT_SYNCED(dataplane_->Remove());
+    EXPECT_FALSE(dataplane_->Present());
+  });
+  EXPECT_EQ(HasTable(), had);
+  if (had) {
+    EXPECT_THAT(Filter(), Not(HasSubstr("POINTSMAN"))) << "and nothing of ours in it";
+  }
+}
+
+TEST_P(ForwardAcceptTest, ItIsThereAsLongAsSomethingMayRefuse) {
+  Policy("ACCEPT");
+  Resync();
+  EXPECT_THAT(Filter(), Not(HasSubstr(kChain)));
+  Policy("DROP");
+  Resync();
+  EXPECT_THAT(Filter(), HasSubstr(kJump));
+  Policy("ACCEPT");
+  Resync();
+  EXPECT_THAT(Filter(), Not(HasSubstr(kChain)));
+  Run("*filter\n-A FORWARD -j DROP\nCOMMIT\n");
+  Resync();
+  EXPECT_THAT(Filter(), HasSubstr(std::string(kJump) + "\n-A FORWARD -j DROP"));
+}
+
+TEST_P(ForwardAcceptTest, WhatIsDamagedIsSeenAndRepaired) {
+  Policy("DROP");
+  Resync();
+  const auto rules = [&] {
+    std::string text;
+    OnNode([&] { text = testing::RulesOf(*tool_); });
+    return text;
+  };
+  const std::string good = rules();
+  for (const char* damage : {"-F POINTSMAN-NFT-FORWARD", "-A POINTSMAN-NFT-FORWARD -j ACCEPT",
+                             "-F FORWARD", "-A FORWARD -j POINTSMAN-NFT-FORWARD",
+                             "-A INPUT -j POINTSMAN-NFT-FORWARD", "-N POINTSMAN-NFT-STRANGER"}) {
+    SCOPED_TRACE(damage);
+    Run(std::string("*filter\n") + damage + "\nCOMMIT\n");
+    EXPECT_FALSE(Verify().ok());
+    OnNode([&] {
+      const SyncResult result = dataplane_->FullSync(maker_.model);
+      EXPECT_SYNCED(result);
+      EXPECT_GT(result.repaired, 0U);
+      EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
+    });
+    EXPECT_EQ(rules(), good);
+  }
+}
+
+// A killed agent's successor, and --cleanup.
+TEST_P(ForwardAcceptTest, AnotherProcessAdoptsAndRemovesIt) {
+  Policy("DROP");
+  Resync();
+  Start();
+  EXPECT_EQ(Resync(), 0U);
+  // The table went, and the chain is what tells of the mode.
+  Start();
+  OnNode([&] {
+    testing::TryTool(
+        {"nft", "delete", "table", at_.family == Family::kIPv4 ? "ip" : "ip6", "pointsman"});
+    EXPECT_TRUE(dataplane_->Present());
+    EXPECT_SYNCED(dataplane_->Remove());
+    EXPECT_FALSE(dataplane_->Present());
+  });
+  EXPECT_THAT(Filter(), Not(HasSubstr(kChain)));
+}
+
+// Somebody has put a rule there that only nft knows: what is in the table is not known, and it is
+// written to by nobody. Most such rules refuse nothing; a policy of DROP does.
+TEST_P(ForwardAcceptTest, ATableThatOnlyNftKnowsIsLeftAloneUnlessItDrops) {
+  if (GetParam().tools != "nft") GTEST_SKIP() << "only iptables-nft's tables can be so";
+  Run("*filter\n-A FORWARD -j RETURN\nCOMMIT\n");
+  const char* family = at_.family == Family::kIPv4 ? "ip" : "ip6";
+  OnNode([&] {
+    testing::RunTool({"nft", "add", "rule", family, "filter", "FORWARD", "meta", "mark", "set",
+                      "numgen", "inc", "mod", "2"});
+    EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+    EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
+    testing::RunTool({"nft", "chain", family, "filter", "FORWARD", "{ policy drop; }"});
+    const SyncResult result = dataplane_->FullSync(maker_.model);
+    ASSERT_EQ(result.problems.size(), 1U);
+    EXPECT_THAT(result.problems[0].object, HasSubstr("chain FORWARD of table filter"));
+    EXPECT_THAT(result.problems[0].message, HasSubstr("nft list table"));
+    EXPECT_EQ(result.problems[0].family, at_.family);
+    EXPECT_SYNCED(dataplane_->Remove());
+  });
+}
+
+// A Service's change starts no process, whatever there is in table filter.
+TEST_P(ForwardAcceptTest, ADeltaWritesNothingThere) {
+  Policy("DROP");
+  Resync();
+  Run("*filter\n-F POINTSMAN-NFT-FORWARD\nCOMMIT\n");
+  OnNode([&] {
+    const ModelDelta delta = maker_.Put(testing::MakeEntry(
+        "new", kube::Protocol::kTcp, at_.other_vip, 81, {testing::MakeBackend(at_.pod(2), 8080)}));
+    EXPECT_SYNCED(dataplane_->Sync(maker_.model, delta));
+  });
+  EXPECT_FALSE(Verify().ok()) << "the next full sync's";
+  Resync();
+}
+
+const std::vector<Case>& NftablesCases() {
+  static const std::vector<Case> cases{{kV4, Mode::kNftables, "nft"},
+                                       {kV6, Mode::kNftables, "nft"},
+                                       {kV4, Mode::kNftables, "legacy"},
+                                       {kV6, Mode::kNftables, "legacy"}};
+  return cases;
+}
+
+std::vector<Case> Cases() {
+  std::vector<Case> cases{{kV4, Mode::kIptables, ""}, {kV6, Mode::kIptables, ""}};
+  cases.insert(cases.end(), NftablesCases().begin(), NftablesCases().end());
+  return cases;
+}
+
+std::string CaseName(const ::testing::TestParamInfo<Case>& test) {
+  return NameOf(test.param);
+}
+INSTANTIATE_TEST_SUITE_P(Modes, NeighboursTest, ::testing::ValuesIn(Cases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(Modes, PolicyEngineTest, ::testing::ValuesIn(Cases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(Modes, FirewallTest, ::testing::ValuesIn(Cases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(Modes, ForwardAcceptTest, ::testing::ValuesIn(NftablesCases()), CaseName);
 
 }  // namespace
 }  // namespace pointsman::agent
