@@ -217,7 +217,9 @@ class PolicyHandoverTest : public ::testing::Test {
   }
   void StartFelix(CalicoInserts inserts = CalicoInserts::kFirst) {
     felix_ = std::make_unique<Felix>(
-        Felix::Settings{.policy = {.pod = kPodB, .link = "vpod-b", .allowed = kPodA},
+        Felix::Settings{.policies = {{.pod = kPodB,
+                                      .link = "vpod-b",
+                                      .ingress_from = std::vector<std::string>{kPodA}}},
                         .link_prefix = "vpod-",
                         .node = {kNodeIp},
                         .inserts = inserts});

@@ -47,12 +47,13 @@ struct Addresses {
   const char* load_balancer;
   const char* node;     // as the client outside sees it
   const char* outside;  // the client
+  const char* cluster_ips;
   std::string pod(int k) const { return DualStackNetwork::PodIp(k, family).ToString(); }
 };
-constexpr Addresses kV4{Family::kIPv4,  "10.96.0.10",   "10.96.0.11",
-                        "198.51.100.7", "192.168.77.1", "192.168.77.2"};
-constexpr Addresses kV6{Family::kIPv6, "fd00:96::10", "fd00:96::11",
-                        "fd00:51::7",  "fd00:77::1",  "fd00:77::2"};
+constexpr Addresses kV4{Family::kIPv4,  "10.96.0.10",   "10.96.0.11",  "198.51.100.7",
+                        "192.168.77.1", "192.168.77.2", "10.96.0.0/16"};
+constexpr Addresses kV6{Family::kIPv6, "fd00:96::10", "fd00:96::11",  "fd00:51::7",
+                        "fd00:77::1",  "fd00:77::2",  "fd00:96::/112"};
 
 struct Case {
   Addresses at;
@@ -134,8 +135,9 @@ class NeighboursTest : public ::testing::TestWithParam<Case> {
     return rules;
   }
 
-  testing::PodPolicy Policy() const {
-    return {.pod = at_.pod(1), .link = "pod1", .allowed = at_.pod(0)};
+  testing::PodPolicies Policy() const {
+    return {
+        {.pod = at_.pod(1), .link = "pod1", .ingress_from = std::vector<std::string>{at_.pod(0)}}};
   }
   struct Way {
     std::string name;
@@ -207,17 +209,17 @@ class PolicyEngineTest : public NeighboursTest {
 };
 
 TEST_P(PolicyEngineTest, KubeRouter) {
-  ExpectPolicyIsKept(KubeRouter(at_.family, Policy()));
+  ExpectPolicyIsKept(KubeRouter(at_.family, Policy(), at_.cluster_ips));
 }
 TEST_P(PolicyEngineTest, KubeRouterThatComesLater) {
-  ExpectPolicyIsKeptByALateEngine(KubeRouter(at_.family, Policy()));
+  ExpectPolicyIsKeptByALateEngine(KubeRouter(at_.family, Policy(), at_.cluster_ips));
 }
 TEST_P(PolicyEngineTest, Calico) {
-  ExpectPolicyIsKept(Calico(Policy(), "pod", testing::CalicoInserts::kFirst));
+  ExpectPolicyIsKept(Calico(at_.family, Policy(), "pod", testing::CalicoInserts::kFirst));
 }
 // Its agent wants the end of the chain, where ours would have to be.
 TEST_P(PolicyEngineTest, CalicoThatAppends) {
-  const Neighbour calico = Calico(Policy(), "pod", testing::CalicoInserts::kLast);
+  const Neighbour calico = Calico(at_.family, Policy(), "pod", testing::CalicoInserts::kLast);
   EXPECT_TRUE(Sync(calico));
   Resync();
   ExpectPolicyHolds("after the first write");
@@ -235,7 +237,8 @@ TEST_P(PolicyEngineTest, CalicoThatAppends) {
       << Rules();
 }
 TEST_P(PolicyEngineTest, CalicoThatAppendsAndComesLater) {
-  ExpectPolicyIsKeptByALateEngine(Calico(Policy(), "pod", testing::CalicoInserts::kLast));
+  ExpectPolicyIsKeptByALateEngine(
+      Calico(at_.family, Policy(), "pod", testing::CalicoInserts::kLast));
 }
 TEST_P(PolicyEngineTest, Weave) {
   ExpectPolicyIsKept(Weave(Policy()));
@@ -247,7 +250,7 @@ TEST_P(PolicyEngineTest, AzureNpm) {
 // An agent of an older version had one chain that refused and accepted, in front of everything.
 TEST_P(PolicyEngineTest, WhatAnOlderAgentLeftIsTakenOverAndPutInOrder) {
   if (mode_ != Mode::kIptables) GTEST_SKIP() << "it had no such rules for this mode";
-  const Neighbour engine = KubeRouter(at_.family, Policy());
+  const Neighbour engine = KubeRouter(at_.family, Policy(), at_.cluster_ips);
   EXPECT_TRUE(Sync(engine));
   Resync();
   Run("*filter\n"

@@ -37,7 +37,9 @@ class IpvsNeighboursTest : public IpvsDataplaneTest {
       RunTool({"iptables-legacy", "-P", chain, "ACCEPT"});
   }
 
-  static testing::PodPolicy Policy() { return {.pod = kPodB, .link = "vpod-b", .allowed = kPodA}; }
+  static testing::PodPolicies Policy() {
+    return {{.pod = kPodB, .link = "vpod-b", .ingress_from = std::vector<std::string>{kPodA}}};
+  }
   uint64_t Resync() {
     const SyncResult result = dataplane_->FullSync(maker_.model);
     EXPECT_SYNCED(result);
@@ -86,29 +88,32 @@ class IpvsNeighboursTest : public IpvsDataplaneTest {
 };
 
 TEST_F(IpvsNeighboursTest, Calico) {
-  const Neighbour calico = CalicoForIpvs(Policy(), "vpod-", {kNodeIp}, CalicoInserts::kFirst);
+  const Neighbour calico =
+      CalicoForIpvs(kFamily, Policy(), "vpod-", {kNodeIp}, CalicoInserts::kFirst);
   ExpectPolicyIsKept(calico);
   EXPECT_FALSE(calico.Sync(tool_)) << "nothing of ours is in its way";
 }
 TEST_F(IpvsNeighboursTest, CalicoThatAppends) {
-  ExpectPolicyIsKept(CalicoForIpvs(Policy(), "vpod-", {kNodeIp}, CalicoInserts::kLast));
+  ExpectPolicyIsKept(CalicoForIpvs(kFamily, Policy(), "vpod-", {kNodeIp}, CalicoInserts::kLast));
 }
 TEST_F(IpvsNeighboursTest, CalicoThatComesLater) {
   Resync();
   EXPECT_THAT(Reaching(), AllOf(Contains("node port"), Contains("pod to cluster IP")));
-  EXPECT_TRUE(CalicoForIpvs(Policy(), "vpod-", {kNodeIp}, CalicoInserts::kLast).Sync(tool_));
+  EXPECT_TRUE(
+      CalicoForIpvs(kFamily, Policy(), "vpod-", {kNodeIp}, CalicoInserts::kLast).Sync(tool_));
   Resync();
   ExpectPolicyHolds("after the engine came");
 }
 TEST_F(IpvsNeighboursTest, KubeRouter) {
-  const Neighbour kube_router = testing::KubeRouter(kFamily, Policy());
+  const Neighbour kube_router = testing::KubeRouter(kFamily, Policy(), "10.96.0.0/16");
   ExpectPolicyIsKept(kube_router);
   EXPECT_FALSE(kube_router.Sync(tool_)) << "nothing of ours is in its way";
 }
 
 // An agent of an older version had one chain in INPUT that refused and accepted.
 TEST_F(IpvsNeighboursTest, WhatAnOlderAgentLeftIsTakenOverAndPutInOrder) {
-  EXPECT_TRUE(CalicoForIpvs(Policy(), "vpod-", {kNodeIp}, CalicoInserts::kLast).Sync(tool_));
+  EXPECT_TRUE(
+      CalicoForIpvs(kFamily, Policy(), "vpod-", {kNodeIp}, CalicoInserts::kLast).Sync(tool_));
   Resync();
   const std::string good = testing::RulesOf(tool_);
   tool_.Restore(
@@ -164,8 +169,8 @@ TEST_F(IpvsFirewallTest, PoliciesOfDrop) {
 
 // They ask "is it addressed to this node?", which a cluster IP is in this mode.
 TEST_F(IpvsNeighboursTest, HostPortsTakeNothingFromClusterIps) {
-  for (const Neighbour& neighbour :
-       {testing::Portmap(80, "10.244.0.4:8080"), testing::DockerPublished(80, "10.244.0.4:8080")}) {
+  for (const Neighbour& neighbour : {testing::Portmap(80, "10.244.0.4:8080"),
+                                     testing::DockerPublished(kFamily, 80, "10.244.0.4:8080")}) {
     SCOPED_TRACE(neighbour.name);
     EXPECT_TRUE(neighbour.Sync(tool_));
     Resync();

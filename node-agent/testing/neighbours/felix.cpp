@@ -55,6 +55,11 @@ bool Felix::Wait(int fd, std::chrono::milliseconds longest) const {
   return items[0].revents == 0;
 }
 
+bool Felix::KnowsIpvs() {
+  const std::lock_guard lock(mutex_);
+  return knows_ipvs_;
+}
+
 void Felix::Loop() {
   constexpr std::chrono::milliseconds kHangCheck{20};
   netlink::Socket links(NETLINK_ROUTE);
@@ -62,7 +67,7 @@ void Felix::Loop() {
   while (true) {
     Forget(links.fd());
     const bool sees = SeesIpvs();
-    if (sees == knows_ipvs_ || hangs_) {
+    if (sees == KnowsIpvs() || hangs_) {
       if (!Wait(links.fd(), kHangCheck)) return;
       continue;
     }
@@ -71,29 +76,50 @@ void Felix::Loop() {
   }
 }
 
+Neighbour Felix::Rules(bool for_ipvs) const {
+  return for_ipvs ? CalicoForIpvs(settings_.family, settings_.policies, settings_.link_prefix,
+                                  settings_.node, settings_.inserts)
+                  : Calico(settings_.family, settings_.policies, settings_.link_prefix,
+                           settings_.inserts);
+}
+
+void Felix::SetPolicies(PodPolicies policies) {
+  const std::lock_guard lock(mutex_);
+  settings_.policies = std::move(policies);
+  xtables::IptablesTool(settings_.family).Restore(Rules(knows_ipvs_).chains);
+}
+
+void Felix::LookAgain() {
+  const std::lock_guard lock(mutex_);
+  WriteLocked(knows_ipvs_);
+}
+
 void Felix::Write(bool for_ipvs) {
-  const Neighbour rules = for_ipvs
-                              ? CalicoForIpvs(settings_.policy, settings_.link_prefix,
-                                              settings_.node, settings_.inserts)
-                              : Calico(settings_.policy, settings_.link_prefix, settings_.inserts);
-  xtables::IptablesTool tool(net::Family::kIPv4);
-  rules.Sync(tool);
+  const std::lock_guard lock(mutex_);
+  WriteLocked(for_ipvs);
+}
+
+void Felix::WriteLocked(bool for_ipvs) {
+  xtables::IptablesTool tool(settings_.family);
+  Rules(for_ipvs).Sync(tool);
   if (!for_ipvs && knows_ipvs_) {
+    std::vector<std::string> chains{"cali-forward-check", "cali-set-endpoint-mark",
+                                    "cali-forward-endpoint-mark", "cali-from-endpoint-mark"};
+    for (size_t i = 0; i < settings_.policies.size(); ++i)
+      chains.push_back("cali-sm-pod" + std::to_string(i));
     std::string text = "*filter\n";
-    for (const char* chain :
-         {"cali-forward-check", "cali-set-endpoint-mark", "cali-forward-endpoint-mark"})
-      text += std::string(":") + chain + " - [0:0]\n";
-    for (const char* chain :
-         {"cali-forward-check", "cali-set-endpoint-mark", "cali-forward-endpoint-mark"})
-      text += std::string("-X ") + chain + "\n";
+    for (const std::string& chain : chains)
+      text += ":" + chain + " - [0:0]\n";
+    for (const std::string& chain : chains)
+      text += "-X " + chain + "\n";
     tool.Restore(text + "COMMIT\n");
   }
   knows_ipvs_ = for_ipvs;
   ++writes_;
 }
 
-void Felix::RemoveRules() {
-  xtables::IptablesTool tool(net::Family::kIPv4);
+void Felix::RemoveRules(net::Family family) {
+  xtables::IptablesTool tool(family);
   std::string flush;
   std::string removal;
   tool.SaveLines("filter", [&](std::string_view text) {

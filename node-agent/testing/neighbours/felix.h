@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,7 +20,8 @@ namespace pointsman::agent::testing {
 class Felix {
  public:
   struct Settings {
-    PodPolicy policy;
+    net::Family family = net::Family::kIPv4;
+    PodPolicies policies;
     std::string link_prefix;
     std::vector<std::string> node;  // the node's addresses
     CalicoInserts inserts = CalicoInserts::kFirst;
@@ -32,25 +34,34 @@ class Felix {
   Felix(const Felix&) = delete;
   Felix& operator=(const Felix&) = delete;
 
+  // Others hold from now on, for the same pods: it writes its chains, and does not look at the
+  // builtin ones.
+  void SetPolicies(PodPolicies policies);
+  // Looks whether all is in its place, as it does every three minutes.
+  void LookAgain();
   // Notices nothing from now on, like one that cannot be started again; or does again.
   void Hang(bool hangs);
   // Its rules were written so often.
   int writes() const { return writes_; }
 
   // What it has left: all of its chains.
-  static void RemoveRules();
+  static void RemoveRules(net::Family family = net::Family::kIPv4);
 
  private:
   void Loop();
+  bool KnowsIpvs();
+  Neighbour Rules(bool for_ipvs) const;
   void Write(bool for_ipvs);
+  void WriteLocked(bool for_ipvs);
   // False: it ends for good.
   bool Wait(int fd, std::chrono::milliseconds longest) const;
 
-  const Settings settings_;
+  std::mutex mutex_;  // guards all writing, and what follows
+  Settings settings_;
   UniqueFd stop_;  // eventfd
   std::atomic<bool> hangs_{false};
   std::atomic<int> writes_{0};
-  bool knows_ipvs_ = false;  // the last ones are those for IPVS; the thread's own, once it runs
+  bool knows_ipvs_ = false;  // the last ones are those for IPVS
   std::thread thread_;
 };
 

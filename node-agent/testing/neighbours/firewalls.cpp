@@ -121,4 +121,24 @@ Neighbour FirewalldIptables(net::Family family, const std::string& link) {
   return neighbour;
 }
 
+Neighbour FirewalldNft(const std::vector<std::string>& links) {
+  std::string trusted;
+  for (const std::string& link : links)
+    trusted += fmt::format(" iifname \"{}\" accept;", link);
+  const auto chain = [&](const char* hook, const std::string& zone) {
+    return fmt::format(
+        "  chain filter_{0} {{ type filter hook {0} priority 10; policy accept;"
+        " ct state {{ established, related }} accept; ct status dnat accept;"
+        " iifname \"lo\" accept; ct state invalid drop;{1}{2}"
+        " reject with icmpx admin-prohibited; }}\n",
+        hook, trusted, zone);
+  };
+  const std::string ssh = " tcp dport { 10, 22 } accept; meta l4proto { icmp, ipv6-icmp } accept;";
+  return {.name = "FirewalldNft",
+          .chains = "",
+          .rules = {},
+          .nft = "table inet firewalld {\n" + chain("input", ssh) + chain("forward", "") + "}\n",
+          .nft_tables = {"inet firewalld"}};
+}
+
 }  // namespace pointsman::agent::testing

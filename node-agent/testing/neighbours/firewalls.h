@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "kube/net/ip_address.h"
 #include "node-agent/testing/neighbours/neighbour.h"
@@ -24,5 +25,10 @@ Neighbour Ufw(net::Family family);
 // firewalld 0.9 with FirewallBackend=iptables (src/firewall/core/ipXtables.py): zones by goto,
 // which refuse what they do not know. `link`: one in zone trusted, as a pod's may be.
 Neighbour FirewalldIptables(net::Family family, const std::string& link);
+
+// firewalld 2.1 with FirewallBackend=nftables (firewalld/firewalld 2745d6f,
+// src/firewall/core/nftables.py): a table of its own in which what was translated is let by, what
+// comes from a link is judged by its zone, and the rest refused. `links`: in zone trusted.
+Neighbour FirewalldNft(const std::vector<std::string>& links);
 
 }  // namespace pointsman::agent::testing

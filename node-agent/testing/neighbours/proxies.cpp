@@ -81,7 +81,25 @@ Neighbour Portmap(uint16_t host_port, const std::string& to) {
   return neighbour;
 }
 
-Neighbour DockerPublished(uint16_t host_port, const std::string& to) {
+Neighbour PortmapNft(net::Family family, uint16_t host_port, const std::string& to) {
+  const char* ip = family == net::Family::kIPv4 ? "ip" : "ip6";
+  return {
+      .name = "PortmapNft",
+      .chains = "",
+      .rules = {},
+      .nft = fmt::format(
+          "table {0} cni_hostport {{\n"
+          "  chain hostports {{ tcp dport {1} dnat to {2}; }}\n"
+          "  chain prerouting {{ type nat hook prerouting priority dstnat; fib daddr type local "
+          "jump hostports; }}\n"
+          "  chain output {{ type nat hook output priority -100; fib daddr type local jump "
+          "hostports; }}\n"
+          "}}\n",
+          ip, host_port, to),
+      .nft_tables = {fmt::format("{} cni_hostport", ip)}};
+}
+
+Neighbour DockerPublished(net::Family family, uint16_t host_port, const std::string& to) {
   return {.name = "DockerPublished",
           .chains = fmt::format(
               "*nat\n"
@@ -90,7 +108,9 @@ Neighbour DockerPublished(uint16_t host_port, const std::string& to) {
               "COMMIT\n",
               host_port, to),
           .rules = {{"nat", "PREROUTING", "-m addrtype --dst-type LOCAL -j DOCKER"},
-                    {"nat", "OUTPUT", "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER"}}};
+                    {"nat", "OUTPUT",
+                     fmt::format("! -d {} -m addrtype --dst-type LOCAL -j DOCKER",
+                                 family == net::Family::kIPv4 ? "127.0.0.0/8" : "::1/128")}}};
 }
 
 }  // namespace pointsman::agent::testing
