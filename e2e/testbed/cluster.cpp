@@ -173,6 +173,45 @@ void Node::AddPodNetwork(const std::string& pod, const std::string& ip) const {
   Check({"ip", "-n", pod, "-batch", "-"}, options);
 }
 
+std::string Node::AddRoutedPodNetwork(const std::string& pod, const std::string& ip) const {
+  if (pod_cidr().empty()) throw std::invalid_argument(name_ + " has no pods");
+  constexpr const char* kGateway = "169.254.1.1";  // nobody's: the node answers ARP for all
+  constexpr const char* kGateway6 = "fe80::1";
+  const std::string link = kRoutedLinkPrefix + ip.substr(ip.rfind('.') + 1);
+  const std::string ip6 = PodAddress6(ip);
+  ExecOptions options;
+  options.input = fmt::format(
+      "netns add {0}\nlink add {1} type veth peer name eth0 netns {0}\nlink set {1} up\n"
+      "route add {2}/32 dev {1}\nneigh add proxy {2} dev pmbr0\n",
+      pod, link, ip);
+  if (!ip6.empty()) {
+    options.input += fmt::format(
+        "addr add {2}/64 dev {0} nodad\nroute add {1}/128 dev {0}\n"
+        "neigh add proxy {1} dev pmbr0\n",
+        link, ip6, kGateway6);
+  }
+  Check({"ip", "-batch", "-"}, options);
+  // Pods behind the bridge take it for one of theirs. The kernel would answer for it after a while
+  // only.
+  std::vector<std::string> sysctl{
+      "sysctl", "-qw", fmt::format("net.ipv4.conf.{}.proxy_arp=1", link),
+      fmt::format("net.ipv4.neigh.{}.proxy_delay=0", link), "net.ipv4.neigh.pmbr0.proxy_delay=0"};
+  if (!ip6.empty())
+    sysctl.insert(sysctl.end(),
+                  {"net.ipv6.conf.pmbr0.proxy_ndp=1", "net.ipv6.neigh.pmbr0.proxy_delay=0"});
+  Check(sysctl);
+  options.input = fmt::format(
+      "link set lo up\naddr add {0}/32 dev eth0\nlink set eth0 up\n"
+      "route add {1} dev eth0 scope link\nroute add default via {1}\n",
+      ip, kGateway);
+  if (!ip6.empty()) {
+    options.input += fmt::format(
+        "addr add {}/128 dev eth0 nodad\nroute add default via {} dev eth0\n", ip6, kGateway6);
+  }
+  Check({"ip", "-n", pod, "-batch", "-"}, options);
+  return link;
+}
+
 void Node::RemovePodNetwork(const std::string& pod) const {
   Check({"ip", "netns", "del", pod});
 }

@@ -96,6 +96,10 @@ class Node {
   // A pod's network: a namespace `pod` on this node with eth0 at `ip` (within pod_cidr) and, where
   // the node has IPv6, at PodAddress6(ip). Commands run in it with ExecOptions::netns = pod.
   void AddPodNetwork(const std::string& pod, const std::string& ip) const;
+  // The same, but not behind the node's bridge: with a link of its own on the node, as Calico's or
+  // AWS' pods have, and a route to it there. Returns the link's name.
+  static constexpr const char* kRoutedLinkPrefix = "cali";
+  std::string AddRoutedPodNetwork(const std::string& pod, const std::string& ip) const;
   void RemovePodNetwork(const std::string& pod) const;
   // The IPv6 address of the pod at `ip`: pod_cidr6 with the same last part. "": none.
   std::string PodAddress6(const std::string& ip) const;
