@@ -1,6 +1,8 @@
 #include "e2e/conformance/arena.h"
 
 #include <fstream>
+#include <future>
+#include <regex>
 #include <sstream>
 #include <thread>
 
@@ -84,29 +86,38 @@ void Arena::Start() {
 
 void Arena::AddPods() {
   int next = 10;
-  for (const std::string& pod : StandingPods()) {
+  std::vector<std::string> pods = StandingPods();
+  pods.insert(pods.end(), RoutedPods().begin(), RoutedPods().end());
+  for (const std::string& pod : pods) {
     const Node& node = world_->cluster().node(NodeOfPod(pod));
     const std::string cidr = node.pod_cidr();
     pod_ips_[pod] = cidr.substr(0, cidr.rfind('.') + 1) + std::to_string(next++);
-    node.AddPodNetwork(pod, pod_ips_[pod]);
+    if (pod.starts_with("routed")) {
+      links_[pod] = node.AddRoutedPodNetwork(pod, pod_ips_[pod]);
+    } else {
+      node.AddPodNetwork(pod, pod_ips_[pod]);
+    }
     StartServer(pod, {&node, pod}, {kPodPorts[0], kPodPorts[1]}, true);
   }
   for (const Node& node : world_->cluster().nodes())
     StartServer(node.name(), {&node, ""}, {kNodePorts[0]}, false);
-  for (const std::string& pod : StandingPods()) {
-    // Its HTTP port is the last that it listens on but for UDP.
-    const Place place = At(pod);
-    world_->Await(
-        "the servers of " + pod + " listen",
-        [&] {
-          return place.node
-              ->Exec({world_->cluster().Program("pointsman-traffic"), "connect", "--udp",
-                      HostPort(pod_ips_[pod], kPodPorts[1]), "--timeout", "1s"},
-                     {.netns = pod})
-              .ok();
-        },
-        20s, [&] { return ServerLog(pod); });
-  }
+  for (const std::string& pod : pods)
+    AwaitServers(pod);
+}
+
+void Arena::AwaitServers(const std::string& pod) {
+  // Its HTTP port is the last that it listens on but for UDP.
+  const Place place = At(pod);
+  world_->Await(
+      "the servers of " + pod + " listen",
+      [&] {
+        return place.node
+            ->Exec({world_->cluster().Program("pointsman-traffic"), "connect", "--udp",
+                    HostPort(pod_ips_[pod], kPodPorts[1]), "--timeout", "1s"},
+                   {.netns = pod})
+            .ok();
+      },
+      20s, [&] { return ServerLog(pod); });
 }
 
 void Arena::StartServer(const std::string& name, const Place& place, const std::vector<int>& ports,
@@ -149,6 +160,7 @@ Json Arena::Configuration(const std::string& node) const {
   // kube-proxy's file means "primary" by this mode when it says nothing; the cases mean all.
   if (options_.mode == kube::Mode::kNftables)
     configuration["nodePortAddresses"] = {"0.0.0.0/0", "::/0"};
+  configuration.merge_patch(standing_changes_);
   configuration.merge_patch(changes_);
   return configuration;
 }
@@ -162,9 +174,7 @@ void Arena::StartAgent(const std::string& name) {
                           options_.dir / (name + "-agent.log"));
 }
 
-void Arena::UseConfiguration(const Json& changes) {
-  if (changes == changes_) return;
-  changes_ = changes;
+void Arena::StopAgents() {
   for (const auto& [name, agent] : agents_)
     world_->cluster().node(name).client().Signal(agent, SIGTERM);
   for (const auto& running : agents_) {
@@ -173,6 +183,51 @@ void Arena::UseConfiguration(const Json& changes) {
         "the agent of " + node.name() + " ends",
         [&] { return !node.client().Status(running.second).running; }, 15s);
   }
+  agents_.clear();
+}
+
+void Arena::EndAgents() {
+  StopAgents();
+  changes_ = Json();
+  std::vector<std::future<std::string>> running;
+  for (const Node& node : world_->cluster().nodes()) {
+    running.push_back(std::async(std::launch::async, [&] {
+      return node.Check({world_->cluster().Program("pointsman-node-agent"), "--cleanup"});
+    }));
+  }
+  for (auto& one : running)
+    one.get();
+}
+
+int Arena::FullSyncs(const Node& node) const {
+  static const std::regex count(
+      "^kubeproxy_sync_full_proxy_rules_duration_seconds_count(\\{[^}]*\\})? ([0-9]+)",
+      std::regex::ECMAScript | std::regex::multiline);
+  const std::string metrics =
+      node.Check({"curl", "-s", "-m", "2", "http://127.0.0.1:10249/metrics"});
+  int all = 0;
+  for (auto it = std::sregex_iterator(metrics.begin(), metrics.end(), count);
+       it != std::sregex_iterator(); ++it)
+    all += std::stoi((*it)[2]);
+  return all;
+}
+
+void Arena::AwaitFullSyncs(int times) {
+  std::map<std::string, int> until;
+  for (const Node& node : world_->cluster().nodes())
+    until[node.name()] = FullSyncs(node) + times;
+  for (const Node& node : world_->cluster().nodes()) {
+    world_->Await(
+        fmt::format("the agent of {} looks at all of its kernel {} times", node.name(), times),
+        [&] { return FullSyncs(node) >= until[node.name()]; }, 60s,
+        [&] { return AgentLog(node.name(), 3000); });
+  }
+}
+
+void Arena::UseConfiguration(const Json& changes) {
+  if (changes == changes_) return;
+  changes_ = changes;
+  StopAgents();
   for (const std::string& name : StandingNodes())
     StartAgent(name);
   const std::string mode(kube::ToString(options_.mode));

@@ -37,6 +37,13 @@ class Arena {
   static constexpr int kPodPorts[] = {8080, 8081};  // TCP, UDP, and SCTP where the kernel has it
   static constexpr int kPodHttpPort = 8082;
   static constexpr int kNodePorts[] = {2222};  // as an ssh server of the node, on every address
+  // What a neighbour publishes on each node, and the pod there that it leads to.
+  static constexpr int kHostPort = 80;
+  static std::string HostPortPod(const std::string& node) { return "pod-" + node.substr(5) + "b"; }
+  // The cluster IP that a neighbour's DNS cache listens on.
+  static std::string DnsAddress(net::Family family) {
+    return family == net::Family::kIPv4 ? "10.96.200.53" : "fd00:10:96::c853";
+  }
 
   explicit Arena(Options options);
   ~Arena();
@@ -47,6 +54,13 @@ class Arena {
   // The agents run with the suite's KubeProxyConfiguration and these fields of it changed; those
   // that run with others are ended and started anew.
   void UseConfiguration(const Json& changes);
+  // These fields are changed in every configuration that is used from now on.
+  void SetStandingChanges(Json changes) { standing_changes_ = std::move(changes); }
+  // Ends all agents and takes away what they made; UseConfiguration starts them again.
+  void EndAgents();
+  // Returns when every agent has compared all of the kernel with what should be in it so often from
+  // now on.
+  void AwaitFullSyncs(int times);
   // Returns when every node has taken up all changes of Services and EndpointSlices that the API
   // server has. Throws with the agent's log when one does not.
   void AwaitTakenUp();
@@ -57,7 +71,8 @@ class Arena {
   bool has_sctp() const { return has_sctp_; }
   // The network card of User-Mode Linux loses a packet now and then on a busy machine, in every
   // mode; a TCP connection gets over it, a single datagram does not. No other kernel may lose one.
-  bool loses_packets() const { return options_.node_kind.starts_with("uml"); }
+  bool loses_packets() const { return nodes_are_uml(); }
+  bool nodes_are_uml() const { return options_.node_kind.starts_with("uml"); }
   // How many datagrams were answered, and how many of them not the first time that they were sent.
   struct Datagrams {
     int answered = 0;
@@ -74,6 +89,7 @@ class Arena {
   const std::filesystem::path& dir() const { return options_.dir; }
   Place At(const std::string& name) const;  // a pod, a node, "outside"
   std::string Address(const std::string& name, net::Family family) const;
+  const std::string& LinkOf(const std::string& routed_pod) const { return links_.at(routed_pod); }
   // Every address of a node on its own interfaces.
   std::vector<std::string> NodeAddresses(const std::string& node, net::Family family) const;
   // What the node's kernel has been told, for a person. `words`: only lines with one of them.
@@ -82,9 +98,12 @@ class Arena {
 
  private:
   void AddPods();
+  void AwaitServers(const std::string& pod);
+  int FullSyncs(const Node& node) const;
   void StartServer(const std::string& name, const Place& place, const std::vector<int>& ports,
                    bool http);
   void StartAgent(const std::string& node);
+  void StopAgents();
   Json Configuration(const std::string& node) const;
   bool AnswersFence(const Node& node, const std::string& address, const std::string& backend) const;
   std::string ServerLog(const std::string& name) const;
@@ -93,7 +112,9 @@ class Arena {
   std::unique_ptr<World> world_;
   bool has_sctp_ = false;
   std::map<std::string, std::string> pod_ips_;  // IPv4
-  Json changes_;                                // null: no agents yet
+  std::map<std::string, std::string> links_;    // of routed pods
+  Json standing_changes_ = Json::object();
+  Json changes_;  // null: no agents
   std::map<std::string, pid_t> agents_;
   int fence_ = 0;
   Datagrams datagrams_;

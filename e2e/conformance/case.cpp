@@ -9,11 +9,13 @@
 #include <fmt/ranges.h>
 
 #include "kube/config/yaml_json.h"
+#include "node-agent/testing/neighbours/catalogue.h"
 
 namespace pointsman::e2e {
 namespace {
 
 const std::vector<std::string> kPods{"pod-1a", "pod-1b", "pod-2a", "pod-2b"};
+const std::vector<std::string> kRoutedPods{"routed-1a", "routed-1b", "routed-2a"};
 const std::vector<std::string> kNodes{"node-1", "node-2"};
 
 bool Contains(const std::vector<std::string>& list, std::string_view item) {
@@ -152,14 +154,15 @@ class Reader {
   }
 
   void CheckPlace(const std::string& place, const std::string& path) {
-    if (place != "outside" && !Contains(kPods, place) && !Contains(kNodes, place))
-      Error(path,
-            fmt::format("\"{}\" is none of outside, {}, {}", place, Join(kNodes), Join(kPods)));
+    if (place != "outside" && NodeOfPod(place).empty() && !Contains(kNodes, place))
+      Error(path, fmt::format("\"{}\" is none of outside, {}, {}, {}", place, Join(kNodes),
+                              Join(kPods), Join(kRoutedPods)));
   }
 
   void CheckBackend(const std::string& name, const std::string& path) {
-    if (!Contains(kPods, name) && !Contains(kNodes, name))
-      Error(path, fmt::format("\"{}\" is none of {}, {}", name, Join(kPods), Join(kNodes)));
+    if (NodeOfPod(name).empty() && !Contains(kNodes, name))
+      Error(path, fmt::format("\"{}\" is none of {}, {}, {}", name, Join(kPods), Join(kRoutedPods),
+                              Join(kNodes)));
   }
 
   void CheckTarget(const Json& to, const std::string& path) {
@@ -357,8 +360,9 @@ class Reader {
   }
 
   Step ReadStep(const Json& value, const std::string& path) {
-    static const std::set<std::string> kVerbs{"apply", "endpoints", "patch", "delete", "probe",
-                                              "open",  "stream",    "run",   "event",  "pass_time"};
+    static const std::set<std::string> kVerbs{"apply", "endpoints", "patch",    "delete",
+                                              "probe", "open",      "stream",   "run",
+                                              "event", "pass_time", "policies", "neighbour"};
     Step step;
     step.line = document_.LineOf(path);
     if (!value.is_object() || value.size() != 1 || !kVerbs.contains(value.begin().key())) {
@@ -410,6 +414,11 @@ class Reader {
       step.action = std::move(remove);
     } else if (verb == "pass_time") {
       step.action = PassTimeStep{ToDuration(body, at)};
+    } else if (verb == "policies") {
+      step.action = ReadPolicies(body, at);
+    } else if (verb == "neighbour") {
+      if (body != "reloads") Error(at, "must be reloads");
+      step.action = ReloadStep{};
     } else if (IsObject(body, at)) {
       if (verb == "probe") step.action = ReadProbe(body, at);
       if (verb == "open") step.action = ReadOpen(body, at);
@@ -418,6 +427,53 @@ class Reader {
       if (verb == "event") step.action = ReadEvent(body, at);
     }
     return step;
+  }
+
+  PoliciesStep ReadPolicies(const Json& body, const std::string& path) {
+    PoliciesStep policies;
+    if (!IsObject(body, path)) return policies;
+    const auto list = [&](const Json& policy, const std::string& at, const char* field) {
+      std::optional<std::vector<std::string>> peers;
+      if (!policy.contains(field)) return peers;
+      peers = Strings(policy, at, field);
+      for (const std::string& peer : *peers)
+        CheckPlace(peer, At(at, field));
+      return peers;
+    };
+    for (const auto& [pod, policy] : body.items()) {
+      const std::string at = At(path, pod);
+      // Some engines know a pod by its link.
+      if (!Contains(kRoutedPods, pod)) Error(at, "is none of " + Join(kRoutedPods));
+      if (!IsObject(policy, at)) continue;
+      Known(at, policy, {"ingress_from", "egress_to"});
+      policies.pods[pod] = {list(policy, at, "ingress_from"), list(policy, at, "egress_to")};
+    }
+    return policies;
+  }
+
+  // Which of the neighbours there are, and whether they can do what the steps ask of them.
+  void CheckNeighbours(const Case& one, const std::string& path) {
+    const bool polices = std::any_of(one.steps.begin(), one.steps.end(), [](const Step& step) {
+      return std::holds_alternative<PoliciesStep>(step.action);
+    });
+    const bool reloads = std::any_of(one.steps.begin(), one.steps.end(), [](const Step& step) {
+      return std::holds_alternative<ReloadStep>(step.action);
+    });
+    const std::string at = At(path, "neighbours");
+    for (const std::string& name : one.neighbours) {
+      const auto* known = agent::testing::FindNeighbour(name);
+      if (known == nullptr) {
+        Error(at, fmt::format("\"{}\" is no neighbour; known: {}", name,
+                              agent::testing::KnownNeighbourNames()));
+        continue;
+      }
+      if (polices && !known->polices)
+        Error(at, fmt::format("{} enforces no policies, and a step sets some", name));
+      if (reloads && known->felix)
+        Error(at, fmt::format("{} has nothing that reloads, and a step says so", name));
+    }
+    if ((polices || reloads) && one.neighbours.empty())
+      Error(path, "the steps policies and neighbour need \"neighbours\"");
   }
 
   void CheckEndpoints(const Json& list, const std::string& path) {
@@ -454,7 +510,7 @@ class Reader {
       Error(At(path, "name"), "must be at most 58 of a-z, 0-9 and - (it names a namespace)");
     Known(path, value,
           {"name", "source", "semantics", "families", "not_in", "known_failure", "proxy",
-           "needs_sctp", "steps"});
+           "needs_sctp", "neighbours", "steps"});
     out.sources = Strings(value, path, "source", true);
     out.semantics = Strings(value, path, "semantics");
     for (const std::string& family : Strings(value, path, "families")) {
@@ -484,6 +540,7 @@ class Reader {
     if (value.contains("proxy") && IsObject(value["proxy"], At(path, "proxy")))
       out.proxy = value["proxy"];
     out.needs_sctp = Bool(value, path, "needs_sctp", false);
+    out.neighbours = Strings(value, path, "neighbours");
     if (!value.contains("steps") || !value["steps"].is_array() || value["steps"].empty()) {
       Error(path, "needs a list \"steps\"");
       return out;
@@ -497,6 +554,7 @@ class Reader {
              std::holds_alternative<EventStep>(step.action);
     });
     if (!checks) Error(At(path, "steps"), "nothing is checked: no probe, stream, run or event");
+    CheckNeighbours(out, path);
     return out;
   }
 
@@ -593,13 +651,17 @@ const std::vector<std::string>& StandingPods() {
   return kPods;
 }
 
+const std::vector<std::string>& RoutedPods() {
+  return kRoutedPods;
+}
+
 const std::vector<std::string>& StandingNodes() {
   return kNodes;
 }
 
 std::string NodeOfPod(const std::string& pod) {
-  if (!Contains(kPods, pod)) return "";
-  return "node-" + pod.substr(4, 1);
+  if (!Contains(kPods, pod) && !Contains(kRoutedPods, pod)) return "";
+  return "node-" + pod.substr(pod.find('-') + 1, 1);
 }
 
 std::string_view FamilyName(net::Family family) {

@@ -105,9 +105,21 @@ struct PassTimeStep {
   milliseconds time{0};
 };
 
+// What a policy engine among the neighbours enforces from this step on, and nothing else: of each
+// pod, all but what it lists is denied. Pods, nodes, "outside"; in $(…).
+struct PolicyStep {
+  std::optional<std::vector<std::string>> ingress_from;
+  std::optional<std::vector<std::string>> egress_to;
+};
+struct PoliciesStep {
+  std::map<std::string, PolicyStep> pods;
+};
+// The neighbour's agent flushes all rules of all nodes and writes its own again.
+struct ReloadStep {};
+
 struct Step {
   std::variant<ApplyStep, EndpointsStep, PatchStep, DeleteStep, ProbeStep, OpenStep, StreamStep,
-               RunStep, EventStep, PassTimeStep>
+               RunStep, EventStep, PassTimeStep, PoliciesStep, ReloadStep>
       action;
   int line = 0;      // in the case file
   std::string text;  // "probe from pod-1a to web": for messages
@@ -121,6 +133,9 @@ struct Case {
   std::vector<std::string> semantics;  // rows of docs/semantics.md that it proves
   std::vector<net::Family> families;
   std::map<kube::Mode, std::string> not_in;  // mode -> why the case does not apply
+  // It runs once beside each of these (node-agent/testing/neighbours/catalogue.h), but for modes
+  // that the agent's own table refuses there; empty: once, without any.
+  std::vector<std::string> neighbours;
   // "ipvs" or "ipvs/IPv6" -> why it fails there.
   std::map<std::string, std::string> known_failures;
   Json proxy = Json::object();  // fields of KubeProxyConfiguration that differ from the suite's
@@ -143,6 +158,8 @@ std::vector<Case> LoadCases(const std::vector<std::filesystem::path>& folders);
 
 // The standing pods and nodes that cases may name.
 const std::vector<std::string>& StandingPods();  // pod-<node><letter>: pod-1a is on node-1
+// routed-<node><letter>: a pod with a link of its own on the node, as Calico's and AWS' have.
+const std::vector<std::string>& RoutedPods();
 const std::vector<std::string>& StandingNodes();
 std::string NodeOfPod(const std::string& pod);  // "" when there is no such pod
 

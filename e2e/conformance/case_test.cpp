@@ -72,7 +72,7 @@ TEST(CaseTest, ReadsWhatIsThere) {
 TEST(CaseTest, NamesFileLineCaseAndFieldOfABadOne) {
   EXPECT_EQ(ErrorOf(With("from: [pod-1a, node-2]", "from: pod-9")),
             "where.yaml: line 11: case web: steps[2].probe.from: \"pod-9\" is none of outside, "
-            "node-1, node-2, pod-1a, pod-1b, pod-2a, pod-2b");
+            "node-1, node-2, pod-1a, pod-1b, pod-2a, pod-2b, routed-1a, routed-1b, routed-2a");
   EXPECT_THAT(
       ErrorOf(With("expect: refused", "expect: gone")),
       StartsWith("where.yaml: line 15: case web: steps[6].probe.expect: must be refused, "));
@@ -91,6 +91,56 @@ TEST(CaseTest, NamesFileLineCaseAndFieldOfABadOne) {
   EXPECT_THAT(ErrorOf(With("of: pod-2a", "off: pod-2a")), HasSubstr("no such field"));
   EXPECT_THAT(ErrorOf("cases: [\n"), StartsWith("where.yaml: line "));
   EXPECT_THAT(ErrorOf("case: []"), HasSubstr("needs a list \"cases\""));
+}
+
+constexpr char kBeside[] = R"(
+cases:
+- name: policy
+  source: somewhere
+  neighbours: [calico-insert, kube-router]
+  steps:
+  - policies: {routed-1a: {ingress_from: [pod-1a, outside]}, routed-1b: {egress_to: []}}
+  - probe: {from: pod-1b, to: {address: $(routed-1a), port: 8080}, expect: unanswered}
+)";
+
+std::string BesideWith(const std::string& piece, const std::string& by) {
+  std::string text = kBeside;
+  const size_t at = text.find(piece);
+  EXPECT_NE(at, std::string::npos) << piece;
+  return text.replace(at, piece.size(), by);
+}
+
+TEST(CaseTest, ReadsNeighboursAndWhatTheyEnforce) {
+  const Case one = ParseCases(kBeside, "where.yaml").at(0);
+  EXPECT_EQ(one.neighbours, (std::vector<std::string>{"calico-insert", "kube-router"}));
+  const auto& pods = std::get<PoliciesStep>(one.steps.at(0).action).pods;
+  EXPECT_EQ(pods.at("routed-1a").ingress_from, (std::vector<std::string>{"pod-1a", "outside"}));
+  EXPECT_EQ(pods.at("routed-1a").egress_to, std::nullopt);
+  EXPECT_EQ(pods.at("routed-1b").egress_to, std::vector<std::string>{});
+  EXPECT_NO_THROW(
+      ParseCases(BesideWith("- policies: {routed-1a: {ingress_from: [pod-1a, outside]}, "
+                            "routed-1b: {egress_to: []}}",
+                            "- pass_time: 1s"),
+                 "where.yaml"));
+}
+
+TEST(CaseTest, AnUnknownNeighbourIsAnErrorThatListsTheKnownOnes) {
+  EXPECT_EQ(ErrorOf(BesideWith("calico-insert", "calicoo")),
+            "where.yaml: line 5: case policy: neighbours: \"calicoo\" is no neighbour; known: aws, "
+            "azure-npm, calico-append, calico-insert, cilium, docker, firewalld, kube-router, "
+            "nodelocaldns, portmap, portmap-nft, weave");
+  EXPECT_THAT(ErrorOf(BesideWith("kube-router]", "docker]")),
+              HasSubstr("docker enforces no policies"));
+  EXPECT_THAT(ErrorOf(BesideWith("  neighbours: [calico-insert, kube-router]\n", "")),
+              HasSubstr("the steps policies and neighbour need \"neighbours\""));
+  EXPECT_THAT(ErrorOf(BesideWith("{routed-1a: {ingress_from", "{pod-1a: {ingress_from")),
+              HasSubstr("steps[0].policies.pod-1a: is none of routed-1a, "));
+  EXPECT_THAT(ErrorOf(BesideWith("[pod-1a, outside]", "[pod-7]")), HasSubstr("\"pod-7\" is none"));
+  EXPECT_THAT(ErrorOf(BesideWith("ingress_from", "ingress")), HasSubstr("no such field"));
+  EXPECT_THAT(ErrorOf(BesideWith("- probe:", "- neighbour: reloads\n  - probe:")),
+              HasSubstr("calico-insert has nothing that reloads"));
+  EXPECT_THAT(ErrorOf(BesideWith("- probe:", "- neighbour: starts\n  - probe:")),
+              HasSubstr("steps[1].neighbour: must be reloads"));
 }
 
 TEST(CaseTest, SaysAllErrorsAtOnce) {

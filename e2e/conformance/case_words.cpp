@@ -71,6 +71,8 @@ std::string CaseWords::Lookup(const std::string& name) const {
   if (plain == "nodes-cidr") return v4 ? "192.168.50.0/24" : "fd00:50::/64";
   if (plain == "nobody-cidr") return v4 ? "192.0.2.0/24" : "2001:db8:3::/64";
   if (plain == "localhost") return v4 ? "127.0.0.1" : "::1";
+  if (plain == "dns") return Arena::DnsAddress(family);
+  if (plain == "host-port") return std::to_string(Arena::kHostPort);
   if (plain == "ip") return v4 ? "-4" : "-6";
   if (plain == "uplink") return arena_.uplink();
   if (plain == "traffic") return arena_.world().cluster().Program("pointsman-traffic");
@@ -99,10 +101,8 @@ std::string CaseWords::Lookup(const std::string& name) const {
         .dump();
   if (what == "health-check-node-port" && colon != std::string::npos)
     return objects_.Service(plain.substr(colon + 1)).at("spec").at("healthCheckNodePort").dump();
-  const auto& pods = StandingPods();
   const auto& nodes = StandingNodes();
-  if (std::find(pods.begin(), pods.end(), plain) != pods.end() ||
-      std::find(nodes.begin(), nodes.end(), plain) != nodes.end())
+  if (!NodeOfPod(plain).empty() || std::find(nodes.begin(), nodes.end(), plain) != nodes.end())
     return arena_.Address(plain, family);
   throw std::invalid_argument("$(" + name + ") is not known");
 }

@@ -2,7 +2,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <functional>
+#include <memory>
 #include <regex>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -26,6 +29,7 @@ struct Flags {
   std::string family = "IPv4";
   std::vector<fs::path> folders;
   std::string only;
+  std::string beside;
   std::string nodes;
   fs::path dir;
   fs::path source_dir = POINTSMAN_SOURCE_DIR;
@@ -65,6 +69,7 @@ struct Tally {
   int failed = 0;
   int known = 0;
   int left_out = 0;
+  int refused = 0;  // beside a neighbour that the agent's table refuses the mode beside
 };
 
 void Print(const Case& one, const std::vector<std::string>& failures, bool with_rules) {
@@ -76,31 +81,139 @@ void Print(const Case& one, const std::vector<std::string>& failures, bool with_
   }
 }
 
-void RunOne(Arena& arena, const Case& one, net::Family family, int& number, Tally& tally) {
+// `session`: null for a case without a neighbour.
+void RunOne(Arena& arena, const Case& one, net::Family family, NeighbourSession* session,
+            int& number, Tally& tally) {
   const auto start = Clock::now();
   const std::string known = one.KnownFailure(arena.mode(), family);
-  const std::vector<std::string> failures = CaseRunner(arena, one, family, ++number).Run();
+  const std::vector<std::string> failures = CaseRunner(arena, one, family, ++number, session).Run();
+  const std::string name = one.name + (session == nullptr ? "" : " beside " + session->name());
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   if (failures.empty() && known.empty()) {
     ++tally.passed;
-    std::printf("ok            %s (%.1f s)\n", one.name.c_str(), seconds);
+    std::printf("ok            %s (%.1f s)\n", name.c_str(), seconds);
     return;
   }
   if (failures.empty()) {
     ++tally.failed;
     std::printf("FAIL          %s (%.1f s)\n  passes, but is marked as known to fail: %s\n",
-                one.name.c_str(), seconds, known.c_str());
+                name.c_str(), seconds, known.c_str());
     return;
   }
   if (!known.empty()) {
     ++tally.known;
-    std::printf("known failure %s (%.1f s): %s\n", one.name.c_str(), seconds, known.c_str());
+    std::printf("known failure %s (%.1f s): %s\n", name.c_str(), seconds, known.c_str());
   } else {
     ++tally.failed;
-    std::printf("FAIL          %s (%.1f s)\n", one.name.c_str(), seconds);
+    std::printf("FAIL          %s (%.1f s)\n", name.c_str(), seconds);
   }
   // What a known failure looks like is known: its rules would bury the rest.
   Print(one, failures, known.empty());
+}
+
+void PrintSession(const std::string& what, const std::vector<std::string>& failures, double seconds,
+                  Tally& tally) {
+  ++(failures.empty() ? tally.passed : tally.failed);
+  std::printf("%-13s %s (%.1f s)\n", failures.empty() ? "ok" : "FAIL", what.c_str(), seconds);
+  for (const std::string& failure : failures)
+    std::printf("  %s\n", std::regex_replace(failure, std::regex("\n"), "\n  ").c_str());
+  std::fflush(stdout);
+}
+
+// Runs it, and adds what it throws.
+void Guarded(std::vector<std::string>& failures, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const std::exception& error) {
+    failures.push_back(error.what());
+  }
+}
+
+// The cases that name this neighbour, with it in place. False: none was run, since the mode is
+// refused beside it.
+bool RunBeside(Arena& arena, const agent::testing::KnownNeighbour& neighbour,
+               const std::vector<const Case*>& cases, net::Family family, int& number,
+               Tally& tally) {
+  const auto start = Clock::now();
+  NeighbourSession session(arena, neighbour, family);
+  std::vector<std::string> failures;
+  Guarded(failures, [&] {
+    session.PutInPlace();
+    if (!session.refusals().empty()) return;
+    NeighbourSession::StartAgents(arena);
+    session.ExpectRefusalsAreSaid();
+    session.ExpectAgreement();
+    for (const Case* one : cases)
+      RunOne(arena, *one, family, &session, number, tally);
+  });
+  // However it went: the next one is to have the kernels to itself.
+  Guarded(failures, [&] { arena.EndAgents(); });
+  Guarded(failures, [&] { session.TakeAway(); });
+  failures.insert(failures.end(), session.failures().begin(), session.failures().end());
+  const bool refused = failures.empty() && !session.refusals().empty();
+  if (!refused)
+    PrintSession(session.name() + " and its rules", failures,
+                 std::chrono::duration<double>(Clock::now() - start).count(), tally);
+  return !refused;
+}
+
+// All at once: nothing but the agents' words is looked at.
+void ExpectRefused(Arena& arena, const std::vector<const agent::testing::KnownNeighbour*>& refused,
+                   net::Family family, Tally& tally) {
+  const auto start = Clock::now();
+  std::vector<std::unique_ptr<NeighbourSession>> sessions;
+  std::vector<std::string> failures;
+  Guarded(failures, [&] {
+    for (const auto* neighbour : refused) {
+      // Two of these have the same chains: they are one neighbour to the agent.
+      const bool felix = std::any_of(sessions.begin(), sessions.end(),
+                                     [](const auto& session) { return session->is_felix(); });
+      if (neighbour->felix && felix) continue;
+      sessions.push_back(std::make_unique<NeighbourSession>(arena, *neighbour, family));
+      sessions.back()->PutInPlace();
+    }
+    NeighbourSession::StartAgents(arena);
+    for (const auto& session : sessions)
+      session->ExpectRefusalsAreSaid();
+  });
+  Guarded(failures, [&] { arena.EndAgents(); });
+  for (auto session = sessions.rbegin(); session != sessions.rend(); ++session) {
+    Guarded(failures, [&] { (*session)->TakeAway(); });
+    failures.insert(failures.end(), (*session)->failures().begin(), (*session)->failures().end());
+  }
+  std::string names;
+  for (const auto* neighbour : refused)
+    names += (names.empty() ? "" : ", ") + std::string(neighbour->name);
+  PrintSession("the mode is refused beside " + names, failures,
+               std::chrono::duration<double>(Clock::now() - start).count(), tally);
+}
+
+void RunBesideAll(Arena& arena, const std::vector<Case>& cases, const std::string& beside,
+                  net::Family family, int& number, Tally& tally) {
+  std::vector<const agent::testing::KnownNeighbour*> refused;
+  bool ended = false;
+  for (const auto& neighbour : agent::testing::KnownNeighbours()) {
+    const std::string name(neighbour.name);
+    std::vector<const Case*> its;
+    for (const Case& one : cases) {
+      const auto& names = one.neighbours;
+      if (one.AppliesTo(arena.mode(), family) &&
+          std::find(names.begin(), names.end(), name) != names.end())
+        its.push_back(&one);
+    }
+    if (its.empty() || !std::regex_search(name, std::regex(beside))) continue;
+    if (const std::string why = NeighbourSession(arena, neighbour, family).CannotBe();
+        !why.empty()) {
+      tally.left_out += static_cast<int>(its.size());
+      std::printf("left out      beside %s: %s\n", name.c_str(), why.c_str());
+      continue;
+    }
+    if (!std::exchange(ended, true)) arena.EndAgents();
+    if (RunBeside(arena, neighbour, its, family, number, tally)) continue;
+    tally.refused += static_cast<int>(its.size());
+    refused.push_back(&neighbour);
+  }
+  if (!refused.empty()) ExpectRefused(arena, refused, family, tally);
 }
 
 int Main(Flags flags) {
@@ -148,15 +261,17 @@ int Main(Flags flags) {
       } else if (one.needs_sctp && !arena.has_sctp()) {
         ++tally.left_out;
         std::printf("left out      %s: the nodes' kernel has no SCTP sockets\n", one.name.c_str());
-      } else {
-        RunOne(arena, one, family, number, tally);
+      } else if (one.neighbours.empty()) {
+        RunOne(arena, one, family, nullptr, number, tally);
       }
       std::fflush(stdout);
     }
+    RunBesideAll(arena, cases, flags.beside, family, number, tally);
     datagrams = arena.datagrams();
   }
-  std::printf("%s, %s: %d passed, %d failed, %d known to fail, %d left out\n", flags.mode.c_str(),
-              flags.family.c_str(), tally.passed, tally.failed, tally.known, tally.left_out);
+  std::printf("%s, %s: %d passed, %d failed, %d known to fail, %d left out, %d refused\n",
+              flags.mode.c_str(), flags.family.c_str(), tally.passed, tally.failed, tally.known,
+              tally.left_out, tally.refused);
   if (datagrams.sent_again > 0)
     std::printf("%d of %d datagrams were answered only when they were sent again\n",
                 datagrams.sent_again, datagrams.answered);
@@ -185,6 +300,8 @@ int main(int argc, char** argv) {
       ->check(CLI::ExistingDirectory);
   app.add_option("--only", flags.only,
                  "A regular expression that the names of the cases have to match");
+  app.add_option("--beside", flags.beside,
+                 "A regular expression that the names of the neighbours have to match");
   app.add_option("--nodes", flags.nodes, "netns or uml. Default: uml for ipvs, netns else");
   app.add_option("--dir", flags.dir,
                  "Where logs go, kept. Default: a temporary folder, kept on failure");

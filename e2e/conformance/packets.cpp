@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <future>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -38,33 +39,53 @@ void Packets::CloseStreams() {
 }
 
 void Packets::Probe(const ProbeStep& step) {
+  std::vector<Attempted> ways;
   for (const std::string& from : step.from) {
     for (const Json& to : step.to) {
-      for (const std::string& protocol : step.protocol)
-        ProbeOne(step, from, to, protocol);
+      for (const std::string& protocol : step.protocol) {
+        Attempted way{from, Resolve(to, protocol, step.via), protocol, arena_.At(from)};
+        if (from == "outside") Route(way.target);
+        ways.push_back(std::move(way));
+      }
     }
+  }
+  // Silence is waited for in vain each time: in all ways at once.
+  if (IsSilence(step.expect) && step.eventually.count() == 0) {
+    std::vector<std::future<ExecResult>> running;
+    running.reserve(ways.size());
+    for (const Attempted& way : ways) {
+      running.push_back(std::async(std::launch::async, [&way, argv = Command(step, way)] {
+        return way.place.node->Exec(argv, {.netns = way.place.netns});
+      }));
+    }
+    for (size_t i = 0; i < ways.size(); ++i)
+      Judged(step, ways[i], Judge(step.expect, SourcesOf(step, ways[i]), Report(running[i].get())));
+    return;
+  }
+  for (const Attempted& way : ways) {
+    Judged(step, way, Eventually(step.eventually, [&] {
+             const ExecResult result =
+                 way.place.node->Exec(Command(step, way), {.netns = way.place.netns});
+             return Judge(step.expect, SourcesOf(step, way), Report(result));
+           }));
   }
 }
 
-void Packets::ProbeOne(const ProbeStep& step, const std::string& from, const Json& to,
-                       const std::string& protocol) {
-  const Target target = Resolve(to, protocol, step.via);
-  const Place place = arena_.At(from);
-  if (from == "outside") Route(target);
-  const AllowedSources sources = Sources(step.expect, from, words_.Expand(step.source), target);
-  const std::string wrong = Eventually(step.eventually, [&] {
-    return Judge(step.expect, sources, Attempts(step, place, target, protocol));
-  });
+void Packets::Judged(const ProbeStep& step, const Attempted& way, const std::string& wrong) const {
   if (wrong.empty()) return;
   fail_(fmt::format(
-      "from {} to {} ({}, {}){}\n{}", from, target.text, HostPort(target.address, target.port),
-      protocol,
+      "from {} to {} ({}, {}){}\n{}", way.from, way.target.text,
+      HostPort(way.target.address, way.target.port), way.protocol,
       step.eventually.count() > 0 ? fmt::format(", for {} ms", step.eventually.count()) : "",
       wrong));
 }
 
-std::vector<Attempt> Packets::Attempts(const ProbeStep& step, const Place& place,
-                                       const Target& target, const std::string& protocol) const {
+bool Packets::IsSilence(const Expectation& expect) {
+  return expect.kind == Expectation::Kind::kDropped ||
+         expect.kind == Expectation::Kind::kUnanswered;
+}
+
+std::vector<std::string> Packets::Command(const ProbeStep& step, const Attempted& way) const {
   const Expectation& expect = step.expect;
   int count = step.count;
   if (count == 0) {
@@ -76,22 +97,23 @@ std::vector<Attempt> Packets::Attempts(const ProbeStep& step, const Place& place
   }
   std::vector<std::string> argv{arena_.world().cluster().Program("pointsman-traffic"),
                                 "connect",
-                                HostPort(target.address, target.port),
+                                HostPort(way.target.address, way.target.port),
                                 "--count",
                                 std::to_string(count),
                                 "--timeout",
                                 fmt::format("{}ms", step.timeout.count())};
-  if (protocol != "tcp") argv.push_back("--" + protocol);
+  if (way.protocol != "tcp") argv.push_back("--" + way.protocol);
   // main.cpp limits how often that may help.
-  if (protocol == "udp" && arena_.loses_packets()) argv.insert(argv.end(), {"--resend", "1s"});
+  if (way.protocol == "udp" && arena_.loses_packets()) argv.insert(argv.end(), {"--resend", "1s"});
   const std::string source = words_.Expand(step.source);
   if (!source.empty()) argv.insert(argv.end(), {"--from", source});
   int source_port = step.source_port;
-  const bool silence =
-      expect.kind == Expectation::Kind::kDropped || expect.kind == Expectation::Kind::kUnanswered;
-  if (source_port == 0 && silence && count == 1) source_port = arena_.PortForSilence();
+  if (source_port == 0 && IsSilence(expect) && count == 1) source_port = arena_.PortForSilence();
   if (source_port != 0) argv.insert(argv.end(), {"--from-port", std::to_string(source_port)});
-  const ExecResult result = place.node->Exec(argv, {.netns = place.netns});
+  return argv;
+}
+
+std::vector<Attempt> Packets::Report(const ExecResult& result) const {
   if (result.out.empty()) throw std::runtime_error("the probe failed: " + result.error);
   std::vector<Attempt> attempts = ParseAttempts(result.out);
   for (const Attempt& attempt : attempts) {
@@ -100,6 +122,10 @@ std::vector<Attempt> Packets::Attempts(const ProbeStep& step, const Place& place
     if (attempt.sent > 1) ++arena_.datagrams().sent_again;
   }
   return attempts;
+}
+
+AllowedSources Packets::SourcesOf(const ProbeStep& step, const Attempted& way) const {
+  return Sources(step.expect, way.from, words_.Expand(step.source), way.target);
 }
 
 AllowedSources Packets::Sources(const Expectation& expect, const std::string& from,

@@ -46,10 +46,18 @@ class Packets {
     std::string log;
   };
 
-  void ProbeOne(const ProbeStep& step, const std::string& from, const Json& to,
-                const std::string& protocol);
-  std::vector<Attempt> Attempts(const ProbeStep& step, const Place& place, const Target& target,
-                                const std::string& protocol) const;
+  // One of the ways that a probe multiplies to.
+  struct Attempted {
+    std::string from;
+    Target target;
+    std::string protocol;
+    Place place;
+  };
+  static bool IsSilence(const Expectation& expect);
+  std::vector<std::string> Command(const ProbeStep& step, const Attempted& way) const;
+  std::vector<Attempt> Report(const ExecResult& result) const;
+  void Judged(const ProbeStep& step, const Attempted& way, const std::string& wrong) const;
+  AllowedSources SourcesOf(const ProbeStep& step, const Attempted& way) const;
   AllowedSources Sources(const Expectation& expect, const std::string& from,
                          const std::string& source, const Target& target) const;
   Target Resolve(const Json& to, const std::string& protocol, const std::string& via) const;

@@ -20,10 +20,12 @@ std::regex Pattern(const std::string& text) {
 
 }  // namespace
 
-CaseRunner::CaseRunner(Arena& arena, const Case& one, net::Family family, int number)
+CaseRunner::CaseRunner(Arena& arena, const Case& one, net::Family family, int number,
+                       NeighbourSession* session)
     : arena_(arena),
       case_(one),
       namespace_(fmt::format("{}-{}", one.name, number)),
+      session_(session),
       objects_(arena, family, namespace_),
       words_(arena, objects_, family, namespace_),
       packets_(arena, objects_, words_, family, undo_,
@@ -47,6 +49,12 @@ std::vector<std::string> CaseRunner::Run() {
       step_ = fmt::format("{}:{}: {}", case_.file.filename().string(), step.line, step.text);
       Do(step);
     }
+  } catch (const std::exception& error) {
+    Fail(error.what());
+  }
+  step_ = "at its end";
+  try {
+    EndPolicies();
   } catch (const std::exception& error) {
     Fail(error.what());
   }
@@ -118,12 +126,41 @@ void CaseRunner::Do(const Step& step) {
           const std::string wrong =
               Eventually(action.eventually, [&] { return objects_.LookForEvent(expanded); });
           if (!wrong.empty()) Fail(wrong);
+        } else if constexpr (std::is_same_v<T, PoliciesStep>) {
+          SetPolicies(action);
+        } else if constexpr (std::is_same_v<T, ReloadStep>) {
+          session_->Reload();
         } else {
           static_assert(std::is_same_v<T, PassTimeStep>);
           std::this_thread::sleep_for(action.time);
         }
       },
       step.action);
+}
+
+void CaseRunner::SetPolicies(const PoliciesStep& step) {
+  const auto addresses = [&](const std::optional<std::vector<std::string>>& names) {
+    std::optional<std::vector<std::string>> out;
+    if (!names) return out;
+    out.emplace();
+    for (const std::string& name : *names)
+      out->push_back(words_.Lookup(name));
+    return out;
+  };
+  NeighbourSession::Policies policies;
+  for (const auto& [pod, policy] : step.pods)
+    policies[words_.Lookup(pod)] = {addresses(policy.ingress_from), addresses(policy.egress_to)};
+  policies_set_ = true;
+  session_->SetPolicies(policies);
+}
+
+// Whatever the case did, the neighbour has now what it had at the beginning.
+void CaseRunner::EndPolicies() {
+  if (session_ == nullptr) return;
+  if (policies_set_) session_->SetPolicies({});
+  policies_set_ = false;
+  const std::string disturbed = session_->Disturbed();
+  if (!disturbed.empty()) Fail(disturbed);
 }
 
 void CaseRunner::RunCommand(const RunStep& step) {

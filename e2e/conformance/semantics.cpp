@@ -5,8 +5,11 @@
 #include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "kube/config/yaml_json.h"
+#include "node-agent/neighbours/neighbour_table.h"
+#include "node-agent/testing/neighbours/catalogue.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -20,6 +23,19 @@ bool Proves(const Case& one, const Semantic& semantic) {
   return std::find(one.semantics.begin(), one.semantics.end(), semantic.id) != one.semantics.end();
 }
 
+// Those of the case's neighbours beside which the agent's own table refuses the mode.
+std::vector<std::string> RefusedBeside(const Case& one, kube::Mode mode) {
+  std::vector<std::string> refused;
+  for (const std::string& name : one.neighbours) {
+    const std::string_view row = agent::testing::FindNeighbour(name)->row;
+    for (const agent::Neighbour& neighbour : agent::Neighbours()) {
+      if (neighbour.name == row && neighbour.Of(mode).level == agent::Level::kRefused)
+        refused.push_back(name);
+    }
+  }
+  return refused;
+}
+
 // What the cases of one semantic say of one mode.
 std::string Cell(const Semantic& semantic, const std::vector<Case>& cases, kube::Mode mode) {
   std::set<net::Family> passes;
@@ -28,6 +44,11 @@ std::string Cell(const Semantic& semantic, const std::vector<Case>& cases, kube:
   for (const Case& one : cases) {
     if (!Proves(one, semantic)) continue;
     left_out = left_out || one.not_in.contains(mode);
+    // It runs beside none of them there.
+    if (!one.neighbours.empty() && RefusedBeside(one, mode).size() == one.neighbours.size()) {
+      left_out = true;
+      continue;
+    }
     for (const net::Family family : kFamilies) {
       if (!one.AppliesTo(mode, family)) continue;
       (one.KnownFailure(mode, family).empty() ? passes : fails).insert(family);
@@ -45,6 +66,7 @@ std::string Cell(const Semantic& semantic, const std::vector<Case>& cases, kube:
 std::string Named(const Case& one) {
   std::string text = "`" + one.name + "`";
   if (one.families.size() == 1) text += " (" + std::string(FamilyName(*one.families.begin())) + ")";
+  if (!one.neighbours.empty()) text += fmt::format(" (beside {})", fmt::join(one.neighbours, ", "));
   return text;
 }
 
@@ -119,6 +141,12 @@ with the case files (`e2e/conformance/cases/`).
       known += fmt::format("| {} | {} | {} |\n", one.name, where, reason);
     for (const auto& [mode, reason] : one.not_in)
       left_out += fmt::format("| {} | {} | {} |\n", one.name, kube::ToString(mode), reason);
+    for (const kube::Mode mode : kModes) {
+      const std::vector<std::string> refused = RefusedBeside(one, mode);
+      if (refused.empty() || one.not_in.contains(mode)) continue;
+      left_out += fmt::format("| {} | {} | beside {}: [refused there](neighbours.md) |\n", one.name,
+                              kube::ToString(mode), fmt::join(refused, ", "));
+    }
   }
   if (!known.empty())
     text += "\n## Known to fail\n\n| case | where | why |\n|---|---|---|\n" + known;

@@ -27,6 +27,24 @@ TEST(SemanticsTest, EachModeHasASign) {
   EXPECT_THAT(text, HasSubstr("| one | userspace | another |\n"));
 }
 
+// By the agent's own table.
+TEST(SemanticsTest, AModeThatIsRefusedBesideAllNeighboursOfACaseIsNotProven) {
+  const auto document = [](const std::string& neighbours) {
+    return SemanticsDocument(
+        {{"x", "Some rule"}},
+        ParseCases("cases:\n- name: one\n  source: KEP-1\n  semantics: [x]\n"
+                   "  neighbours: [" +
+                       neighbours + "]\n  steps: [{run: {on: node-1, argv: [\"true\"]}}]\n",
+                   "c.yaml"));
+  };
+  const std::string weave = document("weave");
+  EXPECT_THAT(weave, HasSubstr("| Some rule | ✔ | – | ✔ | – |\n"));
+  EXPECT_THAT(weave, HasSubstr("* **Some rule**: `one` (beside weave)\n"));
+  EXPECT_THAT(weave, HasSubstr("| one | ipvs | beside weave: [refused there](neighbours.md) |\n"));
+  EXPECT_THAT(document("weave, kube-router"), HasSubstr("| Some rule | ✔ | ✔ | ✔ | – |\n"));
+  EXPECT_THAT(document("portmap"), HasSubstr("| Some rule | ✔ | ✔ | ✔ | ✔ |\n"));
+}
+
 TEST(SemanticsTest, ACaseCannotProveWhatIsNotListed) {
   EXPECT_THROW(SemanticsDocument({{"x", "Some rule"}}, Cases("z")), std::invalid_argument);
 }
