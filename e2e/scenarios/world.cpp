@@ -102,6 +102,10 @@ int64_t LoadReport::Failed() const {
   const Json& connections = json.at("connections");
   return Number(connections.at("tcp"), "failed") + Number(connections.at("udp"), "failed");
 }
+int64_t LoadReport::Succeeded() const {
+  const Json& connections = json.at("connections");
+  return Number(connections.at("tcp"), "succeeded") + Number(connections.at("udp"), "succeeded");
+}
 int64_t LoadReport::BrokenStreams() const {
   return Number(json.at("streams"), "broken");
 }
@@ -293,20 +297,29 @@ void World::KillAgent(const std::string& name, int signal) {
       std::chrono::seconds(15));
 }
 
-std::string World::AddClientPod(const std::string& name, const std::string& pod) {
-  const Node& node = cluster_->node(name);
-  int& next = next_pod_.try_emplace(name, 10).first->second;
+std::string World::NextPodAddress(const Node& node) {
+  int& next = next_pod_.try_emplace(node.name(), 10).first->second;
   // "10.244.1.0/24" → "10.244.1.10"
   const std::string cidr = node.pod_cidr();
-  std::string ip = cidr.substr(0, cidr.rfind('.') + 1) + std::to_string(next++);
+  return cidr.substr(0, cidr.rfind('.') + 1) + std::to_string(next++);
+}
+
+std::string World::AddClientPod(const std::string& name, const std::string& pod) {
+  const Node& node = cluster_->node(name);
+  std::string ip = NextPodAddress(node);
   node.AddPodNetwork(pod, ip);
   return ip;
 }
 
 std::string World::AddServerPod(const std::string& name, const std::string& pod,
-                                const std::vector<uint16_t>& ports) {
-  std::string ip = AddClientPod(name, pod);
+                                const std::vector<uint16_t>& ports, bool routed) {
   const Node& node = cluster_->node(name);
+  std::string ip = NextPodAddress(node);
+  if (routed) {
+    node.AddRoutedPodNetwork(pod, ip);
+  } else {
+    node.AddPodNetwork(pod, ip);
+  }
   const std::string list = fmt::format("{}", fmt::join(ports, ","));
   node.client().Start({cluster_->Program("pointsman-traffic"), "serve", "--name", pod, "--tcp",
                        list, "--udp", list},

@@ -44,6 +44,7 @@ struct LoadReport {
   kube::Json json;
   int64_t Attempts() const;  // new connections, TCP and UDP
   int64_t Failed() const;    // of these
+  int64_t Succeeded() const;
   int64_t BrokenStreams() const;
   int64_t Streams() const;
   std::string Summary() const;  // one line for a person
@@ -86,9 +87,10 @@ class World {
   // the latest and must not outlive this object.
   Process SpawnInCluster(std::vector<std::string> argv, const std::string& log);
 
-  // A pod with servers: TCP on each of `ports` and UDP on the same. Returns its address.
+  // A pod with servers: TCP on each of `ports` and UDP on the same. Returns its address. `routed`:
+  // with a link of its own on the node, as Calico's pods have (Node::AddRoutedPodNetwork).
   std::string AddServerPod(const std::string& node, const std::string& pod,
-                           const std::vector<uint16_t>& ports);
+                           const std::vector<uint16_t>& ports, bool routed = false);
   // A pod to send from. Returns its address.
   std::string AddClientPod(const std::string& node, const std::string& pod);
 
@@ -147,6 +149,7 @@ class World {
   void AwaitMode(const std::string& node, const std::string& mode, std::chrono::seconds timeout);
 
  private:
+  std::string NextPodAddress(const Node& node);
   void InstallPointsman();
   void MintAccount(const std::string& account, const std::filesystem::path& file);
   void RegisterNodes();
