@@ -3,6 +3,7 @@
 #include <iostream>
 #include <string_view>
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "kube/config/user_config.h"
@@ -20,7 +21,7 @@ namespace {
 kube::Client MakeClient(const Options& options) {
   kube::Config config =
       kube::LoadUserConfig(options.kubeconfig, options.context, RunCredentialPlugin);
-  config.user_agent = std::string("kubectl-pointsman/") + kVersion;
+  config.user_agent = fmt::format("kubectl-pointsman/{}", kVersion);
   return kube::Client(kube::MakeTransport(config));
 }
 

@@ -36,8 +36,8 @@ class KubeProxyRulesTest : public ::testing::TestWithParam<std::string> {
     }
     // What others have; host ports of CNI's portmap jump to KUBE-MARK-MASQ.
     testing::Calico(net::Family::kIPv4,
-                    {{.pod = "10.244.0.3", .link = "pod1", .ingress_from = {{"10.244.0.2"}}}}, "pod",
-                    CalicoInserts::kFirst)
+                    {{.pod = "10.244.0.3", .link = "pod1", .ingress_from = {{"10.244.0.2"}}}},
+                    "pod", CalicoInserts::kFirst)
         .Sync(*tool_);
     Restore(
         "nat",

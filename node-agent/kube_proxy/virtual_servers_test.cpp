@@ -123,6 +123,11 @@ TEST_F(KubeProxyVirtualServersTest, AConnectionIsWaitedForAndGoesOnMeanwhile) {
       }
       return fake_.Sleep(delay, stop);
     }
+    bool WaitUntil(std::condition_variable_any& changed, std::unique_lock<std::mutex>& lock,
+                   const std::stop_token& stop, time_point until,
+                   const std::function<bool()>& holds) override {
+      return fake_.WaitUntil(changed, lock, stop, until, holds);
+    }
 
    private:
     std::unique_ptr<Stream>& stream_;

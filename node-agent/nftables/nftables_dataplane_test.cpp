@@ -318,7 +318,7 @@ class Rules : public ::testing::Test {
         GTEST_SKIP() << "this kernel cannot run mode nftables";
     }
   }
-  static NftablesDataplane Make() { return {Settings(), {Family::kIPv4, Family::kIPv6}}; }
+  static NftablesDataplane Make() { return {Settings(), {Family::kIPv4, Family::kIPv6}, {}}; }
 };
 
 // Each pair is written from the one to the other, and back: by a change, and by a full sync that
@@ -453,7 +453,7 @@ TEST_F(Rules, AChangeThatMeetsDamageRepairsIt) {
 TEST_F(Rules, AFamilyThatIsNoLongerServedIsRemoved) {
   ModelMaker maker;
   EXPECT_SYNCED(Make().FullSync(maker.model));
-  NftablesDataplane only_v4(Settings(), {Family::kIPv4});
+  NftablesDataplane only_v4(Settings(), {Family::kIPv4}, {});
   EXPECT_SYNCED(only_v4.FullSync(maker.model));
   EXPECT_NE(NftablesSnapshot(Family::kIPv4), "no table\n");
   EXPECT_EQ(NftablesSnapshot(Family::kIPv6), "no table\n");
@@ -475,7 +475,7 @@ TEST_F(Rules, ADormantTableIsWoken) {
 TEST(NftablesSettings, BadOnesAreRefusedByName) {
   const auto refusal = [](const kube::ProxySettings& settings) -> std::string {
     try {
-      const NftablesDataplane refused(settings, {Family::kIPv4});
+      const NftablesDataplane refused(settings, {Family::kIPv4}, {});
     } catch (const std::invalid_argument& error) {
       return error.what();
     }

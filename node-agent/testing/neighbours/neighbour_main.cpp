@@ -92,7 +92,7 @@ void Look() {
        {kube::Mode::kUserspace, kube::Mode::kIptables, kube::Mode::kIpvs, kube::Mode::kNftables}) {
     nlohmann::json refused = nlohmann::json::array();
     for (const Finding& finding : findings) {
-      const Verdict& verdict = VerdictOf(finding, mode, {}, findings);
+      const Verdict& verdict = VerdictOf(finding, mode, {});
       if (verdict.level == Level::kRefused)
         refused.push_back({{"name", finding.neighbour->name},
                            {"reason", verdict.reason},
