@@ -21,7 +21,8 @@ class SteadyClient {
     // Each goes to the next of so many ports, from the place's own.
     uint16_t ports = 1;
   };
-  // `host`: one of a TestNetwork; "": the node. Throws std::system_error if there is no such namespace.
+  // `host`: one of a TestNetwork; "": the node. Throws std::system_error if there is no such
+  // namespace.
   SteadyClient(const std::string& host, const net::IpPort& place, const Habits& habits);
   SteadyClient(const std::string& host, const net::IpPort& place)
       : SteadyClient(host, place, Habits{}) {}
