@@ -2,7 +2,7 @@
 # clang-format and clang-tidy over the project's own sources; a finding is an error.
 #   scripts/lint.sh [--quick] [FILE…]            these files; none: all
 #   scripts/lint.sh [--quick] --changed [REF]    the files that differ from where this branch left REF (main)
-#   scripts/lint.sh [--quick] --recent           the files that the last three hours of commits changed
+#   scripts/lint.sh [--quick] --recent           the files that the last hour of commits changed
 # Each header is also compiled alone, without the precompiled header that would hide what it does not include.
 # --quick leaves out clang's static analyzer, which takes five times as long as all other checks together.
 # A file that clang-tidy found clean is not looked at again until it, a file that is compiled with it, a header of ours,
@@ -23,7 +23,7 @@ elif [ "${1:-}" = --recent ]; then
   # Counted from the last commit and not from now, so that the same commit is always checked in the same way.
   # A clone that has no older commit: all that there is.
   last=$(git log -1 --format=%ct)
-  base=$(git rev-list -1 --before="$((last - 3 * 3600))" HEAD)
+  base=$(git rev-list -1 --before="$((last - 3600))" HEAD)
   [ -n "$base" ] || base=$(git hash-object -t tree /dev/null)
 fi
 if [ -n "$base" ]; then
