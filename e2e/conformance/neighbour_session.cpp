@@ -6,6 +6,7 @@
 #include <future>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -50,6 +51,20 @@ std::string WithoutCounters(const std::string& line) {
   if (!rest.starts_with(':')) return line;
   if (rest.find(" ACCEPT [") != std::string::npos) return "";
   return line.substr(0, line.rfind(" ["));
+}
+
+// Has only the mode that serves rules of iptables? Where the agent begins with another one, until
+// Felix knows of IPVS, that drains for a while.
+bool HasOneMode(const std::vector<std::string>& state, kube::Mode mode) {
+  for (const auto& [other, prefix] : {std::pair(kube::Mode::kIptables, ": :POINTSMAN-IPT-"),
+                                      std::pair(kube::Mode::kIpvs, ": :POINTSMAN-IPVS-"),
+                                      std::pair(kube::Mode::kUserspace, ": :POINTSMAN-USP-")}) {
+    if (other != mode && std::any_of(state.begin(), state.end(), [&](const std::string& line) {
+          return line.find(prefix) != std::string::npos;
+        }))
+      return false;
+  }
+  return true;
 }
 
 // Without the sets, which change with Services.
@@ -220,8 +235,12 @@ void NeighbourSession::ExpectAgreement() {
     AwaitFelix(on, fmt::format("look {}", ++on.looks));
     return "";
   };
-  for (OnNode& on : nodes_)
+  for (OnNode& on : nodes_) {
     look(on);
+    arena_.world().Await(
+        on.node->name() + " has drained the mode that served first",
+        [&] { return HasOneMode(Read(*on.node), arena_.mode()); }, 120s);
+  }
   arena_.AwaitFullSyncs(1);
   for (OnNode& on : nodes_) {
     const KernelState before = RulesOf(Read(*on.node));
