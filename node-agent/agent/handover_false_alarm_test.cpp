@@ -143,6 +143,7 @@ class FalseAlarmTest : public testing::ClientNetworkTest {
     settings.mode = mode;
     settings.fallback_modes.clear();
     settings.drain_timeout = std::chrono::seconds(0);
+    settings.nftables.masquerade_bit = nftables_masquerade_bit_;
     controller_->Apply(settings, maker_.model);
     ASSERT_FALSE(controller_->state().failed) << Describe(controller_->state().problems);
   }
@@ -155,6 +156,7 @@ class FalseAlarmTest : public testing::ClientNetworkTest {
       Tick();
   }
 
+  int nftables_masquerade_bit_ = 14;
   net::IpPort refused_, dropped_, partly_, mortal_, half_mortal_, crowded_;
   std::vector<UniqueFd> crowd_;
   size_t served_ = 0;  // of crowd_
@@ -189,10 +191,17 @@ TEST_F(FalseAlarmTest, NoneInAHundredHandovers) {
   EXPECT_GT(ProcessWatchedTraffic().unanswered - unanswered, kHandovers * 5U);
   EXPECT_EQ(ProcessWatchedTraffic().failures, 0U);
 
-  // And it would have heard: the same noise, and node ports that end with iptables mode's rules.
+  // And it would have heard: the same noise, and a firewall of nf_tables that lets node ports by
+  // for iptables mode's mark alone.
   ASSERT_EQ(mode, Mode::kIptables);
-  Iptables("-A FORWARD -s 10.244.0.0/16 -j ACCEPT");
-  Iptables("-P FORWARD DROP");
+  for (const char* line :
+       {"add table inet firewall",
+        "add chain inet firewall forward { type filter hook forward priority 5; policy drop; }",
+        "add rule inet firewall forward ct state established,related accept",
+        "add rule inet firewall forward meta mark & 0x4000 == 0x4000 accept",
+        "add rule inet firewall forward ip saddr 10.244.0.0/16 accept"})
+    testing::RunTool({"nft", line});
+  nftables_masquerade_bit_ = 15;
   Apply(Mode::kNftables);
   EXPECT_EQ(state.active, Mode::kIptables);
   EXPECT_THAT(state.reverted_reason, HasSubstr("default/web"));

@@ -440,7 +440,9 @@ void ModeController::ShowDrain() {
 
 // What both modes need and each undoes when it goes (route_localnet) is set again at once.
 void ModeController::RenewAfterRemoval() {
-  if (active_ != nullptr && !need_full_sync_) next_resync_ = environment_.Now();
+  if (active_ == nullptr || need_full_sync_) return;
+  next_resync_ = environment_.Now();
+  removed_other_ = true;
 }
 
 void ModeController::Sync(const ServiceModel& model, const ModelDelta& delta) {
@@ -481,10 +483,12 @@ void ModeController::Sync(const ServiceModel& model, const ModelDelta& delta) {
 }
 
 void ModeController::ResyncNow() {
-  if (active_ != nullptr && !need_full_sync_) next_resync_ = environment_.Now();
+  if (active_ == nullptr || need_full_sync_) return;
+  next_resync_ = environment_.Now();
+  removed_other_ = true;
 }
 
-void ModeController::Resync(const ServiceModel& model, bool node_changed) {
+void ModeController::Resync(const ServiceModel& model, bool own_change) {
   const SyncResult base = base_.Ensure(active_settings_, active_->mode());
   if (base.repaired > 0) spdlog::warn("repaired {} of the shared rules", base.repaired);
   state_.repaired += base.repaired;
@@ -493,8 +497,8 @@ void ModeController::Resync(const ServiceModel& model, bool node_changed) {
     RemakeActive(active_settings_);
   const uint64_t repaired_before = state_.repaired;
   Program(*active_, model, /*verify=*/false);
-  // What was written for the node's change cannot be told from what was repaired.
-  if (node_changed) state_.repaired = repaired_before;
+  // What was written for it cannot be told from what was repaired.
+  if (own_change) state_.repaired = repaired_before;
   if (state_.repaired > repaired_before) {
     spdlog::warn("{}: repaired {} objects that something else had changed",
                  kube::ToString(active_->mode()), state_.repaired - repaired_before);
@@ -535,7 +539,7 @@ void ModeController::Tick(const ServiceModel& model) {
   if (settings_ && now >= next_look_) LookAgain(model);
   if (settings_ && now >= next_choice_) Apply(*settings_, model);
   if (now >= announcements_.due()) HandOver(*announcements_.awaited(), model);
-  if (active_ != nullptr && now >= ResyncDue()) Resync(model);
+  if (active_ != nullptr && now >= ResyncDue()) Resync(model, std::exchange(removed_other_, false));
   if (active_ != nullptr && now >= canaries_.due()) MissCanaries(model);
   if (now >= judge_.due()) JudgeStep(model);
   if (now >= drain_.due()) PollDrain(model);

@@ -125,7 +125,9 @@ class ModeController {
   bool MayEndDrain(const ServiceModel& model);
   void GoBack(kube::Mode to, const std::string& worse, const ServiceModel& model);
   void PollDrain(const ServiceModel& model);
-  void Resync(const ServiceModel& model, bool node_changed = false);
+  // `own_change`: the node is another, or a mode of ours was removed. Then nothing counts as
+  // repaired.
+  void Resync(const ServiceModel& model, bool own_change = false);
   void SetProblems(std::vector<SyncProblem> problems);
   bool Failed(const std::vector<SyncProblem>& problems) const;
   void ShowWarnings();
@@ -162,6 +164,7 @@ class ModeController {
   std::optional<kube::Mode> broken_off_;
   std::vector<kube::Mode> not_looked_for_;  // whether the kernel has anything of them is not known
   TimePoint next_resync_ = TimePoint::max();
+  bool removed_other_ = false;  // since the last resync, the rules of another mode
   TimePoint next_choice_ = TimePoint::max();
   TimePoint next_look_ = TimePoint::max();
   Canaries canaries_;  // of the active mode

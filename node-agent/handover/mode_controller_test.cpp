@@ -337,6 +337,20 @@ TEST_F(ModeControllerTest, AChangeOfTheNodeIsNoRepair) {
   EXPECT_EQ(controller_.state().repaired, 0U);
 }
 
+// What both had, and the other one undid when it went, is set again.
+TEST_F(ModeControllerTest, TheRemovalOfTheOtherModeIsNoRepair) {
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  controller_.Apply(Settings(Mode::kNftables), model_);
+  world_.flushed = true;  // so that the full sync finds differences
+  Pass(10s);
+  ASSERT_FALSE(controller_.state().draining);
+  EXPECT_FALSE(world_.flushed) << "it was synced";
+  EXPECT_EQ(controller_.state().repaired, 0U);
+  world_.flushed = true;
+  Pass(3600s);
+  EXPECT_EQ(controller_.state().repaired, 1U);
+}
+
 // Two agents that take each other's rules: the node must have time for something else.
 TEST_F(ModeControllerTest, RulesThatAreTakenAwayAgainAndAgainAreWrittenLessOften) {
   kube::ProxySettings settings = Settings(Mode::kNftables);
