@@ -6,7 +6,7 @@
 #include <future>
 #include <set>
 #include <sstream>
-#include <utility>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -56,11 +56,16 @@ std::string WithoutCounters(const std::string& line) {
 // Has only the mode that serves rules of iptables? Where the agent begins with another one, until
 // Felix knows of IPVS, that drains for a while.
 bool HasOneMode(const std::vector<std::string>& state, kube::Mode mode) {
-  for (const auto& [other, prefix] : {std::pair(kube::Mode::kIptables, ": :POINTSMAN-IPT-"),
-                                      std::pair(kube::Mode::kIpvs, ": :POINTSMAN-IPVS-"),
-                                      std::pair(kube::Mode::kUserspace, ": :POINTSMAN-USP-")}) {
-    if (other != mode && std::any_of(state.begin(), state.end(), [&](const std::string& line) {
-          return line.find(prefix) != std::string::npos;
+  struct Chains {
+    kube::Mode of;
+    std::string_view begin;
+  };
+  for (const Chains& chains : {Chains{kube::Mode::kIptables, ": :POINTSMAN-IPT-"},
+                               Chains{kube::Mode::kIpvs, ": :POINTSMAN-IPVS-"},
+                               Chains{kube::Mode::kUserspace, ": :POINTSMAN-USP-"}}) {
+    if (chains.of != mode &&
+        std::any_of(state.begin(), state.end(), [&chains](const std::string& line) {
+          return line.find(chains.begin) != std::string::npos;
         }))
       return false;
   }
@@ -154,7 +159,7 @@ void NeighbourSession::Put(OnNode& on) const {
   }
   on.felix_log =
       arena_.dir() / fmt::format("{}-{}-{}.log", on.node->name(), name_, FamilyName(family_));
-  std::ofstream(on.felix_log, std::ios::trunc);
+  const std::ofstream truncated(on.felix_log, std::ios::trunc);
   on.felix = on.node->client().Start(
       {arena_.world().cluster().Program("pointsman-neighbour"), "run", name_, "--site", kSiteFile},
       on.felix_log);
