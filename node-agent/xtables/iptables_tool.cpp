@@ -169,7 +169,7 @@ Variant Choose(net::Family family) {
 std::string Wish() {
   // Read once by the agent's first thread, before anything could change the environment.
   const char* wish = std::getenv("POINTSMAN_IPTABLES");  // NOLINT(concurrency-mt-unsafe)
-  const std::string name = wish == nullptr ? "" : wish;
+  std::string name = wish == nullptr ? "" : wish;
   if (!name.empty() && name != "legacy" && name != "nft") {
     throw std::invalid_argument(
         fmt::format("POINTSMAN_IPTABLES is '{}'; it takes legacy or nft", name));
