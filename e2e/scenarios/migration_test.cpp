@@ -23,27 +23,6 @@ constexpr int kEndpointsEach = 5;
 // Service's address (docs/ipvs.md).
 constexpr uint16_t kFirstTargetPort = 8000;
 
-std::string Configuration(const std::string& mode, const std::string& drain_timeout = "3s",
-                          int max_unavailable = 1) {
-  return R"(
-apiVersion: pointsman.io/v1alpha1
-kind: ProxyConfiguration
-metadata:
-  name: cluster
-spec:
-  mode: )" +
-         mode + R"(
-  clusterCIDR: 10.244.0.0/16
-  rollout:
-    canary: {nodes: 0}
-    minReady: 0s
-    maxUnavailable: )" +
-         std::to_string(max_unavailable) + R"(
-  handover:
-    drainTimeout: )" +
-         drain_timeout + "\n";
-}
-
 class MigrationTest : public ScenarioTest {
  protected:
   // Boots, starts everything in iptables mode with Services in place.
@@ -88,7 +67,7 @@ class MigrationTest : public ScenarioTest {
     sticky_.endpoint_nodes = endpoint_nodes_;
     world_->CreateServices({sticky_});
     world_->CreateServices(services_);
-    world_->Apply(Configuration("iptables"));
+    world_->Apply(ClusterConfiguration("iptables"));
     world_->AwaitRollout("cluster", 60s);
   }
 
@@ -225,7 +204,7 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
   for (const Node& each : world_->cluster().nodes())
     EXPECT_TRUE(has_rules(each));
   const auto bound = BoundClients();
-  world_->Apply(Configuration("ipvs"));
+  world_->Apply(ClusterConfiguration("ipvs"));
   world_->AwaitRollout("cluster", 90s);
   for (const Node& each : world_->cluster().nodes()) {
     world_->AwaitMode(each.name(), "ipvs", 30s);
@@ -238,7 +217,7 @@ TEST_F(MigrationTest, IptablesToIpvsAndBackUnderLoadLosesNothing) {
   const World::Load late = world_->StartLoad(first, "client", targets_, 20, "both", 10);
   world_->AwaitLoadRunning(late);
   // All nodes at once: what is left of the time is waited for, since IPVS remembers UDP flows.
-  world_->Apply(Configuration("iptables", "20s", 3));
+  world_->Apply(ClusterConfiguration("iptables", "20s", 3));
   world_->AwaitRollout("cluster", 90s);
   EXPECT_NE(first.Check({"ipvsadm", "-Ln"}).find("10.96."), std::string::npos)
       << "ipvs still carries the streams that were opened in it";
@@ -269,7 +248,7 @@ TEST_F(MigrationTest, ThroughTheModesOfAKernelWithoutIpvsUnderLoadLosesNothing) 
       world_->StartAgent("node-1");
     }
     // The others' live in connection tracking.
-    world_->Apply(Configuration(mode, before == "userspace" ? "40s" : "3s"));
+    world_->Apply(ClusterConfiguration(mode, before == "userspace" ? "40s" : "3s"));
     world_->AwaitRollout("cluster", 90s);
     EXPECT_EQ(BoundClients(), bound) << "sessionAffinity, " << before << " -> " << mode;
     ExpectClean(world_->StopLoad(late), "pod on node-1, begun in " + before);
@@ -292,7 +271,7 @@ TEST_F(MigrationTest, UserspaceToAndFromIpvsAndIptablesUnderLoadLosesNothing) {
     const World::Load late =
         world_->StartLoad(world_->cluster().node("node-1"), "client", targets_, 10, "both", 10);
     world_->AwaitLoadRunning(late);
-    world_->Apply(Configuration(mode, std::exchange(drain_timeout, "40s")));
+    world_->Apply(ClusterConfiguration(mode, std::exchange(drain_timeout, "40s")));
     world_->AwaitRollout("cluster", 90s);
     EXPECT_EQ(BoundClients(), bound) << "sessionAffinity, to " << mode;
     ExpectClean(world_->StopLoad(late), std::string("pod on node-1, begun before ") + mode);
@@ -364,7 +343,7 @@ TEST_F(MigrationTest, IpvsToNftablesAndBackOnAStockKernelLosesNothing) {
     const bool carries = before == "ipvs";
     const World::Load late = world_->StartLoad(node, "client", targets_, 5, "both", 5, "10s");
     world_->AwaitLoadRunning(late);
-    world_->Apply(Configuration(mode, carries ? "60s" : "3s"));
+    world_->Apply(ClusterConfiguration(mode, carries ? "60s" : "3s"));
     world_->AwaitRollout("cluster", 90s);
     EXPECT_EQ(BoundClients(), bound) << "sessionAffinity, " << move;
     if (carries) {
@@ -392,7 +371,7 @@ TEST_F(MigrationTest, ANodeWithoutIpvsRunsIptablesAndSaysWhy) {
   const World::Load load =
       world_->StartLoad(world_->cluster().node("node-2"), "client", targets_, 30, "both", 5);
   world_->AwaitLoadRunning(load);
-  world_->Apply(Configuration("ipvs"));
+  world_->Apply(ClusterConfiguration("ipvs"));
   world_->AwaitRollout("cluster", 90s);
   world_->AwaitMode("node-1", "ipvs", 30s);
   // conn_reuse_mode 1 is for Linux 5.9 and newer.
@@ -440,7 +419,7 @@ TEST_F(MigrationTest, KillingAnythingAtAnyPointLosesNothingAndConverges) {
     }
   };
   for (const char* mode : {"ipvs", "iptables"}) {
-    world_->Apply(Configuration(mode));
+    world_->Apply(ClusterConfiguration(mode));
     kill_agents(2);
     world_->KillOperator();
     kill_agents(1);

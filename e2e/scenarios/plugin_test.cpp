@@ -1,7 +1,6 @@
 // kubectl pointsman as people and scripts use it: started by kubectl, on a cluster of real kernels
 // of which one has no ip_vs, through a whole move with its pauses, failures and the way back.
 #include <array>
-#include <cstdlib>
 #include <fstream>
 #include <iterator>
 
@@ -10,6 +9,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "e2e/control-plane/testing/environment_variable.h"
 #include "e2e/scenarios/scenario_fixture.h"
 
 namespace pointsman::e2e {
@@ -53,13 +53,13 @@ class PluginTest : public ScenarioTest {
   }
 
   static std::string Kubectl() {
-    const char* const kubectl = std::getenv("POINTSMAN_KUBECTL");  // NOLINT(concurrency-mt-unsafe)
-    return kubectl == nullptr ? "kubectl" : kubectl;
+    const std::string kubectl = EnvironmentVariable("POINTSMAN_KUBECTL");
+    return kubectl.empty() ? "kubectl" : kubectl;
   }
   // With the plugin.
   std::string Path() const {
-    const char* const path = std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe)
-    return world_->cluster().Program("kubectl-pointsman").parent_path().string() + ":" + path;
+    return world_->cluster().Program("kubectl-pointsman").parent_path().string() + ":" +
+           EnvironmentVariable("PATH");
   }
   // `kubectl pointsman …`, by the real kubectl.
   RunResult Plugin(const std::vector<std::string>& arguments, const std::string& input = "") const {

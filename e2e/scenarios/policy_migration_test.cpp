@@ -28,25 +28,6 @@ constexpr uint16_t kNodePort = 30080;
 constexpr const char* kExternalIp = "203.0.113.7";
 constexpr uint16_t kTargetPorts[] = {8000, 8001, 8002};
 
-std::string Configuration(const std::string& mode) {
-  return R"(
-apiVersion: pointsman.io/v1alpha1
-kind: ProxyConfiguration
-metadata:
-  name: cluster
-spec:
-  mode: )" +
-         mode + R"(
-  clusterCIDR: 10.244.0.0/16
-  rollout:
-    canary: {nodes: 0}
-    minReady: 0s
-    maxUnavailable: 1
-  handover:
-    drainTimeout: 3s
-)";
-}
-
 // The server is on node-1. Of all pods only `allowed-1` there and `allowed-2` on node-2 may connect
 // to it, and its node itself.
 class PolicyMigrationTest : public ScenarioTest {
@@ -63,7 +44,7 @@ class PolicyMigrationTest : public ScenarioTest {
     CreateServices();
     StartFelix();
     world_->StartAgents();
-    world_->Apply(Configuration("iptables"));
+    world_->Apply(ClusterConfiguration("iptables"));
     world_->AwaitRollout("cluster", 60s);
   }
 
@@ -201,7 +182,7 @@ class PolicyMigrationTest : public ScenarioTest {
   // There and back, with a look at what Felix has.
   void MoveTo(const std::string& mode) {
     std::printf("to %s\n", mode.c_str());
-    world_->Apply(Configuration(mode));
+    world_->Apply(ClusterConfiguration(mode));
     world_->AwaitRollout("cluster", 120s);
     for (const Node& node : world_->cluster().nodes()) {
       world_->AwaitMode(node.name(), mode, 120s);
@@ -246,7 +227,7 @@ TEST_F(PolicyMigrationTest, IptablesToNftablesAndBack) {
 TEST_F(PolicyMigrationTest, AModeBesideWhichNoPolicyWouldHoldIsNotBegun) {
   START_OR_RETURN(Start("netns"));
   StartTries();
-  world_->Apply(Configuration("userspace"));
+  world_->Apply(ClusterConfiguration("userspace"));
   for (const Node& node : world_->cluster().nodes()) {
     world_->Await(
         node.name() + " says that userspace mode is refused here",

@@ -16,6 +16,29 @@
 
 namespace pointsman::e2e {
 
+// ProxyConfiguration "cluster", for all nodes, which waits for nothing but what it has to.
+inline std::string ClusterConfiguration(const std::string& mode,
+                                        const std::string& drain_timeout = "3s",
+                                        int max_unavailable = 1) {
+  return R"(
+apiVersion: pointsman.io/v1alpha1
+kind: ProxyConfiguration
+metadata:
+  name: cluster
+spec:
+  mode: )" +
+         mode + R"(
+  clusterCIDR: 10.244.0.0/16
+  rollout:
+    canary: {nodes: 0}
+    minReady: 0s
+    maxUnavailable: )" +
+         std::to_string(max_unavailable) + R"(
+  handover:
+    drainTimeout: )" +
+         drain_timeout + "\n";
+}
+
 class ScenarioTest : public testing::Test {
  protected:
   // Skips the test when the machine cannot boot such nodes, hence START_OR_RETURN. `nodes`: see
