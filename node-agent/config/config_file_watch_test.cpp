@@ -34,12 +34,16 @@ class ConfigFileWatchTest : public testing::Test {
     fs::remove_all(folder_);
   }
 
-  void Start(const std::string& content) {
-    watch_.emplace(folder_ / "config.conf", content, Read, [this](const std::string& now) {
-      const std::lock_guard lock(mutex_);
-      seen_.push_back(now);
-      wake_.notify_all();
-    });
+  void Start(const std::string& content,
+             std::chrono::milliseconds writer_patience = std::chrono::hours(1)) {
+    watch_.emplace(
+        folder_ / "config.conf", content, Read,
+        [this](const std::string& now) {
+          const std::lock_guard lock(mutex_);
+          seen_.push_back(now);
+          wake_.notify_all();
+        },
+        writer_patience);
   }
   static void Write(const fs::path& file, const std::string& text) {
     std::ofstream(file, std::ios::trunc) << text;
@@ -47,7 +51,7 @@ class ConfigFileWatchTest : public testing::Test {
   // The contents told so far, when there are `count` of them.
   std::vector<std::string> Seen(size_t count) {
     std::unique_lock lock(mutex_);
-    wake_.wait_for(lock, std::chrono::seconds(20), [&] { return seen_.size() >= count; });
+    wake_.wait_for(lock, std::chrono::seconds(45), [&] { return seen_.size() >= count; });
     return seen_;
   }
   using Contents = std::vector<std::string>;
@@ -98,6 +102,34 @@ TEST_F(ConfigFileWatchTest, TheSameContentAgainAndAMissingFileAreNoChange) {
   fs::remove(folder_ / "config.conf");
   Write(folder_ / "other", "x");
   Write(folder_ / "config.conf", "two");
+  EXPECT_EQ(Seen(1), Contents({"two"}));
+}
+
+TEST_F(ConfigFileWatchTest, HalfAFileIsNoContent) {
+  Write(folder_ / "config.conf", "one");
+  Start("one");
+  std::ofstream writer(folder_ / "config.conf", std::ios::trunc);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
+  while (std::chrono::steady_clock::now() < until) {
+    writer << "line\n" << std::flush;
+    // Says that it is time to read, also of the file beside it.
+    Write(folder_ / "other", "x");
+  }
+  EXPECT_EQ(Seen(0), Contents());
+  writer << "end" << std::flush;
+  writer.close();
+  const Contents seen = Seen(1);
+  ASSERT_EQ(seen.size(), 1U);
+  EXPECT_TRUE(seen[0].ends_with("\nend"));
+}
+
+// As on file systems where a lease is refused though nobody writes.
+TEST_F(ConfigFileWatchTest, AWriterThatOnlyHoldsTheFileIsNotWaitedForForEver) {
+  Write(folder_ / "config.conf", "one");
+  Start("one", std::chrono::milliseconds(10));
+  std::ofstream writer(folder_ / "config.conf", std::ios::trunc);
+  writer << "two" << std::flush;
+  Write(folder_ / "other", "x");
   EXPECT_EQ(Seen(1), Contents({"two"}));
 }
 
