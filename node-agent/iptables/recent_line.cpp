@@ -1,6 +1,8 @@
 #include "node-agent/iptables/recent_line.h"
 
+#include <algorithm>
 #include <charconv>
+#include <type_traits>
 
 namespace pointsman::agent {
 
@@ -19,6 +21,11 @@ std::optional<RecentClient> ParseRecentLine(std::string_view line) {
     return std::nullopt;
   }
   return client;
+}
+
+int64_t JiffiesLeft(Jiffies last_seen, Jiffies now, int64_t timeout) {
+  const auto age = static_cast<std::make_signed_t<Jiffies>>(now - last_seen);
+  return std::min(timeout, timeout + 1 - age);
 }
 
 }  // namespace pointsman::agent

@@ -28,5 +28,18 @@ TEST(RecentLineTest, RefusesWhatIsNone) {
   }
 }
 
+// As recent_mt counts, so that nobody is said to be free whom the kernel still sends to the same.
+TEST(RecentLineTest, TheTimeOutsLastJiffyBinds) {
+  EXPECT_EQ(JiffiesLeft(1000, 1000, 100), 100);
+  EXPECT_EQ(JiffiesLeft(1000, 1099, 100), 2);
+  EXPECT_EQ(JiffiesLeft(1000, 1100, 100), 1);
+  EXPECT_EQ(JiffiesLeft(1000, 1101, 100), 0);
+  EXPECT_EQ(JiffiesLeft(1000, 5000, 100), -3899);
+  // Seen after `now` was read, and while jiffies wrapped.
+  EXPECT_EQ(JiffiesLeft(1000, 999, 100), 100);
+  EXPECT_EQ(JiffiesLeft(~Jiffies{0}, 99, 100), 1);
+  EXPECT_EQ(JiffiesLeft(~Jiffies{0}, 100, 100), 0);
+}
+
 }  // namespace
 }  // namespace pointsman::agent

@@ -123,14 +123,11 @@ Jiffies LastSeen(const BackendList& list, const net::IpAddress& client) {
       fmt::format("{}: {} was added and is not there", list.path(), client.ToString()));
 }
 
-// How much of the affinity time-out is left, in jiffies; 0 or less: it has ended. Right unless the
-// client's last packet is as long ago as half of the time after which jiffies wrap, which is 24
-// days at least.
+// How much of the affinity time-out is left, in jiffies; 0 or less: it has ended.
 int64_t Left(const BackendList& list, Jiffies last_seen, Jiffies now, double per_second) {
-  const auto age = static_cast<std::make_signed_t<Jiffies>>(now - last_seen);
-  return static_cast<int64_t>(static_cast<double>(list.entry->affinity_timeout.count()) *
-                              per_second) -
-         std::max<int64_t>(age, 0);
+  return JiffiesLeft(
+      last_seen, now,
+      static_cast<int64_t>(static_cast<double>(list.entry->affinity_timeout.count()) * per_second));
 }
 
 // The kernel's clock; nullopt: no list has a client.
