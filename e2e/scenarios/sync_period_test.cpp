@@ -97,8 +97,8 @@ class SyncPeriodTest : public StandaloneFixture, public testing::WithParamInterf
 };
 
 TEST_P(SyncPeriodTest, OneChangeAtOnceABurstInOneGoAndAllAgainEverySyncPeriod) {
-  constexpr auto kMin = 6s;
-  StartAgentWith("1h", "6s");
+  constexpr auto kMin = 20s;  // in which a busy machine has to take the endpoints away
+  StartAgentWith("1h", "20s");
   AwaitQuiet(kMin + 500ms);
   const double full = Metric(kFullSyncs);
   const double syncs = Metric(kSyncs);
@@ -126,7 +126,7 @@ TEST_P(SyncPeriodTest, OneChangeAtOnceABurstInOneGoAndAllAgainEverySyncPeriod) {
   const auto begin = AwaitMetric(kFullSyncs, begun);
   const auto end = AwaitMetric(kFullSyncs, begun + 3);
   EXPECT_GT(end - begin, 2s) << "three periods, the first of which may be seen late";
-  EXPECT_LT(end - begin, 12s) << "on a busy machine";
+  EXPECT_LT(end - begin, 60s) << "and not an hour";
   Stop(agent_);
 }
 
