@@ -1,112 +1,203 @@
-// The dashboard and the alert rules against a real Prometheus that scrapes a real cluster: a query
-// that returns nothing is a query for a metric that does not exist.
+// The dashboard, the alert rules and the runbooks against a real Prometheus that scrapes a real
+// cluster: a query that returns nothing is a query for a metric that does not exist.
 #include <algorithm>
+#include <cctype>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <regex>
+#include <set>
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
+#include "e2e/control-plane/testing/environment_variable.h"
+#include "e2e/scenarios/prometheus_server.h"
 #include "e2e/scenarios/scenario_fixture.h"
 
 namespace pointsman::e2e {
 namespace {
 
 using std::chrono_literals::operator""s;
+using testing::HasSubstr;
+using testing::Not;
+namespace fs = std::filesystem;
+
+const fs::path kMonitoring = fs::path(POINTSMAN_SOURCE_DIR) / "manifests/monitoring";
+
+std::string Read(const fs::path& path) {
+  std::ifstream file(path);
+  if (!file) throw std::runtime_error("cannot read " + path.string());
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::vector<std::string> Matches(const std::string& text, const std::string& what, int group = 0) {
+  const std::regex regex(what);
+  std::vector<std::string> found;
+  for (std::sregex_iterator match(text.begin(), text.end(), regex), end; match != end; ++match)
+    found.push_back((*match)[group]);
+  return found;
+}
+
+// Lines between fences of that kind: "" or "promql".
+std::vector<std::string> LinesOfBlocks(const std::string& text, const std::string& kind) {
+  static const std::regex kBlock("```([a-z]*)\n([^`]+)```");  // all kinds, to pair the fences
+  std::vector<std::string> lines;
+  for (std::sregex_iterator match(text.begin(), text.end(), kBlock), end; match != end; ++match) {
+    if ((*match)[1] != kind) continue;
+    const std::vector<std::string> more = Matches((*match)[2], "[^\n]+");
+    lines.insert(lines.end(), more.begin(), more.end());
+  }
+  return lines;
+}
 
 class MonitoringTest : public ScenarioTest {
  protected:
   void SetUp() override {
-    if (access("/usr/bin/prometheus", X_OK) != 0) {
-      GTEST_SKIP() << "needs prometheus (Debian package prometheus)";
-    }
-    START_OR_RETURN(StartWorld({"uml", "uml!ip_vs*"}, {}, "monitoring"));
+    if (const std::string missing = PrometheusServer::Missing(); !missing.empty())
+      GTEST_SKIP() << missing;
+    START_OR_RETURN(StartWorld({"uml", "uml", "uml!ip_vs*"}, {}, "monitoring"));
+    // As kube-proxy's ipvs mode leaves them: a neighbour with a warning in every mode.
+    world_->cluster().node("node-2").Check({"ipset", "create", "KUBE-CLUSTER-IP", "hash:ip,port"});
     world_->StartOperator();
     world_->StartAgents();
   }
-  Process StartPrometheus() {
-    const auto dir = world_->cluster().dir();
-    std::ofstream config(dir / "prometheus.yml");
-    config << "global: {scrape_interval: 1s}\nscrape_configs:\n"
-           << "  - job_name: pointsman-operator\n    static_configs: [{targets: ['"
-           << World::OperatorMetrics() << "']}]\n"
-           << "  - job_name: pointsman-node-agent\n    static_configs:\n";
-    for (const Node& node : world_->cluster().nodes()) {
-      config << "      - {targets: ['" << node.address()
-             << ":10249'], labels: {node: " << node.name() << "}}\n";
-    }
-    config.close();
-    return world_->SpawnInCluster(
-        {"/usr/bin/prometheus", "--config.file", dir / "prometheus.yml", "--storage.tsdb.path",
-         dir / "prometheus", "--web.listen-address", "127.0.0.1:9090"},
-        "prometheus.log");
+
+  void Move(const std::string& mode) {
+    world_->Apply(ClusterConfiguration(mode));
+    world_->AwaitRollout("cluster", 60s);
   }
 
-  // What promtool prints for an instant query; "" when there is no data.
-  std::string Query(const std::string& expression) {
-    SpawnOptions query;
-    query.argv = {"promtool", "query", "instant", "http://127.0.0.1:9090", expression};
-    query.net_ns = world_->cluster().sandbox().net_ns();
-    const RunResult result = pointsman::e2e::Run(query);
-    return result.exit == 0 ? result.out : "";
+  // A line of a runbook, as a person types it.
+  RunResult Type(const std::string& command) {
+    SpawnOptions spawn;
+    spawn.argv = {"bash", "-c", command};
+    spawn.env["PATH"] = (dir_ / "bin").string() + ":" +
+                        world_->cluster().Program("kubectl-pointsman").parent_path().string() +
+                        ":" + EnvironmentVariable("PATH");
+    spawn.env["KUBECONFIG"] = world_->cluster().Kubeconfig();
+    return e2e::Run(spawn);
   }
+  void TryTheRunbooks(PrometheusServer& prometheus);
 };
 
-TEST_F(MonitoringTest, EveryQueryOfTheDashboardReturnsData) {
-  const auto apply = [&](const char* mode) {
-    world_->Apply(fmt::format(R"(
-apiVersion: pointsman.io/v1alpha1
-kind: ProxyConfiguration
-metadata: {{name: cluster}}
-spec:
-  mode: {}
-  rollout: {{canary: {{nodes: 0}}, minReady: 0s}}
-)",
-                              mode));
-    world_->AwaitRollout("cluster", 60s);
-  };
-  Process prometheus = StartPrometheus();
-  apply("ipvs");
-  const std::string ip = world_->AddServerPod("node-1", "web", {8080});
+// What the runbooks tell to type and to query works here.
+void MonitoringTest::TryTheRunbooks(PrometheusServer& prometheus) {
+  // The objects that they look at; what runs is of this test.
+  world_->MustKubectl({"apply", "-k", fs::path(POINTSMAN_SOURCE_DIR) / "manifests/base"});
+  const std::string kubectl = EnvironmentVariable("POINTSMAN_KUBECTL");
+  fs::create_directories(dir_ / "bin");
+  if (!kubectl.empty()) fs::create_symlink(kubectl, dir_ / "bin/kubectl");
+
+  const std::string page = Read(fs::path(POINTSMAN_SOURCE_DIR) / "docs/runbooks.md");
+  size_t typed = 0;
+  for (std::string command : LinesOfBlocks(page, "")) {
+    // These need a Pod that runs, and reviews of rights, which the tests' API server does not have.
+    const std::vector<std::string> words = Matches(command, "[^ ]+");
+    if (std::any_of(words.begin(), words.end(), [](const std::string& word) {
+          return word == "logs" || word == "debug" || word == "auth";
+        }))
+      continue;
+    for (const auto& [word, here] :
+         {std::pair("NODE", "node-3"), {"CONFIGURATION", "cluster"}, {"MODE", "ipvs"}})
+      command = std::regex_replace(command, std::regex(fmt::format("\\b{}\\b(?!:)", word)), here);
+    const RunResult result = Type(command);
+    // The plugin's codes say how things stand.
+    const bool plugin = command.starts_with("kubectl pointsman ");
+    EXPECT_TRUE(result.exit == 0 || (plugin && result.exit >= 2 && result.exit <= 4))
+        << command << ": " << result.exit << "\n"
+        << result.out;
+    ++typed;
+  }
+  EXPECT_GT(typed, 20U);
+  for (const std::string& query : LinesOfBlocks(page, "promql"))
+    EXPECT_TRUE(prometheus.Understands(query)) << query;
+}
+
+TEST_F(MonitoringTest, DashboardAlertsAndRunbooksShowAMove) {
+  PrometheusServer prometheus(*world_);
+  const std::string ip = world_->AddServerPod("node-2", "web", {8080});
   world_->CreateServices(
       {{.name = "web", .cluster_ip = "10.96.1.1", .target_port = 8080, .endpoints = {ip}}});
+  world_->AddClientPod("node-1", "client");
+  Move("iptables");
+  const World::Load load = world_->StartLoad(world_->cluster().node("node-1"), "client",
+                                             {"10.96.1.1:80"}, 10, "both", 3);
+  world_->AwaitLoadRunning(load);
+  prometheus.AwaitData("pointsman_agent_mode{state='active',mode='iptables',node='node-1'} == 1");
+  Move("ipvs");
+  world_->AwaitMode("node-1", "ipvs", 60s);  // and nothing drains
+  ExpectClean(world_->StopLoad(load), "pod on node-1");
 
-  std::ifstream file(std::filesystem::path(POINTSMAN_SOURCE_DIR) /
-                     "manifests/monitoring/dashboard.json");
-  const kube::Json dashboard = kube::Json::parse(file);
   std::vector<std::string> queries;
-  for (const kube::Json& panel : dashboard.at("panels")) {
-    for (const kube::Json& target : panel.at("targets"))
-      queries.push_back(target.at("expr").get<std::string>());
+  std::vector<std::string> of_userspace_mode;
+  for (const PanelQuery& query : DashboardQueries()) {
+    const bool forwarder = query.expression.find("pointsman_forwarder_") != std::string::npos;
+    (forwarder ? of_userspace_mode : queries).push_back(query.expression);
   }
-  const auto of_userspace_mode =
-      std::stable_partition(queries.begin(), queries.end(), [](const std::string& query) {
-        return query.find("pointsman_forwarder_") == std::string::npos;
-      });
-  EXPECT_GT(of_userspace_mode - queries.begin(), 10);
-  EXPECT_GT(queries.end() - of_userspace_mode, 5);
-  const auto await_data = [&](const std::string& query) {
-    std::string last;
-    world_->Await(
-        "data for " + query,
-        [&] {
-          last = Query(query);
-          return last.find("=>") != std::string::npos;
-        },
-        60s, [&] { return last; });
-  };
-  std::for_each(queries.begin(), of_userspace_mode, await_data);
+  EXPECT_GT(queries.size(), 20U);
+  EXPECT_GT(of_userspace_mode.size(), 5U);
+  for (const std::string& query : queries)
+    prometheus.AwaitData(query);
+
   // And they mean what they say.
-  EXPECT_NE(Query("pointsman_agent_mode{state='active',mode='ipvs',node='node-1'} == 1"), "");
-  EXPECT_NE(Query("pointsman_agent_fallback{node='node-2'} == 1").find("node-2"),
-            std::string::npos);
-  EXPECT_NE(
-      Query("pointsman_agent_kernel_module{node='node-2',module='ip_vs',state='Missing'} == 1")
-          .find("ip_vs"),
-      std::string::npos);
-  apply("userspace");
-  std::for_each(of_userspace_mode, queries.end(), await_data);
-  prometheus.Kill();
+  for (const char* fact :
+       {"pointsman_agent_mode{state='active',mode='ipvs',node='node-1'} == 1",
+        "pointsman_agent_fallback{node='node-3'} == 1",
+        "pointsman_agent_kernel_module{node='node-3',module='ip_vs',state='Missing'} == 1",
+        "pointsman_agent_handovers_total{node='node-1',from='iptables',to='ipvs'} == 1",
+        "pointsman_agent_handovers_total{node='node-3',from='iptables',to='ipvs'} == 0",
+        // The streams, which do not end by themselves.
+        "pointsman_agent_drained_connections_total{node='node-1',outcome='left'} >= 3",
+        "pointsman_agent_watched_connections_answered_total{node='node-1'} > 0",
+        "pointsman_agent_neighbour{node='node-2',neighbour='stale-kube-proxy-sets',"
+        "verdict='Warning'} == 1",
+        "pointsman_operator_rollout_phase{configuration='cluster',phase='Complete'} == 1",
+        // Not for long enough yet.
+        "ALERTS{alertname='PointsmanNodeFallback',node='node-3',alertstate='pending'}",
+        "ALERTS{alertname='PointsmanKernelModuleMissing',module='ip_vs',alertstate='pending'}"})
+    prometheus.AwaitData(fact);
+  // A machine that is busy with other things may miss a scrape.
+  EXPECT_THAT(prometheus.Ask("ALERTS{node=~'node-1|node-2',alertname!='PointsmanAgentDown'}"),
+              Not(HasSubstr("=>")))
+      << "they are well";
+
+  // The others' metrics are there too, and their expressions can be evaluated.
+  const std::string rules = Read(kMonitoring / "prometheus-rule.yaml");
+  const std::vector<std::string> names =
+      Matches(rules, "\\b(?:pointsman_(?:agent|operator)|kubeproxy)_[a-z_]+");
+  for (const std::string& name : std::set<std::string>(names.begin(), names.end()))
+    prometheus.AwaitData("count(" + name + ")");
+  TryTheRunbooks(prometheus);
+
+  Move("userspace");
+  for (const std::string& query : of_userspace_mode)
+    prometheus.AwaitData(query);
+  prometheus.AwaitData(
+      "pointsman_agent_handovers_total{node='node-2',from='ipvs',to='userspace'} == 1");
+}
+
+// manifests/overlays/runbook-links makes links of the alerts' paths.
+TEST(RunbookLinksTest, LeadToTheSectionOfEachAlert) {
+  const std::string kubectl = EnvironmentVariable("POINTSMAN_KUBECTL");
+  if (kubectl.empty() || kubectl == EnvironmentVariable("POINTSMAN_KUBECTL_120"))
+    GTEST_SKIP() << "needs POINTSMAN_KUBECTL, the path of a kubectl 1.22 or newer";
+  SpawnOptions spawn;
+  spawn.argv = {kubectl, "kustomize",
+                fs::path(POINTSMAN_SOURCE_DIR) / "manifests/overlays/runbook-links"};
+  const RunResult result = e2e::Run(spawn);
+  ASSERT_EQ(result.exit, 0) << result.out;
+  const std::vector<std::string> alerts = Matches(result.out, "- alert: (\\w+)", 1);
+  const std::vector<std::string> linked =
+      Matches(result.out, "runbook_url: https://CHANGE-ME/docs/runbooks[.]md#([a-z]+)\n", 1);
+  ASSERT_FALSE(alerts.empty());
+  ASSERT_EQ(linked.size(), alerts.size()) << result.out;
+  for (size_t i = 0; i < alerts.size(); ++i)
+    EXPECT_TRUE(std::equal(alerts[i].begin(), alerts[i].end(), linked[i].begin(), linked[i].end(),
+                           [](char a, char b) { return std::tolower(a) == b; }))
+        << alerts[i] << " " << linked[i];
+  EXPECT_EQ(result.out.find("name: pointsman-runbooks"), std::string::npos) << "is not applied";
 }
 
 }  // namespace

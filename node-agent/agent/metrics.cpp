@@ -85,6 +85,21 @@ Metrics::Metrics(const std::string& version)
                   .Name("pointsman_agent_kernel_module")
                   .Help("1 for the state of each kernel module that the desired mode needs.")
                   .Register(registry_)),
+      handovers_(BuildCounter()
+                     .Name("pointsman_agent_handovers_total")
+                     .Help("How often new connections went from one mode to another; the way back "
+                           "of a reverted handover too.")
+                     .Register(registry_)),
+      drained_(BuildCounter()
+                   .Name("pointsman_agent_drained_connections_total")
+                   .Help("Connections of modes that drained: ended by themselves, or left at the "
+                         "drain timeout.")
+                   .Register(registry_)),
+      neighbour_(BuildGauge()
+                     .Name("pointsman_agent_neighbour")
+                     .Help("1 for each neighbour found on the node, with how the desired mode gets "
+                           "along with it.")
+                     .Register(registry_)),
       watch_errors_(BuildCounter()
                         .Name("pointsman_agent_watch_errors_total")
                         .Help("Lists and watches of the API server that failed.")
@@ -325,6 +340,7 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t
   fallback_.Set(state.fallback_reason.empty() ? 0 : 1);
   reverted_.Set(state.reverted_reason.empty() ? 0 : 1);
   kube::RaiseTo(reverts_, state.reverts);
+  SetHandovers(state);
   waiting_.Set(state.waits_for.empty() ? 0 : 1);
   draining_connections_.Set(static_cast<double>(state.draining_connections));
   problems_.Set(static_cast<double>(state.problems.size()));
@@ -338,6 +354,39 @@ void Metrics::SetState(const ModeState& state, const ServiceModel& model, size_t
   }
   services_.Set(static_cast<double>(model.service_count));
   endpoints_.Set(static_cast<double>(model.endpoint_count));
+}
+
+// All that there can be, at 0 before the first: an increase() does not see a series begin.
+void Metrics::SetHandovers(const ModeState& state) {
+  for (const ModeTraits& from : AllModes()) {
+    for (const ModeTraits& to : AllModes()) {
+      if (from.mode == to.mode) continue;
+      const auto times = state.handovers.find({from.mode, to.mode});
+      kube::RaiseTo(handovers_.Add({{"from", std::string(kube::ToString(from.mode))},
+                                    {"to", std::string(kube::ToString(to.mode))}}),
+                    times == state.handovers.end() ? 0 : times->second);
+    }
+  }
+  kube::RaiseTo(drained_.Add({{"outcome", "ended"}}), state.drained.ended);
+  kube::RaiseTo(drained_.Add({{"outcome", "left"}}), state.drained.left);
+}
+
+void Metrics::SetNeighbours(const std::vector<kube::NeighbourStatus>& neighbours,
+                            std::optional<kube::Mode> desired) {
+  const std::lock_guard lock(neighbours_mutex_);
+  for (prometheus::Gauge* shown : neighbours_)
+    neighbour_.Remove(shown);
+  neighbours_.clear();
+  if (!desired) return;
+  const std::string mode(kube::ToString(*desired));
+  for (const kube::NeighbourStatus& neighbour : neighbours) {
+    const auto verdict = neighbour.modes.find(mode);
+    if (verdict == neighbour.modes.end()) continue;
+    prometheus::Gauge& found =
+        neighbour_.Add({{"neighbour", neighbour.name}, {"verdict", verdict->second}});
+    found.Set(1);
+    neighbours_.insert(&found);
+  }
 }
 
 // Another mode needs other modules: those that it does not need would show their last state for

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@
 #include <prometheus/registry.h>
 
 #include "kube/client/observed_transport.h"
+#include "kube/pointsman/mode.h"
+#include "kube/pointsman/node_proxy.h"
 #include "node-agent/agent/netlink_metrics.h"
 #include "node-agent/agent/traffic_metrics.h"
 #include "node-agent/conntrack/stale_flows.h"
@@ -52,6 +55,9 @@ class Metrics {
   void RequestDone(const std::string& host, const kube::RequestOutcome& outcome);
   // `service_warnings`: Services that are not served as specified.
   void SetState(const ModeState& state, const ServiceModel& model, size_t service_warnings);
+  // All that were found; of them is shown how the desired mode gets along with each.
+  void SetNeighbours(const std::vector<kube::NeighbourStatus>& neighbours,
+                     std::optional<kube::Mode> desired);
   void SetSteps(const Steps& steps);
   void SetWatch(const std::string& resource, uint64_t errors, bool synced, uint64_t decode_errors,
                 size_t undecodable);
@@ -61,6 +67,7 @@ class Metrics {
   void SetStatusWrites(uint64_t writes, uint64_t failures);
 
  private:
+  void SetHandovers(const ModeState& state);
   void SetModules(const std::vector<kube::ModuleStatus>& modules);
   void ReadProcess();
   void ReadProcessMemory() const;
@@ -71,8 +78,13 @@ class Metrics {
   TrafficMetrics traffic_;  // process_mutex_'s
   prometheus::Family<prometheus::Gauge>& mode_;
   prometheus::Family<prometheus::Gauge>& module_;
+  prometheus::Family<prometheus::Counter>& handovers_;
+  prometheus::Family<prometheus::Counter>& drained_;
+  prometheus::Family<prometheus::Gauge>& neighbour_;
   std::mutex modules_mutex_;
   std::set<prometheus::Gauge*> module_states_;  // of module_; one may be there twice in a list
+  std::mutex neighbours_mutex_;
+  std::set<prometheus::Gauge*> neighbours_;  // of neighbour_
   prometheus::Family<prometheus::Counter>& watch_errors_;
   prometheus::Family<prometheus::Gauge>& watch_synced_;
   prometheus::Family<prometheus::Counter>& watch_decode_errors_;

@@ -7,6 +7,7 @@
 namespace pointsman::agent {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -17,6 +18,7 @@ TEST(AgentMetricsTest, EachIsDocumentedAndNamedAsPrometheusWants) {
   state.preflight.emplace();
   state.preflight->modules = {{"ip_vs", "Loaded"}};
   metrics.SetState(state, ServiceModel(), 0);
+  metrics.SetNeighbours({{.name = "calico", .modes = {{"ipvs", "Fine"}}}}, kube::Mode::kIpvs);
   metrics.SetWatch("services", 1, true, 2, 1);
   Steps steps;
   steps.Failed("remove", "iptables", "no buffer space");
@@ -45,6 +47,37 @@ TEST(AgentMetricsTest, AModuleThatIsNotNeededAnyMoreHasNoSeries) {
   EXPECT_THAT(text, Not(HasSubstr("ip_vs")));
   EXPECT_THAT(text, HasSubstr("{module=\"nf_conntrack\",state=\"Builtin\"} 1"));
   EXPECT_THAT(text, HasSubstr("{module=\"nf_conntrack\",state=\"Loaded\"} 0"));
+}
+
+TEST(AgentMetricsTest, HandoversAreThereBeforeTheFirstAndNeverFall) {
+  Metrics metrics("0.1.0");
+  ModeState state;
+  metrics.SetState(state, ServiceModel(), 0);
+  EXPECT_THAT(metrics.Render(),
+              AllOf(HasSubstr("handovers_total{from=\"iptables\",to=\"ipvs\"} 0\n"),
+                    HasSubstr("drained_connections_total{outcome=\"left\"} 0\n")));
+  state.handovers[{kube::Mode::kIptables, kube::Mode::kIpvs}] = 2;
+  state.drained = {.ended = 40, .left = 3};
+  metrics.SetState(state, ServiceModel(), 0);
+  metrics.SetState(ModeState{}, ServiceModel(), 0);
+  EXPECT_THAT(metrics.Render(),
+              AllOf(HasSubstr("handovers_total{from=\"iptables\",to=\"ipvs\"} 2\n"),
+                    HasSubstr("handovers_total{from=\"ipvs\",to=\"iptables\"} 0\n"),
+                    HasSubstr("drained_connections_total{outcome=\"ended\"} 40\n"),
+                    HasSubstr("drained_connections_total{outcome=\"left\"} 3\n")));
+}
+
+TEST(AgentMetricsTest, ANeighbourIsShownByTheDesiredModeAndGoes) {
+  Metrics metrics("0.1.0");
+  const std::vector<kube::NeighbourStatus> found = {
+      {.name = "docker", .modes = {{"ipvs", "Warning"}, {"nftables", "Fine"}}}};
+  metrics.SetNeighbours(found, kube::Mode::kIpvs);
+  EXPECT_THAT(metrics.Render(), HasSubstr("{neighbour=\"docker\",verdict=\"Warning\"} 1\n"));
+  metrics.SetNeighbours(found, kube::Mode::kNftables);
+  EXPECT_THAT(metrics.Render(), AllOf(HasSubstr("{neighbour=\"docker\",verdict=\"Fine\"} 1\n"),
+                                      Not(HasSubstr("Warning"))));
+  metrics.SetNeighbours({}, kube::Mode::kNftables);
+  EXPECT_THAT(metrics.Render(), Not(HasSubstr("docker")));
 }
 
 }  // namespace

@@ -3,7 +3,8 @@
 namespace pointsman::agent {
 
 void ShownState::Set(const ModeState& modes, const Steps& steps, const ServiceModel& model,
-                     const LocalPolicies& policies, size_t service_warnings) {
+                     const LocalPolicies& policies, size_t service_warnings,
+                     const std::vector<kube::NeighbourStatus>& neighbours) {
   const std::lock_guard lock(mutex_);
   modes_ = modes;
   steps_ = steps;
@@ -11,11 +12,13 @@ void ShownState::Set(const ModeState& modes, const Steps& steps, const ServiceMo
   counts_.endpoint_count = model.endpoint_count;
   policies_ = policies;
   service_warnings_ = service_warnings;
+  neighbours_ = neighbours;
 }
 
 void ShownState::Show(Metrics& metrics) const {
   const std::lock_guard lock(mutex_);
   metrics.SetState(modes_, counts_, service_warnings_);
+  metrics.SetNeighbours(neighbours_, modes_.desired);
   metrics.SetSteps(steps_);
   metrics.SetLocalPolicies(policies_);
 }

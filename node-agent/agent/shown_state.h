@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <mutex>
 #include <string>
+#include <vector>
 
+#include "kube/pointsman/node_proxy.h"
 #include "node-agent/agent/metrics.h"
 #include "node-agent/handover/mode_state.h"
 #include "node-agent/handover/steps.h"
@@ -18,7 +20,8 @@ class ShownState {
  public:
   // `service_warnings`: Services that are not served as they are written.
   void Set(const ModeState& modes, const Steps& steps, const ServiceModel& model,
-           const LocalPolicies& policies, size_t service_warnings);
+           const LocalPolicies& policies, size_t service_warnings,
+           const std::vector<kube::NeighbourStatus>& neighbours);
   void Show(Metrics& metrics) const;
   // "" before the first sync.
   std::string ActiveMode() const;
@@ -30,6 +33,7 @@ class ShownState {
   ServiceModel counts_;  // without entries
   LocalPolicies policies_;
   size_t service_warnings_ = 0;
+  std::vector<kube::NeighbourStatus> neighbours_;
 };
 
 }  // namespace pointsman::agent

@@ -295,7 +295,7 @@ void SyncLoop::ReportStatus() {
 void SyncLoop::Report() {
   if (proxy_ && with_.status != nullptr) ReportStatus();
   with_.shown.Set(modes_.state(), modes_.steps(), model_.model(), local_policies_,
-                  service_events_.Count());
+                  service_events_.Count(), neighbours_.neighbours);
 }
 
 }  // namespace pointsman::agent

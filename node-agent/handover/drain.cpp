@@ -14,7 +14,7 @@ std::optional<kube::Mode> Drain::mode() const {
 
 void Drain::Begin(std::unique_ptr<Dataplane> dataplane, TimePoint deadline) {
   dataplane_ = std::move(dataplane);
-  connections_ = 0;
+  connections_ = most_ = 0;
   over_ = false;
   deadline_ = deadline;
   due_ = environment_.Now();
@@ -39,6 +39,7 @@ bool Drain::Look(const ServiceModel& model) {
   const auto drained = steps_.Try("drain", mode, [&] { return dataplane_->Drain(model); });
   const TimePoint now = environment_.Now();
   if (drained) connections_ = drained->connections;
+  most_ = std::max(most_, connections_);
   if ((drained && drained->connections == 0) || now >= deadline_) {
     steps_.Forget("drain", mode);
     return true;
@@ -52,6 +53,8 @@ bool Drain::Look(const ServiceModel& model) {
 bool Drain::End() {
   auto dataplane = std::move(dataplane_);
   const uint64_t left = connections_;
+  drained_.left += left;
+  drained_.ended += most_ - left;
   Abandon();
   const std::string_view mode = kube::ToString(dataplane->mode());
   if (!leftovers_.Remove(*dataplane)) {
@@ -68,7 +71,7 @@ bool Drain::End() {
 
 void Drain::Abandon() {
   dataplane_.reset();
-  connections_ = 0;
+  connections_ = most_ = 0;
   over_ = false;
   due_ = TimePoint::max();
 }

@@ -12,6 +12,7 @@
 #include "node-agent/dataplane/dataplane.h"
 #include "node-agent/handover/leftovers.h"
 #include "node-agent/handover/mode_environment.h"
+#include "node-agent/handover/mode_state.h"
 #include "node-agent/handover/steps.h"
 #include "node-agent/model/service_model.h"
 
@@ -38,6 +39,7 @@ class Drain {
   std::optional<kube::Mode> mode() const;
   // What it carried at the last look.
   uint64_t connections() const { return connections_; }
+  const DrainedConnections& drained() const { return drained_; }  // since the start
   TimePoint due() const { return due_; }  // of the next Poll; max: nothing drains
   Dataplane* dataplane() { return dataplane_.get(); }
 
@@ -63,6 +65,8 @@ class Drain {
   const std::chrono::seconds retry_;
   std::unique_ptr<Dataplane> dataplane_;
   uint64_t connections_ = 0;
+  uint64_t most_ = 0;  // of the looks at this one
+  DrainedConnections drained_;
   bool over_ = false;  // only its removal is left
   TimePoint deadline_{};
   TimePoint due_ = TimePoint::max();

@@ -398,6 +398,7 @@ void ModeController::HandOver(kube::Mode mode, const ServiceModel& model, bool o
                  model.service_count, model.endpoint_count);
     return;
   }
+  ++state_.handovers[{before->mode(), mode}];
   drain_judged_ = !old_mode_ends;
   BeginDrain(std::move(before), model);
   spdlog::info(
@@ -436,6 +437,7 @@ void ModeController::EndDrain() {
 void ModeController::ShowDrain() {
   state_.draining = drain_.mode();
   state_.draining_connections = drain_.connections();
+  state_.drained = drain_.drained();
 }
 
 // What both modes need and each undoes when it goes (route_localnet) is set again at once.
@@ -626,9 +628,10 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
   StopWaiting();
   settings_.reset();
   steps_ = Steps(steps_.failures());
-  const uint64_t reverts = state_.reverts;
-  state_ = ModeState{};
-  state_.reverts = reverts;
+  state_ = ModeState{.drained = drain_.drained(),
+                     .handovers = std::move(state_.handovers),
+                     .reverts = state_.reverts,
+                     .repaired = state_.repaired};
   leftovers_.clear();
   not_looked_for_.clear();
   broken_off_.reset();

@@ -46,6 +46,13 @@ TEST_F(ModeControllerTest, HandoverMakesBeforeItBreaksAndDrains) {
   controller_.Tick(model_);
   EXPECT_THAT(Calls(), ElementsAre("iptables drain", "iptables remove"));
   EXPECT_FALSE(controller_.state().draining);
+  EXPECT_EQ(controller_.state().drained.ended, 2U);
+  EXPECT_EQ(controller_.state().drained.left, 0U);
+  const auto once = std::pair(std::pair(Mode::kIptables, Mode::kIpvs), 1U);
+  EXPECT_THAT(controller_.state().handovers, ElementsAre(once));
+  EXPECT_THAT(controller_.RemoveAll(), IsEmpty());
+  EXPECT_THAT(controller_.state().handovers, ElementsAre(once)) << "counted since the start";
+  EXPECT_EQ(controller_.state().drained.ended, 2U);
 }
 
 TEST_F(ModeControllerTest, AHandoverCarriesTheClientsOfSessionAffinity) {
@@ -80,6 +87,8 @@ TEST_F(ModeControllerTest, DrainEndsAtItsTimeout) {
   controller_.Tick(model_);
   EXPECT_THAT(Calls(), testing::Contains("ipvs remove"));
   EXPECT_FALSE(controller_.state().draining);
+  EXPECT_EQ(controller_.state().drained.left, 7U);
+  EXPECT_EQ(controller_.state().drained.ended, 0U);
 }
 
 TEST_F(ModeControllerTest, GoingBackInTheMiddleOfADrainKeepsTheOldOnesConnections) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kube/pointsman/mode.h"
@@ -14,12 +15,23 @@
 
 namespace pointsman::agent {
 
+// Of modes that drained, when that was over: connections that had ended by then, and that were
+// left.
+struct DrainedConnections {
+  uint64_t ended = 0;
+  uint64_t left = 0;
+};
+
 // A snapshot for status and metrics.
 struct ModeState {
   std::optional<kube::Mode> desired;
   std::optional<kube::Mode> active;
   std::optional<kube::Mode> draining;
   uint64_t draining_connections = 0;
+  DrainedConnections drained;  // since the start
+  // How often new connections went from one mode to another, since the start; the way back counts
+  // too.
+  std::map<std::pair<kube::Mode, kube::Mode>, uint64_t> handovers;
   // Of the desired mode.
   std::optional<PreflightResult> preflight;
   // Why the active mode is not the desired one, "" if it is; for a person.
