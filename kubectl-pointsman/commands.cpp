@@ -170,6 +170,7 @@ ExitCode RunCommand(Session& session) {
   if (command == "resume") return RunPause(session, false);
   if (command == "rollback") return RunRollback(session);
   if (command == "diff") return RunDiff(session);
+  if (command == "services") return RunServices(session);
   if (command == "migrate") return RunMigrate(session);
   throw std::logic_error("no command " + command);
 }

@@ -26,6 +26,7 @@ ExitCode RunPreflight(Session& session);
 ExitCode RunExplain(Session& session);
 ExitCode RunHistory(Session& session);
 ExitCode RunDiff(Session& session);
+ExitCode RunServices(Session& session);
 // migrate.cpp.
 ExitCode RunMigrate(Session& session);
 // pause, resume and rollback (steer.cpp).

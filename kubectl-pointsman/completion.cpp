@@ -149,13 +149,19 @@ class Walker {
       for (const CLI::App* const command :
            command_->get_subcommands([](const CLI::App*) { return true; }))
         completion.words.push_back(command->get_name());
-    } else if (command_->get_name() == "explain" && arguments_ == 0) {
+    } else if (TakesNode() && arguments_ == 0) {
       completion.words = completer_.nodes();
+    } else if (command_->get_name() == "services" && arguments_ == 1) {
+      completion.words = completer_.services();
     } else if (command_->get_name() == "completion" && arguments_ == 0) {
       completion.words = {"bash", "fish", "kubectl", "zsh"};
     }
     KeepBeginningWith(typed, completion.words);
     return completion;
+  }
+
+  bool TakesNode() const {
+    return command_->get_name() == "explain" || command_->get_name() == "services";
   }
 
   // `before`: what is typed already of the same word.

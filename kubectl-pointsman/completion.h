@@ -12,6 +12,7 @@ namespace pointsman::plugin {
 struct Completer {
   std::function<std::vector<std::string>()> nodes;
   std::function<std::vector<std::string>()> configurations;
+  std::function<std::vector<std::string>()> services;  // "default/web"
 };
 
 struct Completion {

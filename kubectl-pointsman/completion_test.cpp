@@ -15,7 +15,8 @@ Completion Of(const std::vector<std::string>& words) {
                               [] {
                                 return std::vector<std::string>{"node-1", "node-2"};
                               },
-                          .configurations = [] { return std::vector<std::string>{"cluster"}; }});
+                          .configurations = [] { return std::vector<std::string>{"cluster"}; },
+                          .services = [] { return std::vector<std::string>{"default/web"}; }});
 }
 
 TEST(CompletionTest, CommandsAndTheirOptions) {
@@ -42,6 +43,9 @@ TEST(CompletionTest, Values) {
 TEST(CompletionTest, NamesOfTheCluster) {
   EXPECT_THAT(Of({"explain", "node-"}).words, ElementsAre("node-1", "node-2"));
   EXPECT_THAT(Of({"explain", "node-1", ""}).words, IsEmpty());
+  EXPECT_THAT(Of({"services", "node-2"}).words, ElementsAre("node-2"));
+  EXPECT_THAT(Of({"services", "node-2", "d"}).words, ElementsAre("default/web"));
+  EXPECT_THAT(Of({"services", "node-2", "default/web", ""}).words, IsEmpty());
   EXPECT_THAT(Of({"status", "--name", ""}).words, ElementsAre("cluster"));
   EXPECT_THAT(Of({"preflight", "--nodes", "node-1,node-2"}).words, ElementsAre("node-1,node-2"));
 }

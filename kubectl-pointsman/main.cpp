@@ -8,6 +8,7 @@
 
 #include "kube/config/user_config.h"
 #include "kube/http/transport.h"
+#include "kube/objects/service.h"
 #include "kube/process/logging.h"
 #include "kube/process/termination.h"
 #include "kube/process/version.h"
@@ -53,6 +54,17 @@ int PrintCompletion(const std::vector<std::string>& words) {
               std::vector<std::string> names;
               for (const kube::ProxyConfiguration& configuration : api.Configurations())
                 names.push_back(configuration.name);
+              return names;
+            });
+          },
+      .services =
+          [] {
+            return NamesSoon([](Api& api) {
+              std::vector<std::string> names;
+              api.client().ListItems(
+                  kube::resources::kServices, "", {},
+                  [&](std::string_view text) { names.push_back(kube::DecodeService(text).Key()); },
+                  [&] { names.clear(); });
               return names;
             });
           }};

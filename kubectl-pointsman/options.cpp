@@ -102,6 +102,13 @@ void AddCommands(CLI::App& app, Options& options) {
   explain.add_option("NODE", options.node, "Its name")->required();
   AddOutput(explain, options, false);
 
+  CLI::App& services = AddCommand(
+      app, options, "services", "What a node's kernel has of Services, in one form for all modes");
+  services.add_option("NODE", options.node, "Its name; without it the nodes are listed");
+  services.add_option("SERVICE", options.service,
+                      "NAME, NAMESPACE/NAME, NAMESPACE/NAME:PORT or an address");
+  AddTimeout(services, options, "The longest time to wait for the node's answer (5m)");
+
   CLI::App& history = AddCommand(app, options, "history", "The revisions that are kept");
   AddOutput(history, options, false);
   AddCommand(app, options, "pause", "Begin no further node (spec.rollout.paused)");

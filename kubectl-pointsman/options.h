@@ -37,6 +37,7 @@ struct Options {
   std::optional<int64_t> to;
   bool undo = false;
   std::string node;
+  std::string service;  // "": all
   bool yes = false;
   std::string shell;
 };

@@ -50,15 +50,19 @@ class PluginTest : public ScenarioTest {
     kubeconfig_ = world_->cluster().Kubeconfig();
     world_->StartOperator();
     world_->StartAgents();
+    std::filesystem::create_directories(dir_ / "bin");
+    const std::string kubectl = EnvironmentVariable("POINTSMAN_KUBECTL");
+    if (!kubectl.empty()) std::filesystem::create_symlink(kubectl, dir_ / "bin/kubectl");
   }
 
   static std::string Kubectl() {
     const std::string kubectl = EnvironmentVariable("POINTSMAN_KUBECTL");
     return kubectl.empty() ? "kubectl" : kubectl;
   }
-  // With the plugin.
+  // With the plugin, and the kubectl that it calls.
   std::string Path() const {
-    return world_->cluster().Program("kubectl-pointsman").parent_path().string() + ":" +
+    return (dir_ / "bin").string() + ":" +
+           world_->cluster().Program("kubectl-pointsman").parent_path().string() + ":" +
            EnvironmentVariable("PATH");
   }
   // `kubectl pointsman …`, by the real kubectl.
@@ -78,6 +82,39 @@ class PluginTest : public ScenarioTest {
                 fmt::format("{}", fmt::join(arguments, " ")).c_str(), result.exit,
                 result.out.c_str());
     return result.out;
+  }
+
+  // A Pod "agent-NODE" as the DaemonSet has it on each node; what runs there is the test's own.
+  void CreateAgentPod(const std::string& node) {
+    world_->Apply(fmt::format(R"(
+apiVersion: v1
+kind: Pod
+metadata:
+  name: agent-{0}
+  namespace: pointsman-system
+  labels: {{app.kubernetes.io/name: pointsman-node-agent}}
+spec:
+  nodeName: {0}
+  containers: [{{name: node-agent, image: pointsman}}]
+)",
+                              node));
+  }
+  // The `kubectl` that the plugin finds. Only what is behind `kubectl exec` is not there (the API
+  // server's way to the kubelet, and the container): it is the same program on the same node.
+  void PutKubectlIntoPath() {
+    const std::filesystem::path script = dir_ / "bin/kubectl";
+    std::filesystem::remove(script);
+    std::ofstream(script) << fmt::format(
+        "#!/bin/sh\n"
+        "case \"$*\" in\n"
+        "  'exec --namespace=pointsman-system agent-'*' -c node-agent -- pointsman-node-agent "
+        "--list')\n"
+        "    exec '{0}' --dir '{1}' exec \"${{3#agent-}}\" -- '{2}' --list ;;\n"
+        "esac\n"
+        "exec '{3}' \"$@\"\n",
+        Program("pointsman-testbed"), world_->cluster().dir().string(),
+        Program("pointsman-node-agent"), Kubectl());
+    std::filesystem::permissions(script, std::filesystem::perms::owner_all);
   }
 
   std::string ActiveMode(const std::string& node) {
@@ -232,6 +269,22 @@ TEST_F(PluginTest, TakesAClusterThroughAMoveAndBack) {
       {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
        Program("pointsman-node-agent"), "--list"});
   EXPECT_FALSE(unprivileged.ok());
+  // And from here: ipvs mode's have their names from the API.
+  PutKubectlIntoPath();
+  CreateAgentPod("node-1");
+  CreateAgentPod("node-3");
+  EXPECT_THAT(Expect(kOk, {"services"}), testing::ContainsRegex("node-1 +ipvs +[1-9]"));
+  EXPECT_THAT(Expect(kNotFound, {"services", "node-2"}), HasSubstr("no Pod of the node agent"));
+  EXPECT_THAT(
+      Expect(kOk, {"services", "node-1"}),
+      AllOf(HasSubstr("ipvs mode\n"), HasWeb("default/web:tcp", web), HasSubstr("weight 1")));
+  EXPECT_THAT(Expect(kOk, {"services", "node-1", "web"}),
+              AllOf(HasWeb("default/web:tcp", web), Not(HasSubstr("10.96.0.1:443"))));
+  EXPECT_THAT(
+      Expect(kOk, {"services", "node-3", "default/web:udp"}),
+      AllOf(HasSubstr("iptables mode\n"), HasSubstr("UDP   10.96.1.1:80"), Not(HasSubstr("TCP "))));
+  EXPECT_THAT(Expect(kNotFound, {"services", "node-1", "nothing"}),
+              HasSubstr("has nothing of \"nothing\""));
   EXPECT_THAT(unprivileged.out + unprivileged.error, HasSubstr("CAP_NET_ADMIN"));
 
   // And back.
@@ -321,6 +374,23 @@ TEST_F(PluginTest, SaysWhatIsWrongAndWhatToDo) {
   const std::string nobody = WriteKubeconfig("nobody.kubeconfig", minted, Server());
   EXPECT_THAT(Expect(kForbidden, {"status", "--kubeconfig", nobody}),
               AllOf(HasSubstr("nobody"), HasSubstr("docs/kubectl-pointsman.md")));
+  // Who may see Pods and not run anything in them: asked for by the real kubectl.
+  CreateAgentPod("node-1");
+  world_->Apply(R"(
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: see-pods, namespace: pointsman-system}
+rules: [{apiGroups: [""], resources: [pods], verbs: [get, list]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: see-pods, namespace: pointsman-system}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: see-pods}
+subjects: [{kind: User, name: nobody, apiGroup: rbac.authorization.k8s.io}]
+)");
+  EXPECT_THAT(Expect(kForbidden, {"services", "node-1", "--kubeconfig", nobody}),
+              AllOf(HasSubstr("pods/exec"), HasSubstr("pointsman-node-agent --list")));
+  EXPECT_THAT(Expect(kError, {"services", "node-1"}), HasSubstr("Does the Pod run"));
   // Nobody there.
   const std::string closed =
       WriteKubeconfig("closed.kubeconfig", world_->cluster().Kubeconfig(), "https://127.0.0.1:1");

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <mutex>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -60,6 +61,24 @@ class SpawnAttributes {
 
  private:
   posix_spawnattr_t attributes_;
+};
+
+// Becomes readable when a stop is requested.
+class StopSignal {
+ public:
+  explicit StopSignal(const std::stop_token& stop)
+      : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), callback_(stop, Raise{fd_.get()}) {
+    if (!fd_) ThrowErrno("eventfd", errno);
+  }
+  int fd() const { return fd_.get(); }
+
+ private:
+  struct Raise {
+    int fd;
+    void operator()() const { ::eventfd_write(fd, 1); }
+  };
+  UniqueFd fd_;
+  std::stop_callback<Raise> callback_;
 };
 
 constexpr std::chrono::seconds kKillTimeout{5};
@@ -183,7 +202,7 @@ ChildKilled::ChildKilled(const std::vector<std::string>& argv, std::string limit
 
 ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::string_view> input,
                    const std::function<void(std::string_view)>& on_output,
-                   const ChildLimits& limits) {
+                   const ChildLimits& limits, const std::stop_token& stop) {
   AbandonedChildren().Reap();
   // stdin is a socket and not a pipe: MSG_NOSIGNAL then spares us a SIGPIPE when the child ends
   // without having read everything.
@@ -233,18 +252,21 @@ ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::st
   };
   next_piece();
 
+  const StopSignal stop_signal(stop);
   ChildExit result;
   std::vector<char> buffer(size_t{256} * 1024);
   bool out_open = true;
   bool err_open = true;
   while (out_open || err_open) {
-    pollfd fds[3] = {{out_open ? out.get() : -1, POLLIN, 0},
+    pollfd fds[4] = {{out_open ? out.get() : -1, POLLIN, 0},
                      {err_open ? err.get() : -1, POLLIN, 0},
-                     {in.get(), POLLOUT, 0}};
-    if (::poll(fds, 3, static_cast<int>(patience.Left().count())) < 0) {
+                     {in.get(), POLLOUT, 0},
+                     {stop_signal.fd(), POLLIN, 0}};
+    if (::poll(fds, 4, static_cast<int>(patience.Left().count())) < 0) {
       if (errno == EINTR) continue;
       ThrowErrno("poll " + argv[0], errno);
     }
+    if (fds[3].revents != 0) throw ChildKilled(argv, "its end was asked for");
     for (int i = 0; i < 2; ++i) {
       if (fds[i].revents == 0) continue;
       ssize_t count = ::read(fds[i].fd, buffer.data(), buffer.size());

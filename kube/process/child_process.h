@@ -6,6 +6,7 @@
 #include <functional>
 #include <span>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,9 +37,10 @@ struct ChildKilled : std::runtime_error {
 // `input`: its pieces, one after the other. `argv[0]` is the path of the program (no PATH search,
 // no shell). `on_output` gets stdout piece by piece; it may throw, which kills the child. The child
 // is in the calling thread's network namespace, in a process group of its own, with default signal
-// dispositions. Throws std::system_error when it cannot be started, ChildKilled.
+// dispositions; a requested `stop` kills it. Throws std::system_error when it cannot be started,
+// ChildKilled.
 ChildExit RunChild(const std::vector<std::string>& argv, std::span<const std::string_view> input,
                    const std::function<void(std::string_view)>& on_output,
-                   const ChildLimits& limits = {});
+                   const ChildLimits& limits = {}, const std::stop_token& stop = {});
 
 }  // namespace pointsman::kube

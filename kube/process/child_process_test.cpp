@@ -111,6 +111,20 @@ TEST(ChildProcess, OneThatWritesForEverIsKilled) {
               ::testing::HasSubstr("wrote more than"));
 }
 
+TEST(ChildProcess, OneWhoseEndIsAskedForIsKilled) {
+  std::stop_source stop;
+  const auto run = [&] {
+    EXPECT_TRUE(AtOnce([&] {
+      EXPECT_THROW(RunChild(
+                       {"/bin/sh", "-c", "echo begun; exec sleep 1000"}, {},
+                       [&](std::string_view) { stop.request_stop(); }, {}, stop.get_token()),
+                   ChildKilled);
+    }));
+  };
+  run();
+  run();  // and one that begins after that
+}
+
 TEST(ChildProcess, SignalledChildIsAFailure) {
   ChildExit exit = RunChild({"/bin/sh", "-c", "kill -9 $$"}, {}, nullptr);
   EXPECT_EQ(exit.status, 128 + 9);
