@@ -48,6 +48,10 @@ _kubectl_pointsman() {
   [ "$files" = yes ] && _files
 }
 compdef _kubectl_pointsman kubectl-pointsman
+# As a file _kubectl-pointsman in $fpath it is read when a completion is asked for.
+if [ "$funcstack[1]" = "_kubectl-pointsman" ]; then
+  _kubectl_pointsman
+fi
 )";
 
 constexpr std::string_view kFish = R"(# kubectl-pointsman completion fish
