@@ -29,7 +29,7 @@ class CompletionShellsTest : public ::testing::Test {
   void TearDown() override { fs::remove_all(home_); }
 
   bool HasShell(const char* shell) {
-    return Run({"sh", "-c", fmt::format("command -v {}", shell)}, 127) != "";
+    return !Run({"sh", "-c", fmt::format("command -v {}", shell)}, 127).empty();
   }
 
   // In a home of its own, without a cluster. `or_else`: another status that it may end with.
@@ -38,8 +38,10 @@ class CompletionShellsTest : public ::testing::Test {
                                   "PATH=" POINTSMAN_BIN ":/usr/local/bin:/usr/bin:/bin"};
     argv.insert(argv.end(), command.begin(), command.end());
     std::string output;
-    const kube::ChildExit ended =
-        kube::RunChild(argv, {}, [&](std::string_view piece) { output += piece; });
+    kube::ChildLimits limits;
+    limits.idle = limits.most;  // the shell that waits for another one is on no processor
+    const kube::ChildExit ended = kube::RunChild(
+        argv, {}, [&](std::string_view piece) { output += piece; }, limits);
     EXPECT_TRUE(ended.status == 0 || ended.status == or_else)
         << ended.status << ": " << ended.error_output << output;
     return output;
