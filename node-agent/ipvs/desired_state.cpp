@@ -73,7 +73,7 @@ DesiredState MakeDesiredState(const ServiceModel& model, const DesiredFacts& fac
   DesiredState desired;
   const auto serves = [&](const ServicePortEntry& entry) { return facts.serves(entry.id.family); };
   desired.crowded = Crowded(model, facts.room, serves);
-  desired.frontends = FrontendTable(facts.host);
+  desired.frontends = FrontendTable(facts.host, DnsCachePorts(model));
   for (const auto& [id, entry] : model.entries) {
     if (!serves(*entry)) continue;
     if (!desired.crowded.empty() && desired.crowded.contains({id.ns, id.name})) continue;

@@ -45,7 +45,10 @@ const Frontend& FrontendTable::AddTerminating(const FrontendKey& key, Frontend f
 }
 
 void FrontendTable::Add(const EntryPtr& entry) {
-  ForEachFrontend(*entry, [&](const FrontendClaim& claim) { Place({entry, claim}); });
+  const bool cached = dns_cache_.Answers(*entry);
+  ForEachFrontend(*entry, [&](const FrontendClaim& claim) {
+    if (!cached || claim.source != FrontendSource::kClusterIp) Place({entry, claim});
+  });
 }
 
 void FrontendTable::Place(Claim claim) {

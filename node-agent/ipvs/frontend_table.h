@@ -16,6 +16,7 @@
 #include "node-agent/dataplane/service_refusals.h"
 #include "node-agent/ipvs/frontend.h"
 #include "node-agent/ipvs/host_addresses.h"
+#include "node-agent/model/dns_cache.h"
 #include "node-agent/model/service_model.h"
 
 namespace pointsman::agent::ipvs {
@@ -40,8 +41,10 @@ class FrontendTable {
   using Touched = std::unordered_map<FrontendKey, std::optional<Frontend>, FrontendKeyHash>;
   using Serves = std::function<bool(const ServicePortEntry&)>;
 
-  // What is an address of the node is no VIP.
-  explicit FrontendTable(HostAddresses host = {}) : host_(std::move(host)) {}
+  // What is an address of the node is no VIP. What its DNS cache answers is no frontend; after a
+  // change that concerns it the table must be made again.
+  explicit FrontendTable(HostAddresses host = {}, DnsCachePorts dns_cache = {})
+      : host_(std::move(host)), dns_cache_(std::move(dns_cache)) {}
 
   // For a table that is made; the result does not depend on the order of the calls.
   void Add(const EntryPtr& entry);
@@ -81,6 +84,7 @@ class FrontendTable {
   std::string HolderOf(const FrontendKey& key) const;
 
   HostAddresses host_;
+  DnsCachePorts dns_cache_;
   Map frontends_;
   std::unordered_set<FrontendKey, FrontendKeyHash> shared_;  // wanted by several addresses
   std::vector<Claim> left_out_;                              // of these addresses

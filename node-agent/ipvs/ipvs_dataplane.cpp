@@ -11,6 +11,7 @@
 #include "node-agent/ipvs/diff_report.h"
 #include "node-agent/ipvs/diff_writer.h"
 #include "node-agent/ipvs/template_sync.h"
+#include "node-agent/model/dns_cache.h"
 
 namespace pointsman::agent {
 
@@ -112,7 +113,8 @@ SyncResult IpvsDataplane::FullSync(const ServiceModel& model) {
 SyncResult IpvsDataplane::Sync(const ServiceModel& model, const ModelDelta& delta) {
   const auto serves = [this](const ServicePortEntry& entry) { return Serves(entry); };
   if (delta.node_changed) return FullSync(model).WithoutRepairs();
-  if (!synced_ || frontends_.ChangesShared(delta, serves) || !HasRoomFor(delta))
+  if (!synced_ || frontends_.ChangesShared(delta, serves) || ConcernsDnsCache(model.node, delta) ||
+      !HasRoomFor(delta))
     return FullSync(model);
   SyncResult result;
   synced_ = false;  // until this has gone through

@@ -4,7 +4,8 @@
 // * VIPs are host routes of type "local" through the dummy device kube-ipvs-pm, not addresses on
 //   it: 10,000 of them cost no quadratic insertion, are never picked as a source address and do not
 //   appear where programs list the node's addresses; the kernel delivers and answers ARP the same.
-//   A VIP that is an address of the node anyway gets neither route nor filter.
+//   A VIP that is an address of the node anyway gets neither route nor filter; where NodeLocal
+//   DNSCache answers, there is no virtual server (model/dns_cache.h).
 // * A node port is one virtual server, on an internal address (internal_addresses.h).
 // * External and load balancer IPs are not bound: they may be another machine's, which this node
 //   could not reach any more. Their virtual servers are on internal addresses too.

@@ -3,6 +3,7 @@
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
 #include "node-agent/testing/iptables_rules.h"
 #include "node-agent/testing/neighbours/firewalls.h"
+#include "node-agent/testing/neighbours/plugins.h"
 #include "node-agent/testing/neighbours/policy_engines.h"
 #include "node-agent/testing/neighbours/proxies.h"
 
@@ -187,6 +188,45 @@ TEST_F(IpvsNeighboursTest, HostPortsTakeNothingFromClusterIps) {
     EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-b") << Rules();
     EXPECT_FALSE(neighbour.Sync(tool_));
   }
+}
+
+// The cache answers its queries, which no connection tracking sees, and the Service all else.
+TEST_F(IpvsNeighboursTest, ADnsCacheAnswersAtItsClusterIp) {
+  maker_.Put(Dns({MakeBackend(kPodB, 8080)}));
+  maker_.Put(MakeEntry("dns", Protocol::kTcp, kVip, 53, {MakeBackend(kPodB, 8080)}));
+  Resync();
+  const auto answers = [&](const char* host, uint16_t port) {
+    const Answer tcp = AskTcp(*network_, host, kVip, port);
+    return port == 80 ? tcp.host : tcp.host + " " + AskUdp(*network_, host, kVip, port).host;
+  };
+  EXPECT_EQ(answers("pod-a", 53), "pod-b pod-b");
+
+  const Neighbour cache = testing::NodeLocalDns(kFamily, kVip, 53);
+  cache.Put(tool_);
+  network_->Serve("", kVip, 53);
+  maker_.model.node.dns_cache_addresses = {Ip(kVip)};
+  EXPECT_SYNCED(dataplane_->Sync(maker_.model, {.node_changed = true}));
+  ExpectVerified();
+  const std::string node = AskTcp(*network_, "", kVip, 53).host;
+  EXPECT_NE(node, "pod-b");
+  for (const char* host : {"pod-a", "pod-b", ""}) {
+    EXPECT_EQ(answers(host, 53), node + " " + node) << host;
+    EXPECT_EQ(answers(host, 80), "pod-b") << host;
+  }
+  // Changes of the Service, and a new process, leave it to the cache too.
+  EXPECT_SYNCED(dataplane_->Sync(maker_.model, maker_.Put(Dns({MakeBackend(kPodC, 8080)}))));
+  EXPECT_EQ(answers("pod-a", 53), node + " " + node);
+  Start();
+  EXPECT_EQ(Resync(), 0U);
+
+  // When it goes, the Service answers itself.
+  network_->StopServing("");
+  cache.Remove(tool_);
+  maker_.model.node.dns_cache_addresses.clear();
+  EXPECT_SYNCED(dataplane_->Sync(maker_.model, {.node_changed = true}));
+  ExpectVerified();
+  EXPECT_EQ(answers("pod-a", 53), "pod-b pod-c");
+  EXPECT_EQ(answers("", 53), "pod-b pod-c");
 }
 
 }  // namespace

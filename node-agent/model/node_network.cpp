@@ -1,6 +1,7 @@
 #include "node-agent/model/node_network.h"
 
 #include <algorithm>
+#include <string_view>
 
 namespace pointsman::agent {
 namespace {
@@ -45,6 +46,9 @@ bool CoversLocalhost(const std::vector<net::IpPrefix>& cidrs, bool primary) {
   return !ipv4_given && !primary;
 }
 
+// NodeLocal DNSCache's interface, unless it was told another name.
+constexpr std::string_view kDnsCacheInterface = "nodelocaldns";
+
 }  // namespace
 
 NodeNetwork ChooseNodeNetwork(const std::string& node_name,
@@ -64,6 +68,8 @@ NodeNetwork ChooseNodeNetwork(const std::string& node_name,
     const net::IpAddress& ip = host.address;
     if (ip.IsLoopback() || ip.IsUnspecified() || ip.IsMulticast()) continue;
     if (!ip.is_v4() && ip.IsLinkLocal()) continue;
+    if (host.interface_name == kDnsCacheInterface && !ip.IsLinkLocal())
+      network.dns_cache_addresses.push_back(ip);
     if (host.interface_name.starts_with("kube-ipvs")) continue;
     const bool wanted = settings.node_port_primary
                             ? std::find(primary.begin(), primary.end(), ip) != primary.end() ||
@@ -71,6 +77,7 @@ NodeNetwork ChooseNodeNetwork(const std::string& node_name,
                             : IsChosen(ip, settings.node_port_addresses);
     if (wanted) chosen.push_back(ip);
   }
+  std::sort(network.dns_cache_addresses.begin(), network.dns_cache_addresses.end());
   std::sort(chosen.begin(), chosen.end());
   chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
   return network;

@@ -75,6 +75,19 @@ TEST(ChooseNodeNetwork, LocalhostNeedsItsCidr) {
   EXPECT_FALSE(ChooseNodeNetwork("n1", kHost, settings, nullptr).localhost_node_ports);
 }
 
+TEST(ChooseNodeNetwork, TheDnsCachesAddressesWhateverAnswersNodePorts) {
+  kube::ProxySettings settings;
+  settings.node_port_addresses = {Cidr("192.168.1.0/24")};
+  const NodeNetwork network = ChooseNodeNetwork("n1",
+                                                {{Ip("192.168.1.5"), 24, "eth0"},
+                                                 {Ip("169.254.20.10"), 32, "nodelocaldns"},
+                                                 {Ip("fd00:96::a"), 128, "nodelocaldns"},
+                                                 {Ip("10.96.0.10"), 32, "nodelocaldns"}},
+                                                settings, nullptr);
+  EXPECT_THAT(network.dns_cache_addresses, ElementsAre(Ip("10.96.0.10"), Ip("fd00:96::a")));
+  EXPECT_THAT(ChooseNodeNetwork("n1", kHost, settings, nullptr).dns_cache_addresses, IsEmpty());
+}
+
 TEST(ChooseNodeNetwork, PrimaryTogetherWithOthers) {
   kube::ProxySettings settings;
   settings.node_port_primary = true;

@@ -129,6 +129,8 @@ struct NodeNetwork {
   bool localhost_node_ports = true;
   // What source ranges know the node by: its primary addresses, at most one a family; sorted.
   std::vector<net::IpAddress> source_addresses;
+  // Those of NodeLocal DNSCache's interface but link-local ones, sorted (dns_cache.h).
+  std::vector<net::IpAddress> dns_cache_addresses;
   bool operator==(const NodeNetwork&) const = default;
 };
 

@@ -282,12 +282,7 @@ const std::vector<Neighbour>& Table() {
        .title = "NodeLocal DNSCache that listens on a cluster IP",
        .source = "kubernetes/dns cmd/node-cache/app/cache_app.go",
        .kind = kDnsCache,
-       .signs = {{kLinkAddress, "nodelocaldns"}},
-       .ipvs = {Level::kRefused,
-                "IPVS takes the queries that the cache's rules exempt from connection tracking: "
-                "the cache is passed by, and the node's own queries are not answered",
-                "deploy it as its documentation says for ipvs (169.254.20.10 only, kubelet's "
-                "clusterDNS set to it), or choose iptables or nftables mode"}},
+       .signs = {{kLinkAddress, "nodelocaldns"}}},
       {.name = "ovn-kubernetes",
        .title = "OVN-Kubernetes",
        .source = "ovn-org/ovn-kubernetes docs/design/masquerade-ips.md",

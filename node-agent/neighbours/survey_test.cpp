@@ -137,11 +137,12 @@ TEST_F(SurveyTest, AForwardPolicyOfNfTablesIsAWarningWhereServicesAreForwarded) 
     EXPECT_THAT(Report(mode, {drop}).warnings, IsEmpty());
 }
 
-TEST_F(SurveyTest, NodeLocalDnsIsFineWithoutAClusterIp) {
-  EXPECT_THAT(Report(Mode::kIpvs, {{SignKind::kLink, "nodelocaldns", ""}}).refusals, IsEmpty());
-  EXPECT_THAT(
-      Report(Mode::kIpvs, {{SignKind::kLinkAddress, "nodelocaldns", "10.96.0.10"}}).refusals,
-      ElementsAre(HasSubstr("interface nodelocaldns with address 10.96.0.10")));
+TEST_F(SurveyTest, NodeLocalDnsIsFineInEachMode) {
+  for (const Mode mode : {Mode::kUserspace, Mode::kIptables, Mode::kIpvs, Mode::kNftables}) {
+    const auto report = Report(mode, {{SignKind::kLinkAddress, "nodelocaldns", "10.96.0.10"}});
+    EXPECT_THAT(report.refusals, IsEmpty());
+    EXPECT_THAT(report.warnings, IsEmpty());
+  }
 }
 
 // A link or a chain may be called anything by whoever may make one.
