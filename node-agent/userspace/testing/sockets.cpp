@@ -183,7 +183,7 @@ void EchoServer::Serve() {
         ++connections_;
         continue;
       }
-      Client& client = clients[fd];
+      Client& client = clients.at(fd);
       bool gone = false;
       if (client.out.empty() && !client.ending) {
         const ssize_t size = ::recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
@@ -201,6 +201,8 @@ void EchoServer::Serve() {
         client.out.erase(0, static_cast<size_t>(size));
       }
       if (gone || (client.ending && client.out.empty())) {
+        // Not left to the closing: a child between fork and exec keeps the socket, and its events.
+        watch(EPOLL_CTL_DEL, fd, 0);
         clients.erase(fd);
         --connections_;
       } else {
