@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "kubectl-pointsman/gates.h"
 #include "kubectl-pointsman/remedy.h"
 #include "kubectl-pointsman/rollout_view.h"
 #include "kubectl-pointsman/terminal.h"
@@ -139,6 +140,10 @@ class Explainer {
           fmt::format("The mode before, {}, still carries {} connections; it goes when they have "
                       "ended, or after handover.drainTimeout.",
                       status.draining_mode, status.draining_connections));
+    }
+    if (status.impact && status.impact->revision == proxy_->spec.revision) {
+      if (const std::string impact = ImpactText(*status.impact); !impact.empty())
+        Say(fmt::format("Of the change to revision {}: {}.", status.impact->revision, impact));
     }
     const Condition* const degraded = Find("Degraded");
     if (degraded == nullptr || degraded->status == ConditionStatus::kTrue) return;

@@ -76,6 +76,10 @@ std::vector<HistoryEntry> MakeHistory(const kube::ProxyConfiguration& configurat
         }));
     if (number == configuration.status.update_revision) entry.marks.emplace_back("specified");
     if (number == configuration.status.current_revision) entry.marks.emplace_back("last good");
+    for (const kube::TrippedGate& tripped : configuration.status.tripped_gates) {
+      if (tripped.revision == number)
+        entry.marks.push_back(fmt::format("stopped by {} on {}", tripped.gate, tripped.node));
+    }
     if (configuration.spec.rollout.rollback_to == number) entry.marks.emplace_back("rollbackTo");
     if (previous != nullptr)
       entry.changes =

@@ -26,7 +26,7 @@ std::vector<SettingChange> Changes(const nlohmann::json& before, const nlohmann:
 struct HistoryEntry {
   StoredRevision stored;
   size_t nodes = 0;                    // that are asked to run it
-  std::vector<std::string> marks;      // "update", "last good", "rollbackTo"
+  std::vector<std::string> marks;      // "specified", "last good", …
   std::vector<SettingChange> changes;  // from the one before
 };
 

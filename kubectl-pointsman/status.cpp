@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "kube/text/text.h"
+#include "kubectl-pointsman/gates.h"
 #include "operator/plan/status.h"
 
 namespace pointsman::plugin {
@@ -155,6 +156,8 @@ std::string StatusText(const RolloutView& view, bool nodes, const Terminal& term
           fmt::format("  and {} more (--nodes lists all)\n", view.in_flight.size() - kMostInFlight);
   }
   if (view.eta) text += fmt::format("{:<10}  about {}\n", "ETA", Roughly(*view.eta));
+  if (const std::string gates = GatesText(view); !gates.empty())
+    text += fmt::format("{:<10}  {}\n", "Gates", gates);
   AppendConditions(view, terminal, text);
   for (const std::string& unreadable : view.unreadable)
     text += fmt::format("{:<10}  {}\n", "Unreadable", Brief(unreadable));
@@ -180,6 +183,9 @@ nlohmann::json StatusJson(const RolloutView& view) {
   json waves = json::array();
   for (const Wave& wave : view.waves)
     waves.push_back({{"name", wave.name}, {"nodes", wave.nodes}, {"done", wave.done}});
+  json tripped = json::array();
+  for (const kube::TrippedGate& gate : status.tripped_gates)
+    tripped.push_back(kube::ToJson(gate));
   json in_flight = json::array();
   for (const NodeWait& wait : view.in_flight)
     in_flight.push_back({{"node", wait.node}, {"waitsFor", wait.what}, {"failed", wait.failed}});
@@ -196,6 +202,7 @@ nlohmann::json StatusJson(const RolloutView& view) {
                      {"ready", ReadyWord(proxy) == "True"},
                      {"drainingMode", proxy.status.draining_mode},
                      {"drainingConnections", proxy.status.draining_connections},
+                     {"impact", proxy.status.impact ? kube::ToJson(*proxy.status.impact) : json()},
                      {"note", Note(proxy, view)}});
   }
   json object = {{"configuration", view.configuration.name},
@@ -213,6 +220,8 @@ nlohmann::json StatusJson(const RolloutView& view) {
                    {"ready", status.nodes.ready},
                    {"fallback", status.nodes.fallback},
                    {"degraded", status.nodes.degraded}}},
+                 {"gates", kube::ToJson(view.configuration.spec.rollout.gates)},
+                 {"trippedGates", std::move(tripped)},
                  {"waves", std::move(waves)},
                  {"inFlight", std::move(in_flight)},
                  {"nodes", std::move(nodes)},

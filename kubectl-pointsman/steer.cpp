@@ -48,8 +48,13 @@ ExitCode RunPause(Session& session, bool pause) {
                                pause ? "" : "not ", PhaseOf(configuration));
     const kube::Condition* const degraded =
         FindCondition(configuration.status.conditions, "Degraded");
-    if (!pause && degraded != nullptr && degraded->reason == "NodeFailed" &&
-        degraded->status == kube::ConditionStatus::kTrue) {
+    const bool stopped =
+        !pause && degraded != nullptr && degraded->status == kube::ConditionStatus::kTrue;
+    if (stopped && degraded->reason == "GateTripped") {
+      session.out << "It stopped at a gate: " << Line(degraded->message) << "\n";
+      return ExitCode::kFailed;
+    }
+    if (stopped && degraded->reason == "NodeFailed") {
       session.out << "It stopped since a node failed; any change of its specification is a new "
                      "try: "
                   << Line(degraded->message) << "\n";

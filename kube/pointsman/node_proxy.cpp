@@ -123,6 +123,7 @@ NodeProxyStatus ReadNodeProxyStatus(ObjectReader reader) {
     candidate.String("message", kText, answer.message);
     status.candidate = std::move(answer);
   }
+  if (reader.Has("impact")) status.impact = ReadImpact(reader.Object("impact"));
   if (const json* preflights = reader.Raw("preflights");
       preflights != nullptr && preflights->is_array()) {
     for (const json& element : *preflights)
@@ -230,6 +231,7 @@ json ToJson(const NodeProxyStatus& written) {
                  {"conditions", std::move(conditions)}};
   // An empty string is no date-time.
   if (!status.last_sync.empty()) object["lastSync"] = status.last_sync;
+  if (status.impact) object["impact"] = ToJson(*status.impact);
   if (status.candidate) {
     object["candidate"] = {{"revision", status.candidate->revision},
                            {"mode", status.candidate->mode},

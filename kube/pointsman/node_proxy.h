@@ -9,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "kube/pointsman/change_impact.h"
 #include "kube/pointsman/condition.h"
 #include "kube/pointsman/proxy_settings.h"
 
@@ -98,6 +99,7 @@ struct NodeProxyStatus {
   int64_t draining_connections = 0;
   std::string agent_version;
   std::optional<CandidateStatus> candidate;
+  std::optional<ChangeImpact> impact;  // nullopt: no revision was asked for yet
   // Of every mode; from time to time, so that people can be told before they ask for one.
   std::vector<ModePreflight> preflights;
   // PreflightPassed, ModulesLoaded, RulesSynced, ServicesAccepted, Ready, Degraded.

@@ -75,6 +75,11 @@ TEST(NodeProxyTest, StatusWritesAndReadsBack) {
   status.draining_connections = 12;
   status.agent_version = "0.1.0";
   status.candidate = CandidateStatus{8, "iptables", false, "kernel 6.1.0 has no ip_vs"};
+  status.impact = ChangeImpact{.revision = 7,
+                               .connections_before = 40,
+                               .failed_before = 0,
+                               .cut_connections = 3,
+                               .sync_after = 5};
   status.preflights = {{"ipvs", false, "ModuleMissing", "kernel 6.1.0 has no ip_vs"},
                        {"iptables", true, "PreflightPassed", ""}};
   SetCondition(status.conditions, {"Ready", ConditionStatus::kTrue, "Synced", "in sync", "", 3},
@@ -104,6 +109,8 @@ TEST(NodeProxyTest, NumbersAndTimesOfAStatusAreBounded) {
                              R"(, "services": )" + number + R"(, "endpoints": )" + number +
                              R"(, "drainingConnections": )" + number +
                              R"(, "observedGeneration": )" + (number[0] == '9' ? "7" : number) +
+                             R"(, "impact": {"revision": 7, "cutConnections": )" + number +
+                             R"(, "syncMillisecondsAfter": )" + number + "}" +
                              R"(, "candidate": {"revision": )" + number + "}}}";
     const NodeProxyStatus status = NodeProxyFromJson(json::parse(text)).status;
     EXPECT_EQ(status.observed_revision, 0) << number;
@@ -111,6 +118,7 @@ TEST(NodeProxyTest, NumbersAndTimesOfAStatusAreBounded) {
     EXPECT_EQ(status.endpoints, 0) << number;
     EXPECT_EQ(status.draining_connections, 0) << number;
     EXPECT_EQ(status.candidate->revision, 0) << number;
+    EXPECT_EQ(status.impact, ChangeImpact{.revision = 7}) << number;
   }
   const std::string time(65, '1');
   EXPECT_EQ(NodeProxyFromJson({{"status", {{"lastSync", time}}}}).status.last_sync, "");

@@ -185,11 +185,24 @@ Rollout ReadRollout(ObjectReader reader, std::vector<FieldError>& errors) {
         return std::nullopt;
       },
       "Rollback, Pause", rollout.on_failure);
+  rollout.gates = ReadGates(reader.Object("gates"));
   reader.Int("revisionHistoryLimit", 0, limits::kMaxRevisionHistory,
              rollout.revision_history_limit);
   reader.Int("rollbackTo", 1, limits::kMaxRevision, rollout.rollback_to);
   reader.RejectUnknown();
   return rollout;
+}
+
+TrippedGate ReadTrippedGate(const json& element) {
+  std::vector<FieldError> ignored;
+  ObjectReader reader(&element, "", ignored);
+  TrippedGate tripped;
+  reader.String("gate", limits::kMaxGateText, tripped.gate);
+  reader.String("node", limits::kMaxGateText, tripped.node);
+  reader.Int("revision", 0, limits::kMaxRevision, tripped.revision);
+  reader.String("figure", limits::kMaxGateText, tripped.figure);
+  reader.String("bound", limits::kMaxGateText, tripped.bound);
+  return tripped;
 }
 
 ProxyConfigurationStatus ReadProxyConfigurationStatus(ObjectReader reader) {
@@ -210,6 +223,10 @@ ProxyConfigurationStatus ReadProxyConfigurationStatus(ObjectReader reader) {
       const auto number = count.get<int64_t>();
       if (number >= 0 && number <= INT32_MAX) status.modes[mode] = number;
     }
+  }
+  if (const json* gates = reader.Raw("trippedGates"); gates != nullptr && gates->is_array()) {
+    for (const json& element : *gates)
+      status.tripped_gates.push_back(ReadTrippedGate(element));
   }
   if (const json* conditions = reader.Raw("conditions");
       conditions != nullptr && conditions->is_array()) {
@@ -261,10 +278,6 @@ bool LabelSelector::Matches(const std::map<std::string, std::string>& labels) co
     if (!holds) return false;
   }
   return true;
-}
-
-int64_t IntOrPercent::Of(int64_t total) const {
-  return std::max<int64_t>(1, percent ? total * value / 100 : value);
 }
 
 ProxyConfigurationSpec ProxyConfigurationSpecFromJson(const json& spec_json,
@@ -338,6 +351,7 @@ json ToJson(const ProxyConfigurationSpec& spec) {
       {"paused", rollout.paused},
       {"minReady", FormatDuration(rollout.min_ready)},
       {"progressDeadline", FormatDuration(rollout.progress_deadline)},
+      {"gates", ToJson(rollout.gates)},
       {"onFailure", rollout.on_failure == OnFailure::kPause ? "Pause" : "Rollback"},
       {"revisionHistoryLimit", rollout.revision_history_limit}};
   if (rollout.max_unavailable.percent) {
@@ -349,12 +363,23 @@ json ToJson(const ProxyConfigurationSpec& spec) {
   return object;
 }
 
+json ToJson(const TrippedGate& tripped) {
+  return {{"gate", tripped.gate},
+          {"node", tripped.node},
+          {"revision", tripped.revision},
+          {"figure", tripped.figure},
+          {"bound", tripped.bound}};
+}
+
 json ToJson(const ProxyConfigurationStatus& written) {
   ProxyConfigurationStatus status = written;
   KeepToSchema(status);
   json conditions = json::array();
   for (const Condition& condition : status.conditions)
     conditions.push_back(ToJson(condition));
+  json gates = json::array();
+  for (const TrippedGate& tripped : status.tripped_gates)
+    gates.push_back(ToJson(tripped));
   return {{"observedGeneration", status.observed_generation},
           {"phase", status.phase},
           {"currentRevision", status.current_revision},
@@ -366,6 +391,7 @@ json ToJson(const ProxyConfigurationStatus& written) {
             {"fallback", status.nodes.fallback},
             {"degraded", status.nodes.degraded}}},
           {"modes", status.modes},
+          {"trippedGates", std::move(gates)},
           {"conditions", std::move(conditions)}};
 }
 

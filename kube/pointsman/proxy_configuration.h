@@ -12,7 +12,9 @@
 
 #include "kube/pointsman/condition.h"
 #include "kube/pointsman/field_error.h"
+#include "kube/pointsman/int_or_percent.h"
 #include "kube/pointsman/proxy_settings.h"
+#include "kube/pointsman/rollout_gates.h"
 #include "kube/time/rfc3339.h"
 
 namespace pointsman::kube {
@@ -34,15 +36,6 @@ struct LabelSelector {
   bool operator==(const LabelSelector&) const = default;
 };
 
-// "3" or "25%".
-struct IntOrPercent {
-  int64_t value = 1;
-  bool percent = false;
-  // Of `total`; a percentage is rounded down, but at least 1: 0 would never get anywhere.
-  int64_t Of(int64_t total) const;
-  bool operator==(const IntOrPercent&) const = default;
-};
-
 enum class Provider : uint8_t { kNodeAgent, kKubeProxy };
 enum class OnFailure : uint8_t { kRollback, kPause };
 
@@ -60,6 +53,7 @@ struct Rollout {
   Duration min_ready = std::chrono::seconds(10);
   Duration progress_deadline = std::chrono::minutes(10);
   OnFailure on_failure = OnFailure::kRollback;
+  RolloutGates gates;
   int64_t revision_history_limit = 10;
   std::optional<int64_t> rollback_to;
   bool operator==(const Rollout&) const = default;
@@ -83,6 +77,16 @@ struct NodeCounts {
   bool operator==(const NodeCounts&) const = default;
 };
 
+// A bound of spec.rollout.gates that a node's figure was beyond.
+struct TrippedGate {
+  std::string gate;  // the field's name: "cutConnections"
+  std::string node;
+  int64_t revision = 0;  // that was being rolled out
+  std::string figure;    // with its unit, as `bound`
+  std::string bound;
+  bool operator==(const TrippedGate&) const = default;
+};
+
 struct ProxyConfigurationStatus {
   int64_t observed_generation = 0;
   std::string phase;
@@ -90,6 +94,8 @@ struct ProxyConfigurationStatus {
   int64_t update_revision = 0;   // the one of the spec
   NodeCounts nodes;
   std::map<std::string, int64_t> modes;  // nodes by the mode that runs on them
+  // What stopped the rollout of the update revision; kept while it is rolled back.
+  std::vector<TrippedGate> tripped_gates;
   // Accepted, PreflightPassed, Progressing, Available, Degraded, Paused, RolledBack.
   std::vector<Condition> conditions;
   bool operator==(const ProxyConfigurationStatus&) const = default;
@@ -118,6 +124,7 @@ ProxyConfigurationSpec ProxyConfigurationSpecFromJson(const nlohmann::json& spec
                                                       std::vector<FieldError>& errors);
 // All members, also those that have their default.
 nlohmann::json ToJson(const ProxyConfigurationSpec& spec);
+nlohmann::json ToJson(const TrippedGate& tripped);
 // Within the CRD's schema, whatever the status is (status_bounds.h).
 nlohmann::json ToJson(const ProxyConfigurationStatus& status);
 

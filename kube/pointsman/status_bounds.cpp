@@ -96,6 +96,7 @@ void KeepToSchema(NodeProxyStatus& status) {
     status.candidate->message =
         text::Message(status.candidate->message, limits::kMaxConditionMessage);
   }
+  if (status.impact) KeepToSchema(*status.impact);
   KeepToSchema(status.conditions);
 }
 
@@ -113,6 +114,14 @@ void KeepToSchema(ProxyConfigurationStatus& status) {
   std::erase_if(status.modes, [](const auto& mode) { return !ParseMode(mode.first); });
   for (auto& [mode, count] : status.modes)
     KeepTo(kMaxNodes, count);
+  for (TrippedGate& tripped : status.tripped_gates) {
+    KeepTo(limits::kMaxGateText, tripped.gate);
+    KeepTo(limits::kMaxGateText, tripped.node);
+    KeepTo(limits::kMaxGateText, tripped.figure);
+    KeepTo(limits::kMaxGateText, tripped.bound);
+    KeepTo(limits::kMaxRevision, tripped.revision);
+  }
+  KeepFirst(limits::kMaxTrippedGates, status.tripped_gates);
   KeepToSchema(status.conditions);
 }
 

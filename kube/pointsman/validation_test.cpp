@@ -133,9 +133,55 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{R"({"rollout": {"progressDeadline": "10s"}})", "spec.rollout.progressDeadline",
                 "longer than minReady"},
         BadSpec{R"({"rollout": {"onFailure": "Retry"}})", "spec.rollout.onFailure", "not one of"},
+        BadSpec{R"({"rollout": {"gates": {"failedConnections": 5}}})",
+                "spec.rollout.gates.failedConnections", "neither a percentage"},
+        BadSpec{R"({"rollout": {"gates": {"failedConnections": "101%"}}})",
+                "spec.rollout.gates.failedConnections", "from 0% to 100%"},
+        BadSpec{R"({"rollout": {"gates": {"failedConnections": "+5%"}}})",
+                "spec.rollout.gates.failedConnections", "neither"},
+        BadSpec{R"({"rollout": {"gates": {"failedConnections": "%"}}})",
+                "spec.rollout.gates.failedConnections", "neither"},
+        BadSpec{R"({"rollout": {"gates": {"failedConnections": "05%"}}})",
+                "spec.rollout.gates.failedConnections", "neither"},
+        BadSpec{R"({"rollout": {"gates": {"syncLatency": "Off"}}})",
+                "spec.rollout.gates.syncLatency", "not a duration"},
+        BadSpec{R"({"rollout": {"gates": {"syncLatency": "2h"}}})",
+                "spec.rollout.gates.syncLatency", "at most 1h"},
+        BadSpec{R"({"rollout": {"gates": {"syncLatency": false}}})",
+                "spec.rollout.gates.syncLatency", "must be a string"},
+        BadSpec{R"({"rollout": {"gates": {"refusedServices": -1}}})",
+                "spec.rollout.gates.refusedServices", "from 0"},
+        BadSpec{R"({"rollout": {"gates": {"refusedServices": "-1%"}}})",
+                "spec.rollout.gates.refusedServices", "neither a number, a percentage"},
+        BadSpec{R"({"rollout": {"gates": {"cutConnections": "unlimited"}}})",
+                "spec.rollout.gates.cutConnections", "neither a number nor Unlimited"},
+        BadSpec{R"({"rollout": {"gates": {"cutConnections": 1.5}}})",
+                "spec.rollout.gates.cutConnections", "must be an integer"},
+        BadSpec{R"({"rollout": {"gates": {"latency": "1s"}}})", "spec.rollout.gates.latency",
+                "unknown field"},
+        BadSpec{R"({"rollout": {"gates": 5}})", "spec.rollout.gates", "must be an object"},
         BadSpec{R"({"rollout": {"rollbackTo": 0}})", "spec.rollout.rollbackTo", "from 1"},
         BadSpec{R"({"rollout": {"revisionHistoryLimit": 101}})",
                 "spec.rollout.revisionHistoryLimit", "from 0 to 100"}));
+
+TEST(ValidationTest, GatesAreBoundsOrUnlimited) {
+  std::vector<FieldError> errors;
+  const RolloutGates given{.failed_connections = 0,
+                           .sync_latency = std::chrono::milliseconds(1500),
+                           .refused_services = IntOrPercent{3, false},
+                           .cut_connections = 0};
+  const json spec = json::parse(R"({"mode": "ipvs", "rollout": {"gates": {
+      "failedConnections": "0%", "syncLatency": "1.5s", "refusedServices": 3,
+      "cutConnections": 0}}})");
+  EXPECT_EQ(ProxyConfigurationSpecFromJson(spec, errors).rollout.gates, given);
+  const RolloutGates none{std::nullopt, std::nullopt, std::nullopt, std::nullopt};
+  EXPECT_EQ(ProxyConfigurationSpecFromJson(
+                {{"mode", "ipvs"}, {"rollout", {{"gates", ToJson(none)}}}}, errors)
+                .rollout.gates,
+            none);
+  EXPECT_EQ(ToJson(none)["syncLatency"], "Unlimited");
+  EXPECT_THAT(errors, IsEmpty());
+}
 
 TEST(ValidationTest, CollectsEveryError) {
   const auto errors = ValidateProxyConfiguration(

@@ -74,6 +74,9 @@ TEST(StatusSchemaTest, TheWorstStatusOfANodeIsWithinTheSchema) {
     for (int i = 0; i < 20; ++i)
       status.preflights.push_back({i % 2 == 0 ? "twice" : Wild(200), true, Wild(500), Wild(5000)});
     status.candidate = kube::CandidateStatus{number, Wild(1000), true, Wild(300'000)};
+    status.impact.emplace().revision = number;
+    for (const auto& [name, member] : kube::kImpactFigures)
+      (*status.impact).*member = number;
     status.conditions = WildConditions();
     EXPECT_EQ(StatusSchema::OfNodeProxy().Refusal(ToJson(status)), "");
     EXPECT_EQ(StatusSchema::OfNodeProxy().Refusal(ToJson(kube::WithoutMessages(status, "out"))),
@@ -91,6 +94,8 @@ TEST(StatusSchemaTest, TheWorstStatusOfAConfigurationIsWithinTheSchema) {
     for (int i = 0; i < 100; ++i)
       status.modes["mode-" + std::to_string(i)] = number;
     status.modes["ipvs"] = number;
+    for (int i = 0; i < 100; ++i)
+      status.tripped_gates.push_back({Wild(1000), Wild(1000), number, Wild(5000), Wild(1000)});
     status.conditions = WildConditions();
     EXPECT_EQ(StatusSchema::OfProxyConfiguration().Refusal(ToJson(status)), "");
   }

@@ -81,7 +81,7 @@ class History {
                       kube::IsTrue(status.conditions, "RolledBack");
     Require(said, "honest nodes did not arrive and the status does not say why: " + Describe());
     for (const kube::Condition& condition : status.conditions) {
-      if (condition.reason != "NodeFailed") continue;
+      if (condition.reason != "NodeFailed" && condition.reason != "GateTripped") continue;
       Require(condition.message.find("honest") == std::string::npos,
               "an honest node is blamed: " + Describe());
     }
@@ -256,6 +256,13 @@ class History {
       status.candidate = kube::CandidateStatus{choices_.Below(3) == 0 ? Number() : asked, Text(),
                                                choices_.Below(2) == 0, Text()};
     }
+    status.impact.reset();
+    if (choices_.Below(3) != 0) {
+      status.impact.emplace().revision = choices_.Below(3) == 0 ? Number() : proxy->spec.revision;
+      for (const auto& [figure, member] : kube::kImpactFigures) {
+        if (choices_.Below(3) != 0) (*status.impact).*member = Number();
+      }
+    }
     status.conditions.clear();
     for (size_t left = choices_.Below(6); left > 0; --left)
       status.conditions.push_back(AnyCondition());
@@ -309,6 +316,9 @@ class History {
                 status.update_revision >= 0 && status.update_revision <= kube::limits::kMaxRevision,
             "a number out of bounds");
     Require(status.conditions.size() <= 16, "too many conditions");
+    Require(status.tripped_gates.size() <= kube::limits::kMaxTrippedGates, "too many gates");
+    for (const kube::TrippedGate& tripped : status.tripped_gates)
+      Require(std::string_view(tripped.node).starts_with("evil"), "an honest node is blamed");
     Require(json.dump().size() < 100'000, "a status that grows with what nodes write");
     for (const kube::Condition& condition : status.conditions) {
       Require(condition.message.size() <= 32'768, "a message that is too long");

@@ -239,6 +239,14 @@ void FakeWorld::StepAgent(const std::string& name) {
     const bool asked = mode == kube::ToString(spec.settings.mode);
     status.active_mode = mode;
     if (!mode.empty()) status.observed_revision = spec.revision;
+    status.draining_mode = agent.draining_mode;
+    status.draining_connections = agent.draining_connections;
+    status.impact.reset();
+    if (agent.reports_impact) {
+      const auto impact = agent.impacts.find(spec.revision);
+      status.impact = impact != agent.impacts.end() ? impact->second : kube::ChangeImpact{};
+      status.impact->revision = spec.revision;
+    }
     set("PreflightPassed", asked, asked ? "PreflightPassed" : "ModuleMissing",
         why_not(settings.mode, settings.neighbours));
     set("Ready", !mode.empty(), mode.empty() ? "NotSynced" : "Serving", mode);

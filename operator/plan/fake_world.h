@@ -22,6 +22,11 @@ struct FakeAgent {
   std::map<kube::Mode, std::string> refuses_beside;
   // Revisions whose handover this agent reverts.
   std::set<int64_t> fails;
+  // By revision, what the change to it does to the traffic.
+  std::map<int64_t, kube::ChangeImpact> impacts;
+  bool reports_impact = true;  // an agent of before has no such figures
+  std::string draining_mode;
+  int64_t draining_connections = 0;
 };
 
 class FakeWorld {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "operator/plan/gates.h"
+
 namespace pointsman::op {
 namespace {
 
@@ -70,6 +72,20 @@ void LookForFailure(NodeView& view, const NodeProxy& proxy, const kube::Rollout&
                        ? Text(*ready)
                        : "did not get there within the progress deadline";
   }
+}
+
+// What the change did to the traffic, until the revision has been good everywhere: what comes later
+// is no rollout's doing any more.
+void HoldAgainstGates(NodeView& view, const NodeProxy& proxy,
+                      const kube::ProxyConfiguration& configuration, const Revision& target) {
+  const auto& impact = proxy.status.impact;
+  if (!view.applied() || !view.failure.empty() || !impact || impact->revision != target.number ||
+      configuration.status.current_revision == target.number)
+    return;
+  view.tripped = Trips(*impact, proxy.status.services, configuration.spec.rollout.gates);
+  if (!view.tripped) return;
+  view.tripped->node = view.name();
+  view.failure = Describe(*view.tripped);
 }
 
 void LookAtTarget(NodeView& view, const NodeProxy& proxy,
@@ -191,6 +207,7 @@ NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& co
                          proxy.spec.settings == target.settings;
   if (at_target) {
     LookAtTarget(view, proxy, configuration, target, sighting, now);
+    HoldAgainstGates(view, proxy, configuration, target);
     const Condition* preflight = FindCondition(status.conditions, "PreflightPassed");
     if (view.applied() && preflight != nullptr && preflight->status == ConditionStatus::kFalse) {
       view.cannot_run = Text(*preflight);

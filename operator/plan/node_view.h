@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "kube/pointsman/proxy_configuration.h"
 #include "kube/time/rfc3339.h"
 #include "operator/plan/assignment.h"
 #include "operator/plan/revision.h"
@@ -58,7 +59,9 @@ struct NodeView {
   bool degraded = false;  // says so, for another reason than a fallback
 
   kube::TimePoint available_since{};
-  std::string failure;       // why this node fails the rollout; empty: it does not
+  std::string failure;  // why this node fails the rollout; empty: it does not
+  // The bound of spec.rollout.gates that it is beyond; then that is its failure.
+  std::optional<kube::TrippedGate> tripped;
   std::string cannot_run;    // why it cannot run the desired mode; empty: it can, or unknown
   std::string running_mode;  // "" if none, or none that there is
   std::chrono::seconds clock_ahead{0};  // see Sighting

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "operator/plan/gates.h"
+
 namespace pointsman::op {
 namespace {
 
@@ -37,7 +39,18 @@ bool GetsLastGood(const NodeView& view, const RolloutState& state) {
   return state.last_good && view.untouched && view.reachable && view.answered();
 }
 
-void JudgeCanary(RolloutState& state, const kube::Canary& canary, TimePoint now) {
+// Connections that are still to be cut there would be told of too late, if the others followed
+// now. A node that never comes to the end of it does not hold them up for longer than it may drain.
+bool AwaitsDrain(const NodeView& view, const RolloutState& state, const kube::Rollout& rollout,
+                 TimePoint& until) {
+  if (!MayYetCut(view.governed.proxy->status, rollout.gates)) return false;
+  constexpr seconds kLooks{60};  // at the traffic, before and after the old mode is removed
+  until = view.available_since + ceil<seconds>(state.target.settings.drain_timeout) + kLooks;
+  return true;
+}
+
+void JudgeCanary(RolloutState& state, const kube::Rollout& rollout, TimePoint now) {
+  const kube::Canary& canary = rollout.canary;
   const seconds soak = ceil<seconds>(canary.soak);
   size_t able = 0;
   size_t soaked = 0;
@@ -47,10 +60,14 @@ void JudgeCanary(RolloutState& state, const kube::Canary& canary, TimePoint now)
     const bool begun = view.at_target() && view.order != Order::kLost;
     if (begun || MayStart(view, state)) ++able;
     if (!view.available()) continue;
-    if (view.available_since + soak <= now) {
+    TimePoint due = view.available_since + soak;
+    if (TimePoint drained; AwaitsDrain(view, state, rollout, drained) && now < drained) {
+      due = std::max(due, drained);
+      state.draining_canaries.push_back(&view);
+    }
+    if (due <= now) {
       ++soaked;
     } else {
-      const TimePoint due = view.available_since + soak;
       view.next = view.next ? std::min(*view.next, due) : due;
     }
   }
@@ -148,7 +165,7 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
     if (view.available()) ++available;
     const bool out_of_reach = !view.reachable && (!view.at_target() || view.order == Order::kLost ||
                                                   view.applied() || was_good);
-    if (!view.available() && !out_of_reach) all_there = false;
+    if ((!view.available() && !out_of_reach) || view.tripped) all_there = false;
     if (!view.failure.empty()) state.failed.push_back(&view);
     // Whose Node is not Ready is not waited for: it may never answer.
     if (!view.governed.node->ready) continue;
@@ -157,7 +174,7 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
   }
   state.complete = all_there && available > 0;
   state.preflight_done = begun || state.waiting.empty() || state.rolled_back;
-  if (!state.rolled_back) JudgeCanary(state, rollout.canary, now);
+  if (!state.rolled_back) JudgeCanary(state, rollout, now);
   state.roll_back_now = !state.failed.empty() && !state.rolled_back &&
                         rollout.on_failure == kube::OnFailure::kRollback && last_good != nullptr;
   return state;

@@ -33,9 +33,10 @@ struct RolloutState {
   std::vector<NodeView> nodes;
   std::vector<GovernedNode> leaving;
   std::vector<Group::WithoutAgent> without_agent;
-  size_t pending = 0;   // nodes not yet asked to run the target
-  size_t canaries = 0;  // wanted
-  size_t starting = 0;  // asked in this pass
+  size_t pending = 0;                              // nodes not yet asked to run the target
+  size_t canaries = 0;                             // wanted
+  std::vector<const NodeView*> draining_canaries;  // waited for: what is cut there is a gate's
+  size_t starting = 0;                             // asked in this pass
   std::vector<const NodeView*> failed;
   std::vector<const NodeView*> waiting;    // for their agent's answer
   std::vector<const NodeView*> agentless;  // that did not answer in time

@@ -34,15 +34,22 @@ class Simulation {
     for (auto& [name, agent] : world_.agents) {
       agent.alive = true;
       agent.fails.clear();
+      agent.impacts.clear();
+      agent.draining_mode.clear();
       agent.can_run = {kube::Mode::kIptables, kube::Mode::kIpvs};
       world_.SetReady(name, true);
     }
+    // Figures of a change are told anew only where the change is made anew.
+    world_.StepAgents();
     // An edit is what makes a specification that was rolled back be tried again.
     for (const auto& [name, configuration] : std::map(world_.configurations)) {
       if (!configuration->deleting) Edit(name);
     }
     world_.Settle();
   }
+
+  // At any time.
+  bool gate_tripped() const { return gate_tripped_; }
 
   void ExpectArrived() const {
     for (const auto& [name, configuration] : world_.configurations) {
@@ -90,6 +97,14 @@ class Simulation {
     world_.agents.at(name).clock_ahead = std::chrono::hours(Below(20)) - std::chrono::hours(10);
   }
 
+  nlohmann::json Gates() {
+    if (Chance(50)) return nlohmann::json::object();
+    const auto bound = [this](uint32_t limit) {
+      return Chance(50) ? nlohmann::json("Unlimited") : nlohmann::json(Below(limit));
+    };
+    return {{"cutConnections", bound(500)}, {"refusedServices", bound(2)}};
+  }
+
   void Edit(const std::string& name) {
     static constexpr std::array<const char*, 3> kSchedulers = {"rr", "lc", "sh"};
     const nlohmann::json spec = {{"mode", Chance(50) ? "ipvs" : "iptables"},
@@ -99,12 +114,13 @@ class Simulation {
                                   {{"maxUnavailable", kMaxUnavailable},
                                    {"minReady", Chance(50) ? "0s" : "10s"},
                                    {"onFailure", Chance(50) ? "Pause" : "Rollback"},
+                                   {"gates", Gates()},
                                    {"canary", {{"nodes", Below(3)}, {"soak", "30s"}}}}}};
     world_.Apply(name, spec.dump());
   }
 
   void Step() {
-    switch (Below(14)) {
+    switch (Below(15)) {
       case 0:
         world_.agents.at(AnyNode()).alive ^= true;
         break;
@@ -146,9 +162,18 @@ class Simulation {
                                    : std::set{kube::Mode::kIptables};
         break;
       }
-      case 9:
+      case 9: {
+        FakeAgent& agent = world_.agents.at(AnyNode());
+        agent.reports_impact = Chance(80);
+        agent.impacts[Below(12)] = {
+            .cut_connections = Below(2000), .refused_before = Below(2), .refused_after = Below(3)};
+        agent.draining_mode = Chance(50) ? "ipvs" : "";
+        agent.draining_connections = Below(3000);
+        break;
+      }
       case 10:
       case 11:
+      case 12:
         // Killed after some of the writes, or not at all.
         world_.Perform(world_.MakePlan(), Chance(50) ? Below(4) : SIZE_MAX);
         break;
@@ -163,6 +188,8 @@ class Simulation {
   // and is not bounded once the revision has been good elsewhere. Dead nodes are no longer waited
   // for after the deadline.
   void Check() {
+    for (const auto& [name, configuration] : world_.configurations)
+      gate_tripped_ = gate_tripped_ || !configuration->status.tripped_gates.empty();
     std::map<std::string, int64_t> changing;
     for (const auto& [name, proxy] : world_.proxies) {
       const auto node = world_.nodes.find(name);
@@ -188,11 +215,13 @@ class Simulation {
   FakeWorld world_;
   std::mt19937 random_;
   int node_serial_ = 0;
+  bool gate_tripped_ = false;
 };
 
 class SimulationTest : public ::testing::TestWithParam<uint32_t> {};
 
 TEST_P(SimulationTest, NeverTooManyAtOnceAndConverges) {
+  int with_a_gate = 0;
   for (uint32_t seed = GetParam() * 100; seed < GetParam() * 100 + 100; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Simulation simulation(seed);
@@ -200,7 +229,9 @@ TEST_P(SimulationTest, NeverTooManyAtOnceAndConverges) {
     simulation.Heal();
     simulation.ExpectArrived();
     if (HasFailure()) return;
+    with_a_gate += simulation.gate_tripped() ? 1 : 0;
   }
+  EXPECT_GE(with_a_gate, 1) << "gates take part";
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, SimulationTest, ::testing::Range<uint32_t>(0, 5));

@@ -80,6 +80,22 @@ std::string RevisionName(int64_t number) {
   return "revision " + std::to_string(number);
 }
 
+// Why the rollout failed: gates alone, or nodes that did not get there, too.
+constexpr const char* kGateTripped = "GateTripped";
+const char* FailureReason(const RolloutState& state) {
+  const bool gates = std::all_of(state.failed.begin(), state.failed.end(),
+                                 [](const NodeView* view) { return view->tripped.has_value(); });
+  return gates ? kGateTripped : "NodeFailed";
+}
+
+void SetTrippedGates(const RolloutState& state, ProxyConfigurationStatus& status) {
+  if (state.rolled_back) return;  // what led to it
+  status.tripped_gates.clear();
+  for (const NodeView* view : state.failed) {
+    if (view->tripped) status.tripped_gates.push_back(*view->tripped);
+  }
+}
+
 void CountNodes(const RolloutState& state, ProxyConfigurationStatus& status) {
   status.nodes = {};
   status.modes.clear();
@@ -193,7 +209,13 @@ Outlook Look(const RolloutState& state) {
                 ModeName(state) + " before any node is changed"};
   }
   if (!state.canary_done) {
-    const std::string soaking = moving.empty() && state.starting == 0 ? "; the canaries soak" : "";
+    std::string soaking = moving.empty() && state.starting == 0 ? "; the canaries soak" : "";
+    if (!state.draining_canaries.empty()) {
+      soaking +=
+          "; gate cutConnections waits until enough connections of the mode before have "
+          "ended on " +
+          NodeList(Names(state.draining_canaries));
+    }
     return {phase::kCanary, kTrue, "Canary",
             NodeCount(state.canaries) + " first; " + now_changing + soaking};
   }
@@ -227,9 +249,13 @@ void SetDegraded(const RolloutState& state, Writer& writer) {
     return condition == nullptr ? std::string("no reason given") : condition->message;
   };
   if (!state.failed.empty()) {
-    writer.Set("Degraded", kTrue, "NodeFailed",
+    writer.Set("Degraded", kTrue, FailureReason(state),
                RevisionName(state.target.number) + " failed on " +
-                   WithReasons(state.failed, [](const NodeView& view) { return view.failure; }));
+                   WithReasons(state.failed, [](const NodeView& view) { return view.failure; }) +
+                   (FailureReason(state) == std::string_view(kGateTripped)
+                        ? ". Where that is acceptable, raise the bound in spec.rollout.gates, or "
+                          "make it Unlimited"
+                        : ""));
   } else if (!unable.empty()) {
     writer.Set("Degraded", kTrue, "NoModeCanRun",
                "unchanged, because neither " + ModeName(state) + " nor a fallback mode can run: " +
@@ -360,7 +386,7 @@ void SetRolledBack(const RolloutState& state, const ProxyConfiguration& configur
                    Writer& writer) {
   const int64_t last_good = configuration.status.current_revision;
   if (state.roll_back_now) {
-    writer.Set("RolledBack", kTrue, "NodeFailed",
+    writer.Set("RolledBack", kTrue, FailureReason(state),
                RevisionName(state.update_revision) + " failed on " +
                    WithReasons(state.failed, [](const NodeView& view) { return view.failure; }) +
                    "; all nodes go back to " + RevisionName(last_good) +
@@ -392,6 +418,7 @@ ProxyConfigurationStatus StatusOf(const Group& group, const RolloutState& state,
   status.update_revision = state.update_revision;
   if (state.complete && !state.rolled_back) status.current_revision = state.update_revision;
   CountNodes(state, status);
+  SetTrippedGates(state, status);
   const Outlook outlook = Look(state);
   status.phase = outlook.phase;
   SetAccepted(group, writer);

@@ -122,6 +122,9 @@ std::string Metrics::Render() const {
                                                "Nodes of a ProxyConfiguration, by running mode.");
   prometheus::MetricFamily phases = GaugeFamily("pointsman_operator_rollout_phase",
                                                 "1 for the phase a ProxyConfiguration is in.");
+  prometheus::MetricFamily gates =
+      GaugeFamily("pointsman_operator_tripped_gates",
+                  "Nodes on which a gate stopped the rollout of a ProxyConfiguration.");
   prometheus::MetricFamily progress =
       GaugeFamily("pointsman_operator_rollout_progress_ratio",
                   "Nodes that run the update revision, of all nodes of a ProxyConfiguration.");
@@ -140,13 +143,18 @@ std::string Metrics::Render() const {
       for (const auto& [mode, value] : status.modes) {
         AddTo(modes, {{"configuration", name}, {"mode", mode}}, static_cast<double>(value));
       }
+      std::map<std::string, int> tripped;
+      for (const kube::TrippedGate& gate : status.tripped_gates)
+        ++tripped[gate.gate];
+      for (const auto& [gate, of_gate] : tripped)
+        AddTo(gates, {{"configuration", name}, {"gate", gate}}, of_gate);
       AddTo(phases, {{"configuration", name}, {"phase", status.phase}}, 1);
       const double desired = static_cast<double>(status.nodes.desired);
       AddTo(progress, {{"configuration", name}},
             desired > 0 ? static_cast<double>(status.nodes.updated) / desired : 1);
     }
   }
-  for (prometheus::MetricFamily* family : {&nodes, &modes, &phases, &progress}) {
+  for (prometheus::MetricFamily* family : {&nodes, &modes, &phases, &gates, &progress}) {
     families.push_back(std::move(*family));
   }
   return prometheus::TextSerializer().Serialize(families);

@@ -16,9 +16,15 @@ TEST(OperatorMetricsTest, EachIsDocumentedAndNamedAsPrometheusWants) {
   kube::ProxyConfigurationStatus status;
   status.phase = "Complete";
   status.modes["ipvs"] = 3;
+  status.tripped_gates = {{"cutConnections", "n1", 2, "7", "5"},
+                          {"cutConnections", "n2", 2, "9", "5"}};
   metrics.SetConfigurations({{"cluster", status}});
   metrics.SetWatch("nodes", true, 1, 2, 1);
   EXPECT_THAT(metrics.Render(), HasSubstr("pointsman_operator_node_modes"));
+  EXPECT_THAT(
+      metrics.Render(),
+      HasSubstr(
+          "pointsman_operator_tripped_gates{configuration=\"cluster\",gate=\"cutConnections\"} 2"));
   EXPECT_THAT(
       pointsman::testing::MetricsAtFault(metrics.Render(), POINTSMAN_SOURCE_DIR "/docs/metrics.md"),
       IsEmpty());
