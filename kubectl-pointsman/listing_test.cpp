@@ -1,8 +1,11 @@
 #include "kubectl-pointsman/listing.h"
 
+#include <sstream>
+
 #include <gmock/gmock.h>
 
 #include "kubectl-pointsman/exit_code.h"
+#include "kubectl-pointsman/listing_document.h"
 
 namespace pointsman::plugin {
 namespace {
@@ -88,6 +91,43 @@ TEST(ListingTest, AnEmptyKernelSaysSo) {
   const std::string nothing = "no Service of Pointsman's is in this node's kernel\n";
   EXPECT_EQ(Shown("", nothing), nothing);
   EXPECT_EQ(Shown("web", nothing), "");
+}
+
+nlohmann::json Document(const std::string& text) {
+  ListingDocument document;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    document.Add(line);
+  return document.Take();
+}
+
+TEST(ListingTest, AsADocument) {
+  const nlohmann::json services = Document(Shown(""));
+  ASSERT_EQ(services.size(), 5U);
+  EXPECT_EQ(services[0],
+            nlohmann::json::parse(R"({"mode": "ipvs", "protocol": "TCP", "address": "10.96.1.1",
+      "port": 80, "service": "default/web:http", "scheduler": "rr",
+      "endpoints": [{"address": "10.244.1.10", "port": 8080, "weight": 1, "active": 0, "inactive": 0}]})"));
+  EXPECT_EQ(services[1]["address"], nullptr);
+  EXPECT_EQ(services[1]["port"], 30080);
+  EXPECT_EQ(services[2],
+            nlohmann::json::parse(R"({"mode": "ipvs", "protocol": "UDP", "address": "fd00::10",
+      "port": 53, "service": "kube-system/dns", "refused": "rejected", "endpoints": []})"));
+  EXPECT_EQ(services[3]["service"], nullptr);
+  EXPECT_EQ(services[4],
+            nlohmann::json::parse(R"({"mode": "nftables", "protocol": "TCP", "address": "10.96.1.1",
+      "port": 80, "service": "default/web:http", "endpoints": [{"address": "10.244.1.10", "port": 8080}]})"));
+  EXPECT_EQ(Document("no Service of Pointsman's is in this node's kernel\n"),
+            nlohmann::json::array());
+  EXPECT_EQ(Document("ipvs mode\nTCP *:1 a/b  node port  rr  for pods\n")[0]["note"], "for pods");
+}
+
+TEST(ListingTest, WhatIsNoListingIsNoDocument) {
+  for (const char* bad : {"  ->  1.1.1.1:1\n", "TCP\n", "TCP 1.1.1.1 a/b\n", "TCP 1.1.1.1:x a/b\n",
+                          "TCP name:80 a/b\n", "TCP 1.1.1.1:1 a/b\n  ->  \n",
+                          "TCP 1.1.1.1:1 a/b\n  ->  1.1.1.1:1  weight\n",
+                          "TCP 1.1.1.1:1 a/b\n  ->  1.1.1.1:1  weight x\n", "TCP [:80 a/b\n"})
+    EXPECT_THROW(Document(bad), Failure) << bad;
 }
 
 // Whoever has broken into a node answers in the place of its agent.

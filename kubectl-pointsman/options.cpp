@@ -108,6 +108,7 @@ void AddCommands(CLI::App& app, Options& options) {
   services.add_option("SERVICE", options.service,
                       "NAME, NAMESPACE/NAME, NAMESPACE/NAME:PORT or an address");
   AddTimeout(services, options, "The longest time to wait for the node's answer (5m)");
+  AddOutput(services, options, false);
 
   CLI::App& history = AddCommand(app, options, "history", "The revisions that are kept");
   AddOutput(history, options, false);

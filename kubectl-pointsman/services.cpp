@@ -11,6 +11,7 @@
 #include "kube/text/text.h"
 #include "kubectl-pointsman/commands.h"
 #include "kubectl-pointsman/listing.h"
+#include "kubectl-pointsman/listing_document.h"
 #include "kubectl-pointsman/terminal.h"
 
 namespace pointsman::plugin {
@@ -20,6 +21,8 @@ constexpr const char* kAgentLabel = "app.kubernetes.io/name=pointsman-node-agent
 constexpr const char* kContainer = "node-agent";
 constexpr std::chrono::minutes kLongest{5};
 constexpr size_t kMostSaid = 1000;
+// Text is passed on as it comes; a document is put together first.
+constexpr uint64_t kLongestDocument = 16UL * 1024 * 1024;  // some 250,000 endpoints
 
 const char* const kOnTheNode =
     "on the node itself `pointsman-node-agent --list` prints the same without an API server";
@@ -79,13 +82,30 @@ ExitCode PrintNodes(Session& session) {
     throw Failure(ExitCode::kNotFound,
                   "no node has a NodeProxy, since no ProxyConfiguration selects any; name a node");
   Table table({"NODE", "MODE", "SERVICES", "ENDPOINTS"});
+  nlohmann::json nodes = nlohmann::json::array();
   for (const kube::NodeProxy& proxy : proxies.proxies) {
-    table.Add({proxy.name, proxy.status.active_mode.empty() ? "-" : proxy.status.active_mode,
-               std::to_string(proxy.status.services), std::to_string(proxy.status.endpoints)});
+    const kube::NodeProxyStatus& status = proxy.status;
+    table.Add({proxy.name, status.active_mode.empty() ? "-" : status.active_mode,
+               std::to_string(status.services), std::to_string(status.endpoints)});
+    nodes.push_back({{"node", proxy.name},
+                     {"mode", status.active_mode},
+                     {"services", status.services},
+                     {"endpoints", status.endpoints}});
   }
-  session.out << table.Text()
-              << "\nWhat a node's kernel has: kubectl pointsman services NODE [SERVICE]\n";
+  if (!PrintDocument(session, {{"nodes", std::move(nodes)}})) {
+    session.out << table.Text()
+                << "\nWhat a node's kernel has: kubectl pointsman services NODE [SERVICE]\n";
+  }
   return ExitCode::kOk;
+}
+
+kube::ChildLimits LimitsOf(const Options& options) {
+  kube::ChildLimits limits;
+  limits.idle = limits.most = options.timeout.count() > 0
+                                  ? std::chrono::ceil<std::chrono::milliseconds>(options.timeout)
+                                  : std::chrono::milliseconds(kLongest);
+  if (options.output != Output::kText) limits.output = kLongestDocument;
+  return limits;
 }
 
 }  // namespace
@@ -130,12 +150,15 @@ ExitCode RunServices(Session& session) {
     if (!names) names = ReadNames(session.api, not_read);
     return *names;
   };
-  Listing listing(get_names, options.service,
-                  [&](const std::string& line) { session.out << line << "\n"; });
-  kube::ChildLimits limits;
-  limits.idle = limits.most = options.timeout.count() > 0
-                                  ? std::chrono::ceil<std::chrono::milliseconds>(options.timeout)
-                                  : std::chrono::milliseconds(kLongest);
+  const bool text = options.output == Output::kText;
+  ListingDocument document;
+  Listing listing(get_names, options.service, [&](const std::string& line) {
+    if (text) {
+      session.out << line << "\n";
+    } else {
+      document.Add(line);
+    }
+  });
   kube::ChildExit ended;
   bool listed = false;
   try {
@@ -145,11 +168,11 @@ ExitCode RunServices(Session& session) {
           listed = true;
           listing.Take(piece);
         },
-        limits, session.stop);
+        LimitsOf(options), session.stop);
   } catch (const kube::ChildKilled& killed) {
     if (session.stop.stop_requested()) return ExitCode::kNotFinished;
     throw Failure(ExitCode::kNotFinished,
-                  fmt::format("no answer from the Pod {}: {}", pod, killed.limit));
+                  fmt::format("no complete answer from the Pod {}: {}", pod, killed.limit));
   }
   listing.End();
   if (ended.status != 0) throw FailureOfExec(ended, options, listed);
@@ -163,9 +186,12 @@ ExitCode RunServices(Session& session) {
             not_read.empty() ? "" : " by that name (Services cannot be read: " + not_read + ")",
             options.node));
   }
-  if (listing.nameless() && !not_read.empty())
+  if (!text) {
+    PrintDocument(session, {{"node", options.node}, {"services", document.Take()}});
+  } else if (listing.nameless() && !not_read.empty()) {
     session.out << "\n- has no name in the kernel, and Services cannot be read: "
                 << text::Escape(not_read) << "\n";
+  }
   return ExitCode::kOk;
 }
 

@@ -283,6 +283,11 @@ TEST_F(PluginTest, TakesAClusterThroughAMoveAndBack) {
   EXPECT_THAT(
       Expect(kOk, {"services", "node-3", "default/web:udp"}),
       AllOf(HasSubstr("iptables mode\n"), HasSubstr("UDP   10.96.1.1:80"), Not(HasSubstr("TCP "))));
+  const kube::Json listed =
+      kube::Json::parse(Expect(kOk, {"services", "node-1", "default/web:tcp", "-o", "json"}));
+  ASSERT_EQ(listed["services"].size(), 2U) << "cluster IP and node port";
+  EXPECT_EQ(listed["services"][0]["mode"], "ipvs");
+  EXPECT_EQ(listed["services"][0]["endpoints"][0]["address"], web.endpoints[0]);
   EXPECT_THAT(Expect(kNotFound, {"services", "node-1", "nothing"}),
               HasSubstr("has nothing of \"nothing\""));
   EXPECT_THAT(unprivileged.out + unprivileged.error, HasSubstr("CAP_NET_ADMIN"));
