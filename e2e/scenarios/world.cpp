@@ -300,7 +300,7 @@ void World::KillAgent(const std::string& name, int signal) {
 std::string World::NextPodAddress(const Node& node) {
   int& next = next_pod_.try_emplace(node.name(), 10).first->second;
   // "10.244.1.0/24" → "10.244.1.10"
-  const std::string cidr = node.pod_cidr();
+  const std::string& cidr = node.pod_cidr();
   return cidr.substr(0, cidr.rfind('.') + 1) + std::to_string(next++);
 }
 
