@@ -19,6 +19,40 @@ std::string MadeFor(const NodePlacement& placement) {
   return "";
 }
 
+void ReadMetadata(JsonReader& reader, std::string_view name, JsonReader::Value field, Pod& pod) {
+  using Value = JsonReader::Value;
+  if (name == "name") reader.Assign(field, pod.name);
+  if (name == "uid") reader.Assign(field, pod.uid);
+  if (name == "resourceVersion") reader.Assign(field, pod.resource_version);
+  if (name == "deletionTimestamp") pod.deleting = reader.String(field).has_value();
+  if (name == "annotations") {
+    reader.Object(field, [&](std::string_view key, Value) {
+      pod.mirror = pod.mirror || key == "kubernetes.io/config.mirror";
+    });
+  }
+  if (name == "ownerReferences") {
+    reader.Array(field, [&](Value owner) {
+      std::string uid;
+      bool controller = false;
+      reader.Object(owner, [&](std::string_view key, Value part) {
+        if (key == "uid") reader.Assign(part, uid);
+        if (key == "controller") reader.Assign(part, controller);
+      });
+      if (controller) pod.controller_uid = uid;
+    });
+  }
+}
+
+bool IsReadyCondition(JsonReader& reader, JsonReader::Value condition) {
+  std::string type;
+  std::string status;
+  reader.Object(condition, [&](std::string_view key, JsonReader::Value part) {
+    if (key == "type") reader.Assign(part, type);
+    if (key == "status") reader.Assign(part, status);
+  });
+  return type == "Ready" && status == "True";
+}
+
 }  // namespace
 
 Pod DecodePod(std::string_view json) {
@@ -30,9 +64,7 @@ Pod DecodePod(std::string_view json) {
   ReadDocument(json, "Pod", reader, [&](std::string_view key, Value value) {
     if (key == "metadata") {
       reader.Object(value, [&](std::string_view name, Value field) {
-        if (name == "name") reader.Assign(field, pod.name);
-        if (name == "uid") reader.Assign(field, pod.uid);
-        if (name == "resourceVersion") reader.Assign(field, pod.resource_version);
+        ReadMetadata(reader, name, field, pod);
       });
     } else if (key == "spec") {
       reader.Object(value, [&](std::string_view name, Value field) {
@@ -41,9 +73,14 @@ Pod DecodePod(std::string_view json) {
       });
     } else if (key == "status") {
       reader.Object(value, [&](std::string_view name, Value field) {
-        if (name != "phase") return;
-        const auto phase = reader.String(field);
-        pod.over = phase == "Succeeded" || phase == "Failed";
+        if (name == "phase") {
+          const auto phase = reader.String(field);
+          pod.over = phase == "Succeeded" || phase == "Failed";
+        } else if (name == "conditions") {
+          reader.Array(field, [&](Value condition) {
+            pod.ready = IsReadyCondition(reader, condition) || pod.ready;
+          });
+        }
       });
     }
   });

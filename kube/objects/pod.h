@@ -1,4 +1,4 @@
-// What the operator reads of a v1 Pod of the node agent: where it is.
+// What the operator reads of a v1 Pod of a proxy, its own or kube-proxy: where it is, and whose.
 #pragma once
 
 #include <string>
@@ -13,7 +13,13 @@ struct Pod {
   // The node it is bound to; before that the one that it is made for, as the DaemonSet controller
   // says it (a required affinity to metadata.name); else "".
   std::string node_name;
-  bool over = false;  // phase Succeeded or Failed: nothing runs there any more
+  bool over = false;      // phase Succeeded or Failed: nothing runs there any more
+  bool ready = false;     // condition Ready is True
+  bool deleting = false;  // deletionTimestamp set: its processes may run yet
+  // The kubelet's image of a static Pod (annotation kubernetes.io/config.mirror): the API cannot
+  // take that off its node.
+  bool mirror = false;
+  std::string controller_uid;  // of the object that made it, "" if none
 };
 
 // As DecodeService.

@@ -205,6 +205,20 @@ TrippedGate ReadTrippedGate(const json& element) {
   return tripped;
 }
 
+KubeProxyPolicy ReadKubeProxyPolicy(ObjectReader reader) {
+  KubeProxyPolicy policy = KubeProxyPolicy::kLeave;
+  reader.Word<KubeProxyPolicy>(
+      "policy",
+      [](std::string_view text) -> std::optional<KubeProxyPolicy> {
+        if (text == "Leave") return KubeProxyPolicy::kLeave;
+        if (text == "TakeOver") return KubeProxyPolicy::kTakeOver;
+        return std::nullopt;
+      },
+      "Leave, TakeOver", policy);
+  reader.RejectUnknown();
+  return policy;
+}
+
 ProxyConfigurationStatus ReadProxyConfigurationStatus(ObjectReader reader) {
   ProxyConfigurationStatus status;
   reader.Int("observedGeneration", 0, INT64_MAX, status.observed_generation);
@@ -294,6 +308,13 @@ ProxyConfigurationSpec ProxyConfigurationSpecFromJson(const json& spec_json,
         return std::nullopt;
       },
       "NodeAgent, KubeProxy", spec.provider);
+  spec.kube_proxy = ReadKubeProxyPolicy(reader.Object("kubeProxy"));
+  if (spec.kube_proxy == KubeProxyPolicy::kTakeOver && spec.provider != Provider::kNodeAgent) {
+    reader.ErrorAt(
+        "spec.kubeProxy.policy",
+        "TakeOver needs provider NodeAgent: with provider KubeProxy it is kube-proxy that "
+        "serves");
+  }
   spec.node_selector = ReadSelector(reader.Object("nodeSelector"), errors);
   reader.Int("priority", -limits::kMaxPriority, limits::kMaxPriority, spec.priority);
   spec.rollout = ReadRollout(reader.Object("rollout"), errors);
@@ -340,6 +361,8 @@ json ToJson(const ProxyConfigurationSpec& spec) {
   json object = ToJson(spec.settings);
   const Rollout& rollout = spec.rollout;
   object["provider"] = spec.provider == Provider::kNodeAgent ? "NodeAgent" : "KubeProxy";
+  object["kubeProxy"]["policy"] =
+      spec.kube_proxy == KubeProxyPolicy::kTakeOver ? "TakeOver" : "Leave";
   object["nodeSelector"] = ToJson(spec.node_selector);
   object["priority"] = spec.priority;
   json canary = {{"nodes", rollout.canary.nodes}, {"soak", FormatDuration(rollout.canary.soak)}};

@@ -39,6 +39,10 @@ struct LabelSelector {
 enum class Provider : uint8_t { kNodeAgent, kKubeProxy };
 enum class OnFailure : uint8_t { kRollback, kPause };
 
+// What becomes of a kube-proxy on the nodes: it stands beside ours, or each node is taken out of
+// its DaemonSet once ours serves there.
+enum class KubeProxyPolicy : uint8_t { kLeave, kTakeOver };
+
 struct Canary {
   int64_t nodes = 1;  // 0: no canary
   Duration soak = std::chrono::seconds(60);
@@ -62,6 +66,7 @@ struct Rollout {
 struct ProxyConfigurationSpec {
   ProxySettings settings;
   Provider provider = Provider::kNodeAgent;
+  KubeProxyPolicy kube_proxy = KubeProxyPolicy::kLeave;  // kubeProxy.policy
   LabelSelector node_selector;
   int64_t priority = 0;
   Rollout rollout;
@@ -96,7 +101,8 @@ struct ProxyConfigurationStatus {
   std::map<std::string, int64_t> modes;  // nodes by the mode that runs on them
   // What stopped the rollout of the update revision; kept while it is rolled back.
   std::vector<TrippedGate> tripped_gates;
-  // Accepted, PreflightPassed, Progressing, Available, Degraded, Paused, RolledBack.
+  // Accepted, PreflightPassed, Progressing, Available, Degraded, Paused, RolledBack,
+  // KubeProxyReplaced, ClockSkew, NodesWithoutAgent.
   std::vector<Condition> conditions;
   bool operator==(const ProxyConfigurationStatus&) const = default;
 };

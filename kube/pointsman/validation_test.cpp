@@ -107,6 +107,10 @@ INSTANTIATE_TEST_SUITE_P(
     Rollout, BadSpecTest,
     ::testing::Values(
         BadSpec{R"({"provider": "Cilium"})", "spec.provider", "not one of"},
+        BadSpec{R"({"kubeProxy": {"policy": "Stop"}})", "spec.kubeProxy.policy", "not one of"},
+        BadSpec{R"({"kubeProxy": {"name": "x"}})", "spec.kubeProxy.name", "unknown field"},
+        BadSpec{R"({"provider": "KubeProxy", "kubeProxy": {"policy": "TakeOver"}})",
+                "spec.kubeProxy.policy", "needs provider NodeAgent"},
         BadSpec{R"({"priority": "high"})", "spec.priority", "must be an integer"},
         BadSpec{R"({"modes": "ipvs"})", "spec.modes", "unknown field"},
         BadSpec{R"({"nodeSelector": {"zone": "a"}})", "spec.nodeSelector.zone", "unknown field"},
@@ -192,7 +196,7 @@ TEST(ValidationTest, CollectsEveryError) {
 TEST(ValidationTest, AcceptsTheDesignsExample) {
   const json spec = json::parse(R"({
     "mode": "ipvs", "fallbackModes": ["iptables"], "provider": "NodeAgent", "nodeSelector": {},
-    "priority": 0,
+    "priority": 0, "kubeProxy": {"policy": "TakeOver"},
     "ipvs": {"scheduler": "rr", "excludeCIDRs": ["10.1.0.0/16"], "strictARP": true,
              "tcpTimeout": "15m", "udpTimeout": "5m0s"},
     "userspace": {"udpIdleTimeout": "250ms", "portRange": "30000-30500"},
@@ -208,6 +212,7 @@ TEST(ValidationTest, AcceptsTheDesignsExample) {
   EXPECT_EQ(parsed.settings.cluster_cidrs.size(), 2U);
   EXPECT_TRUE(parsed.settings.node_port_primary);
   EXPECT_EQ(parsed.rollout.max_unavailable, (IntOrPercent{25, true}));
+  EXPECT_EQ(parsed.kube_proxy, KubeProxyPolicy::kTakeOver);
   // What is written reads back the same.
   errors.clear();
   EXPECT_EQ(ProxyConfigurationSpecFromJson(ToJson(parsed), errors), parsed);

@@ -17,6 +17,8 @@
 #include "kube/client/client.h"
 #include "kube/config/config.h"
 #include "kube/http/transport.h"
+#include "kube/objects/daemon_set.h"
+#include "kube/objects/node.h"
 #include "kube/pointsman/node_proxy.h"
 #include "kube/queue/work_queue.h"
 #include "kube/testing/eventually.h"
@@ -128,6 +130,75 @@ class FakeAgents {
   kube::WorkQueue queue_;
   std::unique_ptr<kube::JsonInformer> informer_;
   std::thread worker_;
+};
+
+// Plays the DaemonSet controller and the kubelets for kube-proxy's DaemonSet, a step at a time.
+class FakeKubeProxy {
+ public:
+  explicit FakeKubeProxy(kube::Client& client) : client_(client) {
+    client_.Create(
+        kube::resources::kDaemonSets, kNs,
+        {{"metadata", {{"name", "kube-proxy"}, {"labels", kLabels}}},
+         {"spec",
+          {{"selector", {{"matchLabels", kLabels}}},
+           {"template",
+            {{"metadata", {{"labels", kLabels}}},
+             {"spec",
+              {{"hostNetwork", true},
+               {"terminationGracePeriodSeconds", 0},
+               {"tolerations", {{{"operator", "Exists"}}}},
+               {"containers", {{{"name", "kube-proxy"}, {"image", "kube-proxy:v1.33.0"}}}}}}}}}}});
+    first_ = Spec();
+  }
+  Json Set() { return client_.Get(kube::resources::kDaemonSets, kNs, "kube-proxy"); }
+  Json Spec() { return Set()["spec"]; }
+  const Json& first() const { return first_; }
+  // Names of the nodes that have a Pod.
+  std::set<std::string> Step() {
+    const Json set = Set();
+    const kube::NodePlacement placement = kube::DecodeDaemonSet(set.dump()).placement;
+    std::set<std::string> nodes;
+    std::set<std::string> pods;
+    for (const Json& pod : client_.List(kube::resources::kPods, kNs))
+      pods.insert(pod["spec"]["nodeName"]);
+    for (const Json& object : client_.List(kube::resources::kNodes, "")) {
+      const kube::Node node = kube::DecodeNode(object.dump());
+      const bool wanted = placement.WhyNot(node).empty();
+      const bool there = pods.contains(node.name);
+      if (wanted && !there) Create(set, node.name);
+      if (!wanted && there) client_.Delete(kube::resources::kPods, kNs, "kube-proxy-" + node.name);
+      if (wanted) nodes.insert(node.name);
+    }
+    return nodes;
+  }
+
+ private:
+  static constexpr const char* kNs = "kube-system";
+  static inline const Json kLabels = {{"k8s-app", "kube-proxy"}};
+
+  void Create(const Json& set, const std::string& node) {
+    Json spec = set["spec"]["template"]["spec"];
+    spec["nodeName"] = node;
+    client_.Create(kube::resources::kPods, kNs,
+                   {{"metadata",
+                     {{"name", "kube-proxy-" + node},
+                      {"labels", kLabels},
+                      {"ownerReferences",
+                       {{{"apiVersion", "apps/v1"},
+                         {"kind", "DaemonSet"},
+                         {"name", "kube-proxy"},
+                         {"uid", set["metadata"]["uid"]},
+                         {"controller", true}}}}}},
+                    {"spec", std::move(spec)}});
+    client_.Patch(
+        kube::resources::kPods, kNs, "kube-proxy-" + node, kube::PatchType::kMerge,
+        {{"status",
+          {{"phase", "Running"}, {"conditions", {{{"type", "Ready"}, {"status", "True"}}}}}}},
+        "status");
+  }
+
+  kube::Client& client_;
+  Json first_;
 };
 
 class OperatorTest : public ::testing::Test {
@@ -302,6 +373,43 @@ TEST_F(OperatorTest, RollsOutSurvivesBeingKilledAndCleansUp) {
 
   Kubectl({"delete", "pxc", "cluster", "--timeout=60s"});
   EXPECT_THAT(Kubectl({"get", "npx"}), HasSubstr("No resources found"));
+}
+
+TEST_F(OperatorTest, TakesNodesOutOfKubeProxysDaemonSetAndGivesThemBack) {
+  FakeKubeProxy kube_proxy(*client_);
+  EXPECT_EQ(kube_proxy.Step().size(), 3U);
+  agents_ = std::make_unique<FakeAgents>(*client_, std::set<std::string>{"n1", "n2", "n3"});
+  Apply("ipvs");
+  ASSERT_TRUE(Eventually([&] { return Complete("ipvs", 3); }));
+  EXPECT_EQ(kube_proxy.Spec(), kube_proxy.first()) << "it is not asked for";
+
+  Apply("ipvs", "  kubeProxy: {policy: TakeOver}\n");
+  ASSERT_TRUE(Eventually([&] { return kube_proxy.Step().size() == 2; }));
+  // Killed in the middle.
+  operator_.Signal(SIGKILL);
+  ASSERT_TRUE(operator_.WaitFor(10s));
+  EXPECT_EQ(kube_proxy.Spec()["updateStrategy"]["type"], "OnDelete");
+  StartOperator();
+  ASSERT_TRUE(Eventually([&] { return kube_proxy.Step().empty(); }));
+  Kubectl({"wait", "--for=condition=KubeProxyReplaced", "pxc/cluster", "--timeout=60s"});
+  EXPECT_THAT(Kubectl({"get", "nodes", "-l", "pointsman.io/kube-proxy=replaced", "-o", "name"}),
+              AllOf(HasSubstr("n1"), HasSubstr("n2"), HasSubstr("n3")));
+
+  Kubectl({"delete", "pxc", "cluster", "--wait=false"});
+  ASSERT_TRUE(Eventually([&] {
+    // Ours goes from no node where kube-proxy does not run.
+    const std::set<std::string> back = kube_proxy.Step();
+    for (const Json& proxy : client_->List(kube::resources::kNodeProxies, "")) {
+      const bool removed = proxy["spec"].value("state", "") == "Removed";
+      EXPECT_TRUE(!removed || back.contains(proxy["metadata"]["name"])) << proxy.dump(1);
+    }
+    return back.size() == 3 && client_->List(kube::resources::kProxyConfigurations, "").empty();
+  }));
+  EXPECT_EQ(kube_proxy.Spec(), kube_proxy.first());
+  EXPECT_FALSE(
+      kube_proxy.Set()["metadata"]["annotations"].contains("pointsman.io/kube-proxy-before"));
+  EXPECT_THAT(Kubectl({"get", "nodes", "-l", "pointsman.io/kube-proxy"}),
+              HasSubstr("No resources found"));
 }
 
 // Windows nodes and virtual kubelets: nothing is asked of them and nobody waits for them.

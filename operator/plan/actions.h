@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "kube/pointsman/node_proxy.h"
 #include "kube/pointsman/proxy_configuration.h"
 #include "kube/time/rfc3339.h"
@@ -36,6 +38,23 @@ struct NodeProxyChange {
   std::optional<PlannedEvent> event;
 };
 
+// A Node's label kKubeProxyLabel (kube_proxy_daemon_set.h) is set, or taken off.
+struct NodeLabelChange {
+  std::string name;
+  std::string uid;  // precondition: it is this Node, and none that came after it
+  bool replaced = false;
+  std::optional<PlannedEvent> event;
+};
+
+// Of kube-proxy's DaemonSet.
+struct DaemonSetChange {
+  std::string name;
+  std::string uid;  // preconditions, as above
+  std::string resource_version;
+  nlohmann::json patch;  // a merge patch
+  std::string what;      // for the log
+};
+
 struct ConfigurationPlan {
   std::shared_ptr<const kube::ProxyConfiguration> configuration;
   bool add_finalizer = false;
@@ -43,6 +62,7 @@ struct ConfigurationPlan {
   std::optional<Revision> create_revision;
   std::vector<std::string> delete_revisions;  // names
   std::vector<NodeProxyChange> changes;
+  std::vector<NodeLabelChange> labels;
   kube::ProxyConfigurationStatus status;  // to be written if it differs from the configuration's
   std::vector<PlannedEvent> events;       // to be told once the status is written
 };
@@ -51,6 +71,9 @@ struct Plan {
   std::vector<ConfigurationPlan> configurations;
   // NodeProxies that no ProxyConfiguration answers for: their Node or their configuration is gone.
   std::vector<NodeProxyChange> orphans;
+  // Nodes out of kube-proxy's DaemonSet that no ProxyConfiguration answers for.
+  std::vector<NodeLabelChange> labels;
+  std::optional<DaemonSetChange> daemon_set;  // before any label
   // When something will be due though no object changes (minReady, soak, deadlines).
   std::optional<kube::TimePoint> wake_up;
 };

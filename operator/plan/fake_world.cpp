@@ -29,6 +29,7 @@ void FakeWorld::RemoveNode(const std::string& name) {
   nodes.erase(name);
   agents.erase(name);
   proxies.erase(name);
+  kube_proxies.erase(name);
 }
 
 void FakeWorld::SetReady(const std::string& name, bool ready, bool silent) {
@@ -93,6 +94,86 @@ void FakeWorld::Delete(const std::string& name) {
   }
 }
 
+void FakeWorld::AddKubeProxy(const nlohmann::json& affinity) {
+  kube_proxy_set = {
+      {"metadata",
+       {{"name", "kube-proxy"},
+        {"uid", "set-" + std::to_string(++serial_)},
+        {"annotations", {{"deprecated.daemonset.template.generation", "1"}}}}},
+      {"spec",
+       {{"template",
+         {{"metadata", {{"labels", {{"k8s-app", "kube-proxy"}}}}},
+          {"spec", {{"tolerations", {{{"operator", "Exists"}}}}, {"hostNetwork", true}}}}},
+        {"updateStrategy",
+         {{"type", "RollingUpdate"}, {"rollingUpdate", {{"maxUnavailable", 1}}}}}}}};
+  if (!affinity.is_null()) kube_proxy_set["spec"]["template"]["spec"]["affinity"] = affinity;
+  kube_proxy_set_at_first = kube_proxy_set;
+  for (int step = 0; step < 2; ++step)
+    StepKubeProxy();
+}
+
+void FakeWorld::PutKubeProxyBack(bool annotations) {
+  const nlohmann::json kept = kube_proxy_set["metadata"];
+  kube_proxy_set = kube_proxy_set_at_first;
+  if (annotations) kube_proxy_set["metadata"] = kept;
+}
+
+void FakeWorld::StepKubeProxy() {
+  const auto set = DaemonSetNow();
+  for (const auto& [name, node] : nodes)
+    StepKubeProxy(name, set.get());
+}
+
+void FakeWorld::StepKubeProxy(const std::string& name) {
+  StepKubeProxy(name, DaemonSetNow().get());
+}
+
+void FakeWorld::StepKubeProxy(const std::string& name, const KubeProxyDaemonSet* set) {
+  const bool selected = set != nullptr && set->placement.WhyNot(*nodes.at(name)).empty();
+  const auto found = kube_proxies.find(name);
+  if (found == kube_proxies.end()) {
+    if (selected) kube_proxies[name].uid = "pod-" + std::to_string(++serial_);
+  } else if (found->second.ends) {
+    kube_proxies.erase(found);
+  } else if (!selected) {
+    found->second.ends = true;
+  } else if (!kube_proxy_breaks) {
+    found->second.ready = found->second.serves = true;
+  }
+}
+
+bool FakeWorld::Serves(const std::string& node) const {
+  const auto proxy = proxies.find(node);
+  const bool ours = proxy != proxies.end() && !proxy->second->status.active_mode.empty();
+  const auto theirs = kube_proxies.find(node);
+  return ours || (theirs != kube_proxies.end() && theirs->second.serves);
+}
+
+std::shared_ptr<const KubeProxyDaemonSet> FakeWorld::DaemonSetNow() const {
+  if (kube_proxy_set.is_null()) return nullptr;
+  return std::make_shared<KubeProxyDaemonSet>(DecodeKubeProxyDaemonSet(kube_proxy_set.dump()));
+}
+
+KubeProxyInput FakeWorld::KubeProxyInputNow() const {
+  KubeProxyInput input;
+  input.name = "kube-system/kube-proxy";
+  input.unknown = kube_proxy_unknown;
+  if (!input.unknown.empty()) return input;
+  input.daemon_set = DaemonSetNow();
+  input.pods = other_kube_proxy_pods;
+  for (const auto& [name, pod] : kube_proxies) {
+    kube::Pod seen;
+    seen.name = "kube-proxy-" + name;
+    seen.uid = pod.uid;
+    seen.node_name = name;
+    seen.ready = pod.ready;
+    seen.deleting = pod.ends;
+    seen.controller_uid = kube_proxy_set_at_first["metadata"]["uid"].get<std::string>();
+    input.pods.push_back(std::make_shared<kube::Pod>(std::move(seen)));
+  }
+  return input;
+}
+
 Plan FakeWorld::MakePlan() {
   PlanInput input;
   for (const auto& [name, configuration] : configurations) {
@@ -106,6 +187,7 @@ Plan FakeWorld::MakePlan() {
     input.revisions.push_back(revision);
   input.agent_pods = agent_pods;
   input.agent_daemon_sets = agent_daemon_sets;
+  input.kube_proxy = KubeProxyInputNow();
   input.now = now;
   input.instant = instant;
   return op::MakePlan(input, sightings);
@@ -143,7 +225,22 @@ void FakeWorld::Change(const NodeProxyChange& change) {
   proxies[change.name] = std::make_shared<NodeProxy>(std::move(proxy));
 }
 
+void FakeWorld::Change(const NodeLabelChange& change) {
+  const auto found = nodes.find(change.name);
+  if (found == nodes.end() || found->second->uid != change.uid) return;
+  auto node = std::make_shared<kube::Node>(*found->second);
+  node->labels.erase(kKubeProxyLabel);
+  if (change.replaced) node->labels[kKubeProxyLabel] = kReplaced;
+  found->second = std::move(node);
+}
+
 void FakeWorld::Perform(const Plan& plan, size_t writes) {
+  if (plan.daemon_set) {
+    Write(writes, [&] { kube_proxy_set.merge_patch(plan.daemon_set->patch); });
+  }
+  for (const NodeLabelChange& change : plan.labels) {
+    Write(writes, [&] { Change(change); });
+  }
   for (const ConfigurationPlan& part : plan.configurations) {
     const std::string& name = part.configuration->name;
     if (part.add_finalizer) {
@@ -157,6 +254,9 @@ void FakeWorld::Perform(const Plan& plan, size_t writes) {
       Write(writes, [&] { revisions[part.create_revision->name] = *part.create_revision; });
     }
     for (const NodeProxyChange& change : part.changes) {
+      if (Write(writes, [&] { Change(change); }) && change.event) events.push_back(*change.event);
+    }
+    for (const NodeLabelChange& change : part.labels) {
       if (Write(writes, [&] { Change(change); }) && change.event) events.push_back(*change.event);
     }
     if (!(part.status == configurations.at(name)->status)) {
@@ -275,10 +375,14 @@ int FakeWorld::Settle(const std::function<void()>& after_each_write) {
     const auto configurations_before = configurations;
     const auto proxies_before = proxies;
     const auto revisions_before = revisions;
+    const auto nodes_before = nodes;
+    const nlohmann::json set_before = kube_proxy_set;
+    const auto pods_before = kube_proxies;
     const Plan plan = MakePlan();
     Perform(plan);
     const bool quiet = configurations == configurations_before && proxies == proxies_before &&
-                       revisions == revisions_before;
+                       revisions == revisions_before && nodes == nodes_before &&
+                       kube_proxy_set == set_before;
     const auto after_plan = proxies;
     std::map<std::string, kube::NodeProxyStatus> statuses;
     for (const auto& [name, proxy] : proxies)
@@ -288,7 +392,8 @@ int FakeWorld::Settle(const std::function<void()>& after_each_write) {
     for (const auto& [name, proxy] : proxies) {
       agents_quiet = agents_quiet && proxy->status == statuses[name];
     }
-    if (!quiet || !agents_quiet) continue;
+    StepKubeProxy();
+    if (!quiet || !agents_quiet || kube_proxies != pods_before) continue;
     if (!plan.wake_up) {
       after_write = saved;
       return round;

@@ -29,6 +29,15 @@ struct FakeAgent {
   int64_t draining_connections = 0;
 };
 
+// kube-proxy's Pod on a node.
+struct FakeKubeProxy {
+  std::string uid;
+  bool ready = false;
+  bool ends = false;
+  bool serves = false;  // its rules are in the kernel; without the process they grow old
+  bool operator==(const FakeKubeProxy&) const = default;
+};
+
 class FakeWorld {
  public:
   FakeWorld();
@@ -48,6 +57,18 @@ class FakeWorld {
   void Apply(const std::string& name, const std::string& spec = "{}");
   void Delete(
       const std::string& name);  // sets the deletionTimestamp; gone when no finalizer is left
+
+  // The cluster runs kube-proxy in a DaemonSet; its Pods serve at once. `affinity`: of the
+  // template.
+  void AddKubeProxy(const nlohmann::json& affinity = nullptr);
+  // Somebody (an addon manager) writes the DaemonSet as it was, with its annotations or without.
+  void PutKubeProxyBack(bool annotations);
+  // The DaemonSet controller makes and ends Pods; then, one step, they come up or are gone.
+  void StepKubeProxy();
+  void StepKubeProxy(const std::string& node);
+  bool IsReplaced(const std::string& node) const { return op::IsReplaced(*nodes.at(node)); }
+  // A Service's connection on that node finds rules of somebody who keeps them up to date.
+  bool Serves(const std::string& node) const;
 
   Plan MakePlan();
   // Another operator leads, which has seen nothing yet. `skew`: its clock differs from the last
@@ -86,6 +107,12 @@ class FakeWorld {
   std::map<std::string, Revision> revisions;
   std::vector<std::shared_ptr<const kube::Pod>> agent_pods;
   std::vector<std::shared_ptr<const kube::DaemonSet>> agent_daemon_sets;
+  nlohmann::json kube_proxy_set;  // the DaemonSet; null: none
+  nlohmann::json kube_proxy_set_at_first;
+  std::map<std::string, FakeKubeProxy> kube_proxies;  // by node
+  std::vector<std::shared_ptr<const kube::Pod>> other_kube_proxy_pods;
+  std::string kube_proxy_unknown;  // why the operator may not read them; "": it may
+  bool kube_proxy_breaks = false;  // Pods that begin do not become Ready, and serve nothing
   std::map<std::string, Instant> changed_at;  // by NodeProxy: when it was last asked to change
   std::vector<PlannedEvent> events;
   std::function<void()> after_write;
@@ -93,6 +120,10 @@ class FakeWorld {
  private:
   bool Write(size_t& writes, const std::function<void()>& write);
   void Change(const NodeProxyChange& change);
+  void Change(const NodeLabelChange& change);
+  void StepKubeProxy(const std::string& name, const KubeProxyDaemonSet* set);
+  std::shared_ptr<const KubeProxyDaemonSet> DaemonSetNow() const;
+  KubeProxyInput KubeProxyInputNow() const;
 
   int serial_ = 0;
   kube::TimePoint began_;

@@ -1,7 +1,9 @@
 // What the operator knows when it plans: the objects as the API has them, and the time.
 #pragma once
 
+#include <array>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "kube/objects/daemon_set.h"
@@ -10,10 +12,24 @@
 #include "kube/pointsman/node_proxy.h"
 #include "kube/pointsman/proxy_configuration.h"
 #include "kube/time/rfc3339.h"
+#include "operator/plan/kube_proxy_daemon_set.h"
 #include "operator/plan/revision.h"
 #include "operator/plan/sightings.h"
 
 namespace pointsman::op {
+
+// The Pods of kube-proxies have one of these labels: k8s-app as kubeadm, EKS and kops set it,
+// component as AKS, GKE and RKE2.
+inline constexpr std::array<const char*, 2> kKubeProxyPodLabels = {"k8s-app", "component"};
+inline constexpr const char* kKubeProxyPodLabel = "kube-proxy";
+
+// The cluster's own kube-proxy.
+struct KubeProxyInput {
+  std::string name;     // of the DaemonSet: "kube-system/kube-proxy"
+  std::string unknown;  // why nothing of the following is known; "": it is
+  std::shared_ptr<const KubeProxyDaemonSet> daemon_set;  // null: there is none
+  std::vector<std::shared_ptr<const kube::Pod>> pods;    // with the labels above, in its namespace
+};
 
 struct PlanInput {
   std::vector<std::shared_ptr<const kube::ProxyConfiguration>> configurations;
@@ -24,6 +40,7 @@ struct PlanInput {
   // may not read them.
   std::vector<std::shared_ptr<const kube::Pod>> agent_pods;
   std::vector<std::shared_ptr<const kube::DaemonSet>> agent_daemon_sets;
+  KubeProxyInput kube_proxy;
   kube::TimePoint now{};  // to be written; may jump
   Instant instant{};      // to count by; never jumps
 };

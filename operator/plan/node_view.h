@@ -42,6 +42,19 @@ enum class Outage : uint8_t {
   kLasting,  // for longer than the progress deadline: then it is that node's trouble
 };
 
+// How far the node is out of the hands of the cluster's kube-proxy (kube_proxy_rollout.h).
+enum class Takeover : uint8_t {
+  kNone,       // it is not asked for; kube-proxy may run there beside ours
+  kUnknown,    // nothing can be seen of kube-proxy
+  kPending,    // its turn has not come
+  kLeaving,    // out of the DaemonSet, and the Pod has not ended yet
+  kOverdue,    // not by the progress deadline: that node's trouble
+  kCannot,     // what runs there cannot be taken off by the API: both stand side by side
+  kDone,       // none runs there
+  kToReturn,   // it is to get its kube-proxy back
+  kReturning,  // back in the DaemonSet, and the Pod is not Ready yet
+};
+
 struct NodeView {
   GovernedNode governed;
 
@@ -65,6 +78,10 @@ struct NodeView {
   std::string cannot_run;    // why it cannot run the desired mode; empty: it can, or unknown
   std::string running_mode;  // "" if none, or none that there is
   std::chrono::seconds clock_ahead{0};  // see Sighting
+  Takeover takeover = Takeover::kNone;
+  std::string takeover_note;  // what is in the way
+  std::optional<kube::TimePoint> taken_over_since;
+
   // The next moment at which any of this changes by itself.
   std::optional<kube::TimePoint> next;
 
@@ -78,6 +95,15 @@ struct NodeView {
   // It is a fallback where `mode` is the target's.
   bool RunsAnother(kube::Mode mode) const;
   bool down() const { return outage != Outage::kNone; }
+  // kube-proxy's Pod there ends or begins right now.
+  bool exchanging() const {
+    return takeover == Takeover::kLeaving || takeover == Takeover::kReturning;
+  }
+  // There is something left to do about kube-proxy, and nothing is known to be in its way.
+  bool taking_over() const {
+    return exchanging() || takeover == Takeover::kToReturn ||
+           (takeover == Takeover::kPending && at_target() && reachable);
+  }
 };
 
 NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& configuration,

@@ -1,9 +1,12 @@
 #include "operator/plan/plan.h"
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_set>
 
 #include "kube/pointsman/limits.h"
 #include "operator/plan/assignment.h"
+#include "operator/plan/kube_proxy.h"
 #include "operator/plan/rollout.h"
 #include "operator/plan/status.h"
 
@@ -89,8 +92,63 @@ std::vector<std::string> OldRevisions(const PlanInput& input, const ProxyConfigu
   return names;
 }
 
-void PlanRemoval(const Group& group, const PlanInput& input, const Sightings& sightings,
-                 ConfigurationPlan& plan, std::optional<kube::TimePoint>& wake_up) {
+// What all configurations together ask of the cluster's kube-proxy.
+struct KubeProxyWish {
+  bool out = false;   // a configuration takes nodes over, or an invalid one has taken some
+  bool turn = false;  // a node's turn has come to leave the DaemonSet
+  bool back = false;  // a node has got back into it, and is waited for
+};
+
+bool TakesOver(const Group& group) {
+  if (group.configuration->deleting) return false;
+  if (!group.rejected_reason.empty()) {
+    return std::any_of(group.nodes.begin(), group.nodes.end(),
+                       [](const GovernedNode& node) { return IsReplaced(*node.node); });
+  }
+  return group.configuration->spec.kube_proxy == kube::KubeProxyPolicy::kTakeOver &&
+         !group.nodes.empty();
+}
+
+// The nodes out of the DaemonSet that nobody has taken over: their configuration and their
+// NodeProxy went without the operator, or their agent.
+std::vector<NodeLabelChange> StrayLabels(const PlanInput& input, const Assignment& assignment) {
+  std::unordered_set<std::string_view> known;
+  const auto add = [&](const std::vector<GovernedNode>& nodes) {
+    for (const GovernedNode& node : nodes)
+      known.insert(node.node->name);
+  };
+  for (const Group& group : assignment.groups) {
+    add(group.nodes);
+    add(group.leaving);
+  }
+  add(assignment.without_configuration);
+  std::vector<NodeLabelChange> labels;
+  for (const auto& node : input.nodes) {
+    if (IsReplaced(*node) && !known.contains(node->name))
+      labels.push_back(LabelChange(*node, false));
+  }
+  return labels;
+}
+
+std::optional<DaemonSetChange> PlanDaemonSet(const KubeProxy& kube_proxy, const KubeProxyWish& wish,
+                                             std::optional<kube::TimePoint>& wake_up) {
+  const bool out = kube_proxy.any_taken_off();
+  if (wish.turn || (out && wish.out)) return kube_proxy.Change(true, wake_up);
+  if (out || wish.out || wish.back || !kube_proxy.changed()) return std::nullopt;
+  return kube_proxy.Change(false, wake_up);
+}
+
+// What one pass has in hand.
+struct Pass {
+  const PlanInput& input;
+  Sightings& sightings;
+  const KubeProxy& kube_proxy;
+  Numbers numbers;
+  KubeProxyWish wish;
+  std::optional<kube::TimePoint>& wake_up;
+};
+
+void PlanRemoval(const Group& group, Pass& pass, ConfigurationPlan& plan) {
   const ProxyConfiguration& configuration = *group.configuration;
   if (!HasFinalizer(configuration)) {
     plan.status = configuration.status;
@@ -98,21 +156,27 @@ void PlanRemoval(const Group& group, const PlanInput& input, const Sightings& si
   }
   // Counts also the nodes that another configuration has won but not taken over yet.
   size_t left = 0;
-  for (const auto& proxy : input.node_proxies) {
+  for (const auto& proxy : pass.input.node_proxies) {
     if (proxy->spec.configuration == configuration.name) ++left;
   }
   const kube::Rollout& rollout = configuration.spec.rollout;
   const int64_t budget =
       rollout.max_unavailable.Of(static_cast<int64_t>(std::max<size_t>(left, 1)));
-  plan.changes = NextRemovals(group.leaving, budget, ceil<seconds>(rollout.progress_deadline),
-                              sightings, input.now, wake_up);
-  plan.remove_finalizer = left == 0;
-  plan.status = RemovingStatus(group, left, input.now);
+  Steps steps = NextRemovals(group.leaving, budget, ceil<seconds>(rollout.progress_deadline),
+                             pass.kube_proxy, pass.sightings, pass.input.now, pass.wake_up);
+  plan.changes = std::move(steps.changes);
+  plan.labels = std::move(steps.labels);
+  pass.wish.back |= steps.returning;
+  // Who waits for the deletion may take the operator away next.
+  const bool kube_proxy_is_back =
+      pass.wish.out || !(pass.kube_proxy.changed() || pass.kube_proxy.any_taken_off());
+  plan.remove_finalizer = left == 0 && kube_proxy_is_back;
+  plan.status = RemovingStatus(group, left, steps.awaited, pass.input.now);
 }
 
-void PlanRollout(const Group& group, const PlanInput& input, Sightings& sightings, Numbers& numbers,
-                 ConfigurationPlan& plan, std::optional<kube::TimePoint>& wake_up) {
+void PlanRollout(const Group& group, Pass& pass, ConfigurationPlan& plan) {
   const ProxyConfiguration& configuration = *group.configuration;
+  const PlanInput& input = pass.input;
   // One with a number that cannot be used has the name that another of these settings would get.
   for (const Revision& revision : input.revisions) {
     if (revision.owner_uid == configuration.uid && revision.number > kube::limits::kMaxRevision) {
@@ -127,15 +191,25 @@ void PlanRollout(const Group& group, const PlanInput& input, Sightings& sighting
   plan.add_finalizer = !HasFinalizer(configuration);
   const Revision* revision = SpecRevision(configuration, input.revisions);
   if (revision == nullptr) {
-    plan.create_revision = MakeRevision(configuration, configuration.spec.settings, numbers.Next());
+    plan.create_revision =
+        MakeRevision(configuration, configuration.spec.settings, pass.numbers.Next());
   }
   if (revision == nullptr || plan.add_finalizer) {
     plan.status = PendingStatus(group, input.now);
     return;
   }
-  RolloutState state = Judge(group, *revision, input.revisions, sightings, input.now);
-  plan.changes = NextChanges(state, configuration, sightings, input.now, wake_up);
-  plan.status = StatusOf(group, state, input.now);
+  RolloutState state =
+      Judge(group, *revision, input.revisions, pass.kube_proxy, pass.sightings, input.now);
+  Steps steps =
+      NextChanges(state, configuration, pass.kube_proxy, pass.sightings, input.now, pass.wake_up);
+  plan.changes = std::move(steps.changes);
+  plan.labels = std::move(steps.labels);
+  pass.wish.turn |= state.turn;
+  pass.wish.back |= steps.returning;
+  pass.wish.back |= std::any_of(state.nodes.begin(), state.nodes.end(), [](const NodeView& view) {
+    return view.takeover == Takeover::kReturning;
+  });
+  plan.status = StatusOf(group, state, pass.kube_proxy, input.now);
   plan.delete_revisions = OldRevisions(input, configuration, plan.status);
 }
 
@@ -148,25 +222,34 @@ Plan MakePlan(const PlanInput& input, Sightings& sightings) {
     sightings.See(*proxy);
   sightings.End();
   const Assignment assignment = Assign(input, plan.wake_up);
-  Numbers numbers(input);
+  const KubeProxy kube_proxy(input, sightings, input.now);
+  Pass pass{.input = input,
+            .sightings = sightings,
+            .kube_proxy = kube_proxy,
+            .numbers = Numbers(input),
+            .wish = {},
+            .wake_up = plan.wake_up};
+  pass.wish.out = std::any_of(assignment.groups.begin(), assignment.groups.end(), TakesOver);
   for (const Group& group : assignment.groups) {
     ConfigurationPlan& part = plan.configurations.emplace_back();
     part.configuration = group.configuration;
     if (group.configuration->deleting) {
-      PlanRemoval(group, input, sightings, part, plan.wake_up);
+      PlanRemoval(group, pass, part);
     } else if (!group.rejected_reason.empty()) {
       part.status = RejectedStatus(group, input.now);
     } else {
-      PlanRollout(group, input, sightings, numbers, part, plan.wake_up);
+      PlanRollout(group, pass, part);
     }
     part.events = EventsOf(*group.configuration, part.status);
   }
   // A ProxyConfiguration that went without its finalizer left these: take the rules off with the
   // defaults' care.
   const kube::Rollout defaults;
-  plan.orphans =
+  Steps orphans =
       NextRemovals(assignment.without_configuration, 1, ceil<seconds>(defaults.progress_deadline),
-                   sightings, input.now, plan.wake_up);
+                   kube_proxy, sightings, input.now, plan.wake_up);
+  plan.orphans = std::move(orphans.changes);
+  plan.labels = std::move(orphans.labels);
   for (const auto& proxy : assignment.without_node) {
     if (proxy->deleting) continue;
     NodeProxyChange& change = plan.orphans.emplace_back();
@@ -175,6 +258,11 @@ Plan MakePlan(const PlanInput& input, Sightings& sightings) {
     change.uid = proxy->uid;
     change.resource_version = proxy->resource_version;
   }
+  if (kube_proxy.any_taken_off()) {
+    for (NodeLabelChange& stray : StrayLabels(input, assignment))
+      plan.labels.push_back(std::move(stray));
+  }
+  plan.daemon_set = PlanDaemonSet(kube_proxy, pass.wish, plan.wake_up);
   return plan;
 }
 

@@ -1,10 +1,17 @@
 #include "operator/plan/rollout.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "operator/plan/gates.h"
+#include "operator/plan/kube_proxy_rollout.h"
 
 namespace pointsman::op {
+
+bool IsCanary(const NodeView& view, const kube::Canary& canary) {
+  return !canary.node_selector || canary.node_selector->Matches(view.governed.node->labels);
+}
+
 namespace {
 
 using kube::TimePoint;
@@ -21,10 +28,6 @@ const Revision* FindRevision(const std::vector<Revision>& revisions, const std::
     if (revision.number == number && revision.owner_uid == owner_uid) return &revision;
   }
   return nullptr;
-}
-
-bool IsCanary(const NodeView& view, const kube::Canary& canary) {
-  return !canary.node_selector || canary.node_selector->Matches(view.governed.node->labels);
 }
 
 // Going back needs no preflight: that revision ran there.
@@ -59,8 +62,9 @@ void JudgeCanary(RolloutState& state, const kube::Rollout& rollout, TimePoint no
     // One that died since it was asked: another has to be the canary in its place.
     const bool begun = view.at_target() && view.order != Order::kLost;
     if (begun || MayStart(view, state)) ++able;
-    if (!view.available()) continue;
-    TimePoint due = view.available_since + soak;
+    if (!view.available() || view.taking_over() || view.takeover == Takeover::kOverdue) continue;
+    TimePoint due =
+        std::max(view.available_since, view.taken_over_since.value_or(view.available_since)) + soak;
     if (TimePoint drained; AwaitsDrain(view, state, rollout, drained) && now < drained) {
       due = std::max(due, drained);
       state.draining_canaries.push_back(&view);
@@ -122,7 +126,8 @@ NodeProxyChange Start(const NodeView& view, const Revision& revision, bool back,
 }  // namespace
 
 RolloutState Judge(const Group& group, const Revision& spec_revision,
-                   const std::vector<Revision>& revisions, Sightings& sightings, TimePoint now) {
+                   const std::vector<Revision>& revisions, const KubeProxy& kube_proxy,
+                   Sightings& sightings, TimePoint now) {
   const kube::ProxyConfiguration& configuration = *group.configuration;
   const kube::Rollout& rollout = configuration.spec.rollout;
   const kube::ProxyConfigurationStatus& status = configuration.status;
@@ -149,6 +154,7 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
   state.nodes.reserve(group.nodes.size());
   for (const GovernedNode& node : group.nodes) {
     state.nodes.push_back(LookAt(node, configuration, state.target, sightings, now));
+    LookAtKubeProxy(state.nodes.back(), configuration, kube_proxy, sightings, now);
   }
   state.leaving = group.leaving;
   state.without_agent = group.without_agent;
@@ -185,7 +191,6 @@ namespace {
 // How many nodes change, and how many do not serve, of those that count.
 struct Load {
   int64_t changing = 0;
-  int64_t leaving = 0;  // of the changing
   int64_t unavailable = 0;
 };
 
@@ -196,15 +201,21 @@ bool Counts(const NodeView& view) {
 Load CountLoad(const RolloutState& state) {
   Load load;
   for (const NodeView& view : state.nodes) {
-    if (Counts(view)) ++load.changing;
+    if (Counts(view) || view.exchanging()) ++load.changing;
     if (Counts(view) || view.outage == Outage::kRecent) ++load.unavailable;
   }
-  for (const GovernedNode& node : state.leaving) {
-    if (node.proxy->spec.removed) ++load.leaving;
-  }
-  load.changing += load.leaving;
-  load.unavailable += load.leaving;
   return load;
+}
+
+// Nodes that no configuration wants and whose turn has come.
+int64_t CountLeaving(const std::vector<GovernedNode>& leaving, const KubeProxy& kube_proxy,
+                     const kube::ProxyConfiguration& of, Sightings& sightings, TimePoint now) {
+  const seconds deadline = ceil<seconds>(of.spec.rollout.progress_deadline);
+  std::optional<TimePoint> ignored;
+  return std::count_if(leaving.begin(), leaving.end(), [&](const GovernedNode& node) {
+    return node.proxy->spec.removed ||
+           LookAtReturn(node, kube_proxy, deadline, sightings, now, ignored) == Return::kAwaited;
+  });
 }
 
 // Takes nothing away when it changes, so that only the number of changing nodes is in its way.
@@ -260,21 +271,20 @@ void StartNodes(RolloutState& state, const kube::ProxyConfiguration& configurati
 
 }  // namespace
 
-std::vector<NodeProxyChange> NextChanges(RolloutState& state,
-                                         const kube::ProxyConfiguration& configuration,
-                                         const Sightings& sightings, TimePoint now,
-                                         std::optional<TimePoint>& wake_up) {
-  std::vector<NodeProxyChange> changes;
+Steps NextChanges(RolloutState& state, const kube::ProxyConfiguration& configuration,
+                  const KubeProxy& kube_proxy, Sightings& sightings, TimePoint now,
+                  std::optional<TimePoint>& wake_up) {
+  Steps steps;
   for (const NodeView& view : state.nodes) {
     if (view.next) WakeAt(wake_up, *view.next);
   }
   Load load = CountLoad(state);
-  if (state.roll_back_now) return changes;
+  if (state.roll_back_now) return steps;
 
   for (const NodeView& view : state.nodes) {
     // Going back needs no preflight (that revision ran there), but a new node needs its NodeProxy.
     if (view.stage == Stage::kNotAsked && (!state.rolled_back || !view.governed.proxy)) {
-      changes.push_back(Ask(view.governed, state, configuration.name, now));
+      steps.changes.push_back(Ask(view.governed, state, configuration.name, now));
     }
   }
   for (const Group::WithoutAgent& other : state.without_agent) {
@@ -282,40 +292,63 @@ std::vector<NodeProxyChange> NextChanges(RolloutState& state,
     const bool asked = proxy != nullptr && proxy->spec.candidate == CandidateOf(state.target) &&
                        proxy->spec.configuration == configuration.name;
     if (!other.reason.impossible && !asked) {
-      changes.push_back(Ask(other.node, state, configuration.name, now));
+      steps.changes.push_back(Ask(other.node, state, configuration.name, now));
     }
   }
+  const int64_t leaving = CountLeaving(state.leaving, kube_proxy, configuration, sightings, now);
+  load.changing += leaving;
+  load.unavailable += leaving;
   // Once a revision has been good everywhere, one bad node is that node's trouble and must not keep
   // the others back.
   const bool was_good = configuration.status.current_revision == state.target.number;
   const bool stopped = !state.failed.empty() && !state.rolled_back && !was_good;
   const bool held = !state.preflight_done || state.paused || stopped;
-  StartNodes(state, configuration, was_good, held, load, now, changes);
+  // A node is done with before the next one begins.
+  if (!state.paused && !stopped) {
+    int64_t room = state.max_unavailable - load.changing;
+    steps.labels = NextLabels(state, configuration, kube_proxy, room);
+    load.changing = state.max_unavailable - room;
+  }
+  StartNodes(state, configuration, was_good, held, load, now, steps.changes);
   if (!state.paused) {
     // The nodes being removed count in `changing` already; NextRemovals counts them itself.
-    for (NodeProxyChange& change :
-         NextRemovals(state.leaving, state.max_unavailable - (load.changing - load.leaving),
-                      ceil<seconds>(configuration.spec.rollout.progress_deadline), sightings, now,
-                      wake_up)) {
-      changes.push_back(std::move(change));
-    }
+    Steps removals = NextRemovals(state.leaving, state.max_unavailable - (load.changing - leaving),
+                                  ceil<seconds>(configuration.spec.rollout.progress_deadline),
+                                  kube_proxy, sightings, now, wake_up);
+    std::move(removals.changes.begin(), removals.changes.end(), std::back_inserter(steps.changes));
+    std::move(removals.labels.begin(), removals.labels.end(), std::back_inserter(steps.labels));
+    steps.awaited = std::move(removals.awaited);
+    steps.returning = removals.returning;
   }
-  return changes;
+  return steps;
 }
 
-std::vector<NodeProxyChange> NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget,
-                                          seconds deadline, const Sightings& sightings,
-                                          TimePoint now, std::optional<TimePoint>& wake_up) {
-  std::vector<NodeProxyChange> changes;
+Steps NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget, seconds deadline,
+                   const KubeProxy& kube_proxy, Sightings& sightings, TimePoint now,
+                   std::optional<TimePoint>& wake_up) {
+  Steps steps;
   const auto erase = [&](const kube::NodeProxy& proxy, std::optional<PlannedEvent> event) {
     NodeProxyChange change = Update(proxy);
     change.kind = NodeProxyChange::Kind::kDelete;
     change.event = std::move(event);
-    changes.push_back(std::move(change));
+    steps.changes.push_back(std::move(change));
   };
+  std::vector<const GovernedNode*> back;   // into the DaemonSet
+  std::vector<const GovernedNode*> ready;  // for ours to be removed
   for (const GovernedNode& node : leaving) {
     const kube::NodeProxy& proxy = *node.proxy;
-    if (proxy.deleting || !proxy.spec.removed) continue;
+    if (proxy.deleting) continue;
+    if (!proxy.spec.removed) {
+      const Return state = LookAtReturn(node, kube_proxy, deadline, sightings, now, wake_up);
+      if (state == Return::kLabel) back.push_back(&node);
+      if (state == Return::kDone) ready.push_back(&node);
+      if (state == Return::kAwaited) {
+        steps.returning = true;
+        --budget;
+      }
+      if (state == Return::kAwaited || state == Return::kStuck) steps.awaited.push_back(proxy.name);
+      continue;
+    }
     const bool off = proxy.status.observed_generation >= proxy.generation &&
                      proxy.status.active_mode.empty() && proxy.status.draining_mode.empty();
     const TimePoint since = sightings.Of(proxy.name).changed;
@@ -333,9 +366,8 @@ std::vector<NodeProxyChange> NextRemovals(const std::vector<GovernedNode>& leavi
       --budget;
     }
   }
-  for (const GovernedNode& node : leaving) {
-    const kube::NodeProxy& proxy = *node.proxy;
-    if (proxy.deleting || proxy.spec.removed) continue;
+  for (const GovernedNode* node : ready) {
+    const kube::NodeProxy& proxy = *node->proxy;
     if (proxy.spec.revision == 0 && proxy.status.active_mode.empty()) {
       erase(proxy, std::nullopt);  // nothing was ever asked of it
       continue;
@@ -348,9 +380,14 @@ std::vector<NodeProxyChange> NextRemovals(const std::vector<GovernedNode>& leavi
     change.updated_at = kube::FormatTime(now);
     change.event =
         PlannedEvent{false, "NodeRemoving", "node " + proxy.name + ": removing its rules"};
-    changes.push_back(std::move(change));
+    steps.changes.push_back(std::move(change));
   }
-  return changes;
+  for (const GovernedNode* node : back) {
+    if (budget <= 0) break;
+    --budget;
+    steps.labels.push_back(LabelChange(*node->node, false));
+  }
+  return steps;
 }
 
 }  // namespace pointsman::op

@@ -8,9 +8,12 @@
 #include <vector>
 
 #include "operator/plan/actions.h"
+#include "operator/plan/kube_proxy.h"
 #include "operator/plan/node_view.h"
 
 namespace pointsman::op {
+
+bool IsCanary(const NodeView& view, const kube::Canary& canary);
 
 // Only moved, for it points into itself.
 struct RolloutState {
@@ -37,6 +40,8 @@ struct RolloutState {
   size_t canaries = 0;                             // wanted
   std::vector<const NodeView*> draining_canaries;  // waited for: what is cut there is a gate's
   size_t starting = 0;                             // asked in this pass
+  size_t moving = 0;  // out of kube-proxy's DaemonSet or into it, in this pass
+  bool turn = false;  // of them one leaves it as soon as the DaemonSet is prepared for that
   std::vector<const NodeView*> failed;
   std::vector<const NodeView*> waiting;    // for their agent's answer
   std::vector<const NodeView*> agentless;  // that did not answer in time
@@ -44,19 +49,27 @@ struct RolloutState {
 
 // Fills the state from the nodes' views.
 RolloutState Judge(const Group& group, const Revision& spec_revision,
-                   const std::vector<Revision>& revisions, Sightings& sightings,
-                   kube::TimePoint now);
+                   const std::vector<Revision>& revisions, const KubeProxy& kube_proxy,
+                   Sightings& sightings, kube::TimePoint now);
 
-// The next changes of NodeProxies, within maxUnavailable. Counts state.starting.
-std::vector<NodeProxyChange> NextChanges(RolloutState& state,
-                                         const kube::ProxyConfiguration& configuration,
-                                         const Sightings& sightings, kube::TimePoint now,
-                                         std::optional<kube::TimePoint>& wake_up);
+struct Steps {
+  std::vector<NodeProxyChange> changes;
+  std::vector<NodeLabelChange> labels;
+  // Leaving nodes on which ours goes on until kube-proxy serves.
+  std::vector<std::string> awaited;
+  bool returning = false;  // on one of them that has not lasted too long
+};
 
-// Takes the rules off nodes that no configuration wants, at most `budget` at a time.
-std::vector<NodeProxyChange> NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget,
-                                          std::chrono::seconds deadline, const Sightings& sightings,
-                                          kube::TimePoint now,
-                                          std::optional<kube::TimePoint>& wake_up);
+// The next changes of NodeProxies and labels, within maxUnavailable. Fills in what of the state is
+// about this pass.
+Steps NextChanges(RolloutState& state, const kube::ProxyConfiguration& configuration,
+                  const KubeProxy& kube_proxy, Sightings& sightings, kube::TimePoint now,
+                  std::optional<kube::TimePoint>& wake_up);
+
+// Gives nodes that no configuration wants back to kube-proxy, where there is one, and takes the
+// rules off them, at most `budget` at a time.
+Steps NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget,
+                   std::chrono::seconds deadline, const KubeProxy& kube_proxy, Sightings& sightings,
+                   kube::TimePoint now, std::optional<kube::TimePoint>& wake_up);
 
 }  // namespace pointsman::op

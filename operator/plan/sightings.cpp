@@ -37,6 +37,7 @@ void Sightings::Begin(kube::TimePoint now, Instant instant) {
   last_pass_ = pass_ == 0 ? instant : instant_;
   now_ = now;
   instant_ = instant;
+  std::erase_if(facts_, [this](const auto& fact) { return fact.second.pass != pass_; });
   ++pass_;
 }
 
@@ -123,6 +124,29 @@ Sighting Sightings::Of(const std::string& name) const {
           .degraded = wall(entry.degraded),
           .available = wall(entry.available),
           .clock_ahead = entry.clock_ahead};
+}
+
+kube::TimePoint Sightings::Since(const std::string& fact) {
+  Fact& entry = facts_.try_emplace(fact, Fact{.since = instant_}).first->second;
+  entry.pass = pass_;
+  return Wall(entry.since);
+}
+
+void Sightings::SeeDaemonSet(bool leaves_out) {
+  Keep(daemon_set_.leaves_out, leaves_out, instant_);
+  if (leaves_out && instant_ - *daemon_set_.leaves_out > kHeld) daemon_set_.changes = 0;
+}
+
+void Sightings::ChangeDaemonSet() {
+  constexpr int kMostChanges = 16;  // the wait is longest long before
+  daemon_set_.changes = std::min(daemon_set_.changes + 1, kMostChanges);
+  daemon_set_.changed = instant_;
+}
+
+kube::TimePoint Sightings::DaemonSetDue() const {
+  if (daemon_set_.changes == 0) return now_;
+  const std::chrono::seconds wait = kFirstWait * (1 << (daemon_set_.changes - 1));
+  return Wall(*daemon_set_.changed + std::min(wait, kMostWait));
 }
 
 void Sightings::Available(const std::string& name) {

@@ -59,6 +59,20 @@ class Sightings {
   Sighting Of(const std::string& name) const;
   void Available(const std::string& name);
 
+  // Since when that has been asked in every pass without a break: a fact that holds, and is not
+  // asked for when it does not.
+  kube::TimePoint Since(const std::string& fact);
+
+  // kube-proxy's DaemonSet, in each pass: whether it leaves out the nodes taken over.
+  void SeeDaemonSet(bool leaves_out);
+  // It is changed to that now. Who puts it back again and again is followed ever more seldom.
+  void ChangeDaemonSet();
+  // When it may be changed again.
+  kube::TimePoint DaemonSetDue() const;
+  static constexpr std::chrono::seconds kFirstWait{2};
+  static constexpr std::chrono::seconds kMostWait{1800};
+  static constexpr std::chrono::seconds kHeld{3600};  // it is no fight: the waits begin anew
+
  private:
   struct Entry {
     std::string uid;
@@ -81,11 +95,23 @@ class Sightings {
   void SeeClock(Entry& entry, const kube::NodeProxy& proxy, bool reported);
   kube::TimePoint Wall(Instant instant) const { return now_ - (instant_ - instant); }
 
+  struct Fact {
+    Instant since{};
+    uint64_t pass = 0;
+  };
+  struct DaemonSetSighting {
+    std::optional<Instant> leaves_out;  // since
+    std::optional<Instant> changed;
+    int changes = 0;
+  };
+
   kube::TimePoint now_{};
   Instant instant_{};
   Instant last_pass_{};
   uint64_t pass_ = 0;
   std::unordered_map<std::string, Entry> entries_;
+  std::unordered_map<std::string, Fact> facts_;
+  DaemonSetSighting daemon_set_;
 };
 
 }  // namespace pointsman::op

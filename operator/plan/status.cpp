@@ -21,9 +21,9 @@ constexpr ConditionStatus kTrue = ConditionStatus::kTrue;
 constexpr ConditionStatus kFalse = ConditionStatus::kFalse;
 constexpr ConditionStatus kUnknown = ConditionStatus::kUnknown;
 
-constexpr std::array<std::string_view, 9> kOwnConditions{
-    "Accepted", "PreflightPassed", "Progressing", "Available",        "Degraded",
-    "Paused",   "RolledBack",      "ClockSkew",   "NodesWithoutAgent"};
+constexpr std::array<std::string_view, 10> kOwnConditions{
+    "Accepted", "PreflightPassed", "Progressing", "Available",         "Degraded",
+    "Paused",   "RolledBack",      "ClockSkew",   "NodesWithoutAgent", "KubeProxyReplaced"};
 
 // The status being written: conditions keep their transition times.
 class Writer {
@@ -161,6 +161,77 @@ void SetPreflight(const RolloutState& state, Writer& writer) {
   }
 }
 
+std::vector<const NodeView*> In(const RolloutState& state, Takeover takeover) {
+  std::vector<const NodeView*> views;
+  for (const NodeView& view : state.nodes) {
+    if (view.takeover == takeover) views.push_back(&view);
+  }
+  return views;
+}
+
+std::vector<const NodeView*> Taking(const RolloutState& state) {
+  std::vector<const NodeView*> views;
+  for (const NodeView& view : state.nodes) {
+    if (view.taking_over()) views.push_back(&view);
+  }
+  return views;
+}
+
+void SetKubeProxy(const Group& group, const RolloutState& state, const KubeProxy& kube_proxy,
+                  Writer& writer) {
+  constexpr const char* kType = "KubeProxyReplaced";
+  const auto note = [](const NodeView& view) { return view.takeover_note; };
+  const bool wanted = group.configuration->spec.kube_proxy == kube::KubeProxyPolicy::kTakeOver;
+  const std::vector<const NodeView*> unknown = In(state, Takeover::kUnknown);
+  const std::vector<const NodeView*> overdue = In(state, Takeover::kOverdue);
+  const std::vector<const NodeView*> cannot = In(state, Takeover::kCannot);
+  const std::vector<const NodeView*> pending = In(state, Takeover::kPending);
+  const std::vector<const NodeView*> taking = Taking(state);
+  const std::string beside = ". There kube-proxy and Pointsman stand side by side.";
+  if (!unknown.empty()) {
+    writer.Set(kType, kUnknown, "KubeProxyUnknown",
+               "kube-proxy's Pods are left as they are: " + kube_proxy.unknown());
+  } else if (!wanted && !taking.empty()) {
+    writer.Set(
+        kType, kFalse, "Returning",
+        "spec.kubeProxy.policy is Leave; kube-proxy comes back on " + NodeList(Names(taking)));
+  } else if (!wanted) {
+    writer.Set(kType, kFalse, "NotAsked",
+               "spec.kubeProxy.policy is Leave: a kube-proxy stays where it runs, beside this");
+  } else if (kube_proxy.reverted()) {
+    writer.Set(kType, kFalse, "DaemonSetReverted",
+               "somebody (an addon manager?) has put DaemonSet " + kube_proxy.name() +
+                   " back, so that it has Pods on nodes that were taken over. It is changed again, "
+                   "ever more seldom if that goes on" +
+                   beside);
+  } else if (!overdue.empty()) {
+    writer.Set(kType, kFalse, "NodesNotReplaced",
+               "kube-proxy did not go within the progress deadline on " +
+                   WithReasons(overdue, note) + beside);
+  } else if (!taking.empty()) {
+    writer.Set(kType, kFalse, "TakingOver",
+               std::to_string(In(state, Takeover::kDone).size()) + " of " +
+                   NodeCount(state.nodes.size()) +
+                   " without kube-proxy; still to come: " + NodeList(Names(taking)));
+  } else if (!pending.empty()) {
+    writer.Set(kType, kFalse, "NodesNotServed",
+               "kube-proxy stays where Pointsman does not serve: " + NodeList(Names(pending)));
+  } else if (!cannot.empty()) {
+    writer.Set(
+        kType, kFalse, "CannotBeTakenOff",
+        "kube-proxy cannot be taken off by the API on " + WithReasons(cannot, note) + beside);
+  } else if (state.nodes.empty()) {
+    writer.Set(kType, kFalse, "NoNodes", "no node is governed by this ProxyConfiguration");
+  } else {
+    writer.Set(kType, kTrue, "NodesReplaced",
+               kube_proxy.has_daemon_set()
+                   ? "no Pod of kube-proxy is on " + NodeCount(state.nodes.size()) +
+                         "; DaemonSet " + kube_proxy.name() + " gets them back with this deleted"
+                   : "there is no DaemonSet " + kube_proxy.name() +
+                         ", and no Pod of kube-proxy is on " + NodeCount(state.nodes.size()));
+  }
+}
+
 struct Outlook {
   const char* phase;
   ConditionStatus progressing;
@@ -181,8 +252,10 @@ Outlook Look(const RolloutState& state) {
   const std::string so_far = std::to_string(available) + " of " + NodeCount(state.nodes.size()) +
                              " ready at " + RevisionName(state.target.number) + " (" +
                              ModeName(state) + ")";
-  const std::string now_changing =
+  std::string now_changing =
       moving.empty() ? so_far : so_far + "; changing: " + NodeList(Names(moving));
+  if (const auto taking = Taking(state); !taking.empty())
+    now_changing += "; kube-proxy is still to be exchanged on " + NodeCount(taking.size());
   if (total == 0 && state.leaving.empty()) {
     return {phase::kPending, kFalse, "NoNodes", "no node is governed by this ProxyConfiguration"};
   }
@@ -193,7 +266,7 @@ Outlook Look(const RolloutState& state) {
     if (state.complete) return {phase::kRolledBack, kFalse, "RolledBack", so_far};
     return {phase::kRollingBack, kTrue, "RollingBack", now_changing};
   }
-  if (state.complete && state.leaving.empty()) {
+  if (state.complete && state.leaving.empty() && Taking(state).empty()) {
     return {phase::kComplete, kFalse, "RolloutComplete", so_far};
   }
   if (!state.failed.empty()) {
@@ -208,8 +281,16 @@ Outlook Look(const RolloutState& state) {
             "waiting for " + NodeCount(state.waiting.size()) + " to answer the preflight for " +
                 ModeName(state) + " before any node is changed"};
   }
+  const std::vector<const NodeView*> overdue = In(state, Takeover::kOverdue);
+  if (!state.canary_done && !overdue.empty() && moving.empty() && state.moving == 0) {
+    return {phase::kDegraded, kFalse, "KubeProxyNotReplaced",
+            so_far +
+                "; stopped: kube-proxy does not go from a canary, see condition "
+                "KubeProxyReplaced"};
+  }
   if (!state.canary_done) {
-    std::string soaking = moving.empty() && state.starting == 0 ? "; the canaries soak" : "";
+    std::string soaking =
+        moving.empty() && state.starting == 0 && Taking(state).empty() ? "; the canaries soak" : "";
     if (!state.draining_canaries.empty()) {
       soaking +=
           "; gate cutConnections waits until enough connections of the mode before have "
@@ -219,8 +300,8 @@ Outlook Look(const RolloutState& state) {
     return {phase::kCanary, kTrue, "Canary",
             NodeCount(state.canaries) + " first; " + now_changing + soaking};
   }
-  const bool going_on =
-      !moving.empty() || !state.waiting.empty() || state.starting > 0 || !state.leaving.empty();
+  const bool going_on = !moving.empty() || !state.waiting.empty() || state.starting > 0 ||
+                        !state.leaving.empty() || !Taking(state).empty();
   if (!going_on && (!unable.empty() || !state.agentless.empty())) {
     return {phase::kDegraded, kFalse, "NodesLeftOut",
             so_far + "; left out: " + NodeList(Names(!unable.empty() ? unable : state.agentless))};
@@ -411,7 +492,8 @@ void SetRolledBack(const RolloutState& state, const ProxyConfiguration& configur
 
 }  // namespace
 
-ProxyConfigurationStatus StatusOf(const Group& group, const RolloutState& state, TimePoint now) {
+ProxyConfigurationStatus StatusOf(const Group& group, const RolloutState& state,
+                                  const KubeProxy& kube_proxy, TimePoint now) {
   const ProxyConfiguration& configuration = *group.configuration;
   Writer writer(configuration, now);
   ProxyConfigurationStatus& status = writer.status;
@@ -435,6 +517,7 @@ ProxyConfigurationStatus StatusOf(const Group& group, const RolloutState& state,
   SetRolledBack(state, configuration, writer);
   SetClockSkew(state, writer);
   SetWithoutAgent(group, writer);
+  SetKubeProxy(group, state, kube_proxy, writer);
   return writer.Take();
 }
 
@@ -469,14 +552,21 @@ ProxyConfigurationStatus PendingStatus(const Group& group, TimePoint now) {
   return writer.Take();
 }
 
-ProxyConfigurationStatus RemovingStatus(const Group& group, size_t left, TimePoint now) {
+ProxyConfigurationStatus RemovingStatus(const Group& group, size_t left,
+                                        const std::vector<std::string>& awaited, TimePoint now) {
   Writer writer(*group.configuration, now);
   writer.status.phase = phase::kRemoving;
   writer.status.nodes = {};
   writer.status.nodes.desired = static_cast<int64_t>(left);
   writer.status.modes.clear();
-  writer.Set("Progressing", kTrue, "Removing",
-             "being deleted; removing rules from " + NodeCount(left));
+  std::string message = left > 0
+                            ? "being deleted; removing rules from " + NodeCount(left)
+                            : "being deleted; kube-proxy's DaemonSet becomes what it was before";
+  if (!awaited.empty()) {
+    message += "; rules stay until kube-proxy's Pod has been Ready for some seconds on " +
+               NodeList(awaited) + " (where none is to run, change its DaemonSet)";
+  }
+  writer.Set("Progressing", kTrue, "Removing", message);
   writer.Set("Available", kFalse, "Removing", "being deleted");
   return writer.Take();
 }
@@ -518,6 +608,17 @@ std::vector<PlannedEvent> EventsOf(const ProxyConfiguration& configuration,
   }
   if (const Condition* condition = turned("ClockSkew", kTrue)) {
     events.push_back({true, condition->reason, condition->message});
+  }
+  for (const ConditionStatus bad : {kFalse, kUnknown}) {
+    const Condition* condition = turned("KubeProxyReplaced", bad);
+    if (condition == nullptr) continue;
+    for (const char* reason :
+         {"DaemonSetReverted", "NodesNotReplaced", "CannotBeTakenOff", "KubeProxyUnknown"}) {
+      if (condition->reason == reason) events.push_back({true, reason, condition->message});
+    }
+  }
+  if (const Condition* condition = turned("KubeProxyReplaced", kTrue)) {
+    events.push_back({false, "KubeProxyReplaced", condition->message});
   }
   if (const Condition* condition = turned("RolledBack", kTrue)) {
     events.push_back({true, "RollingBack", condition->message});

@@ -22,13 +22,16 @@ inline constexpr const char* kRemoving = "Removing";        // being deleted
 }  // namespace phase
 
 kube::ProxyConfigurationStatus StatusOf(const Group& group, const RolloutState& state,
-                                        kube::TimePoint now);
+                                        const KubeProxy& kube_proxy, kube::TimePoint now);
 // Of one whose specification is not acted on.
 kube::ProxyConfigurationStatus RejectedStatus(const Group& group, kube::TimePoint now);
 // Of one whose first revision is being written down.
 kube::ProxyConfigurationStatus PendingStatus(const Group& group, kube::TimePoint now);
-// Of one that is being deleted; `left` NodeProxies still carry its name.
-kube::ProxyConfigurationStatus RemovingStatus(const Group& group, size_t left, kube::TimePoint now);
+// Of one that is being deleted; `left` NodeProxies still carry its name, and on `awaited` nodes
+// ours waits for kube-proxy.
+kube::ProxyConfigurationStatus RemovingStatus(const Group& group, size_t left,
+                                              const std::vector<std::string>& awaited,
+                                              kube::TimePoint now);
 
 // What a person would want to know of the change from the configuration's status to `next`.
 std::vector<PlannedEvent> EventsOf(const kube::ProxyConfiguration& configuration,

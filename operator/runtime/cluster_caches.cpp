@@ -1,5 +1,6 @@
 #include "operator/runtime/cluster_caches.h"
 
+#include <set>
 #include <stdexcept>
 #include <utility>
 
@@ -51,6 +52,10 @@ bool SamePod(const kube::Pod& a, const kube::Pod& b) {
 bool SameDaemonSet(const kube::DaemonSet& a, const kube::DaemonSet& b) {
   return a.uid == b.uid && a.placement == b.placement;
 }
+// Of kube-proxy's also whether they serve. Its DaemonSet is written, so each version matters.
+bool SameKubeProxyPod(const kube::Pod& a, const kube::Pod& b) {
+  return SamePod(a, b) && a.ready == b.ready && a.deleting == b.deleting;
+}
 
 }  // namespace
 
@@ -67,9 +72,11 @@ StoredRevision StoredRevisionFromJson(const kube::Json& object) {
   return stored;
 }
 
-ClusterCaches::ClusterCaches(kube::Client& client, std::string ns, Handlers handlers)
+ClusterCaches::ClusterCaches(kube::Client& client, std::string ns, KubeProxyName kube_proxy,
+                             Handlers handlers)
     : client_(client),
       ns_(std::move(ns)),
+      kube_proxy_name_(std::move(kube_proxy)),
       handlers_(std::move(handlers)),
       configurations_(client, kube::resources::kProxyConfigurations, {}, DecodeConfiguration,
                       NameOf<ProxyConfiguration>, SameVersion<ProxyConfiguration>),
@@ -82,7 +89,12 @@ ClusterCaches::ClusterCaches(kube::Client& client, std::string ns, Handlers hand
                   kube::DecodePod, NameOf<kube::Pod>, SamePod),
       agent_daemon_sets_(client, kube::resources::kDaemonSets,
                          {.ns = ns_, .label_selector = kAgentSelector}, kube::DecodeDaemonSet,
-                         NameOf<kube::DaemonSet>, SameDaemonSet) {
+                         NameOf<kube::DaemonSet>, SameDaemonSet),
+      // By name, as the role allows it.
+      kube_proxy_(
+          client, kube::resources::kDaemonSets,
+          {.ns = kube_proxy_name_.ns, .field_selector = "metadata.name=" + kube_proxy_name_.name},
+          DecodeKubeProxyDaemonSet, NameOf<KubeProxyDaemonSet>, SameVersion<KubeProxyDaemonSet>) {
   const auto changed = [this](const auto&, const auto&) { handlers_.changed(); };
   configurations_.AddHandler(changed);
   nodes_.AddHandler(changed);
@@ -93,6 +105,17 @@ ClusterCaches::ClusterCaches(kube::Client& client, std::string ns, Handlers hand
   revisions_.AddHandler(changed);
   agent_pods_.AddHandler(changed);
   agent_daemon_sets_.AddHandler(changed);
+  kube_proxy_.AddHandler(changed);
+  for (size_t i = 0; i < kube_proxy_pods_.size(); ++i) {
+    kube_proxy_pods_[i] = std::make_unique<kube::Informer<kube::Pod>>(
+        client, kube::resources::kPods,
+        kube::ReflectorOptions{
+            .ns = kube_proxy_name_.ns,
+            .label_selector = std::string(kKubeProxyPodLabels[i]) + "=" + kKubeProxyPodLabel},
+        kube::DecodePod, NameOf<kube::Pod>, SameKubeProxyPod);
+    kube_proxy_pods_[i]->AddHandler(changed);
+    kube_proxy_pods_[i]->OnSynced(handlers_.changed);
+  }
   const auto synced = [this] {
     {
       const std::lock_guard lock(synced_mutex_);
@@ -106,6 +129,7 @@ ClusterCaches::ClusterCaches(kube::Client& client, std::string ns, Handlers hand
   revisions_.OnSynced(synced);
   agent_pods_.OnSynced(handlers_.changed);
   agent_daemon_sets_.OnSynced(handlers_.changed);
+  kube_proxy_.OnSynced(handlers_.changed);
 }
 
 void ClusterCaches::Start() {
@@ -115,6 +139,9 @@ void ClusterCaches::Start() {
   revisions_.Start();
   agent_pods_.Start();
   agent_daemon_sets_.Start();
+  kube_proxy_.Start();
+  for (const auto& pods : kube_proxy_pods_)
+    pods->Start();
 }
 
 bool ClusterCaches::HasSynced() const {
@@ -176,10 +203,50 @@ bool ClusterCaches::KnowsAgents() {
   return true;
 }
 
+std::optional<std::string> ClusterCaches::KubeProxyUnknown() const {
+  std::string why;
+  const auto look = [&](const auto& cache) {
+    if (cache.HasSynced()) return true;
+    const kube::ReflectorStats stats = cache.Stats();
+    if (!stats.last_error.empty()) why = stats.last_error;
+    return stats.errors > 0;
+  };
+  bool looked = look(kube_proxy_);
+  for (const auto& pods : kube_proxy_pods_)
+    looked = look(*pods) && looked;
+  if (!looked) return std::nullopt;
+  if (why.empty()) return "";
+  return "DaemonSet " + kube_proxy_name_.ns + "/" + kube_proxy_name_.name +
+         " and kube-proxy's Pods cannot be read (" + why + ")";
+}
+
+bool ClusterCaches::KnowsPods() {
+  return KnowsAgents() && KubeProxyUnknown().has_value();
+}
+
+KubeProxyInput ClusterCaches::KubeProxyNow() {
+  KubeProxyInput input;
+  input.name = kube_proxy_name_.ns + "/" + kube_proxy_name_.name;
+  input.unknown = KubeProxyUnknown().value_or("its first list is under way");
+  if (!input.unknown.empty()) return input;
+  // The server has selected by name; a fake or an old one may not.
+  for (const auto& set : newer_kube_proxy_.Merge(kube_proxy_.All())) {
+    if (set->name == kube_proxy_name_.name) input.daemon_set = set;
+  }
+  std::set<std::string> seen;
+  for (const auto& cache : kube_proxy_pods_) {
+    for (const auto& pod : cache->All()) {
+      if (seen.insert(pod->name).second) input.pods.push_back(pod);
+    }
+  }
+  return input;
+}
+
 PlanInput ClusterCaches::Input() {
   PlanInput input;
   input.configurations = newer_configurations_.Merge(configurations_.All());
-  input.nodes = nodes_.All();
+  input.nodes = newer_nodes_.Merge(nodes_.All());
+  input.kube_proxy = KubeProxyNow();
   input.node_proxies = newer_proxies_.Merge(proxies_.All());
   for (const auto& stored : newer_revisions_.Merge(revisions_.All()))
     input.revisions.push_back(stored->revision);
@@ -206,6 +273,9 @@ void ClusterCaches::UpdateMetrics(Metrics& metrics) const {
   watch("controllerrevisions", revisions_);
   watch("pods", agent_pods_);
   watch("daemonsets", agent_daemon_sets_);
+  watch("kube-proxy-daemonset", kube_proxy_);
+  for (size_t i = 0; i < kube_proxy_pods_.size(); ++i)
+    watch(i == 0 ? "kube-proxy-pods" : "kube-proxy-pods-by-component", *kube_proxy_pods_[i]);
 }
 
 }  // namespace pointsman::op

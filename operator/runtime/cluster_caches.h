@@ -2,10 +2,12 @@
 // what this process wrote that they have not seen yet.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <string>
 
@@ -35,6 +37,12 @@ struct StoredRevision {
 // Throws std::invalid_argument.
 StoredRevision StoredRevisionFromJson(const kube::Json& object);
 
+// The DaemonSet that runs the cluster's kube-proxy, where there is one.
+struct KubeProxyName {
+  std::string ns = "kube-system";
+  std::string name = "kube-proxy";
+};
+
 // HasSynced, Configuration and UpdateMetrics are thread-safe; the rest belongs to the worker.
 class ClusterCaches {
  public:
@@ -44,7 +52,7 @@ class ClusterCaches {
     std::function<void(const kube::NodeProxy& before, const kube::NodeProxy& after)> node_proxy;
   };
   // `ns`: where the ControllerRevisions and the agent's Pods live. `client` outlives this.
-  ClusterCaches(kube::Client& client, std::string ns, Handlers handlers);
+  ClusterCaches(kube::Client& client, std::string ns, KubeProxyName kube_proxy, Handlers handlers);
 
   void Start();
   // All that nothing can be planned without.
@@ -55,15 +63,17 @@ class ClusterCaches {
   // keeps what is newer than in it. Before the caches are complete all of that would be held twice.
   // Throws kube::ApiError or kube::TransportError.
   void LookPast(const std::stop_token& stop);
-  // It is known where the agent's Pods are, or that it cannot be known: a role of before has no
-  // right to read them, and rollouts must not stand for that.
-  bool KnowsAgents();
+  // It is known where the agent's Pods and kube-proxy's are, or that it cannot be known: a role of
+  // before has no right to read them, and rollouts must not stand for that.
+  bool KnowsPods();
 
   // Without the times.
   PlanInput Input();
   std::shared_ptr<const kube::ProxyConfiguration> Configuration(const std::string& name) const;
   void Wrote(kube::ProxyConfiguration object) { newer_configurations_.Wrote(std::move(object)); }
   void Wrote(kube::NodeProxy object) { newer_proxies_.Wrote(std::move(object)); }
+  void Wrote(kube::Node object) { newer_nodes_.Wrote(std::move(object)); }
+  void Wrote(KubeProxyDaemonSet object) { newer_kube_proxy_.Wrote(std::move(object)); }
   void Wrote(StoredRevision object) { newer_revisions_.Wrote(std::move(object)); }
   void Deleted(const kube::ProxyConfiguration& object) { newer_configurations_.Deleted(object); }
   void Deleted(const kube::NodeProxy& object) { newer_proxies_.Deleted(object); }
@@ -77,8 +87,14 @@ class ClusterCaches {
                      const kube::Informer<T>& cache, NewerObjects<T>& newer,
                      const std::stop_token& stop);
 
+  bool KnowsAgents();
+  // Why it is not known; "": it is. nullopt: not yet.
+  std::optional<std::string> KubeProxyUnknown() const;
+  KubeProxyInput KubeProxyNow();
+
   kube::Client& client_;
   const std::string ns_;
+  const KubeProxyName kube_proxy_name_;
   const Handlers handlers_;
   std::mutex synced_mutex_;
   std::condition_variable_any synced_;
@@ -86,6 +102,8 @@ class ClusterCaches {
   NewerObjects<kube::ProxyConfiguration> newer_configurations_;
   NewerObjects<kube::NodeProxy> newer_proxies_;
   NewerObjects<StoredRevision> newer_revisions_;
+  NewerObjects<kube::Node> newer_nodes_;
+  NewerObjects<KubeProxyDaemonSet> newer_kube_proxy_;
   // Last: their threads use all of the above.
   kube::Informer<kube::ProxyConfiguration> configurations_;
   kube::Informer<kube::NodeProxy> proxies_;
@@ -93,6 +111,9 @@ class ClusterCaches {
   kube::Informer<StoredRevision> revisions_;
   kube::Informer<kube::Pod> agent_pods_;
   kube::Informer<kube::DaemonSet> agent_daemon_sets_;
+  kube::Informer<KubeProxyDaemonSet> kube_proxy_;
+  std::array<std::unique_ptr<kube::Informer<kube::Pod>>, kKubeProxyPodLabels.size()>
+      kube_proxy_pods_;
 };
 
 }  // namespace pointsman::op

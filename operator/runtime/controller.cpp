@@ -17,8 +17,8 @@ namespace {
 constexpr const char* kPass = "pass";
 // Changes that come together are planned together: 5,000 agents report within seconds.
 constexpr std::chrono::milliseconds kGather{50};
-// While the first list of the agent's Pods is under way.
-constexpr std::chrono::milliseconds kLookForAgents{200};
+// While the first lists of the agent's Pods and kube-proxy's are under way.
+constexpr std::chrono::milliseconds kLookForPods{200};
 
 // Something is due at that time. Each pass says anew when: the queue keeps one time for the key,
 // the earliest, so a pass that comes sooner takes this one's place.
@@ -41,13 +41,15 @@ std::map<std::string, kube::ProxyConfigurationStatus> StatusesOf(const Plan& pla
 
 }  // namespace
 
-Controller::Controller(kube::Client& client, std::string ns, Metrics& metrics)
+Controller::Controller(kube::Client& client, std::string ns, KubeProxyName kube_proxy,
+                       Metrics& metrics)
     : client_(client),
       ns_(std::move(ns)),
+      kube_proxy_(std::move(kube_proxy)),
       metrics_(metrics),
       event_client_(client.WithGuard([this] { return tenure_.MayEmitEvents(); })),
       recorder_(event_client_, "pointsman-operator", ""),
-      caches_(client, ns_,
+      caches_(client, ns_, kube_proxy_,
               {.changed = [this] { Gather(); },
                .node_proxy = [this](const auto& before,
                                     const auto& after) { EmitArrival(before, after); }}) {}
@@ -55,7 +57,7 @@ Controller::Controller(kube::Client& client, std::string ns, Metrics& metrics)
 void Controller::Lead(std::stop_token stop, std::function<bool()> held) {
   const Tenure::Period period(tenure_, stop, std::move(held));
   PlanWriter writer(client_.WithStop(stop).WithGuard([this] { return tenure_.MayWrite(); }), ns_,
-                    tenure_, recorder_, caches_);
+                    kube_proxy_.ns, tenure_, recorder_, caches_);
   if (!caches_.WaitUntilSynced(stop)) return;
   caches_.LookPast(stop);
   sightings_ = {};
@@ -136,8 +138,8 @@ void Controller::EmitArrival(const kube::NodeProxy& before, const kube::NodeProx
 bool Controller::Pass(kube::WorkQueue& queue, PlanWriter& writer) {
   using Clock = std::chrono::steady_clock;
   if (!HasSynced()) return true;  // a complete list brings the next one
-  if (!caches_.KnowsAgents()) {
-    queue.AddAfter(kPass, kLookForAgents);
+  if (!caches_.KnowsPods()) {
+    queue.AddAfter(kPass, kLookForPods);
     return true;
   }
   const auto started = Clock::now();

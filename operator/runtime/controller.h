@@ -23,7 +23,7 @@ namespace pointsman::op {
 class Controller {
  public:
   // `ns`: where the ControllerRevisions live. `client` and `metrics` outlive this.
-  Controller(kube::Client& client, std::string ns, Metrics& metrics);
+  Controller(kube::Client& client, std::string ns, KubeProxyName kube_proxy, Metrics& metrics);
 
   // Starts the watches; also those who stand by watch, and take over warm.
   void Start() { caches_.Start(); }
@@ -47,6 +47,7 @@ class Controller {
 
   kube::Client& client_;
   const std::string ns_;
+  const KubeProxyName kube_proxy_;
   Metrics& metrics_;
   Tenure tenure_;
   kube::Client event_client_;

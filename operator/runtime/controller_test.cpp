@@ -142,7 +142,7 @@ class FakeApi final : public kube::Transport {
 // The operator's worker on a thread of its own.
 struct Leader {
   explicit Leader(std::shared_ptr<FakeApi> server)
-      : api(std::move(server)), client(api), controller(client, "pointsman-system", metrics) {
+      : api(std::move(server)), client(api), controller(client, "pointsman-system", {}, metrics) {
     controller.Start();
     ended = std::async(std::launch::async,
                        [this] { controller.Lead(stop.get_token(), [] { return held.load(); }); });

@@ -25,6 +25,7 @@ namespace {
 struct Options {
   std::string kubeconfig;
   std::string ns;
+  std::string kube_proxy = "kube-system/kube-proxy";
   bool leader_elect = false;
   std::string metrics_address = "127.0.0.1:10350";
   std::string health_address = "127.0.0.1:10351";
@@ -48,6 +49,10 @@ void AddFlags(CLI::App& app, Options& options) {
   app.add_option("--namespace", options.ns,
                  "Where its Lease and ControllerRevisions live; default: that of the kubeconfig's "
                  "context or the pod");
+  app.add_option("--kube-proxy-daemonset", options.kube_proxy,
+                 "NAMESPACE/NAME of the DaemonSet that runs the cluster's kube-proxy, for "
+                 "spec.kubeProxy; the operator's role has to name it, too")
+      ->capture_default_str();
   app.add_flag("--leader-elect", options.leader_elect,
                "Act only while holding the Lease pointsman-operator");
   app.add_option("--metrics-bind-address", options.metrics_address, "For /metrics; 0: none")
@@ -60,6 +65,15 @@ void AddFlags(CLI::App& app, Options& options) {
       ->capture_default_str();
 }
 
+KubeProxyName ParseKubeProxyName(const std::string& text) {
+  const size_t slash = text.find('/');
+  if (slash == 0 || slash == std::string::npos || slash + 1 == text.size() ||
+      text.find('/', slash + 1) != std::string::npos) {
+    throw std::invalid_argument("--kube-proxy-daemonset: " + text + " is not NAMESPACE/NAME");
+  }
+  return {.ns = text.substr(0, slash), .name = text.substr(slash + 1)};
+}
+
 int Run(Options options) {
   kube::SetUpLogging(options.log_format, options.log_level);
   kube::RaiseFileLimit();
@@ -69,7 +83,7 @@ int Run(Options options) {
   if (options.ns.empty()) options.ns = config.namespace_;
   kube::Client client(kube::MakeTransport(config));
   Metrics metrics;
-  Controller controller(client, options.ns, metrics);
+  Controller controller(client, options.ns, ParseKubeProxyName(options.kube_proxy), metrics);
 
   std::unique_ptr<kube::HttpServer> metrics_server;
   if (options.metrics_address != "0") {

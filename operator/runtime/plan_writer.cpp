@@ -7,7 +7,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include "kube/objects/node.h"
 #include "kube/pointsman/node_proxy.h"
+#include "kube/text/json_text.h"
+#include "operator/plan/kube_proxy_daemon_set.h"
 
 namespace pointsman::op {
 namespace {
@@ -47,6 +50,11 @@ kube::ObjectReference ReferenceTo(const ProxyConfiguration& configuration) {
 PlanWriter::Result PlanWriter::Write(const Plan& plan) {
   Result result;
   node_proxies_ = 0;
+  if (plan.daemon_set) {
+    result.failed |= !Try("DaemonSet " + plan.daemon_set->name, [&] { Change(*plan.daemon_set); });
+  }
+  for (const NodeLabelChange& change : plan.labels)
+    result.failed |= !Try("Node " + change.name, [&] { Change(change); });
   for (const ConfigurationPlan& part : plan.configurations) {
     result.failed |=
         !Try("ProxyConfiguration " + part.configuration->name, [&] { Write(part, result); });
@@ -108,8 +116,13 @@ void PlanWriter::Write(const ConfigurationPlan& part, Result& result) {
     failed |= !done;
     if (done && change.event) Emit(about, *change.event);
   }
+  for (const NodeLabelChange& change : part.labels) {
+    const bool done = Try("Node " + change.name, [&] { Change(change); });
+    failed |= !done;
+    if (done && change.event) Emit(about, *change.event);
+  }
   WriteLast(part, version, result);
-  if (failed) throw std::runtime_error("not all NodeProxies could be written");
+  if (failed) throw std::runtime_error("not all NodeProxies and Nodes could be written");
 }
 
 // What may wait until the ProxyConfiguration may be written again: its status, and what counts on
@@ -196,6 +209,26 @@ void PlanWriter::Change(const NodeProxyChange& change) {
   if (!change.spec.candidate) object["spec"]["candidate"] = nullptr;
   caches_.Wrote(kube::NodeProxyFromJson(
       client_.Patch(resource, "", change.name, kube::PatchType::kMerge, object)));
+}
+
+// Nothing but the label is in the patch, and no resourceVersion: kubelets write their Nodes all the
+// time.
+void PlanWriter::Change(const NodeLabelChange& change) {
+  const Json label = change.replaced ? Json(kReplaced) : Json();
+  const Json answer =
+      client_.Patch(kube::resources::kNodes, "", change.name, kube::PatchType::kMerge,
+                    {{"metadata", {{"uid", change.uid}, {"labels", {{kKubeProxyLabel, label}}}}}});
+  caches_.Wrote(kube::DecodeNode(text::JsonText(answer)));
+}
+
+void PlanWriter::Change(const DaemonSetChange& change) {
+  Json patch = change.patch;
+  patch["metadata"]["uid"] = change.uid;
+  patch["metadata"]["resourceVersion"] = change.resource_version;
+  const Json answer = client_.Patch(kube::resources::kDaemonSets, kube_proxy_ns_, change.name,
+                                    kube::PatchType::kMerge, patch);
+  caches_.Wrote(DecodeKubeProxyDaemonSet(text::JsonText(answer)));
+  spdlog::info("DaemonSet {}/{} {}", kube_proxy_ns_, change.name, change.what);
 }
 
 void PlanWriter::Emit(const kube::ObjectReference& about, const PlannedEvent& event) {

@@ -23,10 +23,12 @@ class PlanWriter {
 
   // All outlive this. `client` writes everything but Events; nothing is written any more, also in
   // the middle of a plan, once `tenure` says no.
-  PlanWriter(kube::Client client, std::string ns, const Tenure& tenure,
+  // `kube_proxy_ns`: of kube-proxy's DaemonSet.
+  PlanWriter(kube::Client client, std::string ns, std::string kube_proxy_ns, const Tenure& tenure,
              kube::EventRecorder& recorder, ClusterCaches& caches)
       : client_(std::move(client)),
         ns_(std::move(ns)),
+        kube_proxy_ns_(std::move(kube_proxy_ns)),
         tenure_(tenure),
         recorder_(recorder),
         caches_(caches) {}
@@ -52,6 +54,8 @@ class PlanWriter {
                                  const std::string& version, kube::Json metadata,
                                  const kube::Json& status);
   void Change(const NodeProxyChange& change);
+  void Change(const NodeLabelChange& change);
+  void Change(const DaemonSetChange& change);
   void Emit(const kube::ObjectReference& about, const PlannedEvent& event);
 
   // Between two writes of one ProxyConfiguration.
@@ -59,6 +63,7 @@ class PlanWriter {
 
   kube::Client client_;
   const std::string ns_;
+  const std::string kube_proxy_ns_;
   const Tenure& tenure_;
   kube::EventRecorder& recorder_;
   ClusterCaches& caches_;

@@ -1,0 +1,35 @@
+// How nodes leave kube-proxy's DaemonSet and come back into it, as a part of a rollout: a node
+// leaves it when ours has served there for minReady, and is given back before ours is taken away.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "operator/plan/kube_proxy.h"
+#include "operator/plan/rollout.h"
+
+namespace pointsman::op {
+
+// Fills the view's part of it. `view` has all the rest.
+void LookAtKubeProxy(NodeView& view, const kube::ProxyConfiguration& configuration,
+                     const KubeProxy& kube_proxy, Sightings& sightings, kube::TimePoint now);
+
+// Takes nodes out of the DaemonSet, and gives back those that are not to be out of it. `room`: how
+// many may begin; counts down.
+std::vector<NodeLabelChange> NextLabels(RolloutState& state, const kube::ProxyConfiguration& of,
+                                        const KubeProxy& kube_proxy, int64_t& room);
+
+// A node that no configuration wants any more, before ours is removed there.
+enum class Return : uint8_t {
+  kDone,     // kube-proxy serves there, or is not to
+  kLabel,    // it has to get back into the DaemonSet
+  kAwaited,  // and its Pod has to be Ready
+  kStuck,    // not by the deadline: it holds nobody up any more
+};
+Return LookAtReturn(const GovernedNode& node, const KubeProxy& kube_proxy,
+                    std::chrono::seconds deadline, Sightings& sightings, kube::TimePoint now,
+                    std::optional<kube::TimePoint>& wake_up);
+
+}  // namespace pointsman::op
