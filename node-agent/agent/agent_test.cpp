@@ -13,6 +13,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "base/unique_fd.h"
@@ -47,8 +48,8 @@ bool Await(const std::function<bool()>& condition) {
   return Eventually(condition, kPatience);
 }
 
-// Whether a TCP connection to `address` is made within a second.
-bool Connects(const std::string& address, uint16_t port) {
+// A TCP connection to `address`, if it is made within a second.
+UniqueFd Connect(const std::string& address, uint16_t port) {
   const bool v6 = address.find(':') != std::string::npos;
   sockaddr_storage to{};
   socklen_t size = 0;
@@ -65,11 +66,15 @@ bool Connects(const std::string& address, uint16_t port) {
     inet_pton(AF_INET, address.c_str(), &in.sin_addr);
     size = sizeof(in);
   }
-  const UniqueFd fd(socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  UniqueFd fd(socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const timeval timeout{.tv_sec = 1, .tv_usec = 0};
   setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-  const bool connected = connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), size) == 0;
-  return connected;
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), size) != 0) return {};
+  return fd;
+}
+
+bool Connects(const std::string& address, uint16_t port) {
+  return Connect(address, port).get() >= 0;
 }
 
 // The answer's text, with its head; "" when there is none.
@@ -465,6 +470,87 @@ TEST_F(AgentTest, WhatCannotBeReadIsNotServedAsSpecified) {
   api_->Remove("services", "default", "strange");
   EXPECT_TRUE(Await([&] { return Is("ServicesAccepted", "True", "AllAccepted"); }))
       << Status().dump(1);
+}
+
+class ChangeImpactTest : public AgentTest {
+ protected:
+  Json Impact() const { return Status().value("impact", Json::object()); }
+  // Makes changes until it is told what they take.
+  bool MeasuresSyncs() {
+    return Await([&] {
+      PutService("busy", 20 + ++changes_ % 100);
+      return Impact().value("revision", 0) == spec_.revision &&
+             Impact().contains("syncMillisecondsAfter") &&
+             !Impact()["syncMillisecondsAfter"].is_null();
+    });
+  }
+  // From now on every write of iptables takes that much longer.
+  static void Delay(const std::string& seconds) {
+    for (const char* tool : {"iptables-nft-restore", "iptables-legacy-restore",
+                             "ip6tables-nft-restore", "ip6tables-legacy-restore"}) {
+      const std::string path = std::string("/usr/local/sbin/") + tool;
+      std::ofstream(path) << "#!/bin/sh\nsleep " << seconds << "\nexec /usr/sbin/" << tool
+                          << " \"$@\"\n";
+      std::filesystem::permissions(path, std::filesystem::perms(0755));
+    }
+  }
+  int changes_ = 0;
+};
+
+// userspace mode's connections end with it, those of iptables mode take longer to be written, and
+// one Service was not served before either.
+TEST_F(ChangeImpactTest, WhatAChangeDidIsMeasured) {
+  Ask(Settings(Mode::kUserspace));
+  StartAgent();
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kUserspace); })) << Status().dump(1);
+  EXPECT_EQ(Impact().value("revision", 0), spec_.revision);
+  EXPECT_FALSE(Impact().contains("refusedServicesBefore")) << "nothing was served";
+  ASSERT_TRUE(MeasuresSyncs()) << Status().dump(1);
+  Json strange = api_->Get("services", "default", "web");
+  strange["kind"] = "Other";
+  strange["metadata"]["name"] = "strange";
+  api_->Put("services", strange);
+  ASSERT_TRUE(Await([&] { return Is("ServicesAccepted", "False", "NotServedAsSpecified"); }));
+  // A connection that stays open.
+  const UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in any{};
+  any.sin_family = AF_INET;
+  any.sin_port = htons(9001);
+  ASSERT_EQ(bind(listener.get(), reinterpret_cast<const sockaddr*>(&any), sizeof(any)), 0);
+  ASSERT_EQ(listen(listener.get(), 4096), 0);
+  PutService("held", 12);
+  Json slice = api_->Get("endpointslices", "default", "held-IPv4");
+  slice["ports"][0]["port"] = 9001;
+  api_->Put("endpointslices", slice);
+  UniqueFd held;
+  UniqueFd taken;
+  ASSERT_TRUE(Await([&] {
+    held = Connect("10.96.0.12", 80);
+    pollfd arrived{.fd = listener.get(), .events = POLLIN, .revents = 0};
+    if (held.get() >= 0 && poll(&arrived, 1, 1000) == 1)
+      taken.Reset(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    return taken.get() >= 0;
+  }));
+
+  Delay("0.3");
+  Ask(Settings(Mode::kIptables));
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kIptables); })) << Status().dump(1);
+  ASSERT_TRUE(Await([&] { return Status().value("drainingMode", "-").empty(); }));
+  EXPECT_TRUE(Await([&] { return Impact().value("cutConnections", 0) == 1; })) << Status().dump(1);
+  ASSERT_TRUE(MeasuresSyncs()) << Status().dump(1);
+  const Json impact = Impact();
+  EXPECT_GE(impact.value("syncMillisecondsAfter", 0), 500) << "300 and more, rounded up";
+  EXPECT_LT(impact.value("syncMillisecondsBefore", 1'000'000),
+            impact.value("syncMillisecondsAfter", 0));
+  EXPECT_EQ(impact.value("refusedServicesBefore", -1), 1);
+  EXPECT_EQ(impact.value("refusedServicesAfter", -1), 1);
+
+  // The next agent goes on with it.
+  StopAgent();
+  StartAgent();
+  ASSERT_TRUE(Await([&] { return Is("Ready", "True", "Serving"); })) << Status().dump(1);
+  EXPECT_EQ(Impact().value("cutConnections", 0), 1);
+  EXPECT_EQ(Impact().value("refusedServicesBefore", -1), 1);
 }
 
 // An index of modules (libkmod/libkmod-index.c) in which one alias stands for a module whose name

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include "kube/pointsman/change_impact.h"
 #include "kube/pointsman/neighbour_names.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/dataplane/sync_problems.h"
@@ -115,6 +116,78 @@ TEST_F(ClientTrafficTest, AHandoverThatServesItsClientsStays) {
   Apply(Mode::kNftables);
   ExpectStays(Mode::kNftables);
   EXPECT_GT(ProcessWatchedTraffic().answered, answered + 50) << "it was awake";
+  const TrafficFigures& seen = state().toll.traffic;
+  EXPECT_GT(seen.before, 50U);
+  EXPECT_GT(seen.after, 50U);
+  EXPECT_LT(20 * seen.failed_after, seen.after);
+}
+
+class FiguresTest : public ClientTrafficTest {
+ protected:
+  // Clients of a Service with four endpoints, when new connections have just gone to another mode.
+  void SwitchWithClients() {
+    std::vector<Backend> backends;
+    for (uint16_t port = 8081; port <= 8084; ++port) {
+      network_->Serve("pod4", "10.244.4.2", port);
+      backends.push_back(testing::MakeBackend("10.244.4.2", port));
+    }
+    maker_.Put(testing::MakeEntry("four", kube::Protocol::kTcp, "10.96.0.40", 80, backends));
+    Apply(Mode::kIptables);
+    for (const char* pod : {"pod1", "pod2", "pod3"}) {
+      for (int i = 0; i < 3; ++i)
+        clients_.push_back(
+            std::make_unique<SteadyClient>(pod, net::IpPort{testing::Ip("10.96.0.40"), 80},
+                                           SteadyClient::Habits{.every = 20ms, .patience = 50ms}));
+    }
+    Begin(Mode::kNftables);
+    while (state().active != Mode::kNftables) {
+      std::this_thread::sleep_until(controller_->NextDeadline());
+      controller_->Tick(maker_.model);
+    }
+  }
+  // From now on one of the four does not answer these.
+  void Drop(const std::string& source) {
+    const xtables::IptablesTool tool(net::Family::kIPv4);
+    Tool(fmt::format("ip netns exec pod4 iptables-{} -A INPUT -s {} -p tcp --dport 8084 -j DROP",
+                     tool.variant(), source));
+  }
+};
+
+// A quarter of the connections: too few for the handover to be undone, and told all the same.
+TEST_F(FiguresTest, WhatFailsForSomeIsMeasuredThoughTheHandoverStays) {
+  if (!CanRun({Mode::kIptables, Mode::kNftables})) GTEST_SKIP() << "this kernel cannot run both";
+  SwitchWithClients();
+  for (const char* pod : {"10.244.1.2", "10.244.2.2", "10.244.3.2"})
+    Drop(pod);
+  while (!state().watching.empty()) {
+    std::this_thread::sleep_until(controller_->NextDeadline());
+    controller_->Tick(maker_.model);
+  }
+  ExpectStays(Mode::kNftables);
+  const TrafficFigures& seen = state().toll.traffic;
+  EXPECT_GT(seen.after, 100U);
+  EXPECT_GT(100 * seen.failed_after, 10 * seen.after);
+  EXPECT_LT(100 * seen.failed_after, 34 * seen.after);
+  EXPECT_LT(20 * seen.failed_before, seen.before);
+  EXPECT_TRUE(kube::FailsMore({.connections_before = static_cast<int64_t>(seen.before),
+                               .failed_before = static_cast<int64_t>(seen.failed_before),
+                               .connections_after = static_cast<int64_t>(seen.after),
+                               .failed_after = static_cast<int64_t>(seen.failed_after)},
+                              5));
+}
+
+// Endpoints die whenever they like: that is no figure of the handover's.
+TEST_F(FiguresTest, AnEndpointThatDiesIsLeftOut) {
+  if (!CanRun({Mode::kIptables, Mode::kNftables})) GTEST_SKIP() << "this kernel cannot run both";
+  SwitchWithClients();
+  Drop("0.0.0.0/0");
+  while (!state().watching.empty()) {
+    std::this_thread::sleep_until(controller_->NextDeadline());
+    controller_->Tick(maker_.model);
+  }
+  ExpectStays(Mode::kNftables);
+  const TrafficFigures& seen = state().toll.traffic;
+  EXPECT_LE(20 * seen.failed_after, seen.after);
 }
 
 TEST_F(ClientTrafficTest, WithoutClientsNothingIsWaitedForAfterTheSwitch) {

@@ -13,6 +13,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include "kube/pointsman/change_impact.h"
+#include "kube/pointsman/rollout_gates.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/dataplane/sync_problems.h"
 #include "node-agent/handover/mode_controller.h"
@@ -166,12 +168,21 @@ class FalseAlarmTest : public testing::ClientNetworkTest {
   std::optional<ModeController> controller_;
 };
 
+kube::ChangeImpact ImpactOf(const TrafficFigures& then, const TrafficFigures& now) {
+  const auto more = [](uint64_t a, uint64_t b) { return static_cast<int64_t>(b - a); };
+  return {.connections_before = more(then.before, now.before),
+          .failed_before = more(then.failed_before, now.failed_before),
+          .connections_after = more(then.after, now.after),
+          .failed_after = more(then.failed_after, now.failed_after)};
+}
+
 TEST_F(FalseAlarmTest, NoneInAHundredHandovers) {
   AddNoise();
   const ModeState& state = controller_->state();
   const uint64_t answered = ProcessWatchedTraffic().answered;
   const uint64_t unanswered = ProcessWatchedTraffic().unanswered;
   Mode mode = Mode::kIptables;
+  TrafficFigures before = state.toll.traffic;
   for (int i = 0; i < kHandovers; ++i) {
     mode = mode == Mode::kIptables ? Mode::kNftables : Mode::kIptables;
     Begin(mode);
@@ -185,7 +196,14 @@ TEST_F(FalseAlarmTest, NoneInAHundredHandovers) {
     if (dies) network_->Serve("mortal", "10.244.6.2", 8080);
     ASSERT_EQ(state.active, mode) << "handover " << i << ": " << state.reverted_reason;
     ASSERT_EQ(state.reverts, 0U) << state.reverted_reason;
+    // Nor does the operator's gate trip.
+    const TrafficFigures& now = state.toll.traffic;
+    const kube::ChangeImpact impact = ImpactOf(before, now);
+    ASSERT_FALSE(kube::FailsMore(impact, *kube::RolloutGates().failed_connections))
+        << "handover " << i << ": " << kube::ToJson(impact).dump();
+    before = now;
   }
+  EXPECT_GT(before.after, kHandovers * 50U) << "there are figures";
   // There was noise, and the judge listened.
   EXPECT_GT(ProcessWatchedTraffic().answered - answered, kHandovers * 50U);
   EXPECT_GT(ProcessWatchedTraffic().unanswered - unanswered, kHandovers * 5U);

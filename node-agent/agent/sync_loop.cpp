@@ -93,7 +93,15 @@ void SyncLoop::Accept(std::shared_ptr<const kube::NodeProxy> proxy) {
     return;
   }
   if (with_.status != nullptr) with_.status->Observed(proxy->status);
-  if (!proxy_ || proxy_->uid != proxy->uid) status_ = proxy->status;
+  const int64_t revision = proxy->spec.revision;
+  if (!proxy_ || proxy_->uid != proxy->uid) {
+    status_ = proxy->status;
+    change_.Continue(revision, status_.impact, modes_.state().toll);
+  } else if (proxy_->spec.revision != revision) {
+    const bool known = applied_ && CachesSynced() && proxy_->spec.revision > 0;
+    change_.Begin(revision, known ? std::optional(service_events_.Count()) : std::nullopt,
+                  modes_.state().toll);
+  }
   if (!proxy_ || !(proxy_->spec == proxy->spec)) apply_ = true;
   proxy_ = std::move(proxy);
 }
@@ -187,6 +195,7 @@ void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
   if (!ipv6_asked_ && BringsIpv6(delta)) ServeIpv6();
   service_events_.SetProblems(model_.problems());
 
+  const bool only_changes = !apply_ && !delta.changes.empty();
   measure_.Begin();
   WriteKernel(model, delta);
   measure_.End();
@@ -208,6 +217,8 @@ void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
     with_.health.Synced();
   }
   measure_.Report(started, delta.changes.empty() ? std::nullopt : batch.oldest);
+  if (only_changes && measure_.wrote() && !modes_.state().failed)
+    change_.SyncTook(Clock::now() - started);
   service_events_.SetWarnings(modes_.state().warnings);
   const bool asked = candidate_.Check(proxy_->spec);
   if (measure_.full() || asked || !neighbours_.known)
@@ -287,6 +298,7 @@ void SyncLoop::ReportStatus() {
   input.not_as_written = service_events_.Some();
   input.failing_steps = &modes_.steps().failing();
   input.missing = node_.Missing(proxy_->spec.settings);
+  input.impact = change_.Report(IsInEffect(input), service_events_.Count(), modes_.state().toll);
   input.now = kube::NowRfc3339();
   status_ = BuildStatus(input, status_);
   with_.status->Want(status_);

@@ -27,6 +27,7 @@
 #include "node-agent/health/proxy_health.h"
 #include "node-agent/model/local_policies.h"
 #include "node-agent/model/model_builder.h"
+#include "node-agent/status/change_meter.h"
 #include "node-agent/status/status_writer.h"
 #include "node-agent/sync/change_inbox.h"
 
@@ -89,6 +90,7 @@ class SyncLoop {
   ModePreflights preflights_;
   FlowCleanup flows_;
   SyncMeasure measure_;
+  ChangeMeter change_;
   LocalPolicies local_policies_;
   HealthChecks health_checks_;
   const std::string kernel_release_;

@@ -96,6 +96,9 @@ struct VerifyResult {
 struct DrainStatus {
   // Connections that this dataplane still carries (established, as its kernel tables say).
   uint64_t connections = 0;
+  // Of these, TCP and SCTP connections that Remove would end. Those that connection tracking
+  // carries go on without the mode that made them.
+  uint64_t end_with_it = 0;
 };
 
 // Single-threaded: the agent's sync thread calls it. After an exception the state in the kernel is

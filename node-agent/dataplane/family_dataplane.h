@@ -40,8 +40,11 @@ class FamilyDataplane : public Dataplane {
   }
   DrainStatus Drain(const ServiceModel& model) override {
     DrainStatus sum;
-    for (const auto& family : served_)
-      sum.connections += family->Drain(model).connections;
+    for (const auto& family : served_) {
+      const DrainStatus of_family = family->Drain(model);
+      sum.connections += of_family.connections;
+      sum.end_with_it += of_family.end_with_it;
+    }
     return sum;
   }
   std::vector<ClientBinding> Bindings(const ServiceModel& model) override {

@@ -44,6 +44,13 @@ std::optional<std::vector<std::string>> CombinedCheck::Verdict(const ServiceMode
   return worse;
 }
 
+TrafficFigures CombinedCheck::Figures() {
+  TrafficFigures sum;
+  for (TrafficCheck* check : checks_)
+    sum.Add(check->Figures());
+  return sum;
+}
+
 void CombinedCheck::Stop() {
   for (TrafficCheck* check : checks_)
     check->Stop();

@@ -19,6 +19,7 @@ class CombinedCheck final : public TrafficCheck {
   size_t Before(kube::Mode from, kube::Mode to, const ServiceModel& model) override;
   std::vector<std::string> AfterSwitch() override;
   std::optional<std::vector<std::string>> Verdict(const ServiceModel& model) override;
+  TrafficFigures Figures() override;
   void Stop() override;
 
  private:

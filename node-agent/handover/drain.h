@@ -58,6 +58,7 @@ class Drain {
 
  private:
   bool Look(const ServiceModel& model);  // true: it is over
+  bool Count(const ServiceModel& model);
 
   ModeEnvironment& environment_;
   Steps& steps_;
@@ -65,6 +66,7 @@ class Drain {
   const std::chrono::seconds retry_;
   std::unique_ptr<Dataplane> dataplane_;
   uint64_t connections_ = 0;
+  uint64_t end_with_it_ = 0;  // of these
   uint64_t most_ = 0;  // of the looks at this one
   DrainedConnections drained_;
   bool over_ = false;  // only its removal is left

@@ -57,7 +57,11 @@ void ModeController::WatchStep(const ServiceModel& model) {
     return;
   }
   state_.watching.clear();
-  if (!worse->empty()) GoBack(back_to, *worse, model);
+  if (worse->empty()) {
+    state_.toll.traffic.Add(judge_.figures());
+  } else {
+    GoBack(back_to, *worse, model);
+  }
 }
 
 // What the old mode's rules did for the new one ends with them (accepting what FORWARD's policy

@@ -80,6 +80,57 @@ TEST_F(JudgedStepsTest, ANewModeIsWatchedAndTheOneBeforeIsThereUntilThen) {
   EXPECT_EQ(state().reverts, 0U);
 }
 
+TEST_F(JudgedStepsTest, WhatIsSeenOfBothStepsIsTold) {
+  world_.verdict_looks = 8;
+  world_.figures = {.before = 40, .failed_before = 1, .after = 80, .failed_after = 3};
+  world_.connections[Mode::kIptables] = 3;
+  AskForIpvs();
+  EXPECT_EQ(state().toll.traffic.after, 0U) << "it is not judged yet";
+  Pass(8 * StepJudge::kPoll);
+  EXPECT_EQ(state().toll.traffic.after, 80U);
+  world_.connections[Mode::kIptables] = 0;
+  Pass(20s);
+  EXPECT_FALSE(state().draining);
+  EXPECT_EQ(state().toll.traffic.before, 80U);
+  EXPECT_EQ(state().toll.traffic.failed_before, 2U);
+  EXPECT_EQ(state().toll.traffic.after, 160U);
+  EXPECT_EQ(state().toll.traffic.failed_after, 6U);
+  EXPECT_EQ(state().toll.cut_connections, 0U);
+}
+
+TEST_F(JudgedStepsTest, WhatIsSeenOfAStepThatIsUndoneIsNot) {
+  world_.worse_after_switch = {kWorse};
+  world_.figures = {.before = 40, .failed_before = 1, .after = 80, .failed_after = 70};
+  AskForIpvs();
+  ExpectReverted();
+  EXPECT_EQ(state().toll.traffic.after, 0U);
+}
+
+TEST_F(JudgedStepsTest, ConnectionsThatEndWithTheirModeAreCounted) {
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  world_.connections[Mode::kIpvs] = 5;
+  controller_.Apply(Settings(Mode::kIptables), model_);
+  Pass(4min);
+  EXPECT_EQ(state().draining, Mode::kIpvs);
+  EXPECT_EQ(state().toll.cut_connections, 0U);
+  world_.connections[Mode::kIpvs] = 3;
+  world_.looks = 20;
+  Pass(1min + 500ms);
+  EXPECT_EQ(state().draining, Mode::kIpvs) << "its removal is looked at first";
+  world_.connections[Mode::kIpvs] = 2;
+  Pass(10s);
+  EXPECT_FALSE(state().draining);
+  EXPECT_EQ(state().toll.cut_connections, 2U) << "as many as there were when it went";
+  // Those of iptables mode go on in connection tracking.
+  world_.connections[Mode::kIptables] = 5;
+  controller_.Apply(Settings(Mode::kIpvs), model_);
+  Pass(10min);
+  EXPECT_FALSE(state().draining);
+  EXPECT_EQ(state().toll.cut_connections, 2U);
+  controller_.RemoveAll();
+  EXPECT_EQ(state().toll.cut_connections, 2U) << "it never falls";
+}
+
 // With the connections that it still has.
 TEST_F(JudgedStepsTest, TheModeBeforeServesAgainWhenAWatchShowsTheNewOneToBeWorse) {
   world_.verdict_looks = 8;

@@ -438,6 +438,7 @@ void ModeController::ShowDrain() {
   state_.draining = drain_.mode();
   state_.draining_connections = drain_.connections();
   state_.drained = drain_.drained();
+  state_.toll.cut_connections = drain_.drained().cut;
 }
 
 // What both modes need and each undoes when it goes (route_localnet) is set again at once.
@@ -631,6 +632,7 @@ std::vector<SyncProblem> ModeController::RemoveAll() {
   state_ = ModeState{.drained = drain_.drained(),
                      .handovers = std::move(state_.handovers),
                      .reverts = state_.reverts,
+                     .toll = state_.toll,
                      .repaired = state_.repaired};
   leftovers_.clear();
   not_looked_for_.clear();

@@ -58,6 +58,7 @@ struct World {
   // What a watch shows of the switch, and of a removal of that mode.
   std::vector<std::string> worse_after_switch;
   std::map<kube::Mode, std::vector<std::string>> worse_after_removal;
+  TrafficFigures figures;  // of each step
   // Others that have to know of a mode: what they have not done; whether that is accepted; who has
   // been told, which is not the controller's to remember: it outlives a killed one.
   std::map<kube::Mode, std::string> others_lack;
@@ -103,7 +104,9 @@ class RecordedDataplane final : public Dataplane {
   DrainStatus Drain(const ServiceModel&) override {
     Note("drain");
     world_.now += world_.dump;
-    return {world_.connections[mode_]};
+    // As the kernel's modes: connection tracking carries those of iptables mode on.
+    const uint64_t left = world_.connections[mode_];
+    return {.connections = left, .end_with_it = mode_ == kube::Mode::kIptables ? 0 : left};
   }
   std::vector<ClientBinding> Bindings(const ServiceModel&) override {
     Note("bindings");
@@ -168,6 +171,7 @@ class RecordedTrafficCheck final : public TrafficCheck {
     }
     return std::vector<std::string>{};
   }
+  TrafficFigures Figures() override { return world_.figures; }
   void Stop() override { looking_ = false; }
 
  private:

@@ -11,6 +11,7 @@
 
 #include "kube/pointsman/mode.h"
 #include "node-agent/dataplane/dataplane.h"
+#include "node-agent/handover/traffic_check.h"
 #include "node-agent/preflight/preflight.h"
 
 namespace pointsman::agent {
@@ -20,6 +21,13 @@ namespace pointsman::agent {
 struct DrainedConnections {
   uint64_t ended = 0;
   uint64_t left = 0;
+  uint64_t cut = 0;  // of those that were left: TCP and SCTP connections that ended with the mode
+};
+
+// What handovers did to the traffic, since the start. Grows only.
+struct HandoverToll {
+  TrafficFigures traffic;        // of the steps that stay
+  uint64_t cut_connections = 0;  // that ended with the mode that was removed
 };
 
 // A snapshot for status and metrics.
@@ -42,6 +50,7 @@ struct ModeState {
   // are not known to stay in effect yet.
   std::string watching;
   uint64_t reverts = 0;  // handovers, since the start
+  HandoverToll toll;
   // The handover to a mode waits until others on the node are ready for it: for what. "" else.
   std::string waits_for;
   // The active mode serves, though others are not ready for it: what they have not done. "" else.

@@ -56,9 +56,11 @@ std::string StepJudge::AfterStep(kube::Mode back_to) {
 
 std::optional<std::string> StepJudge::Watch(const ServiceModel& model) {
   bool goes_on = false;
+  figures_ = {};
   const auto worse = steps_.Try(kProbe, "", [&] {
     const auto verdict = environment_.Traffic().Verdict(model);
     goes_on = !verdict;
+    if (verdict && verdict->empty()) figures_ = environment_.Traffic().Figures();
     return verdict ? Worse(*verdict) : std::string();
   });
   if (goes_on) {

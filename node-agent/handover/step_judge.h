@@ -11,6 +11,7 @@
 #include "kube/pointsman/mode.h"
 #include "node-agent/handover/mode_environment.h"
 #include "node-agent/handover/steps.h"
+#include "node-agent/handover/traffic_check.h"
 #include "node-agent/model/service_model.h"
 
 namespace pointsman::agent {
@@ -44,6 +45,8 @@ class StepJudge {
   std::optional<kube::Mode> back_to() const { return back_to_; }
   // The same as AfterStep, of what only time shows; nullopt: goes on.
   std::optional<std::string> Watch(const ServiceModel& model);
+  // Of the last step that Watch found nothing wrong with.
+  const TrafficFigures& figures() const { return figures_; }
   // What could not be looked at is not going to be.
   void ForgetFailure();
   // Whatever was looked at is of no interest any more.
@@ -54,6 +57,7 @@ class StepJudge {
   Steps& steps_;
   size_t compared_ = 0;
   bool looked_ = false;
+  TrafficFigures figures_;
   std::optional<kube::Mode> back_to_;
   TimePoint due_ = TimePoint::max();
 };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,21 @@
 #include "node-agent/model/service_model.h"
 
 namespace pointsman::agent {
+
+// New connections of clients that were answered before: those before a step and after it, and those
+// that failed.
+struct TrafficFigures {
+  uint64_t before = 0;
+  uint64_t failed_before = 0;
+  uint64_t after = 0;
+  uint64_t failed_after = 0;
+  void Add(const TrafficFigures& other) {
+    before += other.before;
+    failed_before += other.failed_before;
+    after += other.after;
+    failed_after += other.failed_after;
+  }
+};
 
 // For each step: SeenEnough until it is true, Before, the step, AfterSwitch, Verdict until there is
 // one. Called on the sync thread, in which no change is written meanwhile: each call takes seconds
@@ -43,6 +59,10 @@ class TrafficCheck {
     static_cast<void>(model);
     return std::vector<std::string>{};
   }
+
+  // Of the step that the last Verdict was on, if that was empty: it need not be so bad that the
+  // step is undone. All 0 where nothing was compared.
+  virtual TrafficFigures Figures() { return {}; }
 
   // No further call of this step comes: it is not taken, or known to be a bad one.
   virtual void Stop() {}

@@ -21,22 +21,23 @@ constexpr auto kUdpIdle = std::chrono::seconds(30);
 
 }  // namespace
 
-uint64_t DrainCounter::Count() {
+DrainStatus DrainCounter::Count() {
   const std::vector<FrontendKey> list = reader_.Owned();
   const std::unordered_set<FrontendKey, FrontendKeyHash> owned(list.begin(), list.end());
-  uint64_t connections = 0;
+  DrainStatus status;
   std::vector<netlink::IpvsServer> udp;  // with flows
   netlink::ReadIpvsTable(
       [&](const netlink::IpvsServer& server, std::vector<netlink::IpvsDestination>& destinations) {
         if (server.fwmark != 0 || !owned.contains(KeyOf(server))) return;
         if (server.protocol != IPPROTO_UDP) {
           for (const netlink::IpvsDestination& d : destinations)
-            connections += d.active;
+            status.end_with_it += d.active;
         } else if (std::any_of(destinations.begin(), destinations.end(),
                                [](const auto& d) { return d.inactive != 0; })) {
           udp.push_back(server);
         }
       });
+  status.connections = status.end_with_it;
   const auto now = time_.Now();
   std::map<Destination, Activity> seen;
   for (const netlink::IpvsServer& server : udp) {
@@ -48,12 +49,12 @@ uint64_t DrainCounter::Count() {
       if (const auto known = udp_.find(destination);
           known != udp_.end() && known->second.packets == d.in_packets)
         activity.changed = known->second.changed;
-      if (now - activity.changed < kUdpIdle) connections += d.inactive;
+      if (now - activity.changed < kUdpIdle) status.connections += d.inactive;
       seen.emplace(destination, activity);
     }
   }
   udp_ = std::move(seen);
-  return connections;
+  return status;
 }
 
 void KeepVipsFromBeingSources(netlink::Socket& route, int device_index) {

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "kube/time/time_source.h"
+#include "node-agent/dataplane/dataplane.h"
 #include "node-agent/ipvs/kernel_state.h"
 #include "node-agent/netlink/socket.h"
 
@@ -22,7 +23,7 @@ class DrainCounter {
   // Established TCP and SCTP connections of our virtual servers, and UDP flows of destinations that
   // got a packet within the last 30 s: IPVS does not say of a single UDP flow when it was last
   // used, so two calls are needed to see that one is idle. Throws std::system_error.
-  uint64_t Count();
+  DrainStatus Count();
   void clear() { udp_.clear(); }
 
  private:

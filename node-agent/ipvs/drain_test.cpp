@@ -41,7 +41,9 @@ TEST_F(DrainTest, K81775K84322K57841K99162AScaleDownKeepsOpenConnections) {
   EXPECT_TRUE(first.Ask().ok());
   EXPECT_EQ(second.Ask().host, on_second);
   ExpectVerified();
-  EXPECT_EQ(dataplane_->Drain(maker_.model).connections, 2U) << RunTool({"ipvsadm", "-Lnc"});
+  const DrainStatus left = dataplane_->Drain(maker_.model);
+  EXPECT_EQ(left.connections, 2U) << RunTool({"ipvsadm", "-Lnc"});
+  EXPECT_EQ(left.end_with_it, 2U);
   // The Service goes: the same.
   Apply(maker_.Remove(Web({}).id));
   EXPECT_TRUE(first.Ask().ok());
@@ -350,7 +352,7 @@ TEST_F(DrainTest, AFlowOfDatagramsDrainsUntilItWasIdleFor30Seconds) {
   ipvs::KernelReader reader(ipvs, ipset, route);
   kube::FakeTime time;
   ipvs::DrainCounter counter(reader, time);
-  EXPECT_EQ(counter.Count(), 0U);
+  EXPECT_EQ(counter.Count().connections, 0U);
   constexpr uint16_t kClientPort = 5353;
   // One more; the kernel adds up its counts every two seconds.
   const auto ask = [&](uint64_t packets) {
@@ -365,13 +367,15 @@ TEST_F(DrainTest, AFlowOfDatagramsDrainsUntilItWasIdleFor30Seconds) {
     }));
   };
   ask(1);
-  EXPECT_EQ(counter.Count(), 1U);
+  EXPECT_EQ(counter.Count().connections, 1U);
   time.Advance(std::chrono::seconds(29));
-  EXPECT_EQ(counter.Count(), 1U);
+  EXPECT_EQ(counter.Count().connections, 1U);
   time.Advance(std::chrono::seconds(1));
-  EXPECT_EQ(counter.Count(), 0U);
+  EXPECT_EQ(counter.Count().connections, 0U);
   ask(2);
-  EXPECT_EQ(counter.Count(), 1U) << "used again";
+  const DrainStatus again = counter.Count();
+  EXPECT_EQ(again.connections, 1U) << "used again";
+  EXPECT_EQ(again.end_with_it, 0U) << "a datagram has no connection that could end";
 }
 
 TEST_F(DrainTest, NodePortsGoFromIptablesModeToIpvsModeAndBack) {

@@ -228,7 +228,7 @@ DrainStatus IpvsDataplane::Drain(const ServiceModel&) {
     base_.StopTaking();
     drained_ = true;
   }
-  return {.connections = drain_.Count()};
+  return drain_.Count();
 }
 
 std::vector<ClientBinding> IpvsDataplane::Bindings(const ServiceModel& model) {

@@ -171,6 +171,7 @@ Condition ServicesAccepted(const StatusInput& input) {
 kube::NodeProxyStatus WithoutNumbers(kube::NodeProxyStatus status) {
   status.services = status.endpoints = status.draining_connections = 0;
   status.last_sync.clear();
+  if (status.impact && status.impact->sync_after) status.impact->sync_after = 0;
   return status;
 }
 
@@ -180,6 +181,15 @@ bool DiffersInSubstance(const kube::NodeProxyStatus& a, const kube::NodeProxySta
   return !(WithoutNumbers(a) == WithoutNumbers(b));
 }
 
+// A handover that was reverted or waits leaves the revision unapplied, and so does a sync that
+// failed.
+bool IsInEffect(const StatusInput& input) {
+  const ModeState& modes = *input.modes;
+  return input.applied && modes.reverted_reason.empty() && modes.unfinished.empty() &&
+         modes.watching.empty() && modes.waits_for.empty() &&
+         (input.proxy->spec.removed || (modes.synced_once && !modes.failed));
+}
+
 kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProxyStatus& previous) {
   const ModeState& modes = *input.modes;
   kube::NodeProxyStatus status = previous;
@@ -187,13 +197,7 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   status.active_mode = modes.active && modes.synced_once
                            ? std::string(kube::ToString(*modes.active))
                            : (modes.active ? previous.active_mode : std::string());
-  // A handover that was reverted or waits leaves the revision unapplied, and so does a sync that
-  // failed.
-  if (input.applied && modes.reverted_reason.empty() && modes.unfinished.empty() &&
-      modes.watching.empty() && modes.waits_for.empty() &&
-      (input.proxy->spec.removed || (modes.synced_once && !modes.failed))) {
-    status.observed_revision = input.proxy->spec.revision;
-  }
+  if (IsInEffect(input)) status.observed_revision = input.proxy->spec.revision;
   status.kernel_release = input.kernel_release;
   status.modules = modes.preflight ? modes.preflight->modules : previous.modules;
   if (input.sysctls) status.sysctls = *input.sysctls;
@@ -204,6 +208,7 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   status.draining_connections = static_cast<int64_t>(modes.draining_connections);
   status.agent_version = input.agent_version;
   status.candidate = input.candidate;
+  status.impact = input.impact;
   if (!input.preflights.empty()) status.preflights = input.preflights;
   kube::KeepRoomFor(kOwnConditions, status.conditions);
   for (Condition condition : {Preflight(modes), Modules(modes), Rules(input),

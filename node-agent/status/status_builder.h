@@ -27,6 +27,7 @@ struct StatusInput {
   NeighbourView neighbours;
   std::optional<kube::CandidateStatus> candidate;
   std::vector<kube::ModePreflight> preflights;  // empty: not looked at yet
+  std::optional<kube::ChangeImpact> impact;
   // Services that are not served as they are written: how many, and a few of them.
   size_t services_not_as_written = 0;
   std::vector<SyncProblem> not_as_written;
@@ -37,10 +38,14 @@ struct StatusInput {
   std::string now;  // RFC 3339
 };
 
+// What is asked for is in effect: written, and not about to be undone.
+bool IsInEffect(const StatusInput& input);
+
 // `previous` gives the transition times of conditions and, while nothing else changes, lastSync.
 kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProxyStatus& previous);
 
-// Do the two differ in more than the numbers of Services, endpoints and draining connections? Those
+// Do the two differ in more than the numbers of Services, endpoints and draining connections, and
+// what syncs take? Those
 // change all the time and are written seldom, so that 5,000 agents do not all write at each change.
 bool DiffersInSubstance(const kube::NodeProxyStatus& a, const kube::NodeProxyStatus& b);
 

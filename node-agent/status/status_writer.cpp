@@ -73,8 +73,13 @@ StatusWriter::Outcome StatusWriter::Write(kube::Client& client,
   try {
     kube::Json body = kube::ToJson(status);
     // A merge patch keeps what it does not name.
-    for (const char* name : {"candidate", "lastSync"}) {
+    for (const char* name : {"candidate", "impact", "lastSync"}) {
       if (!body.contains(name)) body[name] = nullptr;
+    }
+    if (kube::Json& impact = body["impact"]; !impact.is_null()) {
+      for (const auto& [name, member] : kube::kImpactFigures) {
+        if (!impact.contains(name)) impact[name] = nullptr;
+      }
     }
     client.Patch(kube::resources::kNodeProxies, "", node_name_, kube::PatchType::kMerge,
                  {{"status", std::move(body)}}, "status");

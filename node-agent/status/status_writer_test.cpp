@@ -166,6 +166,23 @@ TEST_F(StatusWriterTest, NumbersAreWrittenSeldomAndSubstanceSoon) {
   EXPECT_EQ(server_->Wait(3).at(2)["activeMode"], "nftables");
 }
 
+// A merge patch keeps what it does not name: figures of the revision before among them.
+TEST_F(StatusWriterTest, FiguresThatAreNotKnownAnyMoreAreTakenBack) {
+  Start([](const Json&) { return Accepted(); });
+  kube::NodeProxyStatus status = Status("m");
+  status.impact = kube::ChangeImpact{.revision = 2, .cut_connections = 3, .refused_after = 0};
+  writer_->Want(status);
+  Json impact = server_->Wait(1).at(0)["impact"];
+  EXPECT_EQ(impact["cutConnections"], 3);
+  EXPECT_TRUE(impact.contains("syncMillisecondsAfter"));
+  EXPECT_TRUE(impact["syncMillisecondsAfter"].is_null());
+  status.impact.reset();
+  writer_->Want(status);
+  After(1, options_.min_interval);
+  impact = server_->Wait(2).at(1)["impact"];
+  EXPECT_TRUE(impact.is_null());
+}
+
 // 1 s, 2 s, 4 s.
 TEST_F(StatusWriterTest, AServerThatFailsIsTriedLessAndLessOften) {
   Start([this](const Json&) -> kube::HttpResponse {

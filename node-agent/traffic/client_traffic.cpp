@@ -152,6 +152,7 @@ size_t ClientTraffic::Before(kube::Mode, kube::Mode, const ServiceModel&) {
 
 std::vector<std::string> ClientTraffic::AfterSwitch() {
   if (phase_ != Phase::kStep || !Read()) return {};
+  figures_ = {};
   attempts_->TakeCount();  // what came while the step was made: of it, or of before, nobody knows
   phase_ = Phase::kAfter;
   begun_ = clock_();
@@ -171,6 +172,7 @@ std::optional<std::vector<std::string>> ClientTraffic::Verdict(const ServiceMode
   std::vector<std::string> worse = HeldAgainst(Suspects(model), model);
   if (worse.empty() && !over) return std::nullopt;
   CountOutcomes(attempts_->outcomes());
+  if (worse.empty()) figures_ = Compared(model);
   Stop();
   return worse;
 }
@@ -196,31 +198,101 @@ std::vector<Worse> ClientTraffic::Suspects(const ServiceModel& model) const {
   return suspects;
 }
 
-std::vector<std::string> ClientTraffic::HeldAgainst(const std::vector<Worse>& suspects,
-                                                    const ServiceModel& model) {
+std::vector<bool> ClientTraffic::EndpointsAnswer(const std::vector<net::IpPort>& places,
+                                                 const ServiceModel& model) const {
   std::vector<net::IpPort> endpoints;
   std::vector<size_t> ends;
-  for (const Worse& suspect : suspects) {
-    const ServicePortEntry& was = *places_.Find(suspect.place);
+  for (const net::IpPort& place : places) {
+    const ServicePortEntry& was = *places_.Find(place);
     std::set<net::IpPort> all = EndpointsOf(was);
     all.merge(EndpointsOf(*model.entries.at(was.id)));
     const auto sample = Sample(all, kMaxEndpoints);
     endpoints.insert(endpoints.end(), sample.begin(), sample.end());
     ends.push_back(endpoints.size());
   }
-  std::vector<std::string> worse;
-  std::vector<const Worse*> held;
-  if (endpoints.empty()) return worse;
+  std::vector<bool> answer(places.size(), false);
+  if (endpoints.empty()) return answer;
   const std::vector<ProbeOutcome> outcomes =
       RunTcpProbes(endpoints, ProbeDepth::kOpen, kEndpointTimeout);
   size_t first = 0;
-  for (size_t i = 0; i < suspects.size(); first = ends[i++]) {
-    const bool alive =
+  for (size_t i = 0; i < places.size(); first = ends[i++]) {
+    answer[i] =
         ends[i] > first &&
         std::all_of(outcomes.begin() + static_cast<std::ptrdiff_t>(first),
                     outcomes.begin() + static_cast<std::ptrdiff_t>(ends[i]),
                     [](ProbeOutcome outcome) { return outcome != ProbeOutcome::kNotOpened; });
-    if (alive) {
+  }
+  return answer;
+}
+
+// Where more fail than before it may be the endpoints that died. The worst are asked; if one of
+// those is not alive nobody knows of the rest either, and they are left out.
+TrafficFigures ClientTraffic::Compared(const ServiceModel& model) const {
+  struct Suspect {
+    net::IpPort place;
+    TrafficFigures figures;
+    double excess = 0;
+  };
+  std::vector<Suspect> suspects;
+  TrafficFigures sum;
+  double excess = 0;
+  for (const auto& [place, after] : attempts_->outcomes()) {
+    const auto before = before_.find(place);
+    const ServicePortEntry* const entry = places_.Find(place);
+    if (before == before_.end() || cleared_.contains(place) || entry == nullptr ||
+        !model.entries.contains(entry->id))
+      continue;
+    TrafficFigures of_place;
+    for (const auto& [client, outcomes] : after) {
+      const auto was = before->second.find(client);
+      if (was == before->second.end() || was->second.answered == 0) continue;
+      of_place.Add(
+          {was->second.all(), was->second.unanswered, outcomes.all(), outcomes.unanswered});
+    }
+    if (of_place.after == 0) continue;
+    const double more = static_cast<double>(of_place.failed_after) -
+                        static_cast<double>(of_place.after) *
+                            static_cast<double>(of_place.failed_before) /
+                            static_cast<double>(of_place.before);
+    if (more < 1) {
+      sum.Add(of_place);
+    } else {
+      suspects.push_back({place, of_place, more});
+      excess += more;
+    }
+  }
+  if (suspects.empty()) return sum;
+  std::sort(suspects.begin(), suspects.end(),
+            [](const Suspect& a, const Suspect& b) { return a.excess > b.excess; });
+  bool all_answer = true;
+  size_t asked = 0;
+  if (excess >= static_cast<double>(kFewest)) {
+    std::vector<net::IpPort> places;
+    for (const Suspect& suspect : suspects) {
+      if (places.size() < kMaxSuspects) places.push_back(suspect.place);
+    }
+    for (const bool answers : EndpointsAnswer(places, model)) {
+      if (answers) sum.Add(suspects[asked].figures);
+      all_answer = all_answer && answers;
+      ++asked;
+    }
+  }
+  for (; all_answer && asked < suspects.size(); ++asked)
+    sum.Add(suspects[asked].figures);
+  return sum;
+}
+
+std::vector<std::string> ClientTraffic::HeldAgainst(const std::vector<Worse>& suspects,
+                                                    const ServiceModel& model) {
+  std::vector<net::IpPort> places;
+  places.reserve(suspects.size());
+  for (const Worse& suspect : suspects)
+    places.push_back(suspect.place);
+  const std::vector<bool> alive = EndpointsAnswer(places, model);
+  std::vector<std::string> worse;
+  std::vector<const Worse*> held;
+  for (size_t i = 0; i < suspects.size(); ++i) {
+    if (alive[i]) {
       worse.push_back(Describe(suspects[i]));
       held.push_back(&suspects[i]);
     } else {

@@ -71,6 +71,8 @@ class ClientTraffic final : public TrafficCheck {
   size_t Before(kube::Mode from, kube::Mode to, const ServiceModel& model) override;
   std::vector<std::string> AfterSwitch() override;
   std::optional<std::vector<std::string>> Verdict(const ServiceModel& model) override;
+  // What fails where an endpoint does not answer this node either is left out.
+  TrafficFigures Figures() override { return figures_; }
   void Stop() override;
 
  private:
@@ -85,6 +87,10 @@ class ClientTraffic final : public TrafficCheck {
   // Of these, those whose endpoints all answer.
   std::vector<std::string> HeldAgainst(const std::vector<Worse>& suspects,
                                        const ServiceModel& model);
+  // Whether each endpoint of the Service at that place answers, for each.
+  std::vector<bool> EndpointsAnswer(const std::vector<net::IpPort>& places,
+                                    const ServiceModel& model) const;
+  TrafficFigures Compared(const ServiceModel& model) const;
   void CountOutcomes(const PlaceOutcomes& outcomes) const;
   std::string Describe(const Worse& worse) const;
   // For a person: whether these are one namespace's, while clients of others' Services are
@@ -101,6 +107,7 @@ class ClientTraffic final : public TrafficCheck {
   ServicePlaces places_;
   std::unique_ptr<Attempts> attempts_;
   PlaceOutcomes before_;
+  TrafficFigures figures_;
   std::unordered_set<net::IpPort, IpPortHash> cleared_;  // suspects with dead endpoints
   bool told_ = false;                                    // that there can be no watch
 };

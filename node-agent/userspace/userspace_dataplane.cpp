@@ -454,7 +454,8 @@ DrainStatus UserspaceDataplane::Drain(const ServiceModel& model) {
   drained_ = true;
   const forwarder::Stats left = link_.Drain(std::max(DrainTimeout(settings_), kLongestSilence));
   if (left.udp_flows > 0 && link_.Adopt()) RefreshSlots(model);
-  return {.connections = left.tcp_connections + left.udp_flows};
+  return {.connections = left.tcp_connections + left.udp_flows,
+          .end_with_it = left.tcp_connections};
 }
 
 // Datagrams of its clients come for as long as conntrack knows them, and must not go to a backend
