@@ -177,6 +177,33 @@ spec:
   }
   std::string Program(const std::string& name) const { return world_->cluster().Program(name); }
 
+  // Streams through ipvs on the canary, which the move to iptables cuts when their time is over.
+  void ExpectAGateStopsTheRollout() {
+    constexpr int kStreams = 5;
+    EXPECT_EQ(ActiveMode("node-1"), "ipvs");
+    world_->AddClientPod("node-1", "client");
+    const World::Load load = world_->StartLoad(world_->cluster().node("node-1"), "client",
+                                               {"10.96.1.1:80"}, 20, "tcp", kStreams);
+    world_->AwaitLoadRunning(load);
+    world_->Apply(Configuration("iptables",
+                                "canary: {nodes: 1, soak: 0s}, maxUnavailable: 2, gates: "
+                                "{cutConnections: 0}"));
+    EXPECT_THAT(Expect(kFailed, {"status", "--watch", "--timeout=5m"}), HasSubstr("RolledBack"));
+    const LoadReport report = world_->StopLoad(load);
+    EXPECT_EQ(report.BrokenStreams(), kStreams) << report.json.dump(1);
+    EXPECT_THAT(Expect(kFailed, {"status"}),
+                AllOf(HasSubstr("RolledBack  GateTripped: revision"),
+                      HasSubstr("failed on node-1 (gate cutConnections: 5 connections were cut at "
+                                "the end of handover.drainTimeout; the bound is 0)")));
+    EXPECT_THAT(Expect(kOk, {"history"}), HasSubstr("stopped by cutConnections on node-1"));
+    EXPECT_EQ(world_->MustKubectl(
+                  {"get", "pxc/cluster", "-o", "jsonpath={.status.trippedGates[*].node}"}),
+              "node-1");
+    EXPECT_THAT(world_->MustKubectl({"describe", "pxc", "cluster"}), HasSubstr("GateTripped"));
+    for (const char* node : {"node-1", "node-2"})
+      EXPECT_EQ(ActiveMode(node), "ipvs") << node;
+  }
+
   std::string kubeconfig_;
 };
 
@@ -303,6 +330,8 @@ TEST_F(PluginTest, TakesAClusterThroughAMoveAndBack) {
   EXPECT_EQ(history["revisions"][0]["nodes"], 3);
   EXPECT_THAT(Expect(kOk, {"rollback", "--undo"}), HasSubstr("its own settings count again"));
   EXPECT_FALSE(world_->ProxyConfiguration("cluster")["spec"]["rollout"].contains("rollbackTo"));
+  Expect(kOk, {"status", "--watch", "--timeout=3m"});
+  ExpectAGateStopsTheRollout();
 }
 
 // The whole way with one command, by a person who says no at first.
