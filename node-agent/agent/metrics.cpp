@@ -1,5 +1,6 @@
 #include "node-agent/agent/metrics.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sys/resource.h>
@@ -92,8 +93,8 @@ Metrics::Metrics(const std::string& version)
                      .Register(registry_)),
       drained_(BuildCounter()
                    .Name("pointsman_agent_drained_connections_total")
-                   .Help("Connections of modes that drained: ended by themselves, or left at the "
-                         "drain timeout.")
+                   .Help("Connections of modes that drained: ended by themselves, or at the drain "
+                         "timeout cut, or left to connection tracking.")
                    .Register(registry_)),
       neighbour_(BuildGauge()
                      .Name("pointsman_agent_neighbour")
@@ -368,7 +369,9 @@ void Metrics::SetHandovers(const ModeState& state) {
     }
   }
   kube::RaiseTo(drained_.Add({{"outcome", "ended"}}), state.drained.ended);
-  kube::RaiseTo(drained_.Add({{"outcome", "left"}}), state.drained.left);
+  kube::RaiseTo(drained_.Add({{"outcome", "cut"}}), state.drained.cut);
+  kube::RaiseTo(drained_.Add({{"outcome", "left"}}),
+                state.drained.left - std::min(state.drained.cut, state.drained.left));
 }
 
 void Metrics::SetNeighbours(const std::vector<kube::NeighbourStatus>& neighbours,

@@ -57,13 +57,14 @@ TEST(AgentMetricsTest, HandoversAreThereBeforeTheFirstAndNeverFall) {
               AllOf(HasSubstr("handovers_total{from=\"iptables\",to=\"ipvs\"} 0\n"),
                     HasSubstr("drained_connections_total{outcome=\"left\"} 0\n")));
   state.handovers[{kube::Mode::kIptables, kube::Mode::kIpvs}] = 2;
-  state.drained = {.ended = 40, .left = 3};
+  state.drained = {.ended = 40, .left = 5, .cut = 2};
   metrics.SetState(state, ServiceModel(), 0);
   metrics.SetState(ModeState{}, ServiceModel(), 0);
   EXPECT_THAT(metrics.Render(),
               AllOf(HasSubstr("handovers_total{from=\"iptables\",to=\"ipvs\"} 2\n"),
                     HasSubstr("handovers_total{from=\"ipvs\",to=\"iptables\"} 0\n"),
                     HasSubstr("drained_connections_total{outcome=\"ended\"} 40\n"),
+                    HasSubstr("drained_connections_total{outcome=\"cut\"} 2\n"),
                     HasSubstr("drained_connections_total{outcome=\"left\"} 3\n")));
 }
 
