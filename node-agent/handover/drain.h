@@ -67,7 +67,7 @@ class Drain {
   std::unique_ptr<Dataplane> dataplane_;
   uint64_t connections_ = 0;
   uint64_t end_with_it_ = 0;  // of these
-  uint64_t most_ = 0;  // of the looks at this one
+  uint64_t most_ = 0;         // of the looks at this one
   DrainedConnections drained_;
   bool over_ = false;  // only its removal is left
   TimePoint deadline_{};
