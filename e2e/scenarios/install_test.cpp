@@ -369,6 +369,22 @@ TEST_F(InstallTest, UserspaceModeInPodsLivesThroughRestartsOfTheAgent) {
   world_->AwaitMode("node-1", "userspace", 30s);
 }
 
+// Of kube-proxy only its Pods are looked at here.
+constexpr const char* kKubeProxy = R"(
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: kube-proxy, namespace: kube-system}
+spec:
+  selector: {matchLabels: {k8s-app: kube-proxy}}
+  template:
+    metadata: {labels: {k8s-app: kube-proxy}}
+    spec:
+      hostNetwork: true
+      terminationGracePeriodSeconds: 1
+      tolerations: [{operator: Exists}]
+      containers: [{name: kube-proxy, image: kube-proxy, command: [/bin/sleep, infinity]}]
+)";
+
 // What of the rights in manifests/ the programs have asked for in a whole life: all of them, and
 // nothing else.
 TEST_F(InstallTest, TheRightsAreThoseThatAreUsed) {
@@ -426,7 +442,16 @@ TEST_F(InstallTest, TheRightsAreThoseThatAreUsed) {
       30s, [&] { return world_->NodeProxy("node-1").dump(1); });
   schedule("fastest");
   told(2);
-  world_->MustKubectl({"delete", "pxc", "--all", "--timeout=60s"}, "", 70s);
+  // A node leaves kube-proxy's DaemonSet, and comes back into it with the deletion.
+  world_->Apply(kKubeProxy);
+  world_->MustKubectl({"patch", "pxc", "cluster", "--type=merge", "-p",
+                       R"({"spec":{"kubeProxy":{"policy":"TakeOver"}}})"});
+  world_->MustKubectl({"wait", "pxc/cluster", "--for=condition=KubeProxyReplaced", "--timeout=90s"},
+                      "", 100s);
+  world_->MustKubectl({"delete", "pxc", "--all", "--timeout=120s"}, "", 130s);
+  world_->MustKubectl(
+      {"-n", "kube-system", "rollout", "status", "--timeout=90s", "daemonset/kube-proxy"}, "",
+      100s);
 
   using Right = std::tuple<std::string, std::string, std::string, std::string>;
   for (const char* account : {"pointsman-operator", "pointsman-node-agent"}) {
