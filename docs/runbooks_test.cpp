@@ -153,6 +153,7 @@ TEST(RunbooksTest, TheCommandsOfThePluginAreThere) {
     for (std::string word; stream >> word;)
       words.push_back(word == "MODE" ? "ipvs" : word);
     std::vector<const char*> argv;
+    argv.reserve(words.size());
     for (const std::string& word : words)
       argv.push_back(word.c_str());
     EXPECT_NO_THROW(plugin::ParseOptions(static_cast<int>(argv.size()), argv.data()))

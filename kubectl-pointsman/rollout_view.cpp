@@ -17,9 +17,9 @@ using kube::NodeProxy;
 using std::chrono::seconds;
 
 // The operator's own (operator/plan/status.cpp).
-constexpr std::array<std::string_view, 9> kOperatorsConditions{
-    "Accepted", "PreflightPassed", "Progressing", "Available",        "Degraded",
-    "Paused",   "RolledBack",      "ClockSkew",   "NodesWithoutAgent"};
+constexpr std::array<std::string_view, 10> kOperatorsConditions{
+    "Accepted", "PreflightPassed", "Progressing", "Available",         "Degraded",
+    "Paused",   "RolledBack",      "ClockSkew",   "NodesWithoutAgent", "KubeProxyReplaced"};
 
 bool HasSpoken(const NodeProxy& proxy) {
   return proxy.status.observed_generation >= proxy.generation;

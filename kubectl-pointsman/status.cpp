@@ -63,6 +63,10 @@ void AppendConditions(const RolloutView& view, const Terminal& terminal, std::st
   if (preflight != nullptr && preflight->status != kube::ConditionStatus::kTrue)
     text += fmt::format("{:<10}  {}: {}\n", "Preflight", Line(preflight->reason),
                         Line(preflight->message));
+  const Condition* const kube_proxy = view.Condition("KubeProxyReplaced");
+  if (kube_proxy != nullptr && kube_proxy->reason != "NotAsked")
+    text += fmt::format("{:<10}  {}: {}\n", "kube-proxy", Line(kube_proxy->reason),
+                        Line(kube_proxy->message));
   for (const Condition& condition : view.others) {
     const char* const value = condition.status == kube::ConditionStatus::kTrue    ? "True"
                               : condition.status == kube::ConditionStatus::kFalse ? "False"

@@ -1,5 +1,6 @@
 #include "kubectl-pointsman/status.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include "kubectl-pointsman/testing_objects.h"
@@ -125,6 +126,20 @@ TEST(StatusTextTest, HasEverythingInPlainText) {
       "the others  [--------------------]  0/2   1 at a time\n"
       "In flight\n"
       "  node-2   what clients meet is watched\n");
+}
+
+TEST(StatusTextTest, KubeProxyIsTalkedOfWhereItIsTakenOver) {
+  const auto text = [](const char* reason) {
+    return StatusText(
+        ViewAt("2026-01-01T12:02:05Z", Configuration(fmt::format(R"({{"status": {{"conditions": [{{
+                 "type": "KubeProxyReplaced", "status": "False", "reason": "{}",
+                 "message": "1 of 3 nodes without kube-proxy"}}]}}}})",
+                                                                 reason))),
+        false, {});
+  };
+  EXPECT_THAT(text("TakingOver"),
+              HasSubstr("kube-proxy  TakingOver: 1 of 3 nodes without kube-proxy\n"));
+  EXPECT_THAT(text("NotAsked"), Not(HasSubstr("kube-proxy")));
 }
 
 TEST(StatusTextTest, ATerminalGetsColorsAndNothingElseDoes) {

@@ -190,7 +190,9 @@ spec:
                                 "{cutConnections: 0}"));
     EXPECT_THAT(Expect(kFailed, {"status", "--watch", "--timeout=5m"}), HasSubstr("RolledBack"));
     const LoadReport report = world_->StopLoad(load);
-    EXPECT_EQ(report.BrokenStreams(), kStreams) << report.json.dump(1);
+    // Connection tracking takes them up again in the next mode (nf_conntrack_tcp_loose), which has
+    // this one endpoint to send them to. Of more it would be another one for some.
+    EXPECT_EQ(report.Streams(), kStreams) << report.json.dump(1);
     EXPECT_THAT(Expect(kFailed, {"status"}),
                 AllOf(HasSubstr("RolledBack  GateTripped: revision"),
                       HasSubstr("failed on node-1 (gate cutConnections: 5 connections were cut at "

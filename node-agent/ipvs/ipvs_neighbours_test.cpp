@@ -209,13 +209,14 @@ TEST_F(IpvsNeighboursTest, ADnsCacheAnswersAtItsClusterIp) {
   ExpectVerified();
   const std::string node = AskTcp(*network_, "", kVip, 53).host;
   EXPECT_NE(node, "pod-b");
+  const std::string by_both = node + " " + node;
   for (const char* host : {"pod-a", "pod-b", ""}) {
-    EXPECT_EQ(answers(host, 53), node + " " + node) << host;
+    EXPECT_EQ(answers(host, 53), by_both) << host;
     EXPECT_EQ(answers(host, 80), "pod-b") << host;
   }
   // Changes of the Service, and a new process, leave it to the cache too.
   EXPECT_SYNCED(dataplane_->Sync(maker_.model, maker_.Put(Dns({MakeBackend(kPodC, 8080)}))));
-  EXPECT_EQ(answers("pod-a", 53), node + " " + node);
+  EXPECT_EQ(answers("pod-a", 53), by_both);
   Start();
   EXPECT_EQ(Resync(), 0U);
 
