@@ -142,6 +142,10 @@ TEST_F(MonitoringTest, DashboardAlertsAndRunbooksShowAMove) {
     prometheus.AwaitData(query);
 
   // And they mean what they say.
+  const std::string warning =
+      "pointsman_agent_neighbour{node='node-2',neighbour='stale-kube-proxy-sets',"
+      "verdict='Warning'} == 1";
+  prometheus.AwaitData(warning);
   for (const char* fact :
        {"pointsman_agent_mode{state='active',mode='ipvs',node='node-1'} == 1",
         "pointsman_agent_fallback{node='node-3'} == 1",
@@ -151,8 +155,6 @@ TEST_F(MonitoringTest, DashboardAlertsAndRunbooksShowAMove) {
         // The streams, which do not end by themselves.
         "pointsman_agent_drained_connections_total{node='node-1',outcome='left'} >= 3",
         "pointsman_agent_watched_connections_answered_total{node='node-1'} > 0",
-        "pointsman_agent_neighbour{node='node-2',neighbour='stale-kube-proxy-sets',"
-        "verdict='Warning'} == 1",
         "pointsman_operator_rollout_phase{configuration='cluster',phase='Complete'} == 1",
         // Not for long enough yet.
         "ALERTS{alertname='PointsmanNodeFallback',node='node-3',alertstate='pending'}",

@@ -103,6 +103,7 @@ class Recorder {
   void Serve() {
     std::vector<World::ServiceSpec> services;
     std::vector<uint16_t> ports;
+    ports.reserve(kServices);
     for (int i = 0; i < kServices; ++i)
       ports.push_back(static_cast<uint16_t>(8000 + i));
     std::map<std::string, std::string> nodes;
@@ -143,9 +144,9 @@ class Recorder {
     int draining = 0;
     for (const Node& node : world_->cluster().nodes()) {
       const kube::Json proxy = world_->NodeProxy(node.name());
-      if (!proxy.is_null() && proxy.contains("/status/drainingMode"_json_pointer) &&
-          proxy["status"]["drainingMode"] != "")
-        ++draining;
+      if (proxy.is_null()) continue;
+      const kube::Json status = proxy.value("status", kube::Json::object());
+      if (!status.value("drainingMode", std::string()).empty()) ++draining;
     }
     return draining;
   }

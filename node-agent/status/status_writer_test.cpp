@@ -79,7 +79,7 @@ class StatusWriterTest : public testing::Test {
     return status;
   }
 
-  const StatusWriter::Options options_;
+  const StatusWriter::Options options_{};
   kube::FakeTime time_;
   int tries_ = 0;  // the writer's thread's
   std::shared_ptr<Server> server_;
