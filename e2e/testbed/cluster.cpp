@@ -373,12 +373,15 @@ json Cluster::NodeConfig(const Machine& machine) const {
   };
   // Whoever sends a packet for a Service's address to a node would be redirected to the default
   // route, which is on the same network here: real routers and load balancers are elsewhere. The
-  // kernel's limit for ICMP errors counts redirects too, so that a REJECT would seem a DROP.
+  // kernel's limit for ICMP errors counts redirects too (in IPv6 none can be switched off), so that
+  // a REJECT would seem a DROP: each error is sent.
   config["sysctls"] = {{"net/ipv4/conf/all/accept_redirects", "0"},
                        {"net/ipv4/conf/" + interface + "/accept_redirects", "0"},
                        {"net/ipv6/conf/" + interface + "/accept_redirects", "0"},
                        {"net/ipv4/conf/all/send_redirects", "0"},
-                       {"net/ipv4/conf/" + interface + "/send_redirects", "0"}};
+                       {"net/ipv4/conf/" + interface + "/send_redirects", "0"},
+                       {"net/ipv4/icmp_ratelimit", "0"},
+                       {"net/ipv6/icmp/ratelimit", "0"}};
   if (!outside) {
     // As on a real node with a bridge CNI; rp_filter 2 (loose) is systemd's default.
     config["sysctls"].update({{"net/ipv4/ip_forward", "1"},
