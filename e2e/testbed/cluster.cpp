@@ -177,7 +177,7 @@ std::string Node::AddRoutedPodNetwork(const std::string& pod, const std::string&
   if (pod_cidr().empty()) throw std::invalid_argument(name_ + " has no pods");
   constexpr const char* kGateway = "169.254.1.1";  // nobody's: the node answers ARP for all
   constexpr const char* kGateway6 = "fe80::1";
-  const std::string link = kRoutedLinkPrefix + ip.substr(ip.rfind('.') + 1);
+  std::string link = kRoutedLinkPrefix + ip.substr(ip.rfind('.') + 1);
   const std::string ip6 = PodAddress6(ip);
   ExecOptions options;
   options.input = fmt::format(
