@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <regex>
 #include <set>
 #include <sstream>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -16,6 +14,7 @@
 #include <gtest/gtest.h>
 #include <yaml-cpp/yaml.h>
 
+#include "kube/testing/page_text.h"
 #include "kubectl-pointsman/options.h"
 
 namespace pointsman {
@@ -28,38 +27,14 @@ using ::testing::IsEmpty;
 
 const fs::path kRoot = POINTSMAN_SOURCE_DIR;
 
-std::string Read(const fs::path& path) {
-  std::ifstream file(path);
-  if (!file) throw std::runtime_error("cannot read " + path.string());
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 // All files below that end so, one after the other.
 std::string ReadAll(const fs::path& below, const std::set<std::string>& extensions) {
   std::string all;
   for (const auto& entry : fs::recursive_directory_iterator(below)) {
     if (entry.is_regular_file() && extensions.contains(entry.path().extension().string()))
-      all += Read(entry.path());
+      all += ReadText(entry.path());
   }
   return all;
-}
-
-std::vector<std::string> Matches(const std::string& text, const std::string& what, int group = 0) {
-  const std::regex regex(what);
-  std::vector<std::string> found;
-  for (std::sregex_iterator match(text.begin(), text.end(), regex), end; match != end; ++match)
-    found.push_back((*match)[group]);
-  return found;
-}
-
-// Between fences of that kind: "" or "promql".
-std::vector<std::string> Blocks(const std::string& text, const std::string& kind) {
-  static const std::regex kBlock("```([a-z]*)\n([^`]+)```");  // all kinds, to pair the fences
-  std::vector<std::string> found;
-  for (std::sregex_iterator match(text.begin(), text.end(), kBlock), end; match != end; ++match) {
-    if ((*match)[1] == kind) found.push_back((*match)[2]);
-  }
-  return found;
 }
 
 struct Alert {
@@ -82,7 +57,7 @@ std::vector<Alert> Alerts() {
 }
 
 const std::string& Page() {
-  static const std::string kPage = Read(kRoot / "docs/runbooks.md");
+  static const std::string kPage = ReadText(kRoot / "docs/runbooks.md");
   return kPage;
 }
 
@@ -163,7 +138,7 @@ TEST(RunbooksTest, TheCommandsOfThePluginAreThere) {
 
 // docs/metrics.md, which the programs' own tests hold against what they export.
 TEST(RunbooksTest, TheMetricsOfAlertsAndQueriesAreThere) {
-  const std::string metrics = Read(kRoot / "docs/metrics.md");
+  const std::string metrics = ReadText(kRoot / "docs/metrics.md");
   std::string queries = Page();
   for (const Alert& alert : Alerts())
     queries += alert.expression + "\n";
@@ -180,7 +155,7 @@ TEST(RunbooksTest, TheMetricsOfAlertsAndQueriesAreThere) {
 // what the programs write.
 TEST(RunbooksTest, ObjectsAndLinesOfLogsAreThere) {
   const std::string manifests = ReadAll(kRoot / "manifests", {".yaml"});
-  const std::vector<std::string> blocks = Blocks(Page(), "");
+  const std::vector<std::string> blocks = FencedBlocks(Page(), "");
   ASSERT_FALSE(blocks.empty());
   for (const std::string& block : blocks) {
     for (const std::string& name : Matches(block, "(?:[=/ :])(pointsman-[a-z-]+)", 1))

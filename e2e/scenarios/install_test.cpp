@@ -21,28 +21,9 @@ using std::chrono_literals::operator""s;
 
 constexpr char kNamespace[] = "pointsman-system";
 
-// `node`: "": all nodes; else this one, before what another says of all.
 std::string Configuration(const std::string& mode, int max_unavailable = 1,
                           const std::string& node = "") {
-  return R"(
-apiVersion: pointsman.io/v1alpha1
-kind: ProxyConfiguration
-metadata:
-  name: )" +
-         (node.empty() ? std::string("cluster") : "only-" + node) + "\nspec:\n" +
-         (node.empty() ? std::string()
-                       : "  priority: 1\n  nodeSelector: {matchLabels: {kubernetes.io/hostname: " +
-                             node + "}}\n") +
-         "  mode: " + mode + R"(
-  clusterCIDR: 10.244.0.0/16
-  rollout:
-    canary: {nodes: 0}
-    minReady: 0s
-    maxUnavailable: )" +
-         std::to_string(max_unavailable) + R"(
-  handover:
-    drainTimeout: 3s
-)";
+  return ClusterConfiguration(mode, "3s", max_unavailable, node);
 }
 
 constexpr char kService[] = R"(

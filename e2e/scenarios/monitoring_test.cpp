@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <regex>
 #include <set>
 
@@ -15,6 +13,7 @@
 #include "e2e/control-plane/testing/environment_variable.h"
 #include "e2e/scenarios/prometheus_server.h"
 #include "e2e/scenarios/scenario_fixture.h"
+#include "kube/testing/page_text.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -26,27 +25,11 @@ namespace fs = std::filesystem;
 
 const fs::path kMonitoring = fs::path(POINTSMAN_SOURCE_DIR) / "manifests/monitoring";
 
-std::string Read(const fs::path& path) {
-  std::ifstream file(path);
-  if (!file) throw std::runtime_error("cannot read " + path.string());
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-std::vector<std::string> Matches(const std::string& text, const std::string& what, int group = 0) {
-  const std::regex regex(what);
-  std::vector<std::string> found;
-  for (std::sregex_iterator match(text.begin(), text.end(), regex), end; match != end; ++match)
-    found.push_back((*match)[group]);
-  return found;
-}
-
 // Lines between fences of that kind: "" or "promql".
 std::vector<std::string> LinesOfBlocks(const std::string& text, const std::string& kind) {
-  static const std::regex kBlock("```([a-z]*)\n([^`]+)```");  // all kinds, to pair the fences
   std::vector<std::string> lines;
-  for (std::sregex_iterator match(text.begin(), text.end(), kBlock), end; match != end; ++match) {
-    if ((*match)[1] != kind) continue;
-    const std::vector<std::string> more = Matches((*match)[2], "[^\n]+");
+  for (const std::string& block : FencedBlocks(text, kind)) {
+    const std::vector<std::string> more = Matches(block, "[^\n]+");
     lines.insert(lines.end(), more.begin(), more.end());
   }
   return lines;
@@ -90,7 +73,7 @@ void MonitoringTest::TryTheRunbooks(PrometheusServer& prometheus) {
   fs::create_directories(dir_ / "bin");
   if (!kubectl.empty()) fs::create_symlink(kubectl, dir_ / "bin/kubectl");
 
-  const std::string page = Read(fs::path(POINTSMAN_SOURCE_DIR) / "docs/runbooks.md");
+  const std::string page = ReadText(fs::path(POINTSMAN_SOURCE_DIR) / "docs/runbooks.md");
   size_t typed = 0;
   for (std::string command : LinesOfBlocks(page, "")) {
     // These need a Pod that runs, and reviews of rights, which the tests' API server does not have.
@@ -166,7 +149,7 @@ TEST_F(MonitoringTest, DashboardAlertsAndRunbooksShowAMove) {
       << "they are well";
 
   // The others' metrics are there too, and their expressions can be evaluated.
-  const std::string rules = Read(kMonitoring / "prometheus-rule.yaml");
+  const std::string rules = ReadText(kMonitoring / "prometheus-rule.yaml");
   const std::vector<std::string> names =
       Matches(rules, "\\b(?:pointsman_(?:agent|operator)|kubeproxy)_[a-z_]+");
   for (const std::string& name : std::set<std::string>(names.begin(), names.end()))

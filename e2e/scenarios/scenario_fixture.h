@@ -16,18 +16,22 @@
 
 namespace pointsman::e2e {
 
-// ProxyConfiguration "cluster", for all nodes, which waits for nothing but what it has to.
+// A ProxyConfiguration that waits for nothing but what it has to: "cluster", for all nodes. With a
+// `node`: "only-NODE", for this one, before what "cluster" says.
 inline std::string ClusterConfiguration(const std::string& mode,
                                         const std::string& drain_timeout = "3s",
-                                        int max_unavailable = 1) {
+                                        int max_unavailable = 1, const std::string& node = "") {
   return R"(
 apiVersion: pointsman.io/v1alpha1
 kind: ProxyConfiguration
 metadata:
-  name: cluster
-spec:
-  mode: )" +
-         mode + R"(
+  name: )" +
+         (node.empty() ? "cluster\nspec:\n"
+                       : "only-" + node +
+                             "\nspec:\n  priority: 1\n  nodeSelector: {matchLabels: "
+                             "{kubernetes.io/hostname: " +
+                             node + "}}\n") +
+         "  mode: " + mode + R"(
   clusterCIDR: 10.244.0.0/16
   rollout:
     canary: {nodes: 0}
