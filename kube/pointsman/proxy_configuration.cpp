@@ -1,10 +1,9 @@
 #include "kube/pointsman/proxy_configuration.h"
 
-#include <charconv>
-
 #include "kube/pointsman/duration.h"
 #include "kube/pointsman/limits.h"
 #include "kube/pointsman/object_reader.h"
+#include "kube/pointsman/percent.h"
 #include "kube/pointsman/settings_json.h"
 #include "kube/pointsman/status_bounds.h"
 #include "kube/pointsman/validation.h"
@@ -140,12 +139,8 @@ void ReadMaxUnavailable(ObjectReader& reader, IntOrPercent& out) {
   if (value == nullptr) return;
   if (value->is_string()) {
     const std::string& text = value->get_ref<const std::string&>();
-    int64_t percent = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), percent);
-    const bool is_percent = error == std::errc() && end + 1 == text.data() + text.size() &&
-                            *end == '%' && percent >= 1 && percent <= 100 && text.front() != '0';
-    if (is_percent) {
-      out = {percent, true};
+    if (const auto percent = ParsePercent(text); percent && *percent >= 1) {
+      out = {*percent, true};
     } else {
       reader.Error(kName, ObjectReader::Quote(text) +
                               " is neither a number of nodes nor a percentage from 1% to 100%");

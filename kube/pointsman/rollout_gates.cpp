@@ -1,11 +1,11 @@
 #include "kube/pointsman/rollout_gates.h"
 
-#include <charconv>
 #include <string>
-#include <string_view>
 
 #include "kube/pointsman/duration.h"
 #include "kube/pointsman/limits.h"
+#include "kube/pointsman/percent.h"
+#include "kube/text/json_text.h"
 
 namespace pointsman::kube {
 namespace {
@@ -20,27 +20,21 @@ bool IsUnlimited(const json* value) {
          value->get_ref<const std::string&>() == kUnlimited;
 }
 
-std::optional<int64_t> ParsePercent(const json& value) {
+std::optional<int64_t> PercentOf(const json& value) {
   if (!value.is_string()) return std::nullopt;
-  const std::string& text = value.get_ref<const std::string&>();
-  int64_t percent = 0;
-  const char* const last = text.data() + text.size();
-  const auto [end, error] = std::from_chars(text.data(), last, percent);
-  const bool is_percent = error == std::errc() && end + 1 == last && *end == '%' && percent >= 0 &&
-                          percent <= 100 && std::to_string(percent).size() + 1 == text.size();
-  return is_percent ? std::optional(percent) : std::nullopt;
+  return ParsePercent(value.get_ref<const std::string&>());
 }
 
 std::string Quoted(const json& value) {
   return ObjectReader::Quote(value.is_string() ? value.get_ref<const std::string&>()
-                                               : value.dump());
+                                               : text::JsonText(value));
 }
 
 void ReadPercent(ObjectReader& reader, const char* name, std::optional<int64_t>& out) {
   const json* value = reader.Raw(name);
   if (value == nullptr) return;
   if (IsUnlimited(value)) return out.reset();
-  if (const auto percent = ParsePercent(*value)) {
+  if (const auto percent = PercentOf(*value)) {
     out = percent;
   } else {
     reader.Error(name, Quoted(*value) + " is neither a percentage from 0% to 100% nor Unlimited");
@@ -51,7 +45,7 @@ void ReadCountOrPercent(ObjectReader& reader, const char* name, std::optional<In
   const json* value = reader.Raw(name);
   if (value == nullptr) return;
   if (IsUnlimited(value)) return out.reset();
-  if (const auto percent = ParsePercent(*value)) {
+  if (const auto percent = PercentOf(*value)) {
     out = IntOrPercent{*percent, true};
   } else if (value->is_string()) {
     reader.Error(
