@@ -68,16 +68,16 @@ void RunFelix(const KnownNeighbour& known, const std::string& site_file) {
   }
 }
 
-// As nftables.service does it, and `iptables -F` of an administrator for each table that there is.
+// As nftables.service does it, and as iptables-restore does it with each table of a file: all of a
+// table at once. Not `-F` and then `-X`: the agent may have written its chains and jumps again in
+// between, and `-X` stops at a chain that is in use.
 void FlushAllRules() {
   RunTool({"nft", "flush", "ruleset"});
   for (const char* family : {"", "6"}) {
     std::ifstream names(fmt::format("/proc/net/ip{}_tables_names", family));
-    for (std::string table; std::getline(names, table);) {
-      const std::string iptables = fmt::format("ip{}tables-legacy", family);
-      RunTool({iptables, "-w", "-t", table, "-F"});
-      RunTool({iptables, "-w", "-t", table, "-X"});
-    }
+    for (std::string table; std::getline(names, table);)
+      RunTool({"sh", "-c", R"(printf '*%s\nCOMMIT\n' "$1" | "$0" -w)",
+               fmt::format("ip{}tables-legacy-restore", family), table});
   }
 }
 
