@@ -86,7 +86,7 @@ std::string Indented(const std::string& text) {
 }
 
 std::string Details(const Case& one, const std::vector<std::string>& failures, bool with_rules) {
-  std::string text = fmt::format("  {}:{}; the rule is from {}\n", one.file, one.line,
+  std::string text = fmt::format("  {}:{}; the rule is from {}\n", one.file.string(), one.line,
                                  fmt::join(one.sources, ", "));
   for (const std::string& failure : failures) {
     if (!with_rules && failure.starts_with("rules ")) continue;
