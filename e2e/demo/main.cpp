@@ -283,7 +283,7 @@ bool Demo::Run() {
   for (const World::Load& load : loads_)
     world_.AwaitLoadRunning(load);
   std::printf("  traffic: %s\n", TrafficLine().c_str());
-  ShowOnNode("node-1", {"iptables-legacy", "-t", "nat", "-nL", "POINTSMAN-IPT-SERVICES"}, 14);
+  ShowOnNode("node-1", {"iptables-legacy", "-w", "-t", "nat", "-nL", "POINTSMAN-IPT-SERVICES"}, 14);
 
   Title("The move: one `kubectl apply`");
   Apply("ipvs");

@@ -58,7 +58,7 @@ class Recorder {
     // Neighbours with something to say.
     const Cluster& cluster = world_->cluster();
     cluster.node("node-2").Check({"ipset", "create", "KUBE-CLUSTER-IP", "hash:ip,port"});
-    cluster.node("node-4").Check({"iptables-legacy", "-N", "KUBE-ROUTER-FORWARD"});
+    cluster.node("node-4").Check({"iptables-legacy", "-w", "-N", "KUBE-ROUTER-FORWARD"});
     world_->StartOperator();
     world_->StartAgents();
   }

@@ -111,7 +111,7 @@ nodePortAddresses: [192.168.50.0/24]
         "-A KUBE-SERVICES -d 10.98.0.1/32 -p tcp -m tcp --dport 80 -j KUBE-MARK-MASQ\nCOMMIT\n"
         "*filter\n:KUBE-FORWARD - [0:0]\n:FIREWALL - [0:0]\n-A FORWARD -j KUBE-FORWARD\n"
         "-A INPUT -j FIREWALL\n-A FIREWALL -s 198.51.100.0/24 -j DROP\nCOMMIT\n";
-    Node().Check({"iptables-legacy-restore", "--noflush"}, {.input = rules});
+    Node().Check({"iptables-legacy-restore", "-w", "--noflush"}, {.input = rules});
     Node().Check({"ipset", "create", "KUBE-CLUSTER-IP", "hash:ip,port"});
     Node().Check({"ipset", "add", "KUBE-CLUSTER-IP", "10.98.0.1,tcp:80"});
     Node().Check({"ipset", "create", "users", "hash:net"});
@@ -464,7 +464,7 @@ TEST_F(StandaloneTest, ItsProcessIsAsTheFileSaysAndTellsOfTheForwarder) {
       20s);
 
   // configSyncPeriod: what something else took away is back, an hour before iptables.syncPeriod.
-  Node().Check({"iptables-legacy", "-t", "nat", "-F", "POINTSMAN-USP-SERVICES"});
+  Node().Check({"iptables-legacy", "-w", "-t", "nat", "-F", "POINTSMAN-USP-SERVICES"});
   world_->Await(
       "the rules are repaired", [&] { return Connects("10.96.1.1:80"); }, 20s,
       [&] { return Log(); });

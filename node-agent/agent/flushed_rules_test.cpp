@@ -99,20 +99,20 @@ class FlushedRulesTest
   static std::string Ip() { return v4() ? "ip" : "ip6"; }
   // Of what this mode has. Each takes something else.
   static std::vector<Flush> Flushes() {
-    std::vector<Flush> flushes{{Tool(), "-t", "nat", "-F"},
-                               {Tool(), "-t", "nat", "-F", "POSTROUTING"}};
+    std::vector<Flush> flushes{{Tool(), "-w", "-t", "nat", "-F"},
+                               {Tool(), "-w", "-t", "nat", "-F", "POSTROUTING"}};
     if (variant() == "nft" || mode() == Mode::kNftables) {
       flushes.push_back({"nft", "flush", "ruleset"});
     }
     switch (mode()) {
       case Mode::kIptables:
       case Mode::kUserspace:
-        flushes.push_back({Tool(), "-t", "filter", "-F"});
-        flushes.push_back({Tool(), "-t", "nat", "-D", "PREROUTING", "1"});
+        flushes.push_back({Tool(), "-w", "-t", "filter", "-F"});
+        flushes.push_back({Tool(), "-w", "-t", "nat", "-D", "PREROUTING", "1"});
         break;
       case Mode::kIpvs:
-        flushes.push_back({Tool(), "-t", "filter", "-F"});
-        flushes.push_back({Tool(), "-t", "mangle", "-F"});
+        flushes.push_back({Tool(), "-w", "-t", "filter", "-F"});
+        flushes.push_back({Tool(), "-w", "-t", "mangle", "-F"});
         flushes.push_back({"ip", "link", "delete", "kube-ipvs-pm"});
         flushes.push_back({"ipvsadm", "-C"});
         break;
@@ -154,14 +154,14 @@ TEST_P(FlushedRulesTest, AreBackWithinASecond) {
 // xtables/forward_accept.h).
 TEST_P(FlushedRulesTest, APolicyThatBecomesDropIsNoticedAsSoon) {
   const uint64_t full_syncs = controller_->state().full_syncs;
-  RunTool({Tool(), "-t", "filter", "-P", "FORWARD", "DROP"});
+  RunTool({Tool(), "-w", "-t", "filter", "-P", "FORWARD", "DROP"});
   Wait(500ms);
   EXPECT_EQ(controller_->state().full_syncs, full_syncs + 1);
   Wait(500ms);
   EXPECT_EQ(controller_->state().full_syncs, full_syncs + 1) << "once";
   if (mode() != Mode::kNftables) return;
   EXPECT_THAT(RunTool({Tool() + "-save", "-t", "filter"}), HasSubstr("-j POINTSMAN-NFT-FORWARD"));
-  RunTool({Tool(), "-t", "filter", "-F", "FORWARD"});
+  RunTool({Tool(), "-w", "-t", "filter", "-F", "FORWARD"});
   Wait(500ms);
   EXPECT_THAT(RunTool({Tool() + "-save", "-t", "filter"}), HasSubstr("-j POINTSMAN-NFT-FORWARD"));
 }
@@ -175,8 +175,8 @@ TEST_P(FlushedRulesTest, AreNotMissedWhenNobodyTookThem) {
         number % 2 == 0 ? std::vector<Backend>{}
                         : std::vector<Backend>{testing::MakeBackend("10.244.1.8", 8080)}));
     controller_->Sync(maker_.model, delta);
-    RunTool({Tool(), "-t", "nat", "-A", "PREROUTING", "-s", v4() ? "192.0.2.1" : "2001:db8::1",
-             "-j", "RETURN"});
+    RunTool({Tool(), "-w", "-t", "nat", "-A", "PREROUTING", "-s",
+             v4() ? "192.0.2.1" : "2001:db8::1", "-j", "RETURN"});
     Wait(500ms);
     EXPECT_EQ(controller_->state().full_syncs, full_syncs);
   }
