@@ -20,8 +20,10 @@ RetryingHttpServer::~RetryingHttpServer() {
 bool RetryingHttpServer::TryStart() {
   try {
     server_->Start();
+    waits_ = false;
     return true;
   } catch (const std::runtime_error& error) {
+    waits_ = true;
     if (log_.Happened()) {
       spdlog::error("{}: {}; trying again every {} s", what_, error.what(),
                     std::chrono::duration<double>(period_).count());

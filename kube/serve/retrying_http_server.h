@@ -2,6 +2,7 @@
 // it, and what a program is there for must not wait for its metrics. kube-proxy does the same.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
@@ -23,6 +24,10 @@ class RetryingHttpServer {
                      std::chrono::milliseconds period = std::chrono::seconds(5));
   ~RetryingHttpServer();  // stops
 
+  // Another program has its address, or had it at the last try.
+  bool waits() const { return waits_; }
+  const std::string& what() const { return what_; }
+
  private:
   bool TryStart();
   void Retry(std::stop_token stop);
@@ -31,6 +36,7 @@ class RetryingHttpServer {
   const std::string what_;
   const std::chrono::milliseconds period_;
   LogLimit log_;
+  std::atomic<bool> waits_ = false;
   std::mutex mutex_;
   std::condition_variable_any wake_;
   std::jthread thread_;

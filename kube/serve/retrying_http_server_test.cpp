@@ -74,8 +74,10 @@ TEST(RetryingHttpServer, ServesATakenAddressOnceItIsFree) {
   // Its maker does not wait for the port, which nothing frees meanwhile.
   RetryingHttpServer server(ServerOn(holder.port()), "test", milliseconds(20));
   const int port = holder.port();
+  EXPECT_TRUE(server.waits());
   holder.Release();
   EXPECT_TRUE(Serves(port));
+  EXPECT_TRUE(Eventually([&] { return !server.waits(); }));
 }
 
 TEST(RetryingHttpServer, ServesAFreeAddressAtOnce) {

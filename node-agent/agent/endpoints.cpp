@@ -98,4 +98,11 @@ void Endpoints::LeaveThePlaceOfKubeProxy() {
   in_the_place_of_kube_proxy_ = false;
 }
 
+std::string Endpoints::TakenByAnother() const {
+  for (const auto& server : retrying_servers_) {
+    if (server->waits()) return server->what();
+  }
+  return "";
+}
+
 }  // namespace pointsman::agent

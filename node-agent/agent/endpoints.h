@@ -34,6 +34,9 @@ class Endpoints {
   // bindAddressHardFail, throws when one cannot be bound.
   void ServeInThePlaceOfKubeProxy();
   void LeaveThePlaceOfKubeProxy();
+  // One of kube-proxy's ports that another program has, most likely kube-proxy; "": none. Known
+  // once they are served; of a port that is not to be served nothing is.
+  std::string TakenByAnother() const;
   // What must end the process: the throw above, wherever it was caught. Null: nothing.
   std::exception_ptr fatal() const { return fatal_; }
 

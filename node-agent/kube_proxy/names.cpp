@@ -61,6 +61,10 @@ bool IsChain(std::string_view table, std::string_view chain) {
   return false;
 }
 
+bool IsTrace(std::string_view table, std::string_view chain) {
+  return table == "nat" && chain == "KUBE-SERVICES";
+}
+
 bool IsIpset(std::string_view name) {
   // NewIPSet cuts the names of IPv6 at what the kernel takes: "KUBE-6-LOAD-BALANCER-SOURCE-CID".
   constexpr size_t kLongest = 31;

@@ -13,6 +13,9 @@ namespace pointsman::agent::kube_proxy {
 
 // A chain of iptables' table `table`: "nat", "filter", "mangle".
 bool IsChain(std::string_view table, std::string_view chain);
+// One that it makes at once, and again when it is gone, in modes iptables and ipvs; and that
+// neither a kubelet nor Pointsman makes.
+bool IsTrace(std::string_view table, std::string_view chain);
 // What kubelets before 1.27 made and used too: with them it stays (KEP-3178).
 inline constexpr std::string_view kPostrouting = "KUBE-POSTROUTING";
 inline constexpr std::string_view kMarkDrop = "KUBE-MARK-DROP";  // made by such a kubelet

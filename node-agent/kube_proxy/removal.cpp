@@ -22,6 +22,25 @@ namespace {
 
 namespace fs = std::filesystem;
 
+std::vector<net::Family> NftTables(const std::string& modules_root) {
+  std::vector<net::Family> families;
+  if (kube::KernelHasModule("nf_tables", modules_root) == false) return families;
+  netlink::Socket socket(NETLINK_NETFILTER);
+  netlink::ForEachNftTable(
+      socket, [&] { families.clear(); },
+      [&](const netlink::NftTableName& table) {
+        if (table.name != kNftTable) return;
+        const std::string_view family = netlink::NftFamilyName(table.family);
+        if (family == "ip") families.push_back(net::Family::kIPv4);
+        if (family == "ip6") families.push_back(net::Family::kIPv6);
+      });
+  return families;
+}
+
+std::string_view NftName(net::Family family) {
+  return family == net::Family::kIPv4 ? "ip" : "ip6";
+}
+
 class Removal {
  public:
   Removal(const RemovalOptions& options, const std::stop_token& stop)
@@ -32,9 +51,7 @@ class Removal {
     if (!Try("virtual servers of IPVS", [&] { servers = virtual_servers_.Find(); })) return failed_;
     if (!servers.empty() && !(KeepSources() && Drain(servers))) return failed_;
     Try("virtual servers of IPVS", [&] { RemoveServers(servers); });
-    Try("interface kube-ipvs0", [&] {
-      if (RemoveLink()) Tell("removed interface kube-ipvs0");
-    });
+    Try("interface kube-ipvs0", [&] { ReleaseLink(); });
     Try("rules of iptables", [&] { RemoveIptables(); });
     Try("nf_tables", [&] { RemoveNftables(); });
     Try("ipsets", [&] { RemoveIpsets(); });
@@ -96,6 +113,14 @@ class Removal {
     Tell(fmt::format("removed {} virtual servers of IPVS", servers.size() - failed.size()));
   }
 
+  void ReleaseLink() {
+    if (options_.take_over_link) {
+      if (TakeOverLink()) Tell("took over interface kube-ipvs0, without its addresses");
+    } else if (RemoveLink()) {
+      Tell("removed interface kube-ipvs0");
+    }
+  }
+
   void RemoveIptables() {
     for (const RulesPlace& place : FindRules(options_.modules_root)) {
       const std::string where =
@@ -113,25 +138,13 @@ class Removal {
   }
 
   void RemoveNftables() {
-    if (kube::KernelHasModule("nf_tables", options_.modules_root) == false) return;
-    netlink::Socket socket(NETLINK_NETFILTER);
-    std::vector<net::Family> families;
-    netlink::ForEachNftTable(
-        socket, [&] { families.clear(); },
-        [&](const netlink::NftTableName& table) {
-          if (table.name != kNftTable) return;
-          const std::string_view family = netlink::NftFamilyName(table.family);
-          if (family == "ip") families.push_back(net::Family::kIPv4);
-          if (family == "ip6") families.push_back(net::Family::kIPv6);
-        });
-    for (const net::Family family : families) {
+    for (const net::Family family : NftTables(options_.modules_root)) {
       nft::Connection connection;
       nft::Transaction transaction(family, kNftTable);
       transaction.DeleteTable();
       const std::vector<nft::Refusal> refused = connection.Commit(transaction);
       if (refused.empty()) {
-        Tell(fmt::format("removed nf_tables' table {} {}",
-                         family == net::Family::kIPv4 ? "ip" : "ip6", kNftTable));
+        Tell(fmt::format("removed nf_tables' table {} {}", NftName(family), kNftTable));
       } else if (refused.front().error != ENOENT) {
         failed_.push_back(
             fmt::format("{} of nf_tables: {}", refused.front().object, refused.front().message));
@@ -168,6 +181,27 @@ std::vector<std::string> RemoveLeftovers(const RemovalOptions& options,
   std::vector<std::string> failed = removal.Run();
   if (failed.empty() && !removal.something()) options.tell("nothing of kube-proxy's is here");
   return failed;
+}
+
+uint64_t OpenConnections(const IsOthers& others, bool first) {
+  VirtualServers virtual_servers(others);
+  const std::vector<netlink::IpvsServer> servers = virtual_servers.Find();
+  if (servers.empty()) return 0;
+  if (first) KeepAddressesFromBeingSources();
+  return virtual_servers.Open(servers);
+}
+
+std::vector<std::string> Traces(const std::string& modules_root) {
+  std::vector<std::string> traces;
+  for (const RulesPlace& place : FindRules(modules_root, IsTrace)) {
+    traces.push_back(
+        fmt::format("chains of iptables-{}, {}", place.variant, net::ToString(place.family)));
+  }
+  for (const net::Family family : NftTables(modules_root))
+    traces.push_back(fmt::format("table {} {} of nf_tables", NftName(family), kNftTable));
+  if (HasLink()) traces.emplace_back("interface kube-ipvs0");
+  std::sort(traces.begin(), traces.end());
+  return traces;
 }
 
 int RunningKubeProxy() {

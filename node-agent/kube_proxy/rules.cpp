@@ -25,11 +25,11 @@ using Kind = xtables::SavedLine::Kind;
 
 constexpr std::string_view kTables[]{"nat", "filter", "mangle"};
 
-bool HasLegacy(net::Family family) {
+bool HasLegacy(net::Family family, ChainTest is_chain) {
   bool found = false;
   VisitLegacyChains(
       family, {.chain = [&](std::string_view table,
-                            std::string_view chain) { found = found || IsChain(table, chain); },
+                            std::string_view chain) { found = found || is_chain(table, chain); },
                .forward_policy_drop = [](std::string_view) {},
                .unread =
                    [&](std::string_view table, std::string_view why) {
@@ -115,10 +115,10 @@ class Table {
 
 }  // namespace
 
-std::vector<RulesPlace> FindRules(const std::string& modules_root) {
+std::vector<RulesPlace> FindRules(const std::string& modules_root, ChainTest is_chain) {
   std::vector<RulesPlace> places;
   for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6}) {
-    if (HasLegacy(family)) places.push_back({family, "legacy"});
+    if (HasLegacy(family, is_chain)) places.push_back({family, "legacy"});
   }
   if (kube::KernelHasModule("nf_tables", modules_root) == false) return places;
   netlink::Socket socket(NETLINK_NETFILTER);
@@ -126,7 +126,7 @@ std::vector<RulesPlace> FindRules(const std::string& modules_root) {
   netlink::ForEachNftChain(
       socket, [&] { nft.clear(); },
       [&](const netlink::NftChainHead& chain) {
-        if (IsChain(chain.table, chain.name)) nft.insert(chain.family);
+        if (is_chain(chain.table, chain.name)) nft.insert(chain.family);
       });
   if (nft.contains(NFPROTO_IPV4)) places.push_back({net::Family::kIPv4, "nft"});
   if (nft.contains(NFPROTO_IPV6)) places.push_back({net::Family::kIPv6, "nft"});

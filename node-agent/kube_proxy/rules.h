@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kube/net/ip_address.h"
+#include "node-agent/kube_proxy/names.h"
 #include "node-agent/xtables/iptables_tool.h"
 
 namespace pointsman::agent::kube_proxy {
@@ -17,10 +18,12 @@ struct RulesPlace {
   bool operator==(const RulesPlace&) const = default;
 };
 
-// Where there are chains of kube-proxy's. Starts no process and makes no table. `modules_root`: see
-// KernelHasModule. In the network namespace of the calling thread. Throws std::system_error, and
-// std::runtime_error for a legacy table that is too large to be looked at.
-std::vector<RulesPlace> FindRules(const std::string& modules_root);
+// Where there are chains of kube-proxy's, all of them or some (names.h). Starts no process and
+// makes no table. `modules_root`: see KernelHasModule. In the network namespace of the calling
+// thread. Throws std::system_error, and std::runtime_error for a legacy table that is too large to
+// be looked at.
+using ChainTest = bool (*)(std::string_view table, std::string_view chain);
+std::vector<RulesPlace> FindRules(const std::string& modules_root, ChainTest is_chain = IsChain);
 
 struct RemovedRules {
   size_t chains = 0;

@@ -188,4 +188,26 @@ bool RemoveLink() {
   return link && netlink::DeleteLink(route, link->index);
 }
 
+bool TakeOverLink() {
+  netlink::Socket route(NETLINK_ROUTE);
+  const std::optional<netlink::Link> link = TheirLink(route);
+  if (!link) return false;
+  netlink::Batch batch;
+  for (const netlink::InterfaceAddress& entry : netlink::InterfaceAddresses(route)) {
+    if (entry.interface_index == link->index) netlink::DeleteAddress(batch, entry);
+  }
+  for (const netlink::Failure& failure : route.Execute(batch)) {
+    if (failure.error != EADDRNOTAVAIL)
+      throw std::system_error(failure.error, std::generic_category(), "addresses of kube-ipvs0");
+  }
+  // Last: one that has it is ours, and would be left with what addresses it has.
+  netlink::SetLinkAlias(route, link->index, MarkerLink::kAlias);
+  return true;
+}
+
+bool HasLink() {
+  netlink::Socket route(NETLINK_ROUTE);
+  return TheirLink(route).has_value();
+}
+
 }  // namespace pointsman::agent::kube_proxy

@@ -48,5 +48,9 @@ size_t DestroyIpsets(std::vector<std::string>& in_use);
 
 // kube-ipvs0, if it is not Pointsman's. Returns whether there was one.
 bool RemoveLink();
+// It stays, without its addresses, as Pointsman's (neighbours/marker_link.h): whoever looks for it
+// does not see it go.
+bool TakeOverLink();
+bool HasLink();
 
 }  // namespace pointsman::agent::kube_proxy

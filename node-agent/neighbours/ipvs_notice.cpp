@@ -18,6 +18,10 @@ bool FelixIsInEbpfMode() {
 
 }  // namespace
 
+bool IpvsNotice::IsLookedFor() {
+  return !FelixIsInEbpfMode() && !chains_.Read().empty();
+}
+
 std::string IpvsNotice::Tell(bool serves) {
   if (FelixIsInEbpfMode()) {
     marker_.Remove();

@@ -31,6 +31,8 @@ class IpvsNotice {
   // ipvs mode serves: a Felix that came since is told too, and an interface that somebody removed
   // (kube-proxy --cleanup) is made again. Returns as Give.
   std::string Keep() { return Tell(/*serves=*/true); }
+  // Is there a Felix that looks for the interface?
+  bool IsLookedFor();
   // Nothing of ipvs mode is in the kernel.
   void TakeBack() { marker_.Remove(); }
 

@@ -51,7 +51,8 @@ constexpr Verdict kStaleSets{
     Level::kWarning,
     "when kube-proxy is gone they stay as it left them, and others (Kube-OVN) go by them: Services "
     "made later are refused there",
-    "pointsman-node-agent --cleanup-kube-proxy on that node"};
+    "kubeProxy.policy: TakeOver (kube-proxy-takeover.md), or pointsman-node-agent "
+    "--cleanup-kube-proxy on that node"};
 
 constexpr Verdict kForwardDrop{
     Level::kWarning,
@@ -242,8 +243,9 @@ const std::vector<Neighbour>& Table() {
        .ipvs = {Level::kRefused,
                 "it refuses what the node itself sends to a cluster IP and kube-proxy has not "
                 "translated, as IPVS does not",
-                "move to nftables or iptables mode first, stop kube-proxy on the node, and run "
-                "pointsman-node-agent --cleanup-kube-proxy there"}},
+                "move to nftables or iptables mode first, and take kube-proxy off with "
+                "kubeProxy.policy: TakeOver, or stop it and run pointsman-node-agent "
+                "--cleanup-kube-proxy on the node"}},
       {.name = "kube-router",
        .title = "kube-router's network policies",
        .source = "cloudnativelabs/kube-router pkg/controllers/netpol",

@@ -59,6 +59,16 @@ std::vector<InterfaceAddress> InterfaceAddresses(Socket& socket) {
   return addresses;
 }
 
+size_t DeleteAddress(Batch& batch, const InterfaceAddress& entry) {
+  Message request(RTM_DELADDR, 0, sizeof(ifaddrmsg));
+  auto* header = request.header<ifaddrmsg>();
+  header->ifa_family = entry.address.is_v4() ? AF_INET : AF_INET6;
+  header->ifa_prefixlen = entry.prefix_length;
+  header->ifa_index = static_cast<unsigned>(entry.interface_index);
+  request.PutAddress(IFA_LOCAL, entry.address);
+  return batch.Add(request);
+}
+
 AddressMonitor::AddressMonitor() : socket_(NETLINK_ROUTE) {
   socket_.Join(RTNLGRP_IPV4_IFADDR);
   socket_.Join(RTNLGRP_IPV6_IFADDR);

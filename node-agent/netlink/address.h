@@ -22,6 +22,10 @@ struct InterfaceAddress {
 // `socket` is a NETLINK_ROUTE socket. Throws std::system_error.
 std::vector<InterfaceAddress> InterfaceAddresses(Socket& socket);
 
+// Appends to `batch`: takes one that was read off its interface. The kernel answers EADDRNOTAVAIL
+// when it is gone already.
+size_t DeleteAddress(Batch& batch, const InterfaceAddress& entry);
+
 // Says when interface addresses have come or gone. Wait for fd() to become readable (poll, epoll),
 // then call Drain.
 class AddressMonitor {

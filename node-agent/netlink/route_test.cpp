@@ -21,6 +21,7 @@ namespace pointsman::agent::netlink {
 namespace {
 
 using testing::AddAddress;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -104,6 +105,13 @@ TEST_F(RouteTest, AddressesAreReadWithTheirInterface) {
     read.push_back(address.address.ToString() + "/" + std::to_string(address.prefix_length));
   }
   EXPECT_THAT(read, ElementsAre("10.1.0.7/32", "fd00::7/128"));
+
+  Batch all;
+  for (const InterfaceAddress& address : InterfaceAddresses(route()))
+    DeleteAddress(all, address);
+  EXPECT_THAT(Do(all), ElementsAre(0, 0));
+  EXPECT_THAT(InterfaceAddresses(route()), IsEmpty());
+  EXPECT_THAT(Do(all), Each(EADDRNOTAVAIL));
 }
 
 TEST_F(RouteTest, ChangesOfAddressesAreSeenAlsoWhenTheirNoticesAreLost) {
