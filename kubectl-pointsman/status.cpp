@@ -64,7 +64,7 @@ void AppendConditions(const RolloutView& view, const Terminal& terminal, std::st
     text += fmt::format("{:<10}  {}: {}\n", "Preflight", Line(preflight->reason),
                         Line(preflight->message));
   const Condition* const kube_proxy = view.Condition("KubeProxyReplaced");
-  if (kube_proxy != nullptr && kube_proxy->reason != "NotAsked")
+  if (kube_proxy != nullptr)
     text += fmt::format("{:<10}  {}: {}\n", "kube-proxy", Line(kube_proxy->reason),
                         Line(kube_proxy->message));
   for (const Condition& condition : view.others) {

@@ -18,6 +18,12 @@ std::optional<bool> ParseState(std::string_view text) {
   return std::nullopt;
 }
 
+std::optional<bool> ParseKubeProxy(std::string_view text) {
+  if (text == "Leave") return false;
+  if (text == "Remove") return true;
+  return std::nullopt;
+}
+
 NodeProxyCandidate ReadCandidate(ObjectReader reader) {
   // Read through the settings' own reader: the same bounds and words for the same fields.
   ProxySettings settings;
@@ -38,6 +44,7 @@ NodeProxySpec ReadNodeProxySpec(ObjectReader reader) {
   // Not up to kMaxRevision: what was written before there was that bound must be read to be mended.
   reader.Int("revision", 0, INT64_MAX, spec.revision);
   reader.Word<bool>("state", ParseState, "Active, Removed", spec.removed);
+  reader.Word<bool>("kubeProxy", ParseKubeProxy, "Leave, Remove", spec.remove_kube_proxy);
   ReadSettings(reader, UnknownFields::kIgnore, spec.settings);
   if (reader.Has("candidate")) spec.candidate = ReadCandidate(reader.Object("candidate"));
   return spec;
@@ -124,6 +131,12 @@ NodeProxyStatus ReadNodeProxyStatus(ObjectReader reader) {
     status.candidate = std::move(answer);
   }
   if (reader.Has("impact")) status.impact = ReadImpact(reader.Object("impact"));
+  if (reader.Has("kubeProxy")) {
+    ObjectReader kube_proxy = reader.Object("kubeProxy");
+    status.kube_proxy.emplace();
+    kube_proxy.String("state", kText, status.kube_proxy->state);
+    kube_proxy.String("message", kText, status.kube_proxy->message);
+  }
   if (const json* preflights = reader.Raw("preflights");
       preflights != nullptr && preflights->is_array()) {
     for (const json& element : *preflights)
@@ -175,6 +188,7 @@ json ToJson(const NodeProxySpec& spec) {
   object["configuration"] = spec.configuration;
   object["revision"] = spec.revision;
   object["state"] = spec.removed ? "Removed" : "Active";
+  object["kubeProxy"] = spec.remove_kube_proxy ? "Remove" : "Leave";
   if (spec.candidate) {
     object["candidate"] = {{"revision", spec.candidate->revision},
                            {"mode", ToString(spec.candidate->mode)},
@@ -237,6 +251,10 @@ json ToJson(const NodeProxyStatus& written) {
                            {"mode", status.candidate->mode},
                            {"passed", status.candidate->passed},
                            {"message", status.candidate->message}};
+  }
+  if (status.kube_proxy) {
+    object["kubeProxy"] = {{"state", status.kube_proxy->state},
+                           {"message", status.kube_proxy->message}};
   }
   return object;
 }

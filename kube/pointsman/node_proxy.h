@@ -36,6 +36,9 @@ struct NodeProxySpec {
   // says activeMode "". Deleting a NodeProxy alone removes nothing: a slip of the hand must not cut
   // off a node.
   bool removed = false;
+  // spec.kubeProxy: "Leave" or "Remove". Remove: no kube-proxy runs on the node any more; what it
+  // left in the kernel is to go.
+  bool remove_kube_proxy = false;
   ProxySettings settings;
   std::optional<NodeProxyCandidate> candidate;
   bool operator==(const NodeProxySpec&) const = default;
@@ -83,6 +86,18 @@ struct ModePreflight {
   bool operator==(const ModePreflight&) const = default;
 };
 
+// How far what kube-proxy left has been removed, as far as that is asked for.
+inline constexpr const char* kKubeProxyDraining = "Draining";
+inline constexpr const char* kKubeProxyRemoved = "Removed";
+inline constexpr const char* kKubeProxyNotRemoved = "NotRemoved";
+inline constexpr const char* kKubeProxyReturned =
+    "Returned";  // after Removed: it has written again
+struct KubeProxyStatus {
+  std::string state;  // one of these
+  std::string message;
+  bool operator==(const KubeProxyStatus&) const = default;
+};
+
 struct NodeProxyStatus {
   int64_t observed_generation = 0;
   int64_t observed_revision =
@@ -99,7 +114,8 @@ struct NodeProxyStatus {
   int64_t draining_connections = 0;
   std::string agent_version;
   std::optional<CandidateStatus> candidate;
-  std::optional<ChangeImpact> impact;  // nullopt: no revision was asked for yet
+  std::optional<ChangeImpact> impact;         // nullopt: no revision was asked for yet
+  std::optional<KubeProxyStatus> kube_proxy;  // nullopt: its removal is not asked for
   // Of every mode; from time to time, so that people can be told before they ask for one.
   std::vector<ModePreflight> preflights;
   // PreflightPassed, ModulesLoaded, RulesSynced, ServicesAccepted, Ready, Degraded.

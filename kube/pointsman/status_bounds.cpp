@@ -97,6 +97,11 @@ void KeepToSchema(NodeProxyStatus& status) {
         text::Message(status.candidate->message, limits::kMaxConditionMessage);
   }
   if (status.impact) KeepToSchema(*status.impact);
+  if (status.kube_proxy) {
+    KeepTo(limits::kMaxModeText, status.kube_proxy->state);
+    status.kube_proxy->message =
+        text::Message(status.kube_proxy->message, limits::kMaxConditionMessage);
+  }
   KeepToSchema(status.conditions);
 }
 
@@ -137,6 +142,7 @@ NodeProxyStatus WithoutMessages(NodeProxyStatus status, std::string_view instead
   for (Condition& condition : status.conditions)
     condition.message = instead;
   if (status.candidate) status.candidate->message = instead;
+  if (status.kube_proxy) status.kube_proxy->message = instead;
   for (ModePreflight& preflight : status.preflights)
     preflight.message = instead;
   status.modules.clear();

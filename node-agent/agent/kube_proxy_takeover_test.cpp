@@ -1,21 +1,20 @@
 // A node is taken over from kube-proxy, with the kernel's own rules and real clients: our mode
 // beside kube-proxy's, then kube-proxy is gone, then what it left is removed. No connection fails,
 // and what is open goes on.
-#include <atomic>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include "kube/testing/eventually.h"
 #include "node-agent/agent/kernel_environment.h"
-#include "node-agent/agent/kube_proxy_cleanup.h"
+#include "node-agent/agent/kube_proxy_removal.h"
 #include "node-agent/dataplane/sync_problems.h"
 #include "node-agent/handover/mode_controller.h"
-#include "node-agent/kube_proxy/removal.h"
 #include "node-agent/testing/client_network.h"
 #include "node-agent/testing/neighbours/kube_proxy.h"
 #include "node-agent/testing/neighbours/proxies.h"
@@ -156,32 +155,28 @@ TEST_P(KubeProxyTakeoverTest, NoConnectionFailsAndWhatIsOpenGoesOn) {
   EXPECT_TRUE(open->Ask().ok());
 
   // kube-proxy is gone; its rules are there. In ipvs mode the connection is waited for.
-  std::vector<std::string> failed;
-  std::atomic<bool> waits = false;
-  std::thread removal([&] {
-    failed = kube_proxy::RemoveLeftovers({.modules_root = "",
-                                          .others = PointsmansServers(),
-                                          .drain_timeout = std::chrono::minutes(1),
-                                          .tell =
-                                              [&](const std::string& what) {
-                                                if (what.find("waiting") != what.npos) waits = true;
-                                              }},
-                                         {});
-  });
+  KubeProxyRemoval removal(ThisKernel("", [] { return std::string(); }));
+  const auto look = [&](std::chrono::seconds later = std::chrono::seconds(0)) {
+    // IPVS may go on counting: the answer to a client's later connection, which is ours and has the
+    // port of an earlier one, is a connection of its own again to it.
+    constexpr std::chrono::seconds kDrain{10};
+    removal.Look(true, "", kDrain, std::chrono::steady_clock::now() + later);
+    return removal.status()->state;
+  };
+  const bool waits = GetParam().from == From::kIpvs && GetParam().to != Mode::kIpvs;
+  EXPECT_EQ(look(), waits ? kube::kKubeProxyDraining : kube::kKubeProxyRemoved)
+      << removal.status()->message;
   ExpectMoreOfEach();
   EXPECT_TRUE(open->Ask().ok());
   // The node's own, while kube-proxy's addresses are on it yet.
   std::optional<Stream> own;
-  if (GetParam().from == From::kIpvs) {
-    if (GetParam().to != Mode::kIpvs) {
-      EXPECT_TRUE(Await([&] { return waits.load(); }));
-    }
+  if (waits) {
     own.emplace(*network_, "", kWeb.ip.ToString(), kWeb.port, std::chrono::seconds(20));
     EXPECT_TRUE(own->Ask().ok());
     open.reset();
+    EXPECT_TRUE(Eventually([&] { return look() == kube::kKubeProxyRemoved; }))
+        << removal.status()->message;
   }
-  removal.join();
-  EXPECT_THAT(failed, IsEmpty());
   ExpectNothingLeft();
   ExpectMoreOfEach();
   if (open) {
@@ -195,6 +190,15 @@ TEST_P(KubeProxyTakeoverTest, NoConnectionFailsAndWhatIsOpenGoesOn) {
   controller_->ResyncNow();
   controller_->Tick(maker_.model);
   EXPECT_THAT(controller_->state().problems, IsEmpty());
+
+  // It comes back, and that is seen. (Its virtual servers would be ours now.)
+  EXPECT_EQ(look(KubeProxyRemoval::kWatch), kube::kKubeProxyRemoved);
+  if (GetParam().from == From::kIpvs) return;
+  ASSERT_EQ(MakeKubeProxy(), "");
+  EXPECT_EQ(look(2 * KubeProxyRemoval::kWatch), kube::kKubeProxyReturned);
+  ExpectMoreOfEach();
+  for (const auto& client : clients_)
+    EXPECT_EQ(client->failed(), 0U);
 }
 
 INSTANTIATE_TEST_SUITE_P(FromAndTo, KubeProxyTakeoverTest,

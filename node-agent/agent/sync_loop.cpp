@@ -13,6 +13,7 @@
 #include "kube/time/rfc3339.h"
 #include "node-agent/agent/node_sysctls.h"
 #include "node-agent/dataplane/mode_traits.h"
+#include "node-agent/dataplane/sync_problems.h"
 #include "node-agent/status/kernel_sysctls.h"
 #include "node-agent/status/status_builder.h"
 
@@ -42,6 +43,9 @@ SyncLoop::SyncLoop(const Surroundings& surroundings, const std::string& api_serv
       service_events_(with_.events, with_.watches, with_.options.node_name),
       candidate_(environment_, modes_.steps(), modes_.state()),
       preflights_(environment_, modes_.state()),
+      kube_proxy_(
+          ThisKernel(with_.options.modules_root.string(),
+                     [endpoints = &with_.endpoints] { return endpoints->TakenByAnother(); })),
       flows_(with_.metrics, KernelEnvironment::LooksAfterItsOwn),
       measure_(with_.metrics, environment_, modes_.state()),
       health_checks_(with_.health, with_.events, with_.watches, with_.options.node_name),
@@ -50,8 +54,9 @@ SyncLoop::SyncLoop(const Surroundings& surroundings, const std::string& api_serv
 void SyncLoop::Run() {
   next_refresh_ = Clock::now() + RefreshPeriod();
   while (true) {
-    auto batch = with_.inbox.Take(not_before_, std::min({modes_.NextDeadline(), removal_retry_,
-                                                         candidate_.due(), next_refresh_}));
+    auto batch = with_.inbox.Take(not_before_,
+                                  std::min({modes_.NextDeadline(), removal_retry_, candidate_.due(),
+                                            kube_proxy_.due(), next_refresh_}));
     if (!batch) {
       const auto drains = modes_.steps().Try("leave", "", [this] { return LeaveToKernel(); });
       if (!drains || !*drains) break;
@@ -90,12 +95,19 @@ void SyncLoop::Accept(std::shared_ptr<const kube::NodeProxy> proxy) {
     spdlog::warn("NodeProxy {} is gone; this node keeps serving with its last specification",
                  with_.options.node_name);
     if (with_.status != nullptr) with_.status->Forget();
+    if (proxy_ && proxy_->spec.remove_kube_proxy) {
+      // Nobody would tell any more that kube-proxy is to come back.
+      auto kept = std::make_shared<kube::NodeProxy>(*proxy_);
+      kept->spec.remove_kube_proxy = false;
+      proxy_ = std::move(kept);
+    }
     return;
   }
   if (with_.status != nullptr) with_.status->Observed(proxy->status);
   const int64_t revision = proxy->spec.revision;
   if (!proxy_ || proxy_->uid != proxy->uid) {
     status_ = proxy->status;
+    kube_proxy_.Continue(status_.kube_proxy);
     change_.Continue(revision, status_.impact, modes_.state().toll);
   } else if (proxy_->spec.revision != revision) {
     const bool known = applied_ && CachesSynced() && proxy_->spec.revision > 0;
@@ -173,17 +185,17 @@ void SyncLoop::Handle(ChangeBatch& batch) {
 // A cluster without IPv6 is spared the second set of rules.
 void SyncLoop::ServeIpv6() {
   if (std::exchange(ipv6_asked_, true)) return;
-  const std::string refused = environment_.ServeIpv6();
-  if (refused.empty()) {
+  ipv6_refused_ = environment_.ServeIpv6();
+  if (ipv6_refused_.empty()) {
     spdlog::info("IPv6 is to be served too");
     modes_.Rebuild();
     apply_ = true;
     return;
   }
-  spdlog::error("IPv6 Services are not served: {}", refused);
+  spdlog::error("IPv6 Services are not served: {}", ipv6_refused_);
   with_.events.Emit({"v1", "Node", "", with_.options.node_name, node_.uid()},
                     kube::EventType::kWarning, "IPv6NotServed",
-                    "this node's kernel cannot serve IPv6 Services: " + refused);
+                    "this node's kernel cannot serve IPv6 Services: " + ipv6_refused_);
 }
 
 void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
@@ -220,11 +232,24 @@ void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
   if (only_changes && measure_.wrote() && !modes_.state().failed)
     change_.SyncTook(Clock::now() - started);
   service_events_.SetWarnings(modes_.state().warnings);
+  kube_proxy_.Look(proxy_->spec.remove_kube_proxy && !proxy_->spec.removed,
+                   WhyKubeProxysRulesStay(), proxy_->spec.settings.drain_timeout, Clock::now());
   const bool asked = candidate_.Check(proxy_->spec);
   if (measure_.full() || asked || !neighbours_.known)
     modes_.steps().TryTo("look at neighbours", "", [this] { LookAtNeighbours(); });
   // Standalone there is no status to read them in.
   if (with_.status != nullptr) preflights_.Look(proxy_->spec.settings);
+}
+
+// What is not in the kernel as ours may be there as kube-proxy's.
+std::string SyncLoop::WhyKubeProxysRulesStay() const {
+  const ModeState& state = modes_.state();
+  if (ending_ || !applied_ || !state.active || !state.synced_once)
+    return "this node's Services are not served by Pointsman yet";
+  if (!state.problems.empty()) return Describe(state.problems);
+  if (!state.watching.empty()) return state.watching;
+  if (!ipv6_refused_.empty()) return "IPv6 Services are not served: " + ipv6_refused_;
+  return "";
 }
 
 void SyncLoop::WriteKernel(const ServiceModel& model, const ModelDelta& delta) {
@@ -293,6 +318,7 @@ void SyncLoop::ReportStatus() {
   input.sysctls = sysctls_;
   input.neighbours = neighbours_;
   input.candidate = candidate_.answer();
+  input.kube_proxy = kube_proxy_.status();
   input.preflights = preflights_.answers();
   input.services_not_as_written = service_events_.Count();
   input.not_as_written = service_events_.Some();

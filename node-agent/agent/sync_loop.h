@@ -15,6 +15,7 @@
 #include "node-agent/agent/flow_cleanup.h"
 #include "node-agent/agent/health_checks.h"
 #include "node-agent/agent/kernel_environment.h"
+#include "node-agent/agent/kube_proxy_removal.h"
 #include "node-agent/agent/metrics.h"
 #include "node-agent/agent/mode_preflights.h"
 #include "node-agent/agent/options.h"
@@ -66,6 +67,7 @@ class SyncLoop {
   void UpdateObjects(ChangeBatch& batch);
   void SetNode(std::shared_ptr<const kube::Node> node);
   void Program(const ChangeBatch& batch, Clock::time_point started);
+  std::string WhyKubeProxysRulesStay() const;
   void WriteKernel(const ServiceModel& model, const ModelDelta& delta);
   void ApplySettings(const ServiceModel& model);
   void RemoveAll();
@@ -88,6 +90,7 @@ class SyncLoop {
   ServiceEvents service_events_;
   CandidateCheck candidate_;
   ModePreflights preflights_;
+  KubeProxyRemoval kube_proxy_;
   FlowCleanup flows_;
   SyncMeasure measure_;
   ChangeMeter change_;
@@ -100,10 +103,11 @@ class SyncLoop {
   std::optional<std::vector<kube::SysctlStatus>> sysctls_;  // nullopt: not read yet
   NeighbourView neighbours_;
   CacheSet synced_;
-  bool ipv6_asked_ = false;  // the node or a Service has IPv6
-  bool apply_ = false;       // proxy_'s settings are to be given to the mode controller
-  bool applied_ = false;     // they were
-  bool ending_ = false;      // told to end; what drains is waited for
+  bool ipv6_asked_ = false;   // the node or a Service has IPv6
+  std::string ipv6_refused_;  // why the kernel cannot serve it
+  bool apply_ = false;        // proxy_'s settings are to be given to the mode controller
+  bool applied_ = false;      // they were
+  bool ending_ = false;       // told to end; what drains is waited for
   Clock::time_point removal_retry_ = Clock::time_point::max();
   Clock::time_point not_before_{};  // what comes sooner is held back (minSyncPeriod)
   Clock::time_point next_refresh_ = Clock::time_point::max();

@@ -209,6 +209,7 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
   status.agent_version = input.agent_version;
   status.candidate = input.candidate;
   status.impact = input.impact;
+  status.kube_proxy = input.kube_proxy;
   if (!input.preflights.empty()) status.preflights = input.preflights;
   kube::KeepRoomFor(kOwnConditions, status.conditions);
   for (Condition condition : {Preflight(modes), Modules(modes), Rules(input),

@@ -26,6 +26,7 @@ struct StatusInput {
   std::optional<std::vector<kube::SysctlStatus>> sysctls;
   NeighbourView neighbours;
   std::optional<kube::CandidateStatus> candidate;
+  std::optional<kube::KubeProxyStatus> kube_proxy;
   std::vector<kube::ModePreflight> preflights;  // empty: not looked at yet
   std::optional<kube::ChangeImpact> impact;
   // Services that are not served as they are written: how many, and a few of them.

@@ -69,6 +69,7 @@ void CheckStatusReport(std::string_view input) {
     report.preflights.assign(10, {text, false, text, text});
     report.preflights.push_back({"ipvs", true, text, text});
     report.candidate = kube::CandidateStatus{7, "ipvs", true, text};
+    report.kube_proxy = kube::KubeProxyStatus{text, text};
     const kube::NodeProxyStatus status = BuildStatus(report, {});
     testing::StatusSchema::OfNodeProxy().Check(ToJson(status));
     report.now = "2026-01-02T03:04:06Z";

@@ -73,7 +73,7 @@ StatusWriter::Outcome StatusWriter::Write(kube::Client& client,
   try {
     kube::Json body = kube::ToJson(status);
     // A merge patch keeps what it does not name.
-    for (const char* name : {"candidate", "impact", "lastSync"}) {
+    for (const char* name : {"candidate", "impact", "kubeProxy", "lastSync"}) {
       if (!body.contains(name)) body[name] = nullptr;
     }
     if (kube::Json& impact = body["impact"]; !impact.is_null()) {

@@ -208,6 +208,7 @@ TEST_F(StatusWriterTest, WhatHasGoneIsTakenOutOfTheStatus) {
   ASSERT_EQ(sent.size(), 1U);
   EXPECT_TRUE(sent[0]["lastSync"].is_null());
   EXPECT_TRUE(sent[0]["candidate"].is_null());
+  EXPECT_TRUE(sent[0].contains("kubeProxy") && sent[0]["kubeProxy"].is_null());
 }
 
 }  // namespace

@@ -327,6 +327,18 @@ void FakeWorld::StepAgent(const std::string& name) {
   } else {
     status.candidate.reset();
   }
+  if (!spec.remove_kube_proxy) {
+    status.kube_proxy.reset();
+  } else if (!status.kube_proxy) {
+    const auto theirs = kube_proxies.find(name);
+    if (theirs != kube_proxies.end()) ++removals_beside_kube_proxy;
+    status.kube_proxy = kube::KubeProxyStatus{
+        agent.drains_kube_proxy ? kube::kKubeProxyDraining : kube::kKubeProxyRemoved, ""};
+  } else if (!agent.sees_kube_proxy.empty()) {
+    status.kube_proxy = kube::KubeProxyStatus{kube::kKubeProxyReturned, agent.sees_kube_proxy};
+  } else if (!agent.drains_kube_proxy) {
+    status.kube_proxy = kube::KubeProxyStatus{kube::kKubeProxyRemoved, ""};
+  }
   if (spec.removed) {
     status.active_mode.clear();
     status.observed_revision = spec.revision;

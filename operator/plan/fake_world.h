@@ -20,6 +20,8 @@ struct FakeAgent {
   std::set<kube::Mode> can_run{kube::Mode::kIptables, kube::Mode::kIpvs};
   // Modes that it refuses beside a neighbour of that name, unless that is accepted.
   std::map<kube::Mode, std::string> refuses_beside;
+  bool drains_kube_proxy = false;  // connections through what kube-proxy left do not end
+  std::string sees_kube_proxy;     // that has written again: by what; "": it has not
   // Revisions whose handover this agent reverts.
   std::set<int64_t> fails;
   // By revision, what the change to it does to the traffic.
@@ -113,6 +115,8 @@ class FakeWorld {
   std::vector<std::shared_ptr<const kube::Pod>> other_kube_proxy_pods;
   std::string kube_proxy_unknown;  // why the operator may not read them; "": it may
   bool kube_proxy_breaks = false;  // Pods that begin do not become Ready, and serve nothing
+  // How often an agent has removed kube-proxy's rules where its Pod was.
+  int removals_beside_kube_proxy = 0;
   std::map<std::string, Instant> changed_at;  // by NodeProxy: when it was last asked to change
   std::vector<PlannedEvent> events;
   std::function<void()> after_write;

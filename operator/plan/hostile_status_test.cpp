@@ -144,6 +144,29 @@ TEST_F(HostileStatusTest, AnAnswerThatMakesNoSenseLeavesOutThatNodeOnly) {
   }
 }
 
+// Of kube-proxy's rules a node can say what it likes: it is quoted, and bounded.
+TEST_F(HostileStatusTest, AWordOnKubeProxyIsOneOfThoseThatThereAre) {
+  AddNodes(2);
+  world_.AddKubeProxy();
+  const std::string odd(32'000, 'x');
+  world_.agents.at("n1").drains_kube_proxy = true;
+  world_.Apply("main", R"({"kubeProxy": {"policy": "TakeOver"},
+                           "rollout": {"canary": {"nodes": 0}, "minReady": "0s"}})");
+  for (int i = 0; i < 200; ++i) {
+    Round();
+    if (world_.proxies.contains("n1")) {
+      Rewrite("n1", [&](kube::NodeProxyStatus& status) {
+        status.kube_proxy = kube::KubeProxyStatus{odd, odd};
+      });
+    }
+    world_.StepKubeProxy();
+    world_.Advance(seconds(5));
+  }
+  EXPECT_EQ(Reason("KubeProxyReplaced"), "NodesNotReplaced");
+  EXPECT_THAT(Message("KubeProxyReplaced"), AllOf(HasSubstr("n1 (xxx"), Not(HasSubstr("n2"))));
+  EXPECT_LT(Message("KubeProxyReplaced").size(), 1000U);
+}
+
 // An answer to the question before, or one that nobody has asked for, is none.
 TEST_F(HostileStatusTest, AnAnswerFromBeforeTheQuestionIsNone) {
   AddNodes(2);

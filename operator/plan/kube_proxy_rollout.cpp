@@ -1,6 +1,8 @@
 #include "operator/plan/kube_proxy_rollout.h"
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_set>
 
 namespace pointsman::op {
 namespace {
@@ -8,6 +10,10 @@ namespace {
 using kube::TimePoint;
 using std::chrono::ceil;
 using std::chrono::seconds;
+
+bool HasAnswered(const kube::NodeProxy& proxy) {
+  return proxy.status.observed_generation >= proxy.generation;
+}
 
 bool Reached(std::optional<TimePoint>& next, TimePoint when, TimePoint now) {
   if (when <= now) return true;
@@ -24,6 +30,45 @@ std::string WhyNotByTheApi(const KubeProxy::OnNode& on) {
   return "Pod " + on.without_api + " is of no DaemonSet that the operator knows";
 }
 
+// In its agent's words, which are bounded where they are shown.
+std::string WhyNotCleaned(const std::optional<kube::KubeProxyStatus>& said) {
+  if (!said) return "its agent has not said yet that kube-proxy's rules are gone";
+  return said->message.empty() ? "its agent says: " + said->state : said->message;
+}
+
+// Of a node without kube-proxy, by its agent's word.
+void LookAtCleaning(NodeView& view, seconds deadline, Sightings& sightings, TimePoint now) {
+  const kube::NodeProxy* const proxy = view.governed.proxy.get();
+  const std::string& uid = view.governed.node->uid;
+  if (proxy == nullptr || !proxy->spec.remove_kube_proxy) {
+    view.takeover = Takeover::kToClean;
+    return;
+  }
+  const auto& said = proxy->status.kube_proxy;
+  if (HasAnswered(*proxy) && said && said->state == kube::kKubeProxyRemoved) {
+    view.takeover = Takeover::kDone;
+    view.taken_over_since = sightings.Since("taken over " + uid);
+    return;
+  }
+  view.takeover_note = WhyNotCleaned(said);
+  const bool returned = said && said->state == kube::kKubeProxyReturned;
+  const seconds drain = ceil<seconds>(proxy->spec.settings.drain_timeout);
+  const TimePoint since = sightings.Since("cleans up after kube-proxy " + uid);
+  const bool late = returned || Reached(view.next, since + drain + deadline, now);
+  view.takeover = late ? Takeover::kOverdue : Takeover::kCleaning;
+}
+
+// Its agent removes nothing of kube-proxy's any more: it has read that, or is out of reach for so
+// long that it does nothing.
+bool LeavesAlone(const GovernedNode& node, seconds deadline, Sightings& sightings, TimePoint now,
+                 std::optional<TimePoint>& next) {
+  if (!node.proxy) return true;
+  if (node.proxy->spec.remove_kube_proxy) return false;
+  if (HasAnswered(*node.proxy)) return true;
+  const TimePoint since = sightings.Since("leaves kube-proxy alone " + node.node->uid);
+  return Reached(next, since + deadline, now);
+}
+
 void LookAtWanted(NodeView& view, const KubeProxy::OnNode& on, const KubeProxy& kube_proxy,
                   seconds deadline, Sightings& sightings, TimePoint now) {
   const std::string& uid = view.governed.node->uid;
@@ -32,9 +77,10 @@ void LookAtWanted(NodeView& view, const KubeProxy::OnNode& on, const KubeProxy& 
     view.takeover_note = WhyNotByTheApi(on);
   } else if (!on.taken_off && (on.selected || !on.pod.empty())) {
     view.takeover = Takeover::kPending;
-  } else if (on.pod.empty()) {
+  } else if (!on.taken_off) {
     view.takeover = Takeover::kDone;
-    if (on.taken_off) view.taken_over_since = sightings.Since("taken over " + uid);
+  } else if (on.pod.empty()) {
+    LookAtCleaning(view, deadline, sightings, now);
   } else {
     const TimePoint since = sightings.Since("leaves kube-proxy " + uid);
     const bool late = Reached(view.next, since + deadline, now);
@@ -51,6 +97,7 @@ void LookAtKubeProxy(NodeView& view, const kube::ProxyConfiguration& configurati
                      const KubeProxy& kube_proxy, Sightings& sightings, TimePoint now) {
   const kube::Node& node = *view.governed.node;
   const KubeProxy::OnNode on = kube_proxy.On(node, view.next);
+  view.has_kube_proxy = !on.pod.empty() || !on.without_api.empty();
   const bool asked = configuration.spec.kube_proxy == kube::KubeProxyPolicy::kTakeOver;
   if (!kube_proxy.known()) {
     view.takeover = asked || on.taken_off ? Takeover::kUnknown : Takeover::kNone;
@@ -63,6 +110,7 @@ void LookAtKubeProxy(NodeView& view, const kube::ProxyConfiguration& configurati
     LookAtWanted(view, on, kube_proxy, deadline, sightings, now);
   } else if (on.taken_off) {
     view.takeover = Takeover::kToReturn;
+    view.may_return = LeavesAlone(view.governed, deadline, sightings, now, view.next);
   } else if (kube_proxy.changed() && on.Awaited() && node.ready) {
     const TimePoint since = sightings.Since("returns to kube-proxy " + node.uid);
     if (!Reached(view.next, since + deadline, now)) view.takeover = Takeover::kReturning;
@@ -75,12 +123,11 @@ std::vector<NodeLabelChange> NextLabels(RolloutState& state, const kube::ProxyCo
   const kube::Canary& canary = of.spec.rollout.canary;
   size_t begun = 0;
   for (const NodeView& view : state.nodes) {
-    const bool out = view.takeover == Takeover::kLeaving || view.takeover == Takeover::kOverdue ||
-                     view.taken_over_since;
-    if (out && view.at_target() && IsCanary(view, canary)) ++begun;
+    if (IsReplaced(*view.governed.node) && view.at_target() && IsCanary(view, canary)) ++begun;
   }
   for (const NodeView& view : state.nodes) {
     const kube::Node& node = *view.governed.node;
+    if (view.takeover == Takeover::kToReturn && !view.may_return) continue;
     if (view.takeover == Takeover::kToReturn && view.outage == Outage::kLasting) {
       labels.push_back(LabelChange(node, false));  // nothing serves there that it could disturb
       ++state.moving;
@@ -108,10 +155,31 @@ std::vector<NodeLabelChange> NextLabels(RolloutState& state, const kube::ProxyCo
   return labels;
 }
 
+std::vector<NodeProxyChange> NextCleanings(const RolloutState& state,
+                                           const std::vector<NodeProxyChange>& already) {
+  std::unordered_set<std::string_view> changed;
+  for (const NodeProxyChange& change : already)
+    changed.insert(change.name);
+  std::vector<NodeProxyChange> changes;
+  for (const NodeView& view : state.nodes) {
+    const auto& proxy = view.governed.proxy;
+    if (!proxy || view.takeover == Takeover::kUnknown || changed.contains(proxy->name)) continue;
+    const bool out = IsReplaced(*view.governed.node) && !view.has_kube_proxy;
+    const bool remove = out && view.takeover != Takeover::kToReturn;
+    if (remove == proxy->spec.remove_kube_proxy || (remove && state.paused)) continue;
+    changes.push_back(UpdateOf(*proxy));
+    changes.back().spec.remove_kube_proxy = remove;
+  }
+  return changes;
+}
+
 Return LookAtReturn(const GovernedNode& node, const KubeProxy& kube_proxy, seconds deadline,
                     Sightings& sightings, TimePoint now, std::optional<TimePoint>& wake_up) {
   const KubeProxy::OnNode on = kube_proxy.On(*node.node, wake_up);
-  if (on.taken_off && kube_proxy.known()) return Return::kLabel;
+  if (node.proxy->spec.remove_kube_proxy && kube_proxy.known()) return Return::kTell;
+  if (on.taken_off && kube_proxy.known()) {
+    return LeavesAlone(node, deadline, sightings, now, wake_up) ? Return::kLabel : Return::kTold;
+  }
   if (!on.taken_off && !on.Awaited()) return Return::kDone;
   const TimePoint since = sightings.Since("returns to kube-proxy " + node.node->uid);
   if (!Reached(wake_up, since + deadline, now)) return Return::kAwaited;

@@ -21,9 +21,17 @@ void LookAtKubeProxy(NodeView& view, const kube::ProxyConfiguration& configurati
 std::vector<NodeLabelChange> NextLabels(RolloutState& state, const kube::ProxyConfiguration& of,
                                         const KubeProxy& kube_proxy, int64_t& room);
 
+// Tells agents to remove what kube-proxy left where none runs any more, and not to any more where
+// one is, or is to be, back. `already`: changes of this pass; a NodeProxy of these has its turn in
+// the next one.
+std::vector<NodeProxyChange> NextCleanings(const RolloutState& state,
+                                           const std::vector<NodeProxyChange>& already);
+
 // A node that no configuration wants any more, before ours is removed there.
 enum class Return : uint8_t {
   kDone,     // kube-proxy serves there, or is not to
+  kTell,     // its agent has to leave alone what kube-proxy is going to write
+  kTold,     // and to have read that
   kLabel,    // it has to get back into the DaemonSet
   kAwaited,  // and its Pod has to be Ready
   kStuck,    // not by the deadline: it holds nobody up any more

@@ -49,6 +49,13 @@ class KubeProxyTest : public PlanTest {
     return std::count_if(world_.nodes.begin(), world_.nodes.end(),
                          [](const auto& node) { return IsReplaced(*node.second); });
   }
+  size_t Cleaned() const {
+    return static_cast<size_t>(
+        std::count_if(world_.proxies.begin(), world_.proxies.end(), [](const auto& proxy) {
+          const auto& said = proxy.second->status.kube_proxy;
+          return said && said->state == kube::kKubeProxyRemoved;
+        }));
+  }
   // Steps everything until it holds, as time goes by.
   bool Until(const std::function<bool()>& holds) {
     for (int round = 0; round < 500; ++round) {
@@ -72,6 +79,7 @@ TEST_F(KubeProxyTest, NodesAreTakenOverOneByOneAndComeBackOnDeletion) {
   MakeCluster(5);
   TakeOver();
   EXPECT_EQ(Replaced(), 5);
+  EXPECT_EQ(Cleaned(), 5U);
   EXPECT_TRUE(world_.kube_proxies.empty());
   EXPECT_EQ(Status().phase, "Complete");
   EXPECT_TRUE(True(kType)) << Message(kType);
@@ -84,6 +92,84 @@ TEST_F(KubeProxyTest, NodesAreTakenOverOneByOneAndComeBackOnDeletion) {
   EXPECT_TRUE(world_.proxies.empty());
   EXPECT_TRUE(world_.HasEvent("KubeProxyReturns"));
   ExpectAsAtFirst();
+  EXPECT_EQ(world_.removals_beside_kube_proxy, 0);
+}
+
+TEST_F(KubeProxyTest, IsDoneWhenItsRulesAreGoneAndIsAvailableMeanwhile) {
+  MakeCluster(2);
+  TakeOver(kNoCanary);
+  for (auto& [name, agent] : world_.agents)
+    agent.drains_kube_proxy = true;
+  world_.Apply("main", kTakeOver);
+  ASSERT_TRUE(Until([&] { return Replaced() == 2; }));
+  EXPECT_TRUE(Until([&] { return Reason(kType) == "TakingOver"; }));
+  EXPECT_TRUE(True("Available")) << Message("Available");
+  EXPECT_EQ(Status().phase, "RollingOut");
+  for (auto& [name, agent] : world_.agents)
+    agent.drains_kube_proxy = false;
+  EXPECT_TRUE(Until([&] { return True(kType); }));
+  EXPECT_TRUE(True("Available"));
+}
+
+TEST_F(KubeProxyTest, AnAgentThatDoesNotSayThatTheRulesAreGoneIsNamed) {
+  MakeCluster(2);
+  world_.agents.at("n1").drains_kube_proxy = true;
+  world_.Apply("main", kTakeOver);
+  EXPECT_TRUE(Until([&] { return Reason(kType) == "NodesNotReplaced"; }));
+  EXPECT_THAT(Message(kType), HasSubstr("n1 (its agent says: Draining)"));
+  EXPECT_TRUE(world_.IsReplaced("n2"));
+}
+
+// Written by something that the API does not show: at once, and without an end to it by itself.
+TEST_F(KubeProxyTest, RulesThatAreWrittenAgainAreTold) {
+  MakeCluster(2);
+  TakeOver();
+  ASSERT_TRUE(True(kType));
+  world_.agents.at("n1").sees_kube_proxy = "KUBE-SERVICES is back";
+  Round();
+  Round();
+  EXPECT_EQ(Reason(kType), "NodesNotReplaced");
+  EXPECT_THAT(Message(kType), HasSubstr("n1 (KUBE-SERVICES is back)"));
+  world_.agents.at("n1").sees_kube_proxy.clear();
+  EXPECT_TRUE(Until([&] { return True(kType); }));
+}
+
+TEST_F(KubeProxyTest, WithoutItsPodPausedNothingIsRemoved) {
+  MakeCluster(1);
+  world_.Apply("main", kTakeOver);
+  ASSERT_TRUE(Until([&] { return Replaced() == 1; }));
+  world_.Apply("main", R"({"kubeProxy": {"policy": "TakeOver"},
+                           "rollout": {"canary": {"nodes": 0}, "minReady": "0s", "paused": true}})");
+  world_.Settle();
+  EXPECT_TRUE(world_.kube_proxies.empty());
+  EXPECT_EQ(Cleaned(), 0U);
+  TakeOver();
+  EXPECT_EQ(Cleaned(), 1U);
+}
+
+// By hand, or by an addon manager that writes Nodes.
+TEST_F(KubeProxyTest, ALabelThatIsGoneIsNoLeaveToRemoveRules) {
+  MakeCluster(1);
+  TakeOver();
+  ASSERT_EQ(Cleaned(), 1U);
+  world_.SetLabels("n1", {});
+  world_.Delete("main");
+  Round();
+  EXPECT_FALSE(world_.Proxy("n1")->spec.remove_kube_proxy);
+  world_.Settle();
+  ExpectAsAtFirst();
+}
+
+TEST_F(KubeProxyTest, KubeProxyDoesNotReturnBeforeTheAgentLeavesItsRulesAlone) {
+  MakeCluster(1);
+  TakeOver();
+  world_.Delete("main");
+  Round();
+  EXPECT_FALSE(world_.Proxy("n1")->spec.remove_kube_proxy);
+  EXPECT_FALSE(world_.Proxy("n1")->status.kube_proxy);
+  EXPECT_TRUE(world_.IsReplaced("n1"));
+  Round();
+  EXPECT_FALSE(world_.IsReplaced("n1"));
 }
 
 TEST_F(KubeProxyTest, IsLeftAloneUnlessItIsAskedFor) {
@@ -91,8 +177,7 @@ TEST_F(KubeProxyTest, IsLeftAloneUnlessItIsAskedFor) {
   TakeOver(kNoCanary);
   ExpectAsAtFirst();
   EXPECT_EQ(Status().phase, "Complete");
-  EXPECT_EQ(Reason(kType), "NotAsked");
-  EXPECT_FALSE(True(kType));
+  EXPECT_FALSE(Has(kType));
 }
 
 TEST_F(KubeProxyTest, ComesBackWhenThePolicyIsLeaveAgainAndOursStays) {
@@ -103,6 +188,9 @@ TEST_F(KubeProxyTest, ComesBackWhenThePolicyIsLeaveAgainAndOursStays) {
   ExpectAsAtFirst();
   EXPECT_EQ(world_.proxies.size(), 3U);
   EXPECT_EQ(Status().phase, "Complete");
+  EXPECT_EQ(Cleaned(), 0U) << "agents are told to leave alone what kube-proxy writes";
+  EXPECT_EQ(world_.removals_beside_kube_proxy, 0);
+  EXPECT_FALSE(Has(kType));
 }
 
 TEST_F(KubeProxyTest, StaysWhereOursDoesNotServe) {
@@ -348,9 +436,11 @@ TEST_F(KubeProxyTest, KilledAfterAnyWriteItArrives) {
     }
     world_.Settle();
     ASSERT_EQ(Replaced(), 3) << writes;
+    EXPECT_EQ(Cleaned(), 3U) << writes;
     world_.Delete("main");
     world_.Settle();
     ExpectAsAtFirst();
+    EXPECT_EQ(world_.removals_beside_kube_proxy, 0) << writes;
     if (HasFailure()) return;
   }
 }

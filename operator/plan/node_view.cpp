@@ -93,7 +93,9 @@ void LookAtTarget(NodeView& view, const NodeProxy& proxy,
                   const Sighting& sighting, TimePoint now) {
   const kube::Rollout& rollout = configuration.spec.rollout;
   const Condition* ready = FindCondition(proxy.status.conditions, "Ready");
-  const bool applied = Spoke(proxy) && proxy.status.observed_revision == target.number;
+  // Who was available with what is asked for needs no new word for what else was written since.
+  const bool spoke = Spoke(proxy) || sighting.available;
+  const bool applied = spoke && proxy.status.observed_revision == target.number;
   view.stage = applied ? Stage::kApplied : Stage::kOrdered;
   if (applied && view.serving && sighting.serving) {
     view.available_since = ServingSince(sighting, proxy, *ready) + ceil<seconds>(rollout.min_ready);

@@ -50,7 +50,9 @@ enum class Takeover : uint8_t {
   kLeaving,    // out of the DaemonSet, and the Pod has not ended yet
   kOverdue,    // not by the progress deadline: that node's trouble
   kCannot,     // what runs there cannot be taken off by the API: both stand side by side
-  kDone,       // none runs there
+  kToClean,    // the Pod has ended, and the agent is to be told to remove what it left
+  kCleaning,   // it was told
+  kDone,       // none runs there, and nothing of it is left
   kToReturn,   // it is to get its kube-proxy back
   kReturning,  // back in the DaemonSet, and the Pod is not Ready yet
 };
@@ -79,7 +81,9 @@ struct NodeView {
   std::string running_mode;  // "" if none, or none that there is
   std::chrono::seconds clock_ahead{0};  // see Sighting
   Takeover takeover = Takeover::kNone;
-  std::string takeover_note;  // what is in the way
+  std::string takeover_note;    // what is in the way
+  bool has_kube_proxy = false;  // a Pod of it is there, whosever
+  bool may_return = false;      // with kToReturn: its agent leaves alone what kube-proxy writes
   std::optional<kube::TimePoint> taken_over_since;
 
   // The next moment at which any of this changes by itself.
@@ -101,7 +105,8 @@ struct NodeView {
   }
   // There is something left to do about kube-proxy, and nothing is known to be in its way.
   bool taking_over() const {
-    return exchanging() || takeover == Takeover::kToReturn ||
+    return exchanging() || takeover == Takeover::kToReturn || takeover == Takeover::kToClean ||
+           takeover == Takeover::kCleaning ||
            (takeover == Takeover::kPending && at_target() && reachable);
   }
 };

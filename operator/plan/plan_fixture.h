@@ -22,14 +22,18 @@ class PlanTest : public ::testing::Test {
   const kube::ProxyConfigurationStatus& Status(const std::string& name = "main") const {
     return world_.Configuration(name).status;
   }
+  bool Has(const std::string& type, const std::string& name = "main") const {
+    return FindCondition(Status(name).conditions, type) != nullptr;
+  }
+  // "": there is no such condition.
   std::string Reason(const std::string& type, const std::string& name = "main") const {
-    return world_.ConditionOf(name, type).reason;
+    return Has(type, name) ? world_.ConditionOf(name, type).reason : "";
   }
   std::string Message(const std::string& type, const std::string& name = "main") const {
     return world_.ConditionOf(name, type).message;
   }
   bool True(const std::string& type, const std::string& name = "main") const {
-    return world_.ConditionOf(name, type).status == kube::ConditionStatus::kTrue;
+    return Has(type, name) && world_.ConditionOf(name, type).status == kube::ConditionStatus::kTrue;
   }
   // One round without waiting.
   void Round() {

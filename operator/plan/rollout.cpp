@@ -12,6 +12,16 @@ bool IsCanary(const NodeView& view, const kube::Canary& canary) {
   return !canary.node_selector || canary.node_selector->Matches(view.governed.node->labels);
 }
 
+NodeProxyChange UpdateOf(const kube::NodeProxy& proxy) {
+  NodeProxyChange change;
+  change.kind = NodeProxyChange::Kind::kUpdate;
+  change.name = proxy.name;
+  change.uid = proxy.uid;
+  change.resource_version = proxy.resource_version;
+  change.spec = proxy.spec;
+  return change;
+}
+
 namespace {
 
 using kube::TimePoint;
@@ -79,23 +89,13 @@ void JudgeCanary(RolloutState& state, const kube::Rollout& rollout, TimePoint no
   state.canary_done = soaked >= state.canaries;
 }
 
-NodeProxyChange Update(const kube::NodeProxy& proxy) {
-  NodeProxyChange change;
-  change.kind = NodeProxyChange::Kind::kUpdate;
-  change.name = proxy.name;
-  change.uid = proxy.uid;
-  change.resource_version = proxy.resource_version;
-  change.spec = proxy.spec;
-  return change;
-}
-
 // Asks the node's agent what the target would do there. A node that has no NodeProxy gets one with
 // revision 0, which asks for nothing else.
 NodeProxyChange Ask(const GovernedNode& node, const RolloutState& state, const std::string& name,
                     TimePoint now) {
   NodeProxyChange change;
   if (node.proxy) {
-    change = Update(*node.proxy);
+    change = UpdateOf(*node.proxy);
   } else {
     change.name = node.node->name;
     change.node_uid = node.node->uid;
@@ -110,7 +110,7 @@ NodeProxyChange Ask(const GovernedNode& node, const RolloutState& state, const s
 
 NodeProxyChange Start(const NodeView& view, const Revision& revision, bool back,
                       const std::string& name, TimePoint now) {
-  NodeProxyChange change = Update(*view.governed.proxy);
+  NodeProxyChange change = UpdateOf(*view.governed.proxy);
   change.spec.configuration = name;
   change.spec.revision = revision.number;
   change.spec.removed = false;
@@ -320,6 +320,8 @@ Steps NextChanges(RolloutState& state, const kube::ProxyConfiguration& configura
     steps.awaited = std::move(removals.awaited);
     steps.returning = removals.returning;
   }
+  for (NodeProxyChange& change : NextCleanings(state, steps.changes))
+    steps.changes.push_back(std::move(change));
   return steps;
 }
 
@@ -328,7 +330,7 @@ Steps NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget, sec
                    std::optional<TimePoint>& wake_up) {
   Steps steps;
   const auto erase = [&](const kube::NodeProxy& proxy, std::optional<PlannedEvent> event) {
-    NodeProxyChange change = Update(proxy);
+    NodeProxyChange change = UpdateOf(proxy);
     change.kind = NodeProxyChange::Kind::kDelete;
     change.event = std::move(event);
     steps.changes.push_back(std::move(change));
@@ -341,6 +343,10 @@ Steps NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget, sec
     if (!proxy.spec.removed) {
       const Return state = LookAtReturn(node, kube_proxy, deadline, sightings, now, wake_up);
       if (state == Return::kLabel) back.push_back(&node);
+      if (state == Return::kTell) {
+        steps.changes.push_back(UpdateOf(proxy));
+        steps.changes.back().spec.remove_kube_proxy = false;
+      }
       if (state == Return::kDone) ready.push_back(&node);
       if (state == Return::kAwaited) {
         steps.returning = true;
@@ -374,7 +380,7 @@ Steps NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget, sec
     }
     if (budget <= 0) continue;
     --budget;
-    NodeProxyChange change = Update(proxy);
+    NodeProxyChange change = UpdateOf(proxy);
     change.spec.removed = true;
     change.spec.candidate.reset();
     change.updated_at = kube::FormatTime(now);

@@ -52,6 +52,9 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
                    const std::vector<Revision>& revisions, const KubeProxy& kube_proxy,
                    Sightings& sightings, kube::TimePoint now);
 
+// A change of it that changes nothing yet.
+NodeProxyChange UpdateOf(const kube::NodeProxy& proxy);
+
 struct Steps {
   std::vector<NodeProxyChange> changes;
   std::vector<NodeLabelChange> labels;

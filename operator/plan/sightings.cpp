@@ -68,7 +68,9 @@ void Sightings::See(const NodeProxy& proxy) {
   const Condition* degraded = FindCondition(status.conditions, "Degraded");
   const bool spoke = status.observed_generation >= proxy.generation;
   const bool active = proxy.spec.revision > 0 && !proxy.spec.removed;
-  const bool applied = active && spoke && status.observed_revision == proxy.spec.revision;
+  // See LookAtTarget.
+  const bool applied =
+      active && (spoke || entry.available) && status.observed_revision == proxy.spec.revision;
   const bool serves = applied && ready != nullptr && ready->status == ConditionStatus::kTrue;
   const std::string turned = ready != nullptr ? ready->last_transition_time : "";
   // It was away for a moment between two passes.

@@ -95,6 +95,8 @@ class Simulation {
                        world_.configurations.at(proxy->spec.configuration)->spec.kube_proxy ==
                            kube::KubeProxyPolicy::kTakeOver;
       EXPECT_EQ(world_.IsReplaced(name), out) << name;
+      const auto said = proxy != nullptr ? proxy->status.kube_proxy : std::nullopt;
+      EXPECT_EQ(said ? said->state : "", out ? kube::kKubeProxyRemoved : "") << name;
       EXPECT_EQ(world_.kube_proxies.contains(name), with_kube_proxy_ && !out) << name;
       any_out = any_out || out;
     }

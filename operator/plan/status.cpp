@@ -41,6 +41,9 @@ class Writer {
       throw std::logic_error(std::string("kOwnConditions lacks ") + type);
     kube::SetCondition(status.conditions, {type, value, reason, message, "", generation_}, now_);
   }
+  void Unset(const char* type) {
+    std::erase_if(status.conditions, [type](const Condition& each) { return each.type == type; });
+  }
   // As it is written: compared with what the server has, it differs only where it changed.
   ProxyConfigurationStatus Take() {
     kube::KeepToSchema(status);
@@ -61,13 +64,14 @@ std::vector<std::string> Names(const std::vector<const NodeView*>& views) {
   return names;
 }
 
-// "n3: kernel 6.18 has no ip_vs (runs iptables)", at most ten nodes.
+// "n3 (kernel 6.18 has no ip_vs; runs iptables), n4", at most ten nodes.
 std::string WithReasons(const std::vector<const NodeView*>& views,
                         const std::function<std::string(const NodeView&)>& reason) {
   std::vector<std::string> lines;
   lines.reserve(views.size());
   for (const NodeView* view : views) {
-    lines.push_back(view->name() + " (" + text::Shorten(reason(*view), kMostReason) + ")");
+    const std::string why = text::Shorten(reason(*view), kMostReason);
+    lines.push_back(view->name() + (why.empty() ? "" : " (" + why + ")"));
   }
   return NodeList(lines);
 }
@@ -196,8 +200,7 @@ void SetKubeProxy(const Group& group, const RolloutState& state, const KubeProxy
         kType, kFalse, "Returning",
         "spec.kubeProxy.policy is Leave; kube-proxy comes back on " + NodeList(Names(taking)));
   } else if (!wanted) {
-    writer.Set(kType, kFalse, "NotAsked",
-               "spec.kubeProxy.policy is Leave: a kube-proxy stays where it runs, beside this");
+    writer.Unset(kType);
   } else if (kube_proxy.reverted()) {
     writer.Set(kType, kFalse, "DaemonSetReverted",
                "somebody (an addon manager?) has put DaemonSet " + kube_proxy.name() +
@@ -206,13 +209,13 @@ void SetKubeProxy(const Group& group, const RolloutState& state, const KubeProxy
                    beside);
   } else if (!overdue.empty()) {
     writer.Set(kType, kFalse, "NodesNotReplaced",
-               "kube-proxy did not go within the progress deadline on " +
+               "kube-proxy or its rules did not go within the progress deadline on " +
                    WithReasons(overdue, note) + beside);
   } else if (!taking.empty()) {
     writer.Set(kType, kFalse, "TakingOver",
                std::to_string(In(state, Takeover::kDone).size()) + " of " +
                    NodeCount(state.nodes.size()) +
-                   " without kube-proxy; still to come: " + NodeList(Names(taking)));
+                   " without kube-proxy; still to come: " + WithReasons(taking, note));
   } else if (!pending.empty()) {
     writer.Set(kType, kFalse, "NodesNotServed",
                "kube-proxy stays where Pointsman does not serve: " + NodeList(Names(pending)));
@@ -223,12 +226,17 @@ void SetKubeProxy(const Group& group, const RolloutState& state, const KubeProxy
   } else if (state.nodes.empty()) {
     writer.Set(kType, kFalse, "NoNodes", "no node is governed by this ProxyConfiguration");
   } else {
+    const auto cleaned =
+        std::count_if(state.nodes.begin(), state.nodes.end(),
+                      [](const auto& view) { return view.taken_over_since.has_value(); });
+    const std::string nodes = NodeCount(state.nodes.size());
     writer.Set(kType, kTrue, "NodesReplaced",
                kube_proxy.has_daemon_set()
-                   ? "no Pod of kube-proxy is on " + NodeCount(state.nodes.size()) +
-                         "; DaemonSet " + kube_proxy.name() + " gets them back with this deleted"
+                   ? "no Pod of kube-proxy is on " + nodes + ", and its rules are gone from " +
+                         std::to_string(cleaned) + " of them; DaemonSet " + kube_proxy.name() +
+                         " gets its Pods back with this deleted"
                    : "there is no DaemonSet " + kube_proxy.name() +
-                         ", and no Pod of kube-proxy is on " + NodeCount(state.nodes.size()));
+                         ", and no Pod of kube-proxy is on " + nodes);
   }
 }
 
