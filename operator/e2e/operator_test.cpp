@@ -104,6 +104,9 @@ class FakeAgents {
           asked->revision, passed ? std::string(kube::ToString(asked->mode)) : "iptables", passed,
           passed ? "" : kMissing};
     }
+    status.kube_proxy.reset();
+    if (proxy.spec.remove_kube_proxy)
+      status.kube_proxy = kube::KubeProxyStatus{kube::kKubeProxyRemoved, ""};
     if (proxy.spec.removed) {
       status.active_mode.clear();
       set("Ready", false, "Removed", "removed");
@@ -119,7 +122,9 @@ class FakeAgents {
     }
     if (status == proxy.status) return;
     Json patch = ToJson(status);
-    if (!status.candidate) patch["candidate"] = nullptr;
+    for (const char* member : {"candidate", "kubeProxy"}) {
+      if (!patch.contains(member)) patch[member] = nullptr;
+    }
     client_.Patch(kube::resources::kNodeProxies, "", name, kube::PatchType::kMerge,
                   {{"status", patch}}, "status");
   }
@@ -397,11 +402,14 @@ TEST_F(OperatorTest, TakesNodesOutOfKubeProxysDaemonSetAndGivesThemBack) {
 
   Kubectl({"delete", "pxc", "cluster", "--wait=false"});
   ASSERT_TRUE(Eventually([&] {
-    // Ours goes from no node where kube-proxy does not run.
+    // Ours goes from no node where kube-proxy does not run, and nothing of kube-proxy's from one
+    // where it does.
     const std::set<std::string> back = kube_proxy.Step();
     for (const Json& proxy : client_->List(kube::resources::kNodeProxies, "")) {
       const bool removed = proxy["spec"].value("state", "") == "Removed";
-      EXPECT_TRUE(!removed || back.contains(proxy["metadata"]["name"])) << proxy.dump(1);
+      const bool is_back = back.contains(proxy["metadata"]["name"]);
+      EXPECT_TRUE(!removed || is_back) << proxy.dump(1);
+      EXPECT_TRUE(!is_back || proxy["spec"].value("kubeProxy", "") == "Leave") << proxy.dump(1);
     }
     return back.size() == 3 && client_->List(kube::resources::kProxyConfigurations, "").empty();
   }));
