@@ -13,6 +13,7 @@
 #include "node-agent/neighbours/signs_reader.h"
 #include "node-agent/neighbours/survey.h"
 #include "node-agent/testing/neighbours/catalogue.h"
+#include "node-agent/testing/neighbours/kube_proxy_process.h"
 #include "node-agent/testing/run_tool.h"
 
 namespace pointsman::agent::testing {
@@ -119,10 +120,23 @@ int Main(int argc, char** argv) {
   const auto* reload = with_name("reload", "Flushes all rules of this kernel and puts its own");
   const auto* remove = with_name("remove", "Takes all of it away");
   const auto* run = with_name("run", "Stays, as Felix does, until SIGTERM");
+  CLI::App* kube_proxy = app.add_subcommand("kube-proxy", "Stays, as kube-proxy does");
+  ProxiedService service;
+  uint16_t ready_port = 0;
+  kube_proxy->add_option("--cluster-ip", service.cluster_ip)->required();
+  kube_proxy->add_option("--port", service.port)->required();
+  kube_proxy->add_option("--endpoint", service.endpoints)->required();
+  kube_proxy->add_option("--node-ip", service.node_ip)->required();
+  kube_proxy->add_option("--node-port", service.node_port)->required();
+  kube_proxy->add_option("--ready-port", ready_port)->required();
   const auto* look = app.add_subcommand("look", "Which modes the agent's table refuses here");
   CLI11_PARSE(app, argc, argv);
   if (look->parsed()) {
     Look();
+    return 0;
+  }
+  if (kube_proxy->parsed()) {
+    RunKubeProxy(service, ready_port);
     return 0;
   }
   const KnownNeighbour& known = Known(name);
