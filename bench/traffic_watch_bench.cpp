@@ -24,6 +24,7 @@
 #include "kube/net/socket_address.h"
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/run_tool.h"
+#include "node-agent/testing/test_address.h"
 #include "node-agent/testing/test_network.h"
 #include "node-agent/traffic/attempts.h"
 #include "node-agent/traffic/connection_tap.h"
@@ -114,8 +115,9 @@ void Measure(uint32_t entries) {
   RunTool({"nft", drop_invalid});
   // Or what has no checksum would be tracked by nobody.
   RunTool({"sysctl", "-qw", "net.netfilter.nf_conntrack_checksum=0"});
-  const UniqueFd raw = network.Socket("from", AF_INET, SOCK_RAW, IPPROTO_RAW);
-  const UniqueFd udp = network.Socket("from", AF_INET, SOCK_DGRAM);
+  const UniqueFd raw =
+      testing::SocketIn(testing::TestNetwork::At("from"), AF_INET, SOCK_RAW, IPPROTO_RAW);
+  const UniqueFd udp = testing::SocketIn(testing::TestNetwork::At("from"), AF_INET, SOCK_DGRAM);
   Track(raw.get(), entries);
   const std::string tracked = RunTool({"sysctl", "-n", "net.netfilter.nf_conntrack_count"});
   std::vector<double> without;

@@ -242,7 +242,8 @@ TEST_P(ForwardDropTest, WhereForwardDropsAHandoverToNftablesAndBackStays) {
   for (int i = 0; i < 3; ++i)
     clients_.push_back(std::make_unique<SteadyClient>("outside", kNodePort));
   ClientsOfTheClusterIp();
-  testing::Stream stream(*network_, "outside", kNodePort.ip.ToString(), kNodePort.port);
+  testing::Stream stream(testing::TestNetwork::At("outside"), kNodePort.ip.ToString(),
+                         kNodePort.port);
   ASSERT_TRUE(stream.Ask().ok());
   for (const Mode mode : {Mode::kNftables, Mode::kIptables, Mode::kNftables}) {
     SCOPED_TRACE(kube::ToString(mode));

@@ -21,6 +21,7 @@
 #include "node-agent/handover/service_probes.h"
 #include "node-agent/testing/client_network.h"
 #include "node-agent/testing/steady_clients.h"
+#include "node-agent/testing/test_address.h"
 #include "node-agent/traffic/client_traffic.h"
 
 namespace pointsman::agent {
@@ -68,7 +69,7 @@ class FalseAlarmTest : public testing::ClientNetworkTest {
   }
   // Takes a connection only now and then.
   void AddCrowdedServer(uint16_t port) {
-    crowd_.push_back(network_->Socket("pod5", AF_INET, SOCK_STREAM));
+    crowd_.push_back(testing::SocketIn(testing::TestNetwork::At("pod5"), AF_INET, SOCK_STREAM));
     const sockaddr_storage address = net::ToSocketAddress(Ip("10.244.5.2"), port);
     ASSERT_EQ(
         bind(crowd_.back().get(), reinterpret_cast<const sockaddr*>(&address), sizeof(sockaddr_in)),
@@ -102,7 +103,7 @@ class FalseAlarmTest : public testing::ClientNetworkTest {
                               {MakeBackend("10.244.6.2", 8080), MakeBackend("10.244.4.2", 8080)});
     maker_.Put(testing::MakeEntry("metrics", kube::Protocol::kUdp, "10.96.1.200", 8125,
                                   {MakeBackend("10.244.9.2", 8125)}));
-    datagrams_ = network_->Socket("pod1", AF_INET, SOCK_DGRAM);
+    datagrams_ = testing::SocketIn(testing::TestNetwork::At("pod1"), AF_INET, SOCK_DGRAM);
     network_->AddHost("elsewhere", "192.168.78.2", "192.168.78.1");
     // As a policy engine keeps one client from everything.
     network_->AddHost("kept-out", "10.244.8.2", "10.244.8.1");

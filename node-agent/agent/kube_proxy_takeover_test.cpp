@@ -146,8 +146,9 @@ TEST_P(KubeProxyTakeoverTest, NoConnectionFailsAndWhatIsOpenGoesOn) {
   if (GetParam().from == From::kIpvs || GetParam().from == From::kNftables)
     clients_.push_back(std::make_unique<SteadyClient>("outside", kNodePort));
   ExpectMoreOfEach();
-  auto open = std::make_unique<Stream>(*network_, "pod3", kWeb.ip.ToString(), kWeb.port,
-                                       std::chrono::seconds(20));
+  auto open =
+      std::make_unique<Stream>(testing::TestNetwork::At("pod3"), kWeb.ip.ToString(), kWeb.port,
+                               testing::Attempt{.timeout = std::chrono::seconds(20)});
   ASSERT_TRUE(open->Ask().ok());
 
   Apply();
@@ -171,7 +172,8 @@ TEST_P(KubeProxyTakeoverTest, NoConnectionFailsAndWhatIsOpenGoesOn) {
   // The node's own, while kube-proxy's addresses are on it yet.
   std::optional<Stream> own;
   if (waits) {
-    own.emplace(*network_, "", kWeb.ip.ToString(), kWeb.port, std::chrono::seconds(20));
+    own.emplace(testing::TestNetwork::At(""), kWeb.ip.ToString(), kWeb.port,
+                testing::Attempt{.timeout = std::chrono::seconds(20)});
     EXPECT_TRUE(own->Ask().ok());
     open.reset();
     EXPECT_TRUE(Eventually([&] { return look() == kube::kKubeProxyRemoved; }))

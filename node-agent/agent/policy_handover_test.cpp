@@ -40,12 +40,12 @@ using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""s;
 using kube::Mode;
 using ::testing::AllOf;
-using testing::Answer;
 using testing::CalicoInserts;
 using testing::Felix;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using testing::Reply;
 using testing::RunTool;
 using testing::Stream;
 using testing::TestNetwork;
@@ -98,9 +98,9 @@ class Attempts {
     for (const Way& way : ways) {
       threads_.emplace_back([this, &network, way, timeout] {
         while (!stop_) {
-          Stream stream(network, way.host, way.ip, way.port, timeout);
+          Stream stream(TestNetwork::At(way.host), way.ip, way.port, {.timeout = timeout});
           const bool connected = stream.connected();
-          const Answer answer = stream.Ask();
+          const Reply answer = stream.Ask();
           const std::lock_guard lock(mutex_);
           ++(answer.ok() ? through_ : not_through_)[fmt::format("{} to {}", way.host, way.ip)];
           if (!answer.ok() && failures_.size() < kFailuresTold) {
@@ -308,8 +308,8 @@ TEST_F(PolicyHandoverTest, AClientPortThatIsUsedAgainConnectsWhateverModeItWasUs
   std::vector<std::string> failed;
   const auto connect = [&](std::string_view when, const char* host, const char* ip, uint16_t port) {
     for (uint16_t source = 20000; source < 20010; ++source) {
-      Stream stream(*network_, host, ip, port, 5000ms, 0, source);
-      if (const Answer answer = stream.Ask(); !answer.ok())
+      Stream stream(TestNetwork::At(host), ip, port, {.timeout = 5000ms, .source_port = source});
+      if (const Reply answer = stream.Ask(); !answer.ok())
         failed.push_back(fmt::format("{}: {} to {} from port {}: {}", when, host, ip, source,
                                      std::strerror(answer.error)));
     }
@@ -539,7 +539,7 @@ TEST_F(PolicyHandoverTest, AnAgentThatIsKilledAtAnyStepComesThere) {
   EXPECT_EQ(Marker()->index, index) << "the same one";
 
   // While ipvs mode drains: a connection holds it up.
-  Stream open(*network_, "pod-a", kVip, 80);
+  Stream open(TestNetwork::At("pod-a"), kVip, 80);
   ASSERT_TRUE(open.Ask().ok());
   Apply(Mode::kIptables);
   ASSERT_TRUE(TickUntil([&] { return state().draining == Mode::kIpvs; }));

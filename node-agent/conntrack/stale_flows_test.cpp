@@ -51,16 +51,16 @@ class StaleFlowsTest : public ::testing::Test {
 TEST_F(StaleFlowsTest, AClientThatKeepsItsPortReachesTheNewBackendAtOnce) {
   maker_.Put(Dns({MakeBackend("10.244.0.2", 8080)}));
   Nat("-A", "10.244.0.2:8080");
-  ASSERT_EQ(AskUdp(network_, "client", kVip, 53, 5555).host, "pod-a");
+  ASSERT_EQ(AskUdp("client", kVip, 53, 5555).server, "pod-a");
   Nat("-D", "10.244.0.2:8080");
   Nat("-A", "10.244.0.3:8080");
-  EXPECT_EQ(AskUdp(network_, "client", kVip, 53, 5555).host, "pod-a") << "what the kernel does";
+  EXPECT_EQ(AskUdp("client", kVip, 53, 5555).server, "pod-a") << "what the kernel does";
 
   const ModelDelta delta = maker_.Put(Dns({MakeBackend("10.244.0.3", 8080)}));
   const StaleFlows::Result result = stale_.Clean(maker_.model, delta);
   EXPECT_TRUE(result.sync.ok());
   EXPECT_EQ(result.sync.kernel_writes, 1U);
-  EXPECT_EQ(AskUdp(network_, "client", kVip, 53, 5555).host, "pod-b");
+  EXPECT_EQ(AskUdp("client", kVip, 53, 5555).server, "pod-b");
   // What is right stays.
   EXPECT_EQ(stale_.CleanAll(maker_.model).sync.kernel_writes, 0U);
   // A backend that went while nobody could look is found without a delta.
@@ -68,18 +68,18 @@ TEST_F(StaleFlowsTest, AClientThatKeepsItsPortReachesTheNewBackendAtOnce) {
   Nat("-A", "10.244.0.2:8080");
   maker_.Put(Dns({MakeBackend("10.244.0.2", 8080)}));
   EXPECT_EQ(stale_.CleanAll(maker_.model).sync.kernel_writes, 1U);
-  EXPECT_EQ(AskUdp(network_, "client", kVip, 53, 5555).host, "pod-a");
+  EXPECT_EQ(AskUdp("client", kVip, 53, 5555).server, "pod-a");
   Nat("-D", "10.244.0.2:8080");
 }
 
 TEST_F(StaleFlowsTest, AFlowThatBeganBeforeTheServiceHadAnEndpointIsForgotten) {
   const ModelDelta none = maker_.Put(Dns({}));
-  EXPECT_FALSE(AskUdp(network_, "client", kVip, 53, 5556).ok());
+  EXPECT_FALSE(AskUdp("client", kVip, 53, 5556).ok());
   const ModelDelta delta = maker_.Put(Dns({MakeBackend("10.244.0.2", 8080)}));
   Nat("-A", "10.244.0.2:8080");
   const StaleFlows::Result result = stale_.Clean(maker_.model, delta);
   EXPECT_TRUE(result.sync.ok());
-  EXPECT_EQ(AskUdp(network_, "client", kVip, 53, 5556).host, "pod-a");
+  EXPECT_EQ(AskUdp("client", kVip, 53, 5556).server, "pod-a");
   Nat("-D", "10.244.0.2:8080");
 }
 
@@ -104,9 +104,10 @@ TEST_F(StaleFlowsTest, AnSctpAssociationOutlivesTheGracefulTerminationOfItsEndpo
              "--dport", "53", "-j", "DNAT", "--to-destination", backend});
   };
   nat("-A", "10.244.0.2:9090");
-  Stream stream(network_, "client", kVip, 53, std::chrono::milliseconds(5000), IPPROTO_SCTP);
+  Stream stream(TestNetwork::At("client"), kVip, 53,
+                {.transport = testing::Transport::kSctp, .timeout = std::chrono::seconds(5)});
   ASSERT_TRUE(stream.connected());
-  ASSERT_EQ(stream.Ask().host, "pod-a");
+  ASSERT_EQ(stream.Ask().server, "pod-a");
   // The endpoint is terminating: no new associations, and those that are there stay.
   nat("-A", "10.244.0.3:9090");
   nat("-D", "10.244.0.2:9090");
@@ -116,7 +117,7 @@ TEST_F(StaleFlowsTest, AnSctpAssociationOutlivesTheGracefulTerminationOfItsEndpo
   EXPECT_EQ(stale_.Clean(maker_.model, delta).sync.kernel_writes, 0U);
   EXPECT_EQ(stale_.CleanAll(maker_.model).sync.kernel_writes, 0U);
   // Without its entry the association would be one from the pod's own address to nobody.
-  EXPECT_EQ(stream.Ask().host, "pod-a");
+  EXPECT_EQ(stream.Ask().server, "pod-a");
   nat("-D", "10.244.0.3:9090");
 }
 

@@ -22,13 +22,13 @@ TEST_P(Connections, StreamsSurviveChangeRestartDrainAndRemoval) {
   };
   maker_.Put(entry(1));
   FullSync();
-  OpenStream pod(network_->pod(0), Vip(19), 80);
-  OpenStream outside(network_->outside(), NodeIp(), 30190);
-  EXPECT_EQ(pod.server(), "pod1");
-  EXPECT_EQ(outside.server(), "pod1");
+  Stream pod(network_->pod(0), Vip(19), 80);
+  Stream outside(network_->outside(), NodeIp(), 30190);
+  EXPECT_EQ(pod.Ask().server, "pod1");
+  EXPECT_EQ(outside.Ask().server, "pod1");
   const auto expect_alive = [&](const char* when) {
-    EXPECT_TRUE(pod.Echo()) << when;
-    EXPECT_TRUE(outside.Echo()) << when;
+    EXPECT_TRUE(pod.Ask().ok()) << when;
+    EXPECT_TRUE(outside.Ask().ok()) << when;
   };
   Put(entry(2));
   expect_alive("its endpoint is gone");
@@ -63,8 +63,8 @@ TEST_P(Connections, StreamsSurviveChangeRestartDrainAndRemoval) {
   EXPECT_SYNCED(mode().EnsureBase(settings_));
   EXPECT_SYNCED(dataplane_->Remove());
   EXPECT_FALSE(dataplane_->Present());
-  EXPECT_EQ(pod.Echo(), room().cluster_ip_streams_outlive_removal);
-  EXPECT_EQ(outside.Echo(), room().node_port_streams_outlive_removal);
+  EXPECT_EQ(pod.Ask().ok(), room().cluster_ip_streams_outlive_removal);
+  EXPECT_EQ(outside.Ask().ok(), room().node_port_streams_outlive_removal);
 }
 
 TEST_P(Connections, ANodePortsStreamsSurviveTheirService) {
@@ -72,22 +72,22 @@ TEST_P(Connections, ANodePortsStreamsSurviveTheirService) {
   entry.node_port = 30190;
   maker_.Put(entry);
   FullSync();
-  OpenStream outside(network_->outside(), NodeIp(), 30190);
-  OpenStream own(network_->node(), NodeIp(), 30190);
+  Stream outside(network_->outside(), NodeIp(), 30190);
+  Stream own(network_->node(), NodeIp(), 30190);
   Sync(maker_.Remove(entry.id));
   EXPECT_EQ(FromOutside(NodeIp(), 30190).error, ECONNREFUSED);
-  EXPECT_TRUE(outside.Echo());
-  EXPECT_TRUE(own.Echo());
+  EXPECT_TRUE(outside.Ask().ok());
+  EXPECT_TRUE(own.Ask().ok());
   Restart();
   FullSync();
-  EXPECT_TRUE(outside.Echo());
-  EXPECT_TRUE(own.Echo());
+  EXPECT_TRUE(outside.Ask().ok());
+  EXPECT_TRUE(own.Ask().ok());
 }
 
 TEST_P(Connections, DrainCountsDownAsConnectionsEnd) {
   maker_.Put(Entry("web", 19, {1}));
   FullSync();
-  auto stream = std::make_unique<OpenStream>(network_->pod(0), Vip(19), 80);
+  auto stream = std::make_unique<Stream>(network_->pod(0), Vip(19), 80);
   EXPECT_EQ(dataplane_->Drain(maker_.model).connections, 1U);
   stream.reset();
   EXPECT_TRUE(Eventually([&] { return dataplane_->Drain(maker_.model).connections == 0; }));

@@ -6,6 +6,7 @@
 #include "kube/testing/fake_time.h"
 #include "node-agent/iptables/iptables_dataplane.h"
 #include "node-agent/ipvs/testing/dataplane_fixture.h"
+#include "node-agent/testing/test_address.h"
 
 namespace pointsman::agent {
 namespace {
@@ -22,24 +23,24 @@ class DrainTest : public IpvsDataplaneTest {
 TEST_F(DrainTest, K81775K84322K57841K99162AScaleDownKeepsOpenConnections) {
   maker_.Put(Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  Stream first(*network_, "pod-c", kVip, 80);
-  Stream second(*network_, "pod-c", kVip, 80);
-  const std::string on_first = first.Ask().host;
-  const std::string on_second = second.Ask().host;
+  Stream first(TestNetwork::At("pod-c"), kVip, 80);
+  Stream second(TestNetwork::At("pod-c"), kVip, 80);
+  const std::string on_first = first.Ask().server;
+  const std::string on_second = second.Ask().server;
   ASSERT_NE(on_first, on_second);
 
   Put(Web({MakeBackend(on_first == "pod-a" ? kPodA : kPodB, 8080)}));
   for (int i = 0; i < 4; ++i)
-    EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, on_first) << "new connections";
-  EXPECT_EQ(second.Ask().host, on_second) << "the open one stays where it is";
+    EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, on_first) << "new connections";
+  EXPECT_EQ(second.Ask().server, on_second) << "the open one stays where it is";
   ExpectVerified();
   // Down to none: refused, but the open ones live; also over a restart of the agent.
   Put(Web({}));
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).error, ECONNREFUSED);
+  EXPECT_EQ(AskTcp("pod-c", kVip, 80).error, ECONNREFUSED);
   Start();
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   EXPECT_TRUE(first.Ask().ok());
-  EXPECT_EQ(second.Ask().host, on_second);
+  EXPECT_EQ(second.Ask().server, on_second);
   ExpectVerified();
   const DrainStatus left = dataplane_->Drain(maker_.model);
   EXPECT_EQ(left.connections, 2U) << RunTool({"ipvsadm", "-Lnc"});
@@ -66,8 +67,8 @@ TEST_F(DrainTest, ADrainIsBounded) {
   Start();
   maker_.Put(Web({MakeBackend(kPodA, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  Stream stream(*network_, "pod-c", kVip, 80);
-  ASSERT_EQ(stream.Ask().host, "pod-a");
+  Stream stream(TestNetwork::At("pod-c"), kVip, 80);
+  ASSERT_EQ(stream.Ask().server, "pod-a");
   Put(Web({MakeBackend(kPodB, 8080)}));
   // The agent syncs then, however long its sync period is.
   EXPECT_LE(dataplane_->FullSyncDue(), Clock::now() + std::chrono::seconds(1));
@@ -83,17 +84,17 @@ TEST_F(DrainTest, K81775ATerminatingPodKeepsItsConnectionsAndADrainsTimeLonger) 
   ServicePortEntry web = Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)});
   maker_.Put(web);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  Stream first(*network_, "pod-c", kVip, 80);
-  Stream second(*network_, "pod-c", kVip, 80);
-  Stream& on_a = first.Ask().host == "pod-a" ? first : second;
-  ASSERT_EQ(on_a.Ask().host, "pod-a");
+  Stream first(TestNetwork::At("pod-c"), kVip, 80);
+  Stream second(TestNetwork::At("pod-c"), kVip, 80);
+  Stream& on_a = first.Ask().server == "pod-a" ? first : second;
+  ASSERT_EQ(on_a.Ask().server, "pod-a");
   web.internal.backends = web.external.backends = {MakeBackend(kPodB, 8080)};
   web.draining = {MakeBackend(kPodA, 8080)};
   Put(web);
   for (int i = 0; i < 3; ++i) {
     EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-    EXPECT_EQ(on_a.Ask().host, "pod-a");
-    EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-b");
+    EXPECT_EQ(on_a.Ask().server, "pod-a");
+    EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, "pod-b");
   }
   ExpectVerified();
   // From the moment that it is gone the drain has its time, which is over at once here.
@@ -113,12 +114,12 @@ TEST_F(DrainTest, WithoutADrainsTimeATerminatingPodKeepsItsConnectionsUntilItIsG
   ServicePortEntry web = Web({MakeBackend(kPodA, 8080)});
   maker_.Put(web);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  Stream stream(*network_, "pod-c", kVip, 80);
-  ASSERT_EQ(stream.Ask().host, "pod-a");
+  Stream stream(TestNetwork::At("pod-c"), kVip, 80);
+  ASSERT_EQ(stream.Ask().server, "pod-a");
   web.internal.backends = web.external.backends = {MakeBackend(kPodB, 8080)};
   web.draining = {MakeBackend(kPodA, 8080)};
   Put(web);
-  EXPECT_EQ(stream.Ask().host, "pod-a");
+  EXPECT_EQ(stream.Ask().server, "pod-a");
   web.draining.clear();
   Put(web);
   EXPECT_THAT(Servers(), Not(HasSubstr(kPodA)));
@@ -140,19 +141,19 @@ TEST_F(DrainTest, AStreamOutlivesAnEndpointThatTerminatedAndLeft) {
   for (const auto& [host, ip, port] : ways) {
     // One of two goes to each backend.
     for (int i = 0; i < 2; ++i) {
-      auto stream = std::make_unique<Stream>(*network_, host, ip, port);
-      if (stream->Ask().host == "pod-a") on_a.push_back(std::move(stream));
+      auto stream = std::make_unique<Stream>(TestNetwork::At(host), ip, port);
+      if (stream->Ask().server == "pod-a") on_a.push_back(std::move(stream));
     }
   }
   ASSERT_EQ(on_a.size(), ways.size());
   const auto expect_alive = [&](const char* when) {
     for (auto& stream : on_a)
-      EXPECT_EQ(stream->Ask().host, "pod-a") << when;
+      EXPECT_EQ(stream->Ask().server, "pod-a") << when;
   };
   const auto expect_new_ones_elsewhere = [&](const char* when) {
     for (const auto& [host, ip, port] : ways) {
       for (int i = 0; i < 2; ++i)
-        EXPECT_EQ(AskTcp(*network_, host, ip, port).host, "pod-b") << when;
+        EXPECT_EQ(AskTcp(host, ip, port).server, "pod-b") << when;
     }
   };
   web.internal.backends = web.external.backends = {MakeBackend(kPodB, 8080)};
@@ -174,7 +175,7 @@ TEST_F(DrainTest, AStreamOutlivesAnEndpointThatTerminatedAndLeft) {
   // It comes back and serves again.
   web.internal.backends = web.external.backends = {MakeBackend(kPodA, 8080)};
   Put(web);
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
+  EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, "pod-a");
   expect_alive("back");
   // The Service goes while the pod terminates.
   web.internal.backends = web.external.backends = {MakeBackend(kPodB, 8080)};
@@ -200,12 +201,14 @@ TEST_F(DrainTest, AnSctpAssociationOutlivesTheTerminationOfItsEndpoint) {
   for (const auto& [host, ip, port] : {std::tuple{"pod-c", kVip, uint16_t{80}},
                                        {"client", kNodeIp, uint16_t{30090}},
                                        {"client", "203.0.113.7", uint16_t{80}}}) {
-    streams.push_back(std::make_unique<Stream>(*network_, host, ip, port,
-                                               std::chrono::milliseconds(5000), IPPROTO_SCTP));
+    streams.push_back(
+        std::make_unique<Stream>(TestNetwork::At(host), ip, port,
+                                 testing::Attempt{.transport = testing::Transport::kSctp,
+                                                  .timeout = std::chrono::seconds(5)}));
   }
   const auto expect_alive = [&](const char* when) {
     for (size_t i = 0; i < streams.size(); ++i)
-      EXPECT_EQ(streams[i]->Ask().host, "pod-a") << when << ", " << i;
+      EXPECT_EQ(streams[i]->Ask().server, "pod-a") << when << ", " << i;
   };
   expect_alive("before");
   sig.internal.backends = sig.external.backends = {MakeBackend(kPodB, 9090)};
@@ -215,8 +218,9 @@ TEST_F(DrainTest, AnSctpAssociationOutlivesTheTerminationOfItsEndpoint) {
   sig.draining.clear();
   Put(sig);
   expect_alive("gone");
-  Stream next(*network_, "pod-c", kVip, 80, std::chrono::milliseconds(5000), IPPROTO_SCTP);
-  EXPECT_EQ(next.Ask().host, "pod-b");
+  Stream next(TestNetwork::At("pod-c"), kVip, 80,
+              {.transport = testing::Transport::kSctp, .timeout = std::chrono::seconds(5)});
+  EXPECT_EQ(next.Ask().server, "pod-b");
   ExpectVerified();
 }
 
@@ -230,10 +234,10 @@ TEST_F(DrainTest, AConnectionToADeadServerLearnsOfItAsInIptablesMode) {
   const auto die_in = [&](Dataplane& dataplane) {
     maker_.Put(Web({MakeBackend(kPodD, 8080)}));
     EXPECT_SYNCED(dataplane.FullSync(maker_.model));
-    Stream to_nobody(*network_, "pod-c", kVip, 80);
-    Stream to_another(*network_, "pod-c", kVip, 80);
-    EXPECT_EQ(to_nobody.Ask().host, "pod-d");
-    EXPECT_EQ(to_another.Ask().host, "pod-d");
+    Stream to_nobody(TestNetwork::At("pod-c"), kVip, 80);
+    Stream to_another(TestNetwork::At("pod-c"), kVip, 80);
+    EXPECT_EQ(to_nobody.Ask().server, "pod-d");
+    EXPECT_EQ(to_another.Ask().server, "pod-d");
     EXPECT_SYNCED(dataplane.Sync(maker_.model, maker_.Put(Web({MakeBackend(kPodB, 8080)}))));
     RunTool({"ip", "-n", "pod-d", "addr", "flush", "dev", "eth0"});
     RunTool({"ip", "neigh", "flush", "dev", "vpod-d"});
@@ -260,8 +264,8 @@ TEST_F(DrainTest, AConnectionToADeadServerLearnsOfItAsInIptablesMode) {
 TEST_F(DrainTest, K92019WeightsThatAnEarlierProcessLeftAreReconciledAtStart) {
   maker_.Put(Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  Stream first(*network_, "pod-c", kVip, 80);
-  Stream second(*network_, "pod-c", kVip, 80);
+  Stream first(TestNetwork::At("pod-c"), kVip, 80);
+  Stream second(TestNetwork::At("pod-c"), kVip, 80);
   ASSERT_TRUE(first.Ask().ok());
   ASSERT_TRUE(second.Ask().ok());
   Put(Web({MakeBackend(kPodB, 8080)}));
@@ -273,7 +277,7 @@ TEST_F(DrainTest, K92019WeightsThatAnEarlierProcessLeftAreReconciledAtStart) {
   EXPECT_THAT(Servers(), HasSubstr("-r 10.244.0.2:8080 -m -w 1"));
   EXPECT_THAT(Servers(), HasSubstr("-r 10.244.0.3:8080 -m -w 0"));
   for (int i = 0; i < 3; ++i)
-    EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
+    EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, "pod-a");
   EXPECT_TRUE(first.Ask().ok());
   EXPECT_TRUE(second.Ask().ok());
 }
@@ -289,7 +293,7 @@ TEST_F(DrainTest, AScaleDownUnderLoadLosesNothing) {
   std::thread load([&] {
     for (size_t i = 0; !stop; ++i) {
       const auto& [ip, port] = places[i % places.size()];
-      const Answer answer = AskTcp(*network_, i % 2 == 0 ? "pod-c" : "client", ip, port);
+      const Reply answer = AskTcp(i % 2 == 0 ? "pod-c" : "client", ip, port);
       ++made;
       if (!answer.ok()) ++failed;
     }
@@ -317,7 +321,7 @@ TEST_F(DrainTest, K70747K71114K93297AClientPortThatIsUsedAgainCostsNoSecond) {
   // The server closes first, so its side is in TIME_WAIT as IPVS sees it; the client binds the same
   // port again.
   const auto connect_from = [&](const char* host, const char* ip, uint16_t port) {
-    const UniqueFd fd = network_->Socket(host, AF_INET, SOCK_STREAM);
+    const UniqueFd fd = testing::SocketIn(TestNetwork::At(host), AF_INET, SOCK_STREAM);
     const int on = 1;
     setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     const linger hard{1, 0};  // a reset: no TIME_WAIT of the client's own
@@ -356,7 +360,7 @@ TEST_F(DrainTest, AFlowOfDatagramsDrainsUntilItWasIdleFor30Seconds) {
   constexpr uint16_t kClientPort = 5353;
   // One more; the kernel adds up its counts every two seconds.
   const auto ask = [&](uint64_t packets) {
-    ASSERT_TRUE(AskUdp(*network_, "pod-c", kVip, 53, kClientPort).ok());
+    ASSERT_TRUE(AskUdp("pod-c", kVip, 53, kClientPort).ok());
     EXPECT_TRUE(Eventually([&] {
       const auto servers = ipvs.Servers();
       return std::any_of(servers.begin(), servers.end(), [&](const netlink::IpvsServer& server) {
@@ -382,18 +386,18 @@ TEST_F(DrainTest, NodePortsGoFromIptablesModeToIpvsModeAndBack) {
   maker_.Put(Web({MakeBackend(kPodA, 8080)}));
   IptablesDataplane iptables(settings_, tool_);
   EXPECT_SYNCED(iptables.FullSync(maker_.model));
-  auto old = std::make_unique<Stream>(*network_, "client", kNodeIp, 30080);
-  ASSERT_EQ(old->Ask().host, "pod-a");
+  auto old = std::make_unique<Stream>(TestNetwork::At("client"), kNodeIp, 30080);
+  ASSERT_EQ(old->Ask().server, "pod-a");
 
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   EXPECT_EQ(iptables.Drain(maker_.model).connections, 1U);
   // From here on IPVS has the new ones; they look the same to connection tracking, and are not what
   // iptables mode waits for.
-  Stream newer(*network_, "client", kNodeIp, 30080);
-  ASSERT_EQ(newer.Ask().host, "pod-a");
+  Stream newer(TestNetwork::At("client"), kNodeIp, 30080);
+  ASSERT_EQ(newer.Ask().server, "pod-a");
   EXPECT_THAT(RunTool({"ipvsadm", "-Lnc"}), HasSubstr("169.254.112.1:30080"));
   EXPECT_EQ(iptables.Drain(maker_.model).connections, 1U);
-  EXPECT_EQ(old->Ask().host, "pod-a");
+  EXPECT_EQ(old->Ask().server, "pod-a");
   old.reset();
   const auto deadline = Clock::now() + std::chrono::seconds(10);
   uint64_t left = 1;
@@ -401,17 +405,17 @@ TEST_F(DrainTest, NodePortsGoFromIptablesModeToIpvsModeAndBack) {
     left = iptables.Drain(maker_.model).connections;
   EXPECT_EQ(left, 0U);
   EXPECT_SYNCED(iptables.Remove());
-  EXPECT_EQ(newer.Ask().host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
+  EXPECT_EQ(newer.Ask().server, "pod-a");
+  EXPECT_EQ(AskTcp("client", kNodeIp, 30080).server, "pod-a");
 
   // And back.
   EXPECT_SYNCED(iptables.FullSync(maker_.model));
   dataplane_->Drain(maker_.model);
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
-  EXPECT_EQ(newer.Ask().host, "pod-a");
+  EXPECT_EQ(AskTcp("client", kNodeIp, 30080).server, "pod-a");
+  EXPECT_EQ(newer.Ask().server, "pod-a");
   EXPECT_SYNCED(dataplane_->Remove());
-  EXPECT_EQ(newer.Ask().host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
+  EXPECT_EQ(newer.Ask().server, "pod-a");
+  EXPECT_EQ(AskTcp("client", kNodeIp, 30080).server, "pod-a");
   EXPECT_SYNCED(iptables.Remove());
 }
 
@@ -422,14 +426,14 @@ TEST_F(DrainTest, TheNodesOwnConnectionsOfTheNextModeOutliveTheVips) {
     RunTool({"ip", "route", "add", destination, "via", kClientIp});
     maker_.Put(Web({MakeBackend(kPodA, 8080)}));
     EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-    EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-a");
+    EXPECT_EQ(AskTcp("", kVip, 80).server, "pod-a");
     IptablesDataplane iptables(settings_, tool_);
     EXPECT_SYNCED(iptables.FullSync(maker_.model));
     dataplane_->Drain(maker_.model);
-    Stream own(*network_, "", kVip, 80);
-    EXPECT_EQ(own.Ask().host, "pod-a");
+    Stream own(TestNetwork::At(""), kVip, 80);
+    EXPECT_EQ(own.Ask().server, "pod-a");
     EXPECT_SYNCED(dataplane_->Remove());
-    EXPECT_EQ(own.Ask().host, "pod-a");
+    EXPECT_EQ(own.Ask().server, "pod-a");
     EXPECT_SYNCED(iptables.Remove());
     RunTool({"ip", "route", "del", destination});
     Start();
@@ -448,8 +452,8 @@ TEST_F(DrainTest, AFailedPartOfAWriteIsDoneByTheNextFullSync) {
   EXPECT_THAT(Text(refused), HasSubstr("PM-IPVS-NP-EXTERNAL-4"));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   ExpectVerified();
-  EXPECT_EQ(AskUdp(*network_, "client", kNodeIp, 30053).host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
+  EXPECT_EQ(AskUdp("client", kNodeIp, 30053).server, "pod-a");
+  EXPECT_EQ(AskTcp("client", kNodeIp, 30080).server, "pod-a");
 }
 
 TEST_F(DrainTest, K71809K89358K103000AffinityHoldsAndLeavesAnEndpointThatIsGone) {
@@ -457,18 +461,18 @@ TEST_F(DrainTest, K71809K89358K103000AffinityHoldsAndLeavesAnEndpointThatIsGone)
   web.affinity_timeout = std::chrono::seconds(100);
   maker_.Put(web);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  const std::string chosen = AskTcp(*network_, "pod-c", kVip, 80).host;
+  const std::string chosen = AskTcp("pod-c", kVip, 80).server;
   for (int i = 0; i < 4; ++i)
-    EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, chosen);
-  Stream open(*network_, "pod-c", kVip, 80);
-  ASSERT_EQ(open.Ask().host, chosen);
+    EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, chosen);
+  Stream open(TestNetwork::At("pod-c"), kVip, 80);
+  ASSERT_EQ(open.Ask().server, chosen);
   web.internal.backends =
       web.external.backends = {MakeBackend(chosen == "pod-a" ? kPodB : kPodA, 8080)};
   Put(web);
-  const Answer next = AskTcp(*network_, "pod-c", kVip, 80);
+  const Reply next = AskTcp("pod-c", kVip, 80);
   EXPECT_TRUE(next.ok());
-  EXPECT_NE(next.host, chosen);
-  EXPECT_EQ(open.Ask().host, chosen);
+  EXPECT_NE(next.server, chosen);
+  EXPECT_EQ(open.Ask().server, chosen);
 }
 
 // That affinity ends with its time is not for us to say while connections are there (docs/ipvs.md,
@@ -478,20 +482,20 @@ TEST_F(DrainTest, TheTimeOfAffinityIsChangedAndAffinitySwitchedOffWhileFlowsAreT
   dns.affinity_timeout = std::chrono::seconds(100);
   maker_.Put(dns);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  const std::string chosen = AskUdp(*network_, "pod-c", kVip, 53).host;
-  EXPECT_EQ(AskUdp(*network_, "pod-c", kVip, 53).host, chosen);
+  const std::string chosen = AskUdp("pod-c", kVip, 53).server;
+  EXPECT_EQ(AskUdp("pod-c", kVip, 53).server, chosen);
   // The time is changed while connections are there.
   dns.affinity_timeout = std::chrono::seconds(200);
   Put(dns);
   EXPECT_THAT(Servers(), HasSubstr("-p 200"));
-  EXPECT_EQ(AskUdp(*network_, "pod-c", kVip, 53).host, chosen);
+  EXPECT_EQ(AskUdp("pod-c", kVip, 53).server, chosen);
   // Affinity is switched off: the next ones go round.
   dns.affinity_timeout = std::chrono::seconds(0);
   Put(dns);
   EXPECT_THAT(Servers(), Not(HasSubstr("-p ")));
   std::set<std::string> hosts;
   for (int i = 0; i < 4; ++i)
-    hosts.insert(AskUdp(*network_, "pod-c", kVip, 53).host);
+    hosts.insert(AskUdp("pod-c", kVip, 53).server);
   EXPECT_THAT(hosts, ::testing::ElementsAre("pod-a", "pod-b"));
 }
 

@@ -85,7 +85,7 @@ class DualStackTest : public ::testing::TestWithParam<const Addresses*>, protect
   }
   std::set<std::string> Hosts(const std::string& host, const char* ip, uint16_t port,
                               std::set<std::string>* sources = nullptr) {
-    return HostsThatAnswer(*network_, host, ip, port, sources);
+    return HostsThatAnswer(host, ip, port, sources);
   }
 
   const Addresses& at_ = *GetParam();
@@ -103,16 +103,17 @@ TEST_P(DualStackTest, Sctp) {
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   ExpectVerified();
   const auto ask = [&](const char* host, const char* ip, uint16_t port) {
-    Stream stream(*network_, host, ip, port, std::chrono::milliseconds(5000), IPPROTO_SCTP);
+    Stream stream(TestNetwork::At(host), ip, port,
+                  {.transport = testing::Transport::kSctp, .timeout = std::chrono::seconds(5)});
     return stream.Ask();
   };
-  EXPECT_EQ(ask("pod-c", at_.vip, 80).host, "pod-a");
-  EXPECT_EQ(ask("client", at_.node, 30080).host, "pod-a");
-  EXPECT_EQ(ask("client", at_.load_balancer, 80).host, "pod-a");
-  EXPECT_EQ(ask("", at_.vip, 80).host, "pod-a");
+  EXPECT_EQ(ask("pod-c", at_.vip, 80).server, "pod-a");
+  EXPECT_EQ(ask("client", at_.node, 30080).server, "pod-a");
+  EXPECT_EQ(ask("client", at_.load_balancer, 80).server, "pod-a");
+  EXPECT_EQ(ask("", at_.vip, 80).server, "pod-a");
   Apply(maker_.Put(Web({MakeBackend(at_.pod_b, 9090)}, Protocol::kSctp)));
-  EXPECT_EQ(ask("pod-c", at_.vip, 80).host, "pod-b");
-  EXPECT_EQ(ask("client", at_.node, 30080).host, "pod-b");
+  EXPECT_EQ(ask("pod-c", at_.vip, 80).server, "pod-b");
+  EXPECT_EQ(ask("client", at_.node, 30080).server, "pod-b");
 }
 
 TEST_P(DualStackTest, K72236NothingButServicePortsAnswersOnAVip) {
@@ -120,18 +121,17 @@ TEST_P(DualStackTest, K72236NothingButServicePortsAnswersOnAVip) {
   maker_.Put(Web({MakeBackend(at_.pod_a, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   for (const char* host : {"pod-c", "client", ""}) {
-    EXPECT_EQ(AskTcp(*network_, host, at_.vip, 22222).error, ECONNREFUSED) << host;
-    EXPECT_EQ(AskUdp(*network_, host, at_.vip, 22222).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskTcp(host, at_.vip, 22222).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskUdp(host, at_.vip, 22222).error, ECONNREFUSED) << host;
     // Not this node's, whoever has it.
-    EXPECT_FALSE(AskTcp(*network_, host, at_.load_balancer, 22222).ok()) << host;
-    EXPECT_FALSE(AskUdp(*network_, host, at_.load_balancer, 22222).ok()) << host;
+    EXPECT_FALSE(AskTcp(host, at_.load_balancer, 22222).ok()) << host;
+    EXPECT_FALSE(AskUdp(host, at_.load_balancer, 22222).ok()) << host;
   }
-  EXPECT_TRUE(AskTcp(*network_, "client", at_.node, 22222).ok());
+  EXPECT_TRUE(AskTcp("client", at_.node, 22222).ok());
   for (const net::IpAddress& ip :
        {ipvs::NodePortAddress(at_.family), ipvs::NearNodePortAddress(at_.family)})
-    EXPECT_FALSE(AskTcp(*network_, "client", ip.ToString(), 30080).ok());
-  EXPECT_FALSE(
-      AskTcp(*network_, "client", ipvs::MappedAddress(Ip(at_.load_balancer)).ToString(), 80).ok());
+    EXPECT_FALSE(AskTcp("client", ip.ToString(), 30080).ok());
+  EXPECT_FALSE(AskTcp("client", ipvs::MappedAddress(Ip(at_.load_balancer)).ToString(), 80).ok());
 }
 
 TEST_P(DualStackTest, K66966K114815AnotherMachinesAddressIsNotBound) {
@@ -151,9 +151,9 @@ TEST_P(DualStackTest, K66966K114815AnotherMachinesAddressIsNotBound) {
       ExpectVerified();
       for (const char* host : {"pod-c", ""}) {
         EXPECT_THAT(Hosts(host, at_.client, 80), ElementsAre("pod-a", "pod-b")) << host;
-        EXPECT_TRUE(AskUdp(*network_, host, at_.client, 80).host.starts_with("pod-")) << host;
-        EXPECT_EQ(AskTcp(*network_, host, at_.client, 22222).host, "client") << host;
-        EXPECT_EQ(AskUdp(*network_, host, at_.client, 22222).host, "client") << host;
+        EXPECT_TRUE(AskUdp(host, at_.client, 80).server.starts_with("pod-")) << host;
+        EXPECT_EQ(AskTcp(host, at_.client, 22222).server, "client") << host;
+        EXPECT_EQ(AskUdp(host, at_.client, 22222).server, "client") << host;
       }
     }
   }
@@ -164,8 +164,8 @@ TEST_P(DualStackTest, K66966K114815AnotherMachinesAddressIsNotBound) {
     Apply(maker_.Put(web));
   }
   for (const char* host : {"pod-c", ""}) {
-    EXPECT_EQ(AskTcp(*network_, host, at_.client, 80).error, ECONNREFUSED) << host;
-    EXPECT_EQ(AskUdp(*network_, host, at_.client, 80).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskTcp(host, at_.client, 80).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskUdp(host, at_.client, 80).error, ECONNREFUSED) << host;
   }
   ExpectVerified();
 }

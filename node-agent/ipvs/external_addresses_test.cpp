@@ -35,10 +35,10 @@ TEST_F(ExternalAddressesTest, AListWithAnAddressOfTheNodeIsNotBound) {
   ExpectVerified();
   EXPECT_THAT(Bound(), Not(HasSubstr(kElsewhere)));
   EXPECT_THAT(Bound(), Not(HasSubstr(kNodeIp)));
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 80).host, "pod-a");
+  EXPECT_EQ(AskTcp("client", kNodeIp, 80).server, "pod-a");
   for (const char* host : {"pod-c", ""}) {
-    EXPECT_EQ(AskTcp(*network_, host, kNodeIp, 80).host, "pod-a") << host;
-    EXPECT_EQ(AskTcp(*network_, host, kElsewhere, 80).host, "pod-a") << host;
+    EXPECT_EQ(AskTcp(host, kNodeIp, 80).server, "pod-a") << host;
+    EXPECT_EQ(AskTcp(host, kElsewhere, 80).server, "pod-a") << host;
   }
 }
 
@@ -50,19 +50,19 @@ TEST_F(ExternalAddressesTest, OtherPortsOfAnAddressOnTheNodesSubnetAreItsOwners)
   ExpectVerified();
   for (const char* host : {"pod-c", ""}) {
     EXPECT_THAT(Hosts(host, kClientIp, 80), ElementsAre("pod-a", "pod-b")) << host;
-    EXPECT_EQ(AskTcp(*network_, host, kClientIp, 22222).host, "client") << host;
-    EXPECT_EQ(AskUdp(*network_, host, kClientIp, 22222).host, "client") << host;
+    EXPECT_EQ(AskTcp(host, kClientIp, 22222).server, "client") << host;
+    EXPECT_EQ(AskUdp(host, kClientIp, 22222).server, "client") << host;
   }
   const std::string rules = NatRules();
   Put(Web({}));  // without the address: its port is its owner's again
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kClientIp, 80).error, ECONNREFUSED);
+  EXPECT_EQ(AskTcp("pod-c", kClientIp, 80).error, ECONNREFUSED);
   Put(web);
   EXPECT_EQ(NatRules(), rules);
   web.external.backends.clear();
   web.internal.backends.clear();
   Put(web);
   for (const char* host : {"pod-c", ""})
-    EXPECT_EQ(AskTcp(*network_, host, kClientIp, 80).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskTcp(host, kClientIp, 80).error, ECONNREFUSED) << host;
   EXPECT_EQ(NatRules(), rules) << "endpoints are no matter of rules";
   ExpectVerified();
 }
@@ -104,7 +104,7 @@ TEST_F(ExternalAddressesTest, WithoutNodePortEachKindOfTrafficHasItsOwnEndpoints
   for (const net::IpAddress& ip :
        {ipvs::MappedAddress(Ip(kElsewhere)), ipvs::NearMappedAddress(Ip(kElsewhere))}) {
     for (const char* host : {"client", "pod-c"})
-      EXPECT_FALSE(AskTcp(*network_, host, ip.ToString(), 80).ok()) << "no way in";
+      EXPECT_FALSE(AskTcp(host, ip.ToString(), 80).ok()) << "no way in";
   }
   // What has connections lingers.
   settings_.drain_timeout = std::chrono::seconds(0);
@@ -131,8 +131,8 @@ TEST_F(ExternalAddressesTest, K66966K114815AMachineBehindAGatewayIsReached) {
     EXPECT_THAT(Bound(), Not(HasSubstr(kElsewhere)));
     for (const char* host : {"pod-c", ""}) {
       EXPECT_THAT(Hosts(host, kElsewhere, 80), ElementsAre("pod-a", "pod-b")) << host;
-      EXPECT_EQ(AskTcp(*network_, host, kElsewhere, 22223).host, "client") << host;
-      EXPECT_EQ(AskUdp(*network_, host, kElsewhere, 22223).host, "client") << host;
+      EXPECT_EQ(AskTcp(host, kElsewhere, 22223).server, "client") << host;
+      EXPECT_EQ(AskUdp(host, kElsewhere, 22223).server, "client") << host;
     }
   }
   RunTool({"ip", "-n", "client", "addr", "del", std::string(kElsewhere) + "/32", "dev", "lo"});
@@ -155,7 +155,7 @@ TEST_F(ExternalAddressesTest, AnAddressThatIsItsOwnInternalOneIsServed) {
   for (const net::IpAddress& ip : web.load_balancer_ips) {
     EXPECT_THAT(Hosts("client", ip.ToString(), 80), ElementsAre("pod-a"));
     EXPECT_THAT(Hosts("pod-c", ip.ToString(), 80), ElementsAre("pod-a", "pod-b"));
-    EXPECT_FALSE(AskTcp(*network_, "client", ip.ToString(), 22222).ok());
+    EXPECT_FALSE(AskTcp("client", ip.ToString(), 22222).ok());
   }
 }
 
@@ -173,8 +173,8 @@ TEST_F(ExternalAddressesTest, AFullSyncUnbindsWhatAnEarlierProcessBound) {
   RunTool({"ipvsadm", "-a", "-t", server, "-r", std::string(kPodA) + ":8080", "-m"});
   RunTool(
       {"ip", "route", "add", "local", kElsewhere, "dev", IpvsDataplane::kDevice, "proto", "112"});
-  Stream stream(*network_, "pod-c", kElsewhere, 80);
-  ASSERT_EQ(stream.Ask().host, "pod-a");
+  Stream stream(TestNetwork::At("pod-c"), kElsewhere, 80);
+  ASSERT_EQ(stream.Ask().server, "pod-a");
 
   ServicePortEntry web = Web({MakeBackend(kPodB, 8080)});
   web.load_balancer_ips = {Ip(kElsewhere)};
@@ -184,7 +184,7 @@ TEST_F(ExternalAddressesTest, AFullSyncUnbindsWhatAnEarlierProcessBound) {
   ExpectVerified();
   EXPECT_THAT(Hosts("pod-c", kElsewhere, 80), ElementsAre("pod-b"));
   EXPECT_THAT(Hosts("", kElsewhere, 80), ElementsAre("pod-b"));
-  EXPECT_EQ(stream.Ask().host, "pod-a") << "it drains";
+  EXPECT_EQ(stream.Ask().server, "pod-a") << "it drains";
   ASSERT_LT(dataplane_->FullSyncDue(), std::chrono::steady_clock::time_point::max());
   std::this_thread::sleep_until(dataplane_->FullSyncDue());
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
@@ -202,7 +202,7 @@ TEST_F(ExternalAddressesTest, AVirtualServerOfOthersIsNotTouched) {
   maker_.Put(web);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   ExpectVerified();
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kClientIp, 80).host, "pod-a");
+  EXPECT_EQ(AskTcp("pod-c", kClientIp, 80).server, "pod-a");
   Apply(maker_.Remove(web.id));
   EXPECT_THAT(RunTool({"ipvsadm", "-Sn"}), HasSubstr(kClientIp));
   // Nor is its traffic, if it is said so.
@@ -214,14 +214,14 @@ TEST_F(ExternalAddressesTest, AVirtualServerOfOthersIsNotTouched) {
     const auto warnings = result.refusals.Warnings();
     ASSERT_EQ(warnings.size(), 1U);
     EXPECT_THAT(warnings[0].message, HasSubstr(std::string(kClientIp) + ":80/TCP exists"));
-    EXPECT_EQ(AskTcp(*network_, "pod-c", kClientIp, 80).error, ECONNREFUSED) << "of the machine";
+    EXPECT_EQ(AskTcp("pod-c", kClientIp, 80).error, ECONNREFUSED) << "of the machine";
   };
   expect_refused(dataplane_->Sync(maker_.model, maker_.Put(web)));
   ExpectVerified();
   expect_refused(dataplane_->FullSync(maker_.model));
   RunTool({"ipvsadm", "-D", "-t", std::string(kClientIp) + ":80"});
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kClientIp, 80).host, "pod-a");
+  EXPECT_EQ(AskTcp("pod-c", kClientIp, 80).server, "pod-a");
   ExpectVerified();
 }
 
@@ -230,12 +230,12 @@ TEST_F(ExternalAddressesTest, OpenConnectionsOutliveBackendNodePortAndService) {
   web.external_ips = {Ip("203.0.113.7")};
   maker_.Put(web);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  Stream outside(*network_, "client", "203.0.113.7", 80);
-  Stream pod(*network_, "pod-c", "203.0.113.7", 80);
-  Stream node(*network_, "", "203.0.113.7", 80);
+  Stream outside(TestNetwork::At("client"), "203.0.113.7", 80);
+  Stream pod(TestNetwork::At("pod-c"), "203.0.113.7", 80);
+  Stream node(TestNetwork::At(""), "203.0.113.7", 80);
   const auto alive = [&](const char* when) {
     for (Stream* stream : {&outside, &pod, &node})
-      EXPECT_EQ(stream->Ask().host, "pod-a") << when;
+      EXPECT_EQ(stream->Ask().server, "pod-a") << when;
   };
   alive("at first");
   web.external.backends = web.internal.backends = {MakeBackend(kPodB, 8080)};
@@ -249,7 +249,7 @@ TEST_F(ExternalAddressesTest, OpenConnectionsOutliveBackendNodePortAndService) {
   std::thread load([&] {
     while (!stop) {
       ++made;
-      if (!AskTcp(*network_, "pod-c", "203.0.113.7", 80).ok()) ++failed;
+      if (!AskTcp("pod-c", "203.0.113.7", 80).ok()) ++failed;
     }
   });
   for (int i = 0; i < 4 || made < 20; ++i) {
@@ -277,12 +277,12 @@ TEST_F(ExternalAddressesTest, SourceRangesAndAffinityHold) {
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   ExpectVerified();
   EXPECT_EQ(Hosts("pod-c", "192.168.60.7", 80).size(), 1U);
-  EXPECT_EQ(AskTcp(*network_, "pod-a", "192.168.60.7", 80).error, ETIMEDOUT);
-  EXPECT_EQ(AskTcp(*network_, "", "192.168.60.7", 80).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("pod-a", "192.168.60.7", 80).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("", "192.168.60.7", 80).error, ETIMEDOUT);
   web.source_ranges = {net::IpPrefix::Parse("192.168.50.1/32").value()};
   Put(web);
   EXPECT_EQ(Hosts("", "192.168.60.7", 80).size(), 1U);
-  EXPECT_EQ(AskTcp(*network_, "pod-c", "192.168.60.7", 80).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("pod-c", "192.168.60.7", 80).error, ETIMEDOUT);
   RunTool({"ip", "route", "del", "192.168.60.0/24", "dev", "vclient"});
 }
 
@@ -312,12 +312,12 @@ class SharedInternalAddressTest : public ExternalAddressesTest {
   ServicePortEntry Other(int created) {
     return External("b", "10.96.0.11", kTwo, created, {MakeBackend(kPodB, 8080)});
   }
-  Answer Ask(const char* ip) { return AskTcp(*network_, "pod-c", ip, 80); }
+  Reply Ask(const char* ip) { return AskTcp("pod-c", ip, 80); }
   void ExpectBothServed(const SyncResult& result, const char* when) {
     EXPECT_TRUE(result.ok()) << when << Text(result);
     EXPECT_TRUE(result.warnings.empty()) << when;
-    EXPECT_EQ(Ask(kOne).host, "pod-a") << when;
-    EXPECT_EQ(Ask(kTwo).host, "pod-b") << when;
+    EXPECT_EQ(Ask(kOne).server, "pod-a") << when;
+    EXPECT_EQ(Ask(kTwo).server, "pod-b") << when;
     ExpectVerified();
   }
 };
@@ -325,15 +325,15 @@ class SharedInternalAddressTest : public ExternalAddressesTest {
 TEST_F(SharedInternalAddressTest, BothAreServed) {
   maker_.Put(Other(1));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  Stream stream(*network_, "pod-c", kTwo, 80);
-  ASSERT_EQ(stream.Ask().host, "pod-b");
+  Stream stream(TestNetwork::At("pod-c"), kTwo, 80);
+  ASSERT_EQ(stream.Ask().server, "pod-b");
   ExpectBothServed(dataplane_->Sync(maker_.model, maker_.Put(Thief(2))), "the second comes");
   EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U);
   Start();
   EXPECT_EQ(dataplane_->FullSync(maker_.model).kernel_writes, 0U) << "a restarted agent";
   // One that is older gets the place of the other, which moves.
   ExpectBothServed(dataplane_->Sync(maker_.model, maker_.Put(Thief(0))), "an older one comes");
-  EXPECT_EQ(stream.Ask().host, "pod-b");
+  EXPECT_EQ(stream.Ask().server, "pod-b");
   // Their endpoints change, and where they are does not.
   ServicePortEntry thief = Thief(0);
   thief.affinity_timeout = std::chrono::seconds(100);
@@ -352,10 +352,10 @@ TEST_F(SharedInternalAddressTest, BothAreServed) {
   // Each is alone when the other goes.
   const SyncResult alone = dataplane_->Sync(maker_.model, maker_.Remove(thief.id));
   EXPECT_TRUE(alone.ok()) << Text(alone);
-  EXPECT_EQ(Ask(kTwo).host, "pod-b");
+  EXPECT_EQ(Ask(kTwo).server, "pod-b");
   EXPECT_FALSE(Ask(kOne).ok());
   ExpectVerified();
-  EXPECT_EQ(stream.Ask().host, "pod-b");
+  EXPECT_EQ(stream.Ask().server, "pod-b");
 }
 
 // Whatever comes in which order, and whatever the names.
@@ -368,15 +368,15 @@ TEST_F(SharedInternalAddressTest, OfThreeTheYoungestWaits) {
     EXPECT_THAT(result.warnings[0].message, HasSubstr("203.0.113.1 is not served")) << when;
     EXPECT_THAT(result.warnings[0].message, HasSubstr("default/b:p/TCP/IPv4")) << when;
     EXPECT_THAT(result.warnings[0].message, HasSubstr("default/c:p/TCP/IPv4")) << when;
-    EXPECT_EQ(Ask(kTwo).host, "pod-b") << when;
-    EXPECT_EQ(Ask(kThree).host, "pod-b") << when;
+    EXPECT_EQ(Ask(kTwo).server, "pod-b") << when;
+    EXPECT_EQ(Ask(kThree).server, "pod-b") << when;
     EXPECT_FALSE(Ask(kOne).ok()) << when;
-    EXPECT_EQ(Ask(kVip).host, "pod-a") << when;
+    EXPECT_EQ(Ask(kVip).server, "pod-a") << when;
     ExpectVerified();
   };
   maker_.Put(Thief(3));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  EXPECT_EQ(Ask(kOne).host, "pod-a");
+  EXPECT_EQ(Ask(kOne).server, "pod-a");
   ExpectBothServed(dataplane_->Sync(maker_.model, maker_.Put(Other(1))), "two have room");
   expect_thief_waits(dataplane_->Sync(maker_.model, maker_.Put(third)), "the third comes");
   expect_thief_waits(dataplane_->FullSync(maker_.model), "full sync");
@@ -393,7 +393,7 @@ TEST_F(SharedInternalAddressTest, OfThreeTheYoungestWaits) {
   // On another port it is served; and on this one, when another Service is gone.
   thief.port = 81;
   Put(thief);
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kOne, 81).host, "pod-a");
+  EXPECT_EQ(AskTcp("pod-c", kOne, 81).server, "pod-a");
   thief.port = 80;
   Put(thief);
   ExpectBothServed(dataplane_->Sync(maker_.model, maker_.Remove(third.id)), "there is room again");
@@ -438,7 +438,7 @@ TEST_F(ExternalAddressesTest, AClusterIpStaysItsServices) {
     EXPECT_THAT(Hosts(host, kVip, 80), ElementsAre("pod-a")) << host;
   Put(Web({}));
   for (const char* host : {"pod-c", "client", ""})
-    EXPECT_EQ(AskTcp(*network_, host, kVip, 80).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskTcp(host, kVip, 80).error, ECONNREFUSED) << host;
   ExpectVerified();
 }
 

@@ -10,6 +10,7 @@
 #include "node-agent/ipvs/internal_addresses.h"
 #include "node-agent/ipvs/testing/dual_stack_node.h"
 #include "node-agent/netlink/ipvs_templates.h"
+#include "node-agent/testing/test_address.h"
 
 namespace pointsman::agent {
 namespace {
@@ -135,45 +136,19 @@ class IpvsAffinityTest : public ::testing::TestWithParam<const Addresses*>,
 
   // Who answers `host` ("" is the node) at `ip`:`port`; with another source address than usual when
   // that is given.
-  Answer Ask(const std::string& host, const std::string& ip, uint16_t port,
-             Protocol protocol = Protocol::kTcp,
-             const std::optional<net::IpAddress>& source = std::nullopt) {
-    const net::IpAddress to = Ip(ip);
-    const int family = to.is_v4() ? AF_INET : AF_INET6;
-    const UniqueFd fd =
-        network_->Socket(host, family, protocol == Protocol::kTcp ? SOCK_STREAM : SOCK_DGRAM);
-    const timeval limit{2, 0};
-    setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    Answer answer;
-    char buffer[256];
-    ssize_t size = 0;
-    const auto failed = [&](int result) {
-      if (result < 0) answer.error = errno;
-      return result < 0;
-    };
-    const int on = 1;
-    if (source) {
-      setsockopt(fd.get(), SOL_IP, IP_FREEBIND, &on, sizeof on);
-      setsockopt(fd.get(), SOL_IPV6, IPV6_FREEBIND, &on, sizeof on);
-    }
-    const sockaddr_storage from = net::ToSocketAddress(source.value_or(net::IpAddress()), 0);
-    const sockaddr_storage target = net::ToSocketAddress(to, port);
-    if (!(source && failed(bind(fd.get(), reinterpret_cast<const sockaddr*>(&from),
-                                net::SocketAddressSize(*source)))) &&
-        !failed(connect(fd.get(), reinterpret_cast<const sockaddr*>(&target),
-                        net::SocketAddressSize(to))) &&
-        !failed(static_cast<int>(send(fd.get(), "hi\n", 3, MSG_NOSIGNAL))) &&
-        !failed(static_cast<int>(size = recv(fd.get(), buffer, sizeof buffer, 0)))) {
-      const std::string text(buffer, static_cast<size_t>(size));
-      answer.host = text.substr(0, text.find(' '));
-    }
-    return answer;
+  static Reply Ask(const std::string& host, const std::string& ip, uint16_t port,
+                   Protocol protocol = Protocol::kTcp,
+                   const std::optional<net::IpAddress>& source = std::nullopt) {
+    return testing::Ask(
+        TestNetwork::At(host), ip, port,
+        {.transport = protocol == Protocol::kTcp ? Transport::kTcp : Transport::kUdp,
+         .timeout = seconds(2),
+         .source = source ? source->ToString() : ""});
   }
   // The source address of this node's own connections to `ip`.
   net::IpAddress NodeSource(const std::string& ip) {
     const sockaddr_storage to = net::ToSocketAddress(Ip(ip), 9);
-    const UniqueFd fd = network_->Socket("", to.ss_family, SOCK_DGRAM);
+    const UniqueFd fd = testing::SocketIn(TestNetwork::At(""), to.ss_family, SOCK_DGRAM);
     sockaddr_storage own{};
     socklen_t size = sizeof own;
     EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
@@ -216,9 +191,9 @@ TEST_P(IpvsAffinityTest, BindingsSayWhichBackendReallyAnswered) {
     const auto ask = [&](const std::string& host, const char* ip, uint16_t port,
                          const net::IpAddress& client,
                          const std::optional<net::IpAddress>& source = std::nullopt) {
-      const Answer answer = Ask(host, ip, port, protocol, source);
+      const Reply answer = Ask(host, ip, port, protocol, source);
       EXPECT_TRUE(answer.ok()) << host << " to " << ip << ": " << answer.error;
-      expected[{Web(protocol).id.name, client.ToString()}] = answer.host;
+      expected[{Web(protocol).id.name, client.ToString()}] = answer.server;
     };
     ask("caller", at_.vip, 80, Ip(at_.caller));
     ask("client", at_.node, 30080, Ip(at_.client));
@@ -267,13 +242,13 @@ TEST_P(IpvsAffinityTest, BindingsSayWhichBackendReallyAnswered) {
 TEST_P(IpvsAffinityTest, OneClientOfSeveralFrontendsIsBoundOnce) {
   Serve(Web());
   for (const char* ip : {at_.vip, at_.load_balancer, at_.node}) {
-    const Answer answer = Ask("caller", ip, ip == at_.node ? 30080 : 80);
+    const Reply answer = Ask("caller", ip, ip == at_.node ? 30080 : 80);
     ASSERT_TRUE(answer.ok()) << ip;
   }
   ASSERT_THAT(TemplatesOf(Ip(at_.caller)), SizeIs(3));
   EXPECT_THAT(dataplane_->Bindings(maker_.model), SizeIs(1));
   // The one whose time is newest counts.
-  const std::string chosen = Ask("caller", at_.node, 30080).host;
+  const std::string chosen = Ask("caller", at_.node, 30080).server;
   const auto newest = [&] {
     std::map<net::IpAddress, seconds> left;
     for (const netlink::IpvsTemplate& t : Templates())
@@ -283,7 +258,7 @@ TEST_P(IpvsAffinityTest, OneClientOfSeveralFrontendsIsBoundOnce) {
            left[node_port] > left[ipvs::MappedAddress(Ip(at_.load_balancer))];
   };
   ASSERT_TRUE(
-      Eventually([&] { return Ask("caller", at_.node, 30080).host == chosen && newest(); }));
+      Eventually([&] { return Ask("caller", at_.node, 30080).server == chosen && newest(); }));
   const auto bindings = dataplane_->Bindings(maker_.model);
   ASSERT_THAT(bindings, SizeIs(1));
   EXPECT_EQ(HostOf(bindings[0].backend_ip), chosen);
@@ -300,9 +275,9 @@ TEST_P(IpvsAffinityTest, ABoundClientGoesToItsBackendByEveryFrontend) {
       for (const char* ip : {at_.vip, at_.load_balancer, at_.node}) {
         SCOPED_TRACE(ip);
         const uint16_t port = ip == at_.node ? 30080 : 80;
-        EXPECT_EQ(Ask("caller", ip, port, protocol).host, Pod(4));
-        EXPECT_EQ(Ask("client", ip, port, protocol).host, Pod(5));
-        EXPECT_EQ(Ask("", ip, port, protocol).host, Pod(3));
+        EXPECT_EQ(Ask("caller", ip, port, protocol).server, Pod(4));
+        EXPECT_EQ(Ask("client", ip, port, protocol).server, Pod(5));
+        EXPECT_EQ(Ask("", ip, port, protocol).server, Pod(3));
       }
     }
   }
@@ -334,9 +309,9 @@ TEST_P(IpvsAffinityTest, ManyClientsAreBoundAndKeepTheTimeTheyHave) {
   int wrong = 0;
   for (int i = 0; i < kClients; ++i) {
     const bool node_port = i % 2 == 0;
-    const Answer answer = Ask("client", node_port ? at_.node : at_.vip, node_port ? 30080 : 80,
-                              Protocol::kTcp, ClientIp(i));
-    if (answer.host != Pod(pod_of(i))) ++wrong;
+    const Reply answer = Ask("client", node_port ? at_.node : at_.vip, node_port ? 30080 : 80,
+                             Protocol::kTcp, ClientIp(i));
+    if (answer.server != Pod(pod_of(i))) ++wrong;
   }
   EXPECT_EQ(wrong, 0) << "of " << kClients;
 }
@@ -355,7 +330,7 @@ TEST_P(IpvsAffinityTest, ABoundClientsTimeBeginsAnewWithItsNextConnection) {
     before = left();
     return before <= kTimeout - seconds(3);
   }));
-  EXPECT_EQ(Ask("caller", at_.vip, 80).host, Pod(4));
+  EXPECT_EQ(Ask("caller", at_.vip, 80).server, Pod(4));
   EXPECT_GT(left(), before) << "it only falls by itself";
 }
 
@@ -381,8 +356,8 @@ TEST_P(IpvsAffinityTest, OnlyToBackendsThatTheFrontendHas) {
       << "and from outside the load balancer IP, node port";
 
   // A backend that drains takes no one, neither those that are bound already.
-  EXPECT_EQ(Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(2)).host, Pod(2));
-  Stream open(*network_, "caller", at_.vip, 80);
+  EXPECT_EQ(Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(2)).server, Pod(2));
+  Stream open(TestNetwork::At("caller"), at_.vip, 80);
   ASSERT_TRUE(open.Ask().ok());
   web.internal.backends.erase(web.internal.backends.begin() + 1);
   web.external_from_node = web.internal;
@@ -390,18 +365,18 @@ TEST_P(IpvsAffinityTest, OnlyToBackendsThatTheFrontendHas) {
   Serve(web);
   EXPECT_SYNCED(Bind({late}));
   EXPECT_THAT(TemplatesOf(ClientIp(4)), IsEmpty());
-  const Answer next = Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(2));
+  const Reply next = Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(2));
   EXPECT_TRUE(next.ok());
-  EXPECT_NE(next.host, Pod(2));
+  EXPECT_NE(next.server, Pod(2));
 }
 
 TEST_P(IpvsAffinityTest, WhoIsBoundStaysWhereHeIs) {
   Serve(Web());
-  const std::string chosen = Ask("caller", at_.vip, 80).host;
+  const std::string chosen = Ask("caller", at_.vip, 80).server;
   const int other = chosen == Pod(3) ? 4 : 3;
   EXPECT_SYNCED(Bind({To(other, Ip(at_.caller), Web(), seconds(50))}));
-  EXPECT_EQ(Ask("caller", at_.vip, 80).host, chosen);
-  EXPECT_EQ(Ask("caller", at_.node, 30080).host, Pod(other)) << "there it was not yet";
+  EXPECT_EQ(Ask("caller", at_.vip, 80).server, chosen);
+  EXPECT_EQ(Ask("caller", at_.node, 30080).server, Pod(other)) << "there it was not yet";
   for (const netlink::IpvsTemplate& t : Templates()) {
     EXPECT_EQ(t.destination == PodIp(other), t.address != Ip(at_.vip)) << t.address.ToString();
   }
@@ -413,7 +388,7 @@ TEST_P(IpvsAffinityTest, WhatBindingsSaysCanBeBoundAgain) {
   Serve(Web());
   std::map<int, std::string> chosen;
   for (int i = 0; i < 13; ++i)
-    chosen[i] = Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(i)).host;
+    chosen[i] = Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(i)).server;
   const std::vector<ClientBinding> bindings = dataplane_->Bindings(maker_.model);
   EXPECT_THAT(bindings, SizeIs(chosen.size()));
   EXPECT_SYNCED(dataplane_->Remove());
@@ -422,8 +397,8 @@ TEST_P(IpvsAffinityTest, WhatBindingsSaysCanBeBoundAgain) {
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   EXPECT_SYNCED(Bind(bindings));
   for (const auto& [i, host] : chosen) {
-    EXPECT_EQ(Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(i)).host, host);
-    EXPECT_EQ(Ask("client", at_.node, 30080, Protocol::kTcp, ClientIp(i)).host, host);
+    EXPECT_EQ(Ask("client", at_.vip, 80, Protocol::kTcp, ClientIp(i)).server, host);
+    EXPECT_EQ(Ask("client", at_.node, 30080, Protocol::kTcp, ClientIp(i)).server, host);
   }
 }
 
@@ -431,7 +406,7 @@ TEST_P(IpvsAffinityTest, PortOfFtpCanBeReadButNotBound) {
   ServicePortEntry ftp = MakeEntry("ftp", Protocol::kTcp, at_.vip, 21, All());
   ftp.affinity_timeout = kTimeout;
   Serve(ftp);
-  const std::string chosen = Ask("caller", at_.vip, 21).host;
+  const std::string chosen = Ask("caller", at_.vip, 21).server;
   const auto bindings = dataplane_->Bindings(maker_.model);
   ASSERT_THAT(bindings, SizeIs(1));
   EXPECT_EQ(bindings[0].client, Ip(at_.caller));
@@ -471,7 +446,7 @@ TEST_P(IpvsAffinityTest, ADaemonThatAKilledProcessLeftIsStopped) {
   };
   leave();
   EXPECT_SYNCED(Bind({To(4, Ip(at_.caller), Web())}));
-  EXPECT_EQ(Ask("caller", at_.vip, 80).host, Pod(4));
+  EXPECT_EQ(Ask("caller", at_.vip, 80).server, Pod(4));
   leave();
   Start();
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
@@ -486,7 +461,7 @@ TEST_P(IpvsAffinityTest, AMasterDaemonRunsBesideIt) {
   Serve(Web());
   RunTool({"ipvsadm", "--start-daemon", "master", "--mcast-interface", "vclient", "--syncid", "7"});
   EXPECT_SYNCED(dataplane_->Bind(maker_.model, {To(4, Ip(at_.caller), Web())}));
-  EXPECT_EQ(Ask("caller", at_.vip, 80).host, Pod(4));
+  EXPECT_EQ(Ask("caller", at_.vip, 80).server, Pod(4));
   EXPECT_THAT(Daemons(), AllOf(HasSubstr("master"), Not(HasSubstr("backup"))));
   RunTool({"ipvsadm", "--stop-daemon", "master"});
 }

@@ -93,7 +93,7 @@ class IpvsBrokenFamilyTest : public ::testing::TestWithParam<const Addresses*>,
     entry.affinity_timeout = std::chrono::seconds(100);
     return maker_.Put(std::move(entry));
   }
-  static Answer Ask(const Addresses& at) { return AskTcp(*network_, "pod-c", at.vip, 80); }
+  static Reply Ask(const Addresses& at) { return AskTcp("pod-c", at.vip, 80); }
   static void ExpectBrokenAlone(const std::vector<SyncProblem>& problems, const Addresses& broken) {
     ASSERT_EQ(problems.size(), 1U) << Text(problems);
     EXPECT_EQ(problems.front().family, broken.family);
@@ -124,20 +124,20 @@ TEST_P(IpvsBrokenFamilyTest, WhatHadBeenWrittenStaysUntilItIsWell) {
   Break(broken_);
   RunTool({broken_.tool, "-t", "nat", "-F", "POINTSMAN-IPVS-OUTPUT"});
   ExpectBrokenAlone(dataplane_->FullSync(maker_.model).problems, broken_);
-  EXPECT_EQ(Ask(well_).host, "pod-a");
-  EXPECT_EQ(Ask(broken_).host, "pod-a") << "its virtual servers were not touched";
+  EXPECT_EQ(Ask(well_).server, "pod-a");
+  EXPECT_EQ(Ask(broken_).server, "pod-a") << "its virtual servers were not touched";
   const std::vector<ClientBinding> bindings = dataplane_->Bindings(maker_.model);
   EXPECT_TRUE(std::any_of(bindings.begin(), bindings.end(), [&](const ClientBinding& binding) {
     return binding.backend_ip == Ip(broken_.pod_a);
   })) << "its clients go on to the next mode";
   ExpectBrokenAlone(dataplane_->Sync(maker_.model, Put(broken_, broken_.pod_b)).problems, broken_);
   ExpectBrokenAlone(dataplane_->Sync(maker_.model, Put(well_, well_.pod_b)).problems, broken_);
-  EXPECT_EQ(Ask(well_).host, "pod-b");
+  EXPECT_EQ(Ask(well_).server, "pod-b");
 
   Mend(broken_);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   EXPECT_VERIFIED(dataplane_->Verify(maker_.model));
-  EXPECT_EQ(Ask(broken_).host, "pod-b");
+  EXPECT_EQ(Ask(broken_).server, "pod-b");
 }
 
 TEST_P(IpvsBrokenFamilyTest, DrainAndRemoveLeaveNothingOfEither) {
@@ -145,13 +145,13 @@ TEST_P(IpvsBrokenFamilyTest, DrainAndRemoveLeaveNothingOfEither) {
     EXPECT_SYNCED(base.Ensure());
   Start();
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  Stream stream(*network_, "pod-c", broken_.vip, 80, std::chrono::milliseconds(5000), IPPROTO_TCP);
-  EXPECT_EQ(stream.Ask().host, "pod-a");
+  Stream stream(TestNetwork::At("pod-c"), broken_.vip, 80);
+  EXPECT_EQ(stream.Ask().server, "pod-a");
   Break(broken_);
   RunTool({broken_.tool, "-t", "nat", "-F", "POINTSMAN-IPVS-OUTPUT"});
   ExpectBrokenAlone(dataplane_->FullSync(maker_.model).problems, broken_);
   EXPECT_EQ(dataplane_->Drain(maker_.model).connections, 1U);
-  EXPECT_EQ(stream.Ask().host, "pod-a");
+  EXPECT_EQ(stream.Ask().server, "pod-a");
   for (const char* jump : {"-A PREROUTING", "-A OUTPUT"})
     EXPECT_THAT(Rules(), Not(::testing::ContainsRegex(std::string(jump) + " .*POINTSMAN-IPVS")));
   EXPECT_SYNCED(dataplane_->Remove());

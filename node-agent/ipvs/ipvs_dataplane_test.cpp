@@ -14,10 +14,10 @@ TEST_F(IpvsDataplaneTest, NothingButServicePortsAnswersOnAVip) {
   maker_.Put(Web({MakeBackend(kPodA, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   for (const char* host : {"pod-c", "client", ""}) {
-    EXPECT_EQ(AskTcp(*network_, host, kVip, 22222).error, ECONNREFUSED) << host;
-    EXPECT_EQ(AskUdp(*network_, host, kVip, 22222).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskTcp(host, kVip, 22222).error, ECONNREFUSED) << host;
+    EXPECT_EQ(AskUdp(host, kVip, 22222).error, ECONNREFUSED) << host;
   }
-  EXPECT_TRUE(AskTcp(*network_, "client", kNodeIp, 22222).ok()) << "on its own address it answers";
+  EXPECT_TRUE(AskTcp("client", kNodeIp, 22222).ok()) << "on its own address it answers";
 }
 
 TEST_F(IpvsDataplaneTest, AnExternalIpThatIsTheNodesOwnDoesNotCutTheNodeOff) {
@@ -26,8 +26,8 @@ TEST_F(IpvsDataplaneTest, AnExternalIpThatIsTheNodesOwnDoesNotCutTheNodeOff) {
   web.external_ips = {Ip(kNodeIp)};
   maker_.Put(web);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 80).host, "pod-a");
-  EXPECT_TRUE(AskTcp(*network_, "client", kNodeIp, 22222).ok());
+  EXPECT_EQ(AskTcp("client", kNodeIp, 80).server, "pod-a");
+  EXPECT_TRUE(AskTcp("client", kNodeIp, 22222).ok());
   ExpectVerified();
 }
 
@@ -35,21 +35,21 @@ TEST_F(IpvsDataplaneTest, ALocalPolicyDropsWhatTheNodeSendsWhileTheLastLocalBack
   ServicePortEntry web = Web({MakeBackend(kPodA, 8080)});
   maker_.Put(web);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  Stream stream(*network_, "", kVip, 80);
-  ASSERT_EQ(stream.Ask().host, "pod-a");
+  Stream stream(TestNetwork::At(""), kVip, 80);
+  ASSERT_EQ(stream.Ask().server, "pod-a");
   web.internal.backends.clear();
   web.internal.when_empty = BackendChoice::WhenEmpty::kDrop;
   Put(web);
   EXPECT_THAT(RunTool({"ipvsadm", "-Sn"}), ::testing::HasSubstr("10.96.0.10")) << "it drains";
-  EXPECT_EQ(AskTcp(*network_, "", kVip, 80).error, ETIMEDOUT);
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).error, ETIMEDOUT);
-  EXPECT_EQ(stream.Ask().host, "pod-a");
+  EXPECT_EQ(AskTcp("", kVip, 80).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("pod-c", kVip, 80).error, ETIMEDOUT);
+  EXPECT_EQ(stream.Ask().server, "pod-a");
   ExpectVerified();
   // No endpoint anywhere is refused all the same.
   web.internal.when_empty = BackendChoice::WhenEmpty::kReject;
   Put(web);
-  EXPECT_EQ(AskTcp(*network_, "", kVip, 80).error, ECONNREFUSED);
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).error, ECONNREFUSED);
+  EXPECT_EQ(AskTcp("", kVip, 80).error, ECONNREFUSED);
+  EXPECT_EQ(AskTcp("pod-c", kVip, 80).error, ECONNREFUSED);
 }
 
 TEST_F(IpvsDataplaneTest, LeavesAForeignVirtualServerInExcludeCidrsAlone) {
@@ -65,7 +65,7 @@ TEST_F(IpvsDataplaneTest, LeavesAForeignVirtualServerInExcludeCidrsAlone) {
   EXPECT_EQ(result.refusals.Warnings()[0].service, "web");
   EXPECT_THAT(result.refusals.Warnings()[0].message, ::testing::HasSubstr("excludeCIDRs"));
   EXPECT_THAT(RunTool({"ipvsadm", "-Sn"}), ::testing::HasSubstr("-A -t 10.96.0.10:80 -s wrr"));
-  EXPECT_EQ(AskUdp(*network_, "pod-c", kVip, 53).host, "pod-a");
+  EXPECT_EQ(AskUdp("pod-c", kVip, 53).server, "pod-a");
 }
 
 // A set that an earlier agent made is smaller.
@@ -86,8 +86,8 @@ TEST_F(IpvsDataplaneTest, AServiceThatFindsASetFullIsRefusedAndTheNodeIsWell) {
     EXPECT_EQ(result.refusals.Warnings()[0].service, "greedy");
     EXPECT_THAT(result.refusals.Warnings()[0].message, ::testing::HasSubstr("PM-IPVS-MAPPED-4"));
   }
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "pod-c", "10.96.0.66", 80).host, "pod-b");
+  EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, "pod-a");
+  EXPECT_EQ(AskTcp("pod-c", "10.96.0.66", 80).server, "pod-b");
 }
 
 TEST_F(IpvsDataplaneTest, AGreedyServiceTakesNoRoomFromOthers) {
@@ -99,8 +99,8 @@ TEST_F(IpvsDataplaneTest, AGreedyServiceTakesNoRoomFromOthers) {
     ASSERT_EQ(warnings.size(), 1U);
     EXPECT_EQ(warnings[0].ns + "/" + warnings[0].service, "tenant/greedy");
     EXPECT_THAT(warnings[0].message, ::testing::HasSubstr("virtual servers"));
-    EXPECT_NE(AskTcp(*network_, "pod-c", "10.96.0.66", 80).host, "pod-b");
-    EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
+    EXPECT_NE(AskTcp("pod-c", "10.96.0.66", 80).server, "pod-b");
+    EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, "pod-a");
     ExpectVerified();
   };
   ServicePortEntry greedy =
@@ -117,11 +117,11 @@ TEST_F(IpvsDataplaneTest, AGreedyServiceTakesNoRoomFromOthers) {
   expect_greedy_refused(dataplane_->FullSync(maker_.model));
   // A change of another one is served meanwhile.
   Put(Dns({MakeBackend(kPodA, 8080)}));
-  EXPECT_EQ(AskUdp(*network_, "pod-c", kVip, 53).host, "pod-a");
+  EXPECT_EQ(AskUdp("pod-c", kVip, 53).server, "pod-a");
   // It asks for less, and is served at once; for too much again.
   Put(with_addresses(20));
-  EXPECT_EQ(AskTcp(*network_, "pod-c", "10.96.0.66", 80).host, "pod-b");
-  EXPECT_EQ(AskTcp(*network_, "client", "198.51.100.20", 80).host, "pod-b");
+  EXPECT_EQ(AskTcp("pod-c", "10.96.0.66", 80).server, "pod-b");
+  EXPECT_EQ(AskTcp("client", "198.51.100.20", 80).server, "pod-b");
   expect_greedy_refused(dataplane_->Sync(maker_.model, maker_.Put(with_addresses(60))));
   Apply(maker_.Remove(greedy.id));
   ExpectVerified();
@@ -135,13 +135,13 @@ TEST_F(IpvsDataplaneTest, TakesNewConnectionsFromRulesOfOthersAndLeavesThemTheir
            "--dport", "80", "-j", "DNAT", "--to-destination", "10.244.0.2:8080"});
   for (const char* chain : {"PREROUTING", "OUTPUT"})
     RunTool({"iptables-legacy", "-t", "nat", "-I", chain, "-j", "KUBE-SERVICES"});
-  Stream old(*network_, "pod-c", kVip, 80);
-  ASSERT_EQ(old.Ask().host, "pod-a");
+  Stream old(TestNetwork::At("pod-c"), kVip, 80);
+  ASSERT_EQ(old.Ask().server, "pod-a");
   maker_.Put(Web({MakeBackend(kPodB, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  EXPECT_EQ(old.Ask().host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-b") << "IPVS has the new ones";
-  EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-b") << "also the node's own";
+  EXPECT_EQ(old.Ask().server, "pod-a");
+  EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, "pod-b") << "IPVS has the new ones";
+  EXPECT_EQ(AskTcp("", kVip, 80).server, "pod-b") << "also the node's own";
   // kube-proxy puts itself to the top again when it makes its jumps anew.
   for (const char* chain : {"PREROUTING", "OUTPUT"}) {
     RunTool({"iptables-legacy", "-t", "nat", "-D", chain, "-j", "KUBE-SERVICES"});
@@ -150,17 +150,17 @@ TEST_F(IpvsDataplaneTest, TakesNewConnectionsFromRulesOfOthersAndLeavesThemTheir
   EXPECT_FALSE(dataplane_->Verify(maker_.model).ok());
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   ExpectVerified();
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-b");
-  EXPECT_EQ(old.Ask().host, "pod-a");
+  EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, "pod-b");
+  EXPECT_EQ(old.Ask().server, "pod-a");
 
   // And back: when IPVS drains, the rules have the new connections.
-  Stream newer(*network_, "pod-c", kVip, 80);
-  ASSERT_EQ(newer.Ask().host, "pod-b");
+  Stream newer(TestNetwork::At("pod-c"), kVip, 80);
+  ASSERT_EQ(newer.Ask().server, "pod-b");
   EXPECT_EQ(dataplane_->Drain(maker_.model).connections, 1U) << RunTool({"ipvsadm", "-Lnc"});
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "", kVip, 80).host, "pod-a");
-  EXPECT_EQ(newer.Ask().host, "pod-b");
-  EXPECT_EQ(old.Ask().host, "pod-a");
+  EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, "pod-a");
+  EXPECT_EQ(AskTcp("", kVip, 80).server, "pod-a");
+  EXPECT_EQ(newer.Ask().server, "pod-b");
+  EXPECT_EQ(old.Ask().server, "pod-a");
   for (const char* chain : {"PREROUTING", "OUTPUT"})
     RunTool({"iptables-legacy", "-t", "nat", "-D", chain, "-j", "KUBE-SERVICES"});
   RunTool({"iptables-legacy", "-t", "nat", "-F", "KUBE-SERVICES"});
@@ -175,19 +175,19 @@ TEST_F(IpvsDataplaneTest, TakesOverWhatKubeProxysIpvsModeHasAndNeedsNothingOfIt)
   RunTool({"ipvsadm", "-A", "-t", vip_port, "-s", "rr"});
   RunTool({"ipvsadm", "-a", "-t", vip_port, "-r", "10.244.0.2:8080", "-m"});
   RunTool({"ipvsadm", "-a", "-t", vip_port, "-r", "10.244.0.3:8080", "-m"});
-  Stream old(*network_, "pod-c", kVip, 80);
-  const std::string backend = old.Ask().host;
+  Stream old(TestNetwork::At("pod-c"), kVip, 80);
+  const std::string backend = old.Ask().server;
   ASSERT_THAT(backend, ::testing::AnyOf("pod-a", "pod-b"));
   maker_.Put(Web({MakeBackend(kPodA, 8080), MakeBackend(kPodB, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   ExpectVerified();
-  EXPECT_EQ(old.Ask().host, backend);
+  EXPECT_EQ(old.Ask().server, backend);
   // Both stand side by side; then kube-proxy and its interface go, and no sync follows.
-  EXPECT_FALSE(AskTcp(*network_, "pod-c", kVip, 80).host.empty());
+  EXPECT_FALSE(AskTcp("pod-c", kVip, 80).server.empty());
   RunTool({"ip", "link", "delete", "kube-ipvs0"});
-  EXPECT_FALSE(AskTcp(*network_, "pod-c", kVip, 80).host.empty());
-  EXPECT_FALSE(AskTcp(*network_, "", kVip, 80).host.empty()) << "the node's own";
-  EXPECT_EQ(old.Ask().host, backend);
+  EXPECT_FALSE(AskTcp("pod-c", kVip, 80).server.empty());
+  EXPECT_FALSE(AskTcp("", kVip, 80).server.empty()) << "the node's own";
+  EXPECT_EQ(old.Ask().server, backend);
   ExpectVerified();
 }
 

@@ -34,8 +34,8 @@ TEST_F(NodePortTest, K79444VirtualServersDoNotGrowWithTheNodesAddresses) {
   for (int i = 1; i <= 5; ++i)
     RunTool({"ip", "addr", "add", "192.168.60." + std::to_string(i) + "/24", "dev", "vclient"});
   for (int i = 1; i <= 5; ++i)
-    EXPECT_EQ(AskTcp(*network_, "client", "192.168.60." + std::to_string(i), 30080).host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "", "192.168.60.3", 30080).host, "pod-a");
+    EXPECT_EQ(AskTcp("client", "192.168.60." + std::to_string(i), 30080).server, "pod-a");
+  EXPECT_EQ(AskTcp("", "192.168.60.3", 30080).server, "pod-a");
   maker_.model.node.node_port_addresses.push_back(Ip("192.168.60.1"));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   EXPECT_EQ(VirtualServers(), 2U);
@@ -49,15 +49,15 @@ TEST_F(NodePortTest, NodePortAddressesSayWhichAddressesAnswer) {
   maker_.model.node.every_address = false;
   maker_.Put(Web({MakeBackend(kPodA, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "client", "192.168.60.1", 30080).error, ECONNREFUSED);
+  EXPECT_EQ(AskTcp("client", kNodeIp, 30080).server, "pod-a");
+  EXPECT_EQ(AskTcp("client", "192.168.60.1", 30080).error, ECONNREFUSED);
   // An address of the asked kind that comes later.
   RunTool({"ip", "addr", "add", "192.168.50.9/24", "dev", "vclient"});
   maker_.model.node.node_port_addresses = {Ip(kNodeIp), Ip("192.168.50.9")};
   ModelDelta delta;
   delta.node_changed = true;
   Apply(delta);
-  EXPECT_EQ(AskTcp(*network_, "client", "192.168.50.9", 30080).host, "pod-a");
+  EXPECT_EQ(AskTcp("client", "192.168.50.9", 30080).server, "pod-a");
   ExpectVerified();
   RunTool({"ip", "addr", "del", "192.168.50.9/24", "dev", "vclient"});
   RunTool({"ip", "addr", "del", "192.168.60.1/24", "dev", "vclient"});
@@ -67,9 +67,9 @@ TEST_F(NodePortTest, K67730K96879ALocalhostNodePortIsRefusedAtOnce) {
   maker_.Put(Web({MakeBackend(kPodA, 8080)}));
   maker_.Put(Dns({MakeBackend(kPodA, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  EXPECT_EQ(AskTcp(*network_, "", "127.0.0.1", 30080).error, ECONNREFUSED);
-  EXPECT_EQ(AskUdp(*network_, "", "127.0.0.1", 30053).error, ECONNREFUSED);
-  EXPECT_EQ(AskTcp(*network_, "", kNodeIp, 30080).host, "pod-a");
+  EXPECT_EQ(AskTcp("", "127.0.0.1", 30080).error, ECONNREFUSED);
+  EXPECT_EQ(AskUdp("", "127.0.0.1", 30053).error, ECONNREFUSED);
+  EXPECT_EQ(AskTcp("", kNodeIp, 30080).server, "pod-a");
 }
 
 TEST_F(NodePortTest, TheInternalAddressesAreNoWayIn) {
@@ -81,7 +81,7 @@ TEST_F(NodePortTest, TheInternalAddressesAreNoWayIn) {
   for (const net::IpAddress& ip :
        {ipvs::NodePortAddress(net::Family::kIPv4), ipvs::NearNodePortAddress(net::Family::kIPv4)}) {
     for (const char* host : {"client", "pod-c"})
-      EXPECT_EQ(AskTcp(*network_, host, ip.ToString(), 30080).error, ETIMEDOUT) << host;
+      EXPECT_EQ(AskTcp(host, ip.ToString(), 30080).error, ETIMEDOUT) << host;
   }
 }
 
@@ -123,7 +123,7 @@ TEST_F(NodePortTest, K75262K93456K92857LocalPolicyIsForThoseOutsideOnly) {
   ExpectVerified();
   for (const auto& [ip, port] : {places[0], places[1], places[2]}) {
     SCOPED_TRACE(ip);
-    EXPECT_EQ(AskTcp(*network_, "client", ip, port).error, ETIMEDOUT);
+    EXPECT_EQ(AskTcp("client", ip, port).error, ETIMEDOUT);
     EXPECT_THAT(Hosts("pod-c", ip, port), ElementsAre("pod-a", "pod-b"));
     EXPECT_THAT(Hosts("", ip, port), ElementsAre("pod-a", "pod-b"));
   }
@@ -133,7 +133,7 @@ TEST_F(NodePortTest, K75262K93456K92857LocalPolicyIsForThoseOutsideOnly) {
   Put(web);
   for (const auto& [ip, port] : {places[0], places[1], places[2]}) {
     for (const char* host : {"client", "pod-c", ""})
-      EXPECT_EQ(AskTcp(*network_, host, ip, port).error, ECONNREFUSED) << ip << " from " << host;
+      EXPECT_EQ(AskTcp(host, ip, port).error, ECONNREFUSED) << ip << " from " << host;
   }
   EXPECT_EQ(NatRules(), rules);
   Apply(maker_.Remove(web.id));
@@ -151,9 +151,9 @@ TEST_F(NodePortTest, K119656K119791K62638K88698SourceRangesHoldForPodsAndTheNode
   maker_.Put(web);
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   EXPECT_THAT(Hosts("pod-c", kLoadBalancer, 80), ElementsAre("pod-a", "pod-b"));
-  EXPECT_EQ(AskTcp(*network_, "client", kLoadBalancer, 80).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("client", kLoadBalancer, 80).error, ETIMEDOUT);
   // Its pods are, the node is not.
-  EXPECT_EQ(AskTcp(*network_, "", kLoadBalancer, 80).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("", kLoadBalancer, 80).error, ETIMEDOUT);
   web.source_ranges = {net::IpPrefix(Ip(kNodeIp), 32)};
   web.node_in_source_ranges = true;
   Put(web);
@@ -165,8 +165,8 @@ TEST_F(NodePortTest, K119656K119791K62638K88698SourceRangesHoldForPodsAndTheNode
   web.source_ranges = {net::IpPrefix::Parse("192.168.50.2/32").value()};
   web.node_in_source_ranges = false;
   Put(web);
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kLoadBalancer, 80).error, ETIMEDOUT);
-  EXPECT_EQ(AskTcp(*network_, "", kLoadBalancer, 80).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("pod-c", kLoadBalancer, 80).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("", kLoadBalancer, 80).error, ETIMEDOUT);
   EXPECT_THAT(Hosts("client", kLoadBalancer, 80), ElementsAre("pod-a"));
   EXPECT_THAT(Hosts("client", kNodeIp, 30080), ElementsAre("pod-a")) << "not of node ports";
 }
@@ -181,14 +181,14 @@ TEST_F(NodePortTest, APolicyOfDropInInputStopsNoServiceAndNoHealthCheck) {
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
   ExpectVerified();
   RunTool({"iptables-legacy", "-P", "INPUT", "DROP"});
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "client", kLoadBalancer, 80).host, "pod-a");
-  EXPECT_EQ(AskTcp(*network_, "pod-c", kVip, 80).host, "pod-a");
-  EXPECT_TRUE(AskTcp(*network_, "client", kNodeIp, 32000).ok());
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 32001).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("client", kNodeIp, 30080).server, "pod-a");
+  EXPECT_EQ(AskTcp("client", kLoadBalancer, 80).server, "pod-a");
+  EXPECT_EQ(AskTcp("pod-c", kVip, 80).server, "pod-a");
+  EXPECT_TRUE(AskTcp("client", kNodeIp, 32000).ok());
+  EXPECT_EQ(AskTcp("client", kNodeIp, 32001).error, ETIMEDOUT);
   web.health_check_node_port = 0;
   Put(web);
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 32000).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("client", kNodeIp, 32000).error, ETIMEDOUT);
   RunTool({"iptables-legacy", "-P", "INPUT", "ACCEPT"});
   ExpectVerified();
 }
@@ -196,23 +196,23 @@ TEST_F(NodePortTest, APolicyOfDropInInputStopsNoServiceAndNoHealthCheck) {
 TEST_F(NodePortTest, OpenNodePortConnectionsLiveThroughEverySync) {
   maker_.Put(Web({MakeBackend(kPodA, 8080)}));
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  Stream stream(*network_, "client", kNodeIp, 30080);
-  Stream own(*network_, "", kNodeIp, 30080);
-  ASSERT_EQ(stream.Ask().host, "pod-a");
-  ASSERT_EQ(own.Ask().host, "pod-a");
+  Stream stream(TestNetwork::At("client"), kNodeIp, 30080);
+  Stream own(TestNetwork::At(""), kNodeIp, 30080);
+  ASSERT_EQ(stream.Ask().server, "pod-a");
+  ASSERT_EQ(own.Ask().server, "pod-a");
   Put(Web({MakeBackend(kPodB, 8080)}));
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).host, "pod-b");
-  EXPECT_EQ(stream.Ask().host, "pod-a");
+  EXPECT_EQ(AskTcp("client", kNodeIp, 30080).server, "pod-b");
+  EXPECT_EQ(stream.Ask().server, "pod-a");
   Start();
   EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
-  EXPECT_EQ(stream.Ask().host, "pod-a");
+  EXPECT_EQ(stream.Ask().server, "pod-a");
   // The Service goes; and at the last ipvs mode.
   Apply(maker_.Remove(Web({}).id));
-  EXPECT_EQ(AskTcp(*network_, "client", kNodeIp, 30080).error, ECONNREFUSED);
-  EXPECT_EQ(stream.Ask().host, "pod-a");
+  EXPECT_EQ(AskTcp("client", kNodeIp, 30080).error, ECONNREFUSED);
+  EXPECT_EQ(stream.Ask().server, "pod-a");
   EXPECT_SYNCED(dataplane_->Remove());
-  EXPECT_EQ(stream.Ask().host, "pod-a") << "connection tracking carries it";
-  EXPECT_EQ(own.Ask().host, "pod-a");
+  EXPECT_EQ(stream.Ask().server, "pod-a") << "connection tracking carries it";
+  EXPECT_EQ(own.Ask().server, "pod-a");
 }
 
 TEST_F(NodePortTest, K76664K71514K105192UdpMovesAtOnceOnEveryKindOfAddress) {
@@ -238,7 +238,7 @@ TEST_F(NodePortTest, K76664K71514K105192UdpMovesAtOnceOnEveryKindOfAddress) {
   // The socket of a resolver that lives on: the same source port each time.
   for (size_t i = 0; i < ways.size(); ++i) {
     const auto port = static_cast<uint16_t>(5500 + i);
-    EXPECT_EQ(AskUdp(*network_, ways[i].host, ways[i].ip, ways[i].port, port).host, "pod-a");
+    EXPECT_EQ(AskUdp(ways[i].host, ways[i].ip, ways[i].port, port).server, "pod-a");
   }
   serve(kPodB);
   Put(dns);
@@ -246,9 +246,9 @@ TEST_F(NodePortTest, K76664K71514K105192UdpMovesAtOnceOnEveryKindOfAddress) {
     SCOPED_TRACE(std::string(ways[i].host) + " to " + ways[i].ip);
     const auto port = static_cast<uint16_t>(5500 + i);
     // One datagram may be lost with the old entry; never more.
-    Answer answer = AskUdp(*network_, ways[i].host, ways[i].ip, ways[i].port, port);
-    if (!answer.ok()) answer = AskUdp(*network_, ways[i].host, ways[i].ip, ways[i].port, port);
-    EXPECT_EQ(answer.host, "pod-b");
+    Reply answer = AskUdp(ways[i].host, ways[i].ip, ways[i].port, port);
+    if (!answer.ok()) answer = AskUdp(ways[i].host, ways[i].ip, ways[i].port, port);
+    EXPECT_EQ(answer.server, "pod-b");
   }
 }
 

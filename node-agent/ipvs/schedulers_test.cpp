@@ -23,8 +23,8 @@ TEST_F(SchedulerTest, EachIsLoadedWhenTheFirstServiceAsksForIt) {
     EXPECT_TRUE(result.ok()) << Text(result);
     EXPECT_TRUE(result.warnings.empty()) << result.warnings[0].message;
     EXPECT_THAT(Servers(), HasSubstr(std::string("-A -t 10.96.0.10:80 -s ") + scheduler));
-    EXPECT_TRUE(AskTcp(*network_, "pod-c", kVip, 80).ok());
-    EXPECT_TRUE(AskTcp(*network_, "client", kNodeIp, 30080).ok());
+    EXPECT_TRUE(AskTcp("pod-c", kVip, 80).ok());
+    EXPECT_TRUE(AskTcp("client", kNodeIp, 30080).ok());
     ExpectVerified();
   }
 }
@@ -75,7 +75,7 @@ TEST_F(SchedulerTest, AnUnknownOneIsAWarningAndTheConfiguredOneIsUsed) {
   EXPECT_THAT(result.warnings[0].message, HasSubstr("\"no/such\" cannot be used"));
   EXPECT_THAT(result.warnings[0].message, HasSubstr("rr is used"));
   EXPECT_THAT(Servers(), HasSubstr("-A -t 10.96.0.10:80 -s rr\n"));
-  EXPECT_TRUE(AskTcp(*network_, "pod-c", kVip, 80).ok());
+  EXPECT_TRUE(AskTcp("pod-c", kVip, 80).ok());
   ExpectVerified();
   // It stays said as long as it is so, whatever else changes.
   const SyncResult other =

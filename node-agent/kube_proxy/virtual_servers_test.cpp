@@ -91,7 +91,7 @@ class KubeProxyVirtualServersTest : public ::testing::Test {
 };
 
 TEST_F(KubeProxyVirtualServersTest, ItsServersSetsAndInterfaceGoAndNothingElse) {
-  EXPECT_TRUE(testing::AskTcp(*network_, "pod-a", kVip, 80).ok()) << "or this test says nothing";
+  EXPECT_TRUE(testing::AskTcp("pod-a", kVip, 80).ok()) << "or this test says nothing";
   EXPECT_THAT(Remove(), IsEmpty());
   EXPECT_THAT(told_, ElementsAre("removed 2 virtual servers of IPVS",
                                  "removed interface kube-ipvs0", "destroyed 2 ipsets"));
@@ -106,7 +106,7 @@ TEST_F(KubeProxyVirtualServersTest, ItsServersSetsAndInterfaceGoAndNothingElse) 
 }
 
 TEST_F(KubeProxyVirtualServersTest, AConnectionIsWaitedForAndGoesOnMeanwhile) {
-  auto stream = std::make_unique<Stream>(*network_, "pod-a", kVip, 80);
+  auto stream = std::make_unique<Stream>(TestNetwork::At("pod-a"), kVip, 80);
   ASSERT_TRUE(stream->Ask().ok());
   // In the middle of the wait, each time that it looks.
   class Client final : public kube::TimeSource {
@@ -147,7 +147,7 @@ TEST_F(KubeProxyVirtualServersTest, AConnectionIsWaitedForAndGoesOnMeanwhile) {
 }
 
 TEST_F(KubeProxyVirtualServersTest, ItsTimeIsBounded) {
-  Stream stream(*network_, "pod-a", kVip, 80);
+  Stream stream(TestNetwork::At("pod-a"), kVip, 80);
   ASSERT_TRUE(stream.Ask().ok());
   EXPECT_THAT(Remove(std::chrono::seconds(3)), IsEmpty());
   EXPECT_THAT(told_, Contains("1 connections through kube-proxy's 2 virtual servers end now"));
@@ -155,7 +155,7 @@ TEST_F(KubeProxyVirtualServersTest, ItsTimeIsBounded) {
 }
 
 TEST_F(KubeProxyVirtualServersTest, ToldToStopItHasRemovedNothing) {
-  Stream stream(*network_, "pod-a", kVip, 80);
+  Stream stream(TestNetwork::At("pod-a"), kVip, 80);
   ASSERT_TRUE(stream.Ask().ok());
   const std::string before = Servers();
   std::stop_source stop;

@@ -16,6 +16,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "kube/testing/eventually.h"
 #include "node-agent/contract/nftables_under_test.h"
 #include "node-agent/contract/traffic.h"
 #include "node-agent/iptables/iptables_dataplane.h"
@@ -40,9 +41,9 @@ using testing::MakeEntry;
 using testing::ModelMaker;
 using testing::NetNamespace;
 using testing::NftablesSnapshot;
-using testing::OpenStream;
 using testing::RandomModel;
 using testing::Reply;
+using testing::Stream;
 using testing::Transport;
 
 constexpr Family kFamilies[] = {Family::kIPv4, Family::kIPv6};
@@ -117,7 +118,8 @@ TEST_P(Traffic, AnUnusedPortOfAClusterIpIsRefusedAtOnce) {
   const std::string device =
       fmt::format("addr {{}} {}/{} dev lo{}", Vip(16), v4() ? 32 : 128, v4() ? "" : " nodad");
   IpTool(fmt::format(fmt::runtime(device), "add"));
-  EXPECT_TRUE(ping(network_->pod(0)));
+  // The kernel makes the route of an IPv6 address a moment after ip(8) has its answer.
+  EXPECT_TRUE(Eventually([&] { return ping(network_->pod(0)); }));
   EXPECT_EQ(FromPod(Vip(16), 8080).server, "node");
   IpTool(fmt::format("addr del {}/{} dev lo", Vip(16), v4() ? 32 : 128));
   refused(8080, Transport::kTcp);
@@ -236,10 +238,10 @@ TEST_P(Traffic, HandoverFromAndToIptablesLosesNothing) {
   xtables::IptablesTool tool6(Family::kIPv6);
   IptablesDataplane iptables(Settings(), std::vector{&tool4, &tool6});
   EXPECT_SYNCED(iptables.FullSync(maker_.model));
-  std::vector<std::unique_ptr<OpenStream>> streams;
+  std::vector<std::unique_ptr<Stream>> streams;
   const auto open = [&] {
-    streams.push_back(std::make_unique<OpenStream>(network_->pod(0), Vip(21), 80));
-    streams.push_back(std::make_unique<OpenStream>(network_->outside(), NodeIp(), 30220));
+    streams.push_back(std::make_unique<Stream>(network_->pod(0), Vip(21), 80));
+    streams.push_back(std::make_unique<Stream>(network_->outside(), NodeIp(), 30220));
   };
   std::atomic<bool> stop{false};
   std::atomic<int> connections{0};
@@ -300,7 +302,7 @@ TEST_P(Traffic, HandoverFromAndToIptablesLosesNothing) {
   EXPECT_EQ(failures, 0) << "of " << connections << "\n"
                          << fmt::format("{}", fmt::join(failed, "\n"));
   for (const auto& stream : streams)
-    EXPECT_TRUE(stream->Echo());
+    EXPECT_TRUE(stream->Ask().ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Traffic,

@@ -2,14 +2,12 @@
 // IPv4 and IPv6. All of it ends with the object.
 #pragma once
 
-#include <chrono>
-#include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
 #include "kube/net/ip_address.h"
+#include "node-agent/testing/clients.h"
+#include "node-agent/testing/named_servers.h"
 #include "node-agent/testing/net_namespace.h"
 
 namespace pointsman::agent::testing {
@@ -21,7 +19,6 @@ namespace pointsman::agent::testing {
 class DualStackNetwork {
  public:
   explicit DualStackNetwork(int pods);
-  ~DualStackNetwork();
 
   const NetNamespace& pod(int k) const { return *pods_[static_cast<size_t>(k)]; }
   const NetNamespace& outside() const { return outside_; }
@@ -32,48 +29,10 @@ class DualStackNetwork {
   void AddPathPastNode(int k);
 
  private:
-  class EchoServer;
   NetNamespace node_;
   NetNamespace outside_;
   std::vector<std::unique_ptr<NetNamespace>> pods_;
-  std::vector<std::unique_ptr<EchoServer>> servers_;
-};
-
-enum class Transport : uint8_t { kTcp, kUdp };
-
-struct Reply {
-  Transport transport = Transport::kTcp;
-  int error = 0;        // errno of the failed attempt
-  std::string server;   // who answered
-  std::string peer;     // the source address it saw
-  uint32_t resent = 0;  // TCP segments that had to be sent once more
-  bool ok() const { return error == 0; }
-};
-
-struct Attempt {
-  Transport transport = Transport::kTcp;
-  std::chrono::milliseconds timeout{3000};
-  std::string source;        // "": the kernel's choice
-  uint16_t source_port = 0;  // 0: any
-};
-
-Reply Ask(const NetNamespace& from, const std::string& address, uint16_t port,
-          const Attempt& attempt = {});
-
-// One TCP connection that stays open.
-class OpenStream {
- public:
-  // Throws std::system_error.
-  OpenStream(const NetNamespace& from, const std::string& address, uint16_t port);
-  // Sends a byte and waits for its echo.
-  bool Echo();
-  const std::string& server() const { return server_; }
-  const std::string& peer() const { return peer_; }  // the source address that it saw
-
- private:
-  UniqueFd fd_;
-  std::string server_;
-  std::string peer_;
+  NamedServers servers_;
 };
 
 }  // namespace pointsman::agent::testing

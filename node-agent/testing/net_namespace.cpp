@@ -36,10 +36,22 @@ void InThread(const std::function<void()>& work) {
 NetNamespace::NetNamespace() {
   InThread([this] {
     if (::unshare(CLONE_NEWNET) != 0) ThrowErrno("unshare(CLONE_NEWNET)");
-    fd_.Reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-    if (!fd_) ThrowErrno("open namespace");
+    *this = Current();
     IpTool("link set lo up");
   });
+}
+
+NetNamespace::NetNamespace(const std::string& path)
+    : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (!fd_) ThrowErrno("open " + path);
+}
+
+NetNamespace NetNamespace::Named(const std::string& name) {
+  return NetNamespace("/run/netns/" + name);
+}
+
+NetNamespace NetNamespace::Current() {
+  return NetNamespace("/proc/thread-self/ns/net");
 }
 
 void NetNamespace::Run(const std::function<void()>& work) const {

@@ -1,4 +1,4 @@
-// For tests: network namespaces without a name.
+// For tests: network namespaces.
 #pragma once
 
 #include <functional>
@@ -8,10 +8,14 @@
 
 namespace pointsman::agent::testing {
 
-// Ends with its last file descriptor, thread and socket. Throws std::system_error.
+// Without a name, and ends with its last file descriptor, thread and socket, unless it is found by
+// Named or Current. Throws std::system_error.
 class NetNamespace {
  public:
   NetNamespace();
+  // The one that ip-netns(8) knows by this name; the calling thread's.
+  static NetNamespace Named(const std::string& name);
+  static NetNamespace Current();
   // Runs `work` in a thread of this namespace and waits for it; what it throws is thrown here.
   void Run(const std::function<void()>& work) const;
   // Moves the calling thread into it for good.
@@ -20,6 +24,8 @@ class NetNamespace {
   std::string path() const;
 
  private:
+  explicit NetNamespace(const std::string& path);
+
   UniqueFd fd_;
 };
 

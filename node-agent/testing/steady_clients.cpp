@@ -2,17 +2,15 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <future>
 #include <sys/socket.h>
 #include <utility>
 #include <vector>
 
-#include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 
 #include "base/throw_errno.h"
 #include "base/unique_fd.h"
+#include "node-agent/testing/test_network.h"
 
 namespace pointsman::agent::testing {
 namespace {
@@ -48,21 +46,10 @@ bool IsOpen(int fd) {
 
 SteadyClient::SteadyClient(const std::string& host, const net::IpPort& place, const Habits& habits)
     : place_(place), habits_(habits) {
-  std::promise<int> entered;
-  thread_ = std::thread([&entered, host, this] {
-    {
-      const std::string file = host.empty() ? "/proc/thread-self/ns/net" : "/run/netns/" + host;
-      const UniqueFd ns(open(file.c_str(), O_RDONLY | O_CLOEXEC));
-      const bool in = ns && setns(ns.get(), CLONE_NEWNET) == 0;
-      entered.set_value(in ? 0 : errno);
-      if (!in) return;
-    }
+  thread_ = std::thread([in = TestNetwork::At(host), this] {
+    in.Enter();
     Run();
   });
-  if (const int error = entered.get_future().get(); error != 0) {
-    thread_.join();
-    ThrowErrno("enter " + host, error);
-  }
 }
 
 SteadyClient::~SteadyClient() {

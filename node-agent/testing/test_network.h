@@ -2,24 +2,19 @@
 // this kernel (the node) by veth pairs, with TCP and UDP servers and clients in them.
 #pragma once
 
-#include <atomic>
-#include <chrono>
 #include <cstdint>
-#include <map>
-#include <mutex>
-#include <optional>
 #include <string>
-#include <thread>
-#include <utility>
 #include <vector>
 
-#include "base/unique_fd.h"
+#include "node-agent/testing/clients.h"
+#include "node-agent/testing/named_servers.h"
+#include "node-agent/testing/net_namespace.h"
 
 namespace pointsman::agent::testing {
 
 class TestNetwork {
  public:
-  TestNetwork();
+  TestNetwork() = default;
   ~TestNetwork();
   TestNetwork(const TestNetwork&) = delete;
   TestNetwork& operator=(const TestNetwork&) = delete;
@@ -36,61 +31,28 @@ class TestNetwork {
   static constexpr int kTimeWaitBuckets = 1'000'000;
   void SetTimeWaitBuckets(const std::string& host, int buckets);
 
-  // A socket of namespace `host`; "" is the node.
-  UniqueFd Socket(const std::string& host, int family, int type, int protocol = 0);
+  // "": the node, which is the calling thread's namespace.
+  static NetNamespace At(const std::string& host);
 
-  // A TCP and a UDP server that answer each piece of data with "<host> <client address>\n"; a TCP
-  // connection stays open until the client closes it. `ip` may be 0.0.0.0.
-  void Serve(const std::string& host, const std::string& ip, uint16_t port);
-  // The same in SCTP (one-to-one sockets).
-  void ServeSctp(const std::string& host, const std::string& ip, uint16_t port);
-  void StopServing(const std::string& host);
+  // NamedServers, by the host's name; the node's is "node".
+  void Serve(const std::string& host, const std::string& ip, uint16_t port) {
+    servers_.Serve(At(host), NameOf(host), ip, port);
+  }
+  void ServeSctp(const std::string& host, const std::string& ip, uint16_t port) {
+    servers_.ServeSctp(At(host), NameOf(host), ip, port);
+  }
+  void StopServing(const std::string& host) { servers_.Stop(NameOf(host)); }
 
  private:
-  struct Server {
-    std::string host;
-    UniqueFd fd;
-    bool stream = false;
-    bool listening = false;
-  };
-  void Bind(const std::string& host, const std::string& ip, uint16_t port, int type, int protocol);
-  void Loop();
+  static std::string NameOf(const std::string& host) { return host.empty() ? "node" : host; }
+
   std::vector<std::string> hosts_;
-  std::mutex mutex_;
-  std::vector<Server> servers_;
-  UniqueFd wake_;  // eventfd
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
+  NamedServers servers_;
 };
 
-struct Answer {
-  std::string host;    // who answered; empty: nobody
-  std::string source;  // the client address it saw
-  int error = 0;       // errno: ECONNREFUSED, ETIMEDOUT, …
-  bool ok() const { return error == 0; }
-};
-
-// A TCP (or SCTP) connection that stays open.
-class Stream {
- public:
-  Stream(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
-         std::chrono::milliseconds timeout = std::chrono::milliseconds(1500), int protocol = 0,
-         uint16_t source_port = 0);  // 0: any
-  bool connected() const { return error_ == 0; }
-  Answer Ask();  // sends a line and waits for the answer
-  // IPv4: sends a line and waits for the error that the network (ICMP) or the peer answers with; 0
-  // when there is none in that time.
-  int AskForError(std::chrono::milliseconds timeout);
-
- private:
-  UniqueFd fd_;
-  int error_ = 0;
-  std::chrono::milliseconds timeout_;
-};
-
-Answer AskTcp(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port);
+Reply AskTcp(const std::string& host, const std::string& ip, uint16_t port);
 // One UDP datagram and its answer; from `source_port` when not 0.
-Answer AskUdp(TestNetwork& network, const std::string& host, const std::string& ip, uint16_t port,
-              uint16_t source_port = 0);
+Reply AskUdp(const std::string& host, const std::string& ip, uint16_t port,
+             uint16_t source_port = 0);
 
 }  // namespace pointsman::agent::testing

@@ -15,6 +15,7 @@
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/run_tool.h"
+#include "node-agent/testing/test_address.h"
 #include "node-agent/testing/test_network.h"
 
 namespace pointsman::agent {
@@ -46,7 +47,7 @@ class ConnectionTapTest : public FreshNetnsTest {
     network_->Serve("tapb", "fd00:244:2::2", 8080);
     // IPv6 begins when the links have looked for duplicates of their own addresses.
     int tries = 10;
-    while (!AskTcp(*network_, "tapa", "fd00:244:2::2", 8080).ok() && --tries > 0) {
+    while (!AskTcp("tapa", "fd00:244:2::2", 8080).ok() && --tries > 0) {
     }
     ASSERT_GT(tries, 0);
   }
@@ -78,15 +79,15 @@ class ConnectionTapTest : public FreshNetnsTest {
 TEST_F(ConnectionTapTest, AQuestionAndItsAnswerAreSeenInBothFamilies) {
   ConnectionTap tap;
   for (const std::string ip : {"10.244.2.2", "fd00:244:2::2"}) {
-    EXPECT_TRUE(AskTcp(*network_, "tapa", ip, 8080).ok());
+    EXPECT_TRUE(AskTcp("tapa", ip, 8080).ok());
     const std::string place = net::IpPort{net::IpAddress::Parse(ip).value(), 8080}.ToString();
     const auto seen = Seen(tap);
     EXPECT_THAT(seen, Contains("in SYN " + place));
     EXPECT_THAT(seen, Contains("out SYN-ACK " + place));
   }
-  EXPECT_FALSE(AskTcp(*network_, "tapa", "10.244.2.2", 9).ok());
+  EXPECT_FALSE(AskTcp("tapa", "10.244.2.2", 9).ok());
   EXPECT_THAT(Seen(tap), Contains("out RST 10.244.2.2:9"));
-  EXPECT_TRUE(AskUdp(*network_, "tapa", "10.244.2.2", 8080).ok());
+  EXPECT_TRUE(AskUdp("tapa", "10.244.2.2", 8080).ok());
   EXPECT_THAT(Seen(tap), IsEmpty());
 }
 
@@ -96,7 +97,7 @@ TEST_F(ConnectionTapTest, WhatIsDroppedIsSeenAndConnectionTrackingHasNoTraceOfIt
            "add table ip t; add chain ip t f { type filter hook forward priority 0 ; policy "
            "accept ; }; add rule ip t f ct state new tcp dport 8080 drop"});
   ConnectionTap tap;
-  EXPECT_EQ(AskTcp(*network_, "tapa", "10.244.2.2", 8080).error, ETIMEDOUT);
+  EXPECT_EQ(AskTcp("tapa", "10.244.2.2", 8080).error, ETIMEDOUT);
   const auto seen = Seen(tap);
   EXPECT_THAT(seen, Contains("in SYN 10.244.2.2:8080"));
   EXPECT_THAT(seen, Not(Contains("out SYN-ACK 10.244.2.2:8080")));
@@ -106,7 +107,7 @@ TEST_F(ConnectionTapTest, WhatIsDroppedIsSeenAndConnectionTrackingHasNoTraceOfIt
 // What it has no room for it says, and then it goes on.
 TEST_F(ConnectionTapTest, ALossIsSaid) {
   ConnectionTap tap;
-  const UniqueFd raw = network_->Socket("tapa", AF_INET, SOCK_RAW, IPPROTO_TCP);
+  const UniqueFd raw = testing::SocketIn(TestNetwork::At("tapa"), AF_INET, SOCK_RAW, IPPROTO_TCP);
   sockaddr_storage to = net::ToSocketAddress(net::IpAddress::Parse("10.244.2.2").value(), 0);
   const uint8_t syn[20] = {0x40, 0, 0x1f, 0x90, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x02};
   for (size_t i = 0; i < ConnectionTap::kFrames + 100; ++i) {
@@ -119,7 +120,7 @@ TEST_F(ConnectionTapTest, ALossIsSaid) {
   EXPECT_GT(tap.Read(count), 0U);
   EXPECT_EQ(seen, ConnectionTap::kFrames);
   EXPECT_EQ(tap.Read(count), 0U);
-  EXPECT_TRUE(AskTcp(*network_, "tapa", "10.244.2.2", 8080).ok());
+  EXPECT_TRUE(AskTcp("tapa", "10.244.2.2", 8080).ok());
   EXPECT_THAT(Seen(tap), Contains("in SYN 10.244.2.2:8080"));
 }
 

@@ -34,8 +34,8 @@ using testing::Ip;
 using testing::kTransports;
 using testing::MakeBackend;
 using testing::MakeEntry;
-using testing::OpenStream;
 using testing::RunTool;
+using testing::Stream;
 using testing::Text;
 using testing::Transport;
 using testing::UserspaceUnderTest;
@@ -92,10 +92,10 @@ TEST_P(Traffic, ADeadBackendIsNotSeenByClients) {
 TEST_P(Traffic, StreamsSurviveARestartAndANewVersionOfTheAgent) {
   maker_.Put(Web({0}));
   FullSync();
-  OpenStream pod(network_->pod(2), Vip(10), 80);
-  OpenStream outside(network_->outside(), Vip(10), 80);
-  ASSERT_EQ(pod.server(), "pod0");
-  const auto alive = [&] { return pod.Echo() && outside.Echo(); };
+  Stream pod(network_->pod(2), Vip(10), 80);
+  Stream outside(network_->outside(), Vip(10), 80);
+  ASSERT_EQ(pod.Ask().server, "pod0");
+  const auto alive = [&] { return pod.Ask().ok() && outside.Ask().ok(); };
   Put(Web({1}));
   const pid_t forwarder = userspace().forwarder_pid();
   Restart();
@@ -150,15 +150,15 @@ TEST_P(Traffic, HandoverToAndFromIptablesMode) {
   const auto udp = [&] {
     return FromPod(Vip(10), 80, {.transport = Transport::kUdp, .source_port = 45000}, 2);
   };
-  OpenStream forwarded(network_->pod(2), Vip(10), 80);
-  ASSERT_EQ(forwarded.peer(), Gateway(0));
+  Stream forwarded(network_->pod(2), Vip(10), 80);
+  ASSERT_EQ(forwarded.Ask().peer, Gateway(0));
   ASSERT_EQ(udp().peer, Gateway(0));
 
   EXPECT_SYNCED(iptables.FullSync(maker_.model));
   EXPECT_GE(dataplane_->Drain(maker_.model).connections, 1U);
-  OpenStream direct(network_->pod(2), Vip(10), 80);
-  EXPECT_EQ(direct.peer(), PodIp(2));
-  EXPECT_TRUE(forwarded.Echo());
+  Stream direct(network_->pod(2), Vip(10), 80);
+  EXPECT_EQ(direct.Ask().peer, PodIp(2));
+  EXPECT_TRUE(forwarded.Ask().ok());
   EXPECT_TRUE(udp().ok());
   // Endpoints that go while it drains: its UDP clients are told too.
   maker_.Put(Web({1}, Protocol::kUdp));
@@ -168,19 +168,19 @@ TEST_P(Traffic, HandoverToAndFromIptablesMode) {
   FullSync();
   iptables.Drain(maker_.model);
   EXPECT_EQ(ask().peer, Gateway(0));
-  EXPECT_TRUE(direct.Echo());
-  EXPECT_TRUE(forwarded.Echo());
+  EXPECT_TRUE(direct.Ask().ok());
+  EXPECT_TRUE(forwarded.Ask().ok());
   EXPECT_SYNCED(iptables.Remove());
-  EXPECT_TRUE(direct.Echo());
-  EXPECT_TRUE(forwarded.Echo());
+  EXPECT_TRUE(direct.Ask().ok());
+  EXPECT_TRUE(forwarded.Ask().ok());
   // To the end this time: what is left is the client's next datagram, which nothing may swallow.
   EXPECT_TRUE(udp().ok());
   EXPECT_SYNCED(iptables.FullSync(maker_.model));
   dataplane_->Drain(maker_.model);
   EXPECT_SYNCED(dataplane_->Remove());
-  EXPECT_FALSE(forwarded.Echo());  // cut at the drain's end
+  EXPECT_FALSE(forwarded.Ask().ok());  // cut at the drain's end
   EXPECT_EQ(udp().peer, PodIp(2));
-  EXPECT_TRUE(direct.Echo());
+  EXPECT_TRUE(direct.Ask().ok());
   EXPECT_SYNCED(iptables.Remove());
 }
 
@@ -268,12 +268,12 @@ TEST_P(Bound, BindingsSayWhoReallyAnswered) {
 }
 
 TEST_P(Bound, ClientsGoWhereTheyAreBound) {
-  OpenStream stream(network_->pod(2), Vip(10), 80);
-  ASSERT_TRUE(stream.Echo());
+  Stream stream(network_->pod(2), Vip(10), 80);
+  ASSERT_TRUE(stream.Ask().ok());
   Served(Transport::kUdp, 2);
   const auto before = Bindings();
   // All others to a backend that is not the next one of round robin: all to the same.
-  const int chosen = stream.server() == "pod0" ? 1 : 0;
+  const int chosen = stream.Ask().server == "pod0" ? 1 : 0;
   std::vector<ClientBinding> bindings;
   for (const Transport transport : kTransports) {
     for (int client = 0; client <= kPods; ++client) {
@@ -299,7 +299,7 @@ TEST_P(Bound, ClientsGoWhereTheyAreBound) {
       }
     }
   }
-  EXPECT_TRUE(stream.Echo());
+  EXPECT_TRUE(stream.Ask().ok());
   // They have connected: their time is the whole again.
   for (const auto& [client, binding] : Bindings())
     EXPECT_GT(binding.left, std::chrono::minutes(57));

@@ -30,17 +30,18 @@
 namespace pointsman::agent {
 
 using kube::Protocol;
-using testing::Answer;
 using testing::AskTcp;
 using testing::AskUdp;
 using testing::Ip;
 using testing::MakeBackend;
 using testing::MakeEntry;
 using testing::ModelMaker;
+using testing::Reply;
 using testing::RunTool;
 using testing::Stream;
 using testing::TestNetwork;
 using testing::Text;
+using testing::Transport;
 using testing::TryTool;
 
 constexpr const char* kPodGateway = "10.244.0.1";
@@ -62,15 +63,15 @@ inline void MakeLocal(ServicePortEntry& entry, std::vector<Backend> local,
 }
 
 // Who answers `host` at `ip`:`port` in four connections, and which source addresses they saw.
-inline std::set<std::string> HostsThatAnswer(TestNetwork& network, const std::string& host,
-                                             const std::string& ip, uint16_t port,
+inline std::set<std::string> HostsThatAnswer(const std::string& host, const std::string& ip,
+                                             uint16_t port,
                                              std::set<std::string>* sources = nullptr) {
   std::set<std::string> hosts;
   for (int i = 0; i < 4; ++i) {
-    const Answer answer = AskTcp(network, host, ip, port);
+    const Reply answer = AskTcp(host, ip, port);
     EXPECT_EQ(answer.error, 0) << host << " to " << ip;
-    hosts.insert(answer.host);
-    if (sources != nullptr) sources->insert(answer.source);
+    hosts.insert(answer.server);
+    if (sources != nullptr) sources->insert(answer.peer);
   }
   return hosts;
 }
@@ -148,7 +149,7 @@ class IpvsDataplaneTest : public ::testing::Test {
   }
   std::set<std::string> Hosts(const std::string& host, const std::string& ip, uint16_t port,
                               std::set<std::string>* sources = nullptr) {
-    return HostsThatAnswer(*network_, host, ip, port, sources);
+    return HostsThatAnswer(host, ip, port, sources);
   }
   static std::string Bound() {
     return RunTool({"ip", "route", "show", "table", "local", "dev", IpvsDataplane::kDevice});
