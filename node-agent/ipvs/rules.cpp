@@ -16,6 +16,13 @@ namespace {
 constexpr const char* kComment = R"(-m comment --comment "pointsman ipvs")";
 constexpr const char* kEstablished = "-m conntrack --ctstate RELATED,ESTABLISHED ";
 constexpr const char* kNew = "-m conntrack --ctstate INVALID,NEW ";
+// The first packet of a TCP connection, and its refusal. A client in this kernel (a pod, the node)
+// still holds its socket's lock when ICMP comes back, which is then not heard, and connects again
+// after a second (net/ipv4/tcp_ipv4.c tcp_v4_err, TcpExtLockDroppedIcmps). No other packet may be
+// answered so: it would end a connection that connection tracking has lost sight of.
+constexpr const char* kConnect =
+    "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate INVALID,NEW ";
+constexpr const char* kReset = " -j REJECT --reject-with tcp-reset";
 // Of a connection, as table nat sees it: a later one that kept the mark would be masqueraded again
 // where it passes POSTROUTING a second time, in a tunnel (kubernetes#92035).
 constexpr const char* kFirst = "-m conntrack --ctstate NEW ! --ctstatus CONFIRMED ";
@@ -29,7 +36,7 @@ class Rules {
     const uint32_t bit = 1U << static_cast<unsigned>(settings.iptables.masquerade_bit);
     marked_ = fmt::format("-m mark --mark {0:#x}/{0:#x}", bit);
     mark_ = fmt::format(" -j MARK --set-xmark {0:#x}/{0:#x}", bit);
-    reject_ = fmt::format(" -j REJECT --reject-with {}-port-unreachable", v4() ? "icmp" : "icmp6");
+    refuse_ = fmt::format(" -j REJECT --reject-with {}-port-unreachable", v4() ? "icmp" : "icmp6");
     to_node_ = node.every_address
                    ? fmt::format("-m addrtype --dst-type LOCAL {} ", NoMatch(SetId::kVip, "dst"))
                    : Match(SetId::kNodeAddress, "dst") + " ";
@@ -85,7 +92,7 @@ class Rules {
   const net::Family family_;
   const xtables::SourceMatch sources_;
   const bool random_fully_;
-  std::string marked_, mark_, reject_;
+  std::string marked_, mark_, refuse_;
   std::string to_node_;  // an address of this node that answers node ports
   std::string taken_, closed_, near_node_port_, to_near_server_, node_ports_jump_;
   std::array<std::string, 2> map_, near_map_;  // to the internal address, and to the spare one
@@ -94,25 +101,28 @@ class Rules {
 // What Services' traffic must not do. What it may do is left to what others have in INPUT, and then
 // to Accept().
 Chain Rules::Input() const {
-  return {"filter",
-          "POINTSMAN-IPVS-INPUT",
-          "INPUT",
-          kComment,
-          xtables::JumpPlace::kStays,
-          {Match(SetId::kHealth) + " -j RETURN", fmt::format("{}-j RETURN", kEstablished),
-           Match(SetId::kDrop) + " -j DROP", Match(SetId::kCluster) + " -j RETURN",
-           // The internal addresses are no way in for those who find them out. One that is an
-           // external address itself is not changed by NETMAP, and the packet has no DNAT then.
-           Match(SetId::kInternal) + " -m conntrack --ctstate DNAT -j RETURN",
-           Match(SetId::kMapped) + " -j RETURN", Match(SetId::kMappedSpare) + " -j RETURN",
-           Match(SetId::kInternal) + " -j DROP",
-           v4() ? "-p icmp -m icmp --icmp-type 8 -j RETURN"
-                : "-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j RETURN",
-           // A node's own listeners on 0.0.0.0 must not answer on a VIP (kubernetes#72236); and a
-           // Service port without endpoints, on any kind of address, is refused.
-           kNew + Match(SetId::kVip, "dst") + reject_, kNew + Match(SetId::kOwned) + reject_,
-           to_node_ + Match(SetId::kNodePortDrop) + " -j DROP",
-           kNew + to_node_ + Match(SetId::kNodePortReject) + reject_}};
+  return {
+      "filter",
+      "POINTSMAN-IPVS-INPUT",
+      "INPUT",
+      kComment,
+      xtables::JumpPlace::kStays,
+      {Match(SetId::kHealth) + " -j RETURN", fmt::format("{}-j RETURN", kEstablished),
+       Match(SetId::kDrop) + " -j DROP", Match(SetId::kCluster) + " -j RETURN",
+       // The internal addresses are no way in for those who find them out. One that is an
+       // external address itself is not changed by NETMAP, and the packet has no DNAT then.
+       Match(SetId::kInternal) + " -m conntrack --ctstate DNAT -j RETURN",
+       Match(SetId::kMapped) + " -j RETURN", Match(SetId::kMappedSpare) + " -j RETURN",
+       Match(SetId::kInternal) + " -j DROP",
+       v4() ? "-p icmp -m icmp --icmp-type 8 -j RETURN"
+            : "-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j RETURN",
+       // A node's own listeners on 0.0.0.0 must not answer on a VIP (kubernetes#72236); and a
+       // Service port without endpoints, on any kind of address, is refused.
+       kConnect + Match(SetId::kVip, "dst") + kReset, kNew + Match(SetId::kVip, "dst") + refuse_,
+       kConnect + Match(SetId::kOwned) + kReset, kNew + Match(SetId::kOwned) + refuse_,
+       to_node_ + Match(SetId::kNodePortDrop) + " -j DROP",
+       kConnect + to_node_ + Match(SetId::kNodePortReject) + kReset,
+       kNew + to_node_ + Match(SetId::kNodePortReject) + refuse_}};
 }
 
 // In the other modes traffic to Services is forwarded, and what refuses everything in INPUT, such
