@@ -87,7 +87,9 @@ class Differ {
       const FrontendKey key = KeyOf(element);
       const ServerState* present = kernel_.Server(key);
       if (present == nullptr || desired_.frontends.Contains(key)) continue;
-      if (!visitor_.Server(DiffServer(key, nullptr, present, schedulers_))) continue;
+      ServerDiff diff = DiffServer(key, nullptr, present, schedulers_);
+      diff.left_to_another = desired_.frontends.IsLeftToDnsCache(key);
+      if (!visitor_.Server(diff)) continue;
       Frontend left;
       left.vip = kernel_.Has(VipElement(key.ip)) && !host_.Contains(key.ip);
       CountShared(key, desired_.frontends.AddTerminating(key, left), 1, desired_.shared);

@@ -27,6 +27,9 @@ struct ServerDiff {
   std::vector<netlink::IpvsDestination> missing;
   // There, with another weight or way of forwarding.
   std::vector<const netlink::IpvsDestination*> changed;
+  // Nothing that is surplus may stay: another program answers at this place from now on, and new
+  // connections would not come to it.
+  bool left_to_another = false;
   // Also those whose connections are let end: GracefulTermination says for how long.
   std::vector<const netlink::IpvsDestination*> surplus;
 };

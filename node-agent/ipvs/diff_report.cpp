@@ -58,9 +58,10 @@ bool DiffReport::Server(const ServerDiff& diff) {
   for (const netlink::IpvsDestination* d : diff.changed)
     result_.Differ(object, NameOf(*d, diff.key) + " has weight " + std::to_string(d->weight));
   for (const netlink::IpvsDestination* d : diff.surplus) {
-    if (d->weight != 0) result_.Differ(object, NameOf(*d, diff.key) + " does not belong there");
+    if (d->weight != 0 || diff.left_to_another)
+      result_.Differ(object, NameOf(*d, diff.key) + " does not belong there");
   }
-  return diff.wanted != 0 || !diff.surplus.empty();
+  return diff.wanted != 0 || (!diff.surplus.empty() && !diff.left_to_another);
 }
 
 }  // namespace pointsman::agent::ipvs

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <functional>
+#include <netinet/in.h>
 #include <optional>
 #include <unordered_map>
 #include <unordered_set>
@@ -62,6 +63,10 @@ class FrontendTable {
   // Where `id` has what it claims, and that frontend, which does not terminate.
   std::optional<std::pair<FrontendKey, const Frontend*>> FindClaim(
       const ServicePortId& id, const FrontendClaim& claim) const;
+  // What is asked for there is answered by the node's DNS cache.
+  bool IsLeftToDnsCache(const FrontendKey& key) const {
+    return key.protocol != IPPROTO_SCTP && dns_cache_.Answers(key.ip, key.port);
+  }
   const Map& all() const { return frontends_; }
   void Erase(const FrontendKey& key) { frontends_.erase(key); }
   // Its Service port is gone. The key is free.

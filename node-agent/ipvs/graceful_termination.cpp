@@ -64,7 +64,8 @@ bool GracefulTermination::Terminate(Writer& writer, const ServerDiff& diff,
                                     const IpvsDestination& d, bool counted, Clock::time_point now) {
   const bool pod_terminates = PodTerminates(diff.entry, d);
   // dh does not look past a destination of weight 0.
-  const bool can_drain = diff.key.protocol != IPPROTO_UDP && diff.server.scheduler != "dh";
+  const bool can_drain =
+      diff.key.protocol != IPPROTO_UDP && diff.server.scheduler != "dh" && !diff.left_to_another;
   if (!can_drain || (!pod_terminates && drain_timeout_.count() == 0)) {
     writer.DeleteDestination(diff.server, d, diff.entry);
     Forget(diff.key, d);

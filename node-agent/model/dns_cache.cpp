@@ -19,11 +19,6 @@ DnsCachePorts::DnsCachePorts(const ServiceModel& model) {
   }
 }
 
-bool DnsCachePorts::Answers(const ServicePortEntry& entry) const {
-  return !places_.empty() && entry.id.protocol != kube::Protocol::kSctp &&
-         places_.contains({entry.cluster_ip, entry.port});
-}
-
 bool ConcernsDnsCache(const NodeNetwork& node, const ModelDelta& delta) {
   if (node.dns_cache_addresses.empty()) return false;
   const auto concerns = [&](const EntryPtr& entry) {

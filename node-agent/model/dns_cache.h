@@ -23,7 +23,13 @@ class DnsCachePorts {
   explicit DnsCachePorts(const ServiceModel& model);
 
   // Does the cache answer the entry's cluster IP and port?
-  bool Answers(const ServicePortEntry& entry) const;
+  bool Answers(const ServicePortEntry& entry) const {
+    return entry.id.protocol != kube::Protocol::kSctp && Answers(entry.cluster_ip, entry.port);
+  }
+  // Over TCP and UDP.
+  bool Answers(const net::IpAddress& ip, uint16_t port) const {
+    return !places_.empty() && places_.contains({ip, port});
+  }
 
  private:
   struct Hash {

@@ -17,6 +17,7 @@
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/run_tool.h"
+#include "node-agent/testing/test_address.h"
 #include "node-agent/testing/test_network.h"
 
 namespace pointsman::agent {
@@ -54,7 +55,7 @@ class Ipv6ForwardingTest : public FreshNetnsTest {
     testing::EnterFreshMounts({"/run"});
     network_.emplace();
     network_->AddHost("router", "fd00:1::2", "fd00:1::1");
-    socket_ = network_->Socket("router", AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
+    socket_ = testing::SocketIn(testing::TestNetwork::At("router"), AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
     const int hops = 255;  // others are not taken
     setsockopt(socket_.get(), IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &hops, sizeof hops);
   }
