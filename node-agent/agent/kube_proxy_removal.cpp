@@ -107,7 +107,7 @@ void KubeProxyRemoval::Watch(TimePoint now) {
        TimePoint::max());
 }
 
-KubeProxyRemoval::Kernel ThisKernel(std::string modules_root,
+KubeProxyRemoval::Kernel ThisKernel(const std::string& modules_root,
                                     std::function<std::string()> port_taken) {
   return {
       .runs = [port_taken = std::move(port_taken)]() -> std::string {

@@ -62,7 +62,7 @@ class KubeProxyRemoval {
 };
 
 // Of this node. `port_taken`: a port of kube-proxy's that another program has, "": none.
-KubeProxyRemoval::Kernel ThisKernel(std::string modules_root,
+KubeProxyRemoval::Kernel ThisKernel(const std::string& modules_root,
                                     std::function<std::string()> port_taken);
 
 }  // namespace pointsman::agent

@@ -8,6 +8,7 @@
 #include <optional>
 #include <sys/socket.h>
 #include <system_error>
+#include <utility>
 
 #include "base/unique_fd.h"
 #include "node-agent/testing/neighbours/proxies.h"
