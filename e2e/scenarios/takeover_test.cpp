@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "e2e/scenarios/kube_proxy_stand_in.h"
 #include "e2e/scenarios/scenario_fixture.h"
 #include "e2e/scenarios/workload.h"
 
@@ -31,45 +32,6 @@ spec:
   ports: [{protocol: TCP, port: 80, targetPort: 8080, nodePort: 30080}]
 )";
 
-// A program that has in the kernel what kube-proxy has: in mode ipvs where the kernel can, else in
-// mode iptables. Its readiness is that of its rules. (kube-proxy is privileged.)
-std::string KubeProxyYaml(const std::vector<std::string>& endpoints) {
-  std::string args;
-  for (const std::string& endpoint : endpoints)
-    args += fmt::format(", --endpoint={}:8080", endpoint);
-  return fmt::format(R"(
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: kube-proxy, namespace: kube-system}}
-spec:
-  selector: {{matchLabels: {{k8s-app: kube-proxy}}}}
-  updateStrategy: {{type: RollingUpdate}}
-  template:
-    metadata: {{labels: {{k8s-app: kube-proxy}}}}
-    spec:
-      hostNetwork: true
-      automountServiceAccountToken: false
-      tolerations: [{{operator: Exists}}]
-      containers:
-        - name: kube-proxy
-          image: kube-proxy
-          command: [pointsman-neighbour]
-          args: [kube-proxy, --cluster-ip=10.96.1.1, --port=80, --node-ip=$(NODE_IP), --node-port=30080, --ready-port=10299{}]
-          env: [{{name: NODE_IP, valueFrom: {{fieldRef: {{fieldPath: status.hostIP}}}}}}]
-          readinessProbe: {{tcpSocket: {{port: 10299}}, periodSeconds: 1}}
-          securityContext: {{capabilities: {{add: [NET_ADMIN, NET_RAW, SYS_MODULE]}}}}
-          volumeMounts:
-            - {{name: modules, mountPath: /lib/modules, readOnly: true}}
-            - {{name: xtables-lock, mountPath: /run/xtables.lock}}
-            - {{name: proc-sys-net, mountPath: /proc/sys/net}}
-      volumes:
-        - {{name: modules, hostPath: {{path: /lib/modules}}}}
-        - {{name: xtables-lock, hostPath: {{path: /run/xtables.lock, type: FileOrCreate}}}}
-        - {{name: proc-sys-net, hostPath: {{path: /proc/sys/net}}}}
-)",
-                     args);
-}
-
 class TakeoverTest : public ScenarioTest {
  protected:
   static constexpr auto kPatience = 180s;  // for what never comes
@@ -89,10 +51,11 @@ class TakeoverTest : public ScenarioTest {
     std::vector<std::string> endpoints;
     for (const kube::Json& pod : world_->api().List(kube::resources::kPods, "default")) {
       if (pod.at("metadata").at("name").get<std::string>().starts_with("web-"))
-        endpoints.push_back(pod.at("status").at("podIP"));
+        endpoints.push_back(pod.at("status").at("podIP").get<std::string>() + ":8080");
     }
     ASSERT_EQ(endpoints.size(), 6U);
-    world_->Apply(KubeProxyYaml(endpoints));
+    world_->Apply(KubeProxyYaml(
+        {.cluster_ip = "10.96.1.1", .node_port = 30080, .endpoints = std::move(endpoints)}));
     AwaitKubeProxy();
   }
   void AwaitKubeProxy() {

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <netinet/in.h>
 #include <optional>
+#include <stdexcept>
 #include <sys/socket.h>
 #include <system_error>
 #include <utility>
@@ -57,13 +58,14 @@ bool LoadIpvs() {
 
 }  // namespace
 
-void RunKubeProxy(const ProxiedService& service, uint16_t ready_port) {
+void RunKubeProxy(const ProxiedService& service, const std::string& mode, uint16_t ready_port) {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT})
     sigaddset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  const bool ipvs = LoadIpvs();
+  const bool ipvs = mode != "iptables" && LoadIpvs();
+  if (!ipvs && mode == "ipvs") throw std::runtime_error("this kernel has no IPVS");
   const Neighbour rules = KubeProxy(service.cluster_ip, service.port, service.endpoints.at(0));
   std::array<Port, 2> ports{Port(INADDR_LOOPBACK, 10'249), Port(INADDR_ANY, 10'256)};
   Port ready(INADDR_ANY, ready_port);

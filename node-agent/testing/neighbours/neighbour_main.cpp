@@ -122,12 +122,14 @@ int Main(int argc, char** argv) {
   const auto* run = with_name("run", "Stays, as Felix does, until SIGTERM");
   CLI::App* kube_proxy = app.add_subcommand("kube-proxy", "Stays, as kube-proxy does");
   ProxiedService service;
+  std::string kube_proxy_mode;
   uint16_t ready_port = 0;
   kube_proxy->add_option("--cluster-ip", service.cluster_ip)->required();
   kube_proxy->add_option("--port", service.port)->required();
   kube_proxy->add_option("--endpoint", service.endpoints)->required();
   kube_proxy->add_option("--node-ip", service.node_ip)->required();
   kube_proxy->add_option("--node-port", service.node_port)->required();
+  kube_proxy->add_option("--mode", kube_proxy_mode)->check(CLI::IsMember({"ipvs", "iptables"}));
   kube_proxy->add_option("--ready-port", ready_port)->required();
   const auto* look = app.add_subcommand("look", "Which modes the agent's table refuses here");
   CLI11_PARSE(app, argc, argv);
@@ -136,7 +138,7 @@ int Main(int argc, char** argv) {
     return 0;
   }
   if (kube_proxy->parsed()) {
-    RunKubeProxy(service, ready_port);
+    RunKubeProxy(service, kube_proxy_mode, ready_port);
     return 0;
   }
   const KnownNeighbour& known = Known(name);
