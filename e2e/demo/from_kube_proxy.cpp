@@ -14,6 +14,8 @@
 namespace pointsman::e2e {
 namespace {
 
+constexpr const char* kTimeout = "10s";  // an emulated processor may stand still for seconds
+
 constexpr const char* kService = R"(---
 apiVersion: v1
 kind: Service
@@ -37,6 +39,7 @@ spec:
   kubeProxy: {policy: TakeOver}
   rollout:
     canary: {nodes: 0}
+    maxUnavailable: 2
     minReady: 3s
   handover:
     drainTimeout: 5s
@@ -106,8 +109,9 @@ bool ShowFromKubeProxy(Stage& stage) {
   const Cluster& cluster = world.cluster();
   const std::vector<std::string> service{"10.96.1.1:80"};
   stage.StartTraffic("pod on node-1 to the Service", cluster.node("node-1"), "default_client",
-                     service, 10, "tcp", 5);
-  stage.StartTraffic("node-2 to the Service", cluster.node("node-2"), "", service, 5, "tcp", 5);
+                     service, 10, "tcp", 5, kTimeout);
+  stage.StartTraffic("node-2 to the Service", cluster.node("node-2"), "", service, 5, "tcp", 5,
+                     kTimeout);
   stage.AwaitTraffic();
 
   stage.Title("Installing Pointsman beside it");

@@ -150,9 +150,9 @@ void Stage::WatchRollout() {
 
 void Stage::StartTraffic(const std::string& who, const Node& node, const std::string& netns,
                          const std::vector<std::string>& targets, int new_per_second,
-                         const std::string& protocol, int streams) {
+                         const std::string& protocol, int streams, const std::string& timeout) {
   traffic_.push_back(
-      {who, world_.StartLoad(node, netns, targets, new_per_second, protocol, streams)});
+      {who, world_.StartLoad(node, netns, targets, new_per_second, protocol, streams, timeout)});
 }
 
 void Stage::AwaitTraffic() {

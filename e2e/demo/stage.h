@@ -84,10 +84,10 @@ class Stage {
   // Of the ProxyConfiguration "cluster", and until nothing drains.
   void WatchRollout();
 
-  // A client that goes on until EndTraffic. `who`: for its line there.
+  // A client that goes on until EndTraffic. `who`: for its line there. `timeout`: of a connection.
   void StartTraffic(const std::string& who, const Node& node, const std::string& netns,
                     const std::vector<std::string>& targets, int new_per_second,
-                    const std::string& protocol, int streams);
+                    const std::string& protocol, int streams, const std::string& timeout = "3s");
   void AwaitTraffic();  // until each has had answers
   // Says of each what it had, and returns whether nothing was lost.
   bool EndTraffic();
