@@ -16,17 +16,6 @@ namespace {
 
 constexpr const char* kTimeout = "10s";  // an emulated processor may stand still for seconds
 
-constexpr const char* kService = R"(---
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  type: NodePort
-  clusterIP: 10.96.1.1
-  selector: {app: web}
-  ports: [{protocol: TCP, port: 80, targetPort: 8080, nodePort: 30080}]
-)";
-
 std::string Configuration(const std::string& mode) {
   return R"(apiVersion: pointsman.io/v1alpha1
 kind: ProxyConfiguration
@@ -100,7 +89,7 @@ bool ShowFromKubeProxy(Stage& stage) {
   stage.Title("Booting two machines and a Kubernetes API server");
   stage.Start();
   stage.Title("A cluster with kube-proxy: a Deployment, a Service, and kube-proxy's rules for it");
-  world.Apply(WorkloadYaml({8080}) + kService);
+  world.Apply(WorkloadYaml({8080}) + WebServiceYaml());
   stage.WatchWorkload("default", "deployment/web");
   stage.Show({"wait", "--for=condition=Ready", "--timeout=90s", "pod/client"});
   world.Apply(KubeProxyYaml(StandIn(world)));

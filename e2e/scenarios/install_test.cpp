@@ -26,20 +26,6 @@ std::string Configuration(const std::string& mode, int max_unavailable = 1,
   return ClusterConfiguration(mode, "3s", max_unavailable, node);
 }
 
-constexpr char kService[] = R"(
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  type: NodePort
-  clusterIP: 10.96.1.1
-  selector: {app: web}
-  ports:
-    - {name: tcp, protocol: TCP, port: 80, targetPort: 8080, nodePort: 30080}
-    - {name: udp, protocol: UDP, port: 80, targetPort: 8080, nodePort: 30080}
-)";
-
 class InstallTest : public ScenarioTest {
  protected:
   void TearDown() override {
@@ -55,7 +41,7 @@ class InstallTest : public ScenarioTest {
 
   // Servers by a Deployment, their EndpointSlices by the controller.
   void StartWorkload() {
-    world_->Apply(WorkloadYaml({8080}) + kService);
+    world_->Apply(WorkloadYaml({8080}) + WebServiceYaml());
     world_->MustKubectl({"rollout", "status", "--timeout=60s", "deployment/web"}, "", 70s);
     world_->MustKubectl({"wait", "--for=condition=Ready", "--timeout=30s", "pod/client"});
   }

@@ -20,18 +20,6 @@ namespace {
 using std::chrono_literals::operator""s;
 using ::testing::HasSubstr;
 
-constexpr const char* kService = R"(
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  type: NodePort
-  clusterIP: 10.96.1.1
-  selector: {app: web}
-  ports: [{protocol: TCP, port: 80, targetPort: 8080, nodePort: 30080}]
-)";
-
 class TakeoverTest : public ScenarioTest {
  protected:
   static constexpr auto kPatience = 180s;  // for what never comes
@@ -123,7 +111,7 @@ TEST_F(TakeoverTest, KubeProxysRulesGoAndComeBackUnderLoad) {
   options.kubelets = true;
   START_OR_RETURN(StartWorld({"uml", "netns"}, std::move(options)));
   world_->Install();
-  world_->Apply(WorkloadYaml({8080}) + kService);
+  world_->Apply(WorkloadYaml({8080}) + WebServiceYaml());
   world_->MustKubectl({"rollout", "status", "--timeout=180s", "deployment/web"}, "", 190s);
   world_->MustKubectl({"wait", "--for=condition=Ready", "--timeout=180s", "pod/client"}, "", 190s);
   ASSERT_NO_FATAL_FAILURE(StartKubeProxy());

@@ -37,4 +37,20 @@ spec:
                      fmt::join(ports, ","), ports.back());
 }
 
+std::string WebServiceYaml() {
+  return R"(
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  clusterIP: 10.96.1.1
+  selector: {app: web}
+  ports:
+    - {name: tcp, protocol: TCP, port: 80, targetPort: 8080, nodePort: 30080}
+    - {name: udp, protocol: UDP, port: 80, targetPort: 8080, nodePort: 30080}
+)";
+}
+
 }  // namespace pointsman::e2e

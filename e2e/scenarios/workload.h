@@ -12,4 +12,8 @@ namespace pointsman::e2e {
 // namespace there is "default_client".
 std::string WorkloadYaml(const std::vector<uint16_t>& ports);
 
+// YAML of a Service "web" of the Deployment's port 8080: 10.96.1.1:80 and node port 30080, TCP and
+// UDP.
+std::string WebServiceYaml();
+
 }  // namespace pointsman::e2e
