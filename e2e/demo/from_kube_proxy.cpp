@@ -16,23 +16,15 @@ namespace {
 
 constexpr const char* kTimeout = "10s";  // an emulated processor may stand still for seconds
 
-std::string Configuration(const std::string& mode) {
-  return R"(apiVersion: pointsman.io/v1alpha1
-kind: ProxyConfiguration
-metadata:
-  name: cluster
-spec:
-  mode: )" +
-         mode + R"(
-  clusterCIDR: 10.244.0.0/16
-  kubeProxy: {policy: TakeOver}
+std::string TakingOver(const std::string& mode) {
+  return ConfigurationYaml(mode, R"(  kubeProxy: {policy: TakeOver}
   rollout:
     canary: {nodes: 0}
     maxUnavailable: 2
     minReady: 3s
   handover:
     drainTimeout: 5s
-)";
+)");
 }
 
 // The program that plays kube-proxy is told what kube-proxy reads from the API.
@@ -107,7 +99,7 @@ bool ShowFromKubeProxy(Stage& stage) {
   stage.Install();
 
   stage.Title("One `kubectl apply`: from kube-proxy to ipvs");
-  stage.Apply(Configuration("ipvs"));
+  stage.Apply(TakingOver("ipvs"));
   stage.WatchRollout();
   WatchKubeProxyReplaced(stage);
   stage.Show({"-n", "kube-system", "get", "daemonset", "kube-proxy"});
@@ -115,7 +107,7 @@ bool ShowFromKubeProxy(Stage& stage) {
   stage.ShowOnNode("node-1", {"ipvsadm", "-Ln"}, 8);
 
   stage.Title("On to nftables");
-  stage.Apply(Configuration("nftables"));
+  stage.Apply(TakingOver("nftables"));
   stage.WatchRollout();
   stage.Show({"get", "pxc,npx"});
 

@@ -42,21 +42,13 @@ spec:
   return yaml;
 }
 
-std::string Configuration(const std::string& mode) {
-  return R"(apiVersion: pointsman.io/v1alpha1
-kind: ProxyConfiguration
-metadata:
-  name: cluster
-spec:
-  mode: )" +
-         mode + R"(
-  clusterCIDR: 10.244.0.0/16
-  rollout:
+std::string Moving(const std::string& mode) {
+  return ConfigurationYaml(mode, R"(  rollout:
     canary: {nodes: 0}
     minReady: 3s
   handover:
     drainTimeout: 10s
-)";
+)");
 }
 
 }  // namespace
@@ -88,7 +80,7 @@ bool ShowIptablesToIpvs(Stage& stage) {
   stage.Show({"wait", "--for=condition=Ready", "--timeout=90s", "pod/client"});
 
   stage.Title("Services begin to work: mode iptables");
-  stage.Apply(Configuration("iptables"));
+  stage.Apply(Moving("iptables"));
   stage.WatchRollout();
   std::vector<std::string> targets, node_ports;
   for (int i = 0; i < kServices; ++i)
@@ -108,7 +100,7 @@ bool ShowIptablesToIpvs(Stage& stage) {
                    {"iptables-legacy", "-w", "-t", "nat", "-nL", "POINTSMAN-IPT-SERVICES"}, 14);
 
   stage.Title("The move: one `kubectl apply`");
-  stage.Apply(Configuration("ipvs"));
+  stage.Apply(Moving("ipvs"));
   stage.WatchRollout();
 
   stage.Title("After it");

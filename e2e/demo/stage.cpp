@@ -19,6 +19,18 @@ constexpr char kManifests[] = "manifests/base";
 
 }  // namespace
 
+std::string ConfigurationYaml(const std::string& mode, const std::string& more) {
+  return fmt::format(R"(apiVersion: pointsman.io/v1alpha1
+kind: ProxyConfiguration
+metadata:
+  name: cluster
+spec:
+  mode: {}
+  clusterCIDR: 10.244.0.0/16
+{})",
+                     mode, more);
+}
+
 void Stage::Title(const std::string& text) {
   signals_.Check();
   std::printf("\n\033[1m==> %s\033[0m\n", text.c_str());

@@ -55,6 +55,9 @@ class Signals {
   UniqueFd fd_;
 };
 
+// Of the ProxyConfiguration "cluster"; `more`: lines of its spec.
+std::string ConfigurationYaml(const std::string& mode, const std::string& more);
+
 // Not thread-safe.
 class Stage {
  public:
