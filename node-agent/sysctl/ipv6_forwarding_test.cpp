@@ -55,7 +55,8 @@ class Ipv6ForwardingTest : public FreshNetnsTest {
     testing::EnterFreshMounts({"/run"});
     network_.emplace();
     network_->AddHost("router", "fd00:1::2", "fd00:1::1");
-    socket_ = testing::SocketIn(testing::TestNetwork::At("router"), AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
+    socket_ =
+        testing::SocketIn(testing::TestNetwork::At("router"), AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
     const int hops = 255;  // others are not taken
     setsockopt(socket_.get(), IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &hops, sizeof hops);
   }
