@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -93,10 +93,10 @@ class Attempts {
     uint16_t port;
   };
   // `timeout`: of each. A denied one gets no answer.
-  Attempts(TestNetwork& network, const std::vector<Way>& ways, std::chrono::milliseconds timeout) {
+  Attempts(const std::vector<Way>& ways, std::chrono::milliseconds timeout) {
     threads_.reserve(ways.size());
     for (const Way& way : ways) {
-      threads_.emplace_back([this, &network, way, timeout] {
+      threads_.emplace_back([this, way, timeout] {
         while (!stop_) {
           Stream stream(TestNetwork::At(way.host), way.ip, way.port, {.timeout = timeout});
           const bool connected = stream.connected();
@@ -106,7 +106,8 @@ class Attempts {
           if (!answer.ok() && failures_.size() < kFailuresTold) {
             failures_.push_back(fmt::format(
                 "{} to {} {}: {}, until {:%T}", way.host, way.ip,
-                connected ? "was connected" : "was not connected", std::strerror(answer.error),
+                connected ? "was connected" : "was not connected",
+                std::generic_category().message(answer.error),
                 std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now())));
           }
         }
@@ -226,13 +227,12 @@ class PolicyHandoverTest : public ::testing::Test {
   }
   void StartAttempts() {
     denied_ = std::make_unique<Attempts>(
-        *network_,
         std::vector<Attempts::Way>{
             {"client", kNodeIp, kNodePort}, {"client", kVip, 80}, {"pod-c", kVip, 80}},
         50ms);
     // Every engine lets the node itself through.
     allowed_ = std::make_unique<Attempts>(
-        *network_, std::vector<Attempts::Way>{{"pod-a", kVip, 80}, {"", kVip, 80}}, 5000ms);
+        std::vector<Attempts::Way>{{"pod-a", kVip, 80}, {"", kVip, 80}}, 5000ms);
     TriedOften();
   }
   void TriedOften() const {
@@ -311,7 +311,7 @@ TEST_F(PolicyHandoverTest, AClientPortThatIsUsedAgainConnectsWhateverModeItWasUs
       Stream stream(TestNetwork::At(host), ip, port, {.timeout = 5000ms, .source_port = source});
       if (const Reply answer = stream.Ask(); !answer.ok())
         failed.push_back(fmt::format("{}: {} to {} from port {}: {}", when, host, ip, source,
-                                     std::strerror(answer.error)));
+                                     std::generic_category().message(answer.error)));
     }
   };
   const auto connect_all = [&](std::string_view when) {
