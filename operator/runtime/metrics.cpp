@@ -1,7 +1,9 @@
 #include "operator/runtime/metrics.h"
 
+#include <nlohmann/json.hpp>
 #include <prometheus/text_serializer.h>
 
+#include "kube/pointsman/rollout_gates.h"
 #include "kube/serve/cumulative.h"
 
 namespace pointsman::op {
@@ -143,7 +145,11 @@ std::string Metrics::Render() const {
       for (const auto& [mode, value] : status.modes) {
         AddTo(modes, {{"configuration", name}, {"mode", mode}}, static_cast<double>(value));
       }
+      // Also those that have not tripped: what alerts look at is there before.
       std::map<std::string, int> tripped;
+      const nlohmann::json all = kube::ToJson(kube::RolloutGates{});
+      for (const auto& gate : all.items())
+        tripped.try_emplace(gate.key());
       for (const kube::TrippedGate& gate : status.tripped_gates)
         ++tripped[gate.gate];
       for (const auto& [gate, of_gate] : tripped)

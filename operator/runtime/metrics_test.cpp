@@ -26,6 +26,10 @@ TEST(OperatorMetricsTest, EachIsDocumentedAndNamedAsPrometheusWants) {
       HasSubstr(
           "pointsman_operator_tripped_gates{configuration=\"cluster\",gate=\"cutConnections\"} 2"));
   EXPECT_THAT(
+      metrics.Render(),
+      HasSubstr(
+          "pointsman_operator_tripped_gates{configuration=\"cluster\",gate=\"syncLatency\"} 0"));
+  EXPECT_THAT(
       pointsman::testing::MetricsAtFault(metrics.Render(), POINTSMAN_SOURCE_DIR "/docs/metrics.md"),
       IsEmpty());
 }
