@@ -259,9 +259,9 @@ TEST_P(Reachability, WithoutEndpointsItIsRefusedAtOnce) {
                                    {PublicIp(2), 80},
                                    {NodeIp(), 30090}}) {
       SCOPED_TRACE(ip + (transport == Transport::kUdp ? " udp" : " tcp"));
-      ExpectRefused(FromPod(ip, port, Over(transport)));
-      ExpectRefused(FromNode(ip, port, Over(transport)));
-      ExpectRefused(FromOutside(ip, port, Over(transport)));
+      ExpectRefused(FromPod(ip, port, Over(transport)), HearsRefusals(ip));
+      ExpectRefused(FromNode(ip, port, Over(transport)), HearsRefusals(ip));
+      ExpectRefused(FromOutside(ip, port, Over(transport)), HearsRefusals(ip));
     }
     ExpectRefused(FromNode(Loopback(), 30090, Over(transport)));
   }
@@ -342,8 +342,8 @@ TEST_P(Reachability, LocalPolicyKeepsTheClientsAddress) {
   Put(entry);
   for (const auto& [ip, port] : ways) {
     SCOPED_TRACE(ip);
-    ExpectRefused(FromOutside(ip, port));
-    ExpectRefused(FromNode(ip, port));
+    ExpectRefused(FromOutside(ip, port), HearsRefusals(ip));
+    ExpectRefused(FromNode(ip, port), HearsRefusals(ip));
   }
   ExpectVerified();
 }

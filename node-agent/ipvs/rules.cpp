@@ -19,9 +19,12 @@ constexpr const char* kNew = "-m conntrack --ctstate INVALID,NEW ";
 // The first packet of a TCP connection, and its refusal. A client in this kernel (a pod, the node)
 // still holds its socket's lock when ICMP comes back, which is then not heard, and connects again
 // after a second (net/ipv4/tcp_ipv4.c tcp_v4_err, TcpExtLockDroppedIcmps). No other packet may be
-// answered so: it would end a connection that connection tracking has lost sight of.
+// answered so: it would end a connection that connection tracking has lost sight of. Nor what came
+// to another address (external IPs): to a pod on a bridge the reset goes past NAT, from an address
+// that the pod does not know (net/ipv4/netfilter/nf_reject_ipv4.c nf_send_reset).
 constexpr const char* kConnect =
-    "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate INVALID,NEW ";
+    "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate INVALID,NEW "
+    "-m conntrack ! --ctstate DNAT ";
 constexpr const char* kReset = " -j REJECT --reject-with tcp-reset";
 // Of a connection, as table nat sees it: a later one that kept the mark would be masqueraded again
 // where it passes POSTROUTING a second time, in a tunnel (kubernetes#92035).
