@@ -18,10 +18,11 @@ constexpr const char* kTerms = "nodeSelectorTerms";
 constexpr const char* kExpressions = "matchExpressions";
 constexpr const char* kFields = "matchFields";
 
-const json& OurRequirement() {
-  static const json kRequirement = {
-      {"key", kKubeProxyLabel}, {"operator", "NotIn"}, {"values", {kReplaced}}};
-  return kRequirement;
+const json& OurRequirements() {
+  static const json kRequirements = {
+      {{"key", kKubeProxyLabel}, {"operator", "NotIn"}, {"values", {kReplaced}}},
+      {{"key", kRevisionLabel}, {"operator", "DoesNotExist"}}};
+  return kRequirements;
 }
 
 // The member, null if there is none.
@@ -39,24 +40,37 @@ bool HoldsForNoNode(const json& term) {
   return IsEmpty(Member(term, kExpressions)) && IsEmpty(Member(term, kFields));
 }
 
-bool HasOurs(const json& term) {
+bool Has(const json& term, const json& requirement) {
   const json expressions = Member(term, kExpressions);
   return expressions.is_array() &&
-         std::find(expressions.begin(), expressions.end(), OurRequirement()) != expressions.end();
+         std::find(expressions.begin(), expressions.end(), requirement) != expressions.end();
+}
+bool HasOurs(const json& term) {
+  const json& ours = OurRequirements();
+  return std::all_of(ours.begin(), ours.end(),
+                     [&](const json& requirement) { return Has(term, requirement); });
+}
+bool HasAnyOfOurs(const json& term) {
+  const json& ours = OurRequirements();
+  return std::any_of(ours.begin(), ours.end(),
+                     [&](const json& requirement) { return Has(term, requirement); });
 }
 
 json TermsOf(const json& affinity) {
   return Member(Member(Member(affinity, kNodeAffinity), kRequired), kTerms);
 }
 
-json WithOurs(json affinity) {
+// Each term with the requirements that it lacks of `more`.
+json With(json affinity, const json& more) {
   json terms = TermsOf(affinity);
-  if (!terms.is_array()) terms = json::array({{{kExpressions, json::array({OurRequirement()})}}});
+  if (!terms.is_array()) terms = json::array({{{kExpressions, more}}});
   for (json& term : terms) {
-    if (!term.is_object() || HasOurs(term) || HoldsForNoNode(term)) continue;
+    if (!term.is_object() || HoldsForNoNode(term)) continue;
     json expressions = Member(term, kExpressions);
     if (!expressions.is_array()) expressions = json::array();
-    expressions.push_back(OurRequirement());
+    for (const json& requirement : more) {
+      if (!Has(term, requirement)) expressions.push_back(requirement);
+    }
     term[kExpressions] = std::move(expressions);
   }
   if (!affinity.is_object()) affinity = json::object();
@@ -66,6 +80,9 @@ json WithOurs(json affinity) {
   affinity[kNodeAffinity][kRequired][kTerms] = std::move(terms);
   return affinity;
 }
+json WithOurs(json affinity) {
+  return With(std::move(affinity), OurRequirements());
+}
 
 // Of an affinity that somebody has changed since: nothing else goes but what ours leaves empty.
 json WithoutOurs(json affinity) {
@@ -73,10 +90,11 @@ json WithoutOurs(json affinity) {
   if (!terms.is_array()) return affinity;
   json kept = json::array();
   for (json& term : terms) {
-    if (HasOurs(term)) {
+    if (HasAnyOfOurs(term)) {
       json& expressions = term[kExpressions];
-      expressions.erase(std::remove(expressions.begin(), expressions.end(), OurRequirement()),
-                        expressions.end());
+      for (const json& ours : OurRequirements())
+        expressions.erase(std::remove(expressions.begin(), expressions.end(), ours),
+                          expressions.end());
       if (expressions.empty()) term.erase(kExpressions);
       if (HoldsForNoNode(term)) continue;
     }
@@ -90,20 +108,6 @@ json WithoutOurs(json affinity) {
   node_affinity.erase(kRequired);
   if (node_affinity.empty()) affinity.erase(kNodeAffinity);
   return affinity.empty() ? json() : affinity;
-}
-
-// What turns `from` into `to` (RFC 7396); null in `to` is as good as absent.
-json MergePatch(const json& from, const json& to) {
-  if (!from.is_object() || !to.is_object()) return to;
-  json patch = json::object();
-  for (const auto& [name, value] : from.items()) {
-    if (Member(to, name.c_str()).is_null()) patch[name] = nullptr;
-  }
-  for (const auto& [name, value] : to.items()) {
-    const json before = Member(from, name.c_str());
-    if (!value.is_null() && value != before) patch[name] = MergePatch(before, value);
-  }
-  return patch;
 }
 
 // What it was before; nothing when the annotation is not there, or not of our making.
@@ -127,7 +131,7 @@ bool ReplacesOnDelete(const KubeProxyDaemonSet& set) {
 
 bool HasOursAnywhere(const KubeProxyDaemonSet& set) {
   const json terms = TermsOf(set.affinity);
-  return terms.is_array() && std::any_of(terms.begin(), terms.end(), HasOurs);
+  return terms.is_array() && std::any_of(terms.begin(), terms.end(), HasAnyOfOurs);
 }
 
 // A patch of those three.
@@ -148,9 +152,9 @@ json Patch(const KubeProxyDaemonSet& set, const json& affinity, const json& upda
 
 }  // namespace
 
-KubeProxyDaemonSet DecodeKubeProxyDaemonSet(std::string_view text) {
-  const kube::DaemonSet placed = kube::DecodeDaemonSet(text);
-  const json object = kube::ParseObject(text, {kube::kManagedFields, "status"});
+KubeProxyDaemonSet DecodeKubeProxyDaemonSet(std::string_view object_text) {
+  const kube::DaemonSet placed = kube::DecodeDaemonSet(object_text);
+  const json object = kube::ParseObject(object_text, {kube::kManagedFields, "status"});
   KubeProxyDaemonSet set;
   set.name = placed.name;
   set.uid = placed.uid;
@@ -158,13 +162,19 @@ KubeProxyDaemonSet DecodeKubeProxyDaemonSet(std::string_view text) {
   set.placement = placed.placement;
   const json metadata = Member(object, "metadata");
   set.deleting = !Member(metadata, "deletionTimestamp").is_null();
-  const json before = Member(Member(metadata, "annotations"), kBeforeAnnotation);
-  if (before.is_string()) set.before = before.get<std::string>();
+  const auto text = [](const json& value) {
+    return value.is_string() ? value.get<std::string>() : std::string();
+  };
+  const json annotations = Member(metadata, "annotations");
+  set.before = text(Member(annotations, kBeforeAnnotation));
+  set.derived = text(Member(annotations, kDerivedAnnotation));
+  set.revision = text(Member(Member(metadata, "labels"), kRevisionLabel));
   const json spec = Member(object, "spec");
   set.update_strategy = Member(spec, "updateStrategy");
-  const json pod = Member(spec, "template");
-  set.affinity = Member(Member(pod, "spec"), "affinity");
-  const json labels = Member(Member(pod, "metadata"), "labels");
+  set.selector = Member(spec, "selector");
+  set.pod_template = Member(spec, "template");
+  set.affinity = Member(Member(set.pod_template, "spec"), "affinity");
+  const json labels = Member(Member(set.pod_template, "metadata"), "labels");
   if (labels.is_object()) {
     for (const auto& [key, value] : labels.items()) {
       if (value.is_string()) set.pod_labels[key] = value.get<std::string>();
@@ -173,9 +183,27 @@ KubeProxyDaemonSet DecodeKubeProxyDaemonSet(std::string_view text) {
   return set;
 }
 
+json MergePatch(const json& from, const json& to) {
+  if (!from.is_object() || !to.is_object()) return to;
+  json patch = json::object();
+  for (const auto& [name, value] : from.items()) {
+    if (Member(to, name.c_str()).is_null()) patch[name] = nullptr;
+  }
+  for (const auto& [name, value] : to.items()) {
+    const json before = Member(from, name.c_str());
+    if (!value.is_null() && value != before) patch[name] = MergePatch(before, value);
+  }
+  return patch;
+}
+
 bool IsReplaced(const kube::Node& node) {
   const auto label = node.labels.find(kKubeProxyLabel);
   return label != node.labels.end() && label->second == kReplaced;
+}
+
+std::string BoundTo(const kube::Node& node) {
+  const auto label = node.labels.find(kRevisionLabel);
+  return label != node.labels.end() ? label->second : "";
 }
 
 bool LeavesOutReplaced(const KubeProxyDaemonSet& set) {
@@ -187,6 +215,22 @@ bool LeavesOutReplaced(const KubeProxyDaemonSet& set) {
 
 bool IsChanged(const KubeProxyDaemonSet& set) {
   return !set.before.empty() || HasOursAnywhere(set);
+}
+
+json AffinityBefore(const KubeProxyDaemonSet& set) {
+  const std::optional<Before> before = BeforeOf(set);
+  if (before && set.affinity == WithOurs(before->affinity)) return before->affinity;
+  return WithoutOurs(set.affinity);
+}
+
+json UpdateStrategyBefore(const KubeProxyDaemonSet& set) {
+  const std::optional<Before> before = BeforeOf(set);
+  return before && ReplacesOnDelete(set) ? before->update_strategy : set.update_strategy;
+}
+
+json AffinityToLabel(json affinity, const std::string& label, const std::string& value) {
+  return With(std::move(affinity),
+              json::array({{{"key", label}, {"operator", "In"}, {"values", {value}}}}));
 }
 
 json PatchToLeaveOutReplaced(const KubeProxyDaemonSet& set) {
@@ -202,14 +246,7 @@ json PatchToLeaveOutReplaced(const KubeProxyDaemonSet& set) {
 }
 
 json PatchToRestore(const KubeProxyDaemonSet& set) {
-  const std::optional<Before> before = BeforeOf(set);
-  json affinity = WithoutOurs(set.affinity);
-  json update_strategy = set.update_strategy;
-  if (before) {
-    if (set.affinity == WithOurs(before->affinity)) affinity = before->affinity;
-    if (ReplacesOnDelete(set)) update_strategy = before->update_strategy;
-  }
-  return Patch(set, affinity, update_strategy, "");
+  return Patch(set, AffinityBefore(set), UpdateStrategyBefore(set), "");
 }
 
 }  // namespace pointsman::op

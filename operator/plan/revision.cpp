@@ -1,32 +1,18 @@
 #include "operator/plan/revision.h"
 
-#include <fmt/format.h>
-
 #include "kube/pointsman/object_reader.h"
 #include "kube/pointsman/settings_json.h"
+#include "kube/text/hash.h"
 #include "kube/text/json_text.h"
 
 namespace pointsman::op {
-namespace {
-
-// FNV-1a. Settings are compared too wherever a hash matched, so a collision costs a name, no more.
-uint64_t Hash(std::string_view text) {
-  uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : text) {
-    hash ^= static_cast<unsigned char>(c);
-    hash *= 0x100000001b3ULL;
-  }
-  return hash;
-}
-
-}  // namespace
-
 Revision MakeRevision(const kube::ProxyConfiguration& configuration,
                       const kube::ProxySettings& settings, int64_t number) {
   Revision revision;
   revision.name =
       configuration.name + "-" +
-      fmt::format("{:016x}", Hash(configuration.uid + text::JsonText(kube::ToJson(settings))));
+      // Settings are compared too wherever a hash matched, so a collision costs a name, no more.
+      text::Hash(configuration.uid + text::JsonText(kube::ToJson(settings)));
   revision.configuration = configuration.name;
   revision.owner_uid = configuration.uid;
   revision.number = number;

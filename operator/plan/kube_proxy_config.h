@@ -1,0 +1,43 @@
+// The file that a stock kube-proxy reads (KubeProxyConfiguration v1alpha1), for spec.provider
+// KubeProxy: where the cluster has it, what it says, and what becomes of it. Pure functions.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json.hpp>
+
+#include "kube/pointsman/mode.h"
+#include "kube/pointsman/proxy_settings.h"
+
+namespace pointsman::op {
+
+// Where the Pods of a DaemonSet have it from.
+struct KubeProxyFile {
+  std::string config_map;  // its name
+  std::string key;         // in that
+  // The minor version of Kubernetes 1 that the image's tag names; nullopt: it names none.
+  std::optional<int> minor;
+  bool operator==(const KubeProxyFile&) const = default;
+};
+
+// `pod_spec`: of the DaemonSet's template. Throws std::invalid_argument that says why the file
+// cannot be changed through the API, and what to do.
+KubeProxyFile FindKubeProxyFile(const nlohmann::json& pod_spec);
+
+// The mode that a file asks for. Throws std::invalid_argument when it is no KubeProxyConfiguration
+// v1alpha1, or of a mode that is not ours.
+kube::Mode ModeOfKubeProxyFile(std::string_view text);
+
+// The fields of kube-proxy's that `settings` ask for: the mode, and what differs from kube-proxy's
+// defaults.
+nlohmann::json AskedFields(const kube::ProxySettings& settings);
+
+// `text` with the asked fields and every other byte as it is. Throws std::invalid_argument with the
+// field and a remedy when the text cannot be changed so (kube/config/yaml_edit.h), or when a
+// kube-proxy of that version would not do what is asked.
+std::string RenderKubeProxyFile(std::string_view text, const kube::ProxySettings& settings,
+                                std::optional<int> minor);
+
+}  // namespace pointsman::op
