@@ -25,6 +25,11 @@ void ReadMetadata(JsonReader& reader, std::string_view name, JsonReader::Value f
   if (name == "uid") reader.Assign(field, pod.uid);
   if (name == "resourceVersion") reader.Assign(field, pod.resource_version);
   if (name == "deletionTimestamp") pod.deleting = reader.String(field).has_value();
+  if (name == "labels") {
+    reader.Object(field, [&](std::string_view key, Value value) {
+      if (const auto text = reader.String(value)) pod.labels[std::string(key)] = *text;
+    });
+  }
   if (name == "annotations") {
     reader.Object(field, [&](std::string_view key, Value) {
       pod.mirror = pod.mirror || key == "kubernetes.io/config.mirror";

@@ -1,6 +1,7 @@
 // What the operator reads of a v1 Pod of a proxy, its own or kube-proxy: where it is, and whose.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -20,6 +21,7 @@ struct Pod {
   // take that off its node.
   bool mirror = false;
   std::string controller_uid;  // of the object that made it, "" if none
+  std::map<std::string, std::string> labels;
 };
 
 // As DecodeService.

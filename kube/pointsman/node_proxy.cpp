@@ -30,6 +30,7 @@ NodeProxyCandidate ReadCandidate(ObjectReader reader) {
   NodeProxyCandidate candidate;
   ReadSettings(reader, UnknownFields::kIgnore, settings);
   reader.Int("revision", 0, INT64_MAX, candidate.revision);
+  reader.Word<Provider>("provider", ParseProvider, kProviderWords, candidate.provider);
   candidate.mode = settings.mode;
   candidate.fallback_modes = settings.fallback_modes;
   candidate.ipvs_scheduler = settings.ipvs.scheduler;
@@ -45,6 +46,7 @@ NodeProxySpec ReadNodeProxySpec(ObjectReader reader) {
   reader.Int("revision", 0, INT64_MAX, spec.revision);
   reader.Word<bool>("state", ParseState, "Active, Removed", spec.removed);
   reader.Word<bool>("kubeProxy", ParseKubeProxy, "Leave, Remove", spec.remove_kube_proxy);
+  reader.Word<Provider>("provider", ParseProvider, kProviderWords, spec.provider);
   ReadSettings(reader, UnknownFields::kIgnore, spec.settings);
   if (reader.Has("candidate")) spec.candidate = ReadCandidate(reader.Object("candidate"));
   return spec;
@@ -128,6 +130,7 @@ NodeProxyStatus ReadNodeProxyStatus(ObjectReader reader) {
     candidate.String("mode", kText, answer.mode);
     candidate.Bool("passed", answer.passed);
     candidate.String("message", kText, answer.message);
+    candidate.Word<Provider>("provider", ParseProvider, kProviderWords, answer.provider);
     status.candidate = std::move(answer);
   }
   if (reader.Has("impact")) status.impact = ReadImpact(reader.Object("impact"));
@@ -189,8 +192,10 @@ json ToJson(const NodeProxySpec& spec) {
   object["revision"] = spec.revision;
   object["state"] = spec.removed ? "Removed" : "Active";
   object["kubeProxy"] = spec.remove_kube_proxy ? "Remove" : "Leave";
+  object["provider"] = ToString(spec.provider);
   if (spec.candidate) {
     object["candidate"] = {{"revision", spec.candidate->revision},
+                           {"provider", ToString(spec.candidate->provider)},
                            {"mode", ToString(spec.candidate->mode)},
                            {"fallbackModes", ToJson(spec.candidate->fallback_modes)},
                            {"ipvs", {{"scheduler", spec.candidate->ipvs_scheduler}}},
@@ -248,6 +253,7 @@ json ToJson(const NodeProxyStatus& written) {
   if (status.impact) object["impact"] = ToJson(*status.impact);
   if (status.candidate) {
     object["candidate"] = {{"revision", status.candidate->revision},
+                           {"provider", ToString(status.candidate->provider)},
                            {"mode", status.candidate->mode},
                            {"passed", status.candidate->passed},
                            {"message", status.candidate->message}};

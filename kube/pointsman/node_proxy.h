@@ -11,6 +11,7 @@
 
 #include "kube/pointsman/change_impact.h"
 #include "kube/pointsman/condition.h"
+#include "kube/pointsman/provider.h"
 #include "kube/pointsman/proxy_settings.h"
 
 namespace pointsman::kube {
@@ -23,6 +24,7 @@ struct NodeProxyCandidate {
   std::string ipvs_scheduler;
   ModuleSettings modules;
   NeighbourSettings neighbours;
+  Provider provider = Provider::kNodeAgent;
   bool operator==(const NodeProxyCandidate&) const = default;
 };
 
@@ -39,6 +41,9 @@ struct NodeProxySpec {
   // spec.kubeProxy: "Leave" or "Remove". Remove: no kube-proxy runs on the node any more; what it
   // left in the kernel is to go.
   bool remove_kube_proxy = false;
+  // KubeProxy: a kube-proxy that the operator configures serves the node. The agent programs
+  // nothing, loads modules and says what kube-proxy does.
+  Provider provider = Provider::kNodeAgent;
   ProxySettings settings;
   std::optional<NodeProxyCandidate> candidate;
   bool operator==(const NodeProxySpec&) const = default;
@@ -73,6 +78,9 @@ struct CandidateStatus {
   std::string mode;     // the mode that would run, "" if none can
   bool passed = false;  // the desired mode itself can run
   std::string message;
+  // As in the candidate. An agent that knows of no provider KubeProxy does not say it, and cannot
+  // be asked for one.
+  Provider provider = Provider::kNodeAgent;
   bool operator==(const CandidateStatus&) const = default;
 };
 

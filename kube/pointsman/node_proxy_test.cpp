@@ -34,7 +34,9 @@ NodeProxySpec FullSpec() {
   spec.settings.neighbours.accept = {"azure-npm"};
   spec.settings.drain_timeout = std::chrono::seconds(0);
   spec.remove_kube_proxy = true;
-  spec.candidate = NodeProxyCandidate{8, Mode::kNftables, {Mode::kIpvs}, "wlc", {}, {{"vrf"}}};
+  spec.provider = Provider::kKubeProxy;
+  spec.candidate = NodeProxyCandidate{8,  Mode::kNftables, {Mode::kIpvs},       "wlc",
+                                      {}, {{"vrf"}},       Provider::kKubeProxy};
   return spec;
 }
 
@@ -75,7 +77,8 @@ TEST(NodeProxyTest, StatusWritesAndReadsBack) {
   status.draining_mode = "iptables";
   status.draining_connections = 12;
   status.agent_version = "0.1.0";
-  status.candidate = CandidateStatus{8, "iptables", false, "kernel 6.1.0 has no ip_vs"};
+  status.candidate =
+      CandidateStatus{8, "iptables", false, "kernel 6.1.0 has no ip_vs", Provider::kKubeProxy};
   status.kube_proxy = KubeProxyStatus{kKubeProxyReturned, "interface kube-ipvs0 is there again"};
   status.impact = ChangeImpact{.revision = 7,
                                .connections_before = 40,

@@ -295,14 +295,7 @@ ProxyConfigurationSpec ProxyConfigurationSpecFromJson(const json& spec_json,
   ObjectReader reader(&spec_json, "spec", errors);
   if (!reader.Has("mode")) reader.Error("mode", "is needed: userspace, iptables, ipvs or nftables");
   ReadSettings(reader, UnknownFields::kReject, spec.settings);
-  reader.Word<Provider>(
-      "provider",
-      [](std::string_view text) -> std::optional<Provider> {
-        if (text == "NodeAgent") return Provider::kNodeAgent;
-        if (text == "KubeProxy") return Provider::kKubeProxy;
-        return std::nullopt;
-      },
-      "NodeAgent, KubeProxy", spec.provider);
+  reader.Word<Provider>("provider", ParseProvider, kProviderWords, spec.provider);
   spec.kube_proxy = ReadKubeProxyPolicy(reader.Object("kubeProxy"));
   if (spec.kube_proxy == KubeProxyPolicy::kTakeOver && spec.provider != Provider::kNodeAgent) {
     reader.ErrorAt(
@@ -355,7 +348,7 @@ ProxyConfiguration ProxyConfigurationFromJson(const json& object) {
 json ToJson(const ProxyConfigurationSpec& spec) {
   json object = ToJson(spec.settings);
   const Rollout& rollout = spec.rollout;
-  object["provider"] = spec.provider == Provider::kNodeAgent ? "NodeAgent" : "KubeProxy";
+  object["provider"] = ToString(spec.provider);
   object["kubeProxy"]["policy"] =
       spec.kube_proxy == KubeProxyPolicy::kTakeOver ? "TakeOver" : "Leave";
   object["nodeSelector"] = ToJson(spec.node_selector);

@@ -13,6 +13,7 @@
 #include "kube/pointsman/condition.h"
 #include "kube/pointsman/field_error.h"
 #include "kube/pointsman/int_or_percent.h"
+#include "kube/pointsman/provider.h"
 #include "kube/pointsman/proxy_settings.h"
 #include "kube/pointsman/rollout_gates.h"
 #include "kube/time/rfc3339.h"
@@ -36,7 +37,6 @@ struct LabelSelector {
   bool operator==(const LabelSelector&) const = default;
 };
 
-enum class Provider : uint8_t { kNodeAgent, kKubeProxy };
 enum class OnFailure : uint8_t { kRollback, kPause };
 
 // What becomes of a kube-proxy on the nodes: it stands beside ours, or each node is taken out of

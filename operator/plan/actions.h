@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,11 +39,11 @@ struct NodeProxyChange {
   std::optional<PlannedEvent> event;
 };
 
-// A Node's label kKubeProxyLabel (kube_proxy_daemon_set.h) is set, or taken off.
+// A Node's labels kKubeProxyLabel and kRevisionLabel (kube_proxy_daemon_set.h).
 struct NodeLabelChange {
   std::string name;
   std::string uid;  // precondition: it is this Node, and none that came after it
-  bool replaced = false;
+  std::map<std::string, std::string> labels;  // "": it is taken off
   std::optional<PlannedEvent> event;
 };
 
@@ -53,6 +54,24 @@ struct DaemonSetChange {
   std::string resource_version;
   nlohmann::json patch;  // a merge patch
   std::string what;      // for the log
+};
+
+// Of what belongs to kube-proxy in its namespace, but the DaemonSet above.
+struct KubeProxyObjectChange {
+  enum class Kind : uint8_t {
+    kCreate,
+    kPatch,   // a merge patch
+    kDelete,  // with what it has made
+    kOrphan,  // without
+  };
+  enum class Of : uint8_t { kConfigMap, kDaemonSet, kPod };
+  Kind kind = Kind::kCreate;
+  Of of = Of::kConfigMap;
+  std::string name;
+  std::string uid;               // preconditions, where it is there
+  std::string resource_version;  // "": any
+  nlohmann::json object;         // whole, or the patch
+  std::string what;              // for the log
 };
 
 struct ConfigurationPlan {
@@ -74,6 +93,8 @@ struct Plan {
   // Nodes out of kube-proxy's DaemonSet that no ProxyConfiguration answers for.
   std::vector<NodeLabelChange> labels;
   std::optional<DaemonSetChange> daemon_set;  // before any label
+  // Before that. Each may be left out and done in a later pass.
+  std::vector<KubeProxyObjectChange> kube_proxy_objects;
   // When something will be due though no object changes (minReady, soak, deadlines).
   std::optional<kube::TimePoint> wake_up;
 };

@@ -2,21 +2,29 @@
 
 #include <algorithm>
 
+#include "operator/plan/kube_proxy_provider.h"
+
 namespace pointsman::op {
 namespace {
 
 using kube::ProxyConfiguration;
 
-void Reject(Group& group, const std::vector<Revision>& revisions) {
+void Reject(Group& group, const PlanInput& input, const KubeProxyProvider& provider) {
   const ProxyConfiguration& configuration = *group.configuration;
   if (!configuration.errors.empty()) {
     group.rejected_reason = "InvalidSpec";
     group.rejected_message = kube::Summarize(configuration.errors);
-  } else if (configuration.spec.provider == kube::Provider::kKubeProxy) {
-    group.rejected_reason = "NotSupported";
-    group.rejected_message =
-        "spec.provider: KubeProxy is not supported by this version of the operator; use NodeAgent";
-  } else if (const auto& wanted = configuration.spec.rollout.rollback_to) {
+    return;
+  }
+  if (configuration.spec.provider == kube::Provider::kKubeProxy && !configuration.deleting) {
+    if (auto why = provider.WhyNot(configuration)) {
+      group.rejected_reason = std::move(why->reason);
+      group.rejected_message = std::move(why->message);
+      return;
+    }
+  }
+  if (const auto& wanted = configuration.spec.rollout.rollback_to) {
+    const auto& revisions = input.revisions;
     const bool there = std::any_of(revisions.begin(), revisions.end(), [&](const Revision& r) {
       return r.number == *wanted && r.owner_uid == configuration.uid;
     });
@@ -39,10 +47,11 @@ bool WinsOver(const Group* a, const Group* b) {
 
 Assignment Assign(const PlanInput& input, std::optional<kube::TimePoint>& wake_up) {
   Assignment assignment;
+  const KubeProxyProvider provider(input);
   assignment.groups.resize(input.configurations.size());
   for (size_t i = 0; i < input.configurations.size(); ++i) {
     assignment.groups[i].configuration = input.configurations[i];
-    Reject(assignment.groups[i], input.revisions);
+    Reject(assignment.groups[i], input, provider);
   }
   std::sort(assignment.groups.begin(), assignment.groups.end(), [](const Group& a, const Group& b) {
     return a.configuration->name < b.configuration->name;

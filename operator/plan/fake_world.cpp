@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kube/pointsman/settings_json.h"
+#include "kube/text/hash.h"
 
 namespace pointsman::op {
 
@@ -30,6 +31,7 @@ void FakeWorld::RemoveNode(const std::string& name) {
   agents.erase(name);
   proxies.erase(name);
   kube_proxies.erase(name);
+  waiting_kube_proxies.erase(name);
 }
 
 void FakeWorld::SetReady(const std::string& name, bool ready, bool silent) {
@@ -95,19 +97,34 @@ void FakeWorld::Delete(const std::string& name) {
 }
 
 void FakeWorld::AddKubeProxy(const nlohmann::json& affinity) {
-  kube_proxy_set = {
-      {"metadata",
-       {{"name", "kube-proxy"},
-        {"uid", "set-" + std::to_string(++serial_)},
-        {"annotations", {{"deprecated.daemonset.template.generation", "1"}}}}},
-      {"spec",
-       {{"template",
-         {{"metadata", {{"labels", {{"k8s-app", "kube-proxy"}}}}},
-          {"spec", {{"tolerations", {{{"operator", "Exists"}}}}, {"hostNetwork", true}}}}},
-        {"updateStrategy",
-         {{"type", "RollingUpdate"}, {"rollingUpdate", {{"maxUnavailable", 1}}}}}}}};
+  kube_proxy_set = {{"metadata",
+                     {{"name", "kube-proxy"},
+                      {"uid", "set-" + std::to_string(++serial_)},
+                      {"annotations", {{"deprecated.daemonset.template.generation", "1"}}}}},
+                    {"spec",
+                     {{"template",
+                       {{"metadata", {{"labels", {{"k8s-app", "kube-proxy"}}}}},
+                        {"spec",
+                         {{"containers",
+                           {{{"name", "kube-proxy"},
+                             {"image", "kube-proxy:v1.34.1"},
+                             {"command", {"kube-proxy", "--config=/c/config.conf"}},
+                             {"volumeMounts", {{{"name", "c"}, {"mountPath", "/c"}}}}}}},
+                          {"volumes", {{{"name", "c"}, {"configMap", {{"name", "kube-proxy"}}}}}},
+                          {"tolerations", {{{"operator", "Exists"}}}},
+                          {"hostNetwork", true}}}}},
+                      {"selector", {{"matchLabels", {{"k8s-app", "kube-proxy"}}}}},
+                      {"updateStrategy",
+                       {{"type", "RollingUpdate"}, {"rollingUpdate", {{"maxUnavailable", 1}}}}}}}};
   if (!affinity.is_null()) kube_proxy_set["spec"]["template"]["spec"]["affinity"] = affinity;
   kube_proxy_set_at_first = kube_proxy_set;
+  config_maps["kube-proxy"] = {
+      {"metadata", {{"name", "kube-proxy"}, {"uid", "map-" + std::to_string(++serial_)}}},
+      {"data",
+       {{"config.conf",
+         "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+         "mode: iptables # as installed\nipvs:\n  scheduler: \"\"\n"},
+        {"kubeconfig.conf", "kind: Config\n"}}}};
   for (int step = 0; step < 2; ++step)
     StepKubeProxy();
 }
@@ -120,31 +137,103 @@ void FakeWorld::PutKubeProxyBack(bool annotations) {
 
 void FakeWorld::StepKubeProxy() {
   const auto set = DaemonSetNow();
+  const auto others = RevisionSetsNow();
   for (const auto& [name, node] : nodes)
-    StepKubeProxy(name, set.get());
+    StepKubeProxy(name, set.get(), others);
 }
 
 void FakeWorld::StepKubeProxy(const std::string& name) {
-  StepKubeProxy(name, DaemonSetNow().get());
+  StepKubeProxy(name, DaemonSetNow().get(), RevisionSetsNow());
 }
 
-void FakeWorld::StepKubeProxy(const std::string& name, const KubeProxyDaemonSet* set) {
-  const bool selected = set != nullptr && set->placement.WhyNot(*nodes.at(name)).empty();
+std::vector<std::shared_ptr<const KubeProxyDaemonSet>> FakeWorld::RevisionSetsNow() const {
+  std::vector<std::shared_ptr<const KubeProxyDaemonSet>> sets;
+  for (const auto& [name, object] : revision_sets)
+    sets.push_back(std::make_shared<KubeProxyDaemonSet>(DecodeKubeProxyDaemonSet(object.dump())));
+  return sets;
+}
+
+void FakeWorld::StepKubeProxy(
+    const std::string& name, const KubeProxyDaemonSet* set,
+    const std::vector<std::shared_ptr<const KubeProxyDaemonSet>>& others) {
   const auto found = kube_proxies.find(name);
-  if (found == kube_proxies.end()) {
-    if (selected) kube_proxies[name].uid = "pod-" + std::to_string(++serial_);
-  } else if (found->second.ends) {
+  // What was there before this step comes up in it, or goes.
+  if (found != kube_proxies.end() && found->second.ends) {
     kube_proxies.erase(found);
-  } else if (!selected) {
-    found->second.ends = true;
-  } else if (!kube_proxy_breaks) {
-    found->second.ready = found->second.serves = true;
+  } else if (found != kube_proxies.end()) {
+    FakeKubeProxy& pod = found->second;
+    const auto map = config_maps.find(pod.config_map);
+    if (pod.file.empty() && map != config_maps.end())
+      pod.file = map->second["data"]["config.conf"].get<std::string>();
+    const bool runs =
+        !pod.file.empty() &&
+        !broken_modes.contains(std::string(kube::ToString(ModeOfKubeProxyFile(pod.file))));
+    if (!kube_proxy_breaks && runs) pod.ready = pod.serves = true;
+    if (!runs) pod.ready = false;
+  } else if (auto& waiting = waiting_kube_proxies[name]; !waiting.empty()) {
+    FakeKubeProxy pod = waiting.front();
+    waiting.erase(waiting.begin());
+    StartPod(name, std::move(pod));
+  }
+  if (set != nullptr) {
+    RunSet(name, *set, /*own=*/true);
+  } else if (const auto left = kube_proxies.find(name); left != kube_proxies.end()) {
+    left->second.ends = left->second.ends || revision_sets.empty();
+  }
+  for (const auto& other : others)
+    RunSet(name, *other, /*own=*/false);
+}
+
+void FakeWorld::StartPod(const std::string& node, FakeKubeProxy pod) {
+  ++restarts[node];
+  kube_proxies[node] = std::move(pod);
+}
+
+// The DaemonSet controller, for one node.
+void FakeWorld::RunSet(const std::string& name, const KubeProxyDaemonSet& set, bool own) {
+  const auto hash_of = [&] { return text::Hash(set.pod_template.dump()); };
+  const bool selected = set.placement.WhyNot(*nodes.at(name)).empty();
+  auto& waiting = waiting_kube_proxies[name];
+  const auto running = kube_proxies.find(name);
+  const auto adopt = [&](FakeKubeProxy& pod) {
+    const bool matches = own || pod.labels[kRevisionLabel] == set.revision;
+    if (pod.owner.empty() && matches) pod.owner = set.uid;
+  };
+  if (running != kube_proxies.end()) adopt(running->second);
+  for (FakeKubeProxy& pod : waiting)
+    adopt(pod);
+  const bool runs = running != kube_proxies.end() && running->second.owner == set.uid;
+  const auto its = [&](const FakeKubeProxy& pod) { return pod.owner == set.uid; };
+  if (!selected || runs) std::erase_if(waiting, its);
+  if (!selected) {
+    if (runs) running->second.ends = true;
+  } else if (runs) {
+    const bool rolls = rolling_updates && own && set.update_strategy["type"] == "RollingUpdate";
+    const bool all_up = std::all_of(kube_proxies.begin(), kube_proxies.end(), [&](const auto& pod) {
+      return !its(pod.second) || (pod.second.ready && !pod.second.ends);
+    });
+    if (rolls && all_up && running->second.labels["controller-revision-hash"] != hash_of())
+      running->second.ends = true;
+  } else if (std::none_of(waiting.begin(), waiting.end(), its)) {
+    FakeKubeProxy pod;
+    pod.uid = "pod-" + std::to_string(++serial_);
+    pod.owner = set.uid;
+    for (const auto& [key, value] : set.pod_labels)
+      pod.labels[key] = value;
+    pod.labels["controller-revision-hash"] = hash_of();
+    pod.config_map = set.pod_template["spec"]["volumes"][0]["configMap"]["name"];
+    if (running == kube_proxies.end()) {
+      StartPod(name, std::move(pod));
+    } else {
+      waiting.push_back(std::move(pod));
+    }
   }
 }
 
 bool FakeWorld::Serves(const std::string& node) const {
   const auto proxy = proxies.find(node);
-  const bool ours = proxy != proxies.end() && !proxy->second->status.active_mode.empty();
+  const bool ours = proxy != proxies.end() && !proxy->second->status.active_mode.empty() &&
+                    proxy->second->spec.provider == kube::Provider::kNodeAgent;
   const auto theirs = kube_proxies.find(node);
   return ours || (theirs != kube_proxies.end() && theirs->second.serves);
 }
@@ -158,19 +247,32 @@ KubeProxyInput FakeWorld::KubeProxyInputNow() const {
   KubeProxyInput input;
   input.name = "kube-system/kube-proxy";
   input.unknown = kube_proxy_unknown;
+  input.no_provider = no_provider;
   if (!input.unknown.empty()) return input;
   input.daemon_set = DaemonSetNow();
   input.pods = other_kube_proxy_pods;
-  for (const auto& [name, pod] : kube_proxies) {
+  const auto see = [&](const std::string& name, const std::string& node, const FakeKubeProxy& pod) {
     kube::Pod seen;
-    seen.name = "kube-proxy-" + name;
+    seen.name = name;
     seen.uid = pod.uid;
-    seen.node_name = name;
+    seen.node_name = node;
     seen.ready = pod.ready;
     seen.deleting = pod.ends;
-    seen.controller_uid = kube_proxy_set_at_first["metadata"]["uid"].get<std::string>();
+    seen.controller_uid = pod.owner;
+    seen.labels = pod.labels;
     input.pods.push_back(std::make_shared<kube::Pod>(std::move(seen)));
+  };
+  for (const auto& [name, pod] : kube_proxies)
+    see("kube-proxy-" + name, name, pod);
+  for (const auto& [name, pods] : waiting_kube_proxies) {
+    for (const FakeKubeProxy& pod : pods)
+      see(pod.uid, name, pod);
   }
+  for (const auto& [name, object] : config_maps) {
+    input.config_maps.push_back(
+        std::make_shared<KubeProxyConfigMap>(DecodeKubeProxyConfigMap(object.dump())));
+  }
+  input.revision_sets = RevisionSetsNow();
   return input;
 }
 
@@ -229,12 +331,62 @@ void FakeWorld::Change(const NodeLabelChange& change) {
   const auto found = nodes.find(change.name);
   if (found == nodes.end() || found->second->uid != change.uid) return;
   auto node = std::make_shared<kube::Node>(*found->second);
-  node->labels.erase(kKubeProxyLabel);
-  if (change.replaced) node->labels[kKubeProxyLabel] = kReplaced;
+  for (const auto& [label, value] : change.labels) {
+    node->labels.erase(label);
+    if (!value.empty()) node->labels[label] = value;
+  }
   found->second = std::move(node);
 }
 
+void FakeWorld::Change(const KubeProxyObjectChange& change) {
+  using Kind = KubeProxyObjectChange::Kind;
+  using Of = KubeProxyObjectChange::Of;
+  if (change.of == Of::kPod) {
+    for (auto& [node, pod] : kube_proxies) {
+      if (pod.uid != change.uid) continue;
+      nlohmann::json labels = pod.labels;
+      labels.merge_patch(change.object["metadata"]["labels"]);
+      pod.labels = labels;
+    }
+    return;
+  }
+  auto& objects = change.of == Of::kConfigMap ? config_maps : revision_sets;
+  const auto found = objects.find(change.name);
+  if (change.kind == Kind::kCreate) {
+    if (found != objects.end()) throw std::logic_error(change.name + " exists");
+    nlohmann::json object = change.object;
+    object["metadata"]["uid"] = "object-" + std::to_string(++serial_);
+    objects[change.name] = std::move(object);
+    return;
+  }
+  if (found == objects.end() || found->second["metadata"]["uid"] != change.uid) return;
+  if (change.kind == Kind::kPatch) {
+    if (found->second.value("immutable", false)) throw std::logic_error("immutable");
+    found->second.merge_patch(change.object);
+    return;
+  }
+  objects.erase(found);
+  if (change.of != Of::kDaemonSet) return;
+  for (const auto& [node, unused] : nodes) {
+    auto& waiting = waiting_kube_proxies[node];
+    const auto pod = kube_proxies.find(node);
+    const bool runs = pod != kube_proxies.end() && pod->second.owner == change.uid;
+    if (change.kind == Kind::kOrphan) {
+      if (runs) pod->second.owner.clear();
+      for (FakeKubeProxy& each : waiting) {
+        if (each.owner == change.uid) each.owner.clear();
+      }
+    } else {
+      if (runs) pod->second.ends = true;
+      std::erase_if(waiting, [&](const auto& each) { return each.owner == change.uid; });
+    }
+  }
+}
+
 void FakeWorld::Perform(const Plan& plan, size_t writes) {
+  for (const KubeProxyObjectChange& change : plan.kube_proxy_objects) {
+    Write(writes, [&] { Change(change); });
+  }
   if (plan.daemon_set) {
     Write(writes, [&] { kube_proxy_set.merge_patch(plan.daemon_set->patch); });
   }
@@ -323,7 +475,7 @@ void FakeWorld::StepAgent(const std::string& name) {
     const std::string why = why_not(candidate.mode, candidate.neighbours);
     status.candidate = kube::CandidateStatus{
         candidate.revision, pick(candidate.mode, candidate.fallback_modes, candidate.neighbours),
-        why.empty(), why};
+        why.empty(), why, agent.knows_providers ? candidate.provider : kube::Provider::kNodeAgent};
   } else {
     status.candidate.reset();
   }
@@ -343,6 +495,8 @@ void FakeWorld::StepAgent(const std::string& name) {
     status.active_mode.clear();
     status.observed_revision = spec.revision;
     set("Ready", false, "Removed", "removed");
+  } else if (spec.revision > 0 && spec.provider == kube::Provider::kKubeProxy) {
+    Observe(agent, name, *proxy, time);
   } else if (spec.revision > 0 && agent.fails.contains(spec.revision)) {
     set("Degraded", true, "HandoverReverted", "a probe failed");
   } else if (spec.revision > 0) {
@@ -374,6 +528,28 @@ void FakeWorld::StepAgent(const std::string& name) {
   if (serves && bare_.contains(name)) SetReady(name, true);
 }
 
+// What the agent says of the kube-proxy that serves its node.
+void FakeWorld::Observe(const FakeAgent& agent, const std::string& node, NodeProxy& proxy,
+                        const std::string& time) {
+  kube::NodeProxyStatus& status = proxy.status;
+  const auto pod = kube_proxies.find(node);
+  const bool up = pod != kube_proxies.end() && pod->second.ready;
+  const std::string mode =
+      up ? std::string(kube::ToString(ModeOfKubeProxyFile(pod->second.file))) : "";
+  const bool good = mode == kube::ToString(proxy.spec.settings.mode) &&
+                    !agent.fails.contains(proxy.spec.revision);
+  status.active_mode = mode;
+  status.impact.reset();
+  if (good) status.observed_revision = proxy.spec.revision;
+  kube::SetCondition(status.conditions,
+                     {"Ready", good ? ConditionStatus::kTrue : ConditionStatus::kFalse,
+                      good ? "Serving" : "KubeProxyDoesNotServe", mode, "", proxy.generation},
+                     time);
+  kube::SetCondition(status.conditions,
+                     {"Degraded", ConditionStatus::kFalse, "AsExpected", "", "", proxy.generation},
+                     time);
+}
+
 void FakeWorld::StepAgents() {
   for (const auto& [name, agent] : agents)
     StepAgent(name);
@@ -390,11 +566,15 @@ int FakeWorld::Settle(const std::function<void()>& after_each_write) {
     const auto nodes_before = nodes;
     const nlohmann::json set_before = kube_proxy_set;
     const auto pods_before = kube_proxies;
+    const auto waiting_before = waiting_kube_proxies;
+    const auto maps_before = config_maps;
+    const auto sets_before = revision_sets;
     const Plan plan = MakePlan();
     Perform(plan);
     const bool quiet = configurations == configurations_before && proxies == proxies_before &&
                        revisions == revisions_before && nodes == nodes_before &&
-                       kube_proxy_set == set_before;
+                       kube_proxy_set == set_before && config_maps == maps_before &&
+                       revision_sets == sets_before;
     const auto after_plan = proxies;
     std::map<std::string, kube::NodeProxyStatus> statuses;
     for (const auto& [name, proxy] : proxies)
@@ -405,7 +585,9 @@ int FakeWorld::Settle(const std::function<void()>& after_each_write) {
       agents_quiet = agents_quiet && proxy->status == statuses[name];
     }
     StepKubeProxy();
-    if (!quiet || !agents_quiet || kube_proxies != pods_before) continue;
+    if (!quiet || !agents_quiet || kube_proxies != pods_before ||
+        waiting_kube_proxies != waiting_before)
+      continue;
     if (!plan.wake_up) {
       after_write = saved;
       return round;

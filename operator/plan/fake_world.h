@@ -26,7 +26,8 @@ struct FakeAgent {
   std::set<int64_t> fails;
   // By revision, what the change to it does to the traffic.
   std::map<int64_t, kube::ChangeImpact> impacts;
-  bool reports_impact = true;  // an agent of before has no such figures
+  bool reports_impact = true;   // an agent of before has no such figures
+  bool knows_providers = true;  // the same
   std::string draining_mode;
   int64_t draining_connections = 0;
 };
@@ -34,6 +35,10 @@ struct FakeAgent {
 // kube-proxy's Pod on a node.
 struct FakeKubeProxy {
   std::string uid;
+  std::string owner;  // uid of the DaemonSet
+  std::map<std::string, std::string> labels;
+  std::string file;  // what it has read at its start
+  std::string config_map;
   bool ready = false;
   bool ends = false;
   bool serves = false;  // its rules are in the kernel; without the process they grow old
@@ -112,8 +117,17 @@ class FakeWorld {
   nlohmann::json kube_proxy_set;  // the DaemonSet; null: none
   nlohmann::json kube_proxy_set_at_first;
   std::map<std::string, FakeKubeProxy> kube_proxies;  // by node
+  // Not scheduled yet, for another Pod of kube-proxy is on the node. (The cluster's own have no
+  // anti-affinity to each other, but there is never more than one of them.)
+  std::map<std::string, std::vector<FakeKubeProxy>> waiting_kube_proxies;
+  std::map<std::string, nlohmann::json> config_maps;    // of kube-proxy's namespace, by name
+  std::map<std::string, nlohmann::json> revision_sets;  // its other DaemonSets, by name
+  bool rolling_updates = false;         // the DaemonSet controller does what updateStrategy says
+  std::set<std::string> broken_modes;   // kube-proxy does not become Ready in these
+  std::map<std::string, int> restarts;  // by node: Pods that were begun
   std::vector<std::shared_ptr<const kube::Pod>> other_kube_proxy_pods;
   std::string kube_proxy_unknown;  // why the operator may not read them; "": it may
+  std::string no_provider;         // why provider KubeProxy cannot be served; "": it can
   bool kube_proxy_breaks = false;  // Pods that begin do not become Ready, and serve nothing
   // How often an agent has removed kube-proxy's rules where its Pod was.
   int removals_beside_kube_proxy = 0;
@@ -125,7 +139,14 @@ class FakeWorld {
   bool Write(size_t& writes, const std::function<void()>& write);
   void Change(const NodeProxyChange& change);
   void Change(const NodeLabelChange& change);
-  void StepKubeProxy(const std::string& name, const KubeProxyDaemonSet* set);
+  void Change(const KubeProxyObjectChange& change);
+  void RunSet(const std::string& node, const KubeProxyDaemonSet& set, bool own);
+  void StepKubeProxy(const std::string& name, const KubeProxyDaemonSet* set,
+                     const std::vector<std::shared_ptr<const KubeProxyDaemonSet>>& others);
+  std::vector<std::shared_ptr<const KubeProxyDaemonSet>> RevisionSetsNow() const;
+  void StartPod(const std::string& node, FakeKubeProxy pod);
+  void Observe(const FakeAgent& agent, const std::string& node, kube::NodeProxy& proxy,
+               const std::string& time);
   std::shared_ptr<const KubeProxyDaemonSet> DaemonSetNow() const;
   KubeProxyInput KubeProxyInputNow() const;
 

@@ -14,6 +14,7 @@
 #include "kube/time/rfc3339.h"
 #include "operator/plan/kube_proxy_daemon_set.h"
 #include "operator/plan/revision.h"
+#include "operator/plan/revision_objects.h"
 #include "operator/plan/sightings.h"
 
 namespace pointsman::op {
@@ -29,6 +30,13 @@ struct KubeProxyInput {
   std::string unknown;  // why nothing of the following is known; "": it is
   std::shared_ptr<const KubeProxyDaemonSet> daemon_set;  // null: there is none
   std::vector<std::shared_ptr<const kube::Pod>> pods;    // with the labels above, in its namespace
+  // For provider KubeProxy. Why nothing can be done for it; "": the following is known.
+  std::string no_provider =
+      "spec.provider: KubeProxy is not supported by this version of the operator; use NodeAgent";
+  // In kube-proxy's namespace: those that its DaemonSet can have its file from, and those of
+  // revisions.
+  std::vector<std::shared_ptr<const KubeProxyConfigMap>> config_maps;
+  std::vector<std::shared_ptr<const KubeProxyDaemonSet>> revision_sets;
 };
 
 struct PlanInput {

@@ -202,6 +202,15 @@ json WithoutPresent(const json& wanted, const json& has) {
   return rest;
 }
 
+// What of the asked fields the file does not say yet.
+json Missing(std::string_view text, json asked) {
+  const json file = ReadFile(text);
+  const json mode = Member(file, "mode");
+  // kube-proxy's default.
+  if ((mode.is_null() || mode == "") && Member(asked, "mode") == "iptables") asked.erase("mode");
+  return WithoutPresent(asked, file);
+}
+
 json Differences(const json& settings, const json& defaults) {
   json differing = json::object();
   for (const auto& [name, value] : settings.items()) {
@@ -262,9 +271,10 @@ kube::Mode ModeOfKubeProxyFile(std::string_view text) {
   return *known;
 }
 
-json AskedFields(const kube::ProxySettings& settings) {
+json AskedFields(const kube::ProxySettings& settings, const kube::ProxySettings* before) {
   const json all = kube::ToJson(settings);
   json asked = Differences(all, kube::ToJson(kube::ProxySettings{}));
+  if (before != nullptr) asked.merge_patch(Differences(all, kube::ToJson(*before)));
   // What is no field of kube-proxy's.
   for (const char* ours : {"fallbackModes", "userspace", "modules", "neighbours", "handover"})
     asked.erase(ours);
@@ -272,15 +282,19 @@ json AskedFields(const kube::ProxySettings& settings) {
   return asked;
 }
 
-std::string RenderKubeProxyFile(std::string_view text, const kube::ProxySettings& settings,
-                                std::optional<int> minor) {
-  CheckSettings(settings);
-  const json file = ReadFile(text);
-  json asked = AskedFields(settings);
-  if (minor) CheckVersion(settings, asked, file, *minor);
-  if (ModeOfKubeProxyFile(text) == settings.mode) asked.erase("mode");
-  const json changes = WithoutPresent(asked, file);
+bool SaysAsked(std::string_view text, const json& asked) {
+  return Missing(text, asked).empty();
+}
+
+std::string WithAsked(std::string_view text, const json& asked) {
+  const json changes = Missing(text, asked);
   return changes.empty() ? std::string(text) : kube::EditYaml(text, changes);
+}
+
+void CheckKubeProxyCan(const kube::ProxySettings& settings, const json& asked,
+                       std::string_view text, std::optional<int> minor) {
+  CheckSettings(settings);
+  if (minor) CheckVersion(settings, asked, ReadFile(text), *minor);
 }
 
 }  // namespace pointsman::op

@@ -30,14 +30,21 @@ KubeProxyFile FindKubeProxyFile(const nlohmann::json& pod_spec);
 // v1alpha1, or of a mode that is not ours.
 kube::Mode ModeOfKubeProxyFile(std::string_view text);
 
-// The fields of kube-proxy's that `settings` ask for: the mode, and what differs from kube-proxy's
-// defaults.
-nlohmann::json AskedFields(const kube::ProxySettings& settings);
+// The fields of kube-proxy's that `settings` ask for: the mode, what differs from kube-proxy's
+// defaults, and what differs from the settings `before`, if there were any (a field that goes back
+// to its default).
+nlohmann::json AskedFields(const kube::ProxySettings& settings, const kube::ProxySettings* before);
+
+// The file says what is asked already.
+bool SaysAsked(std::string_view text, const nlohmann::json& asked);
 
 // `text` with the asked fields and every other byte as it is. Throws std::invalid_argument with the
-// field and a remedy when the text cannot be changed so (kube/config/yaml_edit.h), or when a
-// kube-proxy of that version would not do what is asked.
-std::string RenderKubeProxyFile(std::string_view text, const kube::ProxySettings& settings,
-                                std::optional<int> minor);
+// place and a remedy when it cannot be changed so (kube/config/yaml_edit.h).
+std::string WithAsked(std::string_view text, const nlohmann::json& asked);
+
+// Throws std::invalid_argument with the field and a remedy when a kube-proxy of that version, with
+// that file, would not do what is asked.
+void CheckKubeProxyCan(const kube::ProxySettings& settings, const nlohmann::json& asked,
+                       std::string_view text, std::optional<int> minor);
 
 }  // namespace pointsman::op

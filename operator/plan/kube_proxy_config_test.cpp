@@ -37,7 +37,11 @@ constexpr const char* kHead =
     "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 
 std::string Rendered(const std::string& rest, const char* spec, std::optional<int> minor = {}) {
-  const std::string text = RenderKubeProxyFile(kHead + rest, Settings(spec), minor);
+  const kube::ProxySettings settings = Settings(spec);
+  const json asked = AskedFields(settings, nullptr);
+  CheckKubeProxyCan(settings, asked, kHead + rest, minor);
+  const std::string text = WithAsked(kHead + rest, asked);
+  EXPECT_TRUE(SaysAsked(text, asked));
   EXPECT_EQ(text.substr(0, std::string(kHead).size()), kHead);
   return text.substr(std::string(kHead).size());
 }
@@ -113,13 +117,24 @@ TEST(KubeProxyFile, Mode) {
 }
 
 TEST(KubeProxyFile, OnlyTheModeIsAskedForByDefault) {
-  EXPECT_EQ(AskedFields(Settings(R"({"mode": "nftables"})")), json({{"mode", "nftables"}}));
+  EXPECT_EQ(AskedFields(Settings(R"({"mode": "nftables"})"), nullptr),
+            json({{"mode", "nftables"}}));
+  const auto settings = Settings(R"({"mode": "ipvs", "fallbackModes": [],
+      "handover": {"drainTimeout": "1s"}, "modules": {"policy": "RequireLoaded"},
+      "userspace": {"udpIdleTimeout": "1s"}, "ipvs": {"scheduler": "lc", "syncPeriod": "30s"},
+      "conntrack": {"min": 0}})");
   EXPECT_EQ(
-      AskedFields(
-          Settings(R"({"mode": "ipvs", "fallbackModes": [], "handover": {"drainTimeout": "1s"},
-      "modules": {"policy": "RequireLoaded"}, "userspace": {"udpIdleTimeout": "1s"},
-      "ipvs": {"scheduler": "lc", "syncPeriod": "30s"}, "conntrack": {"min": 0}})")),
+      AskedFields(settings, nullptr),
       json::parse(R"({"mode": "ipvs", "ipvs": {"scheduler": "lc"}, "conntrack": {"min": 0}})"));
+}
+
+TEST(KubeProxyFile, AFieldThatGoesBackToItsDefaultIsAskedFor) {
+  const auto before =
+      Settings(R"({"mode": "ipvs", "ipvs": {"scheduler": "lc"}, "clusterCIDR": "10.0.0.0/8"})");
+  EXPECT_EQ(
+      AskedFields(Settings(R"({"mode": "ipvs", "ipvs": {"strictARP": true}})"), &before),
+      json::parse(
+          R"({"mode": "ipvs", "clusterCIDR": "", "ipvs": {"scheduler": "rr", "strictARP": true}})"));
 }
 
 TEST(KubeProxyFile, WhatItSaysAlreadyIsNotTouched) {
@@ -163,7 +178,7 @@ TEST(KubeProxyFile, FilesOfRealNodes) {
     const std::string text{std::istreambuf_iterator<char>(in), {}};
     std::string there;
     try {
-      there = RenderKubeProxyFile(text, Settings(R"({"mode": "nftables"})"), std::nullopt);
+      there = WithAsked(text, {{"mode", "nftables"}});
     } catch (const std::invalid_argument&) {
       continue;
     }
@@ -171,8 +186,7 @@ TEST(KubeProxyFile, FilesOfRealNodes) {
     EXPECT_EQ(ModeOfKubeProxyFile(there), kube::Mode::kNftables) << entry;
     const json mode = kube::ParseYaml(text).value.value("mode", json());
     if (!mode.is_string() || mode == "") continue;
-    const std::string spec = json{{"mode", mode}}.dump();
-    EXPECT_EQ(RenderKubeProxyFile(there, Settings(spec.c_str()), std::nullopt), text) << entry;
+    EXPECT_EQ(WithAsked(there, {{"mode", mode}}), text) << entry;
   }
   EXPECT_GE(rendered, 15U);
 }

@@ -97,21 +97,29 @@ void LookAtKubeProxy(NodeView& view, const kube::ProxyConfiguration& configurati
                      const KubeProxy& kube_proxy, Sightings& sightings, TimePoint now) {
   const kube::Node& node = *view.governed.node;
   const KubeProxy::OnNode on = kube_proxy.On(node, view.next);
-  view.has_kube_proxy = !on.pod.empty() || !on.without_api.empty();
+  view.has_kube_proxy = !on.pod.empty() || !on.without_api.empty() || !on.revision_pod.empty() ||
+                        !on.other_revision_pod.empty();
+  const bool configured = configuration.spec.provider == kube::Provider::kKubeProxy;
   const bool asked = configuration.spec.kube_proxy == kube::KubeProxyPolicy::kTakeOver;
   if (!kube_proxy.known()) {
-    view.takeover = asked || on.taken_off ? Takeover::kUnknown : Takeover::kNone;
+    view.takeover =
+        asked || on.taken_off || !on.bound.empty() ? Takeover::kUnknown : Takeover::kNone;
     return;
   }
   const seconds deadline = ceil<seconds>(configuration.spec.rollout.progress_deadline);
   // One that could not get ours to serve for so long needs its kube-proxy.
   const bool wanted = asked && view.outage != Outage::kLasting;
-  if (wanted) {
+  if (!on.bound.empty() && !on.taken_off) {
+    // To the cluster's own before anything else.
+    if (configured) return;
+    view.takeover = Takeover::kToReturn;
+    view.may_return = true;
+  } else if (wanted) {
     LookAtWanted(view, on, kube_proxy, deadline, sightings, now);
   } else if (on.taken_off) {
     view.takeover = Takeover::kToReturn;
     view.may_return = LeavesAlone(view.governed, deadline, sightings, now, view.next);
-  } else if (kube_proxy.changed() && on.Awaited() && node.ready) {
+  } else if (kube_proxy.changed() && on.Awaited() && node.ready && !configured) {
     const TimePoint since = sightings.Since("returns to kube-proxy " + node.uid);
     if (!Reached(view.next, since + deadline, now)) view.takeover = Takeover::kReturning;
   }
@@ -180,7 +188,9 @@ Return LookAtReturn(const GovernedNode& node, const KubeProxy& kube_proxy, secon
   if (on.taken_off && kube_proxy.known()) {
     return LeavesAlone(node, deadline, sightings, now, wake_up) ? Return::kLabel : Return::kTold;
   }
-  if (!on.taken_off && !on.Awaited()) return Return::kDone;
+  if (!on.bound.empty() && kube_proxy.known())
+    return on.revision_settled || on.settled ? Return::kLabel : Return::kLabelNow;
+  if (!on.taken_off && on.bound.empty() && !on.Awaited()) return Return::kDone;
   const TimePoint since = sightings.Since("returns to kube-proxy " + node.node->uid);
   if (!Reached(wake_up, since + deadline, now)) return Return::kAwaited;
   // One that is not Ready for so long has most likely died, and no Pod will be Ready there.

@@ -29,12 +29,13 @@ std::vector<NodeProxyChange> NextCleanings(const RolloutState& state,
 
 // A node that no configuration wants any more, before ours is removed there.
 enum class Return : uint8_t {
-  kDone,     // kube-proxy serves there, or is not to
-  kTell,     // its agent has to leave alone what kube-proxy is going to write
-  kTold,     // and to have read that
-  kLabel,    // it has to get back into the DaemonSet
-  kAwaited,  // and its Pod has to be Ready
-  kStuck,    // not by the deadline: it holds nobody up any more
+  kDone,      // kube-proxy serves there, or is not to
+  kTell,      // its agent has to leave alone what kube-proxy is going to write
+  kTold,      // and to have read that
+  kLabel,     // it has to get back into the DaemonSet
+  kLabelNow,  // the same, and none serves there in the meantime
+  kAwaited,   // and its Pod has to be Ready
+  kStuck,     // not by the deadline: it holds nobody up any more
 };
 Return LookAtReturn(const GovernedNode& node, const KubeProxy& kube_proxy,
                     std::chrono::seconds deadline, Sightings& sightings, kube::TimePoint now,

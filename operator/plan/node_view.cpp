@@ -128,6 +128,10 @@ void TakeAnswer(NodeView& view, const kube::CandidateStatus& answer, const Revis
       mode && (*mode == target.settings.mode ||
                std::find(fallbacks.begin(), fallbacks.end(), *mode) != fallbacks.end());
   view.stage = Stage::kUnable;
+  if (answer.provider != target.provider) {
+    view.cannot_run = "its agent is of a version that does not know provider KubeProxy: update it";
+    return;
+  }
   if (known && answer.passed == (*mode == target.settings.mode)) {
     view.stage = Stage::kAble;
     if (!answer.passed) view.cannot_run = answer.message;
@@ -171,6 +175,7 @@ kube::NodeProxyCandidate CandidateOf(const Revision& revision) {
   candidate.ipvs_scheduler = revision.settings.ipvs.scheduler;
   candidate.modules = revision.settings.modules;
   candidate.neighbours = revision.settings.neighbours;
+  candidate.provider = revision.provider;
   return candidate;
 }
 
@@ -206,6 +211,7 @@ NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& co
   view.costs_nothing = idle && (proven || (!node.ready && node.never_ready));
   const bool at_target = !proxy.spec.removed && proxy.spec.configuration == configuration.name &&
                          proxy.spec.revision == target.number &&
+                         proxy.spec.provider == target.provider &&
                          proxy.spec.settings == target.settings;
   if (at_target) {
     LookAtTarget(view, proxy, configuration, target, sighting, now);
@@ -224,7 +230,6 @@ NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& co
     view.outage =
         Reached(view, *sighting.down + deadline, now) ? Outage::kLasting : Outage::kRecent;
   }
-  if (view.available()) sightings.Available(proxy.name);
   return view;
 }
 

@@ -85,6 +85,12 @@ struct NodeView {
   bool has_kube_proxy = false;  // a Pod of it is there, whosever
   bool may_return = false;      // with kToReturn: its agent leaves alone what kube-proxy writes
   std::optional<kube::TimePoint> taken_over_since;
+  // With provider KubeProxy (provider_rollout.h).
+  bool may_start = true;               // nothing else is to be done there first
+  bool must_restart = false;           // kube-proxy there, for the target
+  bool kube_proxy_up = true;           // it serves, whatever it runs with
+  bool last_good_restarts = false;     // the same for the last good revision
+  std::optional<std::string> bind_to;  // the revision's label that it is to get; "": none
 
   // The next moment at which any of this changes by itself.
   std::optional<kube::TimePoint> next;

@@ -1,12 +1,16 @@
 #include "operator/plan/plan.h"
 
 #include <algorithm>
+#include <iterator>
+#include <set>
 #include <string_view>
 #include <unordered_set>
 
 #include "kube/pointsman/limits.h"
 #include "operator/plan/assignment.h"
 #include "operator/plan/kube_proxy.h"
+#include "operator/plan/kube_proxy_provider.h"
+#include "operator/plan/provider_rollout.h"
 #include "operator/plan/rollout.h"
 #include "operator/plan/status.h"
 
@@ -63,12 +67,12 @@ bool HasFinalizer(const ProxyConfiguration& configuration) {
 const Revision* SpecRevision(const ProxyConfiguration& configuration,
                              const std::vector<Revision>& revisions) {
   const auto& rollback_to = configuration.spec.rollout.rollback_to;
+  const kube::ProxySettings settings = SettingsOf(configuration);
   for (const Revision& revision : revisions) {
     if (revision.owner_uid != configuration.uid) continue;
-    if (rollback_to ? revision.number == *rollback_to
-                    : revision.settings == configuration.spec.settings) {
-      return &revision;
-    }
+    const bool same = !revision.found && revision.provider == configuration.spec.provider &&
+                      revision.settings == settings;
+    if (rollback_to ? revision.number == *rollback_to : same) return &revision;
   }
   return nullptr;
 }
@@ -79,9 +83,13 @@ std::vector<std::string> OldRevisions(const PlanInput& input, const ProxyConfigu
   std::set<int64_t> in_use = {status.current_revision, status.update_revision};
   for (const auto& proxy : input.node_proxies)
     in_use.insert(proxy->spec.revision);
+  for (const auto& node : input.nodes) {
+    if (const auto number = RevisionNumber(BoundTo(*node))) in_use.insert(*number);
+  }
   std::vector<const Revision*> old;
   for (const Revision& revision : input.revisions) {
-    if (revision.owner_uid == of.uid && !in_use.contains(revision.number)) old.push_back(&revision);
+    const bool used = in_use.contains(revision.number) || revision.found;
+    if (revision.owner_uid == of.uid && !used) old.push_back(&revision);
   }
   std::sort(old.begin(), old.end(),
             [](const Revision* a, const Revision* b) { return a->number > b->number; });
@@ -97,14 +105,21 @@ struct KubeProxyWish {
   bool out = false;   // a configuration takes nodes over, or an invalid one has taken some
   bool turn = false;  // a node's turn has come to leave the DaemonSet
   bool back = false;  // a node has got back into it, and is waited for
+  // With provider KubeProxy: revisions for which nodes are to be bound; and the one that becomes
+  // the cluster's own, for which the DaemonSet is as it was.
+  std::set<int64_t> prepare;
+  std::optional<int64_t> write_back;
 };
+
+bool IsOut(const GovernedNode& node) {
+  return IsReplaced(*node.node) || !BoundTo(*node.node).empty();
+}
 
 bool TakesOver(const Group& group) {
   if (group.configuration->deleting) return false;
-  if (!group.rejected_reason.empty()) {
-    return std::any_of(group.nodes.begin(), group.nodes.end(),
-                       [](const GovernedNode& node) { return IsReplaced(*node.node); });
-  }
+  const bool configured = group.configuration->spec.provider == kube::Provider::kKubeProxy;
+  if (!group.rejected_reason.empty() || configured)
+    return std::any_of(group.nodes.begin(), group.nodes.end(), IsOut);
   return group.configuration->spec.kube_proxy == kube::KubeProxyPolicy::kTakeOver &&
          !group.nodes.empty();
 }
@@ -124,8 +139,8 @@ std::vector<NodeLabelChange> StrayLabels(const PlanInput& input, const Assignmen
   add(assignment.without_configuration);
   std::vector<NodeLabelChange> labels;
   for (const auto& node : input.nodes) {
-    if (IsReplaced(*node) && !known.contains(node->name))
-      labels.push_back(LabelChange(*node, false));
+    const bool out = IsReplaced(*node) || !BoundTo(*node).empty();
+    if (out && !known.contains(node->name)) labels.push_back(LabelChange(*node, false));
   }
   return labels;
 }
@@ -133,6 +148,8 @@ std::vector<NodeLabelChange> StrayLabels(const PlanInput& input, const Assignmen
 std::optional<DaemonSetChange> PlanDaemonSet(const KubeProxy& kube_proxy, const KubeProxyWish& wish,
                                              std::optional<kube::TimePoint>& wake_up) {
   const bool out = kube_proxy.any_taken_off();
+  if (wish.write_back && !wish.turn && !kube_proxy.any_replaced())
+    return kube_proxy.Change(false, wake_up);
   if (wish.turn || (out && wish.out)) return kube_proxy.Change(true, wake_up);
   if (out || wish.out || wish.back || !kube_proxy.changed()) return std::nullopt;
   return kube_proxy.Change(false, wake_up);
@@ -143,8 +160,10 @@ struct Pass {
   const PlanInput& input;
   Sightings& sightings;
   const KubeProxy& kube_proxy;
+  const KubeProxyProvider& provider;
   Numbers numbers;
   KubeProxyWish wish;
+  std::vector<KubeProxyObjectChange>& objects;
   std::optional<kube::TimePoint>& wake_up;
 };
 
@@ -169,7 +188,8 @@ void PlanRemoval(const Group& group, Pass& pass, ConfigurationPlan& plan) {
   pass.wish.back |= steps.returning;
   // Who waits for the deletion may take the operator away next.
   const bool kube_proxy_is_back =
-      pass.wish.out || !(pass.kube_proxy.changed() || pass.kube_proxy.any_taken_off());
+      pass.wish.out || !(pass.kube_proxy.changed() || pass.kube_proxy.any_taken_off() ||
+                         !pass.input.kube_proxy.revision_sets.empty());
   plan.remove_finalizer = left == 0 && kube_proxy_is_back;
   plan.status = RemovingStatus(group, left, steps.awaited, pass.input.now);
 }
@@ -190,18 +210,30 @@ void PlanRollout(const Group& group, Pass& pass, ConfigurationPlan& plan) {
   // Before anything that would have to be cleaned up.
   plan.add_finalizer = !HasFinalizer(configuration);
   const Revision* revision = SpecRevision(configuration, input.revisions);
-  if (revision == nullptr) {
+  const bool configured = configuration.spec.provider == kube::Provider::kKubeProxy;
+  const bool look =
+      configured && KubeProxyProvider::FindFound(configuration, input.revisions) == nullptr;
+  if (look) {
+    plan.create_revision = pass.provider.Found(configuration, pass.numbers.Next());
+  } else if (revision == nullptr) {
     plan.create_revision =
-        MakeRevision(configuration, configuration.spec.settings, pass.numbers.Next());
+        configured ? pass.provider.Render(configuration, pass.numbers.Next())
+                   : MakeRevision(configuration, configuration.spec.settings, pass.numbers.Next());
   }
-  if (revision == nullptr || plan.add_finalizer) {
+  if (plan.create_revision || plan.add_finalizer) {
     plan.status = PendingStatus(group, input.now);
     return;
   }
-  RolloutState state =
-      Judge(group, *revision, input.revisions, pass.kube_proxy, pass.sightings, input.now);
-  Steps steps =
-      NextChanges(state, configuration, pass.kube_proxy, pass.sightings, input.now, pass.wake_up);
+  RolloutState state = Judge(group, *revision, input.revisions, pass.kube_proxy, pass.provider,
+                             pass.sightings, input.now);
+  Steps steps = NextChanges(state, configuration, pass.kube_proxy, pass.provider, pass.sightings,
+                            input.now, pass.wake_up);
+  WriteBack back = PlanWriteBack(input, state, configuration, pass.provider, pass.kube_proxy);
+  state.writing_back = back.pending;
+  state.write_back_note = std::move(back.note);
+  std::move(back.objects.begin(), back.objects.end(), std::back_inserter(pass.objects));
+  if (back.ours) pass.wish.write_back = state.target.number;
+  if (state.prepare) pass.wish.prepare.insert(state.target.number);
   plan.changes = std::move(steps.changes);
   plan.labels = std::move(steps.labels);
   pass.wish.turn |= state.turn;
@@ -223,11 +255,14 @@ Plan MakePlan(const PlanInput& input, Sightings& sightings) {
   sightings.End();
   const Assignment assignment = Assign(input, plan.wake_up);
   const KubeProxy kube_proxy(input, sightings, input.now);
+  const KubeProxyProvider provider(input);
   Pass pass{.input = input,
             .sightings = sightings,
             .kube_proxy = kube_proxy,
+            .provider = provider,
             .numbers = Numbers(input),
             .wish = {},
+            .objects = plan.kube_proxy_objects,
             .wake_up = plan.wake_up};
   pass.wish.out = std::any_of(assignment.groups.begin(), assignment.groups.end(), TakesOver);
   for (const Group& group : assignment.groups) {
@@ -261,7 +296,13 @@ Plan MakePlan(const PlanInput& input, Sightings& sightings) {
   if (kube_proxy.any_taken_off()) {
     for (NodeLabelChange& stray : StrayLabels(input, assignment))
       plan.labels.push_back(std::move(stray));
+    for (NodeLabelChange& stale :
+         StaleBindings(input, provider, kube_proxy, sightings, plan.wake_up))
+      plan.labels.push_back(std::move(stale));
   }
+  for (KubeProxyObjectChange& change :
+       PlanRevisionObjects(input, provider, kube_proxy, pass.wish.prepare, pass.wish.write_back))
+    plan.kube_proxy_objects.push_back(std::move(change));
   plan.daemon_set = PlanDaemonSet(kube_proxy, pass.wish, plan.wake_up);
   return plan;
 }

@@ -400,15 +400,6 @@ TEST_F(PlanTest, AnInvalidEditChangesNothing) {
   EXPECT_EQ(world_.Proxy("n1")->spec.configuration, "main");
 }
 
-TEST_F(PlanTest, KubeProxyIsNotSupportedYetAndSaysSo) {
-  AddNodes(1);
-  world_.Apply("main", R"({"provider": "KubeProxy"})");
-  world_.Settle();
-  EXPECT_EQ(Reason("Accepted"), "NotSupported");
-  EXPECT_THAT(Message("Accepted"), HasSubstr("spec.provider"));
-  EXPECT_EQ(world_.Proxy("n1"), nullptr);
-}
-
 TEST_F(PlanTest, TheHighestPriorityWinsThenTheOldest) {
   AddNodes(3);
   world_.SetLabels("n3", {{"pool", "a"}});

@@ -55,6 +55,14 @@ std::string Fingerprint(const json& pod_template) {
   return text::Hash(text::JsonText(pod_template));
 }
 
+// Its Pods tell by the label of which template they are.
+json WithFingerprint(const KubeProxyDaemonSet& own, const KubeProxyFile& file, int64_t revision) {
+  json pod = TemplateOf(own, file, revision);
+  std::string derived = Fingerprint(pod);
+  pod["metadata"]["labels"][kDerivedLabel] = std::move(derived);
+  return pod;
+}
+
 }  // namespace
 
 KubeProxyConfigMap DecodeKubeProxyConfigMap(std::string_view text) {
@@ -104,27 +112,30 @@ bool IsRevisionConfigMap(const KubeProxyConfigMap& there, const KubeProxyFile& f
          found != there.data.end() && found->second == text;
 }
 
+std::string DerivedFrom(const KubeProxyDaemonSet& own, const KubeProxyFile& file,
+                        int64_t revision) {
+  return Fingerprint(TemplateOf(own, file, revision));
+}
+
 json RevisionDaemonSet(const KubeProxyDaemonSet& own, const KubeProxyFile& file, int64_t revision) {
-  const json pod = TemplateOf(own, file, revision);
   json metadata = MetadataOf(own.name, revision);
-  metadata["annotations"][kDerivedAnnotation] = Fingerprint(pod);
+  metadata["annotations"][kDerivedAnnotation] = DerivedFrom(own, file, revision);
   return {{"apiVersion", "apps/v1"},
           {"kind", "DaemonSet"},
           {"metadata", std::move(metadata)},
           {"spec",
            {{"selector", {{"matchLabels", {{kRevisionLabel, std::to_string(revision)}}}}},
             {"updateStrategy", {{"type", "OnDelete"}}},
-            {"template", pod}}}};
+            {"template", WithFingerprint(own, file, revision)}}}};
 }
 
 json PatchToDerive(const KubeProxyDaemonSet& there, const KubeProxyDaemonSet& own,
                    const KubeProxyFile& file, int64_t revision) {
-  const json pod = TemplateOf(own, file, revision);
-  const std::string derived = Fingerprint(pod);
+  const std::string derived = DerivedFrom(own, file, revision);
   if (derived == there.derived) return json::object();
   json patch = {{"metadata", {{"annotations", {{kDerivedAnnotation, derived}}}}}};
-  if (json change = MergePatch(there.pod_template, pod); !change.empty())
-    patch["spec"]["template"] = std::move(change);
+  json change = MergePatch(there.pod_template, WithFingerprint(own, file, revision));
+  if (!change.empty()) patch["spec"]["template"] = std::move(change);
   return patch;
 }
 

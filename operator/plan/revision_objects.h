@@ -44,6 +44,11 @@ nlohmann::json RevisionConfigMap(const KubeProxyConfigMap& own, const KubeProxyF
 bool IsRevisionConfigMap(const KubeProxyConfigMap& there, const KubeProxyFile& file,
                          int64_t revision, const std::string& text);
 
+// On Pods of such a DaemonSet: DerivedFrom when they were made.
+inline constexpr const char* kDerivedLabel = kDerivedAnnotation;
+// A hash of the template that the DaemonSet would have now.
+std::string DerivedFrom(const KubeProxyDaemonSet& own, const KubeProxyFile& file, int64_t revision);
+
 // `own`: the cluster's DaemonSet, changed or not.
 nlohmann::json RevisionDaemonSet(const KubeProxyDaemonSet& own, const KubeProxyFile& file,
                                  int64_t revision);

@@ -66,6 +66,8 @@ TEST(RevisionObjects, TheDaemonSetIsTheClustersButForItsConfigMap) {
   pod["spec"]["volumes"][0]["configMap"]["name"] = "kube-proxy";
   EXPECT_EQ(pod["metadata"]["labels"][kRevisionLabel], "7");
   pod["metadata"]["labels"].erase(kRevisionLabel);
+  EXPECT_EQ(pod["metadata"]["labels"][kDerivedLabel], DerivedFrom(Own(), kFile, 7));
+  pod["metadata"]["labels"].erase(kDerivedLabel);
   const json apart =
       pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
   EXPECT_EQ(apart, json::parse(R"([{"labelSelector": {"matchLabels": {"k8s-app": "kube-proxy"}},

@@ -5,6 +5,7 @@
 
 #include "operator/plan/gates.h"
 #include "operator/plan/kube_proxy_rollout.h"
+#include "operator/plan/provider_rollout.h"
 
 namespace pointsman::op {
 
@@ -42,14 +43,15 @@ const Revision* FindRevision(const std::vector<Revision>& revisions, const std::
 
 // Going back needs no preflight: that revision ran there.
 bool MayStart(const NodeView& view, const RolloutState& state) {
-  if (view.at_target() || !view.reachable) return false;
+  if (view.at_target() || !view.reachable || !view.may_start) return false;
   return state.rolled_back ? view.governed.proxy != nullptr : view.stage == Stage::kAble;
 }
 
 // A new node while the target is not known to be good. What the target would do there is asked
 // already, and no matter for this.
 bool GetsLastGood(const NodeView& view, const RolloutState& state) {
-  return state.last_good && view.untouched && view.reachable && view.answered();
+  return state.last_good && view.untouched && view.reachable && view.answered() &&
+         !view.last_good_restarts;
 }
 
 // Connections that are still to be cut there would be told of too late, if the others followed
@@ -115,6 +117,7 @@ NodeProxyChange Start(const NodeView& view, const Revision& revision, bool back,
   change.spec.revision = revision.number;
   change.spec.removed = false;
   change.spec.settings = revision.settings;
+  change.spec.provider = revision.provider;
   change.updated_at = kube::FormatTime(now);
   change.event =
       PlannedEvent{false, back ? "NodeRollingBack" : "NodeUpdating",
@@ -127,7 +130,7 @@ NodeProxyChange Start(const NodeView& view, const Revision& revision, bool back,
 
 RolloutState Judge(const Group& group, const Revision& spec_revision,
                    const std::vector<Revision>& revisions, const KubeProxy& kube_proxy,
-                   Sightings& sightings, TimePoint now) {
+                   const KubeProxyProvider& provider, Sightings& sightings, TimePoint now) {
   const kube::ProxyConfiguration& configuration = *group.configuration;
   const kube::Rollout& rollout = configuration.spec.rollout;
   const kube::ProxyConfigurationStatus& status = configuration.status;
@@ -137,10 +140,16 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
   state.paused = rollout.paused;
 
   // A decision to go back is kept in the status; any edit of the specification is a new try.
-  const Revision* const last_good =
-      status.current_revision != spec_revision.number
-          ? FindRevision(revisions, configuration.uid, status.current_revision)
-          : nullptr;
+  const Revision* const found = spec_revision.provider == kube::Provider::kKubeProxy
+                                    ? KubeProxyProvider::FindFound(configuration, revisions)
+                                    : nullptr;
+  if (found != nullptr) state.found_revision = found->number;
+  // Before the first change kube-proxy served, too.
+  const int64_t current =
+      status.current_revision != 0 ? status.current_revision : state.found_revision;
+  const Revision* const last_good = current != spec_revision.number
+                                        ? FindRevision(revisions, configuration.uid, current)
+                                        : nullptr;
   const kube::Condition* decision = FindCondition(status.conditions, "RolledBack");
   if (decision != nullptr && decision->status == kube::ConditionStatus::kTrue &&
       decision->observed_generation == configuration.generation &&
@@ -154,7 +163,10 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
   state.nodes.reserve(group.nodes.size());
   for (const GovernedNode& node : group.nodes) {
     state.nodes.push_back(LookAt(node, configuration, state.target, sightings, now));
-    LookAtKubeProxy(state.nodes.back(), configuration, kube_proxy, sightings, now);
+    NodeView& view = state.nodes.back();
+    LookAtKubeProxy(view, configuration, kube_proxy, sightings, now);
+    LookAtBinding(view, state, configuration, provider, kube_proxy, sightings, now);
+    if (view.available()) sightings.Available(view.governed.proxy->name);
   }
   state.leaving = group.leaving;
   state.without_agent = group.without_agent;
@@ -164,9 +176,11 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
   const bool was_good = status.current_revision == state.target.number;
   bool begun = false;
   bool all_there = true;
+  bool all_able = true;
   size_t available = 0;
   for (const NodeView& view : state.nodes) {
     begun = begun || view.at_target();
+    all_able = all_able && view.stage != Stage::kUnable;
     if (!view.at_target()) ++state.pending;
     if (view.available()) ++available;
     const bool out_of_reach = !view.reachable && (!view.at_target() || view.order == Order::kLost ||
@@ -180,6 +194,10 @@ RolloutState Judge(const Group& group, const Revision& spec_revision,
   }
   state.complete = all_there && available > 0;
   state.preflight_done = begun || state.waiting.empty() || state.rolled_back;
+  // A kube-proxy has no other mode to fall back to, and its configuration is for all nodes.
+  if (!begun && !state.rolled_back && !all_able && !was_good &&
+      state.target.provider == kube::Provider::kKubeProxy)
+    state.preflight_done = false;
   if (!state.rolled_back) JudgeCanary(state, rollout, now);
   state.roll_back_now = !state.failed.empty() && !state.rolled_back &&
                         rollout.on_failure == kube::OnFailure::kRollback && last_good != nullptr;
@@ -249,7 +267,7 @@ void StartNodes(RolloutState& state, const kube::ProxyConfiguration& configurati
       ++state.starting;
       continue;
     }
-    const bool newcomer = was_good && view->untouched;
+    const bool newcomer = was_good && view->untouched && !view->must_restart;
     if (held && !newcomer) continue;
     const bool is_canary = IsCanary(*view, canary);
     if (!newcomer && !state.canary_done && (!is_canary || canaries_begun >= state.canaries))
@@ -272,8 +290,8 @@ void StartNodes(RolloutState& state, const kube::ProxyConfiguration& configurati
 }  // namespace
 
 Steps NextChanges(RolloutState& state, const kube::ProxyConfiguration& configuration,
-                  const KubeProxy& kube_proxy, Sightings& sightings, TimePoint now,
-                  std::optional<TimePoint>& wake_up) {
+                  const KubeProxy& kube_proxy, const KubeProxyProvider& provider,
+                  Sightings& sightings, TimePoint now, std::optional<TimePoint>& wake_up) {
   Steps steps;
   for (const NodeView& view : state.nodes) {
     if (view.next) WakeAt(wake_up, *view.next);
@@ -309,6 +327,9 @@ Steps NextChanges(RolloutState& state, const kube::ProxyConfiguration& configura
     steps.labels = NextLabels(state, configuration, kube_proxy, room);
     load.changing = state.max_unavailable - room;
   }
+  // What was begun is brought to its end, paused or not.
+  for (NodeLabelChange& change : NextBindings(state, provider, kube_proxy))
+    steps.labels.push_back(std::move(change));
   StartNodes(state, configuration, was_good, held, load, now, steps.changes);
   if (!state.paused) {
     // The nodes being removed count in `changing` already; NextRemovals counts them itself.
@@ -343,6 +364,10 @@ Steps NextRemovals(const std::vector<GovernedNode>& leaving, int64_t budget, sec
     if (!proxy.spec.removed) {
       const Return state = LookAtReturn(node, kube_proxy, deadline, sightings, now, wake_up);
       if (state == Return::kLabel) back.push_back(&node);
+      if (state == Return::kLabelNow) {
+        --budget;
+        steps.labels.push_back(LabelChange(*node.node, false));
+      }
       if (state == Return::kTell) {
         steps.changes.push_back(UpdateOf(proxy));
         steps.changes.back().spec.remove_kube_proxy = false;

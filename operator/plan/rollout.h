@@ -9,6 +9,7 @@
 
 #include "operator/plan/actions.h"
 #include "operator/plan/kube_proxy.h"
+#include "operator/plan/kube_proxy_provider.h"
 #include "operator/plan/node_view.h"
 
 namespace pointsman::op {
@@ -41,7 +42,13 @@ struct RolloutState {
   std::vector<const NodeView*> draining_canaries;  // waited for: what is cut there is a gate's
   size_t starting = 0;                             // asked in this pass
   size_t moving = 0;  // out of kube-proxy's DaemonSet or into it, in this pass
-  bool turn = false;  // of them one leaves it as soon as the DaemonSet is prepared for that
+  bool turn = false;  // a node leaves it, now or as soon as the DaemonSet is prepared for that
+  // With provider KubeProxy: what was found before the first change; 0: nothing was looked for. Its
+  // objects are needed for the target (provider_rollout.h).
+  int64_t found_revision = 0;
+  bool prepare = false;
+  bool writing_back = false;
+  std::string write_back_note;
   std::vector<const NodeView*> failed;
   std::vector<const NodeView*> waiting;    // for their agent's answer
   std::vector<const NodeView*> agentless;  // that did not answer in time
@@ -50,7 +57,7 @@ struct RolloutState {
 // Fills the state from the nodes' views.
 RolloutState Judge(const Group& group, const Revision& spec_revision,
                    const std::vector<Revision>& revisions, const KubeProxy& kube_proxy,
-                   Sightings& sightings, kube::TimePoint now);
+                   const KubeProxyProvider& provider, Sightings& sightings, kube::TimePoint now);
 
 // A change of it that changes nothing yet.
 NodeProxyChange UpdateOf(const kube::NodeProxy& proxy);
@@ -66,7 +73,8 @@ struct Steps {
 // The next changes of NodeProxies and labels, within maxUnavailable. Fills in what of the state is
 // about this pass.
 Steps NextChanges(RolloutState& state, const kube::ProxyConfiguration& configuration,
-                  const KubeProxy& kube_proxy, Sightings& sightings, kube::TimePoint now,
+                  const KubeProxy& kube_proxy, const KubeProxyProvider& provider,
+                  Sightings& sightings, kube::TimePoint now,
                   std::optional<kube::TimePoint>& wake_up);
 
 // Gives nodes that no configuration wants back to kube-proxy, where there is one, and takes the

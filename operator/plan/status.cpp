@@ -275,7 +275,10 @@ Outlook Look(const RolloutState& state) {
     return {phase::kRollingBack, kTrue, "RollingBack", now_changing};
   }
   if (state.complete && state.leaving.empty() && Taking(state).empty()) {
-    return {phase::kComplete, kFalse, "RolloutComplete", so_far};
+    const std::string more = state.write_back_note.empty() ? "" : "; " + state.write_back_note;
+    if (state.writing_back && !state.paused)
+      return {phase::kRollingOut, kTrue, "WritingBack", so_far + more};
+    return {phase::kComplete, kFalse, "RolloutComplete", so_far + more};
   }
   if (!state.failed.empty()) {
     return {phase::kDegraded, kFalse, "RolloutStopped",
@@ -283,6 +286,12 @@ Outlook Look(const RolloutState& state) {
   }
   if (state.paused) {
     return {phase::kPaused, kFalse, "Paused", now_changing + "; spec.rollout.paused is set"};
+  }
+  if (!state.preflight_done && state.waiting.empty()) {
+    return {phase::kDegraded, kFalse, "PreflightFailed",
+            "no node is changed: " + NodeCount(unable.size()) + " cannot run " + ModeName(state) +
+                ", see condition PreflightPassed. Choose another mode, or leave them out of "
+                "spec.nodeSelector"};
   }
   if (!state.preflight_done) {
     return {phase::kPreflight, kTrue, "Preflight",
@@ -506,6 +515,7 @@ ProxyConfigurationStatus StatusOf(const Group& group, const RolloutState& state,
   Writer writer(configuration, now);
   ProxyConfigurationStatus& status = writer.status;
   status.update_revision = state.update_revision;
+  if (status.current_revision == 0) status.current_revision = state.found_revision;
   if (state.complete && !state.rolled_back) status.current_revision = state.update_revision;
   CountNodes(state, status);
   SetTrippedGates(state, status);

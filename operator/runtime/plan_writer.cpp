@@ -211,13 +211,15 @@ void PlanWriter::Change(const NodeProxyChange& change) {
       client_.Patch(resource, "", change.name, kube::PatchType::kMerge, object)));
 }
 
-// Nothing but the label is in the patch, and no resourceVersion: kubelets write their Nodes all the
-// time.
+// Nothing but the labels is in the patch, and no resourceVersion: kubelets write their Nodes all
+// the time.
 void PlanWriter::Change(const NodeLabelChange& change) {
-  const Json label = change.replaced ? Json(kReplaced) : Json();
+  Json labels = Json::object();
+  for (const auto& [label, value] : change.labels)
+    labels[label] = value.empty() ? Json() : Json(value);
   const Json answer =
       client_.Patch(kube::resources::kNodes, "", change.name, kube::PatchType::kMerge,
-                    {{"metadata", {{"uid", change.uid}, {"labels", {{kKubeProxyLabel, label}}}}}});
+                    {{"metadata", {{"uid", change.uid}, {"labels", std::move(labels)}}}});
   caches_.Wrote(kube::DecodeNode(text::JsonText(answer)));
 }
 

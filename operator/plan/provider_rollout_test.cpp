@@ -1,0 +1,399 @@
+// A stock kube-proxy stays, and each node's runs with another configuration in its turn.
+#include "operator/plan/provider_rollout.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "kube/text/hash.h"
+#include "operator/plan/provider_fixture.h"
+
+namespace pointsman::op {
+namespace {
+
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+
+// `text` with the mode that it was installed with replaced, and nothing else.
+std::string WithMode(std::string text, const std::string& mode) {
+  const std::string installed = "mode: iptables # as installed";
+  const size_t at = text.find(installed);
+  EXPECT_NE(at, std::string::npos) << text;
+  return text.replace(at, installed.size(), "mode: " + mode + " # as installed");
+}
+
+TEST_F(ProviderTest, EachNodeRestartsOnceAndTheClustersOwnObjectsCarryItInTheEnd) {
+  MakeCluster(5);
+  Apply("{}");
+  world_.Settle();
+  EXPECT_EQ(Status().phase, "Complete") << Message("Progressing");
+  EXPECT_EQ(Running("nftables"), 5);
+  ExpectOwn(WithMode(first_text_, "nftables"));
+  for (const auto& [node, restarts] : world_.restarts)
+    EXPECT_EQ(restarts, 2) << node << ": once with the cluster, once for the rollout";
+  EXPECT_EQ(Status().current_revision, 2) << "the first is what was found";
+  EXPECT_TRUE(True("Available"));
+  EXPECT_EQ(Status().modes, (std::map<std::string, int64_t>{{"nftables", 5}}));
+  // An adopted Pod needs the ConfigMap that it was made with.
+  EXPECT_TRUE(world_.config_maps.contains("kube-proxy-pointsman-2"));
+  for (auto& [node, pod] : world_.kube_proxies)
+    pod.ends = true;
+  max_down_ = 5;
+  world_.Settle();
+  EXPECT_EQ(world_.config_maps.size(), 1U);
+  EXPECT_EQ(Running("nftables"), 5);
+}
+
+TEST_F(ProviderTest, WithoutSupportNothingIsTouched) {
+  MakeCluster(1);
+  world_.no_provider = "spec.provider: no";
+  Apply("{}");
+  world_.Settle();
+  EXPECT_EQ(Reason("Accepted"), "NotSupported");
+  EXPECT_THAT(Message("Accepted"), HasSubstr("spec.provider: no"));
+  EXPECT_EQ(world_.Proxy("n1"), nullptr);
+  ExpectOwn(first_text_);
+}
+
+TEST_F(ProviderTest, ItsOwnConfigurationNeedsNoRestart) {
+  MakeCluster(3);
+  Apply(R"({"mode": "iptables"})");
+  world_.Settle();
+  EXPECT_EQ(Status().phase, "Complete");
+  ExpectOwn(first_text_);
+  for (const auto& [node, restarts] : world_.restarts)
+    EXPECT_EQ(restarts, 1) << node;
+}
+
+TEST_F(ProviderTest, ANodeThatCannotRunTheModeStopsItBeforeAnythingIsTouched) {
+  MakeCluster(3);
+  world_.agents.at("n2").can_run = {kube::Mode::kIptables};
+  Apply("{}");
+  world_.Settle();
+  EXPECT_EQ(Status().phase, "Degraded");
+  EXPECT_EQ(Reason("Progressing"), "PreflightFailed");
+  EXPECT_EQ(Reason("PreflightPassed"), "NodesCannotRunMode");
+  EXPECT_THAT(Message("PreflightPassed"), HasSubstr("n2 (no module for nftables"));
+  ExpectOwn(first_text_);
+  EXPECT_EQ(world_.config_maps.size(), 1U);
+  world_.agents.at("n2").can_run.insert(kube::Mode::kNftables);
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 3);
+}
+
+TEST_F(ProviderTest, AnAgentOfBeforeIsNotAsked) {
+  MakeCluster(2);
+  world_.agents.at("n1").knows_providers = false;
+  Apply("{}");
+  world_.Settle();
+  EXPECT_THAT(Message("PreflightPassed"), HasSubstr("does not know provider KubeProxy: update it"));
+  ExpectOwn(first_text_);
+}
+
+TEST_F(ProviderTest, AFailingCanaryGoesBackToWhatWasFound) {
+  MakeCluster(4);
+  world_.broken_modes = {"nftables"};
+  Apply(R"({"rollout": {"canary": {"nodes": 1}}})");
+  world_.Settle();
+  EXPECT_EQ(Status().phase, "RolledBack") << Message("Progressing");
+  EXPECT_THAT(Message("RolledBack"), HasSubstr("all nodes go back to revision 1"));
+  EXPECT_THAT(Message("RolledBack"), HasSubstr("n1"));
+  EXPECT_EQ(Running("iptables"), 4);
+  ExpectOwn(first_text_);
+  EXPECT_EQ(world_.restarts.at("n2"), 1);
+  // The Pod that came back is of the DaemonSet as it was changed, which is as it was again.
+  EXPECT_EQ(world_.restarts.at("n1"), 4);
+}
+
+TEST_F(ProviderTest, TheAgentsWordIsNotEnough) {
+  MakeCluster(2);
+  // Modes are the same, so what the agent sees of the Pod before is good.
+  Apply(R"({"mode": "iptables", "iptables": {"masqueradeAll": true}})");
+  ASSERT_TRUE(Until([&] { return Bound() == 1; }));
+  EXPECT_EQ(AtRevision(2), 1);
+  world_.Settle();
+  for (const auto& [node, pod] : world_.kube_proxies)
+    EXPECT_THAT(pod.file, HasSubstr("masqueradeAll: true")) << node;
+  EXPECT_THAT(Text(), HasSubstr("iptables: {masqueradeAll: true}"));
+}
+
+TEST_F(ProviderTest, PausedFinishesWhatWasBegunAndNothingElse) {
+  MakeCluster(3);
+  Apply("{}");
+  ASSERT_TRUE(Until([&] { return AtRevision(2) == 1; }));
+  Apply(R"({"rollout": {"paused": true}})");
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 1);
+  EXPECT_EQ(Text(), first_text_);
+  EXPECT_EQ(Status().phase, "Paused");
+  Apply("{}");
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 3);
+}
+
+TEST_F(ProviderTest, RollbackToWhatWasFoundGivesTheSameBytes) {
+  MakeCluster(3);
+  Apply(R"({"mode": "ipvs", "ipvs": {"scheduler": "lc"}})");
+  world_.Settle();
+  ASSERT_EQ(Running("ipvs"), 3);
+  ASSERT_THAT(Text(), HasSubstr("scheduler: \"lc\""));
+  Apply(R"({"rollout": {"rollbackTo": 1}})");
+  world_.Settle();
+  EXPECT_EQ(Running("iptables"), 3);
+  ExpectOwn(first_text_);
+}
+
+TEST_F(ProviderTest, AFieldThatIsAskedForNoMoreGoesBackToItsDefault) {
+  MakeCluster(2);
+  Apply(R"({"mode": "ipvs", "ipvs": {"scheduler": "lc"}})");
+  world_.Settle();
+  Apply(R"({"mode": "ipvs"})");
+  world_.Settle();
+  EXPECT_EQ(Running("ipvs"), 2);
+  std::string text = WithMode(first_text_, "ipvs");
+  ExpectOwn(text.replace(text.find("scheduler: \"\""), 13, "scheduler: \"rr\""));
+  EXPECT_EQ(Status().phase, "Complete");
+}
+
+TEST_F(ProviderTest, ANewNodeAndAnEvictedPodTakeWhatTheirTurnSays) {
+  MakeCluster(4);
+  Apply("{}");
+  ASSERT_TRUE(Until([&] { return Running("nftables") == 2; }));
+  const auto changed =
+      std::find_if(world_.nodes.begin(), world_.nodes.end(),
+                   [&](const auto& node) { return Runs(node.first) == "nftables"; });
+  // One that was changed loses its Pod, and a node joins.
+  world_.kube_proxies.at(changed->first).ends = true;
+  AddNodeWithKubeProxy("n9");
+  excused_ = {"n9", changed->first};
+  for (int step = 0; step < 4; ++step)
+    world_.StepKubeProxy();
+  EXPECT_EQ(Runs("n9"), "iptables");
+  EXPECT_EQ(Runs(changed->first), "nftables");
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 5);
+  ExpectOwn(WithMode(first_text_, "nftables"));
+}
+
+TEST_F(ProviderTest, OfSomeNodesTheOthersStayAsTheyAre) {
+  MakeCluster(4);
+  world_.SetLabels("n1", {{"pool", "a"}});
+  world_.SetLabels("n2", {{"pool", "a"}});
+  Apply(R"({"nodeSelector": {"matchLabels": {"pool": "a"}}})");
+  world_.Settle();
+  EXPECT_EQ(Status().phase, "Complete");
+  EXPECT_THAT(Message("Progressing"), HasSubstr("for the sake of n3, n4"));
+  EXPECT_EQ(Running("nftables"), 2);
+  EXPECT_EQ(Bound(), 2);
+  EXPECT_EQ(Text(), first_text_);
+  EXPECT_EQ(world_.restarts.at("n3"), 1);
+  // And when all are selected it becomes the cluster's own. No node of them restarts for that.
+  Apply("{}");
+  world_.Settle();
+  ExpectOwn(WithMode(first_text_, "nftables"));
+  for (const auto& [node, restarts] : world_.restarts)
+    EXPECT_EQ(restarts, 2) << node;
+}
+
+TEST_F(ProviderTest, DeletionInTheMiddleGivesTheNodesBack) {
+  MakeCluster(4);
+  Apply("{}");
+  ASSERT_TRUE(Until([&] { return Running("nftables") == 2; }));
+  world_.Delete("main");
+  world_.Settle();
+  EXPECT_TRUE(world_.configurations.empty());
+  EXPECT_TRUE(world_.proxies.empty());
+  EXPECT_EQ(Running("iptables"), 4);
+  ExpectOwn(first_text_);
+}
+
+TEST_F(ProviderTest, DeletionAtTheEndChangesNothing) {
+  MakeCluster(3);
+  Apply("{}");
+  world_.Settle();
+  world_.Delete("main");
+  world_.Settle();
+  EXPECT_TRUE(world_.configurations.empty());
+  EXPECT_EQ(Running("nftables"), 3);
+  ExpectOwn(WithMode(first_text_, "nftables"));
+}
+
+TEST_F(ProviderTest, WhatAPersonWritesIntoTheFileStays) {
+  MakeCluster(3);
+  Apply("{}");
+  world_.Settle();
+  auto& file = world_.config_maps["kube-proxy"]["data"]["config.conf"];
+  file = file.get<std::string>() + "metricsBindAddress: 0.0.0.0:10249\n";
+  const std::string edited = Text();
+  world_.Settle();
+  ExpectOwn(edited);
+  for (const auto& [node, restarts] : world_.restarts)
+    EXPECT_EQ(restarts, 2) << node;
+  // The next revision is made from it.
+  Apply(R"({"mode": "ipvs"})");
+  world_.Settle();
+  EXPECT_EQ(Running("ipvs"), 3);
+  EXPECT_THAT(Text(), HasSubstr("mode: ipvs # as installed"));
+  EXPECT_THAT(Text(), HasSubstr("metricsBindAddress: 0.0.0.0:10249\n"));
+}
+
+TEST_F(ProviderTest, WhatAPersonWritesInTheMiddleIsNotLost) {
+  MakeCluster(3);
+  Apply("{}");
+  ASSERT_TRUE(Until([&] { return Running("nftables") == 1; }));
+  auto& file = world_.config_maps["kube-proxy"]["data"]["config.conf"];
+  file = file.get<std::string>() + "metricsBindAddress: 0.0.0.0:10249\n";
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 3);
+  ExpectOwn(WithMode(first_text_, "nftables") + "metricsBindAddress: 0.0.0.0:10249\n");
+}
+
+TEST_F(ProviderTest, APersonWhoChangesTheModeIsOverruledNodeByNode) {
+  MakeCluster(3);
+  Apply("{}");
+  world_.Settle();
+  world_.config_maps["kube-proxy"]["data"]["config.conf"] = first_text_;
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 3);
+  ExpectOwn(WithMode(first_text_, "nftables"));
+}
+
+TEST_F(ProviderTest, SomebodyWhoPutsTheDaemonSetBackIsFollowed) {
+  MakeCluster(4);
+  Apply("{}");
+  ASSERT_TRUE(Until([&] { return Running("nftables") == 2; }));
+  for (const bool annotations : {true, false}) {
+    world_.PutKubeProxyBack(annotations);
+    for (int step = 0; step < 3; ++step) {
+      world_.StepKubeProxy();
+      Check();
+    }
+    EXPECT_GE(Running("nftables"), 2) << "its Pods wait beside those of the revision";
+  }
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 4);
+  ExpectOwn(WithMode(first_text_, "nftables"));
+}
+
+TEST_F(ProviderTest, WhatSomebodyDeletesIsMadeAgain) {
+  MakeCluster(3);
+  Apply("{}");
+  ASSERT_TRUE(Until([&] { return Running("nftables") == 2; }));
+  max_down_ = 3;
+  world_.revision_sets.clear();
+  world_.config_maps.erase("kube-proxy-pointsman-2");
+  for (auto& [node, pod] : world_.kube_proxies) {
+    if (pod.labels.contains(kRevisionLabel)) pod.ends = true;
+  }
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 3);
+  ExpectOwn(WithMode(first_text_, "nftables"));
+}
+
+TEST_F(ProviderTest, AnUpgradeInTheMiddleReachesAllNodes) {
+  MakeCluster(3);
+  Apply("{}");
+  ASSERT_TRUE(Until([&] { return Running("nftables") == 1; }));
+  const nlohmann::json patch = {
+      {"spec", {{"template", {{"metadata", {{"annotations", {{"upgraded", "yes"}}}}}}}}}};
+  world_.kube_proxy_set.merge_patch(patch);
+  world_.kube_proxy_set_at_first.merge_patch(patch);
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 3);
+  ExpectOwn(WithMode(first_text_, "nftables"));
+  const std::string hash = text::Hash(world_.kube_proxy_set["spec"]["template"].dump());
+  for (const auto& [node, pod] : world_.kube_proxies)
+    EXPECT_EQ(pod.labels.at("controller-revision-hash"), hash) << node;
+}
+
+TEST_F(ProviderTest, FromTheNodeAgentAndBack) {
+  MakeCluster(3);
+  world_.Apply("main",
+               R"({"mode": "ipvs", "rollout": {"canary": {"nodes": 0}, "minReady": "0s"}})");
+  world_.Settle();
+  ASSERT_EQ(Status().modes, (std::map<std::string, int64_t>{{"ipvs", 3}}));
+  Apply("{}");
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 3);
+  EXPECT_EQ(Status().phase, "Complete");
+  ExpectOwn(WithMode(first_text_, "nftables"));
+  world_.Apply("main", R"({"mode": "ipvs", "provider": "NodeAgent",
+                           "rollout": {"canary": {"nodes": 0}, "minReady": "0s"}})");
+  world_.Settle();
+  EXPECT_EQ(Status().modes, (std::map<std::string, int64_t>{{"ipvs", 3}}));
+  EXPECT_EQ(Status().phase, "Complete");
+  for (const auto& [name, proxy] : world_.proxies)
+    EXPECT_EQ(proxy->spec.provider, kube::Provider::kNodeAgent) << name;
+}
+
+TEST_F(ProviderTest, FromTheMiddleToTheNodeAgentThatTakesOver) {
+  MakeCluster(3);
+  Apply("{}");
+  ASSERT_TRUE(Until([&] { return Running("nftables") == 2; }));
+  max_down_ = 3;
+  world_.Apply("main", R"({"mode": "ipvs", "kubeProxy": {"policy": "TakeOver"},
+                           "rollout": {"canary": {"nodes": 0}, "minReady": "0s"}})");
+  world_.after_write = [this] {
+    for (const auto& [name, node] : world_.nodes)
+      ASSERT_TRUE(world_.Serves(name) || !Runs(name).empty() || world_.Proxy(name) != nullptr);
+  };
+  world_.Settle();
+  EXPECT_EQ(Status().phase, "Complete") << Message("Progressing");
+  EXPECT_TRUE(world_.kube_proxies.empty());
+  EXPECT_EQ(Bound(), 0);
+  EXPECT_TRUE(world_.revision_sets.empty());
+}
+
+TEST_F(ProviderTest, WhereItCannotBeDoneItSaysWhy) {
+  MakeCluster(1);
+  const auto set = world_.kube_proxy_set;
+  const auto expect = [&](const char* reason, const char* message) {
+    Apply("{}");
+    world_.Settle();
+    EXPECT_EQ(Reason("Accepted"), reason);
+    EXPECT_THAT(Message("Accepted"), HasSubstr(message));
+    EXPECT_EQ(Text(), first_text_);
+  };
+  world_.kube_proxy_set["spec"]["template"]["spec"]["containers"][0]["command"] = {"kube-proxy"};
+  expect("KubeProxyNotConfigurable", "has the flag --config");
+  world_.kube_proxy_set = set;
+  world_.config_maps["kube-proxy"]["immutable"] = true;
+  expect("KubeProxyNotConfigurable", "ConfigMap kube-proxy is immutable");
+  world_.config_maps["kube-proxy"].erase("immutable");
+  world_.kube_proxy_unknown = "forbidden";
+  expect("KubeProxyUnknown", "forbidden");
+  world_.kube_proxy_unknown = "";
+  Apply(R"({"mode": "ipvs", "ipvs": {"scheduler": "fo"}})");
+  world_.Settle();
+  EXPECT_EQ(Reason("Accepted"), "KubeProxyNotConfigurable");
+  EXPECT_THAT(Message("Accepted"), HasSubstr("spec.ipvs.scheduler"));
+  world_.kube_proxy_set = nullptr;
+  expect("NoKubeProxy", "provider NodeAgent");
+}
+
+TEST_F(ProviderTest, KilledAfterAnyWriteItArrives) {
+  for (size_t writes = 0; writes < 40; ++writes) {
+    world_ = FakeWorld();
+    MakeCluster(3);
+    Apply("{}");
+    size_t left = writes;
+    for (int round = 0; round < 40; ++round) {
+      const size_t now = std::min<size_t>(left, 1);
+      world_.Perform(world_.MakePlan(), left > 0 ? 1 : SIZE_MAX);
+      left -= now;
+      world_.ChangeLeader();
+      world_.StepAgents();
+      world_.StepKubeProxy();
+      Check();
+      world_.Advance(seconds(5));
+    }
+    world_.Settle();
+    ExpectOwn(WithMode(first_text_, "nftables"));
+    EXPECT_EQ(Running("nftables"), 3) << writes;
+    for (const auto& [node, restarts] : world_.restarts)
+      EXPECT_EQ(restarts, 2) << node;
+    if (HasFailure()) return;
+  }
+}
+
+}  // namespace
+}  // namespace pointsman::op
