@@ -110,9 +110,10 @@ TEST_F(ProviderTest, TheAgentsWordIsNotEnough) {
   Apply(R"({"mode": "iptables", "iptables": {"masqueradeAll": true}})");
   ASSERT_TRUE(Until([&] { return Bound() == 1; }));
   EXPECT_EQ(AtRevision(2), 1);
-  world_.Settle();
+  ASSERT_TRUE(Until([&] { return True("Available"); }));
   for (const auto& [node, pod] : world_.kube_proxies)
     EXPECT_THAT(pod.file, HasSubstr("masqueradeAll: true")) << node;
+  world_.Settle();
   EXPECT_THAT(Text(), HasSubstr("iptables: {masqueradeAll: true}"));
 }
 
@@ -368,6 +369,117 @@ TEST_F(ProviderTest, WhereItCannotBeDoneItSaysWhy) {
   EXPECT_THAT(Message("Accepted"), HasSubstr("spec.ipvs.scheduler"));
   world_.kube_proxy_set = nullptr;
   expect("NoKubeProxy", "provider NodeAgent");
+}
+
+// Before it has, it would end the Pods that it adopts.
+TEST_F(ProviderTest, PodsAreNotLeftToTheDaemonSetBeforeItsControllerHasSeenThatItIsForTheirNodes) {
+  MakeCluster(3);
+  Apply("{}");
+  const auto restored = [&] {
+    return Bound() == 3 && world_.kube_proxy_set == world_.kube_proxy_set_at_first;
+  };
+  for (int round = 0; round < 500 && !restored(); ++round) {
+    Round();
+    if (restored()) break;
+    world_.StepKubeProxy();
+    world_.Advance(seconds(5));
+  }
+  ASSERT_TRUE(restored());
+  for (int round = 0; round < 5; ++round) {
+    Round();
+    world_.Advance(seconds(30));
+  }
+  EXPECT_EQ(world_.revision_sets.size(), 1U);
+  world_.Settle();
+  ExpectOwn(WithMode(first_text_, "nftables"));
+  for (const auto& [node, restarts] : world_.restarts)
+    EXPECT_EQ(restarts, 2) << node;
+}
+
+TEST_F(ProviderTest, TheDaemonSetDoesNotLeaveOutNodesWhosePodsItIsAdopting) {
+  MakeCluster(1);
+  world_.SetLabels("n1", {{kRevisionLabel, "2"}});
+  PlanInput input;
+  input.nodes = {world_.nodes.at("n1")};
+  input.kube_proxy.daemon_set =
+      std::make_shared<KubeProxyDaemonSet>(DecodeKubeProxyDaemonSet(world_.kube_proxy_set.dump()));
+  Sightings sightings;
+  sightings.Begin(world_.now, world_.instant);
+  std::optional<kube::TimePoint> wake_up;
+  const auto change = [&] {
+    return KubeProxy(input, sightings, world_.now).Change(true, wake_up).has_value();
+  };
+  EXPECT_FALSE(change());
+  KubeProxyDaemonSet set;
+  set.revision = "2";
+  input.kube_proxy.revision_sets = {std::make_shared<KubeProxyDaemonSet>(set)};
+  EXPECT_TRUE(change());
+
+  // Without the label its controller is given some time to see that.
+  kube::Pod pod;
+  pod.name = "adopted";
+  pod.node_name = "n1";
+  pod.controller_uid = input.kube_proxy.daemon_set->uid;
+  pod.labels = {{kRevisionLabel, "2"}};
+  input.kube_proxy.pods = {std::make_shared<kube::Pod>(pod)};
+  world_.SetLabels("n1", {});
+  input.nodes = {world_.nodes.at("n1")};
+  sightings = {};
+  sightings.Begin(world_.now, world_.instant);
+  EXPECT_FALSE(change());
+  world_.Advance(KubeProxy::kSettles);
+  sightings.Begin(world_.now, world_.instant);
+  EXPECT_TRUE(change());
+}
+
+// It would restart for a revision that is on its way out.
+TEST_F(ProviderTest, ANewNodeWaitsForTheTargetWhereTheLastGoodRevisionNeedsARestart) {
+  MakeCluster(3);
+  for (const char* node : {"n1", "n2"})
+    world_.SetLabels(node, {{"pool", "a"}});
+  Apply(R"({"nodeSelector": {"matchLabels": {"pool": "a"}}})");
+  world_.Settle();
+  ASSERT_EQ(Bound(), 2);
+  Apply(R"({"mode": "ipvs", "nodeSelector": {"matchLabels": {"pool": "a"}},
+            "rollout": {"canary": {"nodes": 1, "soak": "1h"}}})");
+  ASSERT_TRUE(Until([&] { return Running("ipvs") == 1; }));
+  AddNodeWithKubeProxy("n9");
+  world_.SetLabels("n9", {{"pool", "a"}});
+  excused_ = {"n9"};
+  for (int round = 0; round < 20; ++round) {
+    Round();
+    world_.StepKubeProxy();
+    world_.Advance(seconds(5));
+  }
+  EXPECT_EQ(world_.Proxy("n9")->spec.revision, 0);
+  EXPECT_EQ(Runs("n9"), "iptables");
+  world_.Settle();
+  EXPECT_EQ(Running("ipvs"), 3);
+}
+
+// After each write of it, and after none.
+TEST_F(ProviderTest, ANewSpecificationWhileARevisionBecomesTheClustersOwn) {
+  bool half_way = false;
+  for (size_t writes = 0; writes < 16; ++writes) {
+    world_ = FakeWorld();
+    MakeCluster(3);
+    Apply("{}");
+    ASSERT_TRUE(Until([&] { return Running("nftables") == 3; }));
+    for (size_t i = 0; i < writes; ++i) {
+      world_.Perform(world_.MakePlan(), 1);
+      world_.StepAgents();
+      world_.StepKubeProxy();
+      Check();
+      world_.Advance(seconds(5));
+    }
+    half_way = half_way || (Bound() > 0 && world_.revision_sets.empty());
+    Apply(R"({"mode": "ipvs"})");
+    ASSERT_TRUE(Until([&] { return Running("ipvs") == 3; })) << writes;
+    world_.Settle();
+    ExpectOwn(WithMode(first_text_, "ipvs"));
+    if (HasFailure()) return;
+  }
+  EXPECT_TRUE(half_way) << "it took none between the DaemonSet and the labels";
 }
 
 TEST_F(ProviderTest, KilledAfterAnyWriteItArrives) {
