@@ -364,13 +364,15 @@ Json Client::Patch(const Resource& resource, std::string_view ns, std::string_vi
 }
 
 bool Client::Delete(const Resource& resource, std::string_view ns, std::string_view name,
-                    std::string_view uid, std::string_view resource_version) {
+                    std::string_view uid, std::string_view resource_version,
+                    Dependents dependents) {
   // Without a name the path is the collection's: that would delete all of it.
   if (name.empty()) throw std::invalid_argument("Delete " + resource.plural + ": name is empty");
   HttpRequest request = MakeRequest("DELETE", resource.Path(ns, name));
   Json options{{"kind", "DeleteOptions"}, {"apiVersion", "v1"}};
   if (!uid.empty()) options["preconditions"]["uid"] = uid;
   if (!resource_version.empty()) options["preconditions"]["resourceVersion"] = resource_version;
+  if (dependents == Dependents::kOrphan) options["propagationPolicy"] = "Orphan";
   request.body = text::JsonText(options);
   try {
     SendOrThrow(std::move(request), false, stop_);

@@ -42,6 +42,9 @@ enum class WatchEventType { kAdded, kModified, kDeleted, kBookmark };
 
 enum class PatchType { kJson, kMerge, kStrategicMerge, kApply };
 
+// What becomes of the objects that a deleted one owns: what is usual for its kind, or they stay.
+enum class Dependents { kUsual, kOrphan };
+
 // What a JSON slice given to a callback has behind it, see simdjson's SIMDJSON_PADDING.
 inline constexpr size_t kJsonPadding = 64;
 // etcd takes objects of 1.5 MiB by default; managed fields and escapes do not make ten of one.
@@ -106,7 +109,8 @@ class Client {
   // Not found is no error: returns false. `uid` and `resource_version`, when not empty, are
   // preconditions.
   bool Delete(const Resource& resource, std::string_view ns, std::string_view name,
-              std::string_view uid = "", std::string_view resource_version = "");
+              std::string_view uid = "", std::string_view resource_version = "",
+              Dependents dependents = Dependents::kUsual);
 
   // GET of any path, for discovery: {"major":…} of "/version", "/apis/discovery.k8s.io".
   Json GetPath(const std::string& target);

@@ -90,6 +90,9 @@ TEST_F(ClientTest, SendsEachVerb) {
   EXPECT_EQ(Last().method, "DELETE");
   EXPECT_EQ(Json::parse(Last().body)["preconditions"],
             (Json{{"uid", "uid-1"}, {"resourceVersion", "7"}}));
+  EXPECT_FALSE(Json::parse(Last().body).contains("propagationPolicy"));
+  client.Delete(kServices, "ns", "web", "uid-1", "", Dependents::kOrphan);
+  EXPECT_EQ(Json::parse(Last().body)["propagationPolicy"], "Orphan");
   EXPECT_THROW(client.Delete(kServices, "ns", ""), std::invalid_argument);
 }
 

@@ -157,6 +157,10 @@ void FakeWorld::StepKubeProxy(
     const std::string& name, const KubeProxyDaemonSet* set,
     const std::vector<std::shared_ptr<const KubeProxyDaemonSet>>& others) {
   const auto found = kube_proxies.find(name);
+  if (dead_kubelets.contains(name)) {
+    if (found != kube_proxies.end()) found->second.ready = false;
+    return;
+  }
   // What was there before this step comes up in it, or goes.
   if (found != kube_proxies.end() && found->second.ends) {
     kube_proxies.erase(found);

@@ -125,6 +125,7 @@ class FakeWorld {
   bool rolling_updates = false;         // the DaemonSet controller does what updateStrategy says
   std::set<std::string> broken_modes;   // kube-proxy does not become Ready in these
   std::map<std::string, int> restarts;  // by node: Pods that were begun
+  std::set<std::string> dead_kubelets;  // nodes whose Pods are not Ready, and do not change
   std::vector<std::shared_ptr<const kube::Pod>> other_kube_proxy_pods;
   std::string kube_proxy_unknown;  // why the operator may not read them; "": it may
   std::string no_provider;         // why provider KubeProxy cannot be served; "": it can

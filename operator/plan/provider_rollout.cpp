@@ -117,8 +117,12 @@ std::vector<NodeLabelChange> NextBindings(RolloutState& state, const KubeProxyPr
   // Of those that were asked one after the other; all of them at once can have to, when somebody
   // has changed what the cluster's own file says.
   int64_t room = state.max_unavailable;
-  for (const NodeView& view : state.nodes)
-    room -= view.kube_proxy_up ? 0 : 1;
+  for (const NodeView& view : state.nodes) {
+    // A node that died, or does not come up for so long, holds up nobody.
+    const bool restarts = view.at_target() && !view.kube_proxy_up && view.governed.node->ready &&
+                          view.order == Order::kUnderWay;
+    if (restarts) --room;
+  }
   for (const NodeView& view : state.nodes) {
     if (!view.bind_to) continue;
     const bool own = view.bind_to->empty();

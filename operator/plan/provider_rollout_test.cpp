@@ -195,6 +195,44 @@ TEST_F(ProviderTest, OfSomeNodesTheOthersStayAsTheyAre) {
     EXPECT_EQ(restarts, 2) << node;
 }
 
+TEST_F(ProviderTest, ANodeThatDiedHoldsUpOnlyTheEndOfIt) {
+  MakeCluster(4);
+  world_.dead_kubelets = {"n2"};
+  world_.SetDead("n2", true, /*silent=*/true);
+  excused_ = {"n2"};
+  world_.StepKubeProxy();
+  Apply("{}");
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 3);
+  EXPECT_EQ(Status().phase, "Complete");
+  EXPECT_THAT(Message("Progressing"), HasSubstr("for the sake of n2"));
+  EXPECT_EQ(Text(), first_text_);
+  world_.dead_kubelets.clear();
+  world_.SetDead("n2", false);
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 4);
+  ExpectOwn(WithMode(first_text_, "nftables"));
+}
+
+TEST_F(ProviderTest, ANodeThatDiesInItsTurnHoldsUpNobodyForLong) {
+  MakeCluster(4);
+  Apply("{}");
+  ASSERT_TRUE(Until([&] { return Bound() == 2; }));
+  const auto second = std::find_if(world_.nodes.begin(), world_.nodes.end(), [&](const auto& node) {
+    return !BoundTo(*node.second).empty() && Runs(node.first) != "nftables";
+  });
+  ASSERT_NE(second, world_.nodes.end());
+  const std::string name = second->first;
+  excused_ = {name};
+  world_.dead_kubelets = {name};
+  world_.SetDead(name, true, /*silent=*/true);
+  world_.Settle();
+  EXPECT_EQ(Running("nftables"), 3);
+  world_.RemoveNode(name);
+  world_.Settle();
+  ExpectOwn(WithMode(first_text_, "nftables"));
+}
+
 TEST_F(ProviderTest, DeletionInTheMiddleGivesTheNodesBack) {
   MakeCluster(4);
   Apply("{}");

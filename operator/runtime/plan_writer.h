@@ -56,6 +56,7 @@ class PlanWriter {
   void Change(const NodeProxyChange& change);
   void Change(const NodeLabelChange& change);
   void Change(const DaemonSetChange& change);
+  void Change(const KubeProxyObjectChange& change);
   void Emit(const kube::ObjectReference& about, const PlannedEvent& event);
 
   // Between two writes of one ProxyConfiguration.
