@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxMessage = 1024;
+constexpr size_t kMaxEditMessage = 1024;
 
 struct Replacement {
   size_t at = 0;
@@ -65,8 +65,8 @@ class Editor {
  private:
   [[noreturn]] void Refuse(size_t at, const std::string& path, const std::string& what) const {
     const auto line = std::count(text_.begin(), text_.begin() + static_cast<ptrdiff_t>(at), '\n');
-    throw std::invalid_argument(
-        text::Message("line " + std::to_string(line + 1) + ": " + path + ": " + what, kMaxMessage));
+    throw std::invalid_argument(text::Message(
+        "line " + std::to_string(line + 1) + ": " + path + ": " + what, kMaxEditMessage));
   }
 
   char At(size_t at) const { return at < text_.size() ? text_[at] : '\n'; }
@@ -312,7 +312,7 @@ std::string EditYaml(std::string_view text, const json& changes) {
   try {
     result = Editor(text).Apply(changes);
   } catch (const YAML::Exception& error) {
-    throw std::invalid_argument(text::Message(error.what(), kMaxMessage));
+    throw std::invalid_argument(text::Message(error.what(), kMaxEditMessage));
   }
   json expected = before.value;
   Set(expected, changes);

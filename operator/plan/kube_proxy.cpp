@@ -2,14 +2,12 @@
 
 #include <algorithm>
 
+#include "operator/plan/wake_up.h"
+
 namespace pointsman::op {
 namespace {
 
 using kube::TimePoint;
-
-void WakeAt(std::optional<TimePoint>& wake_up, TimePoint when) {
-  wake_up = wake_up ? std::min(*wake_up, when) : when;
-}
 
 // By which the Pods of kube-proxies are found (input.h).
 bool CanSeePods(const KubeProxyDaemonSet& set) {

@@ -11,16 +11,13 @@
 #include "kube/pointsman/duration.h"
 #include "kube/pointsman/settings_json.h"
 #include "kube/text/text.h"
+#include "operator/plan/json_member.h"
 
 namespace pointsman::op {
 namespace {
 
 using nlohmann::json;
 
-// The member, null if there is none.
-json Member(const json& object, const char* name) {
-  return object.is_object() ? object.value(name, json()) : json();
-}
 std::string Text(const json& object, const char* name) {
   const json member = Member(object, name);
   return member.is_string() ? member.get<std::string>() : "";

@@ -6,6 +6,7 @@
 #include "kube/objects/daemon_set.h"
 #include "kube/objects/object_json.h"
 #include "kube/text/json_text.h"
+#include "operator/plan/json_member.h"
 
 namespace pointsman::op {
 namespace {
@@ -23,11 +24,6 @@ const json& OurRequirements() {
       {{"key", kKubeProxyLabel}, {"operator", "NotIn"}, {"values", {kReplaced}}},
       {{"key", kRevisionLabel}, {"operator", "DoesNotExist"}}};
   return kRequirements;
-}
-
-// The member, null if there is none.
-json Member(const json& object, const char* name) {
-  return object.is_object() ? object.value(name, json()) : json();
 }
 
 bool IsEmpty(const json& value) {

@@ -4,6 +4,8 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "operator/plan/wake_up.h"
+
 namespace pointsman::op {
 namespace {
 
@@ -13,12 +15,6 @@ using std::chrono::seconds;
 
 bool HasAnswered(const kube::NodeProxy& proxy) {
   return proxy.status.observed_generation >= proxy.generation;
-}
-
-bool Reached(std::optional<TimePoint>& next, TimePoint when, TimePoint now) {
-  if (when <= now) return true;
-  next = next ? std::min(*next, when) : when;
-  return false;
 }
 
 std::string WhyNotByTheApi(const KubeProxy::OnNode& on) {

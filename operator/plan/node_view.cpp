@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/plan/gates.h"
+#include "operator/plan/wake_up.h"
 
 namespace pointsman::op {
 namespace {
@@ -14,13 +15,6 @@ using kube::NodeProxy;
 using kube::TimePoint;
 using std::chrono::ceil;
 using std::chrono::seconds;
-
-// Reports `when` as a moment to look again, if it is still to come.
-bool Reached(NodeView& view, TimePoint when, TimePoint now) {
-  if (when <= now) return true;
-  view.next = view.next ? std::min(*view.next, when) : when;
-  return false;
-}
 
 TimePoint TimeOr(const std::string& text, TimePoint otherwise) {
   return kube::ParseTime(text).value_or(otherwise);
@@ -63,7 +57,8 @@ void LookForFailure(NodeView& view, const NodeProxy& proxy, const kube::Rollout&
     // may pass, and gets minReady for it.
     const bool final_word =
         degraded->reason == "HandoverReverted" || degraded->reason == "NoModeCanRun";
-    if (final_word || Reached(view, *sighting.degraded + ceil<seconds>(rollout.min_ready), now)) {
+    if (final_word ||
+        Reached(view.next, *sighting.degraded + ceil<seconds>(rollout.min_ready), now)) {
       view.failure = Text(*degraded);
     }
   }
@@ -99,7 +94,7 @@ void LookAtTarget(NodeView& view, const NodeProxy& proxy,
   view.stage = applied ? Stage::kApplied : Stage::kOrdered;
   if (applied && view.serving && sighting.serving) {
     view.available_since = ServingSince(sighting, proxy, *ready) + ceil<seconds>(rollout.min_ready);
-    if (Reached(view, view.available_since, now)) {
+    if (Reached(view.next, view.available_since, now)) {
       view.stage = Stage::kAvailable;
       return;
     }
@@ -110,7 +105,7 @@ void LookAtTarget(NodeView& view, const NodeProxy& proxy,
   if (!applied && HasFailedBefore(configuration)) {
     since = std::min(since, TimeOr(proxy.updated_at, since));
   }
-  if (!Reached(view, since + ceil<seconds>(rollout.progress_deadline), now)) {
+  if (!Reached(view.next, since + ceil<seconds>(rollout.progress_deadline), now)) {
     view.order = Order::kUnderWay;
   } else {
     // A node that died must not hold up the others for ever.
@@ -154,13 +149,14 @@ void LookAtPending(NodeView& view, const NodeProxy& proxy,
     if (Spoke(proxy) && status.candidate && status.candidate->revision == target.number) {
       TakeAnswer(view, *status.candidate, target);
     } else {
-      view.stage = Reached(view, sighting.asked + deadline, now) ? Stage::kSilent : Stage::kAsked;
+      view.stage =
+          Reached(view.next, sighting.asked + deadline, now) ? Stage::kSilent : Stage::kAsked;
       if (!view.governed.node->ready) view.reachable = false;
     }
   }
   const bool ordered = proxy.spec.revision > 0 && !proxy.spec.removed;
   if (ordered && status.observed_revision != proxy.spec.revision &&
-      !Reached(view, sighting.changed + deadline, now)) {
+      !Reached(view.next, sighting.changed + deadline, now)) {
     view.order = Order::kUnderWay;
   }
 }
@@ -228,7 +224,7 @@ NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& co
   if (node.ready && sighting.down) {
     const seconds deadline = ceil<seconds>(configuration.spec.rollout.progress_deadline);
     view.outage =
-        Reached(view, *sighting.down + deadline, now) ? Outage::kLasting : Outage::kRecent;
+        Reached(view.next, *sighting.down + deadline, now) ? Outage::kLasting : Outage::kRecent;
   }
   return view;
 }

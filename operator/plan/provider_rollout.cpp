@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "operator/plan/node_list.h"
+#include "operator/plan/wake_up.h"
 
 namespace pointsman::op {
 namespace {
@@ -16,12 +17,6 @@ using std::chrono::seconds;
 
 constexpr const char* kRevisionHash = "controller-revision-hash";  // of the DaemonSet controller
 constexpr size_t kMaxPodsAPass = 200;
-
-bool Reached(std::optional<TimePoint>& next, TimePoint when, TimePoint now) {
-  if (when <= now) return true;
-  next = next ? std::min(*next, when) : when;
-  return false;
-}
 
 // The label's value that a node has to have for it; "": none.
 std::string PlaceOf(const Revision& revision, const kube::ProxyConfiguration& configuration,

@@ -6,6 +6,7 @@
 #include "kube/objects/object_json.h"
 #include "kube/text/hash.h"
 #include "kube/text/json_text.h"
+#include "operator/plan/json_member.h"
 
 namespace pointsman::op {
 namespace {
@@ -16,11 +17,6 @@ using nlohmann::json;
 constexpr size_t kMaxBaseName = 200;
 constexpr const char* kManagedBy = "app.kubernetes.io/managed-by";
 constexpr const char* kPointsman = "pointsman-operator";
-
-// The member, null if there is none.
-json Member(const json& object, const char* name) {
-  return object.is_object() ? object.value(name, json()) : json();
-}
 
 json MetadataOf(const std::string& set_name, int64_t revision) {
   return {{"name", RevisionObjectName(set_name, revision)},

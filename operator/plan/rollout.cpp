@@ -6,6 +6,7 @@
 #include "operator/plan/gates.h"
 #include "operator/plan/kube_proxy_rollout.h"
 #include "operator/plan/provider_rollout.h"
+#include "operator/plan/wake_up.h"
 
 namespace pointsman::op {
 
@@ -28,10 +29,6 @@ namespace {
 using kube::TimePoint;
 using std::chrono::ceil;
 using std::chrono::seconds;
-
-void WakeAt(std::optional<TimePoint>& wake_up, TimePoint when) {
-  wake_up = wake_up ? std::min(*wake_up, when) : when;
-}
 
 const Revision* FindRevision(const std::vector<Revision>& revisions, const std::string& owner_uid,
                              int64_t number) {

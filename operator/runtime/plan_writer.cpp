@@ -249,8 +249,8 @@ void PlanWriter::Change(const DaemonSetChange& change) {
   spdlog::info("DaemonSet {}/{} {}", kube_proxy_ns_, change.name, change.what);
 }
 
-// Nothing of these is kept for the next pass: one that its caches do not show yet is planned again,
-// and refused by what it presupposes.
+// Nothing of these is kept for the next pass: what its caches do not show yet is planned again, and
+// refused by what it presupposes.
 void PlanWriter::Change(const KubeProxyObjectChange& change) {
   using Kind = KubeProxyObjectChange::Kind;
   const kube::Resource& resource = ResourceOf(change);

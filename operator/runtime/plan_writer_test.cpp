@@ -25,7 +25,8 @@ class Recorder final : public kube::Transport {
     bodies.push_back(request.body);
     const int status = std::exchange(refuse, 0);
     if (status == 0) return {200, {}, request.body};
-    return {status, {}, R"({"kind":"Status","code":)" + std::to_string(status) + "}"};
+    const char* const reason = status == 409 ? "Conflict" : "Forbidden";
+    return {status, {}, Json({{"kind", "Status"}, {"code", status}, {"reason", reason}}).dump()};
   }
   HttpResponse Stream(const HttpRequest& request, const std::function<bool(std::string_view)>&,
                       std::stop_token) override {
@@ -88,17 +89,18 @@ TEST_F(PlanWriterTest, WritesKubeProxysObjectsInItsNamespace) {
   EXPECT_EQ(Body(4)["propagationPolicy"], "Orphan");
 }
 
-// A cache was behind: what is planned anew is refused, and seen by the next pass.
-TEST_F(PlanWriterTest, WhatIsThereAlreadyIsNoFailure) {
-  const Change change{.kind = Change::Kind::kPatch,
-                      .of = Change::Of::kConfigMap,
-                      .name = "kube-proxy",
-                      .uid = "u1",
-                      .object = Json::object()};
+// A cache was behind, say: the next pass, which comes soon, sees what is there.
+TEST_F(PlanWriterTest, WhatIsRefusedIsPlannedAgainAndHoldsUpNothingElse) {
+  const Change first{.kind = Change::Kind::kPatch,
+                     .of = Change::Of::kConfigMap,
+                     .name = "kube-proxy",
+                     .uid = "u1",
+                     .object = Json::object()};
+  Change second = first;
+  second.name = "another";
   api_->refuse = 409;
-  EXPECT_FALSE(Write({change}).failed);
-  api_->refuse = 403;
-  EXPECT_TRUE(Write({change}).failed);
+  EXPECT_TRUE(Write({first, second}).failed);
+  EXPECT_EQ(api_->sent.size(), 2U);
 }
 
 TEST_F(PlanWriterTest, WritesNothingWithoutTheLease) {
