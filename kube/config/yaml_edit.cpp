@@ -215,7 +215,8 @@ class Editor {
                  bool is_root) {
     json added = json::object();
     for (const auto& [name, wanted] : changes.items()) {
-      const std::string where = path.empty() ? name : path + "." + name;
+      std::string where = path.empty() ? "" : path + ".";
+      where += name;
       // Of a key that is there twice the last counts.
       std::optional<std::pair<YAML::Node, YAML::Node>> found;
       for (const auto& pair : map) {

@@ -22,6 +22,6 @@ namespace pointsman::kube {
 // nothing else.
 std::string EditYaml(std::string_view text, const nlohmann::json& changes);
 
-inline constexpr size_t kMaxEditedYaml = 256 * 1024;
+inline constexpr size_t kMaxEditedYaml = 256UL * 1024;
 
 }  // namespace pointsman::kube

@@ -171,9 +171,10 @@ KubeProxyObjectChange Change(KubeProxyObjectChange::Kind kind, const KubeProxyDa
 }
 KubeProxyObjectChange Create(KubeProxyObjectChange::Of of, nlohmann::json object,
                              std::string what) {
+  std::string name = object["metadata"]["name"].get<std::string>();
   return {.kind = KubeProxyObjectChange::Kind::kCreate,
           .of = of,
-          .name = object["metadata"]["name"].get<std::string>(),
+          .name = std::move(name),
           .uid = "",
           .resource_version = "",
           .object = std::move(object),

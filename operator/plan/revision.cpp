@@ -8,7 +8,7 @@
 namespace pointsman::op {
 namespace {
 
-constexpr size_t kMostFile = 1024 * 1024;  // as a ConfigMap has
+constexpr size_t kMostFile = 1024UL * 1024;  // as a ConfigMap has
 
 Revision Make(const kube::ProxyConfiguration& configuration, const kube::ProxySettings& settings,
               int64_t number, const std::string& more) {
