@@ -69,6 +69,7 @@ inline constexpr size_t kMaxPhase = 64;
 inline constexpr size_t kMaxTrippedGates = 10;
 inline constexpr size_t kMaxGateText = 256;      // node, figure
 inline constexpr size_t kMaxInterfaceName = 15;  // IFNAMSIZ - 1
+inline constexpr size_t kMaxBindAddress = 64;    // [IPv6]:port
 inline constexpr size_t kMaxClusterCidr = 96;
 inline constexpr size_t kMaxPortRange = 11;
 inline constexpr size_t kMaxConfigurationName = 63;  // it is a label's value too

@@ -47,6 +47,8 @@ NodeProxySpec ReadNodeProxySpec(ObjectReader reader) {
   reader.Word<bool>("state", ParseState, "Active, Removed", spec.removed);
   reader.Word<bool>("kubeProxy", ParseKubeProxy, "Leave, Remove", spec.remove_kube_proxy);
   reader.Word<Provider>("provider", ParseProvider, kProviderWords, spec.provider);
+  reader.String("healthzBindAddress", limits::kMaxBindAddress, spec.healthz_bind_address);
+  reader.String("metricsBindAddress", limits::kMaxBindAddress, spec.metrics_bind_address);
   ReadSettings(reader, UnknownFields::kIgnore, spec.settings);
   if (reader.Has("candidate")) spec.candidate = ReadCandidate(reader.Object("candidate"));
   return spec;
@@ -193,6 +195,10 @@ json ToJson(const NodeProxySpec& spec) {
   object["state"] = spec.removed ? "Removed" : "Active";
   object["kubeProxy"] = spec.remove_kube_proxy ? "Remove" : "Leave";
   object["provider"] = ToString(spec.provider);
+  if (spec.provider == Provider::kKubeProxy) {
+    object["healthzBindAddress"] = spec.healthz_bind_address;
+    object["metricsBindAddress"] = spec.metrics_bind_address;
+  }
   if (spec.candidate) {
     object["candidate"] = {{"revision", spec.candidate->revision},
                            {"provider", ToString(spec.candidate->provider)},

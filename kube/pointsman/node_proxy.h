@@ -44,6 +44,10 @@ struct NodeProxySpec {
   // KubeProxy: a kube-proxy that the operator configures serves the node. The agent programs
   // nothing, loads modules and says what kube-proxy does.
   Provider provider = Provider::kNodeAgent;
+  // With provider KubeProxy: where that kube-proxy answers, as its file says it ("" is its
+  // default).
+  std::string healthz_bind_address;
+  std::string metrics_bind_address;
   ProxySettings settings;
   std::optional<NodeProxyCandidate> candidate;
   bool operator==(const NodeProxySpec&) const = default;

@@ -35,6 +35,8 @@ NodeProxySpec FullSpec() {
   spec.settings.drain_timeout = std::chrono::seconds(0);
   spec.remove_kube_proxy = true;
   spec.provider = Provider::kKubeProxy;
+  spec.healthz_bind_address = "0.0.0.0:10256";
+  spec.metrics_bind_address = "[::1]:10249";
   spec.candidate = NodeProxyCandidate{8,  Mode::kNftables, {Mode::kIpvs},       "wlc",
                                       {}, {{"vrf"}},       Provider::kKubeProxy};
   return spec;
