@@ -30,6 +30,17 @@ constexpr std::array<std::string_view, 11> kFilter{
     // mode userspace
     "KUBE-NODEPORT-NON-LOCAL"};
 
+constexpr std::string_view kCanary = "KUBE-PROXY-CANARY";
+// What modes iptables and ipvs both have, and what only one of them has.
+constexpr std::array<std::string_view, 2> kFilterOfBoth{"KUBE-FORWARD", "KUBE-PROXY-FIREWALL"};
+constexpr std::array<std::string_view, 2> kNatOfBoth{"KUBE-SERVICES", kPostrouting};
+constexpr std::array<std::string_view, 3> kFilterOfIptables{
+    "KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS"};
+constexpr std::array<std::string_view, 3> kNatOfIpvs{"KUBE-NODE-PORT", "KUBE-LOAD-BALANCER",
+                                                     "KUBE-FIREWALL"};
+constexpr std::array<std::string_view, 4> kFilterOfIpvs{
+    "KUBE-NODE-PORT", "KUBE-SOURCE-RANGES-FIREWALL", "KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER"};
+
 // Of ipset.go; those of IPv6 begin with "KUBE-6-".
 constexpr std::array<std::string_view, 17> kIpsets{"KUBE-LOOP-BACK",
                                                    "KUBE-CLUSTER-IP",
@@ -49,15 +60,35 @@ constexpr std::array<std::string_view, 17> kIpsets{"KUBE-LOOP-BACK",
                                                    "KUBE-HEALTH-CHECK-NODE-PORT",
                                                    "KUBE-IPVS-IPS"};
 
+bool IsPerService(std::string_view chain) {
+  return std::any_of(kPerService.begin(), kPerService.end(),
+                     [&](std::string_view prefix) { return chain.starts_with(prefix); });
+}
+
 }  // namespace
 
 bool IsChain(std::string_view table, std::string_view chain) {
-  if (table == "mangle") return chain == "KUBE-PROXY-CANARY";
-  const bool per_service =
-      std::any_of(kPerService.begin(), kPerService.end(),
-                  [&](std::string_view prefix) { return chain.starts_with(prefix); });
+  if (table == "mangle") return chain == kCanary;
+  const bool per_service = IsPerService(chain);
   if (table == "nat") return per_service || Has(kNat, chain);
   if (table == "filter") return per_service || Has(kFilter, chain);
+  return false;
+}
+
+bool IsChainOf(kube::Mode mode, std::string_view table, std::string_view chain) {
+  const bool iptables = mode == kube::Mode::kIptables;
+  const bool ipvs = mode == kube::Mode::kIpvs;
+  if (!iptables && !ipvs) return false;
+  if (chain == kCanary) return true;
+  if (table == "nat") {
+    return Has(kNatOfBoth, chain) ||
+           (iptables ? chain == "KUBE-NODEPORTS" || IsPerService(chain) : Has(kNatOfIpvs, chain));
+  }
+  if (table == "filter") {
+    return Has(kFilterOfBoth, chain) ||
+           (iptables ? Has(kFilterOfIptables, chain) || IsPerService(chain)
+                     : Has(kFilterOfIpvs, chain));
+  }
   return false;
 }
 

@@ -9,10 +9,14 @@
 
 #include <string_view>
 
+#include "kube/pointsman/mode.h"
+
 namespace pointsman::agent::kube_proxy {
 
 // A chain of iptables' table `table`: "nat", "filter", "mangle".
 bool IsChain(std::string_view table, std::string_view chain);
+// One of these that a kube-proxy in that mode has; all others are of its other modes.
+bool IsChainOf(kube::Mode mode, std::string_view table, std::string_view chain);
 // One that it makes at once, and again when it is gone, in modes iptables and ipvs; and that
 // neither a kubelet nor Pointsman makes.
 bool IsTrace(std::string_view table, std::string_view chain);

@@ -47,14 +47,18 @@ class Removal {
       : options_(options), stop_(stop), virtual_servers_(options.others) {}
 
   std::vector<std::string> Run() {
-    std::vector<netlink::IpvsServer> servers;
-    if (!Try("virtual servers of IPVS", [&] { servers = virtual_servers_.Find(); })) return failed_;
-    if (!servers.empty() && !(KeepSources() && Drain(servers))) return failed_;
-    Try("virtual servers of IPVS", [&] { RemoveServers(servers); });
-    Try("interface kube-ipvs0", [&] { ReleaseLink(); });
+    const bool ipvs = options_.running != kube::Mode::kIpvs;
+    if (ipvs) {
+      std::vector<netlink::IpvsServer> servers;
+      if (!Try("virtual servers of IPVS", [&] { servers = virtual_servers_.Find(); }))
+        return failed_;
+      if (!servers.empty() && !(KeepSources() && Drain(servers))) return failed_;
+      Try("virtual servers of IPVS", [&] { RemoveServers(servers); });
+      Try("interface kube-ipvs0", [&] { ReleaseLink(); });
+    }
     Try("rules of iptables", [&] { RemoveIptables(); });
-    Try("nf_tables", [&] { RemoveNftables(); });
-    Try("ipsets", [&] { RemoveIpsets(); });
+    if (options_.running != kube::Mode::kNftables) Try("nf_tables", [&] { RemoveNftables(); });
+    if (ipvs) Try("ipsets", [&] { RemoveIpsets(); });
     return failed_;
   }
   // Was there anything that was removed?
@@ -127,7 +131,9 @@ class Removal {
           fmt::format("iptables-{}, {}", place.variant, net::ToString(place.family));
       Try(where, [&] {
         xtables::IptablesTool tool(place.family, place.variant);
-        const RemovedRules removed = RemoveRules(tool);
+        const RemovedRules removed = RemoveRules(tool, options_.running);
+        for (const std::string& chain : removed.in_use)
+          failed_.push_back(fmt::format("{}: {}", where, chain));
         for (const std::string& kept : removed.kept)
           options_.tell(fmt::format("{}: {}", where, kept));
         if (removed.chains + removed.jumps > 0)

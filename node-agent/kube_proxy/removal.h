@@ -1,14 +1,16 @@
-// Takes out of this node's kernel what a kube-proxy left that runs no more: in any of its modes,
-// beside Pointsman in any mode, and nothing that is somebody else's. (kube-proxy --cleanup empties
-// the whole IPVS table, and leaves its ipsets.)
+// Takes out of this node's kernel what a kube-proxy left that runs no more, or no more in that
+// mode: in any of its modes, beside Pointsman in any mode, and nothing that is somebody else's.
+// (kube-proxy --cleanup empties the whole IPVS table, and leaves its ipsets.)
 #pragma once
 
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
 
+#include "kube/pointsman/mode.h"
 #include "kube/time/time_source.h"
 #include "node-agent/kube_proxy/virtual_servers.h"
 
@@ -17,6 +19,8 @@ namespace pointsman::agent::kube_proxy {
 struct RemovalOptions {
   std::string modules_root;  // see KernelHasModule
   IsOthers others;           // virtual servers that stay
+  // A kube-proxy runs in that mode, and what is of that mode stays.
+  std::optional<kube::Mode> running = std::nullopt;
   // kube-ipvs0 stays, as Pointsman's: Pointsman in ipvs mode has to have it for Calico's Felix
   // (neighbours/ipvs_notice.h), which starts again whenever it goes or comes.
   bool take_over_link = false;

@@ -42,13 +42,14 @@ bool HasLegacy(net::Family family, ChainTest is_chain) {
 // What one table has of it.
 class Table {
  public:
-  explicit Table(std::string_view name) : name_(name) {}
+  Table(std::string_view name, std::optional<kube::Mode> running)
+      : name_(name), running_(running) {}
 
   void AddLine(std::string_view text) {
     const xtables::SavedLine line = xtables::ParseSavedLine(text);
     if (line.kind == Kind::kChain) {
       if (line.name == kMarkDrop) old_kubelet_ = true;
-      if (IsChain(name_, line.name)) chains_.emplace(line.name);
+      if (Goes(line.name)) chains_.emplace(line.name);
     } else if (line.kind == Kind::kRule) {
       AddRule(line);
     }
@@ -56,9 +57,11 @@ class Table {
 
   // iptables-restore's input; "": nothing is to be done.
   std::string Removal(RemovedRules& removed) {
-    if (old_kubelet_) chains_.erase(std::string(kPostrouting));
+    const bool old_kubelet = old_kubelet_ && Goes(kPostrouting);
+    if (old_kubelet) chains_.erase(std::string(kPostrouting));
     for (const std::string& chain : ours_)
       chains_.erase(chain);
+    if (IsInUse(removed)) return "";
     std::string text;
     for (const std::string& chain : chains_)
       text += fmt::format(":{} - [0:0]\n", chain);  // which empties it
@@ -73,7 +76,7 @@ class Table {
             "chain {} in table {} stays, empty, since chain {} leads to it", to, name_, chain));
       }
     }
-    if (old_kubelet_) {
+    if (old_kubelet) {
       for (const std::string& rule : with_sets_)
         text += fmt::format("-D {} {}\n", kPostrouting, rule);
     }
@@ -90,6 +93,19 @@ class Table {
     std::string chain, rule, to;
   };
 
+  bool Goes(std::string_view chain) const {
+    return IsChain(name_, chain) && !(running_ && IsChainOf(*running_, name_, chain));
+  }
+  // It has not written its own rules yet, and would serve nobody without the others.
+  bool IsInUse(RemovedRules& removed) const {
+    for (const auto& [chain, rule, to] : jumps_) {
+      if (!IsChain(name_, chain) || !chains_.contains(to)) continue;
+      removed.in_use.push_back(
+          fmt::format("chain {} in table {} leads to {} yet", chain, name_, to));
+      return true;
+    }
+    return false;
+  }
   static bool IsBuiltin(std::string_view chain) {
     return chain == "PREROUTING" || chain == "INPUT" || chain == "FORWARD" || chain == "OUTPUT" ||
            chain == "POSTROUTING";
@@ -99,13 +115,14 @@ class Table {
     if (xtables::HintChains::SaysOurs(line)) ours_.emplace(line.name);
     if (line.name == kPostrouting && line.rule.find("--match-set KUBE-") != line.rule.npos)
       with_sets_.emplace_back(line.rule);
-    if (IsChain(name_, line.name)) return;
+    if (Goes(line.name)) return;
     const std::string_view to = xtables::ChainJumpedTo(line.rule);
-    if (IsChain(name_, to))
+    if (Goes(to))
       jumps_.push_back({std::string(line.name), std::string(line.rule), std::string(to)});
   }
 
   const std::string_view name_;
+  const std::optional<kube::Mode> running_;
   std::set<std::string> chains_;
   std::set<std::string> ours_;  // made for others by Pointsman
   std::vector<JumpLine> jumps_;
@@ -133,10 +150,10 @@ std::vector<RulesPlace> FindRules(const std::string& modules_root, ChainTest is_
   return places;
 }
 
-RemovedRules RemoveRules(xtables::IptablesTool& tool) {
+RemovedRules RemoveRules(xtables::IptablesTool& tool, std::optional<kube::Mode> running) {
   std::map<std::string_view, Table> tables;
   for (const std::string_view name : kTables) {
-    tables.emplace(name, Table(name));
+    tables.emplace(name, Table(name, running));
   }
   // All of them before the first is written to: what cannot be read is an error with nothing done.
   Table* table = nullptr;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,12 +30,15 @@ struct RemovedRules {
   size_t chains = 0;
   size_t jumps = 0;               // rules of other chains that led to one of them
   std::vector<std::string> kept;  // for a person: what stays, and why
+  // For a person: what a kube-proxy that runs leads to yet. In that table nothing was removed.
+  std::vector<std::string> in_use;
 };
 
 // One transaction for each table. A chain to which one of somebody else's leads is emptied and
 // stays. With kubelets before 1.27, which made it too, KUBE-POSTROUTING stays without its
-// references to ipsets. What says that it was made by Pointsman for others stays. Throws as
-// IptablesTool.
-RemovedRules RemoveRules(xtables::IptablesTool& tool);
+// references to ipsets. What says that it was made by Pointsman for others stays. `running`: a
+// kube-proxy runs in that mode, and what is of that mode stays as it is. Throws as IptablesTool.
+RemovedRules RemoveRules(xtables::IptablesTool& tool,
+                         std::optional<kube::Mode> running = std::nullopt);
 
 }  // namespace pointsman::agent::kube_proxy

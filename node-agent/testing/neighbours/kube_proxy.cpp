@@ -74,11 +74,13 @@ void MakeKubeProxyNftables(const ProxiedService& service) {
   for (size_t i = 0; i < service.endpoints.size(); ++i) {
     const std::string& endpoint = service.endpoints[i];
     const std::string ip = endpoint.substr(0, endpoint.find(':'));
+    const std::string chain = fmt::format("endpoint-5OJB2KTY-default/web/tcp/http__{}/{}", ip,
+                                          endpoint.substr(endpoint.find(':') + 1));
     endpoints += fmt::format(
-        "chain endpoint-{0} {{ ip saddr {1} jump mark-for-masquerade; "
+        "chain {0} {{ ip saddr {1} jump mark-for-masquerade; "
         "meta l4proto tcp dnat to {2}; }}\n",
-        i, ip, endpoint);
-    choices += fmt::format("{}{} : goto endpoint-{}", i == 0 ? "" : ", ", i, i);
+        chain, ip, endpoint);
+    choices += fmt::format("{}{} : goto {}", i == 0 ? "" : ", ", i, chain);
   }
   RunTool({"nft", fmt::format(R"(table ip kube-proxy {{
   comment "rules for kube-proxy"
@@ -91,18 +93,21 @@ void MakeKubeProxyNftables(const ProxiedService& service) {
     masquerade fully-random;
   }}
   {6}
-  chain service {{
+  chain service-ULMVA6XW-default/web/tcp/http {{
     ip daddr {0} tcp dport {2} ip saddr != {4} jump mark-for-masquerade;
     numgen random mod {5} vmap {{ {7} }};
   }}
-  chain external {{ jump mark-for-masquerade; goto service; }}
+  chain external-ULMVA6XW-default/web/tcp/http {{
+    jump mark-for-masquerade;
+    goto service-ULMVA6XW-default/web/tcp/http;
+  }}
   map service-ips {{
     type ipv4_addr . inet_proto . inet_service : verdict;
-    elements = {{ {0} . tcp . {2} : goto service }};
+    elements = {{ {0} . tcp . {2} : goto service-ULMVA6XW-default/web/tcp/http }};
   }}
   map service-nodeports {{
     type inet_proto . inet_service : verdict;
-    elements = {{ tcp . {3} : goto external }};
+    elements = {{ tcp . {3} : goto external-ULMVA6XW-default/web/tcp/http }};
   }}
   chain services {{
     ip daddr . meta l4proto . th dport vmap @service-ips;

@@ -1,0 +1,236 @@
+// What is read back of a kube-proxy is what the kernel has, in each of its modes.
+#include "node-agent/kube_proxy/served.h"
+
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+
+#include "node-agent/kube_proxy/removal.h"
+#include "node-agent/kube_proxy/rules.h"
+#include "node-agent/testing/fresh_netns.h"
+#include "node-agent/testing/neighbours/kube_proxy.h"
+#include "node-agent/testing/neighbours/proxies.h"
+#include "node-agent/testing/run_tool.h"
+#include "node-agent/xtables/iptables_tool.h"
+
+namespace pointsman::agent::kube_proxy {
+namespace {
+
+using kube::Mode;
+using ::testing::AnyOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::Pair;
+using testing::RunTool;
+using ::testing::SizeIs;
+using testing::TryTool;
+
+net::IpAddress Ip(const char* text) {
+  return net::IpAddress::Parse(text).value();
+}
+std::string Text(const Served& served) {
+  std::string text;
+  for (const auto& [frontend, endpoints] : served) {
+    text += net::IpPort{frontend.ip, frontend.port}.ToString() + "/" +
+            std::string(ToString(frontend.protocol)) + " →";
+    for (const net::IpPort& endpoint : endpoints)
+      text += " " + endpoint.ToString();
+    text += "\n";
+  }
+  return text;
+}
+
+Served OfLines(const std::vector<std::string>& lines) {
+  NatRules rules;
+  for (const std::string& line : lines)
+    rules.AddLine(line);
+  Served served;
+  rules.AddTo(served);
+  return served;
+}
+
+TEST(KubeProxyNatRules, EachClusterIpHasItsEndpoints) {
+  const Served served = OfLines({
+      "*nat",
+      ":KUBE-SERVICES - [0:0]",
+      "-A KUBE-SERVICES -d 10.96.0.10/32 -p udp -m comment --comment \"kube-system/kube-dns:dns "
+      "cluster IP\" -m udp --dport 53 -j KUBE-SVC-TCOU7JCQXEZGVUNU",
+      "-A KUBE-SERVICES -d 1.2.3.4/32 -p tcp -m tcp --dport 80 -j KUBE-EXT-TCOU7JCQXEZGVUNU",
+      "-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS",
+      "-A KUBE-SVC-TCOU7JCQXEZGVUNU ! -s 10.244.0.0/16 -d 10.96.0.10/32 -p udp -m udp --dport 53 "
+      "-j KUBE-MARK-MASQ",
+      "-A KUBE-SVC-TCOU7JCQXEZGVUNU -m statistic --mode random --probability 0.5 -j KUBE-SEP-A",
+      "-A KUBE-SVC-TCOU7JCQXEZGVUNU -j KUBE-SEP-B",
+      "-A KUBE-SEP-A -s 10.244.0.2/32 -j KUBE-MARK-MASQ",
+      "-A KUBE-SEP-A -p udp -m udp -j DNAT --to-destination 10.244.0.2:53",
+      "-A KUBE-SEP-B -p udp -m udp -j DNAT --to-destination 10.244.0.3:53",
+      // Chains to which nothing leads serve nobody.
+      "-A KUBE-SVC-OLD -j KUBE-SEP-B",
+  });
+  EXPECT_EQ(Text(served), "10.96.0.10:53/UDP → 10.244.0.2:53 10.244.0.3:53\n");
+}
+
+TEST(KubeProxyNatRules, AreOfIpv6Too) {
+  EXPECT_EQ(
+      Text(OfLines({"-A KUBE-SERVICES -d fd00:96::a/128 -p tcp -m tcp --dport 80 -j KUBE-SVC-X",
+                    "-A KUBE-SVC-X -j KUBE-SEP-X",
+                    "-A KUBE-SEP-X -p tcp -m tcp -j DNAT --to-destination [fd00::2]:8080"})),
+      "[fd00:96::a]:80/TCP → [fd00::2]:8080\n");
+}
+
+// What somebody writes into a comment is nothing but a comment.
+TEST(KubeProxyNatRules, TextInQuotationMarksIsNone) {
+  EXPECT_THAT(OfLines({"-A KUBE-SERVICES -m comment --comment \"-d 10.96.0.1/32 -p tcp --dport 80 "
+                       "\\\" -j KUBE-SVC-X\"",
+                       "-A KUBE-SERVICES -d x -p tcp --dport 80 -j KUBE-SVC-X",
+                       "-A KUBE-SERVICES -d 10.96.0.1/32 -p tcp --dport 99999 -j KUBE-SVC-X",
+                       "-A KUBE-SERVICES -d"}),
+              IsEmpty());
+}
+
+TEST(KubeProxyNftChains, SayWhatTheyAreFor) {
+  EXPECT_EQ(ServiceOfChain("service-ULMVA6XW-ns1/svc1/tcp/p80"), "ns1/svc1/tcp/p80");
+  EXPECT_EQ(ServiceOfChain("local-ULMVA6XW-ns1/svc1/tcp/"), "ns1/svc1/tcp/");
+  const EndpointChain v4 = ParseEndpointChain("endpoint-5OJB2KTY-ns1/svc1/tcp/p80__10.180.0.1/80");
+  EXPECT_EQ(v4.service, "ns1/svc1/tcp/p80");
+  EXPECT_EQ(v4.endpoint, (net::IpPort{Ip("10.180.0.1"), 80}));
+  const EndpointChain v6 = ParseEndpointChain("endpoint-5OJB2KTY-ns1/svc1/tcp/__fd00.10.180..1/80");
+  EXPECT_EQ(v6.service, "ns1/svc1/tcp/");
+  EXPECT_EQ(v6.endpoint, (net::IpPort{Ip("fd00:10:180::1"), 80}));
+}
+
+TEST(KubeProxyNftChains, OtherNamesAreNone) {
+  for (const char* name :
+       {"", "-", "services", "service-ips", "service-ULMVA6XW", "nat-output", "service-ULMVA6XW-",
+        "endpoint-5OJB2KTY-ns1/svc1/tcp/p80", "endpoint-5OJB2KTY-ns1/svc1/tcp/p80__10.180.0.1",
+        "endpoint-5OJB2KTY-ns1/svc1/tcp/p80__10.180.0.1/0",
+        "endpoint-5OJB2KTY-ns1/svc1/tcp/p80__x/80", "endpoint-__/"}) {
+    EXPECT_EQ(ParseEndpointChain(name).service, "") << name;
+    if (std::string(name).starts_with("endpoint-5")) continue;
+    EXPECT_EQ(ServiceOfChain(name), "") << name;
+  }
+}
+
+class KubeProxyServedTest : public FreshNetnsTest {
+ protected:
+  // What comes next in this process finds nothing of it.
+  void TearDown() override { EnterFreshNetns(); }
+};
+
+constexpr const char* kWeb = "10.96.0.10:80/TCP → 10.244.0.2:8080 10.244.0.3:8080\n";
+const testing::ProxiedService kService{.cluster_ip = "10.96.0.10",
+                                       .port = 80,
+                                       .endpoints = {"10.244.0.3:8080", "10.244.0.2:8080"},
+                                       .node_ip = "192.168.50.1",
+                                       .node_port = 30080,
+                                       .cluster_cidr = "10.244.0.0/16"};
+
+TEST_F(KubeProxyServedTest, NothingIsServedWhereNothingIs) {
+  for (const Mode mode : {Mode::kIptables, Mode::kIpvs, Mode::kNftables})
+    EXPECT_THAT(ReadServed(mode, ""), IsEmpty()) << kube::ToString(mode);
+}
+
+TEST_F(KubeProxyServedTest, NftablesMode) {
+  if (TryTool({"nft", "add table ip t; add chain ip t c { type nat hook output priority 0; }"}) !=
+      0)
+    GTEST_SKIP() << "needs nf_tables with NAT";
+  testing::MakeKubeProxyNftables(kService);
+  EXPECT_EQ(Text(ReadServed(Mode::kNftables, "")), kWeb);
+  EXPECT_THAT(ReadServed(Mode::kIptables, ""), IsEmpty());
+  // Its start: the table is there, and nothing in it.
+  RunTool({"nft", "delete table ip kube-proxy; add table ip kube-proxy"});
+  EXPECT_THAT(ReadServed(Mode::kNftables, ""), IsEmpty());
+}
+
+TEST_F(KubeProxyServedTest, IptablesModeOfEachVariant) {
+  int variants = 0;
+  for (const char* variant : {"legacy", "nft"}) {
+    try {
+      xtables::IptablesTool tool(net::Family::kIPv4, variant);
+      testing::KubeProxy("10.96.0.10", 80, "10.244.0.3:8080").Sync(tool);
+    } catch (const std::runtime_error&) {  // not this kernel's
+      continue;
+    }
+    ++variants;
+    EXPECT_EQ(Text(ReadServed(Mode::kIptables, "")), "10.96.0.10:80/TCP → 10.244.0.3:8080\n")
+        << variant;
+    EXPECT_THAT(ReadServed(Mode::kNftables, ""), IsEmpty());
+    RemoveLeftovers({.modules_root = "",
+                     .others = [](const netlink::IpvsServer&) { return false; },
+                     .tell = [](const std::string&) {}},
+                    {});
+  }
+  EXPECT_GT(variants, 0);
+}
+
+// From iptables to ipvs: kube-proxy leaves the rules of iptables mode, which refuse Services that
+// had no endpoints.
+TEST_F(KubeProxyServedTest, IpvsModeStaysWhenIptablesModesRulesGo) {
+  if (TryTool({"modprobe", "ip_vs_rr"}) != 0) GTEST_SKIP() << "needs IPVS";
+  for (const char* module : {"dummy", "ip_set", "ip_set_bitmap_port", "ip_set_hash_ip",
+                             "ip_set_hash_ipport", "ip_set_hash_ipportip"})
+    RunTool({"modprobe", module});
+  xtables::IptablesTool tool(net::Family::kIPv4, "legacy");
+  testing::KubeProxy("10.96.0.10", 80, "10.244.0.3:8080").Sync(tool);
+  // Not yet rewritten: the chains of its Services are in use.
+  std::vector<std::string> told;
+  const RemovalOptions options{.modules_root = "",
+                               .others = [](const netlink::IpvsServer&) { return false; },
+                               .running = Mode::kIpvs,
+                               .tell = [&](const std::string& what) { told.push_back(what); }};
+  EXPECT_THAT(RemoveLeftovers(options, {}),
+              Contains(HasSubstr("chain KUBE-SERVICES in table nat leads to KUBE-SVC-")));
+  EXPECT_EQ(Text(ReadServed(Mode::kIptables, "")), "10.96.0.10:80/TCP → 10.244.0.3:8080\n");
+
+  tool.Restore("*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n");
+  testing::MakeKubeProxyIpvs(kService);
+  EXPECT_EQ(Text(ReadServed(Mode::kIpvs, "")), kWeb);
+  const std::string sets = RunTool({"ipset", "save"});
+  EXPECT_THAT(RemoveLeftovers(options, {}), IsEmpty());
+  EXPECT_EQ(Text(ReadServed(Mode::kIpvs, "")), kWeb);
+  EXPECT_EQ(RunTool({"ipset", "save"}), sets);
+  const std::string nat = tool.Save("nat");
+  EXPECT_THAT(nat, Not(HasSubstr("KUBE-SVC-")));
+  EXPECT_THAT(nat, Not(HasSubstr("KUBE-NODEPORTS")));
+  EXPECT_THAT(nat, HasSubstr("-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst"));
+  const std::string filter = tool.Save("filter");
+  EXPECT_THAT(filter, Not(AnyOf(HasSubstr("KUBE-SERVICES"), HasSubstr("KUBE-EXTERNAL-SERVICES"))));
+  EXPECT_THAT(filter, HasSubstr("-j KUBE-IPVS-FILTER"));
+
+  // An address that is on no interface is served by nobody.
+  RunTool({"ip", "address", "del", "10.96.0.10/32", "dev", "kube-ipvs0"});
+  EXPECT_THAT(ReadServed(Mode::kIpvs, ""), IsEmpty());
+}
+
+TEST_F(KubeProxyServedTest, IptablesModeStaysWhenIpvsModesThingsGo) {
+  if (TryTool({"modprobe", "ip_vs_rr"}) != 0) GTEST_SKIP() << "needs IPVS";
+  for (const char* module : {"dummy", "ip_set", "ip_set_bitmap_port", "ip_set_hash_ip",
+                             "ip_set_hash_ipport", "ip_set_hash_ipportip"})
+    RunTool({"modprobe", module});
+  testing::MakeKubeProxyIpvs(kService);
+  xtables::IptablesTool tool(net::Family::kIPv4, "legacy");
+  tool.Restore(
+      "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-POSTROUTING - [0:0]\nCOMMIT\n"
+      "*filter\n:KUBE-FORWARD - [0:0]\n:KUBE-PROXY-FIREWALL - [0:0]\nCOMMIT\n");
+  testing::KubeProxy("10.96.0.10", 80, "10.244.0.3:8080").Sync(tool);
+  EXPECT_THAT(RemoveLeftovers({.modules_root = "",
+                               .others = [](const netlink::IpvsServer&) { return false; },
+                               .running = Mode::kIptables,
+                               .tell = [](const std::string&) {}},
+                              {}),
+              IsEmpty());
+  EXPECT_EQ(Text(ReadServed(Mode::kIptables, "")), "10.96.0.10:80/TCP → 10.244.0.3:8080\n");
+  EXPECT_THAT(ReadServed(Mode::kIpvs, ""), IsEmpty());
+  EXPECT_EQ(RunTool({"ipset", "list", "-n"}), "");
+  EXPECT_NE(TryTool({"ip", "link", "show", "kube-ipvs0"}), 0);
+  EXPECT_THAT(tool.Save("nat") + tool.Save("filter"),
+              Not(AnyOf(HasSubstr("KUBE-NODE-PORT"), HasSubstr("KUBE-LOAD-BALANCER"),
+                        HasSubstr("KUBE-IPVS-FILTER"))));
+}
+
+}  // namespace
+}  // namespace pointsman::agent::kube_proxy
