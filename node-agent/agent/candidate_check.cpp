@@ -4,6 +4,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "node-agent/agent/stock_kube_proxy.h"
 #include "node-agent/handover/mode_controller.h"
 #include "node-agent/preflight/neighbour_check.h"
 
@@ -49,21 +50,24 @@ bool CandidateCheck::Check(const kube::NodeProxySpec& spec) {
 }
 
 kube::CandidateStatus CandidateCheck::Answer(const kube::NodeProxyCandidate& candidate,
-                                             const kube::ProxySettings& settings,
-                                             bool& all_answered) {
+                                             kube::ProxySettings settings, bool& all_answered) {
+  const bool stock = candidate.provider == kube::Provider::kKubeProxy;
   kube::CandidateStatus answer;
   answer.revision = candidate.revision;
+  answer.provider = candidate.provider;
   for (const kube::Mode mode : ModesOf(candidate)) {
     // What cannot be answered is a "no" for now, and no reason to leave what runs.
+    settings.mode = mode;
     const auto tried = steps_.Try("answer for", kube::ToString(mode), [&] {
-      return environment_.Preflight(mode, settings, /*load=*/false);
+      return stock ? PreflightOfKubeProxy(environment_, settings)
+                   : environment_.Preflight(mode, settings, /*load=*/false);
     });
     all_answered = all_answered && tried.has_value();
     PreflightResult result = tried.value_or(PreflightResult{
         .message = fmt::format("the preflight of mode {} could not be made; the agent's log and "
                                "the node's condition Degraded say why",
                                kube::ToString(mode))});
-    if (modes_.active == mode) PassWhatRuns(mode, result);
+    if (!stock && modes_.active == mode) PassWhatRuns(mode, result);
     if (mode == candidate.mode) {
       answer.passed = result.passed;
       answer.message = result.message;

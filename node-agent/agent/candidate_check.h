@@ -21,8 +21,9 @@ class CandidateCheck {
   CandidateCheck(ModeEnvironment& environment, Steps& steps, const ModeState& modes)
       : environment_(environment), steps_(steps), modes_(modes) {}
 
-  // Runs the candidate's preflights, unless they have been answered. Nothing is loaded for them.
-  // True: it did run them.
+  // Runs the candidate's preflights, unless they have been answered. Nothing is loaded for them,
+  // but with provider KubeProxy: a kube-proxy finds the modules there, or does not start. True: it
+  // did run them.
   bool Check(const kube::NodeProxySpec& spec);
   const std::optional<kube::CandidateStatus>& answer() const { return answer_; }
   // When Check has something to try again; max: nothing.
@@ -30,7 +31,7 @@ class CandidateCheck {
 
  private:
   kube::CandidateStatus Answer(const kube::NodeProxyCandidate& candidate,
-                               const kube::ProxySettings& settings, bool& all_answered);
+                               kube::ProxySettings settings, bool& all_answered);
 
   ModeEnvironment& environment_;
   Steps& steps_;

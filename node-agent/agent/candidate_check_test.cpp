@@ -55,6 +55,30 @@ TEST_F(CandidateCheckTest, TheModeThatServesWouldGoOn) {
   EXPECT_THAT(answer.message, HasSubstr("azure-npm"));
 }
 
+// A stock kube-proxy finds the modules there, has its neighbours already, and falls back to
+// nothing.
+TEST_F(CandidateCheckTest, WithProviderKubeProxyModulesAreLoadedAndNeighboursAccepted) {
+  world_.refused = {Mode::kIpvs};
+  kube::NodeProxyCandidate candidate{.revision = 2, .mode = Mode::kIpvs};
+  EXPECT_FALSE(AnswerFor(candidate).passed);
+  EXPECT_FALSE(world_.loaded);
+  candidate.provider = kube::Provider::kKubeProxy;
+  const auto answer = AnswerFor(candidate);
+  EXPECT_TRUE(answer.passed) << answer.message;
+  EXPECT_EQ(answer.provider, kube::Provider::kKubeProxy);
+  EXPECT_TRUE(world_.loaded);
+}
+
+TEST_F(CandidateCheckTest, KubeProxysModeNftablesNeedsANewerKernel) {
+  world_.kernel_release = "5.10.0-28-amd64";
+  kube::NodeProxyCandidate candidate{.revision = 2, .mode = Mode::kNftables};
+  EXPECT_TRUE(AnswerFor(candidate).passed);
+  candidate.provider = kube::Provider::kKubeProxy;
+  const auto answer = AnswerFor(candidate);
+  EXPECT_FALSE(answer.passed);
+  EXPECT_THAT(answer.message, HasSubstr("needs 5.13"));
+}
+
 TEST_F(CandidateCheckTest, IsAskedOnceForEachQuestion) {
   kube::NodeProxySpec spec;
   EXPECT_FALSE(check_.Check(spec));

@@ -86,7 +86,7 @@ void KubeProxyRemoval::Remove(kube::Duration drain_timeout, TimePoint now) {
         now + kRetry);
   }
   kept_ = kernel_.traces();
-  spdlog::info("nothing of kube-proxy's is in the kernel any more");
+  spdlog::info("{}", kernel_.gone);
   Wait(kube::kKubeProxyRemoved, "", now + kWatch);
 }
 
@@ -125,6 +125,30 @@ KubeProxyRemoval::Kernel ThisKernel(const std::string& modules_root,
             return kube_proxy::RemoveLeftovers(options, {});
           },
       .traces = [modules_root] { return kube_proxy::Traces(modules_root); }};
+}
+
+KubeProxyRemoval::Kernel ThisFormerMode(const std::string& modules_root,
+                                        std::function<kube::Mode()> mode) {
+  return {.runs = [] { return std::string(); },
+          .open =
+              [mode](bool first) {
+                return mode() == kube::Mode::kIpvs
+                           ? 0
+                           : kube_proxy::OpenConnections(PointsmansServers(), first);
+              },
+          .remove =
+              [modules_root, mode] {
+                kube_proxy::RemovalOptions options = BesidePointsman(modules_root);
+                options.running = mode();
+                options.drain_timeout = {};  // they were waited for
+                options.tell = [](const std::string& what) {
+                  spdlog::info("kube-proxy: {}", what);
+                };
+                return kube_proxy::RemoveLeftovers(options, {});
+              },
+          // It writes what is its mode's own, all the time.
+          .traces = [] { return std::vector<std::string>(); },
+          .gone = "nothing of kube-proxy's former modes is in the kernel any more"};
 }
 
 }  // namespace pointsman::agent

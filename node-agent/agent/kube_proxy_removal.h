@@ -1,5 +1,6 @@
-// On the operator's word that no kube-proxy runs here any more (NodeProxy.spec.kubeProxy: Remove):
-// what it left in the kernel goes, once the connections through it have ended.
+// On the operator's word that no kube-proxy runs here any more (NodeProxy.spec.kubeProxy: Remove),
+// or none in its former mode: what it left in the kernel goes, once the connections through it have
+// ended.
 #pragma once
 
 #include <chrono>
@@ -35,6 +36,8 @@ class KubeProxyRemoval {
     std::function<std::vector<std::string>()> remove;
     // What a kube-proxy always has; sorted.
     std::function<std::vector<std::string>()> traces;
+    // For the log, when all of it is removed.
+    const char* gone = "nothing of kube-proxy's is in the kernel any more";
   };
   explicit KubeProxyRemoval(Kernel kernel) : kernel_(std::move(kernel)) {}
 
@@ -64,5 +67,9 @@ class KubeProxyRemoval {
 // Of this node. `port_taken`: a port of kube-proxy's that another program has, "": none.
 KubeProxyRemoval::Kernel ThisKernel(const std::string& modules_root,
                                     std::function<std::string()> port_taken);
+
+// Of a kube-proxy that runs here in `mode` (StockKubeProxy): what its other modes left.
+KubeProxyRemoval::Kernel ThisFormerMode(const std::string& modules_root,
+                                        std::function<kube::Mode()> mode);
 
 }  // namespace pointsman::agent

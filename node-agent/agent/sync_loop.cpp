@@ -14,6 +14,7 @@
 #include "node-agent/agent/node_sysctls.h"
 #include "node-agent/dataplane/mode_traits.h"
 #include "node-agent/dataplane/sync_problems.h"
+#include "node-agent/kube_proxy/hook_hold.h"
 #include "node-agent/status/kernel_sysctls.h"
 #include "node-agent/status/status_builder.h"
 
@@ -46,6 +47,12 @@ SyncLoop::SyncLoop(const Surroundings& surroundings, const std::string& api_serv
       kube_proxy_(
           ThisKernel(with_.options.modules_root.string(),
                      [endpoints = &with_.endpoints] { return endpoints->TakenByAnother(); })),
+      stock_(ThisKubeProxy(with_.options.modules_root.string(),
+                           [this](const kube::ProxySettings& settings) {
+                             return PreflightOfKubeProxy(environment_, settings);
+                           })),
+      former_mode_(ThisFormerMode(with_.options.modules_root.string(),
+                                  [this] { return proxy_->spec.settings.mode; })),
       flows_(with_.metrics, KernelEnvironment::LooksAfterItsOwn),
       measure_(with_.metrics, environment_, modes_.state()),
       health_checks_(with_.health, with_.events, with_.watches, with_.options.node_name),
@@ -54,9 +61,10 @@ SyncLoop::SyncLoop(const Surroundings& surroundings, const std::string& api_serv
 void SyncLoop::Run() {
   next_refresh_ = Clock::now() + RefreshPeriod();
   while (true) {
-    auto batch = with_.inbox.Take(not_before_,
-                                  std::min({modes_.NextDeadline(), removal_retry_, candidate_.due(),
-                                            kube_proxy_.due(), next_refresh_}));
+    auto batch = with_.inbox.Take(
+        not_before_,
+        std::min({modes_.NextDeadline(), removal_retry_, candidate_.due(), kube_proxy_.due(),
+                  stock_.due(), former_mode_.due(), next_refresh_}));
     if (!batch) {
       const auto drains = modes_.steps().Try("leave", "", [this] { return LeaveToKernel(); });
       if (!drains || !*drains) break;
@@ -211,7 +219,8 @@ void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
   measure_.Begin();
   WriteKernel(model, delta);
   measure_.End();
-  flows_.Clean(model, delta, measure_.full());
+  // Those of a stock kube-proxy are its own matter.
+  if (!IsStock()) flows_.Clean(model, delta, measure_.full());
   modes_.steps().TryTo("serve health checks", "", [&] {
     health_checks_.Serve(!proxy_->spec.removed && modes_.state().active.has_value(), model.node);
   });
@@ -235,6 +244,7 @@ void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
   kube_proxy_.Look(proxy_->spec.remove_kube_proxy && !proxy_->spec.removed,
                    WhyKubeProxysRulesStay(), proxy_->spec.settings.drain_timeout, Clock::now());
   const bool asked = candidate_.Check(proxy_->spec);
+  modes_.steps().TryTo("hold the hooks of NAT", "", [this] { HoldHooks(); });
   if (measure_.full() || asked || !neighbours_.known)
     modes_.steps().TryTo("look at neighbours", "", [this] { LookAtNeighbours(); });
   // Standalone there is no status to read them in.
@@ -252,12 +262,53 @@ std::string SyncLoop::WhyKubeProxysRulesStay() const {
   return "";
 }
 
+// Another one programs this node.
+bool SyncLoop::IsStock() const {
+  return proxy_ && proxy_->spec.provider == kube::Provider::kKubeProxy &&
+         proxy_->spec.revision > 0 && !proxy_->spec.removed;
+}
+
+const ModeState& SyncLoop::State() const {
+  return IsStock() ? stock_.state() : modes_.state();
+}
+
+void SyncLoop::LookAtStock(const ServiceModel& model) {
+  stock_.Look(proxy_->spec, model, node_.HasIpv6(), Clock::now());
+  former_mode_.Look(stock_.InEffect(), "", proxy_->spec.settings.drain_timeout, Clock::now());
+}
+
+// From the question whether a node could run it until kube-proxy does: the label that ends its Pod
+// may come at any time.
+void SyncLoop::HoldHooks() {
+  const auto& candidate = proxy_->spec.candidate;
+  const bool wanted = (candidate && candidate->provider == kube::Provider::kKubeProxy) ||
+                      (IsStock() && !stock_.InEffect());
+  if (holds_hooks_ == wanted) return;
+  const std::string root = with_.options.modules_root.string();
+  if (wanted) {
+    kube_proxy::HoldHooks(root);
+  } else {
+    kube_proxy::ReleaseHooks(root);
+  }
+  holds_hooks_ = wanted;
+}
+
 void SyncLoop::WriteKernel(const ServiceModel& model, const ModelDelta& delta) {
   if (proxy_->spec.removed) {
+    stock_.Forget();
+    former_mode_.Look(false, "", {}, Clock::now());
     if (apply_ || Clock::now() >= removal_retry_) RemoveAll();
     apply_ = false;
     return;
   }
+  if (IsStock()) {
+    if (apply_ || Clock::now() >= removal_retry_) RemoveAll();
+    apply_ = false;
+    LookAtStock(model);
+    return;
+  }
+  stock_.Forget();
+  former_mode_.Look(false, "", {}, Clock::now());
   if (proxy_->spec.revision == 0) {
     // Not this node's turn yet: the operator only asks what the candidate would do here. What
     // runs goes on.
@@ -287,7 +338,9 @@ void SyncLoop::RemoveAll() {
   const std::vector<SyncProblem> problems = modes_.RemoveAll();
   for (const SyncProblem& problem : problems)
     spdlog::error("removing {}: {}", problem.object, problem.message);
-  if (problems.empty()) spdlog::info("all rules were removed: spec.removed is set");
+  if (problems.empty())
+    spdlog::info("all rules were removed: {}",
+                 proxy_->spec.removed ? "spec.state is Removed" : "spec.provider is KubeProxy");
   sysctls_.emplace();
   with_.endpoints.LeaveThePlaceOfKubeProxy();
   applied_ = problems.empty();
@@ -302,23 +355,25 @@ void SyncLoop::ReadSysctlsBack() {
 }
 
 void SyncLoop::LookAtNeighbours() {
-  neighbours_ = environment_.LookAtNeighbours(proxy_->spec.settings, modes_.state().active);
+  const kube::ProxySettings& settings = proxy_->spec.settings;
+  neighbours_ = environment_.LookAtNeighbours(IsStock() ? WithoutNeighbours(settings) : settings,
+                                              State().active);
 }
 
 void SyncLoop::ReportStatus() {
   StatusInput input;
   input.proxy = proxy_.get();
-  input.modes = &modes_.state();
+  input.modes = &State();
   input.services = model_.model().service_count;
   input.endpoints = model_.model().endpoint_count;
   input.caches_synced = CachesSynced();
-  input.applied = applied_ && !apply_;
+  input.applied = applied_ && !apply_ && (!IsStock() || stock_.InEffect());
   input.kernel_release = kernel_release_;
   input.agent_version = kVersion;
   input.sysctls = sysctls_;
   input.neighbours = neighbours_;
   input.candidate = candidate_.answer();
-  input.kube_proxy = kube_proxy_.status();
+  input.kube_proxy = IsStock() ? former_mode_.status() : kube_proxy_.status();
   input.preflights = preflights_.answers();
   input.services_not_as_written = service_events_.Count();
   input.not_as_written = service_events_.Some();
@@ -332,8 +387,8 @@ void SyncLoop::ReportStatus() {
 
 void SyncLoop::Report() {
   if (proxy_ && with_.status != nullptr) ReportStatus();
-  with_.shown.Set(modes_.state(), modes_.steps(), model_.model(), local_policies_,
-                  service_events_.Count(), neighbours_.neighbours);
+  with_.shown.Set(State(), modes_.steps(), model_.model(), local_policies_, service_events_.Count(),
+                  neighbours_.neighbours);
 }
 
 }  // namespace pointsman::agent

@@ -21,6 +21,7 @@
 #include "node-agent/agent/options.h"
 #include "node-agent/agent/service_events.h"
 #include "node-agent/agent/shown_state.h"
+#include "node-agent/agent/stock_kube_proxy.h"
 #include "node-agent/agent/sync_measure.h"
 #include "node-agent/agent/this_node.h"
 #include "node-agent/agent/watches.h"
@@ -69,6 +70,10 @@ class SyncLoop {
   void Program(const ChangeBatch& batch, Clock::time_point started);
   std::string WhyKubeProxysRulesStay() const;
   void WriteKernel(const ServiceModel& model, const ModelDelta& delta);
+  bool IsStock() const;
+  const ModeState& State() const;
+  void LookAtStock(const ServiceModel& model);
+  void HoldHooks();
   void ApplySettings(const ServiceModel& model);
   void RemoveAll();
   void ServeIpv6();
@@ -91,6 +96,8 @@ class SyncLoop {
   CandidateCheck candidate_;
   ModePreflights preflights_;
   KubeProxyRemoval kube_proxy_;
+  StockKubeProxy stock_;
+  KubeProxyRemoval former_mode_;  // of that one
   FlowCleanup flows_;
   SyncMeasure measure_;
   ChangeMeter change_;
@@ -103,11 +110,12 @@ class SyncLoop {
   std::optional<std::vector<kube::SysctlStatus>> sysctls_;  // nullopt: not read yet
   NeighbourView neighbours_;
   CacheSet synced_;
-  bool ipv6_asked_ = false;   // the node or a Service has IPv6
-  std::string ipv6_refused_;  // why the kernel cannot serve it
-  bool apply_ = false;        // proxy_'s settings are to be given to the mode controller
-  bool applied_ = false;      // they were
-  bool ending_ = false;       // told to end; what drains is waited for
+  bool ipv6_asked_ = false;          // the node or a Service has IPv6
+  std::string ipv6_refused_;         // why the kernel cannot serve it
+  bool apply_ = false;               // proxy_'s settings are to be given to the mode controller
+  bool applied_ = false;             // they were
+  std::optional<bool> holds_hooks_;  // nullopt: the agent before may have
+  bool ending_ = false;              // told to end; what drains is waited for
   Clock::time_point removal_retry_ = Clock::time_point::max();
   Clock::time_point not_before_{};  // what comes sooner is held back (minSyncPeriod)
   Clock::time_point next_refresh_ = Clock::time_point::max();

@@ -29,6 +29,8 @@ struct World {
   std::set<kube::Mode> in_kernel;
   std::set<kube::Mode> cannot_run;
   std::set<kube::Mode> refused;  // beside azure-npm
+  bool loaded = false;           // a preflight was to load modules
+  std::string kernel_release;    // as preflights say it
   std::set<kube::Mode> cannot_program;
   std::map<kube::Mode, uint64_t> connections;
   std::optional<kube::Mode> probes_fail_in;
@@ -223,7 +225,9 @@ class Environment final : public ModeEnvironment {
     world_.MayThrow(std::string(kube::ToString(mode)) + " find");
     return world_.in_kernel.contains(mode) ? MakeDataplane(mode, settings) : nullptr;
   }
-  PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings& settings, bool) override {
+  PreflightResult Preflight(kube::Mode mode, const kube::ProxySettings& settings,
+                            bool load) override {
+    world_.loaded = world_.loaded || load;
     world_.MayThrow(std::string(kube::ToString(mode)) + " preflight");
     if (world_.cannot_run.contains(mode)) {
       return {.passed = false, .reason = "ModuleMissing", .message = "no module"};
@@ -233,7 +237,7 @@ class Environment final : public ModeEnvironment {
         std::find(accept.begin(), accept.end(), "azure-npm") == accept.end()) {
       return {.passed = false, .reason = kNeighbourRefused, .message = "refused beside azure-npm"};
     }
-    return {.passed = true, .reason = "PreflightPassed"};
+    return {.passed = true, .reason = "PreflightPassed", .kernel_release = world_.kernel_release};
   }
   std::vector<net::Family> Families() const override { return world_.families; }
   uint64_t Generation() const override { return world_.generation; }

@@ -52,6 +52,11 @@ Condition Modules(const ModeState& modes) {
                       modes.preflight->modules.size(), kube::ToString(*modes.desired))};
 }
 
+// A kube-proxy programs the node.
+bool IsStock(const StatusInput& input) {
+  return input.proxy->spec.provider == kube::Provider::kKubeProxy;
+}
+
 Condition Rules(const StatusInput& input) {
   const ModeState& modes = *input.modes;
   if (!modes.active) {
@@ -59,7 +64,8 @@ Condition Rules(const StatusInput& input) {
       return {"RulesSynced", ConditionStatus::kFalse, "SyncFailed", Told(modes.problems)};
     }
     return {"RulesSynced", ConditionStatus::kFalse, "NothingProgrammed",
-            input.proxy->spec.revision == 0
+            IsStock(input) ? modes.waits_for
+            : input.proxy->spec.revision == 0
                 ? "no rules were written: this node has not had its turn in the rollout yet"
             : input.caches_synced
                 ? "no rules are in the kernel"
@@ -69,12 +75,15 @@ Condition Rules(const StatusInput& input) {
   if (modes.failed) {
     return {"RulesSynced", ConditionStatus::kFalse, "SyncFailed", Told(modes.problems)};
   }
+  if (!modes.synced_once && IsStock(input))
+    return {"RulesSynced", ConditionStatus::kUnknown, "NotReadBackYet", modes.waits_for};
   if (!modes.synced_once) {
     return {"RulesSynced", ConditionStatus::kUnknown, "Adopted",
             "the rules of an earlier run are in the kernel; the first sync is under way"};
   }
   std::string message =
-      fmt::format("{} rules were written and read back", kube::ToString(*modes.active));
+      fmt::format("{} rules were {}read back", kube::ToString(*modes.active),
+                  IsStock(input) ? "written by kube-proxy, and " : "written and ");
   if (!modes.problems.empty()) message += ", but for " + Told(modes.problems);
   return {"RulesSynced", ConditionStatus::kTrue, "Synced", message};
 }
@@ -92,7 +101,8 @@ Condition Ready(const StatusInput& input) {
     return {"Ready", ConditionStatus::kFalse, "SyncFailed", Told(modes.problems)};
   }
   return {"Ready", ConditionStatus::kTrue, "Serving",
-          fmt::format("{} serves this node's Service traffic", kube::ToString(*modes.active))};
+          fmt::format("{}{} serves this node's Service traffic",
+                      IsStock(input) ? "kube-proxy in mode " : "", kube::ToString(*modes.active))};
 }
 
 // What failed and is tried again, though this node serves.

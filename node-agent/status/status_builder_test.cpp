@@ -56,6 +56,32 @@ TEST_F(StatusBuilderTest, TheDesiredModeServes) {
   EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse);
 }
 
+TEST_F(StatusBuilderTest, AKubeProxyThatServesIsTold) {
+  proxy_.spec.provider = kube::Provider::kKubeProxy;
+  auto status = BuildStatus(input_, {});
+  EXPECT_EQ(status.observed_revision, 7);
+  EXPECT_EQ(Get(status, "RulesSynced").message,
+            "ipvs rules were written by kube-proxy, and read back");
+  EXPECT_EQ(Get(status, "Ready").message,
+            "kube-proxy in mode ipvs serves this node's Service traffic");
+
+  // It has the mode, and the kernel not everything yet.
+  modes_.synced_once = false;
+  modes_.waits_for = "kube-proxy: the kernel does not have all endpoints";
+  proxy_.spec.revision = 8;
+  status = BuildStatus(input_, status);
+  EXPECT_EQ(status.observed_revision, 7);
+  EXPECT_EQ(Get(status, "RulesSynced").reason, "NotReadBackYet");
+  EXPECT_EQ(Get(status, "RulesSynced").message, modes_.waits_for);
+  EXPECT_EQ(Get(status, "Ready").status, ConditionStatus::kFalse);
+  EXPECT_EQ(Get(status, "Degraded").status, ConditionStatus::kFalse) << "it restarts";
+  // It does not answer.
+  modes_.active.reset();
+  status = BuildStatus(input_, status);
+  EXPECT_EQ(Get(status, "RulesSynced").message, modes_.waits_for);
+  EXPECT_EQ(status.active_mode, "");
+}
+
 TEST_F(StatusBuilderTest, ServicesThatAreNotServedAsSpecifiedAreNamed) {
   EXPECT_EQ(Get(BuildStatus(input_, {}), "ServicesAccepted").status, ConditionStatus::kTrue);
   input_.services_not_as_written = 2;
