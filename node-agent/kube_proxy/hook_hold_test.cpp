@@ -65,8 +65,11 @@ TEST_F(HookHoldTest, WhatIsOpenGoesOnWithoutAnyRule) {
 
 // That there is something to hold.
 TEST_F(HookHoldTest, WithoutItNothingIsTranslated) {
+  Stream impatient(TestNetwork::At("client"), kVip, 80,
+                   testing::Attempt{.timeout = std::chrono::seconds(1)});
+  ASSERT_TRUE(impatient.Ask().ok());
   RunTool({"nft", "delete table ip kube-proxy"});
-  EXPECT_FALSE(stream_->Ask().ok());
+  EXPECT_FALSE(impatient.Ask().ok());
 }
 
 }  // namespace
