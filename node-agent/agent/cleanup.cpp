@@ -1,6 +1,7 @@
 #include "node-agent/agent/cleanup.h"
 
 #include <cstdint>
+#include <exception>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "node-agent/agent/agent_lock.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/handover/mode_controller.h"
+#include "node-agent/kube_proxy/hook_hold.h"
 
 namespace pointsman::agent {
 // CapEff of /proc/self/status.
@@ -42,7 +44,13 @@ int RunCleanup(const Options& options) {
   if (const std::string refused = environment.ServeIpv6(); !refused.empty())
     spdlog::info("this kernel has no IPv6 rules to remove: {}", refused);
   ModeController modes(environment);
-  const std::vector<SyncProblem> problems = modes.RemoveAll();
+  std::vector<SyncProblem> problems = modes.RemoveAll();
+  try {
+    kube_proxy::ReleaseHooks(options.modules_root.string());
+  } catch (const std::exception& error) {
+    problems.push_back({.object = std::string("table ") + kube_proxy::kHoldTable,
+                        .message = error.what()});
+  }
   for (const SyncProblem& problem : problems) {
     spdlog::error("not removed: {}: {}", problem.object, problem.message);
   }
