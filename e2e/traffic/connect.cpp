@@ -17,6 +17,8 @@
 #include <nlohmann/json.hpp>
 #include <poll.h>
 
+#include "kube/testing/patient_poll.h"
+
 namespace pointsman::e2e {
 namespace {
 
@@ -74,24 +76,11 @@ std::string IcmpError(int fd) {
   return "";
 }
 
-// Waits for `events`; false when the deadline has passed.
-bool Wait(int fd, short events, Clock::time_point deadline) {
-  for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-    if (left <= 0) return false;
-    pollfd entry{fd, events, 0};
-    const int result = poll(&entry, 1, static_cast<int>(left));
-    if (result > 0) return true;
-    if (result < 0 && errno != EINTR)
-      throw std::system_error(errno, std::generic_category(), "poll");
-  }
-}
-
 class Prober {
  public:
   Prober(Protocol protocol, const Endpoint& target, const std::string& from,
-         std::uint16_t from_port, Clock::time_point deadline)
-      : deadline_(deadline), fd_(OpenSocket(protocol, target.family(), from, from_port)) {
+         std::uint16_t from_port, std::chrono::milliseconds timeout)
+      : patience_(timeout), fd_(OpenSocket(protocol, target.family(), from, from_port)) {
     const int on = 1;
     if (target.family() == AF_INET) {
       setsockopt(fd_.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof on);
@@ -100,14 +89,15 @@ class Prober {
     }
   }
 
-  void SetDeadline(Clock::time_point deadline) { deadline_ = deadline; }
+  // For the steps to come.
+  void SetTimeout(std::chrono::milliseconds timeout) { patience_.Refill(timeout); }
 
   // Each step: "" or how it failed.
   std::string Connect(const Endpoint& target) {
     if (connect(fd_.get(), reinterpret_cast<const sockaddr*>(&target.address), target.size) == 0)
       return "";
     if (errno != EINPROGRESS) return Failed(errno);
-    if (!Wait(fd_.get(), POLLOUT, deadline_)) return "timeout";
+    if (!Wait(POLLOUT)) return "timeout";
     int error = 0;
     socklen_t size = sizeof error;
     getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
@@ -123,7 +113,7 @@ class Prober {
   std::string Read(std::string& text, const std::function<bool(const std::string&)>& whole) {
     std::array<char, 2048> buffer;
     while (!whole(text)) {
-      if (!Wait(fd_.get(), POLLIN, deadline_)) return "timeout";
+      if (!Wait(POLLIN)) return "timeout";
       const ssize_t got = recv(fd_.get(), buffer.data(), buffer.size(), 0);
       if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       if (got < 0) return Failed(errno);
@@ -135,12 +125,19 @@ class Prober {
   }
 
  private:
+  // False: its time is over.
+  bool Wait(short events) {
+    pollfd entry{fd_.get(), events, 0};
+    const int result = patience_.Poll(entry);
+    if (result < 0) throw std::system_error(errno, std::generic_category(), "poll");
+    return result > 0;
+  }
   std::string Failed(int error) {
     const std::string icmp = IcmpError(fd_.get());
     return icmp.empty() ? FailureKind(error) : icmp;
   }
 
-  Clock::time_point deadline_;
+  Patience patience_;
   UniqueFd fd_;
 };
 
@@ -168,7 +165,7 @@ ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& 
   ProbeResult result;
   static std::mt19937_64 random{std::random_device{}()};
   const std::string token = std::to_string(random());
-  Prober prober(protocol, target, from, from_port, start + timeout);
+  Prober prober(protocol, target, from, from_port, timeout);
   std::string greeting;
   std::string echo;
   const auto line = [](const std::string& text) { return text.ends_with('\n'); };
@@ -181,10 +178,11 @@ ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& 
     if (result.error.empty() && echo != token + "\n") result.error = "wrong";
   } else {
     if (resend.count() == 0) resend = timeout;
-    const auto end = start + timeout;
-    for (auto next = start; result.error.empty() || (result.error == "timeout" && next < end);) {
-      next = std::min(next + resend, end);
-      prober.SetDeadline(next);
+    for (auto left = timeout;
+         left.count() > 0 && (result.error.empty() || result.error == "timeout");) {
+      const auto wait = std::min(resend, left);
+      left -= wait;
+      prober.SetTimeout(wait);
       result.error = prober.Send(token);
       ++result.sent;
       if (result.error.empty()) result.error = prober.Read(greeting, datagram);
@@ -203,7 +201,7 @@ void Hold(Protocol protocol, const Endpoint& target, const std::string& from,
           std::uint16_t from_port, std::chrono::milliseconds interval,
           std::chrono::milliseconds timeout,
           const std::function<void(const nlohmann::json&)>& say) {
-  Prober prober(protocol, target, from, from_port, Clock::now() + timeout);
+  Prober prober(protocol, target, from, from_port, timeout);
   std::int64_t exchanges = 0;
   std::string backend;
   std::string seen_source;
@@ -216,7 +214,7 @@ void Hold(Protocol protocol, const Endpoint& target, const std::string& from,
   }
   for (std::int64_t n = 1; error.empty() || protocol == Protocol::kUdp; ++n) {
     const auto next = Clock::now() + interval;
-    prober.SetDeadline(Clock::now() + timeout);
+    prober.SetTimeout(timeout);
     const std::string token = std::to_string(n);
     error = prober.Send(protocol == Protocol::kUdp ? token : token + "\n");
     std::string answer;
@@ -244,7 +242,7 @@ void Hold(Protocol protocol, const Endpoint& target, const std::string& from,
 
 std::string PlainProbe(const Endpoint& target, const std::string& http_path,
                        std::chrono::milliseconds timeout) {
-  Prober prober(Protocol::kTcp, target, "", 0, Clock::now() + timeout);
+  Prober prober(Protocol::kTcp, target, "", 0, timeout);
   std::string error = prober.Connect(target);
   if (!error.empty() || http_path.empty()) return error;
   error = prober.Send("GET " + http_path + " HTTP/1.1\r\nHost: " + target.ToString() +

@@ -10,6 +10,7 @@
 #include <poll.h>
 
 #include "base/throw_errno.h"
+#include "kube/testing/patient_poll.h"
 #include "node-agent/testing/test_address.h"
 
 namespace pointsman::agent::testing {
@@ -17,7 +18,7 @@ namespace {
 
 bool WaitFor(int fd, short events, std::chrono::milliseconds timeout) {
   pollfd item{fd, events, 0};
-  return poll(&item, 1, static_cast<int>(timeout.count())) == 1;
+  return Patience(timeout).Poll(item) == 1;
 }
 
 // errno of what failed, or 0. A stream: also when the time is over.
