@@ -9,6 +9,7 @@
 #include "kube/config/yaml_edit.h"
 #include "kube/config/yaml_json.h"
 #include "kube/pointsman/duration.h"
+#include "kube/pointsman/limits.h"
 #include "kube/pointsman/settings_json.h"
 #include "kube/text/text.h"
 #include "operator/plan/json_member.h"
@@ -266,6 +267,20 @@ kube::Mode ModeOfKubeProxyFile(std::string_view text) {
   if (!known || *known == kube::Mode::kUserspace)
     Fail("mode: is none of iptables, ipvs and nftables");
   return *known;
+}
+
+KubeProxyAddresses AddressesOfKubeProxyFile(std::string_view text) {
+  json file;
+  try {
+    file = ReadFile(text);
+  } catch (const std::invalid_argument&) {
+    return {};
+  }
+  const auto address = [&](const char* field) {
+    std::string value = Text(file, field);
+    return value.size() <= kube::limits::kMaxBindAddress ? value : std::string();
+  };
+  return {.healthz = address("healthzBindAddress"), .metrics = address("metricsBindAddress")};
 }
 
 json AskedFields(const kube::ProxySettings& settings, const kube::ProxySettings* before) {

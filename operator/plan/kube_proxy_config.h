@@ -30,6 +30,15 @@ KubeProxyFile FindKubeProxyFile(const nlohmann::json& pod_spec);
 // v1alpha1, or of a mode that is not ours.
 kube::Mode ModeOfKubeProxyFile(std::string_view text);
 
+// Where a kube-proxy with that file answers, as it says it: "" where it does not, or says what no
+// address is as long as.
+struct KubeProxyAddresses {
+  std::string healthz;
+  std::string metrics;
+};
+// Throws nothing: of what is no such file nothing is known.
+KubeProxyAddresses AddressesOfKubeProxyFile(std::string_view text);
+
 // The fields of kube-proxy's that `settings` ask for: the mode, what differs from kube-proxy's
 // defaults, and what differs from the settings `before`, if there were any (a field that goes back
 // to its default).

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "kube/config/yaml_json.h"
+#include "kube/pointsman/limits.h"
 #include "kube/pointsman/proxy_configuration.h"
 
 namespace pointsman::op {
@@ -189,6 +190,21 @@ TEST(KubeProxyFile, FilesOfRealNodes) {
     EXPECT_EQ(WithAsked(there, {{"mode", mode}}), text) << entry;
   }
   EXPECT_GE(rendered, 15U);
+}
+
+TEST(KubeProxyFile, SaysWhereItsKubeProxyAnswers) {
+  const auto at = [](const std::string& rest) { return AddressesOfKubeProxyFile(kHead + rest); };
+  const KubeProxyAddresses both =
+      at("healthzBindAddress: 0.0.0.0:10256\nmetricsBindAddress: '[::1]:10249'\n");
+  EXPECT_EQ(both.healthz, "0.0.0.0:10256");
+  EXPECT_EQ(both.metrics, "[::1]:10249");
+  const std::string most(kube::limits::kMaxBindAddress, 'a');
+  EXPECT_EQ(at("metricsBindAddress: " + most + "\n").metrics, most);
+  EXPECT_EQ(at("metricsBindAddress: a" + most + "\n").metrics, "") << "no NodeProxy can have it";
+  const KubeProxyAddresses none = at("healthzBindAddress: null\nmetricsBindAddress: 10249\n");
+  EXPECT_EQ(none.healthz + none.metrics, "");
+  EXPECT_EQ(AddressesOfKubeProxyFile("healthzBindAddress: 0.0.0.0:10256\n").healthz, "");
+  EXPECT_EQ(AddressesOfKubeProxyFile("{").healthz, "");
 }
 
 }  // namespace

@@ -43,6 +43,36 @@ TEST_F(ProviderTest, EachNodeRestartsOnceAndTheClustersOwnObjectsCarryItInTheEnd
   EXPECT_EQ(Running("nftables"), 5);
 }
 
+TEST_F(ProviderTest, AgentsAreToldWhereKubeProxyAnswersWithTheRevisionThatSaysIt) {
+  MakeCluster(2);
+  auto& text = world_.config_maps["kube-proxy"]["data"]["config.conf"];
+  const auto set_port = [&](const std::string& port) {
+    text = first_text_ + "metricsBindAddress: 0.0.0.0:" + port + "\n";
+  };
+  const auto metrics_at = [&](const std::string& node) {
+    return world_.Proxy(node)->spec.metrics_bind_address;
+  };
+  set_port("10249");
+  Apply("{}");
+  world_.Settle();
+  EXPECT_EQ(metrics_at("n1"), "0.0.0.0:10249");
+  EXPECT_EQ(world_.Proxy("n1")->spec.healthz_bind_address, "");
+
+  // What somebody writes there since runs nowhere yet.
+  text = WithMode(first_text_, "nftables") + "metricsBindAddress: 0.0.0.0:9999\n";
+  world_.Settle();
+  EXPECT_EQ(metrics_at("n1"), "0.0.0.0:10249");
+  Apply(R"({"mode": "iptables"})");
+  world_.Settle();
+  EXPECT_EQ(Status().phase, "Complete") << Message("Progressing");
+  EXPECT_EQ(metrics_at("n1"), "0.0.0.0:9999");
+  EXPECT_EQ(metrics_at("n2"), "0.0.0.0:9999");
+
+  Apply(R"({"provider": "NodeAgent", "mode": "nftables"})");
+  world_.Settle();
+  EXPECT_EQ(metrics_at("n1"), "");
+}
+
 TEST_F(ProviderTest, WithoutSupportNothingIsTouched) {
   MakeCluster(1);
   world_.no_provider = "spec.provider: no";

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "operator/plan/gates.h"
+#include "operator/plan/kube_proxy_config.h"
 #include "operator/plan/kube_proxy_rollout.h"
 #include "operator/plan/provider_rollout.h"
 #include "operator/plan/wake_up.h"
@@ -107,14 +108,17 @@ NodeProxyChange Ask(const GovernedNode& node, const RolloutState& state, const s
   return change;
 }
 
-NodeProxyChange Start(const NodeView& view, const Revision& revision, bool back,
-                      const std::string& name, TimePoint now) {
+NodeProxyChange Start(const NodeView& view, const Revision& revision,
+                      const KubeProxyAddresses& answers_at, bool back, const std::string& name,
+                      TimePoint now) {
   NodeProxyChange change = UpdateOf(*view.governed.proxy);
   change.spec.configuration = name;
   change.spec.revision = revision.number;
   change.spec.removed = false;
   change.spec.settings = revision.settings;
   change.spec.provider = revision.provider;
+  change.spec.healthz_bind_address = answers_at.healthz;
+  change.spec.metrics_bind_address = answers_at.metrics;
   change.updated_at = kube::FormatTime(now);
   change.event =
       PlannedEvent{false, back ? "NodeRollingBack" : "NodeUpdating",
@@ -233,6 +237,11 @@ int64_t CountLeaving(const std::vector<GovernedNode>& leaving, const KubeProxy& 
   });
 }
 
+KubeProxyAddresses AddressesOf(const Revision& revision) {
+  return revision.provider == kube::Provider::kKubeProxy ? AddressesOfKubeProxyFile(revision.file)
+                                                         : KubeProxyAddresses{};
+}
+
 // Takes nothing away when it changes, so that only the number of changing nodes is in its way.
 bool OffAlready(const NodeView& view) {
   return view.changing() || view.down() || !view.governed.node->ready;
@@ -256,11 +265,16 @@ void StartNodes(RolloutState& state, const kube::ProxyConfiguration& configurati
   }
   std::stable_sort(startable.begin(), startable.end(),
                    [](const NodeView* a, const NodeView* b) { return Turn(*a) < Turn(*b); });
+  if (startable.empty()) return;
+  const KubeProxyAddresses at_target = AddressesOf(state.target);
+  const KubeProxyAddresses at_last_good =
+      state.last_good ? AddressesOf(*state.last_good) : KubeProxyAddresses{};
   for (const NodeView* view : startable) {
     // A node on which nothing runs loses nothing by being started, and can be a node that needs it
     // to come up: it gets what is known to be good, whatever becomes of the rollout.
     if (GetsLastGood(*view, state)) {
-      changes.push_back(Start(*view, *state.last_good, false, configuration.name, now));
+      changes.push_back(
+          Start(*view, *state.last_good, at_last_good, false, configuration.name, now));
       ++state.starting;
       continue;
     }
@@ -278,7 +292,8 @@ void StartNodes(RolloutState& state, const kube::ProxyConfiguration& configurati
       if (!off_already) ++load.unavailable;
     }
     if (is_canary) ++canaries_begun;
-    changes.push_back(Start(*view, state.target, state.rolled_back, configuration.name, now));
+    changes.push_back(
+        Start(*view, state.target, at_target, state.rolled_back, configuration.name, now));
     changes.back().spec.candidate.reset();
     ++state.starting;
   }
