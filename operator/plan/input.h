@@ -30,9 +30,9 @@ struct KubeProxyInput {
   std::string unknown;  // why nothing of the following is known; "": it is
   std::shared_ptr<const KubeProxyDaemonSet> daemon_set;  // null: there is none
   std::vector<std::shared_ptr<const kube::Pod>> pods;    // with the labels above, in its namespace
-  // For provider KubeProxy. Why nothing can be done for it; "": the following is known.
-  std::string no_provider =
-      "spec.provider: KubeProxy is not supported by this version of the operator; use NodeAgent";
+  // For provider KubeProxy. Why nothing can be done for it, with a remedy; "": the following is
+  // known.
+  std::string no_provider = "nothing is known yet of what provider KubeProxy works with";
   // In kube-proxy's namespace: those that its DaemonSet can have its file from, and those of
   // revisions.
   std::vector<std::shared_ptr<const KubeProxyConfigMap>> config_maps;

@@ -1,5 +1,6 @@
 #include "operator/runtime/cluster_caches.h"
 
+#include <algorithm>
 #include <set>
 #include <stdexcept>
 #include <utility>
@@ -52,9 +53,11 @@ bool SamePod(const kube::Pod& a, const kube::Pod& b) {
 bool SameDaemonSet(const kube::DaemonSet& a, const kube::DaemonSet& b) {
   return a.uid == b.uid && a.placement == b.placement;
 }
-// Of kube-proxy's also whether they serve. Its DaemonSet is written, so each version matters.
+// Of kube-proxy's also whether they serve, whose they are, and by their labels what they were made
+// from. Its DaemonSet is written, so each version matters.
 bool SameKubeProxyPod(const kube::Pod& a, const kube::Pod& b) {
-  return SamePod(a, b) && a.ready == b.ready && a.deleting == b.deleting;
+  return SamePod(a, b) && a.ready == b.ready && a.deleting == b.deleting &&
+         a.controller_uid == b.controller_uid && a.labels == b.labels;
 }
 
 }  // namespace
@@ -94,7 +97,8 @@ ClusterCaches::ClusterCaches(kube::Client& client, std::string ns, KubeProxyName
       kube_proxy_(
           client, kube::resources::kDaemonSets,
           {.ns = kube_proxy_name_.ns, .field_selector = "metadata.name=" + kube_proxy_name_.name},
-          DecodeKubeProxyDaemonSet, NameOf<KubeProxyDaemonSet>, SameVersion<KubeProxyDaemonSet>) {
+          DecodeKubeProxyDaemonSet, NameOf<KubeProxyDaemonSet>, SameVersion<KubeProxyDaemonSet>),
+      provider_(client, kube_proxy_name_.ns, handlers_.changed) {
   const auto changed = [this](const auto&, const auto&) { handlers_.changed(); };
   configurations_.AddHandler(changed);
   nodes_.AddHandler(changed);
@@ -191,7 +195,7 @@ bool ClusterCaches::KnowsAgents() {
        {std::pair(agent_pods_.HasSynced(), agent_pods_.Stats()),
         std::pair(agent_daemon_sets_.HasSynced(), agent_daemon_sets_.Stats())}) {
     if (synced) continue;
-    if (stats.errors == 0) return false;
+    if (stats.last_error.empty()) return false;
     missing = stats.last_error;
   }
   if (!missing.empty() && !std::exchange(told_agents_unknown_, true)) {
@@ -209,7 +213,7 @@ std::optional<std::string> ClusterCaches::KubeProxyUnknown() const {
     if (cache.HasSynced()) return true;
     const kube::ReflectorStats stats = cache.Stats();
     if (!stats.last_error.empty()) why = stats.last_error;
-    return stats.errors > 0;
+    return !stats.last_error.empty();
   };
   bool looked = look(kube_proxy_);
   for (const auto& pods : kube_proxy_pods_)
@@ -218,10 +222,6 @@ std::optional<std::string> ClusterCaches::KubeProxyUnknown() const {
   if (why.empty()) return "";
   return "DaemonSet " + kube_proxy_name_.ns + "/" + kube_proxy_name_.name +
          " and kube-proxy's Pods cannot be read (" + why + ")";
-}
-
-bool ClusterCaches::KnowsPods() {
-  return KnowsAgents() && KubeProxyUnknown().has_value();
 }
 
 KubeProxyInput ClusterCaches::KubeProxyNow() {
@@ -242,7 +242,36 @@ KubeProxyInput ClusterCaches::KubeProxyNow() {
   return input;
 }
 
-PlanInput ClusterCaches::Input() {
+// Anything of it is to be done, or undone. Nobody's role needs a right for what he does not use, so
+// nothing is asked for before; and it is watched to the end of this process from then on.
+bool ClusterCaches::UsesProvider(const PlanInput& input) const {
+  constexpr kube::Provider kAsked = kube::Provider::kKubeProxy;
+  const auto any = [](const auto& objects, const auto& holds) {
+    return std::any_of(objects.begin(), objects.end(), holds);
+  };
+  return provider_.following() ||
+         any(input.configurations, [](const auto& of) { return of->spec.provider == kAsked; }) ||
+         any(input.revisions, [](const Revision& of) { return of.provider == kAsked; }) ||
+         any(input.nodes, [](const auto& node) { return !BoundTo(*node).empty(); }) ||
+         any(input.kube_proxy.pods,
+             [](const auto& pod) { return pod->labels.contains(kRevisionLabel); });
+}
+
+void ClusterCaches::Wrote(KubeProxyDaemonSet object) {
+  if (object.name == kube_proxy_name_.name) {
+    newer_kube_proxy_.Wrote(std::move(object));
+  } else {
+    provider_.Wrote(std::move(object));
+  }
+}
+
+void ClusterCaches::Deleted(const KubeProxyObjectChange& change) {
+  if (change.of == KubeProxyObjectChange::Of::kConfigMap) provider_.DeletedMap(change.name);
+  if (change.of == KubeProxyObjectChange::Of::kDaemonSet) provider_.DeletedSet(change.name);
+}
+
+std::optional<PlanInput> ClusterCaches::Input() {
+  if (!KnowsAgents() || !KubeProxyUnknown()) return std::nullopt;
   PlanInput input;
   input.configurations = newer_configurations_.Merge(configurations_.All());
   input.nodes = newer_nodes_.Merge(nodes_.All());
@@ -254,6 +283,8 @@ PlanInput ClusterCaches::Input() {
     input.agent_pods = agent_pods_.All();
     input.agent_daemon_sets = agent_daemon_sets_.All();
   }
+  if (UsesProvider(input)) provider_.Follow(input.kube_proxy.daemon_set.get());
+  if (!provider_.Fill(input.kube_proxy)) return std::nullopt;
   return input;
 }
 
@@ -276,6 +307,7 @@ void ClusterCaches::UpdateMetrics(Metrics& metrics) const {
   watch("kube-proxy-daemonset", kube_proxy_);
   for (size_t i = 0; i < kube_proxy_pods_.size(); ++i)
     watch(i == 0 ? "kube-proxy-pods" : "kube-proxy-pods-by-component", *kube_proxy_pods_[i]);
+  provider_.UpdateMetrics(metrics);
 }
 
 }  // namespace pointsman::op

@@ -18,10 +18,12 @@
 #include "kube/objects/pod.h"
 #include "kube/pointsman/node_proxy.h"
 #include "kube/pointsman/proxy_configuration.h"
+#include "operator/plan/actions.h"
 #include "operator/plan/input.h"
 #include "operator/plan/revision.h"
 #include "operator/runtime/metrics.h"
 #include "operator/runtime/newer_objects.h"
+#include "operator/runtime/provider_caches.h"
 
 namespace pointsman::op {
 
@@ -63,20 +65,21 @@ class ClusterCaches {
   // keeps what is newer than in it. Before the caches are complete all of that would be held twice.
   // Throws kube::ApiError or kube::TransportError.
   void LookPast(const std::stop_token& stop);
-  // It is known where the agent's Pods and kube-proxy's are, or that it cannot be known: a role of
-  // before has no right to read them, and rollouts must not stand for that.
-  bool KnowsPods();
 
-  // Without the times.
-  PlanInput Input();
+  // Without the times. nullopt: the first list of the agent's Pods, of kube-proxy, or of what its
+  // configuration is made of is under way. That they cannot be read is known: a role of before has
+  // no right to, and rollouts must not stand for that.
+  std::optional<PlanInput> Input();
   std::shared_ptr<const kube::ProxyConfiguration> Configuration(const std::string& name) const;
   void Wrote(kube::ProxyConfiguration object) { newer_configurations_.Wrote(std::move(object)); }
   void Wrote(kube::NodeProxy object) { newer_proxies_.Wrote(std::move(object)); }
   void Wrote(kube::Node object) { newer_nodes_.Wrote(std::move(object)); }
-  void Wrote(KubeProxyDaemonSet object) { newer_kube_proxy_.Wrote(std::move(object)); }
+  void Wrote(KubeProxyDaemonSet object);
+  void Wrote(KubeProxyConfigMap object) { provider_.Wrote(std::move(object)); }
   void Wrote(StoredRevision object) { newer_revisions_.Wrote(std::move(object)); }
   void Deleted(const kube::ProxyConfiguration& object) { newer_configurations_.Deleted(object); }
   void Deleted(const kube::NodeProxy& object) { newer_proxies_.Deleted(object); }
+  void Deleted(const KubeProxyObjectChange& change);
 
   void UpdateMetrics(Metrics& metrics) const;
 
@@ -91,6 +94,7 @@ class ClusterCaches {
   // Why it is not known; "": it is. nullopt: not yet.
   std::optional<std::string> KubeProxyUnknown() const;
   KubeProxyInput KubeProxyNow();
+  bool UsesProvider(const PlanInput& input) const;
 
   kube::Client& client_;
   const std::string ns_;
@@ -114,6 +118,7 @@ class ClusterCaches {
   kube::Informer<KubeProxyDaemonSet> kube_proxy_;
   std::array<std::unique_ptr<kube::Informer<kube::Pod>>, kKubeProxyPodLabels.size()>
       kube_proxy_pods_;
+  ProviderCaches provider_;
 };
 
 }  // namespace pointsman::op

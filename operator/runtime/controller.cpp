@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -17,8 +18,8 @@ namespace {
 constexpr const char* kPass = "pass";
 // Changes that come together are planned together: 5,000 agents report within seconds.
 constexpr std::chrono::milliseconds kGather{50};
-// While the first lists of the agent's Pods and kube-proxy's are under way.
-constexpr std::chrono::milliseconds kLookForPods{200};
+// While the first lists of the agent's Pods and of kube-proxy's objects are under way.
+constexpr std::chrono::milliseconds kLookAgain{200};
 
 // Something is due at that time. Each pass says anew when: the queue keeps one time for the key,
 // the earliest, so a pass that comes sooner takes this one's place.
@@ -138,15 +139,15 @@ void Controller::EmitArrival(const kube::NodeProxy& before, const kube::NodeProx
 bool Controller::Pass(kube::WorkQueue& queue, PlanWriter& writer) {
   using Clock = std::chrono::steady_clock;
   if (!HasSynced()) return true;  // a complete list brings the next one
-  if (!caches_.KnowsPods()) {
-    queue.AddAfter(kPass, kLookForPods);
+  const auto started = Clock::now();
+  std::optional<PlanInput> input = caches_.Input();
+  if (!input) {
+    queue.AddAfter(kPass, kLookAgain);
     return true;
   }
-  const auto started = Clock::now();
-  PlanInput input = caches_.Input();
-  input.now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-  input.instant = std::chrono::floor<Instant>(Clock::now().time_since_epoch());
-  const Plan plan = MakePlan(input, sightings_);
+  input->now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+  input->instant = std::chrono::floor<Instant>(Clock::now().time_since_epoch());
+  const Plan plan = MakePlan(*input, sightings_);
   metrics_.Planned(Clock::now() - started);
 
   const PlanWriter::Result written = writer.Write(plan);
@@ -157,7 +158,7 @@ bool Controller::Pass(kube::WorkQueue& queue, PlanWriter& writer) {
   if (written.status_due > Clock::duration::zero()) {
     queue.AddAfter(kPass, std::chrono::ceil<std::chrono::milliseconds>(written.status_due));
   }
-  if (plan.wake_up) WakeUp(queue, *plan.wake_up, input.now);
+  if (plan.wake_up) WakeUp(queue, *plan.wake_up, input->now);
   return !written.failed;
 }
 

@@ -11,6 +11,7 @@
 #include "kube/pointsman/node_proxy.h"
 #include "kube/text/json_text.h"
 #include "operator/plan/kube_proxy_daemon_set.h"
+#include "operator/plan/revision_objects.h"
 
 namespace pointsman::op {
 namespace {
@@ -249,28 +250,37 @@ void PlanWriter::Change(const DaemonSetChange& change) {
   spdlog::info("DaemonSet {}/{} {}", kube_proxy_ns_, change.name, change.what);
 }
 
-// Nothing of these is kept for the next pass: what its caches do not show yet is planned again, and
-// refused by what it presupposes.
+// Of Pods nothing is kept for the next pass: the same labels written once more change nothing.
+void PlanWriter::Keep(const KubeProxyObjectChange& change, const Json& answer) {
+  if (change.of == KubeProxyObjectChange::Of::kConfigMap)
+    caches_.Wrote(DecodeKubeProxyConfigMap(text::JsonText(answer)));
+  if (change.of == KubeProxyObjectChange::Of::kDaemonSet)
+    caches_.Wrote(DecodeKubeProxyDaemonSet(text::JsonText(answer)));
+}
+
 void PlanWriter::Change(const KubeProxyObjectChange& change) {
   using Kind = KubeProxyObjectChange::Kind;
   const kube::Resource& resource = ResourceOf(change);
   Json object = change.object;
   switch (change.kind) {
     case Kind::kCreate:
-      client_.Create(resource, kube_proxy_ns_, object);
+      Keep(change, client_.Create(resource, kube_proxy_ns_, object));
       break;
     case Kind::kPatch:
       object["metadata"]["uid"] = change.uid;
       if (!change.resource_version.empty())
         object["metadata"]["resourceVersion"] = change.resource_version;
-      client_.Patch(resource, kube_proxy_ns_, change.name, kube::PatchType::kMerge, object);
+      Keep(change,
+           client_.Patch(resource, kube_proxy_ns_, change.name, kube::PatchType::kMerge, object));
       break;
     case Kind::kDelete:
       client_.Delete(resource, kube_proxy_ns_, change.name, change.uid);
+      caches_.Deleted(change);
       break;
     case Kind::kOrphan:
       client_.Delete(resource, kube_proxy_ns_, change.name, change.uid, "",
                      kube::Dependents::kOrphan);
+      caches_.Deleted(change);
       break;
   }
   spdlog::info("{} {}/{} {}", resource.kind, kube_proxy_ns_, change.name, change.what);

@@ -57,6 +57,7 @@ class PlanWriter {
   void Change(const NodeLabelChange& change);
   void Change(const DaemonSetChange& change);
   void Change(const KubeProxyObjectChange& change);
+  void Keep(const KubeProxyObjectChange& change, const kube::Json& answer);
   void Emit(const kube::ObjectReference& about, const PlannedEvent& event);
 
   // Between two writes of one ProxyConfiguration.

@@ -24,7 +24,11 @@ class Recorder final : public kube::Transport {
     sent.push_back(request.method + " " + path);
     bodies.push_back(request.body);
     const int status = std::exchange(refuse, 0);
-    if (status == 0) return {200, {}, request.body};
+    if (status == 0) {
+      Json answer = Json::parse(request.body);
+      answer["metadata"]["name"] = path.substr(path.rfind('/') + 1);
+      return {200, {}, answer.dump()};
+    }
     const char* const reason = status == 409 ? "Conflict" : "Forbidden";
     return {status, {}, Json({{"kind", "Status"}, {"code", status}, {"reason", reason}}).dump()};
   }
