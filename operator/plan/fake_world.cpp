@@ -549,9 +549,11 @@ void FakeWorld::Observe(const FakeAgent& agent, const std::string& node, NodePro
                      {"Ready", good ? ConditionStatus::kTrue : ConditionStatus::kFalse,
                       good ? "Serving" : "KubeProxyDoesNotServe", mode, "", proxy.generation},
                      time);
-  kube::SetCondition(status.conditions,
-                     {"Degraded", ConditionStatus::kFalse, "AsExpected", "", "", proxy.generation},
-                     time);
+  kube::SetCondition(
+      status.conditions,
+      {"Degraded", agent.impatient && !good ? ConditionStatus::kTrue : ConditionStatus::kFalse,
+       "AsObserved", "kube-proxy runs " + mode, "", proxy.generation},
+      time);
 }
 
 void FakeWorld::StepAgents() {

@@ -28,6 +28,7 @@ struct FakeAgent {
   std::map<int64_t, kube::ChangeImpact> impacts;
   bool reports_impact = true;   // an agent of before has no such figures
   bool knows_providers = true;  // the same
+  bool impatient = false;  // Degraded as soon as kube-proxy does not serve as its provider is asked
   std::string draining_mode;
   int64_t draining_connections = 0;
 };

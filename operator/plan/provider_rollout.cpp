@@ -64,6 +64,8 @@ void HoldAgainstPod(NodeView& view, const KubeProxy::OnNode& on, bool placed,
   const TimePoint since = sighting.available.value_or(sighting.changed);
   if (!Reached(view.next, since + ceil<seconds>(rollout.progress_deadline), now)) {
     view.order = Order::kUnderWay;
+    // What the agent sees until then is of a kube-proxy that restarts.
+    if (!view.tripped) view.failure.clear();
     return;
   }
   view.order = view.reachable ? Order::kOverdue : Order::kLost;

@@ -11,6 +11,7 @@ namespace pointsman::op {
 namespace {
 
 using std::chrono::seconds;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 // `text` with the mode that it was installed with replaced, and nothing else.
@@ -145,6 +146,34 @@ TEST_F(ProviderTest, TheAgentsWordIsNotEnough) {
     EXPECT_THAT(pod.file, HasSubstr("masqueradeAll: true")) << node;
   world_.Settle();
   EXPECT_THAT(Text(), HasSubstr("iptables: {masqueradeAll: true}"));
+}
+
+TEST_F(ProviderTest, WhatAnAgentSeesOfAKubeProxyThatRestartsIsNoFailure) {
+  MakeCluster(3);
+  for (auto& [name, agent] : world_.agents)
+    agent.impatient = true;
+  Apply("{}");
+  world_.Settle();
+  EXPECT_EQ(Status().phase, "Complete") << Message("Progressing");
+  EXPECT_FALSE(True("RolledBack"));
+  ExpectOwn(WithMode(first_text_, "nftables"));
+}
+
+TEST_F(ProviderTest, WhatItSeesOfOneThatRunsIs) {
+  MakeCluster(2);
+  for (auto& [name, agent] : world_.agents) {
+    agent.impatient = true;
+    agent.fails = {2};
+  }
+  Apply(R"({"rollout": {"minReady": "30s", "progressDeadline": "1h"}})");
+  const kube::TimePoint begin = world_.now;
+  ASSERT_TRUE(Until([&] { return True("RolledBack"); }));
+  EXPECT_LT(world_.now - begin, seconds(600)) << "long before the deadline";
+  EXPECT_THAT(Message("RolledBack"), AllOf(HasSubstr("n1 (kube-proxy runs nftables)"),
+                                           HasSubstr("go back to revision 1")));
+  EXPECT_EQ(Running("iptables"), 1) << "n2 was not begun";
+  world_.Settle();
+  EXPECT_EQ(Running("iptables"), 2);
 }
 
 TEST_F(ProviderTest, PausedFinishesWhatWasBegunAndNothingElse) {

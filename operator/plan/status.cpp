@@ -482,7 +482,8 @@ void SetAvailable(const Group& group, const RolloutState& state, Writer& writer)
 
 void SetRolledBack(const RolloutState& state, const ProxyConfiguration& configuration,
                    Writer& writer) {
-  const int64_t last_good = configuration.status.current_revision;
+  const int64_t current = configuration.status.current_revision;
+  const int64_t last_good = current != 0 ? current : state.found_revision;
   if (state.roll_back_now) {
     writer.Set("RolledBack", kTrue, FailureReason(state),
                RevisionName(state.update_revision) + " failed on " +
