@@ -48,8 +48,8 @@ int RunCleanup(const Options& options) {
   try {
     kube_proxy::ReleaseHooks(options.modules_root.string());
   } catch (const std::exception& error) {
-    problems.push_back({.object = std::string("table ") + kube_proxy::kHoldTable,
-                        .message = error.what()});
+    problems.push_back(
+        {.object = std::string("table ") + kube_proxy::kHoldTable, .message = error.what()});
   }
   for (const SyncProblem& problem : problems) {
     spdlog::error("not removed: {}: {}", problem.object, problem.message);

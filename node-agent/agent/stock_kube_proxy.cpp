@@ -49,20 +49,6 @@ std::string Get(const std::vector<std::string>& servers, const char* path) {
   throw std::runtime_error(why);
 }
 
-bool Has(const kube_proxy::Served& served, const ServicePortEntry& entry) {
-  const auto found = served.find({entry.cluster_ip, entry.port, entry.id.protocol});
-  if (found == served.end()) return false;
-  return std::all_of(entry.internal.backends.begin(), entry.internal.backends.end(),
-                     [&](const Backend& backend) {
-                       return std::binary_search(found->second.begin(), found->second.end(),
-                                                 net::IpPort{backend.ip, backend.port});
-                     });
-}
-
-bool IsExpected(const ServicePortEntry& entry, bool ipv6) {
-  return !entry.internal.backends.empty() && (ipv6 || entry.id.family == net::Family::kIPv4);
-}
-
 }  // namespace
 
 std::vector<std::string> ServersAt(const std::string& bind_address, uint16_t default_port) {
@@ -183,15 +169,15 @@ std::string StockKubeProxy::WhyNotServed(const ServiceModel& model, bool ipv6, k
   if (!missing_) {
     missing_.emplace();
     for (const auto& [id, entry] : model.entries) {
-      if (IsExpected(*entry, ipv6)) missing_->push_back(id);
+      if (kube_proxy::IsExpected(*entry, ipv6)) missing_->push_back(id);
     }
     std::sort(missing_->begin(), missing_->end());
   }
   const kube_proxy::Served served = node_.served(mode);
   std::erase_if(*missing_, [&](const ServicePortId& id) {
     const auto found = model.entries.find(id);
-    return found == model.entries.end() || !IsExpected(*found->second, ipv6) ||
-           Has(served, *found->second);
+    return found == model.entries.end() || !kube_proxy::IsExpected(*found->second, ipv6) ||
+           kube_proxy::Has(served, *found->second);
   });
   if (missing_->empty()) return "";
   return fmt::format(

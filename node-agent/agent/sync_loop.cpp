@@ -47,6 +47,7 @@ SyncLoop::SyncLoop(const Surroundings& surroundings, const std::string& api_serv
       kube_proxy_(
           ThisKernel(with_.options.modules_root.string(),
                      [endpoints = &with_.endpoints] { return endpoints->TakenByAnother(); })),
+      kube_proxy_return_(ThisReturn(with_.options.modules_root.string())),
       stock_(ThisKubeProxy(with_.options.modules_root.string(),
                            [this](const kube::ProxySettings& settings) {
                              return PreflightOfKubeProxy(environment_, settings);
@@ -294,13 +295,9 @@ void SyncLoop::HoldHooks() {
 }
 
 void SyncLoop::WriteKernel(const ServiceModel& model, const ModelDelta& delta) {
-  if (proxy_->spec.removed) {
-    stock_.Forget();
-    former_mode_.Look(false, "", {}, Clock::now());
-    if (apply_ || Clock::now() >= removal_retry_) RemoveAll();
-    apply_ = false;
-    return;
-  }
+  if (proxy_->spec.removed) return WriteRemoved(model, delta);
+  kube_proxy_return_.Forget();
+  removal_waits_.clear();
   if (IsStock()) {
     if (apply_ || Clock::now() >= removal_retry_) RemoveAll();
     apply_ = false;
@@ -332,6 +329,32 @@ void SyncLoop::ApplySettings(const ServiceModel& model) {
   applied_ = true;
   removal_retry_ = Clock::time_point::max();
   with_.endpoints.ServeInThePlaceOfKubeProxy();
+}
+
+void SyncLoop::WriteRemoved(const ServiceModel& model, const ModelDelta& delta) {
+  stock_.Forget();
+  former_mode_.Look(false, "", {}, Clock::now());
+  if (!apply_ && Clock::now() < removal_retry_) {
+    if (modes_.state().active) modes_.Sync(model, delta);
+    return;
+  }
+  // What cannot be looked at holds up nothing.
+  removal_waits_ = modes_.state().active
+                       ? modes_.steps()
+                             .Try("look for kube-proxy", "",
+                                  [&] {
+                                    return kube_proxy_return_.WhyWait(
+                                        model, node_.HasIpv6(), proxy_->spec.settings.drain_timeout,
+                                        Clock::now());
+                                  })
+                             .value_or("")
+                       : "";
+  apply_ = false;
+  if (removal_waits_.empty()) return RemoveAll();
+  applied_ = false;
+  removal_retry_ = Clock::now() + KubeProxyReturn::kPoll;
+  modes_.Sync(model, delta);
+  modes_.Tick(model);
 }
 
 void SyncLoop::RemoveAll() {
@@ -378,6 +401,7 @@ void SyncLoop::ReportStatus() {
   input.services_not_as_written = service_events_.Count();
   input.not_as_written = service_events_.Some();
   input.failing_steps = &modes_.steps().failing();
+  input.removal_waits = removal_waits_;
   input.missing = node_.Missing(proxy_->spec.settings);
   input.impact = change_.Report(IsInEffect(input), service_events_.Count(), modes_.state().toll);
   input.now = kube::NowRfc3339();

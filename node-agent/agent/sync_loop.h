@@ -16,6 +16,7 @@
 #include "node-agent/agent/health_checks.h"
 #include "node-agent/agent/kernel_environment.h"
 #include "node-agent/agent/kube_proxy_removal.h"
+#include "node-agent/agent/kube_proxy_return.h"
 #include "node-agent/agent/metrics.h"
 #include "node-agent/agent/mode_preflights.h"
 #include "node-agent/agent/options.h"
@@ -75,6 +76,7 @@ class SyncLoop {
   void LookAtStock(const ServiceModel& model);
   void HoldHooks();
   void ApplySettings(const ServiceModel& model);
+  void WriteRemoved(const ServiceModel& model, const ModelDelta& delta);
   void RemoveAll();
   void ServeIpv6();
   bool LeaveToKernel();
@@ -96,6 +98,7 @@ class SyncLoop {
   CandidateCheck candidate_;
   ModePreflights preflights_;
   KubeProxyRemoval kube_proxy_;
+  KubeProxyReturn kube_proxy_return_;
   StockKubeProxy stock_;
   KubeProxyRemoval former_mode_;  // of that one
   FlowCleanup flows_;
@@ -114,6 +117,7 @@ class SyncLoop {
   std::string ipv6_refused_;         // why the kernel cannot serve it
   bool apply_ = false;               // proxy_'s settings are to be given to the mode controller
   bool applied_ = false;             // they were
+  std::string removal_waits_;        // for what; "": it does not
   std::optional<bool> holds_hooks_;  // nullopt: the agent before may have
   bool ending_ = false;              // told to end; what drains is waited for
   Clock::time_point removal_retry_ = Clock::time_point::max();

@@ -16,6 +16,7 @@
 #include "node-agent/kube_proxy/names.h"
 #include "node-agent/kube_proxy/rules.h"
 #include "node-agent/model/ip_protocol.h"
+#include "node-agent/neighbours/marker_link.h"
 #include "node-agent/netlink/address.h"
 #include "node-agent/netlink/ipvs_table.h"
 #include "node-agent/netlink/link.h"
@@ -108,7 +109,7 @@ Served ReadIpvs() {
   if (::access("/proc/thread-self/net/ip_vs", F_OK) != 0) return served;
   netlink::Socket route(NETLINK_ROUTE);
   const auto link = netlink::FindLink(route, kLink);
-  if (!link) return served;
+  if (!link || link->alias == MarkerLink::kAlias) return served;
   // An address that is not on it is routed away before IPVS sees it.
   std::unordered_set<net::IpAddress> bound;
   for (const netlink::InterfaceAddress& entry : netlink::InterfaceAddresses(route)) {
@@ -206,6 +207,20 @@ std::string_view NameIn(std::string_view chain) {
 size_t FrontendHash::operator()(const Frontend& frontend) const noexcept {
   return std::hash<net::IpAddress>()(frontend.ip) * 31 +
          (size_t{frontend.port} << 2 | static_cast<size_t>(frontend.protocol));
+}
+
+bool IsExpected(const ServicePortEntry& entry, bool ipv6) {
+  return !entry.internal.backends.empty() && (ipv6 || entry.id.family == net::Family::kIPv4);
+}
+
+bool Has(const Served& served, const ServicePortEntry& entry) {
+  const auto found = served.find({entry.cluster_ip, entry.port, entry.id.protocol});
+  if (found == served.end()) return false;
+  return std::all_of(entry.internal.backends.begin(), entry.internal.backends.end(),
+                     [&](const Backend& backend) {
+                       return std::binary_search(found->second.begin(), found->second.end(),
+                                                 net::IpPort{backend.ip, backend.port});
+                     });
 }
 
 void NatRules::AddLine(std::string_view line) {

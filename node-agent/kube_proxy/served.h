@@ -13,6 +13,7 @@
 #include "kube/net/socket_address.h"
 #include "kube/objects/service.h"
 #include "kube/pointsman/mode.h"
+#include "node-agent/model/service_model.h"
 
 namespace pointsman::agent::kube_proxy {
 
@@ -35,6 +36,12 @@ using Served = std::unordered_map<Frontend, std::vector<net::IpPort>, FrontendHa
 // starts iptables-save. `modules_root`: see KernelHasModule. Throws std::system_error, and what
 // FindRules and IptablesTool throw.
 Served ReadServed(kube::Mode mode, const std::string& modules_root);
+
+// Of what a kube-proxy is to serve: a cluster IP with endpoints; `ipv6`: this node has IPv6.
+bool IsExpected(const ServicePortEntry& entry, bool ipv6);
+// It is there, with all endpoints that Pointsman would use. More of them are no fault: a kube-proxy
+// of another version has another topology.
+bool Has(const Served& served, const ServicePortEntry& entry);
 
 // Of mode iptables: takes table nat as iptables-save prints it, line by line.
 class NatRules {

@@ -90,6 +90,10 @@ Condition Rules(const StatusInput& input) {
 
 Condition Ready(const StatusInput& input) {
   const ModeState& modes = *input.modes;
+  if (input.proxy->spec.removed && !input.removal_waits.empty())
+    return {
+        "Ready", ConditionStatus::kFalse, "RemovalWaits",
+        "the rules are removed when what comes in their place is there: " + input.removal_waits};
   if (input.proxy->spec.removed) {
     return {"Ready", ConditionStatus::kFalse, "Removed",
             "the rules were removed because spec.removed is set"};
