@@ -83,7 +83,8 @@ TEST_F(AdmissionTest, TheManifestsAreAcceptedByOldAndNew) {
     for (const char* name : {"pointsman-operator", "pointsman-node-agent"}) {
       EXPECT_NE(text.find(name), std::string::npos) << text;
     }
-    for (const char* overlay : {"selinux", "require-loaded", "local-metrics", "without-kube-proxy"})
+    for (const char* overlay : {"selinux", "require-loaded", "local-metrics", "kube-proxy-provider",
+                                "without-kube-proxy"})
       world_->MustKubectl({"apply", "-k", source + "/manifests/overlays/" + overlay});
     // The programs read the very ConfigMap that the overlay makes.
     const std::string config_map = world_->MustKubectl(
@@ -92,7 +93,8 @@ TEST_F(AdmissionTest, TheManifestsAreAcceptedByOldAndNew) {
     EXPECT_EQ(world_->MustKubectl({"get", "-n", "pointsman-system", "configmap", config_map, "-o",
                                    "jsonpath={.data.host}:{.data.port}"}),
               "CHANGE-ME:6443");
-    for (const char* example : {"ipvs", "iptables", "ipvs-least-connection", "ipvs-pool"}) {
+    for (const char* example :
+         {"ipvs", "iptables", "ipvs-least-connection", "ipvs-pool", "kube-proxy-nftables"}) {
       world_->MustKubectl(
           {"apply", "-f", fmt::format("{}/crds/examples/{}.yaml", source, example)});
     }

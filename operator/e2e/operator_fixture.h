@@ -172,10 +172,17 @@ class OperatorTest : public ::testing::Test {
     std::string pattern = (std::filesystem::temp_directory_path() / "pointsman-op-XXXXXX").string();
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     directory_ = pattern;
-    server_ = e2e::Spawn(
-        {.argv = {Program("pointsman-control-plane"), "--listen", "127.0.0.1:0", "--pki-dir",
-                  File("pki"), "--ready-file", File("ready"), "--no-controllers"},
-         .log = File("server.log")});
+    std::vector<std::string> argv = {Program("pointsman-control-plane"),
+                                     "--listen",
+                                     "127.0.0.1:0",
+                                     "--pki-dir",
+                                     File("pki"),
+                                     "--ready-file",
+                                     File("ready"),
+                                     "--access-log",
+                                     File("access.log"),
+                                     "--no-controllers"};
+    server_ = e2e::Spawn({.argv = std::move(argv), .log = File("server.log")});
     ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(File("ready")); }))
         << Read("server.log");
     kubeconfig_ = File("pki/admin.kubeconfig");
@@ -193,8 +200,12 @@ class OperatorTest : public ::testing::Test {
                      {{"status", {{"conditions", {{{"type", "Ready"}, {"status", "True"}}}}}}},
                      "status");
     }
-    StartOperator();
+    operator_kubeconfig_ = kubeconfig_;
+    BeforeOperator();
+    if (!HasFatalFailure()) StartOperator();
   }
+  // All is there but the operator.
+  virtual void BeforeOperator() {}
 
   void TearDown() override {
     agents_.reset();
@@ -217,11 +228,11 @@ class OperatorTest : public ::testing::Test {
 
   // Looks again and again, for at most a minute.
   void StartOperator() {
-    operator_ = e2e::Spawn(
-        {.argv = {Program("pointsman-operator"), "--kubeconfig", kubeconfig_, "--namespace",
-                  "pointsman-system", "--metrics-bind-address", "127.0.0.1:" + FreePort(),
-                  "--health-probe-bind-address", "0", "--log-level", "debug"},
-         .log = File("operator.log")});
+    operator_ = e2e::Spawn({.argv = {Program("pointsman-operator"), "--kubeconfig",
+                                     operator_kubeconfig_, "--namespace", "pointsman-system",
+                                     "--metrics-bind-address", "127.0.0.1:" + FreePort(),
+                                     "--health-probe-bind-address", "0", "--log-level", "debug"},
+                            .log = File("operator.log")});
   }
 
   std::string FreePort() {
@@ -284,6 +295,7 @@ class OperatorTest : public ::testing::Test {
   std::string kubectl_ = "kubectl";
   std::filesystem::path directory_;
   std::string kubeconfig_;
+  std::string operator_kubeconfig_;  // as whom the operator runs
   uint16_t metrics_port_ = 0;
   std::unique_ptr<kube::Client> client_;
   std::unique_ptr<FakeAgents> agents_;
