@@ -1,11 +1,13 @@
 #include "kubectl-pointsman/api.h"
 
 #include <algorithm>
+#include <map>
 
 #include "kube/client/discovery.h"
 #include "kube/objects/object_json.h"
 #include "kube/text/text.h"
 #include "kubectl-pointsman/exit_code.h"
+#include "operator/plan/input.h"
 
 namespace pointsman::plugin {
 namespace {
@@ -132,6 +134,26 @@ std::vector<kube::Node> Api::Nodes() {
   std::sort(nodes.begin(), nodes.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
   return nodes;
+}
+
+std::vector<kube::Pod> Api::KubeProxyPods(const std::string& node) {
+  std::map<std::string, kube::Pod> pods;
+  for (const char* label : op::kKubeProxyPodLabels) {
+    kube::ListOptions options;
+    options.label_selector = std::string(label) + "=" + op::kKubeProxyPodLabel;
+    client_.ListItems(
+        resources::kPods, "kube-system", options,
+        [&](std::string_view text) {
+          kube::Pod pod = kube::DecodePod(text);
+          if (pod.node_name == node && !pod.over) pods[pod.name] = std::move(pod);
+        },
+        [] {});
+  }
+  std::vector<kube::Pod> list;
+  list.reserve(pods.size());
+  for (auto& [name, pod] : pods)
+    list.push_back(std::move(pod));
+  return list;
 }
 
 std::vector<StoredRevision> Api::Revisions(const kube::ProxyConfiguration& of) {

@@ -11,6 +11,7 @@
 
 #include "kube/client/client.h"
 #include "kube/objects/node.h"
+#include "kube/objects/pod.h"
 #include "kube/pointsman/node_proxy.h"
 #include "kube/pointsman/proxy_configuration.h"
 #include "operator/plan/revision.h"
@@ -55,6 +56,8 @@ class Api {
   std::vector<StoredRevision> Revisions(const kube::ProxyConfiguration& of);  // by number
   // About an object without a namespace, the last one last.
   std::vector<Event> EventsAbout(std::string_view kind, const std::string& name);
+  // Of kube-proxy, on that node or made for it, in the namespace that kube-proxies are in.
+  std::vector<kube::Pod> KubeProxyPods(const std::string& node);
   kube::Json RawConfigurationOrNull(const std::string& name);
 
   // Patches a specification that nobody has changed since it was read: `make` gets it as it is now

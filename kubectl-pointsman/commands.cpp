@@ -56,6 +56,9 @@ ExplainInput FetchForExplain(Api& api, const std::string& name) {
     const kube::Json object = api.RawConfigurationOrNull(input.proxy->spec.configuration);
     if (!object.is_null()) input.configuration = kube::ProxyConfigurationFromJson(object);
   }
+  if (input.proxy && input.proxy->spec.provider == kube::Provider::kKubeProxy)
+    IfAllowed("kube-proxy's Pods", input.not_read,
+              [&] { input.kube_proxy_pods = api.KubeProxyPods(name); });
   IfAllowed("Events", input.not_read, [&] {
     for (Event& event : api.EventsAbout("Node", name)) {
       if (event.component.starts_with("pointsman")) input.events.push_back(std::move(event));

@@ -52,26 +52,32 @@ void Merge(const json& before, const json& now, json& into) {
 struct Target {
   std::string configuration;
   kube::ProxySettings settings;
+  kube::Provider provider = kube::Provider::kNodeAgent;
   bool operator==(const Target&) const = default;
 };
 using Targets = std::map<std::string, Target>;
 
-// The settings that its nodes get: of a revision, where the specification says to go back.
-kube::ProxySettings SettingsOf(const ProxyConfiguration& configuration, const DiffInput& input) {
+// What its nodes get: of a revision, where the specification says to go back.
+Target TargetOf(const ProxyConfiguration& configuration, const DiffInput& input) {
   if (const auto& back = configuration.spec.rollout.rollback_to) {
     for (const op::Revision& revision : input.revisions) {
       if (revision.number == *back && revision.owner_uid == configuration.uid)
-        return revision.settings;
+        return {configuration.name, revision.settings, revision.provider};
     }
   }
-  return configuration.spec.settings;
+  return {configuration.name, op::SettingsOf(configuration), configuration.spec.provider};
 }
 
 op::PlanInput PlanInputOf(const std::vector<ProxyConfiguration>& configurations,
                           const DiffInput& input) {
   op::PlanInput plan;
-  for (const ProxyConfiguration& configuration : configurations)
-    plan.configurations.push_back(std::make_shared<ProxyConfiguration>(configuration));
+  for (const ProxyConfiguration& configuration : configurations) {
+    auto of = std::make_shared<ProxyConfiguration>(configuration);
+    // Who governs which node does not depend on it, and whether the operator can do it depends on
+    // objects of kube-proxy's that need not be readable here.
+    of->spec.provider = kube::Provider::kNodeAgent;
+    plan.configurations.push_back(std::move(of));
+  }
   for (const kube::Node& node : input.nodes)
     plan.nodes.push_back(std::make_shared<kube::Node>(node));
   for (const kube::NodeProxy& proxy : input.proxies)
@@ -87,9 +93,11 @@ Targets TargetsOf(const std::vector<ProxyConfiguration>& configurations, const D
   for (const op::Group& group : Assign(PlanInputOf(configurations, input), ignored).groups) {
     // Its nodes stay as they are.
     if (!group.rejected_reason.empty()) continue;
+    const auto of = std::find_if(
+        configurations.begin(), configurations.end(),
+        [&](const ProxyConfiguration& other) { return other.name == group.configuration->name; });
     for (const op::GovernedNode& node : group.nodes)
-      targets[node.node->name] = {group.configuration->name,
-                                  SettingsOf(*group.configuration, input)};
+      targets[node.node->name] = TargetOf(*of, input);
   }
   return targets;
 }
@@ -97,11 +105,20 @@ Targets TargetsOf(const std::vector<ProxyConfiguration>& configurations, const D
 std::string WhatChanges(const kube::NodeProxy* proxy, const Target* after) {
   const bool runs = proxy != nullptr && proxy->spec.revision > 0 && !proxy->spec.removed;
   if (after == nullptr) {
+    if (runs && proxy->spec.provider == kube::Provider::kKubeProxy)
+      return "no ProxyConfiguration selects them any more: their kube-proxy runs what the "
+             "cluster's "
+             "own configuration says";
     return runs ? "no ProxyConfiguration selects them any more: Pointsman's rules are removed"
                 : "no ProxyConfiguration selects them any more; nothing of Pointsman's runs there";
   }
   const std::string_view mode = kube::ToString(after->settings.mode);
-  if (!runs) return fmt::format("begin with {}", mode);
+  const bool configured = after->provider == kube::Provider::kKubeProxy;
+  if (!runs)
+    return configured ? fmt::format("their kube-proxy is to run {}", mode)
+                      : fmt::format("begin with {}", mode);
+  if (proxy->spec.provider != after->provider)
+    return fmt::format("{}, served by {}", mode, configured ? "kube-proxy" : "Pointsman itself");
   if (proxy->spec.settings.mode != after->settings.mode)
     return fmt::format("{} -> {}", kube::ToString(proxy->spec.settings.mode), mode);
   if (!(proxy->spec.settings == after->settings))
@@ -153,7 +170,10 @@ void AddNotes(const ProxyConfiguration& configuration, const ProxyConfiguration*
               const Targets& after, const DiffInput& input, ConfigurationDiff& diff) {
   const auto mode = kube::ToString(configuration.spec.settings.mode);
   if (configuration.spec.provider == kube::Provider::kKubeProxy)
-    diff.notes.emplace_back("spec.provider: KubeProxy is refused by the operator");
+    diff.notes.emplace_back(
+        "with provider KubeProxy each node's kube-proxy restarts with another file, and its rules "
+        "are not updated meanwhile (to nftables no Service answers until it has written them: "
+        "docs/kube-proxy-provider.md)");
   if (configuration.spec.rollout.paused)
     diff.notes.emplace_back(
         "spec.rollout.paused is set: no node moves before `kubectl pointsman resume`");

@@ -165,5 +165,27 @@ TEST_F(DiffTest, WhatIsNewBegins) {
   EXPECT_EQ(diff.nodes[0].what, "begin with nftables");
 }
 
+TEST_F(DiffTest, AKubeProxyThatStaysIsNamed) {
+  Runs("ipvs");
+  Diff diff = Of("mode: nftables, provider: KubeProxy");
+  ASSERT_EQ(diff.nodes.size(), 1U);
+  EXPECT_EQ(diff.nodes[0].what, "nftables, served by kube-proxy");
+  EXPECT_EQ(diff.nodes[0].nodes.size(), 3U);
+  EXPECT_THAT(DiffText(diff),
+              AllOf(HasSubstr("spec.provider   NodeAgent -> KubeProxy"), HasSubstr("restarts")));
+
+  input_.configurations[0].spec.provider = kube::Provider::kKubeProxy;
+  live_["cluster"]["spec"]["provider"] = "KubeProxy";
+  for (kube::NodeProxy& proxy : input_.proxies)
+    proxy.spec.provider = kube::Provider::kKubeProxy;
+  diff = Of("mode: nftables, provider: KubeProxy");
+  ASSERT_EQ(diff.nodes.size(), 1U);
+  EXPECT_EQ(diff.nodes[0].what, "ipvs -> nftables");
+  EXPECT_THAT(Of("mode: ipvs, provider: KubeProxy").nodes, IsEmpty());
+  diff = Of("mode: ipvs, provider: NodeAgent");
+  ASSERT_EQ(diff.nodes.size(), 1U);
+  EXPECT_EQ(diff.nodes[0].what, "ipvs, served by Pointsman itself");
+}
+
 }  // namespace
 }  // namespace pointsman::plugin

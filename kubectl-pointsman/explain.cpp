@@ -8,6 +8,7 @@
 #include "kubectl-pointsman/remedy.h"
 #include "kubectl-pointsman/rollout_view.h"
 #include "kubectl-pointsman/terminal.h"
+#include "operator/plan/kube_proxy_daemon_set.h"
 
 namespace pointsman::plugin {
 namespace {
@@ -30,6 +31,7 @@ class Explainer {
     proxy_ = &*input_.proxy;
     Order();
     Rollout();
+    KubeProxy();
     Modes();
     Handover();
     Conditions();
@@ -66,7 +68,10 @@ class Explainer {
   void Order() {
     const auto& spec = proxy_->spec;
     const std::string& active = proxy_->status.active_mode;
-    const std::string runs = active.empty() ? "runs no mode of Pointsman's" : "runs " + active;
+    const bool configured = spec.provider == kube::Provider::kKubeProxy;
+    const std::string none =
+        configured ? "runs no mode as far as its agent sees" : "runs no mode of Pointsman's";
+    const std::string runs = active.empty() ? none : "runs " + active;
     if (spec.removed) {
       Say("No ProxyConfiguration wants this node any more, so Pointsman's rules are taken out of "
           "its kernel; it " +
@@ -77,8 +82,9 @@ class Explainer {
           "could run; it {}.",
           spec.configuration, runs));
     } else {
-      Say(fmt::format("It should run {} (revision {} of ProxyConfiguration {}) and {}.",
-                      Desired(*proxy_), spec.revision, spec.configuration, runs));
+      Say(fmt::format("{} should run {} (revision {} of ProxyConfiguration {}) and {}.",
+                      configured ? "Its kube-proxy" : "It", Desired(*proxy_), spec.revision,
+                      spec.configuration, runs));
     }
     if (!HasSpoken()) {
       result_.outcome = ExitCode::kNotFinished;
@@ -120,6 +126,47 @@ class Explainer {
                       configuration.status.phase));
     }
     if (result_.outcome == ExitCode::kOk) result_.outcome = ExitCode::kNotFinished;
+  }
+
+  // Which file kube-proxy has there, and which Pod is waited for.
+  void KubeProxy() {
+    const std::string bound = input_.node ? op::BoundTo(*input_.node) : "";
+    if (proxy_->spec.provider != kube::Provider::kKubeProxy && bound.empty()) return;
+    if (input_.node && bound.empty()) {
+      Say("It has no label pointsman.io/kube-proxy-revision: its kube-proxy reads the cluster's "
+          "own ConfigMap.");
+    } else if (input_.node) {
+      Say(
+          fmt::format("It is bound to revision {} of kube-proxy's configuration by its label "
+                      "pointsman.io/kube-proxy-revision.",
+                      bound));
+    }
+    if (!input_.node || !input_.kube_proxy_pods) return;
+    const kube::Pod* own = nullptr;
+    for (const kube::Pod& pod : *input_.kube_proxy_pods) {
+      const auto label = pod.labels.find(op::kRevisionLabel);
+      // Without a binding one that the cluster's DaemonSet has adopted is as good.
+      if (bound.empty() || (label != pod.labels.end() && label->second == bound)) {
+        if (own == nullptr || pod.ready) own = &pod;
+      } else {
+        Say(fmt::format("Pod {} is there, too: it {}.", pod.name,
+                        pod.ready ? "serves until its end" : "is not Ready"));
+      }
+    }
+    const std::string which = bound.empty() ? "" : " of revision " + bound;
+    if (own == nullptr) {
+      Trouble("There is no Pod of kube-proxy" + which + " on it yet.",
+              "`kubectl -n kube-system get daemonsets,pods -l " + std::string(op::kRevisionLabel) +
+                  "` shows what there is");
+    } else if (!own->ready || own->deleting) {
+      Trouble(fmt::format("kube-proxy's Pod {}{} {}.", own->name, which,
+                          own->deleting ? "ends" : "is not Ready"),
+              "`kubectl -n kube-system describe pod " + own->name + "`, and its log");
+    } else {
+      Say(fmt::format("kube-proxy's Pod {}{} is Ready.", own->name, which));
+    }
+    const bool waits = own == nullptr || !own->ready || own->deleting;
+    if (waits && result_.outcome == ExitCode::kOk) result_.outcome = ExitCode::kNotFinished;
   }
 
   void Modes() {

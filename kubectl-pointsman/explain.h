@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kube/objects/node.h"
+#include "kube/objects/pod.h"
 #include "kube/pointsman/node_proxy.h"
 #include "kube/pointsman/proxy_configuration.h"
 #include "kube/time/rfc3339.h"
@@ -21,8 +22,10 @@ struct ExplainInput {
   std::optional<kube::Node> node;        // nullopt: not there, or not allowed to look
   std::optional<kube::NodeProxy> proxy;  // nullopt: there is none
   std::optional<kube::ProxyConfiguration> configuration;  // that governs it
-  std::vector<Event> events;                              // that speak of it, the last one last
-  std::vector<std::string> not_read;                      // "Events: …": what was not allowed
+  // With provider KubeProxy: kube-proxy's Pods on the node, or made for it.
+  std::optional<std::vector<kube::Pod>> kube_proxy_pods;
+  std::vector<Event> events;          // that speak of it, the last one last
+  std::vector<std::string> not_read;  // "Events: …": what was not allowed
   kube::TimePoint now{};
 };
 

@@ -103,6 +103,39 @@ TEST(ExplainTest, NoNodeAndNoOrder) {
   EXPECT_THAT(TextOf(input), HasSubstr("no ProxyConfiguration selects it"));
 }
 
+kube::Pod KubeProxyPod(const std::string& name, const std::string& revision, bool ready) {
+  kube::Pod pod;
+  pod.name = name;
+  pod.ready = ready;
+  if (!revision.empty()) pod.labels["pointsman.io/kube-proxy-revision"] = revision;
+  return pod;
+}
+
+TEST(ExplainTest, AKubeProxyThatStaysHasItsBindingAndThePodThatIsWaitedFor) {
+  ExplainInput input = Input(Proxy("node-1", "nftables", 2, R"({
+    "spec": {"provider": "KubeProxy"}, "status": {"activeMode": "ipvs", "observedRevision": 1}})"));
+  input.node->labels["pointsman.io/kube-proxy-revision"] = "2";
+  input.kube_proxy_pods = {KubeProxyPod("kube-proxy-old", "", true)};
+  EXPECT_THAT(TextOf(input),
+              AllOf(HasSubstr("Its kube-proxy should run nftables (revision 2"),
+                    HasSubstr("and runs ipvs."), HasSubstr("bound to revision 2"),
+                    HasSubstr("Pod kube-proxy-old is there, too: it serves until its end"),
+                    HasSubstr("! There is no Pod of kube-proxy of revision 2 on it yet")));
+  EXPECT_EQ(Explain(input).outcome, ExitCode::kNotFinished);
+
+  input.kube_proxy_pods = {KubeProxyPod("kube-proxy-2", "2", false)};
+  EXPECT_THAT(TextOf(input), HasSubstr("Pod kube-proxy-2 of revision 2 is not Ready"));
+  input.kube_proxy_pods = {KubeProxyPod("kube-proxy-2", "2", true)};
+  EXPECT_THAT(TextOf(input), HasSubstr("Pod kube-proxy-2 of revision 2 is Ready"));
+
+  // The revision has become the cluster's own, and its Pod has been adopted.
+  input.node->labels.clear();
+  EXPECT_THAT(TextOf(input), AllOf(HasSubstr("reads the cluster's own ConfigMap"),
+                                   HasSubstr("kube-proxy's Pod kube-proxy-2 is Ready")));
+  input.kube_proxy_pods.reset();
+  EXPECT_THAT(TextOf(input), Not(HasSubstr("Pod ")));
+}
+
 TEST(ExplainTest, HostileTextDoesNothingToATerminal) {
   nlohmann::json object = ProxyJson("node-1", "ipvs", 2);
   for (const char* field : {"activeMode", "drainingMode", "agentVersion", "lastSync"})
@@ -120,6 +153,10 @@ TEST(ExplainTest, HostileTextDoesNothingToATerminal) {
   input.name = kHostile;
   input.events = {{kHostile, kHostile, kHostile, kHostile, kHostile, 3}};
   input.not_read = {kHostile};
+  input.proxy->spec.provider = kube::Provider::kKubeProxy;
+  input.node->labels["pointsman.io/kube-proxy-revision"] = kHostile;
+  input.kube_proxy_pods = {KubeProxyPod(kHostile, "", true),
+                           KubeProxyPod(kHostile, kHostile, false)};
   EXPECT_TRUE(IsHarmless(TextOf(input))) << TextOf(input);
 }
 

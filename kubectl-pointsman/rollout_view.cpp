@@ -147,6 +147,9 @@ std::string WaitsFor(const NodeProxy& proxy, int64_t target, std::chrono::nanose
       (degraded->reason == "HandoverWatched" || degraded->reason == "HandoverWaiting"))
     return Said(*degraded);
   if (status.observed_revision == target && ready != nullptr) return Said(*ready);
+  if (proxy.spec.provider == kube::Provider::kKubeProxy)
+    return "its kube-proxy to restart and serve in mode " +
+           std::string(kube::ToString(proxy.spec.settings.mode));
   return "its kernel to be written and read back";
 }
 
