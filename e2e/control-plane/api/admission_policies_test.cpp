@@ -21,20 +21,15 @@ constexpr const char* kNodeName = "authentication.kubernetes.io/node-name";
 class AdmissionPoliciesTest : public ::testing::Test {
  protected:
   AdmissionPoliciesTest() {
-    std::ifstream file(POINTSMAN_SOURCE_DIR "/manifests/kubernetes-1.30/node-agent-policy.yaml");
-    std::stringstream text;
-    text << file.rdbuf();
-    std::istringstream lines(text.str());
-    std::string document;
-    for (std::string line; std::getline(lines, line);) {
-      if (line == "---") {
-        Add(ParseYaml(document));
-        document.clear();
-      } else {
-        document += line + "\n";
-      }
-    }
-    Add(ParseYaml(document));
+    for (const char* name : {"node-agent-policy.yaml", "operator-policy.yaml"})
+      AddFile(name);
+    nodes_.version = "v1";
+    nodes_.plural = "nodes";
+    nodes_.kind = "Node";
+    daemon_sets_.group = "apps";
+    daemon_sets_.version = "v1";
+    daemon_sets_.plural = "daemonsets";
+    daemon_sets_.kind = "DaemonSet";
     proxies_.group = "pointsman.io";
     proxies_.version = "v1alpha1";
     proxies_.plural = "nodeproxies";
@@ -44,6 +39,19 @@ class AdmissionPoliciesTest : public ::testing::Test {
     events_.kind = "Event";
   }
 
+  void AddFile(const std::string& name) {
+    std::ifstream file(POINTSMAN_SOURCE_DIR "/manifests/kubernetes-1.30/" + name);
+    std::string document;
+    for (std::string line; std::getline(file, line);) {
+      if (line == "---") {
+        Add(ParseYaml(document));
+        document.clear();
+      } else {
+        document += line + "\n";
+      }
+    }
+    Add(ParseYaml(document));
+  }
   void Add(Json object) {
     const bool policy = object["kind"] == "ValidatingAdmissionPolicy";
     const auto errors = policy ? AdmissionPolicies::ValidatePolicy(object, {35})
@@ -83,7 +91,21 @@ class AdmissionPoliciesTest : public ::testing::Test {
                  old, false});
   }
 
+  std::string OnNode(const Json& object, const Json& old, const UserInfo& user = Operator(),
+                     const std::string& subresource = "") const {
+    return Says({user, nodes_, "", "n1", subresource, "UPDATE", &object, &old, false});
+  }
+  std::string OnDaemonSet(const std::string& name, const Json& object, const Json& old) const {
+    return Says(
+        {Operator(), daemon_sets_, "kube-system", name, "", "UPDATE", &object, &old, false});
+  }
+  static UserInfo Operator() {
+    return {"system:serviceaccount:pointsman-system:pointsman-operator", "u", {}, {}};
+  }
+
   Store store_{Store::Options{}};
+  ResourceType nodes_;
+  ResourceType daemon_sets_;
   ResourceType proxies_;
   ResourceType events_;
 };
@@ -128,6 +150,76 @@ TEST_F(AdmissionPoliciesTest, AnAgentsEventsNameItsNode) {
               HasSubstr("its own node only"));
   EXPECT_THAT(OnEvent(Agent("n1"), {{"reason", "x"}}), HasSubstr("its own node only"));
   EXPECT_THAT(OnEvent(Agent("n1"), own, &others), HasSubstr("its own Events only"));
+}
+
+TEST_F(AdmissionPoliciesTest, TheOperatorChangesItsTwoLabelsOfANodeOnly) {
+  const Json node = {{"metadata", {{"name", "n1"}, {"labels", {{"zone", "a"}}}}},
+                     {"spec", {{"podCIDR", "10.244.1.0/24"}}}};
+  const auto with = [&](const char* pointer, const Json& value) {
+    Json changed = node;
+    changed[Json::json_pointer(pointer)] = value;
+    return changed;
+  };
+  for (const char* label : {"pointsman.io~1kube-proxy", "pointsman.io~1kube-proxy-revision"}) {
+    const Json labelled = with((std::string("/metadata/labels/") + label).c_str(), "7");
+    EXPECT_EQ(OnNode(labelled, node), "");
+    EXPECT_EQ(OnNode(node, labelled), "");
+  }
+  Json bare = node;
+  bare["metadata"].erase("labels");
+  EXPECT_EQ(OnNode(bare, bare), "");
+  Json first = bare;
+  first["metadata"]["labels"] = {{"pointsman.io/kube-proxy", "replaced"}};
+  EXPECT_EQ(OnNode(first, bare), "");
+  EXPECT_EQ(OnNode(bare, first), "");
+
+  EXPECT_THAT(OnNode(with("/metadata/labels/zone", "b"), node), HasSubstr("give a Node no labels"));
+  EXPECT_THAT(OnNode(with("/metadata/labels/x", "b"), node), HasSubstr("give a Node no labels"));
+  EXPECT_THAT(OnNode(bare, node), HasSubstr("take no labels off a Node"));
+  EXPECT_THAT(OnNode(with("/spec/unschedulable", true), node),
+              AllOf(HasSubstr("403 "), HasSubstr("in the spec of a Node")));
+  EXPECT_THAT(OnNode(with("/spec/taints", {{{"key", "x"}, {"effect", "NoExecute"}}}), node),
+              HasSubstr("in the spec of a Node"));
+  EXPECT_THAT(OnNode(with("/metadata/annotations", {{"a", "b"}}), node),
+              HasSubstr("nothing but labels"));
+  EXPECT_THAT(OnNode(with("/metadata/finalizers", {"a"}), node), HasSubstr("nothing but labels"));
+  EXPECT_THAT(OnNode(node, node, Operator(), "status"), HasSubstr("no status of a Node"));
+  const UserInfo admin{"kubernetes-admin", "", {"system:masters"}, {}};
+  EXPECT_EQ(OnNode(with("/spec/unschedulable", true), node, admin), "");
+}
+
+TEST_F(AdmissionPoliciesTest, TheOperatorChangesTwoFieldsOfKubeProxysDaemonSetOnly) {
+  const Json set = Json::parse(R"({"metadata": {"name": "kube-proxy"}, "spec": {
+      "selector": {"matchLabels": {"k8s-app": "kube-proxy"}},
+      "updateStrategy": {"type": "RollingUpdate"},
+      "template": {"metadata": {"labels": {"k8s-app": "kube-proxy"}},
+                   "spec": {"hostNetwork": true, "containers": [{"image": "kube-proxy:1"}]}}}})");
+  const auto with = [&](const char* pointer, const Json& value) {
+    Json changed = set;
+    changed[Json::json_pointer(pointer)] = value;
+    return changed;
+  };
+  const Json taken = with("/spec/template/spec/affinity", {{"nodeAffinity", Json::object()}});
+  EXPECT_EQ(OnDaemonSet("kube-proxy", taken, set), "");
+  EXPECT_EQ(OnDaemonSet("kube-proxy", set, taken), "");
+  EXPECT_EQ(OnDaemonSet("kube-proxy", with("/spec/updateStrategy/type", "OnDelete"), set), "");
+  EXPECT_EQ(OnDaemonSet("kube-proxy", with("/metadata/annotations", {{"a", "b"}}), set), "");
+  for (const auto& [pointer, value] :
+       {std::pair<const char*, Json>("/spec/template/spec/containers/0/image", "evil"),
+        {"/spec/template/spec/hostPID", true},
+        {"/spec/template/spec/initContainers", {{{"image", "evil"}}}},
+        {"/spec/template/metadata/labels/x", "y"},
+        {"/spec/selector/matchLabels/x", "y"}})
+    EXPECT_THAT(OnDaemonSet("kube-proxy", with(pointer, value), set),
+                HasSubstr("nothing but affinity and updateStrategy"))
+        << pointer;
+  Json less = set;
+  less["spec"]["template"]["spec"].erase("hostNetwork");
+  EXPECT_THAT(OnDaemonSet("kube-proxy", less, set), HasSubstr("nothing but affinity"));
+  // Those of revisions follow an upgrade of kube-proxy's own.
+  EXPECT_EQ(OnDaemonSet("kube-proxy-pointsman-7",
+                        with("/spec/template/spec/containers/0/image", "kube-proxy:2"), set),
+            "");
 }
 
 TEST_F(AdmissionPoliciesTest, WhatIsNotKnownHereIsRefusedAndNotIgnored) {
