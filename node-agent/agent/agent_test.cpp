@@ -764,6 +764,30 @@ TEST_F(StockKubeProxyAgentTest, IsReadBackAndNothingElseIsInTheKernel) {
       << Status().dump(1);
 }
 
+// kube-proxy is back on a node that ours is to leave: its Pod is Ready, its first sync under way.
+TEST_F(StockKubeProxyAgentTest, OursStaysUntilAKubeProxyThatCameBackServes) {
+  Ask(Settings(Mode::kIptables));
+  StartAgent();
+  ASSERT_TRUE(Await([&] { return Runs(Mode::kIptables); })) << Status().dump(1);
+  testing::RunTool({"nft", "add table ip kube-proxy"});
+  kube::ProxySettings settings = Settings(Mode::kIptables);
+  settings.drain_timeout = std::chrono::hours(1);
+  Ask(settings, /*removed=*/true);
+  ASSERT_TRUE(Await([&] { return Is("Ready", "False", "RemovalWaits"); })) << Status().dump(1);
+  EXPECT_TRUE(Connects("10.96.0.10", 80));
+  // Started anew it waits, too.
+  StopAgent();
+  StartAgent();
+  PutService("more", 11);
+  ASSERT_TRUE(Await([&] {
+    return Condition("Ready").value("message", "").find("0 of 3 ports") != std::string::npos;
+  })) << Condition("Ready");
+  EXPECT_TRUE(Connects("10.96.0.10", 80));
+  testing::RunTool({"nft", "delete table ip kube-proxy"});
+  ASSERT_TRUE(Await([&] { return Is("Ready", "False", "Removed"); })) << Status().dump(1);
+  EXPECT_FALSE(Connects("10.96.0.10", 80));
+}
+
 class BrokenFamilyTest : public AgentTest,
                          public ::testing::WithParamInterface<std::tuple<Mode, bool>> {
  protected:

@@ -338,17 +338,13 @@ void SyncLoop::WriteRemoved(const ServiceModel& model, const ModelDelta& delta) 
     if (modes_.state().active) modes_.Sync(model, delta);
     return;
   }
-  // What cannot be looked at holds up nothing.
-  removal_waits_ = modes_.state().active
-                       ? modes_.steps()
-                             .Try("look for kube-proxy", "",
-                                  [&] {
-                                    return kube_proxy_return_.WhyWait(
-                                        model, node_.HasIpv6(), proxy_->spec.settings.drain_timeout,
-                                        Clock::now());
-                                  })
-                             .value_or("")
-                       : "";
+  // An agent that was started anew does not know its rules yet, and they are waited with all the
+  // same. What cannot be looked at holds up nothing.
+  const auto why = modes_.steps().Try("look for kube-proxy", "", [&] {
+    return kube_proxy_return_.WhyWait(model, node_.HasIpv6(), proxy_->spec.settings.drain_timeout,
+                                      Clock::now());
+  });
+  removal_waits_ = why.value_or("");
   apply_ = false;
   if (removal_waits_.empty()) return RemoveAll();
   applied_ = false;
