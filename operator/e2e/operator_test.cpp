@@ -3,6 +3,7 @@
 
 #include "kube/objects/daemon_set.h"
 #include "kube/objects/node.h"
+#include "kube/testing/eventually.h"
 #include "operator/e2e/operator_fixture.h"
 
 namespace pointsman::op {

@@ -1,8 +1,14 @@
 // A stock kube-proxy is given another configuration with kubectl apply (provider KubeProxy), and
 // its own objects are the cluster's again in the end.
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <set>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kube/testing/eventually.h"
 #include "operator/e2e/kube_proxy_stage.h"
 #include "operator/e2e/operator_fixture.h"
 
