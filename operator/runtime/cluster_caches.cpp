@@ -243,13 +243,13 @@ KubeProxyInput ClusterCaches::KubeProxyNow() {
 }
 
 // Anything of it is to be done, or undone. Nobody's role needs a right for what he does not use, so
-// nothing is asked for before; and it is watched to the end of this process from then on.
+// nothing is asked for otherwise.
 bool ClusterCaches::UsesProvider(const PlanInput& input) const {
   constexpr kube::Provider kAsked = kube::Provider::kKubeProxy;
   const auto any = [](const auto& objects, const auto& holds) {
     return std::any_of(objects.begin(), objects.end(), holds);
   };
-  return provider_.following() ||
+  return provider_.HasRemains() ||
          any(input.configurations, [](const auto& of) { return of->spec.provider == kAsked; }) ||
          any(input.revisions, [](const Revision& of) { return of.provider == kAsked; }) ||
          any(input.nodes, [](const auto& node) { return !BoundTo(*node).empty(); }) ||
@@ -283,7 +283,11 @@ std::optional<PlanInput> ClusterCaches::Input() {
     input.agent_pods = agent_pods_.All();
     input.agent_daemon_sets = agent_daemon_sets_.All();
   }
-  if (UsesProvider(input)) provider_.Follow(input.kube_proxy.daemon_set.get());
+  if (UsesProvider(input)) {
+    provider_.Follow(input.kube_proxy.daemon_set.get());
+  } else {
+    provider_.Unfollow();
+  }
   if (!provider_.Fill(input.kube_proxy)) return std::nullopt;
   return input;
 }

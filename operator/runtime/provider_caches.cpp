@@ -72,6 +72,27 @@ void ProviderCaches::Follow(const KubeProxyDaemonSet* own_set) {
   if (name != own_name_) WatchOwn(name);
 }
 
+bool ProviderCaches::HasRemains() const {
+  if (!following()) return false;
+  const std::optional<std::string> unknown = Unknown();
+  if (!unknown) return true;
+  return unknown->empty() && maps_->Size() + sets_->Size() > 0;
+}
+
+void ProviderCaches::Unfollow() {
+  // Their threads end without the lock.
+  std::shared_ptr<Maps> own;
+  std::shared_ptr<Maps> maps;
+  std::shared_ptr<Sets> sets;
+  {
+    const std::lock_guard lock(mutex_);
+    own.swap(own_);
+    maps.swap(maps_);
+    sets.swap(sets_);
+  }
+  own_name_.clear();
+}
+
 std::optional<std::string> ProviderCaches::Unknown() const {
   std::string why;
   const auto look = [&](const auto& cache) {
@@ -94,7 +115,7 @@ std::optional<std::string> ProviderCaches::Unknown() const {
 
 bool ProviderCaches::Fill(KubeProxyInput& input) {
   if (!following()) {
-    input.no_provider = "no ProxyConfiguration has asked for provider KubeProxy";
+    input.no_provider = "no ProxyConfiguration asks for provider KubeProxy";
     return true;
   }
   const std::optional<std::string> unknown = Unknown();

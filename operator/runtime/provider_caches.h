@@ -31,6 +31,9 @@ class ProviderCaches {
   // whenever that changes. null: there is no DaemonSet.
   void Follow(const KubeProxyDaemonSet* own_set);
   bool following() const { return sets_ != nullptr; }
+  // There is something of revisions to be cleared away, or that is not known yet.
+  bool HasRemains() const;
+  void Unfollow();
 
   // Only what Follow was called for. False: the first list of something is under way.
   bool Fill(KubeProxyInput& input);

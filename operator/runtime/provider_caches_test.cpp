@@ -47,7 +47,14 @@ class LiveApi final : public kube::Transport {
     objects_[path][name] = std::move(object);
     changed_.notify_all();
   }
-  // Answers to lists of it, and no others.
+  void Remove(const std::string& path, const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    Json object = objects_.at(path).at(name);
+    object["metadata"]["resourceVersion"] = std::to_string(++version_);
+    events_.push_back({path, "DELETED", std::move(object)});
+    objects_.at(path).erase(name);
+    changed_.notify_all();
+  }
   void Forbid(const std::string& path, bool forbidden) { Set(forbidden_, path, forbidden); }
   void Hold(const std::string& path, bool held) { Set(held_, path, held); }
   std::vector<std::string> Asked(const std::string& path) const {
@@ -233,7 +240,7 @@ TEST_F(ProviderCachesTest, NothingIsReadForItBeforeItIsAskedFor) {
   const KubeProxyInput before = Await([](const KubeProxyInput& input) {
     return input.unknown.empty() && input.daemon_set != nullptr;
   });
-  EXPECT_THAT(before.no_provider, HasSubstr("no ProxyConfiguration has asked"));
+  EXPECT_THAT(before.no_provider, HasSubstr("no ProxyConfiguration asks"));
   EXPECT_THAT(api_->Asked(kMaps), IsEmpty());
   EXPECT_THAT(api_->Asked(kSets), Not(Contains(HasSubstr("labelSelector"))));
 
@@ -255,12 +262,22 @@ TEST_F(ProviderCachesTest, NothingIsReadForItBeforeItIsAskedFor) {
   }
 }
 
-// The end of it must be seen, too: what is asked for then is the cluster's business no more.
+// What is left of it is watched until nothing is.
 TEST_F(ProviderCachesTest, NodesThatAreStillBoundAreReasonEnough) {
   Ask("NodeAgent");
   api_->Put("/api/v1/nodes", Named("n1", "3"));
   Start();
   EXPECT_THAT(Names(AwaitKnown().revision_sets), ElementsAre("kube-proxy-pointsman-3"));
+  api_->Put("/api/v1/nodes", Named("n1"));
+  api_->Remove(kSets, "kube-proxy-pointsman-3");
+  EXPECT_THAT(Names(Await([](const KubeProxyInput& input) {
+                      return input.revision_sets.empty();
+                    }).config_maps),
+              Contains("kube-proxy-pointsman-3"));
+  api_->Remove(kMaps, "kube-proxy-pointsman-3");
+  Await([](const KubeProxyInput& input) {
+    return input.no_provider.find("no ProxyConfiguration asks") == 0;
+  });
 }
 
 TEST_F(ProviderCachesTest, ThePlanningWaitsForTheFirstList) {
@@ -306,6 +323,15 @@ TEST_F(ProviderCachesTest, WithoutTheRightItSaysWhatToDoAndGoesOnWithoutARestart
   EXPECT_EQ(denied.unknown, "") << "nothing else needs it";
   EXPECT_NE(denied.daemon_set, nullptr);
   EXPECT_THAT(denied.config_maps, IsEmpty());
+  // Who gives it up asks no more.
+  Ask("NodeAgent");
+  Await([](const KubeProxyInput& input) {
+    return input.no_provider.find("no ProxyConfiguration asks") == 0;
+  });
+  Ask("KubeProxy");
+  Await([](const KubeProxyInput& input) {
+    return input.no_provider.find("forbidden") != std::string::npos;
+  });
   api_->Forbid(kMaps, false);
   EXPECT_EQ(AwaitKnown().config_maps.size(), 2U);
 }
