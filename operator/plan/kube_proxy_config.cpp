@@ -205,7 +205,8 @@ json Missing(std::string_view text, json asked) {
   const json file = ReadFile(text);
   const json mode = Member(file, "mode");
   // kube-proxy's default.
-  if ((mode.is_null() || mode == "") && Member(asked, "mode") == "iptables") asked.erase("mode");
+  if ((mode.is_null() || mode == json("")) && Member(asked, "mode") == "iptables")
+    asked.erase("mode");
   return WithoutPresent(asked, file);
 }
 
@@ -262,7 +263,7 @@ KubeProxyFile FindKubeProxyFile(const json& pod_spec) {
 
 kube::Mode ModeOfKubeProxyFile(std::string_view text) {
   const json mode = Member(ReadFile(text), "mode");
-  if (mode.is_null() || mode == "") return kube::Mode::kIptables;
+  if (mode.is_null() || mode == json("")) return kube::Mode::kIptables;
   const auto known = mode.is_string() ? kube::ParseMode(mode.get<std::string>()) : std::nullopt;
   if (!known || *known == kube::Mode::kUserspace)
     Fail("mode: is none of iptables, ipvs and nftables");
