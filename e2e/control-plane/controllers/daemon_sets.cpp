@@ -1,10 +1,14 @@
-// One pod per matching node, as the DaemonSet controller places them: pods get their spec.nodeName
-// at once instead of a node affinity for the scheduler.
+// One Pod for each node that a DaemonSet is for (kube-controller-manager, pkg/controller/daemon):
+// made for its node by a required affinity to the node's name, and bound by the scheduler. Pods
+// without a controller whose labels the selector takes are adopted, and those whose labels it takes
+// no more are let go. Not done: maxSurge, minReadySeconds, ControllerRevisions.
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -40,6 +44,54 @@ bool RunsOn(const Json& spec, const Json& node) {
   return SelectsNode(spec, node) && UntoleratedTaint(Tolerations(spec), node).is_null();
 }
 
+// The node that it was made for, bound to it yet or not; "": none.
+std::string TargetNode(const Json& pod) {
+  const std::string bound = pod["spec"].value("nodeName", "");
+  return bound.empty() ? NodeAskedFor(pod["spec"]) : bound;
+}
+
+// Whether `a` is the one to stay where there are both: the one that the scheduler has bound, then
+// the oldest.
+bool StaysBefore(const Json& a, const Json& b) {
+  const auto rank = [](const Json& pod) {
+    return std::make_tuple(pod["spec"].value("nodeName", "").empty(),
+                           pod["metadata"].value("creationTimestamp", ""),
+                           pod["metadata"].value("name", ""));
+  };
+  return rank(a) < rank(b);
+}
+
+bool HasController(const Json& pod) {
+  const Json owners = pod["metadata"].value("ownerReferences", Json::array());
+  return std::any_of(owners.begin(), owners.end(),
+                     [](const Json& owner) { return owner.value("controller", false); });
+}
+
+bool Selects(const Json& set, const std::vector<std::pair<std::string, std::string>>& labels) {
+  return SelectorMatches(set["spec"].value("selector", Json()), labels);
+}
+
+// What its status counts.
+struct Counts {
+  int64_t wanted = 0;
+  int64_t scheduled = 0;
+  int64_t misscheduled = 0;
+  int64_t ready = 0;
+  int64_t updated = 0;
+
+  Json Status(const Json& set) const {
+    Json status = {{"currentNumberScheduled", scheduled},
+                   {"numberMisscheduled", misscheduled},
+                   {"desiredNumberScheduled", wanted},
+                   {"numberReady", ready},
+                   {"numberAvailable", ready},
+                   {"updatedNumberScheduled", updated},
+                   {"observedGeneration", set["metadata"].value("generation", 0)}};
+    if (wanted > ready) status["numberUnavailable"] = wanted - ready;
+    return status;
+  }
+};
+
 class DaemonSetController : public Controller {
  public:
   DaemonSetController(Store& store, Registry& registry)
@@ -52,170 +104,212 @@ class DaemonSetController : public Controller {
   void OnEvent(const ResourceName& resource, const ObjectPtr& previous,
                const ObjectPtr& now) override {
     const StoredObject& object = now ? *now : *previous;
-    std::string key = JoinKey(object.ns, object.name);
     if (resource == kDaemonSets) {
+      const std::string key = JoinKey(object.ns, object.name);
       if (now) {
-        known_.insert(key);
+        known_[key] = now->Parse();
         Enqueue(key);
       } else {
         known_.erase(key);
       }
     } else if (resource == "nodes") {
-      if (now) {
-        Json node = now->Parse();
-        Json relevant = {node["metadata"].value("labels", Json::object()),
-                         node.value("spec", Json::object()).value("taints", Json::array())};
-        auto [it, added] = nodes_.emplace(object.name, Json());
-        if (!added && it->second == relevant) return;  // a heartbeat
-        it->second = std::move(relevant);
-      } else {
-        nodes_.erase(object.name);
-      }
-      for (const auto& set : known_)
-        Enqueue(set);
+      OnNode(object.name, now);
     } else {
-      Json meta = object.Parse()["metadata"];
-      for (const auto& owner : meta.value("ownerReferences", Json::array())) {
-        if (owner.value("kind", "") != "DaemonSet" || !owner.value("controller", false)) continue;
-        std::string set = JoinKey(object.ns, owner.value("name", ""));
-        if (now) {
-          pods_[set].insert(object.name);
-        } else {
-          pods_[set].erase(object.name);
-        }
-        Enqueue(set);
+      for (const ObjectPtr& state : {previous, now}) {
+        if (state) OnPod(*state);
       }
     }
   }
 
   void Sync(const std::string& key) override {
-    auto [ns, name] = SplitKey(key);
-    ObjectPtr stored = store_.Get(kDaemonSets, ns, name);
+    const auto [ns, name] = SplitKey(key);
+    const ObjectPtr stored = store_.Get(kDaemonSets, ns, name);
     if (!stored) return;  // its pods go by garbage collection
-    Json set = stored->Parse();
-    if (set["metadata"].contains("deletionTimestamp")) return;
-    const Json& spec = set["spec"];
-    const Json& pod_spec = spec["template"]["spec"];
-    std::string hash = HashOf(spec["template"]);
+    const Json set = stored->Parse();
+    if (IsTerminating(set)) return;
+    const std::string hash = HashOf(set["spec"]["template"]);
 
-    std::map<std::string, std::vector<Json>> by_node = PodsByNode(key, set);
-    std::set<std::string> wanted;
-    for (const auto& node : store_.List("nodes").objects) {
-      if (RunsOn(pod_spec, node->Parse())) wanted.insert(node->name);
-    }
-    Json counts = {{"currentNumberScheduled", 0},
-                   {"numberMisscheduled", 0},
-                   {"desiredNumberScheduled", wanted.size()},
-                   {"numberReady", 0},
-                   {"numberAvailable", 0},
-                   {"updatedNumberScheduled", 0}};
-    auto count = [&counts](const char* what) { counts[what] = counts[what].get<int64_t>() + 1; };
-    std::vector<const Json*> outdated;
+    Counts counts;
+    std::vector<Json> outdated;
     int64_t unavailable = 0;
-    for (auto& [node, pods] : by_node) {
-      if (wanted.contains(node)) continue;
-      count("numberMisscheduled");
-      for (const auto& pod : pods)
+    std::map<std::string, std::vector<Json>> by_node;
+    for (Json& pod : Claim(set)) {
+      if (const std::string node = TargetNode(pod); !node.empty())
+        by_node[node].push_back(std::move(pod));
+    }
+    for (const auto& node : store_.List("nodes").objects) {
+      if (!RunsOn(set["spec"]["template"]["spec"], node->Parse())) continue;
+      ++counts.wanted;
+      const auto there = by_node.extract(node->name);
+      const Json kept = Manage(set, node->name, hash, there ? there.mapped() : std::vector<Json>());
+      if (!kept.is_null()) Count(kept, hash, counts, unavailable, outdated);
+      if (kept.is_null()) ++unavailable;
+    }
+    for (const auto& [node, pods] : by_node) {
+      ++counts.misscheduled;
+      for (const Json& pod : pods)
         DeletePod(store_, registry_, pod);
     }
-    for (const auto& node : wanted) {
-      auto& pods = by_node[node];
-      std::erase_if(pods, [this](const Json& pod) {
-        std::string phase = pod.value("status", Json::object()).value("phase", "");
-        bool failed = phase == "Failed" || phase == "Succeeded";
-        if (failed) DeletePod(store_, registry_, pod);
-        return failed;
-      });
-      if (pods.empty()) {
-        Create(set, node, hash);
-        count("currentNumberScheduled");
-        count("updatedNumberScheduled");
-        ++unavailable;
-        continue;
-      }
-      count("currentNumberScheduled");
-      const Json& pod = pods.front();
-      bool ready = IsReady(pod) && !pod["metadata"].contains("deletionTimestamp");
-      if (ready) {
-        count("numberReady");
-        count("numberAvailable");
-      } else {
-        ++unavailable;
-      }
-      if (pod["metadata"].value("labels", Json::object()).value(kHash, "") == hash) {
-        count("updatedNumberScheduled");
-      } else if (!pod["metadata"].contains("deletionTimestamp")) {
-        outdated.push_back(&pod);
-      }
-    }
-    ReplaceOutdated(spec.value("updateStrategy", Json::object()), outdated,
-                    static_cast<int64_t>(wanted.size()), unavailable);
-    counts["observedGeneration"] = set["metadata"].value("generation", 0);
-    auto missing = static_cast<int64_t>(wanted.size()) - counts["numberAvailable"].get<int64_t>();
-    if (missing > 0) counts["numberUnavailable"] = missing;
-    store_.Modify(kDaemonSets, ns, name, [&counts](Json& object) {
-      if (object.value("status", Json::object()) == counts) return false;
-      object["status"] = counts;
+    ReplaceOutdated(set["spec"].value("updateStrategy", Json::object()), outdated, counts.wanted,
+                    unavailable);
+    store_.Modify(kDaemonSets, ns, name, [&](Json& object) {
+      Json status = counts.Status(set);
+      if (object.value("status", Json::object()) == status) return false;
+      object["status"] = std::move(status);
       return true;
     });
   }
 
  private:
-  std::map<std::string, std::vector<Json>> PodsByNode(const std::string& key, const Json& set) {
-    const std::string ns = SplitKey(key).first;
-    std::map<std::string, std::vector<Json>> by_node;
-    for (const auto& pod_name : std::set<std::string>(pods_[key])) {
-      ObjectPtr pod = store_.Get("pods", ns, pod_name);
-      if (!pod) continue;
-      Json json = pod->Parse();
-      bool ours = false;
-      for (const auto& owner : json["metadata"].value("ownerReferences", Json::array())) {
-        ours = ours || owner.value("uid", "") == set["metadata"]["uid"];
-      }
-      if (ours) {
-        by_node[json.value("spec", Json::object()).value("nodeName", "")].push_back(
-            std::move(json));
+  void OnNode(const std::string& name, const ObjectPtr& now) {
+    if (now) {
+      Json node = now->Parse();
+      Json relevant = {node["metadata"].value("labels", Json::object()),
+                       node.value("spec", Json::object()).value("taints", Json::array())};
+      auto [it, added] = nodes_.emplace(name, Json());
+      if (!added && it->second == relevant) return;  // a heartbeat
+      it->second = std::move(relevant);
+    } else {
+      nodes_.erase(name);
+    }
+    for (const auto& [key, set] : known_)
+      Enqueue(key);
+  }
+
+  // Its DaemonSet's, or, where it has no controller, all that would take it.
+  void OnPod(const StoredObject& pod) {
+    if (const std::string key = ControllerKey(pod, "DaemonSet"); !key.empty()) {
+      Enqueue(key);
+      return;
+    }
+    for (const auto& [key, set] : known_) {
+      if (SplitKey(key).first == pod.ns && Selects(set, pod.labels)) Enqueue(key);
+    }
+  }
+
+  // Its Pods, after others have been adopted and let go (controller_ref_manager.go).
+  std::vector<Json> Claim(const Json& set) {
+    const std::string ns = set["metadata"]["namespace"];
+    std::vector<Json> claimed;
+    for (const ObjectPtr& stored : store_.List("pods", ns).objects) {
+      const bool selected = Selects(set, stored->labels);
+      const bool owned =
+          stored->json.find(set["metadata"]["uid"].get<std::string>()) != std::string::npos;
+      if (!selected && !owned) continue;
+      Json pod = stored->Parse();
+      const bool ours = IsControlledBy(pod, set);
+      if (ours && !selected && !IsTerminating(pod)) {
+        LetGo(set, pod);
+      } else if (ours) {
+        claimed.push_back(std::move(pod));
+      } else if (selected && !HasController(pod) && !IsTerminating(pod)) {
+        if (Json adopted = Adopt(set, pod); !adopted.is_null())
+          claimed.push_back(std::move(adopted));
       }
     }
-    return by_node;
+    return claimed;
+  }
+
+  // Null: somebody else was faster.
+  Json Adopt(const Json& set, const Json& pod) {
+    bool adopted = false;
+    const ObjectPtr now =
+        store_.Modify("pods", pod["metadata"]["namespace"].get<std::string>(),
+                      pod["metadata"]["name"].get<std::string>(), [&](Json& object) {
+                        adopted = object["metadata"]["uid"] == pod["metadata"]["uid"] &&
+                                  !HasController(object) && !IsTerminating(object);
+                        if (adopted)
+                          object["metadata"]["ownerReferences"].push_back(ControllerReference(set));
+                        return adopted;
+                      });
+    return adopted && now ? now->Parse() : Json();
+  }
+
+  void LetGo(const Json& set, const Json& pod) {
+    store_.Modify("pods", pod["metadata"]["namespace"].get<std::string>(),
+                  pod["metadata"]["name"].get<std::string>(), [&](Json& object) {
+                    if (object["metadata"]["uid"] != pod["metadata"]["uid"]) return false;
+                    return DropOwner(object, set["metadata"]["uid"].get<std::string>());
+                  });
+  }
+
+  // One Pod on a node that it is for, and none that has ended. Returns the one that stays; null
+  // while there is none, or one has just been made.
+  Json Manage(const Json& set, const std::string& node, const std::string& hash,
+              const std::vector<Json>& pods) {
+    std::vector<const Json*> running;
+    bool going = false;
+    for (const Json& pod : pods) {
+      going = going || IsTerminating(pod);
+      if (IsTerminating(pod)) continue;
+      if (HasEnded(pod)) {
+        DeletePod(store_, registry_, pod);
+      } else {
+        running.push_back(&pod);
+      }
+    }
+    if (running.empty()) {
+      if (!going) Create(set, node, hash);
+      return nullptr;
+    }
+    std::sort(running.begin(), running.end(),
+              [](const Json* a, const Json* b) { return StaysBefore(*a, *b); });
+    std::for_each(running.begin() + 1, running.end(),
+                  [this](const Json* pod) { DeletePod(store_, registry_, *pod); });
+    return *running.front();
+  }
+
+  static void Count(const Json& pod, const std::string& hash, Counts& counts, int64_t& unavailable,
+                    std::vector<Json>& outdated) {
+    ++counts.scheduled;
+    if (IsReady(pod)) {
+      ++counts.ready;
+    } else {
+      ++unavailable;
+    }
+    if (pod["metadata"].value("labels", Json::object()).value(kHash, "") == hash) {
+      ++counts.updated;
+    } else {
+      outdated.push_back(pod);
+    }
   }
 
   // `wanted`: on how many nodes it is to run; `unavailable`: on how many of them it does not.
-  void ReplaceOutdated(const Json& strategy, std::vector<const Json*>& outdated, int64_t wanted,
+  void ReplaceOutdated(const Json& strategy, std::vector<Json>& outdated, int64_t wanted,
                        int64_t unavailable) {
     if (strategy.value("type", "RollingUpdate") != "RollingUpdate") return;
     const Json rolling = strategy.value("rollingUpdate", Json::object());
-    int64_t allowed = Share(rolling.value("maxUnavailable", Json(1)), wanted, true);
+    const int64_t allowed = Share(rolling.value("maxUnavailable", Json(1)), wanted, true);
     // What is down already costs nothing to replace.
     std::stable_partition(outdated.begin(), outdated.end(),
-                          [](const Json* pod) { return !IsReady(*pod); });
-    for (const Json* pod : outdated) {
-      bool down = !IsReady(*pod);
+                          [](const Json& pod) { return !IsReady(pod); });
+    for (const Json& pod : outdated) {
+      const bool down = !IsReady(pod);
       if (!down && unavailable >= allowed) break;
       if (!down) ++unavailable;
-      DeletePod(store_, registry_, *pod);
+      DeletePod(store_, registry_, pod);
     }
   }
 
   void Create(const Json& set, const std::string& node, const std::string& hash) {
-    const Json& meta = set["metadata"];
     const Json& pod_template = set["spec"]["template"];
     Json pod = PodFromTemplate(set, pod_template);
     pod["metadata"]["labels"][kHash] = hash;
     pod["metadata"]["labels"]["pod-template-generation"] =
-        std::to_string(meta.value("generation", 1));
-    pod["spec"]["nodeName"] = node;
+        std::to_string(set["metadata"].value("generation", 1));
+    // In place of what the template asks of nodes, which this one has been found to have.
+    pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = {
+        {"nodeSelectorTerms",
+         {{{"matchFields",
+            {{{"key", "metadata.name"}, {"operator", "In"}, {"values", {node}}}}}}}}};
     pod["spec"]["tolerations"] = Tolerations(pod_template["spec"]);
-    ObjectPtr stored = CreatePod(store_, registry_, std::move(pod));
-    // Counted now, not when the event comes: a second sync must not place it again.
-    pods_[JoinKey(stored->ns, meta["name"].get<std::string>())].insert(stored->name);
+    CreatePod(store_, registry_, std::move(pod));
   }
 
   Store& store_;
   Registry& registry_;
-  std::set<std::string> known_;
+  std::map<std::string, Json> known_;  // DaemonSets
   std::map<std::string, Json> nodes_;
-  std::map<std::string, std::set<std::string>> pods_;  // by DaemonSet
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "e2e/control-plane/controllers/controller.h"
+#include "e2e/control-plane/controllers/pods.h"
 #include "e2e/control-plane/registry/deletion.h"
 
 namespace pointsman::e2e {
@@ -138,14 +139,7 @@ class GarbageCollector : public Controller {
       Target dependent = Resolve(registry_, key);
       if (!dependent.type) continue;
       store_.Modify(dependent.type->StoreName(), dependent.ns, dependent.name,
-                    [&uid](Json& object) {
-                      Json kept = Json::array();
-                      for (const auto& owner : object["metadata"]["ownerReferences"]) {
-                        if (owner.value("uid", "") != uid) kept.push_back(owner);
-                      }
-                      object["metadata"]["ownerReferences"] = std::move(kept);
-                      return true;
-                    });
+                    [&uid](Json& object) { return DropOwner(object, uid); });
     }
     DropFinalizer(target, kOrphan);
   }

@@ -45,6 +45,13 @@ bool RequirementsHold(const Json& term, const Json& labels, const std::string& n
                          {{"metadata.name", node}});
 }
 
+// Null: there are none.
+const Json* RequiredTerms(const Json& pod_spec) {
+  static const Json::json_pointer kTerms(
+      "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
+  return pod_spec.contains(kTerms) ? &pod_spec[kTerms] : nullptr;
+}
+
 }  // namespace
 
 bool SelectsNode(const Json& pod_spec, const Json& node) {
@@ -54,12 +61,23 @@ bool SelectsNode(const Json& pod_spec, const Json& node) {
   for (const auto& [key, value] : selector.items()) {
     if (labels.value(key, Json()) != value) return false;
   }
-  const Json::json_pointer required(
-      "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
-  if (!pod_spec.contains(required)) return true;
-  const Json& terms = pod_spec[required];
-  return std::any_of(terms.begin(), terms.end(),
-                     [&](const Json& term) { return RequirementsHold(term, labels, name); });
+  const Json* const terms = RequiredTerms(pod_spec);
+  return terms == nullptr || std::any_of(terms->begin(), terms->end(), [&](const Json& term) {
+           return RequirementsHold(term, labels, name);
+         });
+}
+
+std::string NodeAskedFor(const Json& pod_spec) {
+  const Json* const terms = RequiredTerms(pod_spec);
+  if (terms == nullptr || terms->size() != 1) return "";
+  const Json fields = (*terms)[0].value("matchFields", Json::array());
+  for (const Json& field : fields) {
+    const Json values = field.value("values", Json::array());
+    if (field.value("key", "") == "metadata.name" && field.value("operator", "") == "In" &&
+        values.size() == 1)
+      return values[0];
+  }
+  return "";
 }
 
 Json UntoleratedTaint(const Json& tolerations, const Json& node) {

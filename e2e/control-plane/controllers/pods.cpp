@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <ctime>
 #include <iomanip>
+#include <iterator>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -36,6 +37,30 @@ const Json* ReadyCondition(const Json& pod) {
 
 }  // namespace
 
+Json ControllerReference(const Json& owner) {
+  const Json& meta = owner["metadata"];
+  return {{"apiVersion", owner["apiVersion"]},
+          {"kind", owner["kind"]},
+          {"name", meta["name"]},
+          {"uid", meta["uid"]},
+          {"controller", true},
+          {"blockOwnerDeletion", true}};
+}
+
+bool DropOwner(Json& object, const std::string& uid) {
+  const Json owners = object["metadata"].value("ownerReferences", Json::array());
+  Json kept = Json::array();
+  std::copy_if(owners.begin(), owners.end(), std::back_inserter(kept),
+               [&](const Json& owner) { return owner.value("uid", "") != uid; });
+  if (kept.size() == owners.size()) return false;
+  if (kept.empty()) {
+    object["metadata"].erase("ownerReferences");
+  } else {
+    object["metadata"]["ownerReferences"] = std::move(kept);
+  }
+  return true;
+}
+
 Json PodFromTemplate(const Json& owner, const Json& pod_template) {
   const Json& meta = owner["metadata"];
   const std::string prefix = meta["name"].get<std::string>() + "-";
@@ -47,12 +72,7 @@ Json PodFromTemplate(const Json& owner, const Json& pod_template) {
                 {"generateName", prefix},
                 {"name", GeneratedName(prefix)},
                 {"labels", template_meta.value("labels", Json::object())},
-                {"ownerReferences", Json::array({{{"apiVersion", owner["apiVersion"]},
-                                                  {"kind", owner["kind"]},
-                                                  {"name", meta["name"]},
-                                                  {"uid", meta["uid"]},
-                                                  {"controller", true},
-                                                  {"blockOwnerDeletion", true}}})}}},
+                {"ownerReferences", Json::array({ControllerReference(owner)})}}},
               {"spec", pod_template["spec"]}};
   if (template_meta.contains("annotations"))
     pod["metadata"]["annotations"] = template_meta["annotations"];

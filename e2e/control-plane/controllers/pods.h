@@ -10,6 +10,11 @@
 
 namespace pointsman::e2e {
 
+// What an object that `owner` controls says of it in its metadata.ownerReferences.
+Json ControllerReference(const Json& owner);
+// False: the object of that uid was none of its owners.
+bool DropOwner(Json& object, const std::string& uid);
+
 // The Pod a controller makes of its template: owned by `owner`, with a generated name.
 Json PodFromTemplate(const Json& owner, const Json& pod_template);
 // With the admission, defaults and validation of the API. Throws StatusError.

@@ -24,6 +24,7 @@ namespace pointsman::e2e {
 namespace {
 
 constexpr const char* kRequired = "requiredDuringSchedulingIgnoredDuringExecution";
+constexpr const char* kNotSelected = "node(s) didn't match Pod's node affinity/selector";
 
 const std::string kOnlyKey = "/";  // one pass places them all
 
@@ -148,7 +149,7 @@ class Scheduler : public Controller {
       return "node(s) had untolerated taint {" + taint.value("key", "") + ": " +
              taint.value("value", "") + "}";
     }
-    if (!SelectsNode(spec, node)) return "node(s) didn't match Pod's node affinity/selector";
+    if (!SelectsNode(spec, node)) return kNotSelected;
     for (const auto& [key, other] : pods_) {
       if (other["spec"].value("nodeName", "") == name && !HasEnded(other) &&
           PortsConflict(pod, other))
@@ -193,7 +194,12 @@ class Scheduler : public Controller {
     std::map<std::string, int> obstacles;
     std::optional<std::tuple<int64_t, int64_t, std::string>> best;
     const bool spread = !pod["spec"].value("topologySpreadConstraints", Json::array()).empty();
+    const std::string asked_for = NodeAskedFor(pod["spec"]);
     for (const auto& [node_key, node] : nodes_) {
+      if (!asked_for.empty() && node["metadata"]["name"] != asked_for) {
+        ++obstacles[kNotSelected];
+        continue;
+      }
       const std::string obstacle = spread
                                        ? "node(s): topologySpreadConstraints are not supported here"
                                        : Obstacle(pod, node);

@@ -20,7 +20,9 @@
 namespace pointsman::e2e {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 class Workloads : public testing::Test {
  protected:
@@ -297,6 +299,180 @@ TEST_F(Workloads, ADaemonSetIsOnEveryNodeItTolerates) {
   Create("DaemonSet", "daemonsets", "everywhere", -1, spec);
   Settle();
   EXPECT_EQ(PerNode(), (std::map<std::string, int>{{"n1", 2}, {"master", 1}}));
+}
+
+// Two DaemonSets whose Pods one selector takes, each for the nodes without and with a label.
+class TwoDaemonSets : public Workloads {
+ protected:
+  void SetUp() override {
+    AddNode("n1");
+    AddNode("n2");
+    MakeFirst(SpecForNodes("DoesNotExist"));
+    Settle();
+    Json second = SpecForNodes("Exists");
+    second["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = {
+        {{"topologyKey", "kubernetes.io/hostname"},
+         {"labelSelector", {{"matchLabels", {{"app", "proxy"}}}}}}};
+    Create(
+        "DaemonSet", "daemonsets", "second", -1, {},
+        {{"selector", {{"matchLabels", {{"revision", "7"}}}}},
+         {"updateStrategy", {{"type", "OnDelete"}}},
+         {"template",
+          {{"metadata", {{"labels", {{"app", "proxy"}, {"revision", "7"}}}}}, {"spec", second}}}});
+    Settle();
+  }
+  void MakeFirst(const Json& pod_spec) { Create("DaemonSet", "daemonsets", "proxy", -1, pod_spec); }
+  static Json SpecForNodes(const char* op) {
+    Json spec = PodSpec();
+    spec["hostNetwork"] = true;
+    spec["tolerations"] = {{{"operator", "Exists"}}};
+    spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = {
+        {"nodeSelectorTerms", {{{"matchExpressions", {{{"key", "moved"}, {"operator", op}}}}}}}};
+    return spec;
+  }
+  void Move(const std::string& node) {
+    store_.Modify("nodes", "", node, [](Json& object) {
+      object["metadata"]["labels"]["moved"] = "yes";
+      return true;
+    });
+  }
+  void ChangeSet(const std::string& name, const std::function<void(Json& spec)>& change) {
+    store_.Modify("apps/daemonsets", "d", name, [&](Json& object) {
+      change(object["spec"]);
+      object["metadata"]["generation"] = object["metadata"]["generation"].get<int>() + 1;
+      return true;
+    });
+  }
+  // Names of the Pods that run on it, and of those that wait for it.
+  std::vector<std::string> On(const std::string& node) const {
+    std::vector<std::string> names;
+    for (const Json& pod : All("pods")) {
+      if (NodeOf(pod) == node) names.push_back(Name(pod));
+    }
+    return names;
+  }
+  std::vector<Json> Waiting() const {
+    std::vector<Json> pods;
+    for (const Json& pod : All("pods")) {
+      if (NodeOf(pod).empty()) pods.push_back(pod);
+    }
+    return pods;
+  }
+  static std::string WhyItWaits(const Json& pod) {
+    return ConditionOf(pod["status"], "PodScheduled")["message"];
+  }
+  Json PodNamed(const std::string& name) const { return store_.Get("pods", "d", name)->Parse(); }
+  static Json OwnerOf(const Json& pod) {
+    return pod["metadata"].value("ownerReferences", Json::array());
+  }
+};
+
+TEST_F(TwoDaemonSets, APodWaitsUntilTheOtherHasLeftItsNode) {
+  EXPECT_EQ(PerNode(), (std::map<std::string, int>{{"n1", 1}, {"n2", 1}}));
+  const std::string before = On("n1").at(0);
+  EXPECT_THAT(before, StartsWith("proxy-"));
+  Move("n1");
+  while (Round()) {  // and no kubelet has ended it yet
+  }
+  EXPECT_THAT(On("n1"), ElementsAre(before));
+  EXPECT_TRUE(IsTerminating(PodNamed(before))) << "the DaemonSet is not for that node any more";
+  ASSERT_EQ(Waiting().size(), 1U);
+  EXPECT_THAT(Name(Waiting()[0]), StartsWith("second-"));
+  EXPECT_THAT(WhyItWaits(Waiting()[0]),
+              HasSubstr("1 node(s) didn't match Pod's node affinity/selector, "
+                        "1 node(s) didn't match pod anti-affinity rules"));
+  Settle();
+  EXPECT_TRUE(Waiting().empty());
+  ASSERT_EQ(On("n1").size(), 1U);
+  EXPECT_THAT(On("n1")[0], StartsWith("second-"));
+  EXPECT_EQ(Ready(), 2);
+}
+
+TEST_F(TwoDaemonSets, PodsChangeHandsWithoutARestart) {
+  ChangeSet("proxy", [](Json& spec) { spec["updateStrategy"] = {{"type", "OnDelete"}}; });
+  Move("n1");
+  Move("n2");
+  Settle();
+  const std::vector<std::string> serving{On("n1").at(0), On("n2").at(0)};
+  ChangeSet("proxy", [](Json& spec) {
+    spec["template"]["spec"].erase("affinity");
+    spec["updateStrategy"] = {{"type", "RollingUpdate"},
+                              {"rollingUpdate", {{"maxUnavailable", 1}}}};
+  });
+  Settle();
+  ASSERT_EQ(Waiting().size(), 2U) << "one for each node";
+  for (const Json& pod : Waiting())
+    EXPECT_THAT(WhyItWaits(pod),
+                HasSubstr("1 node(s) didn't satisfy existing pods anti-affinity rules"));
+
+  const std::string hash = Waiting()[0]["metadata"]["labels"]["controller-revision-hash"];
+  for (const std::string& name : serving) {
+    store_.Modify("pods", "d", name, [&](Json& pod) {
+      EXPECT_NE(pod["metadata"]["labels"]["controller-revision-hash"], hash);
+      pod["metadata"]["labels"]["controller-revision-hash"] = hash;
+      return true;
+    });
+  }
+  const Json first = store_.Get("apps/daemonsets", "d", "proxy")->Parse()["metadata"]["uid"];
+  const Json second = store_.Get("apps/daemonsets", "d", "second")->Parse()["metadata"]["uid"];
+  Settle();
+  EXPECT_EQ(OwnerOf(PodNamed(serving[0])).at(0)["uid"], second) << "no other may take it";
+  DeleteOptions orphan;
+  orphan.propagation_policy = "Orphan";
+  DeleteObject(store_, *registry_.Find("apps", "v1", "daemonsets"), "d", "second", orphan);
+  Settle();
+  EXPECT_EQ(store_.Get("apps/daemonsets", "d", "second"), nullptr);
+  EXPECT_EQ(On("n1"), std::vector<std::string>{serving[0]});
+  EXPECT_EQ(On("n2"), std::vector<std::string>{serving[1]});
+  EXPECT_TRUE(Waiting().empty()) << "the one that is bound stays";
+  for (const std::string& name : serving) {
+    const Json owners = OwnerOf(PodNamed(name));
+    ASSERT_EQ(owners.size(), 1U);
+    EXPECT_EQ(owners[0]["uid"], first);
+    EXPECT_EQ(owners[0]["controller"], true);
+  }
+  const Json status = store_.Get("apps/daemonsets", "d", "proxy")->Parse()["status"];
+  for (const char* count :
+       {"desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable", "numberReady"})
+    EXPECT_EQ(status[count], 2) << count;
+}
+
+TEST_F(TwoDaemonSets, AnOutdatedPodThatIsAdoptedIsReplaced) {
+  const std::string foreign = "foreign";
+  const auto add = [&](const char* hash) {
+    Json pod = {{"metadata",
+                 {{"name", foreign},
+                  {"namespace", "d"},
+                  {"creationTimestamp", "2020-01-01T00:00:00Z"},
+                  {"labels", {{"app", "proxy"}, {"controller-revision-hash", hash}}}}},
+                {"spec", {{"nodeName", "n1"}, {"containers", PodSpec()["containers"]}}}};
+    CreatePod(store_, registry_, pod);
+  };
+  ChangeSet("proxy", [](Json& spec) { spec["updateStrategy"] = {{"type", "OnDelete"}}; });
+  const std::string own = On("n1").at(0);
+  add("older");
+  Settle();
+  EXPECT_EQ(On("n1"), std::vector<std::string>{foreign}) << "of two that are bound the oldest";
+  EXPECT_EQ(store_.Get("pods", "d", own), nullptr);
+  ChangeSet("proxy", [](Json& spec) {
+    spec["updateStrategy"] = {{"type", "RollingUpdate"},
+                              {"rollingUpdate", {{"maxUnavailable", 1}}}};
+  });
+  Settle();
+  ASSERT_EQ(On("n1").size(), 1U);
+  EXPECT_THAT(On("n1")[0], StartsWith("proxy-"));
+  EXPECT_EQ(Ready(), 2);
+}
+
+TEST_F(TwoDaemonSets, APodThatIsNotSelectedAnyMoreIsLetGo) {
+  const std::string name = On("n1").at(0);
+  store_.Modify("pods", "d", name, [](Json& pod) {
+    pod["metadata"]["labels"]["app"] = "debug";
+    return true;
+  });
+  Settle();
+  EXPECT_TRUE(OwnerOf(PodNamed(name)).empty());
+  EXPECT_EQ(On("n1").size(), 2U) << "it runs on, and another has its place";
 }
 
 TEST_F(Workloads, APodHasItsGracePeriod) {
