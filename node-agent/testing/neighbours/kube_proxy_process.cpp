@@ -1,52 +1,21 @@
 #include "node-agent/testing/neighbours/kube_proxy_process.h"
 
-#include <array>
-#include <cerrno>
 #include <csignal>
 #include <ctime>
-#include <netinet/in.h>
-#include <optional>
+#include <memory>
 #include <stdexcept>
-#include <sys/socket.h>
-#include <system_error>
+#include <string_view>
 #include <utility>
 
-#include "base/unique_fd.h"
-#include "node-agent/testing/neighbours/proxies.h"
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "kube/config/yaml_json.h"
+#include "kube/serve/retrying_http_server.h"
 #include "node-agent/testing/run_tool.h"
 
 namespace pointsman::agent::testing {
 namespace {
-
-// Tried again as long as another process has the port.
-class Port {
- public:
-  Port(in_addr_t address, uint16_t port) : address_(address), port_(port) {}
-
-  void Listen() {
-    if (fd_.get() >= 0) return;
-    UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const int yes = 1;
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port_);
-    address.sin_addr.s_addr = htonl(address_);
-    const bool bound =
-        ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
-        ::listen(fd.get(), 16) == 0;
-    if (bound) {
-      fd_ = std::move(fd);
-    } else if (errno != EADDRINUSE) {
-      throw std::system_error(errno, std::generic_category(), "listen on a port of kube-proxy's");
-    }
-  }
-
- private:
-  const in_addr_t address_;
-  const uint16_t port_;
-  UniqueFd fd_;
-};
 
 bool LoadIpvs() {
   if (TryTool({"ipvsadm", "-Ln"}) != 0) return false;
@@ -56,31 +25,128 @@ bool LoadIpvs() {
   return true;
 }
 
+// What this kernel lacks for table "ip kube-proxy"; "": nothing. Nothing is written.
+std::string WhyNotNftables() {
+  std::string output;
+  const int status = TryTool({"nft", "--check", R"(table ip kube-proxy-check {
+  chain nat-prerouting { type nat hook prerouting priority -100; }
+  chain nat-postrouting { type nat hook postrouting priority 100; masquerade fully-random; }
+})"},
+                             &output);
+  return status == 0 ? "" : output;
+}
+
+std::string ModeToRun(const KubeProxyOptions& options) {
+  const std::string asked = options.file ? options.file->mode : options.mode;
+  if (asked == "iptables") return asked;
+  if (asked == "nftables") {
+    if (const std::string why = WhyNotNftables(); !why.empty())
+      throw std::runtime_error("nftables is not available on this host: " + why);
+    return asked;
+  }
+  const bool ipvs = LoadIpvs();
+  if (!ipvs && asked == "ipvs") throw std::runtime_error("can't use the IPVS proxier: no ip_vs");
+  return ipvs ? "ipvs" : "iptables";
+}
+
+void Write(const std::string& mode, const std::vector<ProxiedService>& services) {
+  if (mode == "iptables") {
+    xtables::IptablesTool tool(net::Family::kIPv4);
+    KubeProxyIptables(services).Sync(tool);
+  } else if (mode == "ipvs") {
+    if (TryTool({"ip", "link", "show", "kube-ipvs0"}) != 0) MakeKubeProxyIpvs(services);
+  } else if (TryTool({"nft", "list map ip kube-proxy service-ips"}) != 0) {
+    MakeKubeProxyNftables(services);
+  }
+}
+
+std::unique_ptr<kube::RetryingHttpServer> Serve(const std::string& address, const char* path,
+                                                const std::string& body) {
+  auto server = std::make_unique<kube::HttpServer>(address, 1);
+  server->Handle(path, [body](const kube::ServedRequest&) {
+    kube::ServedResponse response;
+    response.body = body;
+    return response;
+  });
+  return std::make_unique<kube::RetryingHttpServer>(std::move(server), path,
+                                                    std::chrono::seconds(1));
+}
+
+std::string Address(const nlohmann::json& file, const char* field, const char* otherwise,
+                    int port) {
+  const std::string given = file.value(field, "");
+  if (given.empty()) return fmt::format("{}:{}", otherwise, port);
+  return given.find(':') == std::string::npos ? fmt::format("{}:{}", given, port) : given;
+}
+
 }  // namespace
 
-void RunKubeProxy(const ProxiedService& service, const std::string& mode, uint16_t ready_port) {
+KubeProxyFile ParseKubeProxyFile(std::string_view text) {
+  const nlohmann::json file = kube::ParseYaml(text).value;
+  if (!file.is_object() || file.value("kind", "") != "KubeProxyConfiguration" ||
+      file.value("apiVersion", "") != "kubeproxy.config.k8s.io/v1alpha1")
+    throw std::invalid_argument("no KubeProxyConfiguration of kubeproxy.config.k8s.io/v1alpha1");
+  KubeProxyFile result;
+  result.mode = file.value("mode", "");
+  if (result.mode.empty()) result.mode = "iptables";
+  if (result.mode != "iptables" && result.mode != "ipvs" && result.mode != "nftables")
+    throw std::invalid_argument("mode: unknown proxy mode \"" + result.mode + "\"");
+  result.healthz_bind_address = Address(file, "healthzBindAddress", "0.0.0.0", 10'256);
+  result.metrics_bind_address = Address(file, "metricsBindAddress", "127.0.0.1", 10'249);
+  result.cluster_cidr = file.value("clusterCIDR", "");
+  return result;
+}
+
+void RunKubeProxy(const KubeProxyOptions& options) {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT})
     sigaddset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  const bool ipvs = mode != "iptables" && LoadIpvs();
-  if (!ipvs && mode == "ipvs") throw std::runtime_error("this kernel has no IPVS");
-  const Neighbour rules = KubeProxy(service.cluster_ip, service.port, service.endpoints.at(0));
-  std::array<Port, 2> ports{Port(INADDR_LOOPBACK, 10'249), Port(INADDR_ANY, 10'256)};
-  Port ready(INADDR_ANY, ready_port);
+  const std::string mode = ModeToRun(options);
+  const KubeProxyFile file =
+      options.file.value_or(KubeProxyFile{mode, "0.0.0.0:10256", "127.0.0.1:10249", ""});
+  const auto health = Serve(file.healthz_bind_address, "/healthz", "{}\n");
+  const auto metrics = Serve(file.metrics_bind_address, "/proxyMode", mode);
+  if (options.file && mode == "nftables") RemoveKubeProxyIptablesAndIpvs();
+  if (options.file && mode != "nftables") RemoveKubeProxyNftables();
+  // With conntrack.maxPerCore and min as they usually are. Where a network namespace has no such
+  // setting of its own it stays as it is.
+  TryTool({"sysctl", "-qw", "net.netfilter.nf_conntrack_max=131072"});
+  // Once in full: one that was killed while it wrote may have left the half of it.
+  if (mode == "ipvs") MakeKubeProxyIpvs(options.services);
+  if (mode == "nftables") MakeKubeProxyNftables(options.services);
+  std::unique_ptr<kube::HttpServer> ready;
   constexpr timespec kPeriod{.tv_sec = 1, .tv_nsec = 0};
   do {
-    for (Port& port : ports)
-      port.Listen();
-    if (!ipvs) {
-      xtables::IptablesTool tool(net::Family::kIPv4);
-      rules.Sync(tool);
-    } else if (TryTool({"ip", "link", "show", "kube-ipvs0"}) != 0) {
-      MakeKubeProxyIpvs(service);
+    Write(mode, options.services);
+    const bool served = !options.file || !(health->waits() || metrics->waits());
+    if (served && ready == nullptr) {
+      ready = std::make_unique<kube::HttpServer>(fmt::format("0.0.0.0:{}", options.ready_port), 1);
+      ready->Start();
     }
-    ready.Listen();
   } while (::sigtimedwait(&signals, nullptr, &kPeriod) < 0);
+}
+
+std::vector<ProxiedService> ParseProxiedServices(const std::string& text,
+                                                 const std::string& node_ip,
+                                                 const std::string& cluster_cidr) {
+  std::vector<ProxiedService> services;
+  for (const nlohmann::json& item : nlohmann::json::parse(text)) {
+    ProxiedService service{.cluster_ip = item.at("clusterIP"),
+                           .port = item.at("port"),
+                           .endpoints = item.at("endpoints"),
+                           .node_ip = node_ip,
+                           .node_port = item.value("nodePort", uint16_t{0}),
+                           .cluster_cidr = cluster_cidr,
+                           .name = item.at("name"),
+                           .port_name = item.value("portName", ""),
+                           .protocol = item.at("protocol")};
+    if (service.endpoints.empty())
+      throw std::invalid_argument("Service " + service.name + " has no endpoints");
+    services.push_back(std::move(service));
+  }
+  return services;
 }
 
 }  // namespace pointsman::agent::testing

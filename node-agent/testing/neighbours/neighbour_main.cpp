@@ -19,11 +19,15 @@
 namespace pointsman::agent::testing {
 namespace {
 
-NeighbourSite ReadSite(const std::string& path) {
+std::string ReadFile(const std::string& path) {
   std::ifstream file(path);
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  std::string text{std::istreambuf_iterator<char>(file), {}};
   if (!file) throw std::runtime_error("cannot read " + path);
-  return nlohmann::json::parse(text).get<NeighbourSite>();
+  return text;
+}
+
+NeighbourSite ReadSite(const std::string& path) {
+  return nlohmann::json::parse(ReadFile(path)).get<NeighbourSite>();
 }
 
 const KnownNeighbour& Known(const std::string& name) {
@@ -104,6 +108,48 @@ void Look() {
   std::cout << out.dump() << '\n';
 }
 
+// Either of one Service and with its mode by flags, or as a kube-proxy with a file of its own,
+// which serves those of another file (ParseProxiedServices).
+class KubeProxyCommand {
+ public:
+  explicit KubeProxyCommand(CLI::App& app)
+      : command_(app.add_subcommand("kube-proxy", "Stays, as kube-proxy does")) {
+    command_->add_option("--node-ip", service_.node_ip)->required();
+    command_->add_option("--ready-port", options_.ready_port)->required();
+    CLI::Option* const config = command_->add_option("--config", config_);
+    CLI::Option* const services = command_->add_option("--services", services_)->needs(config);
+    config->needs(services);
+    for (CLI::Option* option : {command_->add_option("--cluster-ip", service_.cluster_ip),
+                                command_->add_option("--port", service_.port),
+                                command_->add_option("--endpoint", service_.endpoints),
+                                command_->add_option("--node-port", service_.node_port),
+                                command_->add_option("--mode", options_.mode)
+                                    ->check(CLI::IsMember({"ipvs", "iptables"}))})
+      option->excludes(config);
+  }
+  bool parsed() const { return command_->parsed(); }
+  void Run() {
+    if (!config_.empty()) {
+      options_.file = ParseKubeProxyFile(ReadFile(config_));
+      options_.services =
+          ParseProxiedServices(ReadFile(services_), service_.node_ip, options_.file->cluster_cidr);
+    } else if (service_.cluster_ip.empty() || service_.port == 0 || service_.endpoints.empty()) {
+      throw std::invalid_argument(
+          "kube-proxy needs --config and --services, or --cluster-ip, --port and --endpoint");
+    } else {
+      options_.services = {service_};
+    }
+    RunKubeProxy(options_);
+  }
+
+ private:
+  CLI::App* const command_;
+  KubeProxyOptions options_;
+  ProxiedService service_;
+  std::string config_;
+  std::string services_;
+};
+
 int Main(int argc, char** argv) {
   CLI::App app("A neighbour of the node agent in this node's kernel", "pointsman-neighbour");
   app.require_subcommand(1);
@@ -120,25 +166,15 @@ int Main(int argc, char** argv) {
   const auto* reload = with_name("reload", "Flushes all rules of this kernel and puts its own");
   const auto* remove = with_name("remove", "Takes all of it away");
   const auto* run = with_name("run", "Stays, as Felix does, until SIGTERM");
-  CLI::App* kube_proxy = app.add_subcommand("kube-proxy", "Stays, as kube-proxy does");
-  ProxiedService service;
-  std::string kube_proxy_mode;
-  uint16_t ready_port = 0;
-  kube_proxy->add_option("--cluster-ip", service.cluster_ip)->required();
-  kube_proxy->add_option("--port", service.port)->required();
-  kube_proxy->add_option("--endpoint", service.endpoints)->required();
-  kube_proxy->add_option("--node-ip", service.node_ip)->required();
-  kube_proxy->add_option("--node-port", service.node_port)->required();
-  kube_proxy->add_option("--mode", kube_proxy_mode)->check(CLI::IsMember({"ipvs", "iptables"}));
-  kube_proxy->add_option("--ready-port", ready_port)->required();
+  KubeProxyCommand kube_proxy(app);
   const auto* look = app.add_subcommand("look", "Which modes the agent's table refuses here");
   CLI11_PARSE(app, argc, argv);
   if (look->parsed()) {
     Look();
     return 0;
   }
-  if (kube_proxy->parsed()) {
-    RunKubeProxy(service, kube_proxy_mode, ready_port);
+  if (kube_proxy.parsed()) {
+    kube_proxy.Run();
     return 0;
   }
   const KnownNeighbour& known = Known(name);
