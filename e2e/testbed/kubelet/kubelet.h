@@ -6,9 +6,10 @@
 // pulled. Its program is, in this order, command[0] (a name or path whose last part is a program of
 // the build is that program), or the image's entry in kImages. Applied as a real kubelet and
 // containerd do: securityContext (user, groups, capabilities, no_new_privs, read-only root, the
-// default seccomp profile), hostNetwork, hostPID, hostIPC, hostPath and emptyDir volumes, a
-// container's read-only and masked parts of /proc and /sys, the service account's token, which is
-// renewed. Also: args with $(VAR), env (value, fieldRef, configMapKeyRef), KUBERNETES_SERVICE_HOST
+// default seccomp profile), hostNetwork, hostPID, hostIPC, hostPath, emptyDir and configMap volumes
+// (these written when a container starts, not while it runs), a container's read-only and masked
+// parts of /proc and /sys, the service account's token, which is renewed. Also: args with $(VAR),
+// env (value, fieldRef, configMapKeyRef), KUBERNETES_SERVICE_HOST
 // and _PORT of the Service default/kubernetes, liveness and readiness probes (tcpSocket, httpGet),
 // restartPolicy Always, terminationGracePeriodSeconds. What else a Pod asks for and cannot be had
 // (privileged, initContainers, exec probes, other volumes, other images) makes it Pending with the

@@ -145,17 +145,37 @@ void ResolveVolumes(const json& pod, const json& container, const std::string& v
                                     "' is not supported here");
     } else if (volume->contains("emptyDir")) {
       on_node = {fmt::format("{}/{}", volumes_dir, name), "DirectoryOrCreate", true};
-    } else if (volume->contains("projected")) {
+    } else if (volume->contains("projected") || volume->contains("configMap")) {
       on_node = {fmt::format("{}/{}", volumes_dir, name), "DirectoryOrCreate", false};
     } else {
-      throw std::invalid_argument("volumes." + name +
-                                  ": only hostPath, emptyDir and projected are supported here");
+      throw std::invalid_argument(
+          "volumes." + name +
+          ": only hostPath, emptyDir, configMap and projected are supported here");
     }
     spec.node_paths.push_back(on_node);
     spec.mounts.push_back({on_node.path, mount.at("mountPath"), mount.value("readOnly", false)});
   }
   std::sort(spec.mounts.begin(), spec.mounts.end(),
             [](const auto& a, const auto& b) { return a.target < b.target; });
+}
+
+// The files that a volume has of a ConfigMap: those of its items, or all keys.
+void AddConfigMap(const json& source, const std::string& field, unsigned mode,
+                  const ConfigMapData& config_maps, std::vector<ProjectedFile>& files) {
+  const std::string name = source.at("name");
+  const auto data = config_maps(name);
+  if (!data) throw std::invalid_argument(field + ": there is no ConfigMap '" + name + "'");
+  const json items = source.value("items", json::array());
+  for (const json& item : items) {
+    const auto value = data->find(item.at("key"));
+    if (value == data->end())
+      throw std::invalid_argument(field + ": no key '" + item.at("key").get<std::string>() +
+                                  "' in ConfigMap '" + name + "'");
+    files.push_back({.path = item.at("path"), .content = value->second, .mode = mode});
+  }
+  if (!items.empty()) return;
+  for (const auto& [key, value] : *data)
+    files.push_back({.path = key, .content = value, .mode = mode});
 }
 
 }  // namespace
@@ -191,11 +211,15 @@ json WithApiAccess(json pod) {
 }
 
 std::vector<ProjectedFile> ResolveProjected(const json& pod, const json& volume,
-                                            const PodPlace& place, const ConfigMapKey& config_map) {
+                                            const PodPlace& place,
+                                            const ConfigMapData& config_maps) {
   std::vector<ProjectedFile> files;
+  const std::string name = "volumes." + volume.at("name").get<std::string>();
+  if (const auto map = volume.find("configMap"); map != volume.end())
+    AddConfigMap(*map, name + ".configMap", map->value("defaultMode", 0644U), config_maps, files);
   const auto projected = volume.find("projected");
   if (projected == volume.end()) return files;
-  const std::string field = "volumes." + volume.at("name").get<std::string>() + ".projected";
+  const std::string field = name + ".projected";
   const unsigned mode = projected->value("defaultMode", 0644U);
   for (const json& source : projected->value("sources", json::array())) {
     if (source.contains("serviceAccountToken")) {
@@ -207,14 +231,7 @@ std::vector<ProjectedFile> ResolveProjected(const json& pod, const json& volume,
                        .expiration_seconds = token.value("expirationSeconds", int64_t{3600}),
                        .mode = mode});
     } else if (source.contains("configMap")) {
-      const json& map = source["configMap"];
-      for (const json& item : map.value("items", json::array())) {
-        const auto value = config_map(map.at("name"), item.at("key"));
-        if (!value)
-          throw std::invalid_argument(field + ": no key '" + item.at("key").get<std::string>() +
-                                      "' in ConfigMap '" + map.at("name").get<std::string>() + "'");
-        files.push_back({.path = item.at("path"), .content = *value, .mode = mode});
-      }
+      AddConfigMap(source["configMap"], field, mode, config_maps, files);
     } else if (source.contains("downwardAPI")) {
       for (const json& item : source["downwardAPI"].value("items", json::array())) {
         files.push_back({.path = item.at("path"),
@@ -256,7 +273,7 @@ std::string ExpandVariables(const std::string& text,
 }
 
 ContainerSpec ResolveContainer(const json& pod, const json& container, const PodPlace& place,
-                               const ConfigMapKey& config_map, const std::string& volumes_dir) {
+                               const ConfigMapData& config_maps, const std::string& volumes_dir) {
   ContainerSpec result;
   result.env["PATH"] = kPath;
   result.env["HOME"] = "/root";
@@ -276,13 +293,14 @@ ContainerSpec ResolveContainer(const json& pod, const json& container, const Pod
       result.env[name] = FieldRef(pod, place, from["fieldRef"].at("fieldPath"));
     } else if (from.contains("configMapKeyRef")) {
       const json& reference = from["configMapKeyRef"];
-      const auto value = config_map(reference.at("name"), reference.at("key"));
-      if (value) {
-        result.env[name] = *value;
+      const auto data = config_maps(reference.at("name"));
+      const std::string key = reference.at("key");
+      if (data && data->contains(key)) {
+        result.env[name] = data->at(key);
       } else if (!reference.value("optional", false)) {
-        throw std::invalid_argument("env." + name + ".valueFrom.configMapKeyRef: no key '" +
-                                    reference.at("key").get<std::string>() + "' in ConfigMap '" +
-                                    reference.at("name").get<std::string>() + "'");
+        throw std::invalid_argument("env." + name + ".valueFrom.configMapKeyRef: no key '" + key +
+                                    "' in ConfigMap '" + reference.at("name").get<std::string>() +
+                                    "'");
       }
     } else {
       throw std::invalid_argument("env." + name +

@@ -22,9 +22,9 @@ struct PodPlace {
   std::filesystem::path bin_dir;
 };
 
-// Looks up a key of a ConfigMap in the Pod's namespace; nullopt: there is none.
-using ConfigMapKey =
-    std::function<std::optional<std::string>(const std::string& name, const std::string& key)>;
+// The keys (data) of a ConfigMap in the Pod's namespace; nullopt: there is none of that name.
+using ConfigMapData =
+    std::function<std::optional<std::map<std::string, std::string>>(const std::string& name)>;
 
 // A directory or file of the node that the container sees at `target`.
 struct ContainerMount {
@@ -41,7 +41,8 @@ struct NodePath {
   bool for_everybody = false;  // any user may write to it
 };
 
-// A file of a projected volume. A token's content is for the API server to give.
+// A file of a projected volume, or of one of a ConfigMap. A token's content is for the API server
+// to give.
 struct ProjectedFile {
   std::string path;  // in the volume
   std::string content;
@@ -55,10 +56,12 @@ struct ProjectedFile {
 // automountServiceAccountToken: false or the container has something else mounted there.
 nlohmann::json WithApiAccess(nlohmann::json pod);
 
-// The files of one of the Pod's volumes; empty when it is not a projected one. Throws
-// std::invalid_argument with the field's path for what is not supported here.
+// The files of one of the Pod's volumes; empty when it is neither a projected one nor a
+// ConfigMap's. Throws std::invalid_argument with the field's path for what is not supported here,
+// and for a ConfigMap or a key of one that is not there.
 std::vector<ProjectedFile> ResolveProjected(const nlohmann::json& pod, const nlohmann::json& volume,
-                                            const PodPlace& place, const ConfigMapKey& config_map);
+                                            const PodPlace& place,
+                                            const ConfigMapData& config_maps);
 
 // What pointsman-container runs.
 struct ContainerSpec {
@@ -78,9 +81,10 @@ struct ContainerSpec {
 
 // `pod` as WithApiAccess gave it. Throws std::invalid_argument with the field's path for what is
 // not supported or, as a kubelet does, for a container that must not but would run as root.
-// `volumes_dir`: where the node keeps this Pod's emptyDirs and projected volumes.
+// `volumes_dir`: where the node keeps this Pod's emptyDirs, projected volumes and those of
+// ConfigMaps.
 ContainerSpec ResolveContainer(const nlohmann::json& pod, const nlohmann::json& container,
-                               const PodPlace& place, const ConfigMapKey& config_map,
+                               const PodPlace& place, const ConfigMapData& config_maps,
                                const std::string& volumes_dir);
 
 // The user that owns the Pod's token and alone may read it (all containers run as it), or nullopt:

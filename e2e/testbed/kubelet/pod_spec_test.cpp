@@ -1,5 +1,6 @@
 #include "e2e/testbed/kubelet/pod_spec.h"
 
+#include <map>
 #include <stdexcept>
 
 #include <gtest/gtest.h>
@@ -10,6 +11,7 @@ namespace pointsman::e2e {
 namespace {
 
 using nlohmann::json;
+using Data = std::map<std::string, std::string>;
 
 const json kPod = json::parse(R"({
   "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
@@ -21,8 +23,8 @@ ContainerSpec Resolve(const char* container, const json& pod = kPod) {
   const PodPlace place{"10.244.1.2", "192.168.50.11", "10.96.0.1", 443, "/nowhere"};
   return ResolveContainer(
       pod, json::parse(container), place,
-      [](const std::string& name, const std::string& key) {
-        return name == "settings" && key == "port" ? std::optional<std::string>("7") : std::nullopt;
+      [](const std::string& name) {
+        return name == "settings" ? std::optional(Data{{"port", "7"}}) : std::nullopt;
       },
       "/volumes");
 }
@@ -106,9 +108,8 @@ TEST(PodSpecTest, EachContainerHasTheTokenUnlessThePodMountsItItself) {
   const json automatic = WithApiAccess(pod);
   for (const json& container : automatic["spec"]["containers"])
     EXPECT_EQ(container["volumeMounts"].back()["mountPath"], kPlace);
-  const auto config_map = [](const std::string& name, const std::string& key) {
-    return name == "kube-root-ca.crt" && key == "ca.crt" ? std::optional<std::string>("PEM")
-                                                         : std::nullopt;
+  const auto config_map = [](const std::string& name) {
+    return name == "kube-root-ca.crt" ? std::optional(Data{{"ca.crt", "PEM"}}) : std::nullopt;
   };
   const auto files =
       ResolveProjected(automatic, automatic["spec"]["volumes"].back(), {}, config_map);
@@ -130,6 +131,25 @@ TEST(PodSpecTest, EachContainerHasTheTokenUnlessThePodMountsItItself) {
       std::invalid_argument);
 }
 
+TEST(PodSpecTest, AConfigMapsVolumeHasItsKeysOrThoseAskedFor) {
+  const auto maps = [](const std::string& name) {
+    return name == "m" ? std::optional(Data{{"a", "1"}, {"b", "2"}}) : std::nullopt;
+  };
+  const auto files = [&](const char* source) {
+    Data found;
+    const json volume = {{"name", "v"}, {"configMap", json::parse(source)}};
+    for (const ProjectedFile& file : ResolveProjected(kPod, volume, {}, maps))
+      found[file.path] = file.content;
+    return found;
+  };
+  EXPECT_EQ(files(R"({"name": "m"})"), (Data{{"a", "1"}, {"b", "2"}}));
+  EXPECT_EQ(files(R"({"name": "m", "items": [{"key": "b", "path": "c.conf"}]})"),
+            (Data{{"c.conf", "2"}}));
+  EXPECT_THROW(files(R"({"name": "m", "items": [{"key": "c", "path": "c"}]})"),
+               std::invalid_argument);
+  EXPECT_THROW(files(R"({"name": "none"})"), std::invalid_argument);
+}
+
 TEST(PodSpecTest, VolumesAreMountedWhereTheContainerWantsThem) {
   const auto spec = Resolve(R"json({"command": ["x"], "args": ["--proc-sys=/host/proc/sys"],
     "volumeMounts": [{"name": "tmp", "mountPath": "/tmp", "readOnly": true},
@@ -143,7 +163,7 @@ TEST(PodSpecTest, VolumesAreMountedWhereTheContainerWantsThem) {
   EXPECT_TRUE(spec.mounts[1].read_only);
   EXPECT_EQ(
       Refusal(R"({"command": ["x"], "volumeMounts": [{"name": "secret", "mountPath": "/s"}]})"),
-      "volumes.secret: only hostPath, emptyDir and projected are supported here");
+      "volumes.secret: only hostPath, emptyDir, configMap and projected are supported here");
 }
 
 }  // namespace

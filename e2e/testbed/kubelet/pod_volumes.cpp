@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <optional>
 #include <stdexcept>
 
@@ -39,13 +40,12 @@ void PodVolumes::PrepareNodePath(const NodePath& path) const {
                                 (path.type.empty() ? "there" : "a " + path.type));
 }
 
-ConfigMapKey PodVolumes::ConfigMaps(const LocalPod& pod) const {
-  return [this, ns = pod.Namespace()](const std::string& name,
-                                      const std::string& key) -> std::optional<std::string> {
+ConfigMapData PodVolumes::ConfigMaps(const LocalPod& pod) const {
+  return [this, ns = pod.Namespace()](
+             const std::string& name) -> std::optional<std::map<std::string, std::string>> {
     try {
       const Json map = context_.client.Get(kube::resources::kConfigMaps, ns, name);
-      const auto data = map.value("data", Json::object());
-      return data.contains(key) ? std::optional(data[key].get<std::string>()) : std::nullopt;
+      return map.value("data", std::map<std::string, std::string>());
     } catch (const kube::ApiError& error) {
       if (error.IsNotFound()) return std::nullopt;
       throw;

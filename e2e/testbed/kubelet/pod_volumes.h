@@ -16,11 +16,11 @@ class PodVolumes {
 
   // As the API server's Service says, which only works once it is served on this node.
   PodPlace Place(const LocalPod& pod) const;
-  ConfigMapKey ConfigMaps(const LocalPod& pod) const;
+  ConfigMapData ConfigMaps(const LocalPod& pod) const;
   // Throws std::invalid_argument when it is not what the volume wants.
   void PrepareNodePath(const NodePath& path) const;
-  // Writes the files of the Pod's projected volumes; tokens are renewed when 80 % of their time are
-  // over.
+  // Writes the files of the Pod's projected volumes and ConfigMaps, as these are now; tokens are
+  // renewed when 80 % of their time are over.
   void Project(LocalPod& pod) const;
   // Renews the tokens if that is due or `tokens_wanted`, a count of requests for it, has changed.
   void RenewToken(LocalPod& pod, int tokens_wanted) const;
