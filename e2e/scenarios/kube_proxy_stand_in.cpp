@@ -1,6 +1,7 @@
 #include "e2e/scenarios/kube_proxy_stand_in.h"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 namespace pointsman::e2e {
 
@@ -41,6 +42,82 @@ spec:
         - {{name: proc-sys-net, hostPath: {{path: /proc/sys/net}}}}
 )",
                      args);
+}
+
+std::string KubeProxyFileText(const std::string& mode) {
+  return fmt::format(R"(apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection:
+  acceptContentTypes: ""
+  burst: 0
+  kubeconfig: /var/lib/kube-proxy/kubeconfig.conf  # see the other key
+clusterCIDR: 10.244.0.0/16
+configSyncPeriod: 0s
+# Asked for by the database's people.
+conntrack:
+  maxPerCore: null
+  tcpEstablishedTimeout: 2h
+healthzBindAddress: ""
+iptables:
+  masqueradeAll: false
+  minSyncPeriod: 0s
+kind: KubeProxyConfiguration
+metricsBindAddress: ""
+mode: "{}"  # decided in spring
+ofAVersionToCome: {{flavours: [strange, charmed], spin: 0.5}}
+showHiddenMetricsForVersion: ""
+)",
+                     mode);
+}
+
+std::string KubeadmKubeProxyYaml(const std::string& file, const std::string& services) {
+  const auto config_map = [](const char* name, nlohmann::json data) {
+    return nlohmann::json{{"apiVersion", "v1"},
+                          {"kind", "ConfigMap"},
+                          {"metadata", {{"name", name}, {"namespace", "kube-system"}}},
+                          {"data", std::move(data)}}
+               .dump() +
+           "\n---\n";
+  };
+  return config_map("kube-proxy", {{"config.conf", file},
+                                   {"kubeconfig.conf", "apiVersion: v1\nkind: Config\n"}}) +
+         config_map("kube-proxy-services", {{"services.json", services}}) + R"(
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: kube-proxy, namespace: kube-system, labels: {k8s-app: kube-proxy}}
+spec:
+  selector: {matchLabels: {k8s-app: kube-proxy}}
+  updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 1}}
+  template:
+    metadata: {labels: {k8s-app: kube-proxy}}
+    spec:
+      hostNetwork: true
+      automountServiceAccountToken: false
+      nodeSelector: {kubernetes.io/os: linux}
+      tolerations: [{operator: Exists}]
+      containers:
+        - name: kube-proxy
+          image: kube-proxy:v1.35.0
+          command: [pointsman-neighbour]
+          args: [kube-proxy, --config=/var/lib/kube-proxy/config.conf,
+                 --services=/var/lib/kube-proxy-services/services.json, --node-ip=$(NODE_IP), --ready-port=10299]
+          env: [{name: NODE_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}]
+          readinessProbe: {tcpSocket: {port: 10299}, periodSeconds: 1}
+          securityContext: {capabilities: {add: [NET_ADMIN, NET_RAW, SYS_MODULE]}}
+          volumeMounts:
+            - {name: kube-proxy, mountPath: /var/lib/kube-proxy}
+            - {name: services, mountPath: /var/lib/kube-proxy-services}
+            - {name: lib-modules, mountPath: /lib/modules, readOnly: true}
+            - {name: xtables-lock, mountPath: /run/xtables.lock}
+            - {name: proc-sys-net, mountPath: /proc/sys/net}
+      volumes:
+        - {name: kube-proxy, configMap: {name: kube-proxy}}
+        - {name: services, configMap: {name: kube-proxy-services}}
+        - {name: lib-modules, hostPath: {path: /lib/modules}}
+        - {name: xtables-lock, hostPath: {path: /run/xtables.lock, type: FileOrCreate}}
+        - {name: proc-sys-net, hostPath: {path: /proc/sys/net}}
+)";
 }
 
 }  // namespace pointsman::e2e

@@ -15,8 +15,19 @@ struct KubeProxyStandIn {
   std::string mode;                    // "": ipvs where the kernel can, else iptables
 };
 
-// YAML of a DaemonSet kube-system/kube-proxy whose Pods have in their nodes' kernels what
-// kube-proxy has. Their readiness is that of these rules. (kube-proxy itself is privileged.)
+// YAML of a DaemonSet kube-system/kube-proxy, which has its configuration by flags, and whose Pods
+// have in their nodes' kernels what kube-proxy has. Their readiness is that of these rules.
+// (kube-proxy itself is privileged.)
 std::string KubeProxyYaml(const KubeProxyStandIn& kube_proxy);
+
+// The file of a kube-proxy as kubeadm writes it and people change it: with comments, and with
+// fields that nothing here knows.
+std::string KubeProxyFileText(const std::string& mode);
+
+// YAML of a kube-proxy as kubeadm installs it: the ConfigMap kube-system/kube-proxy with that file
+// and the DaemonSet of that name, whose Pods read it at their start. What a real one reads of the
+// API is another ConfigMap, `services` (kube_proxy_process.h, ParseProxiedServices). Ready is a Pod
+// when its rules are written and its servers are up. (kubeadm's has no readiness probe.)
+std::string KubeadmKubeProxyYaml(const std::string& file, const std::string& services);
 
 }  // namespace pointsman::e2e
