@@ -222,6 +222,7 @@ class ProviderCachesTest : public ::testing::Test {
   template <typename T>
   static std::vector<std::string> Names(const std::vector<std::shared_ptr<const T>>& objects) {
     std::vector<std::string> names;
+    names.reserve(objects.size());
     for (const auto& object : objects)
       names.push_back(object->name);
     return names;
