@@ -42,10 +42,10 @@ class KubeProxyProviderTest : public ScenarioTest {
   void TearDown() override {
     if (world_ != nullptr && HasFailure()) {
       for (const Node& node : world_->cluster().nodes()) {
-        const ExecResult logs = node.Exec(
-            {"sh", "-c",
-             "tail -n 40 /var/log/*kube-proxy*.log; dmesg | tail; ipvsadm -Sn; "
-             "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max"});
+        const ExecResult logs =
+            node.Exec({"sh", "-c",
+                       "tail -n 40 /var/log/*kube-proxy*.log; dmesg | tail; ipvsadm -Sn; "
+                       "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max"});
         std::printf("---- %s\n%s%s\n", node.name().c_str(), logs.out.c_str(), logs.error.c_str());
       }
       for (const std::vector<std::string>& what :
@@ -177,6 +177,21 @@ spec:
         pods.push_back(std::move(pod));
     }
     return pods;
+  }
+
+  // -9. Its Pod starts it again, with the file that it has.
+  void KillKubeProxy(const char* node) {
+    world_->cluster().node(node).Check({"sh", "-c", "kill -9 $(pidof pointsman-neighbour)"});
+    const auto is_back = [&] {
+      const auto pods = KubeProxyPods();
+      return std::any_of(pods.begin(), pods.end(), [&](const Json& pod) {
+        const Json status = pod.value("/status/containerStatuses/0"_json_pointer, Json::object());
+        return pod.at("spec").value("nodeName", "") == node &&
+               status.value("restartCount", 0) == 1 && status.value("ready", false);
+      });
+    };
+    world_->Await(fmt::format("kube-proxy is back on {}", node), is_back, kPatience,
+                  [&] { return Json(KubeProxyPods()).dump(1); });
   }
 
   void Apply(const std::string& mode, const std::string& more = "") {
@@ -314,6 +329,7 @@ TEST_F(KubeProxyProviderTest, FromIptablesToNftablesStreamsGoOn) {
   // A Pod that is made anew reads the cluster's own ConfigMap, and nobody needs that of the
   // revision any more.
   const Loads meanwhile = StartLoads();
+  KillKubeProxy("node-1");
   world_->MustKubectl({"-n", kKubeSystem, "rollout", "restart", "daemonset/kube-proxy"});
   world_->MustKubectl(
       {"-n", kKubeSystem, "rollout", "status", "--timeout=180s", "daemonset/kube-proxy"}, "",
@@ -367,6 +383,7 @@ TEST_F(KubeProxyProviderTest, FromIptablesToIpvsAndBackNothingFails) {
   AwaitOwn("ipvs", KubeProxyFileText("ipvs"));
   AwaitOnly("ipvs");
   ExpectPods(2);
+  KillKubeProxy("node-1");
   ExpectCleanEnd(loads, "from iptables to ipvs");
 
   // What was found is the first revision. Streams through IPVS would be waited for.
