@@ -7,6 +7,7 @@
 #include <csignal>
 #include <fstream>
 #include <netinet/in.h>
+#include <sstream>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -21,6 +22,7 @@
 #include "kube/serve/http_server.h"
 #include "kube/testing/eventually.h"
 #include "node-agent/agent/cleanup.h"
+#include "node-agent/agent/list.h"
 #include "node-agent/agent/testing/small_api_server.h"
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"
@@ -751,6 +753,15 @@ TEST_F(StockKubeProxyAgentTest, IsReadBackAndNothingElseIsInTheKernel) {
   EXPECT_THAT(tool.Save("nat"), Not(HasSubstr("KUBE-SERVICES")));
   EXPECT_TRUE(Await([&] { return Tables().find("pointsman") == std::string::npos; })) << Tables();
   EXPECT_THAT(Tables(), HasSubstr("table ip kube-proxy\n"));
+
+  std::ostringstream list;
+  EXPECT_EQ(RunList(list), 0);
+  EXPECT_EQ(list.str(),
+            "kube-proxy's nftables mode\n"
+            "TCP   10.96.0.1:80                 -\n"
+            "  ->  192.0.2.1:9000\n"
+            "TCP   10.96.0.10:80                -\n"
+            "  ->  192.0.2.1:9000\n");
 
   // It ends.
   healthz_.reset();

@@ -4,6 +4,8 @@
 #include <array>
 #include <exception>
 #include <optional>
+#include <tuple>
+#include <utility>
 
 #include <spdlog/spdlog.h>
 
@@ -11,6 +13,7 @@
 #include "node-agent/agent/cleanup.h"
 #include "node-agent/iptables/iptables_family.h"
 #include "node-agent/ipvs/listing.h"
+#include "node-agent/kube_proxy/served.h"
 #include "node-agent/nftables/listing.h"
 #include "node-agent/userspace/listing.h"
 #include "node-agent/userspace/userspace_dataplane.h"
@@ -83,6 +86,28 @@ void AppendTo(std::vector<ListedService>& all, std::vector<ListedService> more) 
   std::move(more.begin(), more.end(), std::back_inserter(all));
 }
 
+std::vector<ListedService> OfKubeProxy(const kube_proxy::Served& served) {
+  std::vector<ListedService> services;
+  services.reserve(served.size());
+  for (const auto& [frontend, endpoints] : served) {
+    ListedService service;
+    service.protocol = ToString(frontend.protocol);
+    service.family = frontend.ip.family();
+    service.address = frontend.ip;
+    service.port = frontend.port;
+    for (const net::IpPort& endpoint : endpoints) {
+      ListedBackend& backend = service.backends.emplace_back();
+      backend.ip = endpoint.ip;
+      backend.port = endpoint.port;
+    }
+    services.push_back(std::move(service));
+  }
+  std::sort(services.begin(), services.end(), [](const ListedService& a, const ListedService& b) {
+    return std::tie(a.address, a.port, a.protocol) < std::tie(b.address, b.port, b.protocol);
+  });
+  return services;
+}
+
 // A kernel without such tables, or a node without the tools, has nothing of ours in them.
 std::optional<xtables::IptablesTool> ToolOf(net::Family family) {
   try {
@@ -148,6 +173,11 @@ int RunList(std::ostream& out) {
   });
   for (const std::string& problem : problems)
     lister.Problem(problem);
+  // Where kube-proxy serves, alone or beside ours.
+  for (const kube::Mode mode : {kube::Mode::kIptables, kube::Mode::kIpvs, kube::Mode::kNftables}) {
+    lister.List(fmt::format("kube-proxy's {}", kube::ToString(mode)),
+                [mode] { return OfKubeProxy(kube_proxy::ReadServed(mode, "")); });
+  }
   return lister.Finish();
 }
 
