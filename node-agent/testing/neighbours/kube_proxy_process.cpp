@@ -37,7 +37,7 @@ std::string WhyNotNftables() {
 }
 
 std::string ModeToRun(const KubeProxyOptions& options) {
-  const std::string asked = options.file ? options.file->mode : options.mode;
+  std::string asked = options.file ? options.file->mode : options.mode;
   if (asked == "iptables") return asked;
   if (asked == "nftables") {
     if (const std::string why = WhyNotNftables(); !why.empty())
