@@ -390,13 +390,15 @@ TEST_F(KubeProxyProviderTest, FromIptablesToIpvsAndBackNothingFails) {
   KillKubeProxy("node-1");
   ExpectCleanEnd(loads, "from iptables to ipvs");
 
-  // What was found is the first revision. Streams through IPVS would be waited for.
+  // What was found is the first revision. Streams through IPVS would be waited for, and so are new
+  // connections from ports of clients that it remembers: what it has goes when nobody connects.
   loads = StartLoads(0);
   Apply("ipvs", ", rollbackTo: 1");
   AwaitOwn("iptables", KubeProxyFileText("iptables"));
-  AwaitOnly("iptables");
   ExpectPods(3);
   ExpectCleanEnd(loads, "from ipvs to iptables");
+  AwaitOnly("iptables");
+  ExpectCleanEnd(StartLoads(), "in mode iptables again");
 }
 
 }  // namespace

@@ -169,8 +169,8 @@ void AddConfigMap(const json& source, const std::string& field, unsigned mode,
   for (const json& item : items) {
     const auto value = data->find(item.at("key"));
     if (value == data->end())
-      throw std::invalid_argument(field + ": no key '" + item.at("key").get<std::string>() +
-                                  "' in ConfigMap '" + name + "'");
+      throw std::invalid_argument(fmt::format("{}: no key '{}' in ConfigMap '{}'", field,
+                                              item.at("key").get<std::string>(), name));
     files.push_back({.path = item.at("path"), .content = value->second, .mode = mode});
   }
   if (!items.empty()) return;
@@ -298,9 +298,9 @@ ContainerSpec ResolveContainer(const json& pod, const json& container, const Pod
       if (data && data->contains(key)) {
         result.env[name] = data->at(key);
       } else if (!reference.value("optional", false)) {
-        throw std::invalid_argument("env." + name + ".valueFrom.configMapKeyRef: no key '" + key +
-                                    "' in ConfigMap '" + reference.at("name").get<std::string>() +
-                                    "'");
+        throw std::invalid_argument(
+            fmt::format("env.{}.valueFrom.configMapKeyRef: no key '{}' in ConfigMap '{}'", name,
+                        key, reference.at("name").get<std::string>()));
       }
     } else {
       throw std::invalid_argument("env." + name +

@@ -1,6 +1,7 @@
 #include "node-agent/testing/neighbours/kube_proxy_process.h"
 
 #include <csignal>
+#include <cstdio>
 #include <ctime>
 #include <memory>
 #include <stdexcept>
@@ -49,14 +50,27 @@ std::string ModeToRun(const KubeProxyOptions& options) {
   return ipvs ? "ipvs" : "iptables";
 }
 
-void Write(const std::string& mode, const std::vector<ProxiedService>& services) {
+// `whole`: something may be there that was killed while it wrote.
+void Write(const std::string& mode, const std::vector<ProxiedService>& services, bool whole) {
   if (mode == "iptables") {
     xtables::IptablesTool tool(net::Family::kIPv4);
     KubeProxyIptables(services).Sync(tool);
   } else if (mode == "ipvs") {
-    if (TryTool({"ip", "link", "show", "kube-ipvs0"}) != 0) MakeKubeProxyIpvs(services);
-  } else if (TryTool({"nft", "list map ip kube-proxy service-ips"}) != 0) {
+    if (whole || TryTool({"ip", "link", "show", "kube-ipvs0"}) != 0) MakeKubeProxyIpvs(services);
+  } else if (whole || TryTool({"nft", "list map ip kube-proxy service-ips"}) != 0) {
     MakeKubeProxyNftables(services);
+  }
+}
+
+// False: it is to be tried again. Others write to this kernel, too, and a tool that reads meanwhile
+// can fail: iptables-save asks for the names of ipsets that have just gone.
+bool Sync(const std::string& mode, const std::vector<ProxiedService>& services, bool whole) {
+  try {
+    Write(mode, services, whole);
+    return true;
+  } catch (const std::runtime_error& error) {
+    std::fprintf(stderr, "sync failed, and is tried again: %s\n", error.what());
+    return false;
   }
 }
 
@@ -113,15 +127,13 @@ void RunKubeProxy(const KubeProxyOptions& options) {
   // With conntrack.maxPerCore and min as they usually are. Where a network namespace has no such
   // setting of its own it stays as it is.
   TryTool({"sysctl", "-qw", "net.netfilter.nf_conntrack_max=131072"});
-  // Once in full: one that was killed while it wrote may have left the half of it.
-  if (mode == "ipvs") MakeKubeProxyIpvs(options.services);
-  if (mode == "nftables") MakeKubeProxyNftables(options.services);
   std::unique_ptr<kube::HttpServer> ready;
   constexpr timespec kPeriod{.tv_sec = 1, .tv_nsec = 0};
+  bool written = false;
   do {
-    Write(mode, options.services);
+    written = Sync(mode, options.services, !written) || written;
     const bool served = !options.file || !(health->waits() || metrics->waits());
-    if (served && ready == nullptr) {
+    if (written && served && ready == nullptr) {
       ready = std::make_unique<kube::HttpServer>(fmt::format("0.0.0.0:{}", options.ready_port), 1);
       ready->Start();
     }
