@@ -245,6 +245,17 @@ void PlanRollout(const Group& group, Pass& pass, ConfigurationPlan& plan) {
   plan.delete_revisions = OldRevisions(input, configuration, plan.status);
 }
 
+// Of what is rolled out, which may be another revision's than the specification's (rollbackTo).
+kube::Mode ModeOf(const ConfigurationPlan& part, const std::vector<Revision>& revisions) {
+  const int64_t number = part.status.update_revision;
+  if (part.create_revision && part.create_revision->number == number)
+    return part.create_revision->settings.mode;
+  const auto found =
+      std::find_if(revisions.begin(), revisions.end(),
+                   [number](const Revision& revision) { return revision.number == number; });
+  return found == revisions.end() ? part.configuration->spec.settings.mode : found->settings.mode;
+}
+
 }  // namespace
 
 Plan MakePlan(const PlanInput& input, Sightings& sightings) {
@@ -275,7 +286,7 @@ Plan MakePlan(const PlanInput& input, Sightings& sightings) {
     } else {
       PlanRollout(group, pass, part);
     }
-    part.events = EventsOf(*group.configuration, part.status);
+    part.events = EventsOf(*group.configuration, part.status, ModeOf(part, input.revisions));
   }
   // A ProxyConfiguration that went without its finalizer left these: take the rules off with the
   // defaults' care.

@@ -1,6 +1,8 @@
 // A stock kube-proxy stays, and each node's runs with another configuration in its turn.
 #include "operator/plan/provider_rollout.h"
 
+#include <algorithm>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -196,10 +198,17 @@ TEST_F(ProviderTest, RollbackToWhatWasFoundGivesTheSameBytes) {
   world_.Settle();
   ASSERT_EQ(Running("ipvs"), 3);
   ASSERT_THAT(Text(), HasSubstr("scheduler: \"lc\""));
+  EXPECT_EQ(Message("Accepted"), "the specification is valid and in effect");
+  world_.events.clear();
   Apply(R"({"rollout": {"rollbackTo": 1}})");
   world_.Settle();
   EXPECT_EQ(Running("iptables"), 3);
   ExpectOwn(first_text_);
+  const auto started =
+      std::find_if(world_.events.begin(), world_.events.end(),
+                   [](const PlannedEvent& event) { return event.reason == "RolloutStarted"; });
+  ASSERT_NE(started, world_.events.end());
+  EXPECT_EQ(started->message, "revision 1 (iptables) to 3 nodes");
 }
 
 TEST_F(ProviderTest, AFieldThatIsAskedForNoMoreGoesBackToItsDefault) {

@@ -117,7 +117,9 @@ void CountNodes(const RolloutState& state, ProxyConfigurationStatus& status) {
 void SetAccepted(const Group& group, Writer& writer) {
   if (group.rejected_reason.empty()) {
     std::string message = "the specification is valid and in effect";
-    if (kube::CannotTellPods(group.configuration->spec.settings)) {
+    // With provider KubeProxy it is in kube-proxy's own file.
+    const kube::ProxyConfigurationSpec& spec = group.configuration->spec;
+    if (spec.provider == kube::Provider::kNodeAgent && kube::CannotTellPods(spec.settings)) {
       message += "; clusterCIDR is " + std::string(kube::kCannotTellPods);
     }
     writer.Set("Accepted", kTrue, "Valid", message);
@@ -591,7 +593,7 @@ ProxyConfigurationStatus RemovingStatus(const Group& group, size_t left,
 }
 
 std::vector<PlannedEvent> EventsOf(const ProxyConfiguration& configuration,
-                                   const ProxyConfigurationStatus& next) {
+                                   const ProxyConfigurationStatus& next, kube::Mode mode) {
   std::vector<PlannedEvent> events;
   const ProxyConfigurationStatus& before = configuration.status;
   // Whether that condition has turned to that status and reason, or tells it of a new generation.
@@ -608,7 +610,7 @@ std::vector<PlannedEvent> EventsOf(const ProxyConfiguration& configuration,
   if (next.update_revision != before.update_revision && next.update_revision != 0) {
     events.push_back({false, "RolloutStarted",
                       RevisionName(next.update_revision) + " (" +
-                          std::string(kube::ToString(configuration.spec.settings.mode)) + ") to " +
+                          std::string(kube::ToString(mode)) + ") to " +
                           NodeCount(static_cast<size_t>(next.nodes.desired))});
   }
   if (const Condition* condition = turned("PreflightPassed", kFalse)) {

@@ -33,8 +33,9 @@ kube::ProxyConfigurationStatus RemovingStatus(const Group& group, size_t left,
                                               const std::vector<std::string>& awaited,
                                               kube::TimePoint now);
 
-// What a person would want to know of the change from the configuration's status to `next`.
+// What a person would want to know of the change from the configuration's status to `next`. `mode`:
+// of its update revision.
 std::vector<PlannedEvent> EventsOf(const kube::ProxyConfiguration& configuration,
-                                   const kube::ProxyConfigurationStatus& next);
+                                   const kube::ProxyConfigurationStatus& next, kube::Mode mode);
 
 }  // namespace pointsman::op
