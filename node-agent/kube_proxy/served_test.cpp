@@ -117,6 +117,12 @@ TEST(KubeProxyNftChains, OtherNamesAreNone) {
 
 class KubeProxyServedTest : public FreshNetnsTest {
  protected:
+  void SetUp() override {
+    FreshNetnsTest::SetUp();
+    // Without any address there is no table of local routes, and every address is a broadcast's to
+    // IPVS.
+    if (!IsSkipped()) RunTool({"ip", "link", "set", "lo", "up"});
+  }
   // What comes next in this process finds nothing of it.
   void TearDown() override { EnterFreshNetns(); }
 };
