@@ -128,7 +128,7 @@ KubeProxyRemoval::Kernel ThisKernel(const std::string& modules_root,
 }
 
 KubeProxyRemoval::Kernel ThisFormerMode(const std::string& modules_root,
-                                        std::function<kube::Mode()> mode) {
+                                        const std::function<kube::Mode()>& mode) {
   return {.runs = [] { return std::string(); },
           .open =
               [mode](bool first) {

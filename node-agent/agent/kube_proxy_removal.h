@@ -70,6 +70,6 @@ KubeProxyRemoval::Kernel ThisKernel(const std::string& modules_root,
 
 // Of a kube-proxy that runs here in `mode` (StockKubeProxy): what its other modes left.
 KubeProxyRemoval::Kernel ThisFormerMode(const std::string& modules_root,
-                                        std::function<kube::Mode()> mode);
+                                        const std::function<kube::Mode()>& mode);
 
 }  // namespace pointsman::agent

@@ -1,6 +1,7 @@
 // What is read back of a kube-proxy is what the kernel has, in each of its modes.
 #include "node-agent/kube_proxy/served.h"
 
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -44,9 +45,10 @@ std::string Text(const Served& served) {
   return text;
 }
 
-Served OfLines(const std::vector<std::string>& lines) {
+Served OfText(const std::string& text) {
   NatRules rules;
-  for (const std::string& line : lines)
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
     rules.AddLine(line);
   Served served;
   rules.AddTo(served);
@@ -54,42 +56,43 @@ Served OfLines(const std::vector<std::string>& lines) {
 }
 
 TEST(KubeProxyNatRules, EachClusterIpHasItsEndpoints) {
-  const Served served = OfLines({
-      "*nat",
-      ":KUBE-SERVICES - [0:0]",
-      "-A KUBE-SERVICES -d 10.96.0.10/32 -p udp -m comment --comment \"kube-system/kube-dns:dns "
-      "cluster IP\" -m udp --dport 53 -j KUBE-SVC-TCOU7JCQXEZGVUNU",
-      "-A KUBE-SERVICES -d 1.2.3.4/32 -p tcp -m tcp --dport 80 -j KUBE-EXT-TCOU7JCQXEZGVUNU",
-      "-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS",
-      "-A KUBE-SVC-TCOU7JCQXEZGVUNU ! -s 10.244.0.0/16 -d 10.96.0.10/32 -p udp -m udp --dport 53 "
-      "-j KUBE-MARK-MASQ",
-      "-A KUBE-SVC-TCOU7JCQXEZGVUNU -m statistic --mode random --probability 0.5 -j KUBE-SEP-A",
-      "-A KUBE-SVC-TCOU7JCQXEZGVUNU -j KUBE-SEP-B",
-      "-A KUBE-SEP-A -s 10.244.0.2/32 -j KUBE-MARK-MASQ",
-      "-A KUBE-SEP-A -p udp -m udp -j DNAT --to-destination 10.244.0.2:53",
-      "-A KUBE-SEP-B -p udp -m udp -j DNAT --to-destination 10.244.0.3:53",
-      // Chains to which nothing leads serve nobody.
-      "-A KUBE-SVC-OLD -j KUBE-SEP-B",
-  });
+  const Served served = OfText(
+      R"(*nat
+:KUBE-SERVICES - [0:0]
+-A KUBE-SERVICES -d 10.96.0.10/32 -p udp -m comment --comment "kube-system/kube-dns:dns cluster IP" -m udp --dport 53 -j KUBE-SVC-TCOU7JCQXEZGVUNU
+-A KUBE-SERVICES -d 1.2.3.4/32 -p tcp -m tcp --dport 80 -j KUBE-EXT-TCOU7JCQXEZGVUNU
+-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
+-A KUBE-SVC-TCOU7JCQXEZGVUNU ! -s 10.244.0.0/16 -d 10.96.0.10/32 -p udp -m udp --dport 53 -j KUBE-MARK-MASQ
+-A KUBE-SVC-TCOU7JCQXEZGVUNU -m statistic --mode random --probability 0.5 -j KUBE-SEP-A
+-A KUBE-SVC-TCOU7JCQXEZGVUNU -j KUBE-SEP-B
+-A KUBE-SEP-A -s 10.244.0.2/32 -j KUBE-MARK-MASQ
+-A KUBE-SEP-A -p udp -m udp -j DNAT --to-destination 10.244.0.2:53
+-A KUBE-SEP-B -p udp -m udp -j DNAT --to-destination 10.244.0.3:53
+-A KUBE-SVC-OLD -j KUBE-SEP-B
+)");
+  // Chains to which nothing leads serve nobody.
   EXPECT_EQ(Text(served), "10.96.0.10:53/UDP → 10.244.0.2:53 10.244.0.3:53\n");
 }
 
 TEST(KubeProxyNatRules, AreOfIpv6Too) {
-  EXPECT_EQ(
-      Text(OfLines({"-A KUBE-SERVICES -d fd00:96::a/128 -p tcp -m tcp --dport 80 -j KUBE-SVC-X",
-                    "-A KUBE-SVC-X -j KUBE-SEP-X",
-                    "-A KUBE-SEP-X -p tcp -m tcp -j DNAT --to-destination [fd00::2]:8080"})),
-      "[fd00:96::a]:80/TCP → [fd00::2]:8080\n");
+  EXPECT_EQ(Text(OfText(
+                R"(-A KUBE-SERVICES -d fd00:96::a/128 -p tcp -m tcp --dport 80 -j KUBE-SVC-X
+-A KUBE-SVC-X -j KUBE-SEP-X
+-A KUBE-SEP-X -p tcp -m tcp -j DNAT --to-destination [fd00::2]:8080
+)")),
+            "[fd00:96::a]:80/TCP → [fd00::2]:8080\n");
 }
 
 // What somebody writes into a comment is nothing but a comment.
 TEST(KubeProxyNatRules, TextInQuotationMarksIsNone) {
-  EXPECT_THAT(OfLines({"-A KUBE-SERVICES -m comment --comment \"-d 10.96.0.1/32 -p tcp --dport 80 "
-                       "\\\" -j KUBE-SVC-X\"",
-                       "-A KUBE-SERVICES -d x -p tcp --dport 80 -j KUBE-SVC-X",
-                       "-A KUBE-SERVICES -d 10.96.0.1/32 -p tcp --dport 99999 -j KUBE-SVC-X",
-                       "-A KUBE-SERVICES -d"}),
-              IsEmpty());
+  EXPECT_THAT(
+      OfText(
+          R"(-A KUBE-SERVICES -m comment --comment "-d 10.96.0.1/32 -p tcp --dport 80 \" -j KUBE-SVC-X"
+-A KUBE-SERVICES -d x -p tcp --dport 80 -j KUBE-SVC-X
+-A KUBE-SERVICES -d 10.96.0.1/32 -p tcp --dport 99999 -j KUBE-SVC-X
+-A KUBE-SERVICES -d
+)"),
+      IsEmpty());
 }
 
 TEST(KubeProxyNftChains, SayWhatTheyAreFor) {
