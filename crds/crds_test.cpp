@@ -251,6 +251,12 @@ TEST(NodeProxyCrdTest, HasTheBoundsOfNeighbours) {
   EXPECT_EQ(properties.at("message").at("maxLength"), limits::kMaxNeighbourMessage);
 }
 
+TEST(NodeProxyCrdTest, HasTheBoundsOfKubeProxysAddresses) {
+  const json schema = SpecSchema("pointsman.io_nodeproxies.yaml");
+  for (const char* name : {"healthzBindAddress", "metricsBindAddress"})
+    EXPECT_EQ(schema.at("properties").at(name).at("maxLength"), limits::kMaxBindAddress) << name;
+}
+
 TEST(NodeProxyCrdTest, HasTheBoundsOfPreflights) {
   const json preflights = Schema("pointsman.io_nodeproxies.yaml")
                               .at("/properties/status/properties/preflights"_json_pointer);
@@ -264,6 +270,7 @@ TEST(NodeProxyCrdTest, HasTheBoundsOfPreflights) {
 TEST(NodeProxyCrdTest, HasTheFieldsOfTheTypes) {
   const json schema = SpecSchema("pointsman.io_nodeproxies.yaml");
   NodeProxySpec spec;
+  spec.provider = Provider::kKubeProxy;  // which has two more
   spec.candidate = NodeProxyCandidate{};
   const json written = ToJson(spec);
   Walk(schema, json::json_pointer(), [&](const json&, const json::json_pointer& at) {
