@@ -235,8 +235,11 @@ void Writer::Flush() {
   FlushRoutes(gone_vips_, false);
   FlushElements(elements_[static_cast<size_t>(When::kEarly)]);
   FlushServers();
-  FlushElements(elements_[static_cast<size_t>(When::kLate)]);
+  // Before what keeps a VIP's packets from the rules of another mode, or of kube-proxy, which serve
+  // it until then: a first packet that neither they nor a local route sends on leaves the node, and
+  // connection tracking keeps its connection untranslated for ever.
   FlushRoutes(new_vips_, true);
+  FlushElements(elements_[static_cast<size_t>(When::kLate)]);
   FlushElements(elements_[static_cast<size_t>(When::kLast)]);
 }
 
