@@ -46,8 +46,8 @@ struct ProbeStep {
   std::string via;     // outside only: the node to which the address is routed
   std::string source;  // local address; "": the kernel's choice
   int source_port = 0;
-  int count = 0;               // 0: as many as it takes to see each of answered_by
-  milliseconds timeout{3000};  // of one connection
+  int count = 0;                 // 0: as many as it takes to see each of answered_by
+  milliseconds timeout{10'000};  // of one connection
   Expectation expect;
   // The expectation may need this long to hold: for what the suite cannot wait for otherwise.
   milliseconds eventually{0};
