@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 
 #include "node-agent/testing/clients.h"
+#include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"
 #include "node-agent/testing/neighbours/kube_proxy.h"
 #include "node-agent/testing/run_tool.h"
@@ -27,6 +28,7 @@ class HookHoldTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!EnterFreshNetns()) GTEST_SKIP() << "needs root to make a network namespace";
+    testing::EnterFreshMounts({"/run"});  // where the names of namespaces are
     network_.emplace();
     network_->AddHost("client", "10.244.1.2", "10.244.1.1");
     network_->AddHost("server", "10.244.2.2", "10.244.2.1");

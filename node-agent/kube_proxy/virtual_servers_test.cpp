@@ -92,6 +92,8 @@ class KubeProxyVirtualServersTest : public ::testing::Test {
 
 TEST_F(KubeProxyVirtualServersTest, ItsServersSetsAndInterfaceGoAndNothingElse) {
   EXPECT_TRUE(testing::AskTcp("pod-a", kVip, 80).ok()) << "or this test says nothing";
+  // Its end takes a moment to pass.
+  EXPECT_TRUE(Eventually([] { return OpenConnections(IsOurs, false) == 0; }));
   EXPECT_THAT(Remove(), IsEmpty());
   EXPECT_THAT(told_, ElementsAre("removed 2 virtual servers of IPVS",
                                  "removed interface kube-ipvs0", "destroyed 2 ipsets"));
