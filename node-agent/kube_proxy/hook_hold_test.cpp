@@ -7,6 +7,7 @@
 
 #include <gmock/gmock.h>
 
+#include "node-agent/netlink/nft_probe.h"
 #include "node-agent/testing/clients.h"
 #include "node-agent/testing/fresh_mounts.h"
 #include "node-agent/testing/fresh_netns.h"
@@ -20,7 +21,6 @@ namespace {
 using testing::RunTool;
 using testing::Stream;
 using testing::TestNetwork;
-using testing::TryTool;
 
 constexpr const char* kVip = "10.96.0.10";
 
@@ -34,10 +34,7 @@ class HookHoldTest : public ::testing::Test {
     network_->AddHost("server", "10.244.2.2", "10.244.2.1");
     network_->Serve("server", "10.244.2.2", 8080);
     RunTool({"sysctl", "-qw", "net.ipv4.ip_forward=1"});
-    if (TryTool({"nft",
-                 "add table ip t; add chain ip t c { type nat hook output priority 0; }; delete "
-                 "table ip t"}) != 0)
-      GTEST_SKIP() << "needs nf_tables with NAT";
+    if (!netlink::KernelHasNftNat(net::Family::kIPv4)) GTEST_SKIP() << "needs nf_tables with NAT";
     MakeKubeProxy();
     stream_.emplace(TestNetwork::At("client"), kVip, 80,
                     testing::Attempt{.timeout = std::chrono::seconds(20)});

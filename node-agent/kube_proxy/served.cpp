@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
-#include <charconv>
 #include <cstring>
 #include <functional>
 #include <linux/netfilter.h>
@@ -24,6 +23,7 @@
 #include "node-agent/nf_tables/connection.h"
 #include "node-agent/nf_tables/kernel_table.h"
 #include "node-agent/xtables/iptables_tool.h"
+#include "node-agent/xtables/rule_words.h"
 #include "node-agent/xtables/save_reader.h"
 
 namespace pointsman::agent::kube_proxy {
@@ -32,43 +32,17 @@ namespace {
 constexpr std::string_view kServiceIps = "service-ips";
 
 std::optional<uint16_t> ToPort(std::string_view text) {
-  uint16_t port = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-  if (error != std::errc() || end != text.data() + text.size() || port == 0) return std::nullopt;
-  return port;
+  const auto port = xtables::ParseRulePort(text);
+  return port == uint16_t{0} ? std::nullopt : port;
 }
 
-// "10.0.0.1:80", "[fd00::1]:80"
-std::optional<net::IpPort> ToIpPort(std::string_view text) {
-  const size_t colon = text.rfind(':');
-  if (colon == text.npos) return std::nullopt;
-  std::string_view host = text.substr(0, colon);
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  const auto ip = net::IpAddress::Parse(host);
-  const auto port = ToPort(text.substr(colon + 1));
-  if (!ip || !port) return std::nullopt;
-  return net::IpPort{*ip, *port};
-}
-
-// The words of a rule; one in quotation marks is skipped: nothing that is asked for is in one, and
+// The words of a rule; one in quotation marks is empty: nothing that is asked for is in one, and
 // comments are in them.
 std::vector<std::string_view> Words(std::string_view rule) {
   std::vector<std::string_view> words;
-  size_t at = 0;
-  while (at < rule.size()) {
-    if (rule[at] == ' ') {
-      ++at;
-    } else if (rule[at] == '"') {
-      for (++at; at < rule.size() && rule[at] != '"'; ++at) {
-        if (rule[at] == '\\') ++at;
-      }
-      words.push_back({});
-      ++at;
-    } else {
-      const size_t end = std::min(rule.find(' ', at), rule.size());
-      words.push_back(rule.substr(at, end - at));
-      at = end;
-    }
+  while (!rule.empty()) {
+    const xtables::RuleWord word = xtables::NextRuleWord(rule);
+    words.push_back(word.quoted ? std::string_view() : word.text);
   }
   return words;
 }
@@ -241,7 +215,8 @@ void NatRules::AddLine(std::string_view line) {
     if (address && port && protocol && target.starts_with("KUBE-SV"))
       portals_.push_back({{*address, *port, *protocol}, std::string(target)});
   } else if (endpoint) {
-    if (const auto to = ToIpPort(After(words, "--to-destination")); to && target == "DNAT")
+    if (const auto to = xtables::ParseDestination(After(words, "--to-destination"));
+        to && target == "DNAT")
       endpoints_.emplace(parsed.name, *to);
   } else if (target.starts_with(kEndpoint)) {
     choices_[std::string(parsed.name)].emplace_back(target);

@@ -1,8 +1,8 @@
 #include "node-agent/xtables/listing.h"
 
 #include <algorithm>
-#include <charconv>
 
+#include "node-agent/xtables/rule_words.h"
 #include "node-agent/xtables/save_reader.h"
 
 namespace pointsman::agent::xtables {
@@ -10,24 +10,6 @@ namespace {
 
 constexpr std::string_view kCommentPrefix = "pointsman ";
 constexpr size_t kHashSize = 12;
-
-// The next word of a rule, without its quotes; cut off `rule`.
-std::string_view NextWord(std::string_view& rule) {
-  rule.remove_prefix(std::min(rule.find_first_not_of(' '), rule.size()));
-  const bool quoted = rule.starts_with('"');
-  if (quoted) rule.remove_prefix(1);
-  const size_t end = std::min(rule.find(quoted ? '"' : ' '), rule.size());
-  const std::string_view word = rule.substr(0, end);
-  rule.remove_prefix(std::min(end + 1, rule.size()));
-  return word;
-}
-
-std::optional<uint16_t> ParsePort(std::string_view text) {
-  uint16_t port = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return port;
-}
 
 std::string UpperCase(std::string_view text) {
   std::string upper(text);
@@ -37,18 +19,16 @@ std::string UpperCase(std::string_view text) {
   return upper;
 }
 
-// "10.244.1.2:8080", "[fd00::1]:8080".
+std::string_view NextWord(std::string_view& rule) {
+  return NextRuleWord(rule).text;
+}
+
 std::optional<ListedBackend> ParseBackend(std::string_view text) {
-  const size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos) return std::nullopt;
-  std::string_view ip = text.substr(0, colon);
-  if (ip.starts_with('[') && ip.ends_with(']')) ip = ip.substr(1, ip.size() - 2);
-  const auto address = net::IpAddress::Parse(std::string(ip));
-  const auto port = ParsePort(text.substr(colon + 1));
-  if (!address || !port) return std::nullopt;
+  const auto destination = ParseDestination(text);
+  if (!destination) return std::nullopt;
   ListedBackend backend;
-  backend.ip = *address;
-  backend.port = *port;
+  backend.ip = destination->ip;
+  backend.port = destination->port;
   return backend;
 }
 
@@ -63,7 +43,7 @@ struct ListingReader::Rule {
       } else if (word == "-p") {
         protocol = NextWord(text);
       } else if (word == "--dport") {
-        port = ParsePort(NextWord(text));  // not of a range
+        port = ParseRulePort(NextWord(text));  // not of a range
       } else if (word == "-j") {
         target = NextWord(text);
       } else if (word == "--comment") {
