@@ -273,10 +273,20 @@ class Reader {
     }
     // Silence is waited for in vain each time; an answer on a busy machine may take a while:
     // between two emulated nodes nothing got through for three seconds there, once in some thousand
-    // probes.
+    // probes. What may hold later is looked at again instead: the connection that is lost while a
+    // firewall reloads must not use up the time in which the next ones would be answered.
     const bool silence = probe.expect.kind == Expectation::Kind::kDropped ||
                          probe.expect.kind == Expectation::Kind::kUnanswered;
-    probe.timeout = Duration(value, path, "timeout", milliseconds(silence ? 700 : 10'000));
+    const bool looks_again = probe.eventually.count() > 0;
+    probe.timeout = Duration(value, path, "timeout",
+                             silence       ? milliseconds(700)
+                             : looks_again ? std::min(milliseconds(2000), probe.eventually / 4)
+                                           : milliseconds(10'000));
+    if (looks_again && probe.timeout * 2 > probe.eventually)
+      Error(At(path, "eventually"),
+            fmt::format("must be twice the timeout ({} ms) at least: one lost connection would use "
+                        "it up",
+                        probe.timeout.count()));
     return probe;
   }
 

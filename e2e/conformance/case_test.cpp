@@ -63,6 +63,7 @@ TEST(CaseTest, ReadsWhatIsThere) {
   const auto& last = std::get<ProbeStep>(one.steps[6].action);
   EXPECT_EQ(last.expect.kind, Expectation::Kind::kRefused);
   EXPECT_EQ(last.eventually, std::chrono::seconds(2));
+  EXPECT_LE(last.timeout * 4, last.eventually) << "one lost connection uses up the time";
   const auto& event = std::get<EventStep>(one.steps[7].action);
   EXPECT_EQ(event.object, "Service/web");
   EXPECT_EQ(event.reason, "Odd");
@@ -77,6 +78,8 @@ TEST(CaseTest, NamesFileLineCaseAndFieldOfABadOne) {
       ErrorOf(With("expect: refused", "expect: gone")),
       StartsWith("where.yaml: line 15: case web: steps[6].probe.expect: must be refused, "));
   EXPECT_THAT(ErrorOf(With("eventually: 2s", "eventually: 2")), HasSubstr("must be a duration"));
+  EXPECT_THAT(ErrorOf(With("eventually: 2s", "timeout: 2s, eventually: 2s")),
+              HasSubstr("probe.eventually: must be twice the timeout (2000 ms) at least"));
   EXPECT_THAT(ErrorOf(With("eventually: 2s", "soon: 2s")), HasSubstr("soon: no such field"));
   EXPECT_THAT(ErrorOf(With("is: alive", "is: dead")), HasSubstr("must be alive or broken"));
   EXPECT_THAT(ErrorOf(With("name: s, is", "name: t, is")), HasSubstr("no earlier step opens"));
