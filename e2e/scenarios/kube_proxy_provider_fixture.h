@@ -54,13 +54,18 @@ class KubeProxyProviderFixture : public ScenarioTest {
     WorldOptions options;
     options.kubelets = true;
     START_OR_RETURN(StartWorld(nodes, std::move(options)));
+    real_ = std::filesystem::exists(world_->cluster().Program("kube-proxy"));
     world_->Apply(WorkloadYaml({8080}) + WebServiceYaml() + ClientOfNode2());
     world_->MustKubectl({"rollout", "status", "--timeout=180s", "deployment/web"}, "",
                         std::chrono::seconds(190));
     world_->MustKubectl(
         {"wait", "--for=condition=Ready", "--timeout=180s", "pod/client", "pod/client-2"}, "",
         std::chrono::seconds(190));
-    world_->Apply(KubeadmKubeProxyYaml(KubeProxyFileText(mode), ServedServices()));
+    world_->Apply(
+        real_ ? RealKubeProxyYaml(
+                    KubeProxyFileText(mode),
+                    fmt::format("https://{}:{}", Cluster::kControlPlaneAddress, Cluster::kApiPort))
+              : KubeadmKubeProxyYaml(KubeProxyFileText(mode), ServedServices()));
     world_->MustKubectl(
         {"-n", kKubeSystem, "rollout", "status", "--timeout=180s", "daemonset/kube-proxy"}, "",
         kPatience + std::chrono::seconds(10));
@@ -183,7 +188,9 @@ spec:
 
   // -9. Its Pod starts it again, with the file that it has.
   void KillKubeProxy(const char* node) {
-    world_->cluster().node(node).Check({"sh", "-c", "kill -9 $(pidof pointsman-neighbour)"});
+    world_->cluster().node(node).Check(
+        {"sh", "-c",
+         fmt::format("kill -9 $(pidof {})", real_ ? "kube-proxy" : "pointsman-neighbour")});
     const auto is_back = [&] {
       const auto pods = KubeProxyPods();
       return std::any_of(pods.begin(), pods.end(), [&](const kube::Json& pod) {
@@ -306,6 +313,7 @@ spec:
   }
 
   kube::Json before_;  // kube-proxy's DaemonSet
+  bool real_ = false;  // a program `kube-proxy` is beside ours: that, and no stand-in
 };
 
 }  // namespace pointsman::e2e

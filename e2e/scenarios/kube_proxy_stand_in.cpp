@@ -1,5 +1,7 @@
 #include "e2e/scenarios/kube_proxy_stand_in.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -56,7 +58,7 @@ clusterCIDR: 10.244.0.0/16
 configSyncPeriod: 0s
 # Asked for by the database's people.
 conntrack:
-  maxPerCore: null
+  maxPerCore: 0
   tcpEstablishedTimeout: 2h
 healthzBindAddress: ""
 iptables:
@@ -71,31 +73,57 @@ showHiddenMetricsForVersion: ""
                      mode);
 }
 
-std::string KubeadmKubeProxyYaml(const std::string& file, const std::string& services) {
-  const auto config_map = [](const char* name, nlohmann::json data) {
-    return nlohmann::json{{"apiVersion", "v1"},
-                          {"kind", "ConfigMap"},
-                          {"metadata", {{"name", name}, {"namespace", "kube-system"}}},
-                          {"data", std::move(data)}}
-               .dump() +
-           "\n---\n";
-  };
-  return config_map("kube-proxy", {{"config.conf", file},
-                                   {"kubeconfig.conf", "apiVersion: v1\nkind: Config\n"}}) +
-         config_map("kube-proxy-services", {{"services.json", services}}) + R"(
+namespace {
+
+std::string ConfigMapYaml(const char* name, nlohmann::json data) {
+  return nlohmann::json{{"apiVersion", "v1"},
+                        {"kind", "ConfigMap"},
+                        {"metadata", {{"name", name}, {"namespace", "kube-system"}}},
+                        {"data", std::move(data)}}
+             .dump() +
+         "\n---\n";
+}
+
+// `container`: what differs, as fields of the container; `mounts` and `volumes`: further ones.
+std::string KubeadmDaemonSetYaml(const char* container, const char* mounts, const char* volumes) {
+  return fmt::format(R"(
 apiVersion: apps/v1
 kind: DaemonSet
-metadata: {name: kube-proxy, namespace: kube-system, labels: {k8s-app: kube-proxy}}
+metadata: {{name: kube-proxy, namespace: kube-system, labels: {{k8s-app: kube-proxy}}}}
 spec:
-  selector: {matchLabels: {k8s-app: kube-proxy}}
-  updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 1}}
+  selector: {{matchLabels: {{k8s-app: kube-proxy}}}}
+  updateStrategy: {{type: RollingUpdate, rollingUpdate: {{maxUnavailable: 1}}}}
   template:
-    metadata: {labels: {k8s-app: kube-proxy}}
+    metadata: {{labels: {{k8s-app: kube-proxy}}}}
     spec:
       hostNetwork: true
-      automountServiceAccountToken: false
-      nodeSelector: {kubernetes.io/os: linux}
-      tolerations: [{operator: Exists}]
+      priorityClassName: system-node-critical
+      nodeSelector: {{kubernetes.io/os: linux}}
+      tolerations: [{{operator: Exists}}]
+{}
+          securityContext: {{capabilities: {{add: [NET_ADMIN, NET_RAW, SYS_MODULE]}}}}
+          volumeMounts:
+            - {{name: kube-proxy, mountPath: /var/lib/kube-proxy}}
+            - {{name: lib-modules, mountPath: /lib/modules, readOnly: true}}
+            - {{name: xtables-lock, mountPath: /run/xtables.lock}}
+            - {{name: proc-sys-net, mountPath: /proc/sys/net}}
+{}      volumes:
+        - {{name: kube-proxy, configMap: {{name: kube-proxy}}}}
+        - {{name: lib-modules, hostPath: {{path: /lib/modules}}}}
+        - {{name: xtables-lock, hostPath: {{path: /run/xtables.lock, type: FileOrCreate}}}}
+        - {{name: proc-sys-net, hostPath: {{path: /proc/sys/net}}}}
+{})",
+                     container, mounts, volumes);
+}
+
+}  // namespace
+
+std::string KubeadmKubeProxyYaml(const std::string& file, const std::string& services) {
+  return ConfigMapYaml("kube-proxy", {{"config.conf", file},
+                                      {"kubeconfig.conf", "apiVersion: v1\nkind: Config\n"}}) +
+         ConfigMapYaml("kube-proxy-services", {{"services.json", services}}) +
+         KubeadmDaemonSetYaml(
+             R"(      automountServiceAccountToken: false
       containers:
         - name: kube-proxy
           image: kube-proxy:v1.35.0
@@ -103,21 +131,53 @@ spec:
           args: [kube-proxy, --config=/var/lib/kube-proxy/config.conf,
                  --services=/var/lib/kube-proxy-services/services.json, --node-ip=$(NODE_IP), --ready-port=10299]
           env: [{name: NODE_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}]
-          readinessProbe: {tcpSocket: {port: 10299}, periodSeconds: 1}
-          securityContext: {capabilities: {add: [NET_ADMIN, NET_RAW, SYS_MODULE]}}
-          volumeMounts:
-            - {name: kube-proxy, mountPath: /var/lib/kube-proxy}
-            - {name: services, mountPath: /var/lib/kube-proxy-services}
-            - {name: lib-modules, mountPath: /lib/modules, readOnly: true}
-            - {name: xtables-lock, mountPath: /run/xtables.lock}
-            - {name: proc-sys-net, mountPath: /proc/sys/net}
-      volumes:
-        - {name: kube-proxy, configMap: {name: kube-proxy}}
-        - {name: services, configMap: {name: kube-proxy-services}}
-        - {name: lib-modules, hostPath: {path: /lib/modules}}
-        - {name: xtables-lock, hostPath: {path: /run/xtables.lock, type: FileOrCreate}}
-        - {name: proc-sys-net, hostPath: {path: /proc/sys/net}}
-)";
+          readinessProbe: {tcpSocket: {port: 10299}, periodSeconds: 1})",
+             "            - {name: services, mountPath: /var/lib/kube-proxy-services}\n",
+             "        - {name: services, configMap: {name: kube-proxy-services}}\n");
+}
+
+std::string RealKubeProxyYaml(const std::string& file, const std::string& api_server) {
+  return fmt::format(R"(
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: kube-proxy, namespace: kube-system}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: kubeadm:node-proxier}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: system:node-proxier}}
+subjects: [{{kind: ServiceAccount, name: kube-proxy, namespace: kube-system}}]
+---
+{}{})",
+                     ConfigMapYaml("kube-proxy", {{"config.conf", file},
+                                                  {"kubeconfig.conf", fmt::format(R"(apiVersion: v1
+kind: Config
+clusters:
+- cluster:
+    certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
+    server: {}
+  name: default
+contexts:
+- context:
+    cluster: default
+    namespace: default
+    user: default
+  name: default
+current-context: default
+users:
+- name: default
+  user:
+    tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token
+)",
+                                                                                  api_server)}}),
+                     KubeadmDaemonSetYaml(R"(      serviceAccountName: kube-proxy
+      containers:
+        - name: kube-proxy
+          image: kube-proxy
+          command: [kube-proxy]
+          args: [--config=/var/lib/kube-proxy/config.conf, --hostname-override=$(NODE_NAME)]
+          env: [{name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}])",
+                                          "", ""));
 }
 
 }  // namespace pointsman::e2e

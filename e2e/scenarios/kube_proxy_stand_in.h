@@ -30,4 +30,8 @@ std::string KubeProxyFileText(const std::string& mode);
 // when its rules are written and its servers are up. (kubeadm's has no readiness probe.)
 std::string KubeadmKubeProxyYaml(const std::string& file, const std::string& services);
 
+// The same with the real program, which reads the API itself, of the API server at that URL.
+// (kubeadm's is privileged.)
+std::string RealKubeProxyYaml(const std::string& file, const std::string& api_server);
+
 }  // namespace pointsman::e2e

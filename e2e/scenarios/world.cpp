@@ -11,6 +11,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "e2e/control-plane/testing/environment_variable.h"
+
 namespace pointsman::e2e {
 namespace {
 
@@ -138,6 +140,7 @@ void World::Start() {
                                       {"--advertise-address", Cluster::kControlPlaneAddress,
                                        "--advertise-port", std::to_string(Cluster::kApiPort)});
   }
+  cluster.real_control_plane = EnvironmentVariable("POINTSMAN_REAL_CONTROL_PLANE");
   cluster_ = std::make_unique<Cluster>(std::move(cluster));
   cluster_->Start();
   cluster_->StartControlPlane();

@@ -285,7 +285,7 @@ void Cluster::Start() {
 void Cluster::Stop() {
   if (!sandbox_) return;
   sandbox_->KillAll();
-  control_plane_.Kill();
+  KillControlPlane();
   for (auto& machine : machines_)
     machine->process.Kill();
   sandbox_.reset();
@@ -540,6 +540,7 @@ void Cluster::StartControlPlane() {
   const fs::path log = options_.dir / "control-plane.log";
   // Kept over restarts: clients on this machine go on with their kubeconfig.
   if (api_port_ == 0) api_port_ = FreeLoopbackPort();
+  if (!options_.real_control_plane.empty()) return StartRealControlPlane();
   fs::remove(ready);
   SpawnOptions spawn;
   spawn.argv = {Program("pointsman-control-plane"),
@@ -570,11 +571,29 @@ void Cluster::StartControlPlane() {
                                "); its log: " + Tail(ReadWhole(log), 4000));
     }
   }
-  const std::string admin = ReadWhole(pki / "admin.kubeconfig");
+  WriteKubeconfig();
+}
+
+void Cluster::StartRealControlPlane() {
+  if (real_control_plane_ == nullptr)
+    real_control_plane_ = std::make_unique<RealControlPlane>(
+        RealControlPlaneOptions{.programs = options_.real_control_plane,
+                                .dir = options_.dir / "control-plane",
+                                .pki = options_.dir / "pki",
+                                .address = kControlPlaneAddress,
+                                .port = kApiPort,
+                                .local_port = api_port_});
+  real_control_plane_->Start(*sandbox_);
+  WriteKubeconfig();
+}
+
+void Cluster::WriteKubeconfig() const {
+  const std::string admin = ReadWhole(options_.dir / "pki" / "admin.kubeconfig");
   WriteWhole(Kubeconfig(), WithServer(admin, "https://127.0.0.1:" + std::to_string(api_port_)));
 }
 
 void Cluster::KillControlPlane() {
+  if (real_control_plane_ != nullptr) return real_control_plane_->Kill();
   control_plane_.Kill();
 }
 

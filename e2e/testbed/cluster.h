@@ -24,6 +24,7 @@
 
 #include "e2e/testbed/node/node_client.h"
 #include "e2e/testbed/process.h"
+#include "e2e/testbed/real_control_plane.h"
 
 namespace pointsman::e2e {
 
@@ -58,6 +59,9 @@ struct ClusterOptions {
   // A kernel that ends instead is noticed at once; an emulated one on shared cores is slow.
   std::chrono::seconds boot_timeout{180};
   std::vector<std::string> control_plane_args;  // further flags, e.g. {"--emulate-version", "1.20"}
+  // Programs of a stock control plane (real_control_plane.h), which then takes the place of ours;
+  // control_plane_args have no meaning for it. "": ours.
+  std::filesystem::path real_control_plane;
 };
 
 // "uml", "uml-no-modules", "vm", "netns"; with "!module+…" behind uml or vm: "uml!ip_vs*". Throws
@@ -125,9 +129,9 @@ class Cluster {
   void Start();
   void Stop();
 
-  // The API server pointsman-control-plane: in the cluster at kControlPlaneAddress:kApiPort, and
-  // for this machine's own clients (kubectl) at a free port of 127.0.0.1. Its data stays in dir()
-  // over a kill and a restart.
+  // The API server pointsman-control-plane, or the real one of the options: in the cluster at
+  // kControlPlaneAddress:kApiPort, and for this machine's own clients (kubectl) at a free port of
+  // 127.0.0.1. Its data stays in dir() over a kill and a restart.
   static constexpr std::uint16_t kApiPort = 6443;
   void StartControlPlane();  // returns when it is ready; throws with its log when it is not
   void KillControlPlane();   // SIGKILL
@@ -172,6 +176,8 @@ class Cluster {
   Machine& FindMachine(std::string_view name);
   void RunIp(const std::string& batch) const;
   void WriteState() const;
+  void StartRealControlPlane();
+  void WriteKubeconfig() const;
 
   ClusterOptions options_;
   std::string token_;
@@ -181,6 +187,7 @@ class Cluster {
   std::unique_ptr<Node> outside_;
   std::unique_ptr<Sandbox> sandbox_;
   Process control_plane_;
+  std::unique_ptr<RealControlPlane> real_control_plane_;
   std::uint16_t api_port_ = 0;
 };
 

@@ -132,23 +132,77 @@ std::optional<Frontend> ToFrontend(std::string_view key, net::Family family) {
   return Frontend{net::IpAddress::FromBytes(key.data(), address_size), ntohs(port), *protocol};
 }
 
+// The map that each Service's chain chooses an endpoint from.
+using MapsByChain = std::map<std::string, std::string, std::less<>>;
+
+MapsByChain MapsOfNft(nft::Connection& connection, net::Family family) {
+  MapsByChain maps;
+  nft::ForEachLookup(
+      connection, family, kNftTable, [&] { maps.clear(); },
+      [&](const nft::KernelLookup& lookup) {
+        if (!ServiceOfChain(lookup.chain).empty() && lookup.set.starts_with("__map"))
+          maps.insert_or_assign(std::string(lookup.chain), std::string(lookup.set));
+      });
+  return maps;
+}
+
+// Its values are what connections are translated to: ipv4_addr . inet_service, each filled up to 32
+// bits.
+std::vector<net::IpPort> EndpointsOfMap(nft::Connection& connection, net::Family family,
+                                        std::string_view map) {
+  const size_t address_size = family == net::Family::kIPv4 ? 4 : 16;
+  std::vector<net::IpPort> endpoints;
+  try {
+    nft::ReadElements(
+        connection, family, kNftTable, map, [&] { endpoints.clear(); },
+        [&](const nft::KernelElement& element) {
+          if (element.data.size() != address_size + 4) return true;
+          uint16_t port = 0;
+          std::memcpy(&port, element.data.data() + address_size, sizeof port);
+          endpoints.push_back(
+              {net::IpAddress::FromBytes(element.data.data(), address_size), ntohs(port)});
+          return true;
+        });
+  } catch (const std::system_error& error) {
+    // kube-proxy has written the chain anew meanwhile: the next look finds what it has now.
+    if (error.code().value() != ENOENT) throw;
+  }
+  return endpoints;
+}
+
+// An endpoint is a chain of its own, which the Service's chain goes to; since kube-proxy 1.36 only
+// with affinity (pkg/proxy/nftables/proxier.go, writeServiceToEndpointDNATs): else it is a value of
+// a map in the Service's chain.
 void AddNftables(net::Family family, Served& served) {
   nft::Connection connection;
   if (!nft::HasTable(connection, family, kNftTable)) return;
   // One transaction writes both, so a chain that is there is one that the map leads to.
   const EndpointsByService endpoints = EndpointsOfNft(family);
   Served of_family;
+  std::vector<std::pair<Frontend, std::string>> without_chains;  // and their own
   nft::ReadElements(
-      connection, family, kNftTable, kServiceIps, [&] { of_family.clear(); },
+      connection, family, kNftTable, kServiceIps,
+      [&] {
+        of_family.clear();
+        without_chains.clear();
+      },
       [&](const nft::KernelElement& element) {
         const auto frontend = ToFrontend(element.key, family);
         const std::string_view service = ServiceOfChain(element.data);
         if (!frontend || service.empty()) return true;
         const auto found = endpoints.find(service);
+        if (found == endpoints.end()) without_chains.emplace_back(*frontend, element.data);
         of_family[*frontend] =
             found == endpoints.end() ? std::vector<net::IpPort>() : found->second;
         return true;
       });
+  if (!without_chains.empty()) {
+    const MapsByChain maps = MapsOfNft(connection, family);
+    for (const auto& [frontend, chain] : without_chains) {
+      if (const auto map = maps.find(chain); map != maps.end())
+        of_family[frontend] = EndpointsOfMap(connection, family, map->second);
+    }
+  }
   served.merge(of_family);
 }
 

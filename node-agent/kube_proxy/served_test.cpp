@@ -1,6 +1,8 @@
 // What is read back of a kube-proxy is what the kernel has, in each of its modes.
 #include "node-agent/kube_proxy/served.h"
 
+#include <numeric>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -33,15 +35,15 @@ net::IpAddress Ip(const char* text) {
   return net::IpAddress::Parse(text).value();
 }
 std::string Text(const Served& served) {
-  std::string text;
+  std::set<std::string> lines;
   for (const auto& [frontend, endpoints] : served) {
-    text += net::IpPort{frontend.ip, frontend.port}.ToString() + "/" +
-            std::string(ToString(frontend.protocol)) + " →";
+    std::string text = net::IpPort{frontend.ip, frontend.port}.ToString() + "/" +
+                       std::string(ToString(frontend.protocol)) + " →";
     for (const net::IpPort& endpoint : endpoints)
       text += " " + endpoint.ToString();
-    text += "\n";
+    lines.insert(text + "\n");
   }
-  return text;
+  return std::accumulate(lines.begin(), lines.end(), std::string());
 }
 
 Served OfText(const std::string& text) {
@@ -144,12 +146,45 @@ TEST_F(KubeProxyServedTest, NothingIsServedWhereNothingIs) {
 
 TEST_F(KubeProxyServedTest, NftablesMode) {
   if (!netlink::KernelHasNftNat(net::Family::kIPv4)) GTEST_SKIP() << "needs nf_tables with NAT";
-  testing::MakeKubeProxyNftables(kService);
-  EXPECT_EQ(Text(ReadServed(Mode::kNftables, "")), kWeb);
-  EXPECT_THAT(ReadServed(Mode::kIptables, ""), IsEmpty());
+  testing::ProxiedService service = kService;
+  for (const bool endpoint_chains : {true, false}) {
+    service.endpoint_chains = endpoint_chains;
+    testing::MakeKubeProxyNftables(service);
+    EXPECT_EQ(Text(ReadServed(Mode::kNftables, "")), kWeb) << endpoint_chains;
+    EXPECT_THAT(ReadServed(Mode::kIptables, ""), IsEmpty());
+  }
   // Its start: the table is there, and nothing in it.
   RunTool({"nft", "delete table ip kube-proxy; add table ip kube-proxy"});
   EXPECT_THAT(ReadServed(Mode::kNftables, ""), IsEmpty());
+}
+
+// As a kube-proxy 1.36 has written it: some Services have affinity, and one nobody to serve it.
+TEST_F(KubeProxyServedTest, NftablesModeOfIpv6) {
+  if (!netlink::KernelHasNftNat(net::Family::kIPv6)) GTEST_SKIP() << "needs nf_tables with NAT";
+  RunTool({"nft", R"(table ip6 kube-proxy {
+  chain endpoint-5OJB2KTY-a/kept/tcp/p__fd00.10.180..1/80 { meta l4proto tcp dnat to [fd00:10:180::1]:80; }
+  chain service-ULMVA6XW-a/kept/tcp/p { numgen random mod 1 vmap { 0 : goto endpoint-5OJB2KTY-a/kept/tcp/p__fd00.10.180..1/80 }; }
+  chain local-42NFTM6N-a/web/udp/dns {
+    meta l4proto udp dnat ip6 addr . port to numgen random mod 2 map { 0 : fd00:10:180::2 . 53, 1 : fd00:10:180::3 . 5353 };
+  }
+  chain service-GFAYXO2V-a/other/tcp/ {
+    ip6 daddr . meta l4proto . th dport vmap { fd00::1 . tcp . 1 : drop };
+    meta l4proto tcp dnat ip6 addr . port to numgen random mod 1 map { 0 : fd00:10:180::4 . 8080 };
+  }
+  chain service-AAAAAAAA-a/flushed/tcp/ {}
+  map service-ips {
+    type ipv6_addr . inet_proto . inet_service : verdict;
+    elements = { fd00::a . tcp . 80 : goto service-ULMVA6XW-a/kept/tcp/p,
+                 fd00::b . udp . 53 : goto local-42NFTM6N-a/web/udp/dns,
+                 fd00::c . tcp . 8080 : goto service-GFAYXO2V-a/other/tcp/,
+                 fd00::d . tcp . 8080 : goto service-AAAAAAAA-a/flushed/tcp/ };
+  }
+})"});
+  EXPECT_EQ(Text(ReadServed(Mode::kNftables, "")),
+            "[fd00::a]:80/TCP → [fd00:10:180::1]:80\n"
+            "[fd00::b]:53/UDP → [fd00:10:180::2]:53 [fd00:10:180::3]:5353\n"
+            "[fd00::c]:8080/TCP → [fd00:10:180::4]:8080\n"
+            "[fd00::d]:8080/TCP →\n");
 }
 
 TEST_F(KubeProxyServedTest, IptablesModeOfEachVariant) {

@@ -286,4 +286,37 @@ void ReadElements(Connection& connection, net::Family family, std::string_view t
   Check(error, fmt::format("elements of set {}", set));
 }
 
+namespace {
+
+// "": the expression is no lookup.
+std::string_view SetOfLookup(const nlattr* expression) {
+  const Attributes attributes(expression);
+  const nlattr* name = Find(attributes, NFTA_EXPR_NAME);
+  const nlattr* data = Find(attributes, NFTA_EXPR_DATA);
+  if (name == nullptr || data == nullptr || Text(name) != "lookup") return {};
+  const nlattr* set = Find(Attributes(data), NFTA_LOOKUP_SET);
+  return set == nullptr ? std::string_view() : Text(set);
+}
+
+}  // namespace
+
+void ForEachLookup(Connection& connection, net::Family family, std::string_view table,
+                   const std::function<void()>& restart,
+                   const std::function<void(const KernelLookup&)>& each) {
+  const int error = connection.Dump(
+      NFT_MSG_GETRULE, family, table, NFTA_RULE_TABLE, {}, restart, [&](const nlmsghdr* answer) {
+        if (!NamesTable(answer, NFTA_RULE_TABLE, table)) return true;
+        const Attributes attributes(answer, sizeof(nfgenmsg));
+        const nlattr* chain = Find(attributes, NFTA_RULE_CHAIN);
+        const nlattr* expressions = Find(attributes, NFTA_RULE_EXPRESSIONS);
+        if (chain == nullptr || expressions == nullptr) return true;
+        for (const nlattr* expression : Attributes(expressions)) {
+          if (const std::string_view set = SetOfLookup(expression); !set.empty())
+            each({Text(chain), set});
+        }
+        return true;
+      });
+  if (error != ENOENT) Check(error, "rules");
+}
+
 }  // namespace pointsman::agent::nft

@@ -71,4 +71,15 @@ void ReadElements(Connection& connection, net::Family family, std::string_view t
                   std::string_view set, const std::function<void()>& restart,
                   const std::function<bool(const KernelElement&)>& each);
 
+// The set that a rule of a table looks in, of each rule that looks in one, and the chain of the
+// rule. The views are valid during the call. Calls `restart` when all given so far is to be
+// forgotten. A table that is not there has none. Throws std::system_error.
+struct KernelLookup {
+  std::string_view chain;
+  std::string_view set;  // "__map3" is one that the rule has brought with it
+};
+void ForEachLookup(Connection& connection, net::Family family, std::string_view table,
+                   const std::function<void()>& restart,
+                   const std::function<void(const KernelLookup&)>& each);
+
 }  // namespace pointsman::agent::nft

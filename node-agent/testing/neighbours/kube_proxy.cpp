@@ -201,20 +201,30 @@ void AddNftables(const ProxiedService& service, NftText& text) {
   std::string choices;
   for (size_t i = 0; i < service.endpoints.size(); ++i) {
     const std::string& endpoint = service.endpoints[i];
+    choices += fmt::format("{}{} : ", i == 0 ? "" : ", ", i);
+    if (!service.endpoint_chains) {
+      choices += fmt::format("{} . {}", IpOf(endpoint), PortOf(endpoint));
+      continue;
+    }
     const std::string to = fmt::format("endpoint-{}-{}__{}/{}", Hash(name + endpoint, 8), name,
                                        IpOf(endpoint), PortOf(endpoint));
     text.chains += fmt::format(
         "chain {} {{ ip saddr {} jump mark-for-masquerade; meta l4proto {} dnat to {}; }}\n", to,
         IpOf(endpoint), service.protocol, endpoint);
-    choices += fmt::format("{}{} : goto {}", i == 0 ? "" : ", ", i, to);
+    choices += fmt::format("goto {}", to);
   }
   const std::string from_outside =
       service.cluster_cidr.empty()
           ? ""
           : fmt::format("ip daddr {} {} dport {} ip saddr != {} jump mark-for-masquerade; ",
                         service.cluster_ip, service.protocol, service.port, service.cluster_cidr);
-  text.chains += fmt::format("chain {} {{ {}numgen random mod {} vmap {{ {} }}; }}\n", chain,
-                             from_outside, service.endpoints.size(), choices);
+  const std::string random = fmt::format("numgen random mod {}", service.endpoints.size());
+  const std::string choice =
+      service.endpoint_chains
+          ? fmt::format("{} vmap {{ {} }}", random, choices)
+          : fmt::format("meta l4proto {} dnat ip addr . port to {} map {{ {} }}", service.protocol,
+                        random, choices);
+  text.chains += fmt::format("chain {} {{ {}{}; }}\n", chain, from_outside, choice);
   text.cluster_ips.insert(service.cluster_ip);
   text.service_ips.insert(fmt::format("{} . {} . {} : goto {}", service.cluster_ip,
                                       service.protocol, service.port, chain));

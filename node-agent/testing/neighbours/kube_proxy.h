@@ -21,6 +21,9 @@ struct ProxiedService {
   std::string name = "default/web";
   std::string port_name = "http";
   std::string protocol = "tcp";  // or "udp"
+  // In nftables mode: a chain for each endpoint, as every kube-proxy before 1.36 has it, and a
+  // newer one where the Service has session affinity.
+  bool endpoint_chains = false;
 };
 
 // kubernetes 1.33, pkg/proxy/iptables/proxier.go. Neighbour::Sync writes it.

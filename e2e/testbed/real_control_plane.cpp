@@ -1,0 +1,136 @@
+#include "e2e/testbed/real_control_plane.h"
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "e2e/control-plane/pki/pki.h"
+#include "kube/config/config.h"
+#include "kube/http/transport.h"
+
+namespace pointsman::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::chrono::minutes kReadyTimeout{3};
+constexpr std::chrono::milliseconds kReadinessPoll{100};
+constexpr std::size_t kLogShown = 4000;  // bytes of it in an error
+constexpr const char* kEtcd = "http://127.0.0.1:2379";
+
+std::string LastOfLog(const fs::path& log) {
+  std::ifstream in(log, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  return text.substr(text.size() - std::min(text.size(), kLogShown));
+}
+
+}  // namespace
+
+RealControlPlane::RealControlPlane(RealControlPlaneOptions options) : options_(std::move(options)) {
+  for (const char* program :
+       {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}) {
+    if (access((options_.programs / program).c_str(), X_OK) != 0)
+      throw std::invalid_argument((options_.programs / program).string() + " is no program");
+  }
+}
+
+// The API server's flags are those of controller-runtime's envtest.
+void RealControlPlane::Start(const Sandbox& sandbox) {
+  fs::create_directories(options_.dir);
+  const Pki pki(options_.pki);
+  pki.IssueServer(
+      {"localhost", "127.0.0.1", options_.address, "10.96.0.1", "kubernetes.default.svc"});
+  const std::string url = fmt::format("https://{}:{}", options_.address, options_.port);
+  const fs::path admin = options_.pki / "admin.kubeconfig";
+  Pki::WritePrivate(admin, pki.ClientKubeconfig(url, "kubernetes-admin", {"system:masters"}));
+  etcd_ = SpawnLogged(sandbox, "etcd",
+                      {fmt::format("--data-dir={}", (options_.dir / "etcd").string()),
+                       fmt::format("--listen-client-urls={}", kEtcd),
+                       fmt::format("--advertise-client-urls={}", kEtcd),
+                       "--listen-peer-urls=http://127.0.0.1:2380", "--unsafe-no-fsync"});
+  api_server_ =
+      SpawnLogged(sandbox, "kube-apiserver",
+                  {fmt::format("--etcd-servers={}", kEtcd), "--bind-address=0.0.0.0",
+                   fmt::format("--advertise-address={}", options_.address),
+                   fmt::format("--secure-port={}", options_.port),
+                   fmt::format("--cert-dir={}", options_.dir.string()),
+                   fmt::format("--client-ca-file={}", pki.CaCertificate().string()),
+                   fmt::format("--tls-cert-file={}", pki.ServerCertificate().string()),
+                   fmt::format("--tls-private-key-file={}", pki.ServerKey().string()),
+                   fmt::format("--service-account-issuer={}", url),
+                   fmt::format("--service-account-key-file={}", pki.ServerCertificate().string()),
+                   fmt::format("--service-account-signing-key-file={}", pki.ServerKey().string()),
+                   fmt::format("--service-cluster-ip-range={}", options_.service_cidr),
+                   "--authorization-mode=Node,RBAC", "--disable-admission-plugins=ServiceAccount",
+                   "--allow-privileged=true"});
+  entrance_ = Spawn(
+      {.argv = {"socat",
+                fmt::format("TCP-LISTEN:{},bind=127.0.0.1,fork,reuseaddr", options_.local_port),
+                fmt::format("EXEC:nsenter --net={} socat STDIO TCP\\:{}\\:{}",
+                            sandbox.NetworkNamespacePath(), options_.address, options_.port)},
+       .log = options_.dir / "socat.log"});
+  AwaitReady();
+  const std::vector<std::string> client = {fmt::format("--kubeconfig={}", admin.string()),
+                                           "--leader-elect=false"};
+  std::vector<std::string> arguments = client;
+  arguments.push_back(
+      fmt::format("--service-account-private-key-file={}", pki.ServerKey().string()));
+  arguments.push_back(fmt::format("--root-ca-file={}", pki.CaCertificate().string()));
+  arguments.push_back(fmt::format("--cert-dir={}", options_.dir.string()));
+  controllers_ = SpawnLogged(sandbox, "kube-controller-manager", std::move(arguments));
+  scheduler_ = SpawnLogged(sandbox, "kube-scheduler", client);
+}
+
+void RealControlPlane::Kill() {
+  for (Process* process : {&scheduler_, &controllers_, &entrance_, &api_server_, &etcd_})
+    process->Kill();
+}
+
+Process RealControlPlane::SpawnLogged(const Sandbox& sandbox, const std::string& program,
+                                      std::vector<std::string> arguments) const {
+  SpawnOptions spawn;
+  spawn.argv = {options_.programs / program};
+  spawn.argv.insert(spawn.argv.end(), std::make_move_iterator(arguments.begin()),
+                    std::make_move_iterator(arguments.end()));
+  spawn.log = options_.dir / (program + ".log");
+  spawn.pid_ns = sandbox.pid_ns();
+  spawn.net_ns = sandbox.net_ns();
+  return Spawn(spawn);
+}
+
+void RealControlPlane::AwaitReady() {
+  const Pki pki(options_.pki);
+  const fs::path local = options_.dir / "admin.kubeconfig";
+  Pki::WritePrivate(local,
+                    pki.ClientKubeconfig(fmt::format("https://127.0.0.1:{}", options_.local_port),
+                                         "kubernetes-admin", {"system:masters"}));
+  const auto transport = kube::MakeTransport(kube::LoadKubeconfig(local));
+  kube::HttpRequest request;
+  request.method = "GET";
+  request.target = "/readyz";
+  const auto deadline = std::chrono::steady_clock::now() + kReadyTimeout;
+  for (;;) {
+    std::string why;
+    try {
+      const auto response = transport->Send(request);
+      if (response.status == 200) return;
+      why = response.body;
+    } catch (const std::exception& error) {
+      why = error.what();  // it does not listen yet
+    }
+    if (!api_server_.Running() || std::chrono::steady_clock::now() > deadline)
+      throw std::runtime_error(fmt::format("kube-apiserver is not ready: {}\nits log: {}", why,
+                                           LastOfLog(options_.dir / "kube-apiserver.log")));
+    std::this_thread::sleep_for(kReadinessPoll);
+  }
+}
+
+}  // namespace pointsman::e2e
