@@ -91,6 +91,7 @@ NodeProxyStatus ReadNodeProxyStatus(ObjectReader reader) {
   NodeProxyStatus status;
   reader.Int("observedGeneration", 0, INT64_MAX, status.observed_generation);
   reader.Int("observedRevision", 0, limits::kMaxRevision, status.observed_revision);
+  reader.Int("preparedRevision", 0, limits::kMaxRevision, status.prepared_revision);
   reader.String("activeMode", kText, status.active_mode);
   ObjectReader kernel = reader.Object("kernel");
   kernel.String("release", kText, status.kernel_release);
@@ -241,6 +242,7 @@ json ToJson(const NodeProxyStatus& written) {
     conditions.push_back(ToJson(condition));
   json object = {{"observedGeneration", status.observed_generation},
                  {"observedRevision", status.observed_revision},
+                 {"preparedRevision", status.prepared_revision},
                  {"activeMode", status.active_mode},
                  {"kernel",
                   {{"release", status.kernel_release},

@@ -113,7 +113,11 @@ struct KubeProxyStatus {
 struct NodeProxyStatus {
   int64_t observed_generation = 0;
   int64_t observed_revision =
-      0;                    // the revision that is fully applied (handover begun and verified)
+      0;  // the revision that is fully applied (handover begun and verified)
+  // With provider KubeProxy: the revision that kube-proxy may be restarted for. Whatever would be
+  // missing meanwhile is served, and nothing is open any more that would be cut off, as far as that
+  // can be had.
+  int64_t prepared_revision = 0;
   std::string active_mode;  // "" when nothing is programmed
   std::string kernel_release;
   std::vector<ModuleStatus> modules;

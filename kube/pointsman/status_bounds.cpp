@@ -63,6 +63,7 @@ void KeepToSchema(std::vector<Condition>& conditions) {
 void KeepToSchema(NodeProxyStatus& status) {
   KeepTo(std::numeric_limits<int64_t>::max(), status.observed_generation);
   KeepTo(limits::kMaxRevision, status.observed_revision);
+  KeepTo(limits::kMaxRevision, status.prepared_revision);
   for (int64_t* count : {&status.services, &status.endpoints, &status.draining_connections})
     KeepTo(limits::kMaxCount, *count);
   KeepTo(limits::kMaxModeText, status.active_mode);

@@ -107,24 +107,29 @@ void KubeProxyRemoval::Watch(TimePoint now) {
        TimePoint::max());
 }
 
+uint64_t OpenThroughKubeProxysServers(bool first) {
+  return kube_proxy::OpenConnections(PointsmansServers(), first);
+}
+
 KubeProxyRemoval::Kernel ThisKernel(const std::string& modules_root,
                                     std::function<std::string()> port_taken) {
-  return {
-      .runs = [port_taken = std::move(port_taken)]() -> std::string {
-        if (const int pid = kube_proxy::RunningKubeProxy(); pid != 0)
-          return fmt::format("process {}", pid);
-        const std::string port = port_taken();
-        return port.empty() ? "" : fmt::format("another program has its port for {}", port);
-      },
-      .open = [](bool first) { return kube_proxy::OpenConnections(PointsmansServers(), first); },
-      .remove =
-          [modules_root] {
-            kube_proxy::RemovalOptions options = BesidePointsman(modules_root);
-            options.drain_timeout = {};  // they were waited for
-            options.tell = [](const std::string& what) { spdlog::info("kube-proxy: {}", what); };
-            return kube_proxy::RemoveLeftovers(options, {});
+  return {.runs = [port_taken = std::move(port_taken)]() -> std::string {
+            if (const int pid = kube_proxy::RunningKubeProxy(); pid != 0)
+              return fmt::format("process {}", pid);
+            const std::string port = port_taken();
+            return port.empty() ? "" : fmt::format("another program has its port for {}", port);
           },
-      .traces = [modules_root] { return kube_proxy::Traces(modules_root); }};
+          .open = OpenThroughKubeProxysServers,
+          .remove =
+              [modules_root] {
+                kube_proxy::RemovalOptions options = BesidePointsman(modules_root);
+                options.drain_timeout = {};  // they were waited for
+                options.tell = [](const std::string& what) {
+                  spdlog::info("kube-proxy: {}", what);
+                };
+                return kube_proxy::RemoveLeftovers(options, {});
+              },
+          .traces = [modules_root] { return kube_proxy::Traces(modules_root); }};
 }
 
 KubeProxyRemoval::Kernel ThisFormerMode(const std::string& modules_root,
@@ -132,9 +137,7 @@ KubeProxyRemoval::Kernel ThisFormerMode(const std::string& modules_root,
   return {.runs = [] { return std::string(); },
           .open =
               [mode](bool first) {
-                return mode() == kube::Mode::kIpvs
-                           ? 0
-                           : kube_proxy::OpenConnections(PointsmansServers(), first);
+                return mode() == kube::Mode::kIpvs ? 0 : OpenThroughKubeProxysServers(first);
               },
           .remove =
               [modules_root, mode] {

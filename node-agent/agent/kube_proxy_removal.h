@@ -68,6 +68,10 @@ class KubeProxyRemoval {
 KubeProxyRemoval::Kernel ThisKernel(const std::string& modules_root,
                                     std::function<std::string()> port_taken);
 
+// Connections that would end with the virtual servers of a kube-proxy's on this node. `first`: of
+// those that follow one another. Throws std::system_error.
+uint64_t OpenThroughKubeProxysServers(bool first);
+
 // Of a kube-proxy that runs here in `mode` (StockKubeProxy): what its other modes left.
 KubeProxyRemoval::Kernel ThisFormerMode(const std::string& modules_root,
                                         const std::function<kube::Mode()>& mode);

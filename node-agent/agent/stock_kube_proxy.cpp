@@ -107,6 +107,10 @@ void StockKubeProxy::Forget() {
   due_ = TimePoint::max();
 }
 
+void StockKubeProxy::WaitFor(const std::string& why) {
+  if (!why.empty() && !verified_) state_.waits_for = "kube-proxy's restart: " + why;
+}
+
 void StockKubeProxy::Look(const kube::NodeProxySpec& spec, const ServiceModel& model, bool ipv6,
                           TimePoint now) {
   kube::NodeProxySpec asked = spec;

@@ -46,6 +46,8 @@ class StockKubeProxy {
   void Look(const kube::NodeProxySpec& spec, const ServiceModel& model, bool ipv6, TimePoint now);
   // It is not asked for (any more).
   void Forget();
+  // Its restart is not to come yet; `why`: for a person, "": it may. Until the next look.
+  void WaitFor(const std::string& why);
 
   // As if its modes were the agent's own.
   const ModeState& state() const { return state_; }

@@ -52,6 +52,8 @@ SyncLoop::SyncLoop(const Surroundings& surroundings, const std::string& api_serv
                            [this](const kube::ProxySettings& settings) {
                              return PreflightOfKubeProxy(environment_, settings);
                            })),
+      bridge_(ThisBridge(
+          [this](const kube::ProxySettings& settings) { return WhyNoBridge(settings); })),
       former_mode_(ThisFormerMode(with_.options.modules_root.string(),
                                   [this] { return proxy_->spec.settings.mode; })),
       flows_(with_.metrics, KernelEnvironment::LooksAfterItsOwn),
@@ -117,6 +119,7 @@ void SyncLoop::Accept(std::shared_ptr<const kube::NodeProxy> proxy) {
   if (!proxy_ || proxy_->uid != proxy->uid) {
     status_ = proxy->status;
     kube_proxy_.Continue(status_.kube_proxy);
+    bridge_.Continue(status_);
     change_.Continue(revision, status_.impact, modes_.state().toll);
   } else if (proxy_->spec.revision != revision) {
     const bool known = applied_ && CachesSynced() && proxy_->spec.revision > 0;
@@ -223,7 +226,8 @@ void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
   // Those of a stock kube-proxy are its own matter.
   if (!IsStock()) flows_.Clean(model, delta, measure_.full());
   modes_.steps().TryTo("serve health checks", "", [&] {
-    health_checks_.Serve(!proxy_->spec.removed && modes_.state().active.has_value(), model.node);
+    const bool serves = !proxy_->spec.removed && !IsStock() && modes_.state().active.has_value();
+    health_checks_.Serve(serves, model.node);
   });
   // Only what wrote holds up the next change: a Node's heartbeat does not.
   if (measure_.wrote() && !batch.empty()) not_before_ = started + ActiveMinSyncPeriod();
@@ -273,9 +277,46 @@ const ModeState& SyncLoop::State() const {
   return IsStock() ? stock_.state() : modes_.state();
 }
 
-void SyncLoop::LookAtStock(const ServiceModel& model) {
+void SyncLoop::ServeAsStock(const ServiceModel& model, const ModelDelta& delta) {
   stock_.Look(proxy_->spec, model, node_.HasIpv6(), Clock::now());
+  bridge_.Look(proxy_->spec, stock_.state().active, stock_.InEffect(), Clock::now());
+  if (bridge_.wanted()) {
+    WriteBridge(model, delta);
+  } else if (apply_ || std::exchange(bridges_, false) || Clock::now() >= removal_retry_) {
+    RemoveAll();
+  }
+  stock_.WaitFor(bridge_.waits_for());
+  apply_ = false;
   former_mode_.Look(stock_.InEffect(), "", proxy_->spec.settings.drain_timeout, Clock::now());
+}
+
+// As in a mode of our own, but for what is kube-proxy's matter as long as it is there: its ports,
+// the node's parameters.
+void SyncLoop::WriteBridge(const ServiceModel& model, const ModelDelta& delta) {
+  if (apply_ || !std::exchange(bridges_, true)) {
+    modes_.Apply(node_.Resolve(KubeProxyBridge::Settings(proxy_->spec.settings)), model);
+  } else {
+    modes_.Sync(model, delta);
+  }
+  modes_.Tick(model);
+  applied_ = false;
+  const ModeState& state = modes_.state();
+  std::string problem;
+  if (state.active != KubeProxyBridge::kMode || !state.synced_once || state.failed) {
+    problem = state.problems.empty() ? state.fallback_reason : Describe(state.problems);
+    if (problem.empty()) problem = "they are not there yet";
+  }
+  const auto told = modes_.steps().TryTo("prepare kube-proxy's restart", "", [&] {
+    bridge_.Wrote(problem, proxy_->spec.settings.drain_timeout, Clock::now());
+  });
+  // What cannot be counted is not waited for longer than rules would be.
+  if (!told) bridge_.Wrote("the kernel does not tell what is open", {}, Clock::now());
+}
+
+std::string SyncLoop::WhyNoBridge(const kube::ProxySettings& settings) {
+  const PreflightResult result =
+      environment_.Preflight(settings.mode, node_.Resolve(settings), /*load=*/true);
+  return result.passed ? "" : result.message;
 }
 
 // From the question whether a node could run it until kube-proxy does: the label that ends its Pod
@@ -294,18 +335,19 @@ void SyncLoop::HoldHooks() {
   holds_hooks_ = wanted;
 }
 
+void SyncLoop::ForgetStock() {
+  stock_.Forget();
+  bridge_.Forget();
+  bridges_ = false;
+  former_mode_.Look(false, "", {}, Clock::now());
+}
+
 void SyncLoop::WriteKernel(const ServiceModel& model, const ModelDelta& delta) {
   if (proxy_->spec.removed) return WriteRemoved(model, delta);
   kube_proxy_return_.Forget();
   removal_waits_.clear();
-  if (IsStock()) {
-    if (apply_ || Clock::now() >= removal_retry_) RemoveAll();
-    apply_ = false;
-    LookAtStock(model);
-    return;
-  }
-  stock_.Forget();
-  former_mode_.Look(false, "", {}, Clock::now());
+  if (IsStock()) return ServeAsStock(model, delta);
+  ForgetStock();
   if (proxy_->spec.revision == 0) {
     // Not this node's turn yet: the operator only asks what the candidate would do here. What
     // runs goes on.
@@ -332,8 +374,7 @@ void SyncLoop::ApplySettings(const ServiceModel& model) {
 }
 
 void SyncLoop::WriteRemoved(const ServiceModel& model, const ModelDelta& delta) {
-  stock_.Forget();
-  former_mode_.Look(false, "", {}, Clock::now());
+  ForgetStock();
   if (!apply_ && Clock::now() < removal_retry_) {
     if (modes_.state().active) modes_.Sync(model, delta);
     return;
@@ -392,6 +433,7 @@ void SyncLoop::ReportStatus() {
   input.sysctls = sysctls_;
   input.neighbours = neighbours_;
   input.candidate = candidate_.answer();
+  input.prepared_revision = IsStock() ? bridge_.prepared_revision() : 0;
   input.kube_proxy = IsStock() ? former_mode_.status() : kube_proxy_.status();
   input.preflights = preflights_.answers();
   input.services_not_as_written = service_events_.Count();

@@ -15,6 +15,7 @@
 #include "node-agent/agent/flow_cleanup.h"
 #include "node-agent/agent/health_checks.h"
 #include "node-agent/agent/kernel_environment.h"
+#include "node-agent/agent/kube_proxy_bridge.h"
 #include "node-agent/agent/kube_proxy_removal.h"
 #include "node-agent/agent/kube_proxy_return.h"
 #include "node-agent/agent/metrics.h"
@@ -73,7 +74,10 @@ class SyncLoop {
   void WriteKernel(const ServiceModel& model, const ModelDelta& delta);
   bool IsStock() const;
   const ModeState& State() const;
-  void LookAtStock(const ServiceModel& model);
+  void ForgetStock();
+  void ServeAsStock(const ServiceModel& model, const ModelDelta& delta);
+  void WriteBridge(const ServiceModel& model, const ModelDelta& delta);
+  std::string WhyNoBridge(const kube::ProxySettings& settings);
   void HoldHooks();
   void ApplySettings(const ServiceModel& model);
   void WriteRemoved(const ServiceModel& model, const ModelDelta& delta);
@@ -100,6 +104,7 @@ class SyncLoop {
   KubeProxyRemoval kube_proxy_;
   KubeProxyReturn kube_proxy_return_;
   StockKubeProxy stock_;
+  KubeProxyBridge bridge_;        // of that one
   KubeProxyRemoval former_mode_;  // of that one
   FlowCleanup flows_;
   SyncMeasure measure_;
@@ -119,6 +124,7 @@ class SyncLoop {
   bool applied_ = false;             // they were
   std::string removal_waits_;        // for what; "": it does not
   std::optional<bool> holds_hooks_;  // nullopt: the agent before may have
+  bool bridges_ = false;             // rules of bridge_'s are in the kernel
   bool ending_ = false;              // told to end; what drains is waited for
   Clock::time_point removal_retry_ = Clock::time_point::max();
   Clock::time_point not_before_{};  // what comes sooner is held back (minSyncPeriod)

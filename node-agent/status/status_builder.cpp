@@ -212,6 +212,7 @@ kube::NodeProxyStatus BuildStatus(const StatusInput& input, const kube::NodeProx
                            ? std::string(kube::ToString(*modes.active))
                            : (modes.active ? previous.active_mode : std::string());
   if (IsInEffect(input)) status.observed_revision = input.proxy->spec.revision;
+  status.prepared_revision = input.prepared_revision;
   status.kernel_release = input.kernel_release;
   status.modules = modes.preflight ? modes.preflight->modules : previous.modules;
   if (input.sysctls) status.sysctls = *input.sysctls;

@@ -29,7 +29,8 @@ struct StatusInput {
   std::optional<kube::KubeProxyStatus> kube_proxy;
   std::vector<kube::ModePreflight> preflights;  // empty: not looked at yet
   std::optional<kube::ChangeImpact> impact;
-  std::string removal_waits;  // with spec.removed: for what our rules wait yet; "": they do not
+  int64_t prepared_revision = 0;  // as in the status
+  std::string removal_waits;      // with spec.removed: for what our rules wait yet; "": they do not
   // Services that are not served as they are written: how many, and a few of them.
   size_t services_not_as_written = 0;
   std::vector<SyncProblem> not_as_written;

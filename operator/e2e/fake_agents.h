@@ -129,6 +129,7 @@ class FakeAgents {
   void AnswerOfKubeProxy(const kube::NodeProxy& proxy, kube::NodeProxyStatus& status) {
     const std::string mode = kube_proxy_(proxy.name);
     const bool there = mode == kube::ToString(proxy.spec.settings.mode);
+    status.prepared_revision = proxy.spec.revision;
     if (there) {
       status.observed_revision = proxy.spec.revision;
       status.active_mode = mode;

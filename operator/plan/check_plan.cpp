@@ -245,6 +245,7 @@ class History {
     kube::NodeProxyStatus& status = proxy->status;
     status.observed_generation = choices_.Below(3) == 0 ? Number() : proxy->generation;
     status.observed_revision = choices_.Below(3) == 0 ? Number() : proxy->spec.revision;
+    status.prepared_revision = choices_.Below(3) == 0 ? Number() : proxy->spec.revision;
     status.active_mode = Text();
     status.draining_mode = Text();
     status.draining_connections = Number();

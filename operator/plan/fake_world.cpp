@@ -544,6 +544,7 @@ void FakeWorld::Observe(const FakeAgent& agent, const std::string& node, NodePro
                     !agent.fails.contains(proxy.spec.revision);
   status.active_mode = mode;
   status.impact.reset();
+  if (!agent.drains_servers) status.prepared_revision = proxy.spec.revision;
   if (good) status.observed_revision = proxy.spec.revision;
   kube::SetCondition(status.conditions,
                      {"Ready", good ? ConditionStatus::kTrue : ConditionStatus::kFalse,

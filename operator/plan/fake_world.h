@@ -20,6 +20,7 @@ struct FakeAgent {
   std::set<kube::Mode> can_run{kube::Mode::kIptables, kube::Mode::kIpvs};
   // Modes that it refuses beside a neighbour of that name, unless that is accepted.
   std::map<kube::Mode, std::string> refuses_beside;
+  bool drains_servers = false;     // does not let a stock kube-proxy be restarted
   bool drains_kube_proxy = false;  // connections through what kube-proxy left do not end
   std::string sees_kube_proxy;     // that has written again: by what; "": it has not
   // Revisions whose handover this agent reverts.

@@ -66,6 +66,8 @@ void LookForFailure(NodeView& view, const NodeProxy& proxy, const kube::Rollout&
     view.failure = ready != nullptr && ready->status == ConditionStatus::kFalse && view.applied()
                        ? Text(*ready)
                        : "did not get there within the progress deadline";
+    if (proxy.spec.provider == kube::Provider::kKubeProxy && !sighting.prepared)
+      view.failure += kNotPrepared;
   }
 }
 
@@ -105,7 +107,15 @@ void LookAtTarget(NodeView& view, const NodeProxy& proxy,
   if (!applied && HasFailedBefore(configuration)) {
     since = std::min(since, TimeOr(proxy.updated_at, since));
   }
-  if (!Reached(view.next, since + ceil<seconds>(rollout.progress_deadline), now)) {
+  auto patience = ceil<seconds>(rollout.progress_deadline);
+  if (target.provider == kube::Provider::kKubeProxy) {
+    // How long connections drain before kube-proxy restarts is what somebody has asked for.
+    if (sighting.prepared)
+      since = std::max(since, *sighting.prepared);
+    else
+      patience += ceil<seconds>(proxy.spec.settings.drain_timeout);
+  }
+  if (!Reached(view.next, since + patience, now)) {
     view.order = Order::kUnderWay;
   } else {
     // A node that died must not hold up the others for ever.

@@ -14,6 +14,10 @@
 
 namespace pointsman::op {
 
+// What a failure may go on with.
+inline constexpr const char* kNotPrepared =
+    ": its agent does not say that kube-proxy may be restarted";
+
 // How far the node has come with the target revision, in order. From kSilent and kUnable it goes on
 // only when its agent says something else.
 enum class Stage : uint8_t {

@@ -44,6 +44,12 @@ std::string WhyNotSettled(const KubeProxy::OnNode& on, bool placed) {
   return "Pod " + pod + " is not Ready";
 }
 
+// Its agent has seen to it that the restart costs as little as can be had.
+bool IsPrepared(const NodeView& view) {
+  const kube::NodeProxy& proxy = *view.governed.proxy;
+  return proxy.status.prepared_revision == proxy.spec.revision;
+}
+
 // The agent's word is good for what it sees; whose Pod that is, only the API says.
 void HoldAgainstPod(NodeView& view, const KubeProxy::OnNode& on, bool placed,
                     const kube::Rollout& rollout, Sightings& sightings, TimePoint now) {
@@ -61,8 +67,13 @@ void HoldAgainstPod(NodeView& view, const KubeProxy::OnNode& on, bool placed,
   }
   if (view.order == Order::kOverdue || view.order == Order::kLost) return;
   const Sighting sighting = sightings.Of(view.governed.proxy->name);
-  const TimePoint since = sighting.available.value_or(sighting.changed);
-  if (!Reached(view.next, since + ceil<seconds>(rollout.progress_deadline), now)) {
+  const bool prepared = sighting.prepared.has_value();
+  // As in LookAtTarget.
+  const TimePoint since = std::max(sighting.available.value_or(sighting.changed),
+                                   sighting.prepared.value_or(TimePoint::min()));
+  const auto drain =
+      prepared ? kube::Duration(0) : view.governed.proxy->spec.settings.drain_timeout;
+  if (!Reached(view.next, since + ceil<seconds>(rollout.progress_deadline + drain), now)) {
     view.order = Order::kUnderWay;
     // What the agent sees until then is of a kube-proxy that restarts.
     if (!view.tripped) view.failure.clear();
@@ -70,7 +81,8 @@ void HoldAgainstPod(NodeView& view, const KubeProxy::OnNode& on, bool placed,
   }
   view.order = view.reachable ? Order::kOverdue : Order::kLost;
   if (view.reachable && view.failure.empty()) {
-    view.failure = "did not get there within the progress deadline: " + WhyNotSettled(on, placed);
+    view.failure = std::string("did not get there within the progress deadline") +
+                   (placed || prepared ? ": " + WhyNotSettled(on, placed) : kNotPrepared);
   }
 }
 
@@ -125,6 +137,9 @@ std::vector<NodeLabelChange> NextBindings(RolloutState& state, const KubeProxyPr
     const bool own = view.bind_to->empty();
     if (!own) state.turn = state.prepare = true;
     if (!own && !(kube_proxy.leaves_out_replaced() && provider.IsPrepared(state.target))) continue;
+    // Nobody prepares a node whose kube-proxy is down: there is nothing that could be lost, or that
+    // of an agent that does not answer.
+    if (view.kube_proxy_up && view.reachable && !IsPrepared(view)) continue;
     if (view.kube_proxy_up && room-- <= 0) continue;
     labels.push_back(BindingChange(*view.governed.node, *view.bind_to));
   }

@@ -150,6 +150,47 @@ TEST_F(ProviderTest, TheAgentsWordIsNotEnough) {
   EXPECT_THAT(Text(), HasSubstr("iptables: {masqueradeAll: true}"));
 }
 
+// Connections drain, for as long as somebody has allowed.
+TEST_F(ProviderTest, NoKubeProxyRestartsBeforeItsNodeIsPrepared) {
+  MakeCluster(2);
+  world_.agents.at("n1").drains_servers = true;
+  Apply(R"({"handover": {"drainTimeout": "30m"}, "rollout": {"progressDeadline": "2m"}})");
+  ASSERT_TRUE(Until(
+      [&] { return world_.Proxy("n1") != nullptr && world_.Proxy("n1")->spec.revision == 2; }));
+  for (int minute = 0; minute < 29; ++minute) {
+    world_.Advance(std::chrono::minutes(1));
+    Round();
+  }
+  EXPECT_EQ(world_.restarts.at("n1"), 1);
+  EXPECT_EQ(Reason("Progressing"), "RollingOut") << Message("Progressing");
+  world_.agents.at("n1").drains_servers = false;
+  // The deadline is kube-proxy's from then on.
+  ASSERT_TRUE(Until([&] { return Running("nftables") == 2; }));
+  EXPECT_EQ(world_.restarts.at("n1"), 2);
+}
+
+TEST_F(ProviderTest, AnAgentThatNeverPreparesItsNodeIsToldOf) {
+  MakeCluster(1);
+  world_.agents.at("n1").drains_servers = true;
+  Apply(R"({"handover": {"drainTimeout": "1m"},
+            "rollout": {"progressDeadline": "2m", "onFailure": "Pause"}})");
+  ASSERT_TRUE(Until([&] { return Status().phase == "Degraded"; }));
+  EXPECT_THAT(Message("Degraded") + Message("Progressing"),
+              HasSubstr("its agent does not say that kube-proxy may be restarted"));
+  EXPECT_EQ(world_.restarts.at("n1"), 1);
+}
+
+TEST_F(ProviderTest, WhereNoKubeProxyRunsNobodyIsWaitedFor) {
+  MakeCluster(1);
+  world_.broken_modes = {"nftables"};
+  Apply("{}");
+  ASSERT_TRUE(Until([&] { return Bound() == 1 && Runs("n1").empty(); }));
+  // It is about to go back, and its agent says nothing of that.
+  world_.agents.at("n1").drains_servers = true;
+  EXPECT_TRUE(Until([&] { return Running("iptables") == 1; }))
+      << Message("Progressing") << "; " << Message("Degraded");
+}
+
 TEST_F(ProviderTest, WhatAnAgentSeesOfAKubeProxyThatRestartsIsNoFailure) {
   MakeCluster(3);
   for (auto& [name, agent] : world_.agents)

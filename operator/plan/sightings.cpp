@@ -57,6 +57,7 @@ void Sightings::See(const NodeProxy& proxy) {
     entry.available.reset();
     entry.serving.reset();
     entry.degraded.reset();
+    entry.prepared.reset();
   }
   if (const std::string question = QuestionOf(proxy); !known || question != entry.question) {
     entry.question = question;
@@ -82,6 +83,7 @@ void Sightings::See(const NodeProxy& proxy) {
   Keep(entry.degraded,
        active && spoke && degraded != nullptr && degraded->status == ConditionStatus::kTrue,
        instant_);
+  Keep(entry.prepared, active && status.prepared_revision == proxy.spec.revision, instant_);
   entry.turned = turned;
 
   const std::string reports = status.last_sync + " " + turned;
@@ -124,6 +126,7 @@ Sighting Sightings::Of(const std::string& name) const {
           .saw_turn = entry.saw_turn,
           .down = wall(entry.down),
           .degraded = wall(entry.degraded),
+          .prepared = wall(entry.prepared),
           .available = wall(entry.available),
           .clock_ahead = entry.clock_ahead};
 }

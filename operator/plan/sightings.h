@@ -36,6 +36,8 @@ struct Sighting {
   std::optional<kube::TimePoint> down;
   // Since its agent says Degraded of the present specification, without a break.
   std::optional<kube::TimePoint> degraded;
+  // Since its agent says that kube-proxy may be restarted for what is asked for.
+  std::optional<kube::TimePoint> prepared;
   // When it was last good enough to count (Stage::kAvailable).
   std::optional<kube::TimePoint> available;
   // By how much the node's clock is ahead of this operator's (negative: behind), at least; 0: not
@@ -89,6 +91,7 @@ class Sightings {
     std::optional<Instant> serving;
     std::optional<Instant> down;
     std::optional<Instant> degraded;
+    std::optional<Instant> prepared;
     std::optional<Instant> available;
     std::chrono::seconds clock_ahead{0};
   };
