@@ -37,7 +37,8 @@ class KubeProxyProviderFixture : public ScenarioTest {
       for (const Node& node : world_->cluster().nodes()) {
         const ExecResult logs =
             node.Exec({"sh", "-c",
-                       "tail -n 40 /var/log/*kube-proxy*.log; dmesg | tail; ipvsadm -Sn; "
+                       "tail -n 40 /var/log/*kube-proxy*.log /var/log/*node-agent*.log; dmesg | "
+                       "tail; ipvsadm -Sn; "
                        "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max"});
         std::printf("---- %s\n%s%s\n", node.name().c_str(), logs.out.c_str(), logs.error.c_str());
       }
@@ -71,8 +72,7 @@ class KubeProxyProviderFixture : public ScenarioTest {
         kPatience + std::chrono::seconds(10));
     world_->Install("overlays/kube-proxy-provider");
     before_ = KubeProxySet();
-    for (const Node& node : world_->cluster().nodes())
-      EXPECT_THAT(InKernel(node), testing::ElementsAre(mode)) << node.name();
+    AwaitOnly(mode);
   }
   static std::string ClientOfNode2() {
     return R"(

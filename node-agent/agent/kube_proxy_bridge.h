@@ -63,7 +63,7 @@ class KubeProxyBridge {
   void Prepared(const char* how);
   std::string WhyNot(const kube::NodeProxySpec& spec) const;
 
-  const Node node_;
+  Node node_;
   int64_t revision_ = 0;
   int64_t prepared_ = 0;
   int64_t in_effect_ = 0;  // the last revision that kube-proxy was verified with
