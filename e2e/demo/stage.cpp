@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
-#include <fstream>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -101,13 +100,8 @@ void Stage::Apply(const std::string& yaml) {
 std::string Stage::TrafficLine() {
   int64_t succeeded = 0, failed = 0, streams = 0, broken = 0;
   for (const Traffic& traffic : traffic_) {
-    std::ifstream log(traffic.load.log_path);
-    std::string line, last;
-    while (std::getline(log, line)) {
-      if (!line.empty() && line.front() == '{' && line.back() == '}') last = line;
-    }
-    if (last.empty()) continue;
-    const Json progress = Json::parse(last);
+    const Json progress = World::LoadProgress(traffic.load);
+    if (!progress.is_object()) continue;
     succeeded += progress.value("succeeded", int64_t{0});
     failed += progress.value("failed", int64_t{0});
     streams += progress.value("streams", int64_t{0});

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "e2e/scenarios/kernel_modes.h"
 #include "e2e/scenarios/scenario_fixture.h"
 
 namespace pointsman::e2e {
@@ -279,26 +280,6 @@ TEST_F(MigrationTest, UserspaceToAndFromIpvsAndIptablesUnderLoadLosesNothing) {
   for (const Node& each : world_->cluster().nodes())
     world_->AwaitMode(each.name(), "iptables", 60s);
   ExpectLoadsClean();
-}
-
-// The modes that have anything in that kernel, read back with the tools a person would use.
-std::set<std::string> ModesIn(const Node& node) {
-  std::set<std::string> modes;
-  const std::string rules = node.Check({"iptables-save"}) + node.Check({"iptables-legacy-save"});
-  const std::string links = node.Check({"ip", "-o", "link"});
-  const std::string sets = node.Check({"ipset", "list", "-n"});
-  const auto has = [](const std::string& text, const char* what) {
-    return text.find(what) != std::string::npos;
-  };
-  if (has(rules, "POINTSMAN-IPT-")) modes.insert("iptables");
-  if (has(rules, "POINTSMAN-USP-")) modes.insert("userspace");
-  if (has(rules, "POINTSMAN-IPVS-") || has(links, "kube-ipvs-pm") || has(sets, "PM-IPVS-") ||
-      !node.Check({"ipvsadm", "-Sn"}).empty())
-    modes.insert("ipvs");
-  const std::string tables = node.Check({"nft", "list", "tables"});
-  if (has(tables, " pointsman-ipvs")) modes.insert("ipvs");
-  if (has(tables, " pointsman\n")) modes.insert("nftables");
-  return modes;
 }
 
 // A host port of a pod that nobody would get an answer from, in the form of CNI portmap with

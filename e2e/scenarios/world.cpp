@@ -1,5 +1,6 @@
 #include "e2e/scenarios/world.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <fstream>
 #include <netinet/in.h>
@@ -22,6 +23,8 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr char kNamespace[] = "pointsman-system";
+// With a load that does not get on: much longer than a connection's timeout.
+constexpr std::chrono::seconds kLoadPatience{60};
 const kube::Resource kDeployments{"apps", "v1", "deployments", "Deployment", true};
 
 std::string ReadFile(const fs::path& path) {
@@ -337,7 +340,7 @@ std::string World::AddServerPod(const std::string& name, const std::string& pod,
                   {.netns = pod})
             .ok();
       },
-      std::chrono::seconds(20));
+      std::chrono::seconds(60));
   return ip;
 }
 
@@ -376,34 +379,53 @@ World::Load World::StartLoad(const Node& node, const std::string& netns,
   return load;
 }
 
+Json World::LoadProgress(const Load& load) {
+  const std::string text = ReadFile(load.log_path);
+  // The last line may be half written.
+  const size_t end = text.rfind('\n');
+  if (end == std::string::npos || end == 0) return nullptr;
+  const size_t before = text.rfind('\n', end - 1);
+  const size_t begin = before == std::string::npos ? 0 : before + 1;
+  return Json::parse(text.substr(begin, end - begin), nullptr, false);
+}
+
+std::vector<LoadReport> World::StopLoads(const std::vector<Load>& loads) {
+  const auto client_of = [&](const Load& load) -> const NodeClient& {
+    return load.node == cluster_->outside().name() ? cluster_->outside().client()
+                                                   : cluster_->node(load.node).client();
+  };
+  for (const Load& load : loads)
+    client_of(load).Signal(load.pid, SIGTERM);
+  std::vector<LoadReport> reports;
+  for (const Load& load : loads) {
+    Await(
+        "the load ends", [&] { return !client_of(load).Status(load.pid).running; }, kLoadPatience,
+        [&] { return Tail(load.log_path); });
+    const std::string text = ReadFile(load.report_path);
+    if (text.empty()) throw std::runtime_error("the load left no report:\n" + Tail(load.log_path));
+    reports.push_back({Json::parse(text)});
+  }
+  return reports;
+}
+
 LoadReport World::StopLoad(const Load& load) {
-  const NodeClient& client = load.node == cluster_->outside().name()
-                                 ? cluster_->outside().client()
-                                 : cluster_->node(load.node).client();
-  client.Signal(load.pid, SIGTERM);
-  Await(
-      "the load ends", [&] { return !client.Status(load.pid).running; }, std::chrono::seconds(20),
-      [&] { return Tail(load.log_path); });
-  const std::string text = ReadFile(load.report_path);
-  if (text.empty()) throw std::runtime_error("the load left no report:\n" + Tail(load.log_path));
-  return {Json::parse(text)};
+  return std::move(StopLoads({load}).front());
 }
 
 void World::AwaitLoadRunning(const Load& load) {
-  Await(
+  AwaitProgress(
       "the load runs",
       [&] {
-        const std::string text = ReadFile(load.log_path);
-        const size_t end = text.rfind('\n');
-        if (end == std::string::npos || end == 0) return false;
-        const size_t before = text.rfind('\n', end - 1);
-        const size_t begin = before == std::string::npos ? 0 : before + 1;
-        const Json last = Json::parse(text.substr(begin, end - begin), nullptr, false);
-        if (!last.is_object()) return false;
-        return Number(last, "messages") >= Number(last, "streams") &&
-               (Number(last, "started") == 0 || Number(last, "succeeded") > 0);
+        const Json last = LoadProgress(load);
+        const int64_t streams = Number(last, "streams");
+        const int64_t messages = std::min(Number(last, "messages"), streams);
+        const bool answered = Number(last, "started") == 0 || Number(last, "succeeded") > 0;
+        return Progress{
+            fmt::format("new connections {}, {} messages of {} streams",
+                        answered ? "are answered" : "are not answered yet", messages, streams),
+            last.is_object() && answered && messages == streams};
       },
-      std::chrono::seconds(20), [&] { return Tail(load.log_path); });
+      kLoadPatience, [&] { return Tail(load.log_path); });
 }
 
 std::string World::MustKubectl(std::vector<std::string> args, const std::string& input,

@@ -119,7 +119,11 @@ class World {
   Load StartLoad(const Node& node, const std::string& netns,
                  const std::vector<std::string>& targets, int new_per_second,
                  const std::string& protocol, int streams, const std::string& timeout = "3s");
+  // The newest line that it has said of itself; no object before the first.
+  static kube::Json LoadProgress(const Load& load);
   LoadReport StopLoad(const Load& load);
+  // All at once: each ends with the last of its connections, which its timeout bounds.
+  std::vector<LoadReport> StopLoads(const std::vector<Load>& loads);
   // Waits until the load has had answers on new connections and, one each on average, on its
   // streams.
   void AwaitLoadRunning(const Load& load);
