@@ -34,6 +34,7 @@ void CheckIpAddress(std::string_view input);
 void CheckIpvsTable(std::string_view input);
 // The same for persistence templates (/proc/net/ip_vs_conn).
 void CheckIpvsTemplates(std::string_view input);
+void CheckIpvsHalfOpen(std::string_view input);
 // The same for iptables-save. Only chains of ours are kept, and of others' builtin ones nothing
 // behind our last jump.
 void CheckIptablesSave(std::string_view input);
@@ -56,6 +57,7 @@ inline constexpr Check kChecks[] = {
     {"ip_address", CheckIpAddress},
     {"ipvs_table", CheckIpvsTable},
     {"ipvs_templates", CheckIpvsTemplates},
+    {"ipvs_half_open", CheckIpvsHalfOpen},
     {"iptables_save", CheckIptablesSave},
     {"xt_recent", CheckRecentList},
     {"service", testing::CheckService},

@@ -2,12 +2,26 @@
 
 #include "fuzz/checks.h"
 #include "fuzz/pieces.h"
+#include "node-agent/netlink/ipvs_half_open.h"
 #include "node-agent/netlink/ipvs_table.h"
 #include "node-agent/netlink/ipvs_templates.h"
 
 namespace pointsman::fuzz {
 
 using namespace agent::netlink;
+namespace {
+
+// Why it refuses what it does is added to `text`.
+void Feed(auto& parser, const auto& for_each_piece, std::string& text) {
+  try {
+    for_each_piece([&](std::string_view piece) { parser.Add(piece); });
+    parser.End();
+  } catch (const std::runtime_error& error) {
+    text += error.what();
+  }
+}
+
+}  // namespace
 
 void CheckIpvsTable(std::string_view input) {
   CheckPieces(input, [](const auto& for_each_piece) {
@@ -22,12 +36,7 @@ void CheckIpvsTable(std::string_view input) {
           }
           text += "\n";
         });
-    try {
-      for_each_piece([&](std::string_view piece) { parser.Add(piece); });
-      parser.End();
-    } catch (const std::runtime_error& error) {
-      text += error.what();
-    }
+    Feed(parser, for_each_piece, text);
     return text;
   });
 }
@@ -40,12 +49,18 @@ void CheckIpvsTemplates(std::string_view input) {
                           t.address.ToString(), t.port, t.destination.ToString(),
                           t.destination_port, t.left.count());
     });
-    try {
-      for_each_piece([&](std::string_view piece) { parser.Add(piece); });
-      parser.End();
-    } catch (const std::runtime_error& error) {
-      text += error.what();
-    }
+    Feed(parser, for_each_piece, text);
+    return text;
+  });
+}
+
+void CheckIpvsHalfOpen(std::string_view input) {
+  CheckPieces(input, [](const auto& for_each_piece) {
+    std::string text;
+    IpvsHalfOpenParser parser([&](const net::IpAddress& address, uint16_t port) {
+      text += fmt::format("{}:{}\n", address.ToString(), port);
+    });
+    Feed(parser, for_each_piece, text);
     return text;
   });
 }

@@ -11,6 +11,7 @@
 #include <spdlog/spdlog.h>
 
 #include "node-agent/ipvs/host_addresses.h"
+#include "node-agent/netlink/ipvs_half_open.h"
 #include "node-agent/netlink/ipvs_table.h"
 #include "node-agent/netlink/local_route.h"
 
@@ -18,6 +19,22 @@ namespace pointsman::agent::ipvs {
 namespace {
 
 constexpr auto kUdpIdle = std::chrono::seconds(30);
+// A look for those that nobody has may take that much. What it does not come to counts as
+// established: tens of thousands in a table.
+constexpr auto kHalfOpenTime = std::chrono::milliseconds(200);
+
+uint64_t HalfOpen(const std::unordered_set<FrontendKey, FrontendKeyHash>& owned) {
+  uint64_t count = 0;
+  netlink::IpvsServer server;
+  server.protocol = IPPROTO_TCP;
+  netlink::ReadIpvsHalfOpen(std::chrono::steady_clock::now() + kHalfOpenTime,
+                            [&](const net::IpAddress& address, uint16_t port) {
+                              server.address = address;
+                              server.port = port;
+                              if (owned.contains(KeyOf(server))) ++count;
+                            });
+  return count;
+}
 
 }  // namespace
 
@@ -37,6 +54,8 @@ DrainStatus DrainCounter::Count() {
           udp.push_back(server);
         }
       });
+  // The file may have one more than was counted a moment ago.
+  if (status.end_with_it > 0) status.end_with_it -= std::min(status.end_with_it, HalfOpen(owned));
   status.connections = status.end_with_it;
   const auto now = time_.Now();
   std::map<Destination, Activity> seen;

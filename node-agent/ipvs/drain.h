@@ -20,7 +20,8 @@ class DrainCounter {
                         const kube::TimeSource& time = kube::TimeSource::Real())
       : reader_(reader), time_(time) {}
 
-  // Established TCP and SCTP connections of our virtual servers, and UDP flows of destinations that
+  // Established TCP and SCTP connections of our virtual servers (not those that a policy keeps from
+  // an answer, though IPVS counts them), and UDP flows of destinations that
   // got a packet within the last 30 s: IPVS does not say of a single UDP flow when it was last
   // used, so two calls are needed to see that one is idle. Throws std::system_error.
   DrainStatus Count();

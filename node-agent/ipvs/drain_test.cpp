@@ -11,6 +11,7 @@
 namespace pointsman::agent {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using Clock = std::chrono::steady_clock;
@@ -345,6 +346,30 @@ TEST_F(DrainTest, K70747K71114K93297AClientPortThatIsUsedAgainCostsNoSecond) {
     EXPECT_LT(connect_from("pod-c", kVip, 80), 900);
     EXPECT_LT(connect_from("client", kNodeIp, 30080), 900);
   }
+}
+
+// IPVS counts those that a policy keeps from an answer as it does established ones, for a minute.
+// They would keep a drain from its end, and count as cut.
+TEST_F(DrainTest, AConnectionThatNobodyAnsweredIsNoneToWaitFor) {
+  maker_.Put(Web({MakeBackend(kPodA, 8080)}));
+  EXPECT_SYNCED(dataplane_->FullSync(maker_.model));
+  Stream open(TestNetwork::At("pod-c"), kVip, 80);
+  ASSERT_EQ(open.Ask().server, "pod-a");
+  const std::vector<std::string> rule{"OUTPUT", "-d", kPodA, "-p", "tcp", "--syn", "-j", "DROP"};
+  const auto with = [&](const char* verb) {
+    std::vector<std::string> command{"iptables-legacy", verb};
+    command.insert(command.end(), rule.begin(), rule.end());
+    return command;
+  };
+  RunTool(with("-I"));
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(AskTcp("pod-c", kVip, 80).error, ETIMEDOUT);
+  RunTool(with("-D"));
+  EXPECT_THAT(RunTool({"ipvsadm", "-Ln"}), ContainsRegex("10.244.0.2:8080 +Masq +1 +4 +0"));
+  const DrainStatus left = dataplane_->Drain(maker_.model);
+  EXPECT_EQ(left.connections, 1U) << RunTool({"ipvsadm", "-Lnc"});
+  EXPECT_EQ(left.end_with_it, 1U);
+  EXPECT_TRUE(open.Ask().ok());
 }
 
 // IPVS does not say when a flow was last used; that two looks see as many packets does.

@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <netinet/in.h>
+#include <stdexcept>
 #include <system_error>
 
 #include <fcntl.h>
@@ -38,6 +39,10 @@ void ReadPieces(const char* path, const std::function<bool(std::string_view text
     if (size < 0) throw std::system_error(errno, std::generic_category(), path);
     if (size == 0 || !take({buffer.data(), static_cast<size_t>(size)})) return;
   }
+}
+
+void RefuseConnectionLine(std::string_view line) {
+  throw std::runtime_error("/proc/net/ip_vs_conn: not understood: " + std::string(line));
 }
 
 std::string_view Word(std::string_view& rest) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <charconv>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -27,6 +28,26 @@ class Lines {
 // Reads `path` to its end, or until `take` returns false. Throws std::system_error, and what `take`
 // throws.
 void ReadPieces(const char* path, const std::function<bool(std::string_view text)>& take);
+
+// Of /proc/net/ip_vs_conn. Throws std::runtime_error with the line.
+[[noreturn]] void RefuseConnectionLine(std::string_view line);
+
+// Has `parser` take that file of the calling thread's network namespace (Add, and End), until all
+// is read (true) or `deadline` is over (false). The limit is needed: before Linux 6.17 the kernel
+// walks its table from the start for each 4 KiB of the file, so that twice the connections take
+// four times as long. One may be skipped or come twice when connections come or go meanwhile.
+template <typename Parser>
+bool ReadIpvsConnections(std::chrono::steady_clock::time_point deadline, Parser& parser) {
+  bool in_time = true;
+  // Not /proc/net, which is the main thread's namespace.
+  ReadPieces("/proc/thread-self/net/ip_vs_conn", [&](std::string_view text) {
+    parser.Add(text);
+    in_time = std::chrono::steady_clock::now() < deadline;
+    return in_time;
+  });
+  if (in_time) parser.End();
+  return in_time;
+}
 
 // The next word, without the blanks around it.
 std::string_view Word(std::string_view& rest);

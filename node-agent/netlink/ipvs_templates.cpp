@@ -1,14 +1,7 @@
 #include "node-agent/netlink/ipvs_templates.h"
 
-#include <stdexcept>
-#include <string>
-
 namespace pointsman::agent::netlink {
 namespace {
-
-[[noreturn]] void RefuseConnectionLine(std::string_view line) {
-  throw std::runtime_error("/proc/net/ip_vs_conn: not understood: " + std::string(line));
-}
 
 // Templates have these states (ip_vs_proto.c); before Linux 4.19 they had their protocol's first
 // one. A UDP flow from client port 0 looks the same; it is where its client's template is.
@@ -55,15 +48,7 @@ void IpvsTemplateParser::End() {
 bool ReadIpvsTemplates(std::chrono::steady_clock::time_point deadline,
                        const EachIpvsTemplate& each) {
   IpvsTemplateParser parser(each);
-  bool in_time = true;
-  // Not /proc/net, which is the main thread's namespace.
-  ReadPieces("/proc/thread-self/net/ip_vs_conn", [&](std::string_view text) {
-    parser.Add(text);
-    in_time = std::chrono::steady_clock::now() < deadline;
-    return in_time;
-  });
-  if (in_time) parser.End();
-  return in_time;
+  return ReadIpvsConnections(deadline, parser);
 }
 
 }  // namespace pointsman::agent::netlink

@@ -44,10 +44,7 @@ class IpvsTemplateParser {
   Lines lines_;
 };
 
-// Reads those of the calling thread's network namespace, until all are read (true) or `deadline` is
-// over (false). The limit is needed: before Linux 6.17 the kernel walks its table from the start
-// for each 4 KiB of the file, so that twice the connections take four times as long. One may be
-// skipped or come twice when connections come or go meanwhile.
+// As ReadIpvsConnections: until all are read (true) or `deadline` is over (false).
 // Throws std::system_error when the file cannot be read, and what IpvsTemplateParser throws.
 bool ReadIpvsTemplates(std::chrono::steady_clock::time_point deadline,
                        const EachIpvsTemplate& each);
