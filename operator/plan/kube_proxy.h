@@ -22,6 +22,8 @@ class KubeProxy {
  public:
   // kube-proxy is Ready when its process runs; its rules are in the kernel some seconds later.
   static constexpr std::chrono::seconds kSettles{10};
+  // How long an agent has to prepare the restart of one that is not Ready, or not for that long.
+  static constexpr std::chrono::seconds kPrepares{60};
 
   struct OnNode {
     bool taken_off = false;  // the Node has the label kKubeProxyLabel

@@ -90,8 +90,10 @@ struct NodeView {
   bool may_return = false;      // with kToReturn: its agent leaves alone what kube-proxy writes
   std::optional<kube::TimePoint> taken_over_since;
   // With provider KubeProxy (provider_rollout.h).
-  bool may_start = true;               // nothing else is to be done there first
-  bool must_restart = false;           // kube-proxy there, for the target
+  bool may_start = true;      // nothing else is to be done there first
+  bool must_restart = false;  // kube-proxy there, for the target
+  // kube-proxy must not restart yet: the agent is still to say that it may.
+  bool awaits_agent = false;
   bool kube_proxy_up = true;           // it serves, whatever it runs with
   bool last_good_restarts = false;     // the same for the last good revision
   std::optional<std::string> bind_to;  // the revision's label that it is to get; "": none

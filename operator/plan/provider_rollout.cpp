@@ -44,10 +44,13 @@ std::string WhyNotSettled(const KubeProxy::OnNode& on, bool placed) {
   return "Pod " + pod + " is not Ready";
 }
 
-// Its agent has seen to it that the restart costs as little as can be had.
-bool IsPrepared(const NodeView& view) {
-  const kube::NodeProxy& proxy = *view.governed.proxy;
-  return proxy.status.prepared_revision == proxy.spec.revision;
+// Its agent sees to it that the restart costs as little as can be had, also where kube-proxy has
+// just started or is in trouble: what it wrote serves. There an agent that says nothing is not
+// waited for very long.
+bool AwaitsAgent(const KubeProxy::OnNode& on, NodeView& view, Sightings& sightings, TimePoint now) {
+  const Sighting sighting = sightings.Of(view.governed.proxy->name);
+  if (sighting.prepared || !view.reachable) return false;
+  return Settled(on) || !Reached(view.next, sighting.changed + KubeProxy::kPrepares, now);
 }
 
 // The agent's word is good for what it sees; whose Pod that is, only the API says.
@@ -105,6 +108,7 @@ void LookAtBinding(NodeView& view, const RolloutState& state,
   }
   if (view.at_target()) {
     if (!placed && !on.taken_off) view.bind_to = place;
+    view.awaits_agent = view.bind_to && AwaitsAgent(on, view, sightings, now);
     HoldAgainstPod(view, on, placed, configuration.spec.rollout, sightings, now);
     return;
   }
@@ -137,9 +141,7 @@ std::vector<NodeLabelChange> NextBindings(RolloutState& state, const KubeProxyPr
     const bool own = view.bind_to->empty();
     if (!own) state.turn = state.prepare = true;
     if (!own && !(kube_proxy.leaves_out_replaced() && provider.IsPrepared(state.target))) continue;
-    // Nobody prepares a node whose kube-proxy is down: there is nothing that could be lost, or that
-    // of an agent that does not answer.
-    if (view.kube_proxy_up && view.reachable && !IsPrepared(view)) continue;
+    if (view.awaits_agent) continue;
     if (view.kube_proxy_up && room-- <= 0) continue;
     labels.push_back(BindingChange(*view.governed.node, *view.bind_to));
   }

@@ -169,6 +169,26 @@ TEST_F(ProviderTest, NoKubeProxyRestartsBeforeItsNodeIsPrepared) {
   EXPECT_EQ(world_.restarts.at("n1"), 2);
 }
 
+// Its rules serve all the same.
+TEST_F(ProviderTest, AKubeProxyThatHasJustStartedIsNotRestartedUnprepared) {
+  MakeCluster(1);
+  world_.agents.at("n1").drains_servers = true;
+  Apply("{}");
+  ASSERT_TRUE(Until(
+      [&] { return world_.Proxy("n1") != nullptr && world_.Proxy("n1")->spec.revision == 2; }));
+  world_.kube_proxies.at("n1").ready = false;
+  for (seconds waited{0}; waited < KubeProxy::kPrepares - seconds(10); waited += seconds(5)) {
+    world_.Advance(seconds(5));
+    Round();
+    ASSERT_EQ(Bound(), 0) << waited.count();
+  }
+  for (int round = 0; round < 10 && Bound() == 0; ++round) {
+    world_.Advance(seconds(5));
+    Round();
+  }
+  EXPECT_EQ(Bound(), 1);
+}
+
 TEST_F(ProviderTest, AnAgentThatNeverPreparesItsNodeIsToldOf) {
   MakeCluster(1);
   world_.agents.at("n1").drains_servers = true;
