@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the packages of what is built, unpacks each somewhere else, and starts what is in it.
-# Argument: the build directory.
+# Arguments: the build directory, and the directory that the packages are put into, for install_test.sh.
 set -euo pipefail
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 for tool in dpkg-deb dpkg-shlibdeps strip systemd-analyze; do
@@ -16,9 +16,10 @@ expect() {
 }
 says() { "$1" --version | grep -q " $version\$"; }
 
-POINTSMAN_BUILD_DIR=$1 POINTSMAN_PACKAGE_BUILT=1 "$source_dir/scripts/package.sh" "$work/out"
+rm -rf "$2"
+POINTSMAN_BUILD_DIR=$1 POINTSMAN_PACKAGE_BUILT=1 "$source_dir/scripts/package.sh" "$2"
 version=$(sed -n 's/^project(pointsman VERSION \([0-9.]*\).*/\1/p' "$source_dir/CMakeLists.txt")
-cd "$work/out"
+cd "$2"
 expect "the checksums are those of the files" sha256sum --quiet -c SHA256SUMS
 
 for name in pointsman-node-agent pointsman-operator; do

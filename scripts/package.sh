@@ -68,6 +68,8 @@ Depends: $depends
 Description: $summary
 $(fold -s -w 76 <<<"$description" | sed 's/ *$//; s/^/ /')
 END
+  # For `dpkg --verify`.
+  (cd "$root" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
   find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
   dpkg-deb --root-owner-group -Zxz --build "$root" "$out/${name}_${version}_$arch.deb" >/dev/null
   note "${name}_${version}_$arch.deb"
