@@ -14,11 +14,6 @@ namespace {
 // The longest line of an agent's has names of 63 + 253 characters and some fields of a few.
 constexpr size_t kLongestLine = 4096;
 
-std::string PlaceOf(const net::IpAddress& ip, uint16_t port) {
-  return ip.is_v4() ? fmt::format("{}:{}", ip.ToString(), port)
-                    : fmt::format("[{}]:{}", ip.ToString(), port);
-}
-
 // The next word of `text`, which is taken off with the spaces around it.
 std::string_view NextWord(std::string_view& text) {
   text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
@@ -29,6 +24,20 @@ std::string_view NextWord(std::string_view& text) {
 
 }  // namespace
 
+std::string PlaceOf(const std::optional<net::IpAddress>& address, net::Family family,
+                    uint16_t port) {
+  const bool v4 = address ? address->is_v4() : family == net::Family::kIPv4;
+  return fmt::format("{}{}{}:{}", v4 ? "" : "[", address ? address->ToString() : "*", v4 ? "" : "]",
+                     port);
+}
+
+bool IsWanted(std::string_view wanted, std::string_view name, std::string_view address) {
+  if (wanted.empty() || name == wanted || address == wanted) return true;
+  const std::string_view service = name.substr(0, name.find(':'));
+  return service == wanted || service.substr(service.find('/') + 1) == wanted ||
+         fmt::format("[{}]", address) == wanted;
+}
+
 void ServiceNames::Add(const kube::Service& service) {
   for (const kube::ServicePort& port : service.ports) {
     const std::string name = service.Key() + (port.name.str().empty() ? "" : ":" + port.name.str());
@@ -36,14 +45,14 @@ void ServiceNames::Add(const kube::Service& service) {
     // Who has it first keeps it: the API server gives each cluster IP and node port to one alone.
     const auto add = [&](const std::string& place) { by_place_.emplace(protocol + place, name); };
     for (const net::IpAddress& ip : service.cluster_ips)
-      add(PlaceOf(ip, port.port));
+      add(PlaceOf(ip, ip.family(), port.port));
     for (const net::IpAddress& ip : service.external_ips)
-      add(PlaceOf(ip, port.port));
+      add(PlaceOf(ip, ip.family(), port.port));
     for (const kube::LoadBalancerIngress& ingress : service.load_balancer_ingress)
-      add(PlaceOf(ingress.ip, port.port));
+      add(PlaceOf(ingress.ip, ingress.ip.family(), port.port));
     if (port.node_port == 0) continue;
-    add(fmt::format("*:{}", port.node_port));
-    add(fmt::format("[*]:{}", port.node_port));
+    for (const net::Family family : {net::Family::kIPv4, net::Family::kIPv6})
+      add(PlaceOf(std::nullopt, family, port.node_port));
   }
 }
 
@@ -97,7 +106,10 @@ void Listing::Frontend(std::string_view line) {
   if (name == "-") {
     if (const std::string known = names_().Of(protocol, place); !known.empty()) name = known;
   }
-  in_ = IsWanted(place, name);
+  std::string_view address = place.substr(0, place.rfind(':'));
+  if (address.starts_with('[') && address.ends_with(']'))
+    address = address.substr(1, address.size() - 2);
+  in_ = IsWanted(wanted_, name, address);
   if (!in_) return;
   if (!mode_.empty()) {
     if (any_) on_line_("");
@@ -106,14 +118,6 @@ void Listing::Frontend(std::string_view line) {
   ++services_;
   if (name == "-") nameless_ = true;
   Pass(fmt::format("{:<5} {:<28} {}{}", protocol, place, name, rest));
-}
-
-bool Listing::IsWanted(std::string_view place, std::string_view name) const {
-  if (wanted_.empty() || name == wanted_) return true;
-  const std::string_view service = name.substr(0, name.find(':'));
-  if (service == wanted_ || service.substr(service.find('/') + 1) == wanted_) return true;
-  const std::string_view address = place.substr(0, place.rfind(':'));
-  return address == wanted_ || address == fmt::format("[{}]", wanted_);
 }
 
 void Listing::Pass(std::string_view line) {

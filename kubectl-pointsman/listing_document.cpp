@@ -1,10 +1,10 @@
 #include "kubectl-pointsman/listing_document.h"
 
-#include <algorithm>
-#include <charconv>
+#include <cstdint>
+#include <limits>
 #include <optional>
+#include <string>
 #include <utility>
-#include <vector>
 
 #include "kube/net/ip_address.h"
 #include "kube/objects/service.h"
@@ -16,103 +16,107 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kArrow = "  ->  ";
-constexpr std::string_view kMode = " mode";
+// {"services": [{"endpoints": [{…}]}]}: whoever answers for the agent nests no deeper.
+constexpr int kDeepest = 5;
 
-[[noreturn]] void Refuse(std::string_view line) {
+[[noreturn]] void RefuseListing(std::string_view what) {
   throw Failure(ExitCode::kError,
-                "what the agent answers is no list of Services: " + text::Quote(line));
+                "what the agent answers is no list of Services: " + text::Quote(what));
 }
 
-// What two spaces and more are between.
-std::vector<std::string_view> Parts(std::string_view line) {
-  std::vector<std::string_view> parts;
-  while (!line.empty()) {
-    const size_t end = std::min(line.find("  "), line.size());
-    if (end > 0) parts.push_back(line.substr(0, end));
-    line.remove_prefix(end);
-    line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
+const json& FieldOf(const json& object, const char* name) {
+  const auto found = object.find(name);
+  if (found == object.end()) RefuseListing(std::string("no ") + name);
+  return *found;
+}
+
+const std::string& TextField(const json& object, const char* name) {
+  const json& value = FieldOf(object, name);
+  if (!value.is_string()) RefuseListing(name);
+  return value.get_ref<const std::string&>();
+}
+
+uint16_t PortField(const json& object) {
+  const json& value = FieldOf(object, "port");
+  constexpr uint64_t kMost = std::numeric_limits<uint16_t>::max();
+  if (!value.is_number_unsigned() || value.get<uint64_t>() > kMost) RefuseListing("port");
+  return value.get<uint16_t>();
+}
+
+net::IpAddress AddressField(const json& object) {
+  const auto address = net::IpAddress::Parse(TextField(object, "address"));
+  if (!address) RefuseListing("address");
+  return *address;
+}
+
+const json& ObjectsField(const json& object, const char* name) {
+  const json& value = FieldOf(object, name);
+  if (!value.is_array()) RefuseListing(name);
+  for (const json& item : value) {
+    if (!item.is_object()) RefuseListing(name);
   }
-  return parts;
+  return value;
 }
 
-std::optional<int64_t> Number(std::string_view text) {
-  int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return number;
+json EndpointOf(const json& said) {
+  json endpoint = {{"address", AddressField(said).ToString()}, {"port", PortField(said)}};
+  for (const char* number : {"weight", "active", "inactive"}) {
+    const auto found = said.find(number);
+    if (found == said.end()) continue;
+    if (!found->is_number_integer()) RefuseListing(number);
+    endpoint[number] = *found;
+  }
+  return endpoint;
 }
 
-// "10.96.1.1:80", "[fd00::1]:80", "*:30080", "[*]:30080" into "address" and "port".
-void SetPlace(std::string_view place, std::string_view line, json& object) {
-  const size_t colon = place.rfind(':');
-  if (colon == std::string_view::npos) Refuse(line);
-  const auto port = Number(place.substr(colon + 1));
-  std::string_view address = place.substr(0, colon);
-  if (address.size() > 2 && address.front() == '[' && address.back() == ']')
-    address = address.substr(1, address.size() - 2);
-  if (!port || (address != "*" && !net::IpAddress::Parse(address))) Refuse(line);
-  object["address"] = address == "*" ? json(nullptr) : json(address);
-  object["port"] = *port;
+std::optional<json> ServiceOf(const json& said, const std::function<const ServiceNames&()>& names,
+                              std::string_view wanted) {
+  const std::string& protocol = TextField(said, "protocol");
+  const std::string& family = TextField(said, "family");
+  if (!kube::ParseProtocol(protocol)) RefuseListing("protocol");
+  if (family != "IPv4" && family != "IPv6") RefuseListing("family");
+  std::optional<net::IpAddress> address;
+  if (!FieldOf(said, "address").is_null()) address = AddressField(said);
+  const uint16_t port = PortField(said);
+  std::string name;
+  if (FieldOf(said, "service").is_null()) {
+    const net::Family of = family == "IPv4" ? net::Family::kIPv4 : net::Family::kIPv6;
+    name = names().Of(protocol, PlaceOf(address, of, port));
+  } else {
+    name = TextField(said, "service");
+  }
+  const std::string shown = address ? address->ToString() : "*";
+  if (!IsWanted(wanted, name.empty() ? "-" : name, shown)) return std::nullopt;
+  json service = {{"mode", TextField(said, "mode")},
+                  {"protocol", protocol},
+                  {"family", family},
+                  {"address", address ? json(shown) : json(nullptr)},
+                  {"port", port},
+                  {"service", name.empty() ? json(nullptr) : json(name)},
+                  {"endpoints", json::array()}};
+  for (const char* more : {"scheduler", "note", "refused"}) {
+    if (said.contains(more)) service[more] = TextField(said, more);
+  }
+  for (const json& endpoint : ObjectsField(said, "endpoints"))
+    service["endpoints"].push_back(EndpointOf(endpoint));
+  return service;
 }
 
 }  // namespace
 
-void ListingDocument::Add(std::string_view line) {
-  if (line.empty()) return;
-  if (line.starts_with(kArrow)) {
-    AddEndpoint(line);
-  } else if (line.ends_with(kMode)) {
-    mode_ = line.substr(0, line.size() - kMode.size());
-  } else if (kube::ParseProtocol(line.substr(0, line.find(' ')))) {
-    AddService(line);
-  }  // "no Service of Pointsman's is in this node's kernel"
-}
-
-// PROTOCOL PLACE NAME, then "node port", the scheduler of ipvs mode, for whom it is if not for all,
-// and whether new connections are refused; each only where it is so.
-void ListingDocument::AddService(std::string_view line) {
-  json service = {{"mode", mode_}, {"endpoints", json::array()}};
-  std::string_view rest = line;
-  const auto word = [&] {
-    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
-    const std::string_view found = rest.substr(0, rest.find(' '));
-    rest.remove_prefix(found.size());
-    return found;
+json ListedServices(std::string_view text, const std::function<const ServiceNames&()>& names,
+                    std::string_view wanted) {
+  const auto shallow = [](int depth, json::parse_event_t, json&) {
+    if (depth > kDeepest) RefuseListing("it nests too deep");
+    return true;
   };
-  service["protocol"] = word();
-  SetPlace(word(), line, service);
-  const std::string_view name = word();
-  service["service"] = name == "-" ? json(nullptr) : json(name);
-  bool scheduled = mode_ != "ipvs";
-  for (const std::string_view part : Parts(rest)) {
-    if (part == "node port") {
-      continue;  // has no address
-    } else if (part == "rejected" || part == "dropped") {
-      service["refused"] = part;
-    } else if (!std::exchange(scheduled, true)) {
-      service["scheduler"] = part;
-    } else {
-      service["note"] = part;
-    }
+  const json said = json::parse(text, shallow, /*allow_exceptions=*/false);
+  if (!said.is_object()) RefuseListing(text::Shorten(text, 200));
+  json services = json::array();
+  for (const json& item : ObjectsField(said, "services")) {
+    if (auto service = ServiceOf(item, names, wanted)) services.push_back(*std::move(service));
   }
-  services_.push_back(std::move(service));
-}
-
-void ListingDocument::AddEndpoint(std::string_view line) {
-  if (services_.empty()) Refuse(line);
-  const std::vector<std::string_view> parts = Parts(line.substr(kArrow.size()));
-  if (parts.empty()) Refuse(line);
-  json endpoint = json::object();
-  SetPlace(parts.front(), line, endpoint);
-  for (size_t i = 1; i < parts.size(); ++i) {  // "weight 1"
-    const size_t space = parts[i].find(' ');
-    const auto number =
-        space == std::string_view::npos ? std::nullopt : Number(parts[i].substr(space + 1));
-    if (!number) Refuse(line);
-    endpoint[std::string(parts[i].substr(0, space))] = *number;
-  }
-  services_.back()["endpoints"].push_back(std::move(endpoint));
+  return services;
 }
 
 }  // namespace pointsman::plugin

@@ -1,27 +1,21 @@
-// The lines of a Listing as a document, for -o json and -o yaml.
+// What `pointsman-node-agent --list --list-format=json` prints, for -o json and -o yaml: with the
+// names of Services where the kernel has none, and those alone that were asked for.
 #pragma once
 
-#include <string>
+#include <functional>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
 
+#include "kubectl-pointsman/listing.h"
+
 namespace pointsman::plugin {
 
-class ListingDocument {
- public:
-  // As Listing passes them on. Throws Failure: this is no listing.
-  void Add(std::string_view line);
-  // [{"mode", "protocol", "address", "port", "service", "endpoints": [{"address", "port", …}], …},
-  // …]; "address" is null at a node port, "service" where no name is known.
-  nlohmann::json Take() { return std::move(services_); }
-
- private:
-  void AddService(std::string_view line);
-  void AddEndpoint(std::string_view line);
-
-  std::string mode_;
-  nlohmann::json services_ = nlohmann::json::array();
-};
+// [{"mode", "protocol", "family", "address", "port", "service", "endpoints": [{"address", "port",
+// …}], …}, …], made of what is understood of `text`. `names` and `wanted`: as of Listing. Throws
+// Failure: this is no listing.
+nlohmann::json ListedServices(std::string_view text,
+                              const std::function<const ServiceNames&()>& names,
+                              std::string_view wanted);
 
 }  // namespace pointsman::plugin

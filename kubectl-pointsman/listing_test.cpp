@@ -1,8 +1,11 @@
 #include "kubectl-pointsman/listing.h"
 
-#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 
 #include "kubectl-pointsman/exit_code.h"
 #include "kubectl-pointsman/listing_document.h"
@@ -93,40 +96,84 @@ TEST(ListingTest, AnEmptyKernelSaysSo) {
   EXPECT_EQ(Shown("web", nothing), "");
 }
 
-nlohmann::json Document(const std::string& text) {
-  ListingDocument document;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);)
-    document.Add(line);
-  return document.Take();
+// As `pointsman-node-agent --list --list-format=json` prints it.
+constexpr std::string_view kListedJson = R"({"services": [
+{"mode": "ipvs", "protocol": "TCP", "family": "IPv4", "address": "10.96.1.1", "port": 80, "service": null,
+ "scheduler": "rr", "endpoints": [{"address": "10.244.1.10", "port": 8080, "weight": 1, "active": 0, "inactive": 7}]},
+{"mode": "ipvs", "protocol": "TCP", "family": "IPv6", "address": null, "port": 30080, "service": null,
+ "scheduler": "rr", "note": "for pods", "endpoints": []},
+{"mode": "ipvs", "protocol": "UDP", "family": "IPv6", "address": "fd00::10", "port": 53, "service": null,
+ "refused": "rejected", "of a newer agent": [1], "endpoints": []},
+{"mode": "ipvs", "protocol": "TCP", "family": "IPv4", "address": "10.96.9.9", "port": 80, "service": null, "endpoints": []},
+{"mode": "nftables", "protocol": "TCP", "family": "IPv4", "address": "10.96.1.1", "port": 80,
+ "service": "default/web:http", "endpoints": [{"address": "10.244.1.10", "port": 8080}]}
+]})";
+
+nlohmann::json Document(std::string_view text, std::string_view wanted = "") {
+  const ServiceNames names = Names();
+  return ListedServices(
+      text, [&]() -> const ServiceNames& { return names; }, wanted);
 }
 
-TEST(ListingTest, AsADocument) {
-  const nlohmann::json services = Document(Shown(""));
-  ASSERT_EQ(services.size(), 5U);
-  EXPECT_EQ(services[0],
-            nlohmann::json::parse(R"({"mode": "ipvs", "protocol": "TCP", "address": "10.96.1.1",
-      "port": 80, "service": "default/web:http", "scheduler": "rr",
-      "endpoints": [{"address": "10.244.1.10", "port": 8080, "weight": 1, "active": 0, "inactive": 0}]})"));
-  EXPECT_EQ(services[1]["address"], nullptr);
-  EXPECT_EQ(services[1]["port"], 30080);
-  EXPECT_EQ(services[2],
-            nlohmann::json::parse(R"({"mode": "ipvs", "protocol": "UDP", "address": "fd00::10",
-      "port": 53, "service": "kube-system/dns", "refused": "rejected", "endpoints": []})"));
-  EXPECT_EQ(services[3]["service"], nullptr);
-  EXPECT_EQ(services[4],
-            nlohmann::json::parse(R"({"mode": "nftables", "protocol": "TCP", "address": "10.96.1.1",
-      "port": 80, "service": "default/web:http", "endpoints": [{"address": "10.244.1.10", "port": 8080}]})"));
-  EXPECT_EQ(Document("no Service of Pointsman's is in this node's kernel\n"),
+TEST(ListingDocumentTest, HasTheAgentsServicesWithTheApisNames) {
+  const nlohmann::json services = Document(kListedJson);
+  nlohmann::json expected = nlohmann::json::parse(kListedJson)["services"];
+  for (const int web : {0, 1})
+    expected[web]["service"] = "default/web:http";
+  expected[2]["service"] = "kube-system/dns";
+  expected[2].erase("of a newer agent");
+  EXPECT_EQ(services, expected);
+  EXPECT_EQ(Document(R"({"services": [
+]})"),
             nlohmann::json::array());
-  EXPECT_EQ(Document("ipvs mode\nTCP *:1 a/b  node port  rr  for pods\n")[0]["note"], "for pods");
 }
 
-TEST(ListingTest, WhatIsNoListingIsNoDocument) {
-  for (const char* bad : {"  ->  1.1.1.1:1\n", "TCP\n", "TCP 1.1.1.1 a/b\n", "TCP 1.1.1.1:x a/b\n",
-                          "TCP name:80 a/b\n", "TCP 1.1.1.1:1 a/b\n  ->  \n",
-                          "TCP 1.1.1.1:1 a/b\n  ->  1.1.1.1:1  weight\n",
-                          "TCP 1.1.1.1:1 a/b\n  ->  1.1.1.1:1  weight x\n", "TCP [:80 a/b\n"})
+TEST(ListingDocumentTest, OneServiceAlone) {
+  for (const char* web : {"web", "default/web", "default/web:http"})
+    EXPECT_EQ(Document(kListedJson, web).size(), 3U) << web;
+  EXPECT_EQ(Document(kListedJson, "fd00::10"), Document(kListedJson, "dns"));
+  EXPECT_EQ(Document(kListedJson, "10.96.9.9").at(0)["service"], nullptr);
+  EXPECT_EQ(Document(kListedJson, "other/web").size(), 0U);
+}
+
+// Each field wrong in turn.
+TEST(ListingDocumentTest, WhatIsNoListingIsNoDocument) {
+  const nlohmann::json good = nlohmann::json::parse(kListedJson)["services"][0];
+  const auto listed = [](const nlohmann::json& service) {
+    return nlohmann::json{{"services", {service}}}.dump();
+  };
+  EXPECT_EQ(Document(listed(good)).size(), 1U);
+  const std::pair<const char*, const char*> wrong[] = {{"/mode", "7"},
+                                                       {"/protocol", "\"TCPX\""},
+                                                       {"/protocol", "[]"},
+                                                       {"/family", "\"IPv5\""},
+                                                       {"/address", "\"name\""},
+                                                       {"/address", "1"},
+                                                       {"/port", "-1"},
+                                                       {"/port", "65536"},
+                                                       {"/port", "80.5"},
+                                                       {"/port", "\"80\""},
+                                                       {"/service", "{}"},
+                                                       {"/scheduler", "null"},
+                                                       {"/endpoints", "{}"},
+                                                       {"/endpoints", "[7]"},
+                                                       {"/endpoints/0/address", "\"\""},
+                                                       {"/endpoints/0/port", "1e99"},
+                                                       {"/endpoints/0/weight", "\"x\""}};
+  for (const auto& [field, value] : wrong) {
+    nlohmann::json bad = good;
+    bad[nlohmann::json::json_pointer(field)] = nlohmann::json::parse(value);
+    EXPECT_THROW(Document(listed(bad)), Failure) << field << " " << value;
+  }
+  for (const auto& [field, ignored] : good.items()) {
+    nlohmann::json bad = good;
+    bad.erase(field);
+    if (field == "scheduler") continue;
+    EXPECT_THROW(Document(listed(bad)), Failure) << "without " << field;
+  }
+  for (const char* bad :
+       {"", "ipvs mode\n", "[]", "{}", "null", R"({"services": {}})", R"({"services": [1]})",
+        R"({"services": [)", "{\"services\": []} x", "{\"services\": [], \"\xff\": 1}"})
     EXPECT_THROW(Document(bad), Failure) << bad;
 }
 
@@ -140,6 +187,10 @@ TEST(ListingTest, HostileAnswersDoNoHarm) {
   EXPECT_THROW(Shown("", endless + "\n"), Failure);
   EXPECT_THROW(Shown("", endless, 1000), Failure);
   EXPECT_EQ(Shown("", "TCP"), "TCP\n");
+  EXPECT_THROW(Document("{\"services\": " + std::string(100'000, '[')), Failure);
+  EXPECT_THROW(
+      Document("{\"services\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}"),
+      Failure);
 }
 
 }  // namespace

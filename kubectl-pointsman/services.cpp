@@ -3,9 +3,11 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "kube/objects/pod.h"
 #include "kube/text/text.h"
@@ -22,7 +24,7 @@ constexpr const char* kContainer = "node-agent";
 constexpr std::chrono::minutes kLongest{5};
 constexpr size_t kMostSaid = 1000;
 // Text is passed on as it comes; a document is put together first.
-constexpr uint64_t kLongestDocument = 16UL * 1024 * 1024;  // some 250,000 endpoints
+constexpr uint64_t kLongestDocument = 16UL * 1024 * 1024;  // some 200,000 endpoints
 
 const char* const kOnTheNode =
     "on the node itself `pointsman-node-agent --list` prints the same without an API server";
@@ -57,6 +59,7 @@ std::vector<std::string> CommandLine(const Options& options, const std::string& 
                                   std::string("-c"), std::string(kContainer), std::string("--"),
                                   std::string("pointsman-node-agent"), std::string("--list")})
     argv.push_back(word);
+  if (options.output != Output::kText) argv.emplace_back("--list-format=json");
   return argv;
 }
 
@@ -125,6 +128,13 @@ Failure FailureOfExec(const kube::ChildExit& ended, const Options& options, bool
                                "(docs/kubectl-pointsman.md says why it is needed); {}.",
                                said, options.ns, kOnTheNode));
   }
+  if (says("not expected: ") && says("--list-format"))
+    return Failure(ExitCode::kError,
+                   fmt::format("the agent on {} is too old for -o json and -o yaml (it does not "
+                               "know --list-format): update it, `kubectl get npx {} -o "
+                               "jsonpath={{.status.agentVersion}}` is its version; without -o it "
+                               "may do",
+                               options.node, options.node));
   if (says("not expected: --list"))
     return Failure(ExitCode::kError,
                    fmt::format("the agent on {} is too old for this command (it does not know "
@@ -151,14 +161,9 @@ ExitCode RunServices(Session& session) {
     return *names;
   };
   const bool text = options.output == Output::kText;
-  ListingDocument document;
-  Listing listing(get_names, options.service, [&](const std::string& line) {
-    if (text) {
-      session.out << line << "\n";
-    } else {
-      document.Add(line);
-    }
-  });
+  std::string document;
+  Listing listing(get_names, options.service,
+                  [&](const std::string& line) { session.out << line << "\n"; });
   kube::ChildExit ended;
   bool listed = false;
   try {
@@ -166,7 +171,11 @@ ExitCode RunServices(Session& session) {
         CommandLine(options, pod), {},
         [&](std::string_view piece) {
           listed = true;
-          listing.Take(piece);
+          if (text) {
+            listing.Take(piece);
+          } else {
+            document += piece;
+          }
         },
         LimitsOf(options), session.stop);
   } catch (const kube::ChildKilled& killed) {
@@ -176,7 +185,9 @@ ExitCode RunServices(Session& session) {
   }
   listing.End();
   if (ended.status != 0) throw FailureOfExec(ended, options, listed);
-  if (!options.service.empty() && listing.services() == 0) {
+  nlohmann::json services = nlohmann::json::array();
+  if (!text) services = ListedServices(document, get_names, options.service);
+  if (!options.service.empty() && (text ? listing.services() : services.size()) == 0) {
     throw Failure(
         ExitCode::kNotFound,
         fmt::format(
@@ -187,7 +198,7 @@ ExitCode RunServices(Session& session) {
             options.node));
   }
   if (!text) {
-    PrintDocument(session, {{"node", options.node}, {"services", document.Take()}});
+    PrintDocument(session, {{"node", options.node}, {"services", std::move(services)}});
   } else if (listing.nameless() && !not_read.empty()) {
     session.out << "\n- has no name in the kernel, and Services cannot be read: "
                 << text::Escape(not_read) << "\n";

@@ -36,6 +36,14 @@ TEST(ServicesTest, AnExecThatFailsNamesTheRemedy) {
   EXPECT_THAT(old.what(),
               AllOf(HasSubstr("node-1 is too old"), HasSubstr("{.status.agentVersion}")));
 
+  const Failure no_json =
+      Of(109,
+         "The following argument was not expected: --list-format=json\nRun with --help for more "
+         "information.\ncommand terminated with exit code 109\n");
+  EXPECT_EQ(no_json.code(), ExitCode::kError);
+  EXPECT_THAT(no_json.what(),
+              AllOf(HasSubstr("node-1 is too old for -o json"), HasSubstr("without -o")));
+
   const Failure part = Of(
       1, "error: nftables mode could not be read: no memory\ncommand terminated with exit code 1\n",
       true);

@@ -129,7 +129,9 @@ int Main(int argc, char** argv) {
   SetSysctlRoot(options.proc_sys.string());
   if (options.cleanup) return RunCleanup(options);
   if (options.cleanup_kube_proxy) return RunKubeProxyCleanup(options);
-  if (options.list) return RunList(std::cout);
+  if (options.list)
+    return RunList(std::cout,
+                   options.list_format == "json" ? ListFormat::kJson : ListFormat::kText);
 
   std::optional<KubeProxyConfiguration> standalone;
   std::vector<std::string> notes;

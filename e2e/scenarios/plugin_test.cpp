@@ -108,8 +108,9 @@ spec:
         "#!/bin/sh\n"
         "case \"$*\" in\n"
         "  'exec --namespace=pointsman-system agent-'*' -c node-agent -- pointsman-node-agent "
-        "--list')\n"
-        "    exec '{0}' --dir '{1}' exec \"${{3#agent-}}\" -- '{2}' --list ;;\n"
+        "--list'*)\n"
+        "    node=${{3#agent-}}; shift 7\n"
+        "    exec '{0}' --dir '{1}' exec \"$node\" -- '{2}' \"$@\" ;;\n"
         "esac\n"
         "exec '{3}' \"$@\"\n",
         Program("pointsman-testbed"), world_->cluster().dir().string(),
@@ -316,7 +317,14 @@ TEST_F(PluginTest, TakesAClusterThroughAMoveAndBack) {
       kube::Json::parse(Expect(kOk, {"services", "node-1", "default/web:tcp", "-o", "json"}));
   ASSERT_EQ(listed["services"].size(), 2U) << "cluster IP and node port";
   EXPECT_EQ(listed["services"][0]["mode"], "ipvs");
+  EXPECT_EQ(listed["services"][0]["service"], "default/web:tcp") << "from the API";
+  EXPECT_EQ(listed["services"][0]["address"], web.cluster_ip);
   EXPECT_EQ(listed["services"][0]["endpoints"][0]["address"], web.endpoints[0]);
+  EXPECT_EQ(listed["services"][0]["endpoints"][0]["weight"], 1);
+  EXPECT_EQ(listed["services"][1]["address"], nullptr) << "a node port";
+  const kube::Json untouched = kube::Json::parse(Expect(kOk, {"services", "node-3", "-o", "json"}));
+  EXPECT_EQ(untouched["services"][0]["mode"], "iptables");
+  EXPECT_FALSE(untouched["services"][0]["service"].is_null()) << "from the kernel";
   EXPECT_THAT(Expect(kNotFound, {"services", "node-1", "nothing"}),
               HasSubstr("has nothing of \"nothing\""));
   EXPECT_THAT(unprivileged.out + unprivileged.error, HasSubstr("CAP_NET_ADMIN"));

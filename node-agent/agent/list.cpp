@@ -54,15 +54,20 @@ void Append(const ListedService& service, std::string& text) {
 // What was read of each mode, and what could not be.
 class Lister {
  public:
-  explicit Lister(std::ostream& out) : out_(out) {}
+  Lister(std::ostream& out, ListFormat format) : out_(out), json_(format == ListFormat::kJson) {
+    if (json_) out_ << R"({"services": [)";
+  }
 
   void List(std::string_view mode, const std::function<std::vector<ListedService>()>& read) {
     try {
       const std::vector<ListedService> services = read();
       if (services.empty()) return;
-      if (any_) out_ << "\n";
+      if (json_) {
+        PrintJson(mode, services);
+      } else {
+        out_ << (any_ ? "\n" : "") << ListingText(mode, services);
+      }
       any_ = true;
-      out_ << ListingText(mode, services);
     } catch (const std::exception& error) {
       Problem(fmt::format("{} mode could not be read: {}", mode, error.what()));
     }
@@ -72,12 +77,27 @@ class Lister {
     failed_ = true;
   }
   int Finish() {
-    if (!any_ && !failed_) out_ << "no Service of Pointsman's is in this node's kernel\n";
+    if (json_) {
+      out_ << "\n]}\n";
+    } else if (!any_ && !failed_) {
+      out_ << "no Service of Pointsman's is in this node's kernel\n";
+    }
     return failed_ ? 1 : 0;
   }
 
  private:
+  void PrintJson(std::string_view mode, const std::vector<ListedService>& services) {
+    bool first = !any_;
+    for (const ListedService& service : services) {
+      // Names come from the kernel, which takes any bytes.
+      out_ << (std::exchange(first, false) ? "\n" : ",\n")
+           << ListedJson(mode, service)
+                  .dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
+    }
+  }
+
   std::ostream& out_;
+  const bool json_;
   bool any_ = false;
   bool failed_ = false;
 };
@@ -130,14 +150,41 @@ std::string ListingText(std::string_view mode, const std::vector<ListedService>&
   return text;
 }
 
-int RunList(std::ostream& out) {
+nlohmann::json ListedJson(std::string_view mode, const ListedService& service) {
+  using nlohmann::json;
+  json listed = {
+      {"mode", mode},
+      {"protocol", service.protocol},
+      {"family", net::ToString(service.address ? service.address->family() : service.family)},
+      {"address", service.address ? json(service.address->ToString()) : json(nullptr)},
+      {"port", service.port},
+      {"service", service.service.empty() ? json(nullptr) : json(service.service)},
+      {"endpoints", json::array()}};
+  for (const auto& [field, value] : {std::pair("scheduler", &service.scheduler),
+                                     {"note", &service.note},
+                                     {"refused", &service.refused}}) {
+    if (!value->empty()) listed[field] = *value;
+  }
+  for (const ListedBackend& backend : service.backends) {
+    json endpoint = {{"address", backend.ip.ToString()}, {"port", backend.port}};
+    for (const auto& [field, value] : {std::pair("weight", &backend.weight),
+                                       {"active", &backend.active},
+                                       {"inactive", &backend.inactive}}) {
+      if (*value) endpoint[field] = **value;
+    }
+    listed["endpoints"].push_back(std::move(endpoint));
+  }
+  return listed;
+}
+
+int RunList(std::ostream& out, ListFormat format) {
   if (!MayChangeTheNetwork()) {
     spdlog::error(
         "--list needs root, or the capability CAP_NET_ADMIN: the kernel shows its rules "
         "to nobody else");
     return 1;
   }
-  Lister lister(out);
+  Lister lister(out, format);
   std::array<std::optional<xtables::IptablesTool>, 2> tools;
   for (size_t i = 0; i < kFamilies.size(); ++i) {
     try {

@@ -25,6 +25,12 @@ TEST(ListingTextTest, HasOneFormForAllModes) {
             "TCP   10.96.1.1:80                 default/web:http\n"
             "  ->  10.244.1.2:8080\n"
             "TCP   *:30080                      default/web:http  node port  rejected\n");
+  EXPECT_EQ(ListedJson("iptables", cluster_ip), nlohmann::json::parse(R"({
+      "mode": "iptables", "protocol": "TCP", "family": "IPv4", "address": "10.96.1.1", "port": 80,
+      "service": "default/web:http", "endpoints": [{"address": "10.244.1.2", "port": 8080}]})"));
+  EXPECT_EQ(ListedJson("iptables", node_port), nlohmann::json::parse(R"({
+      "mode": "iptables", "protocol": "TCP", "family": "IPv4", "address": null, "port": 30080,
+      "service": "default/web:http", "refused": "rejected", "endpoints": []})"));
 }
 
 TEST(ListingTextTest, WhatIpvsCountsIsThere) {
@@ -45,6 +51,10 @@ TEST(ListingTextTest, WhatIpvsCountsIsThere) {
             "ipvs mode\n"
             "UDP   [fd00::1]:53                 -  lc\n"
             "  ->  [fd01::2]:5353  weight 1  active 0  inactive 7\n");
+  EXPECT_EQ(ListedJson("ipvs", service), nlohmann::json::parse(R"({
+      "mode": "ipvs", "protocol": "UDP", "family": "IPv6", "address": "fd00::1", "port": 53,
+      "service": null, "scheduler": "lc", "endpoints": [
+      {"address": "fd01::2", "port": 5353, "weight": 1, "active": 0, "inactive": 7}]})"));
 }
 
 }  // namespace

@@ -124,6 +124,8 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
               options.kube_proxy_drain_timeout);
   app.add_flag("--list", options.list,
                "print the Services as this node's kernel has them, whatever the mode, and exit");
+  AddWord(app, "--list-format", "with --list: text or json (default: text)", {"text", "json"},
+          options.list_format);
   app.add_option("--master", options.master,
                  "address of the API server; overrides the kubeconfig's");
   AddBindAddress(

@@ -21,6 +21,7 @@ struct Options {
   // How long that waits at most for the connections that IPVS has.
   std::chrono::nanoseconds kube_proxy_drain_timeout = std::chrono::minutes(5);
   bool list = false;
+  std::optional<std::string> list_format;  // text | json; not given: text
   // The API server; overrides the kubeconfig's. Without a kubeconfig it is asked without
   // credentials, as kube-proxy does.
   std::string master;
