@@ -139,7 +139,7 @@ TEST(RunbooksTest, TheCommandsOfThePluginAreThere) {
 // docs/metrics.md, which the programs' own tests hold against what they export.
 TEST(RunbooksTest, TheMetricsOfAlertsAndQueriesAreThere) {
   const std::string metrics = ReadText(kRoot / "docs/metrics.md");
-  std::string queries = Page();
+  std::string queries = Page() + ReadText(kRoot / "manifests/monitoring/dashboard.json");
   for (const Alert& alert : Alerts())
     queries += alert.expression + "\n";
   const std::vector<std::string> names = Matches(queries,

@@ -262,13 +262,13 @@ def dashboard(definition, recordings):
     panels = [Panel(panel, recordings) for panel in json.loads(definition.read_text())["panels"]]
     times = [t for panel in panels for series in panel.series for t, _ in series.points]
     begin, end = min(times), max(times)
-    # Rows of which nothing was recorded (a mode that did not run) are left out.
+    # Rows of which nothing was recorded, or zeros alone (what did not run), are left out.
     rows = {}
     for panel in panels:
         rows.setdefault(panel.grid["y"], []).append(panel)
     body, y = [], GAP
     for _, row in sorted(rows.items()):
-        if not any(panel.series for panel in row):
+        if not any(value for panel in row for series in panel.series for _, value in series.points):
             continue
         for panel in row:
             body += panel.draw(GAP + panel.grid["x"] * COLUMN, y, begin, end)

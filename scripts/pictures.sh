@@ -26,11 +26,11 @@ case ${1:-} in
       [ "$(tail -n 1 "${text%.*}.svg" 2>/dev/null)" = "$(source_hash "$text")" ] ||
         fail "docs/pictures/${text%.*}.svg is not drawn from $text as it is now: run scripts/pictures.sh"
     done
-    # Of a mode that does not run in the recording there is nothing to show.
+    # Of a mode or provider that does not run in the recording there is nothing to show.
     while read -r title; do
       grep -qF ">${title//&/&amp;}</text>" dashboard.svg ||
         fail "docs/pictures/dashboard.svg has no panel '$title': run scripts/pictures.sh --record"
-    done < <(jq -r '.panels[].title | select(startswith("Userspace mode") | not)' "$dashboard")
+    done < <(jq -r '.panels[].title | select(test("^(Userspace mode|Stock kube-proxy): ") | not)' "$dashboard")
     exit 0
     ;;
   --record)

@@ -1,7 +1,14 @@
 // A stock kube-proxy is given another mode with kubectl, node by node, while clients send
 // (docs/kube-proxy-provider.md): what kubeadm installs is there before and after, and nothing of
 // Pointsman's is left in it.
+#include <optional>
+#include <string>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
 #include "e2e/scenarios/kube_proxy_provider_fixture.h"
+#include "e2e/scenarios/prometheus_server.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -10,7 +17,28 @@ using kube::Json;
 using std::chrono_literals::operator""s;
 namespace resources = kube::resources;
 
-class KubeProxyProviderTest : public KubeProxyProviderFixture {};
+class KubeProxyProviderTest : public KubeProxyProviderFixture {
+ protected:
+  // The dashboard's panels of this provider have data, and they mean what they say.
+  static void ExpectPanels(PrometheusServer& prometheus, const std::string& mode) {
+    int queries = 0;
+    for (const PanelQuery& query : DashboardQueries()) {
+      if (!query.title.starts_with(kStockKubeProxyPanels)) continue;
+      prometheus.AwaitData(query.expression);
+      ++queries;
+    }
+    EXPECT_GE(queries, 6);
+    for (const std::string& fact :
+         {std::string("sum(pointsman_agent_provider{provider='KubeProxy'}) == 2"),
+          fmt::format("sum(pointsman_agent_mode{{state='active',mode='{}'}}) == 2", mode),
+          std::string("sum(pointsman_agent_stock_kube_proxy{state='Verified'}) == 2"),
+          std::string("sum(pointsman_agent_stock_kube_proxy_missing_service_ports) == 0"),
+          std::string("sum(pointsman_agent_kube_proxy_leftovers{state='Removed'}) == 2"),
+          std::string("sum(pointsman_agent_stock_kube_proxy_bridge) == 0"),
+          std::string("max(pointsman_operator_kube_proxy_bound_nodes) == 0")})
+      prometheus.AwaitData(fact);
+  }
+};
 
 // Those that kube-proxy removes its old rules for before it writes the new ones. Rules of
 // Pointsman's serve meanwhile.
@@ -19,9 +47,12 @@ TEST_F(KubeProxyProviderTest, FromIptablesToNftablesAndBackNothingFails) {
   const std::string iptables = KubeProxyFileText("iptables");
   EXPECT_EQ(FileText(), iptables);
   Loads loads = StartLoads();
+  std::optional<PrometheusServer> prometheus;
+  if (PrometheusServer::Missing().empty()) prometheus.emplace(*world_);
   Apply("nftables");
   AwaitOwn("nftables", KubeProxyFileText("nftables"));
   AwaitOnly("nftables");
+  if (prometheus) ExpectPanels(*prometheus, "nftables");
   ExpectPods(2);
   ExpectCleanEnd(loads, "from iptables to nftables");
   loads = StartLoads();

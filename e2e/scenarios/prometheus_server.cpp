@@ -35,7 +35,8 @@ std::vector<PanelQuery> DashboardQueries() {
   std::vector<PanelQuery> queries;
   for (const kube::Json& panel : dashboard.at("panels")) {
     for (const kube::Json& target : panel.at("targets"))
-      queries.push_back({panel.at("id"), target.at("refId"), ForAllNodes(target.at("expr"))});
+      queries.push_back(
+          {panel.at("id"), panel.at("title"), target.at("refId"), ForAllNodes(target.at("expr"))});
   }
   return queries;
 }
@@ -51,12 +52,17 @@ PrometheusServer::PrometheusServer(World& world) : world_(world) {
   std::ofstream config(dir / "prometheus.yml");
   config << "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [rules.yml]\n"
          << "scrape_configs:\n"
-         << "  - job_name: pointsman-operator\n    static_configs: [{targets: ['"
-         << World::OperatorMetrics() << "']}]\n"
-         << "  - job_name: pointsman-node-agent\n    static_configs:\n";
+         << "  - job_name: pointsman-operator\n    static_configs:\n";
+  const bool pods = world_.has_kubelets();
+  if (!pods) config << "      - {targets: ['" << World::OperatorMetrics() << "']}\n";
   for (const Node& node : world_.cluster().nodes()) {
-    config << "      - {targets: ['" << node.address() << ":10249'], labels: {node: " << node.name()
-           << "}}\n";
+    // The operator's Pods are on some of the nodes.
+    if (pods) config << "      - {targets: ['" << node.address() << ":10350']}\n";
+  }
+  config << "  - job_name: pointsman-node-agent\n    static_configs:\n";
+  for (const Node& node : world_.cluster().nodes()) {
+    config << "      - {targets: ['" << node.address() << (pods ? ":10352" : ":10249")
+           << "'], labels: {node: " << node.name() << "}}\n";
   }
   config.close();
   process_ = world_.SpawnInCluster(

@@ -13,14 +13,17 @@
 namespace pointsman::e2e {
 
 struct PanelQuery {
-  int panel = 0;    // its id
-  std::string ref;  // "A"
+  int panel = 0;      // its id
+  std::string title;  // its
+  std::string ref;    // "A"
   std::string expression;
 };
+// What the titles of panels begin with that have data with provider KubeProxy alone.
+inline constexpr const char* kStockKubeProxyPanels = "Stock kube-proxy: ";
 // Of all panels, for all nodes.
 std::vector<PanelQuery> DashboardQueries();
 
-// Not thread-safe.
+// Not thread-safe. With a World of kubelets it scrapes the Pods' ports, as the PodMonitors do.
 class PrometheusServer {
  public:
   // "" or what is missing on this machine.

@@ -64,6 +64,7 @@ class World {
 
   Cluster& cluster() { return *cluster_; }
   Kubelet& kubelet() { return *kubelet_; }
+  bool has_kubelets() const { return options_.kubelets; }
   kube::Client& api() { return *api_; }
 
   // Real kubectl against the control plane that must succeed: throws with what it printed. Returns

@@ -78,6 +78,7 @@ Metrics::Metrics(const std::string& version)
     : forwarders_(registry_, ForwarderSettings{}.directory),
       netlink_(registry_),
       traffic_(registry_),
+      provider_(registry_),
       mode_(BuildGauge()
                 .Name("pointsman_agent_mode")
                 .Help("1 for the desired, the active and the draining mode.")

@@ -19,6 +19,7 @@
 #include "kube/pointsman/mode.h"
 #include "kube/pointsman/node_proxy.h"
 #include "node-agent/agent/netlink_metrics.h"
+#include "node-agent/agent/provider_metrics.h"
 #include "node-agent/agent/traffic_metrics.h"
 #include "node-agent/conntrack/stale_flows.h"
 #include "node-agent/handover/mode_state.h"
@@ -58,6 +59,7 @@ class Metrics {
   // All that were found; of them is shown how the desired mode gets along with each.
   void SetNeighbours(const std::vector<kube::NeighbourStatus>& neighbours,
                      std::optional<kube::Mode> desired);
+  void SetProvider(const ProviderState& state) { provider_.Set(state); }
   void SetSteps(const Steps& steps);
   void SetWatch(const std::string& resource, uint64_t errors, bool synced, uint64_t decode_errors,
                 size_t undecodable);
@@ -76,6 +78,7 @@ class Metrics {
   ForwarderMetrics forwarders_;
   NetlinkMetrics netlink_;  // process_mutex_'s
   TrafficMetrics traffic_;  // process_mutex_'s
+  ProviderMetrics provider_;
   prometheus::Family<prometheus::Gauge>& mode_;
   prometheus::Family<prometheus::Gauge>& module_;
   prometheus::Family<prometheus::Counter>& handovers_;

@@ -19,6 +19,10 @@ TEST(AgentMetricsTest, EachIsDocumentedAndNamedAsPrometheusWants) {
   state.preflight->modules = {{"ip_vs", "Loaded"}};
   metrics.SetState(state, ServiceModel(), 0);
   metrics.SetNeighbours({{.name = "calico", .modes = {{"ipvs", "Fine"}}}}, kube::Mode::kIpvs);
+  metrics.SetProvider({.provider = kube::Provider::kKubeProxy,
+                       .found = StockFinding::kVerified,
+                       .missing_service_ports = 0,
+                       .leftovers = kube::kKubeProxyRemoved});
   metrics.SetWatch("services", 1, true, 2, 1);
   Steps steps;
   steps.Failed("remove", "iptables", "no buffer space");
@@ -79,6 +83,38 @@ TEST(AgentMetricsTest, ANeighbourIsShownByTheDesiredModeAndGoes) {
                                       Not(HasSubstr("Warning"))));
   metrics.SetNeighbours({}, kube::Mode::kNftables);
   EXPECT_THAT(metrics.Render(), Not(HasSubstr("docker")));
+}
+
+TEST(AgentMetricsTest, AStockKubeProxyIsShownWhileItIsAskedFor) {
+  Metrics metrics("0.1.0");
+  ProviderState state{.provider = kube::Provider::kKubeProxy, .found = StockFinding::kOtherMode};
+  metrics.SetProvider(state);
+  EXPECT_THAT(metrics.Render(),
+              AllOf(HasSubstr("pointsman_agent_provider{provider=\"KubeProxy\"} 1\n"),
+                    HasSubstr("pointsman_agent_provider{provider=\"NodeAgent\"} 0\n"),
+                    HasSubstr("pointsman_agent_stock_kube_proxy{state=\"OtherMode\"} 1\n"),
+                    HasSubstr("pointsman_agent_stock_kube_proxy{state=\"Verified\"} 0\n"),
+                    Not(HasSubstr("missing_service_ports")), Not(HasSubstr("leftovers"))));
+  state.found = StockFinding::kNotReadBack;
+  state.missing_service_ports = 7;
+  state.bridged = true;
+  metrics.SetProvider(state);
+  EXPECT_THAT(metrics.Render(), AllOf(HasSubstr("stock_kube_proxy{state=\"NotReadBack\"} 1\n"),
+                                      HasSubstr("stock_kube_proxy{state=\"OtherMode\"} 0\n"),
+                                      HasSubstr("stock_kube_proxy_missing_service_ports 7\n"),
+                                      HasSubstr("stock_kube_proxy_bridge 1\n")));
+  state = {.provider = kube::Provider::kKubeProxy,
+           .found = StockFinding::kVerified,
+           .missing_service_ports = 0,
+           .leftovers = kube::kKubeProxyDraining};
+  metrics.SetProvider(state);
+  EXPECT_THAT(metrics.Render(), AllOf(HasSubstr("stock_kube_proxy_missing_service_ports 0\n"),
+                                      HasSubstr("kube_proxy_leftovers{state=\"Draining\"} 1\n"),
+                                      HasSubstr("kube_proxy_leftovers{state=\"Removed\"} 0\n")));
+  metrics.SetProvider({.provider = kube::Provider::kNodeAgent});
+  EXPECT_THAT(metrics.Render(),
+              AllOf(HasSubstr("pointsman_agent_provider{provider=\"NodeAgent\"} 1\n"),
+                    Not(HasSubstr("stock_kube_proxy")), Not(HasSubstr("leftovers"))));
 }
 
 }  // namespace

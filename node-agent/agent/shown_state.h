@@ -8,6 +8,7 @@
 
 #include "kube/pointsman/node_proxy.h"
 #include "node-agent/agent/metrics.h"
+#include "node-agent/agent/provider_state.h"
 #include "node-agent/handover/mode_state.h"
 #include "node-agent/handover/steps.h"
 #include "node-agent/model/local_policies.h"
@@ -21,7 +22,7 @@ class ShownState {
   // `service_warnings`: Services that are not served as they are written.
   void Set(const ModeState& modes, const Steps& steps, const ServiceModel& model,
            const LocalPolicies& policies, size_t service_warnings,
-           const std::vector<kube::NeighbourStatus>& neighbours);
+           const std::vector<kube::NeighbourStatus>& neighbours, const ProviderState& provider);
   void Show(Metrics& metrics) const;
   // "" before the first sync.
   std::string ActiveMode() const;
@@ -34,6 +35,7 @@ class ShownState {
   LocalPolicies policies_;
   size_t service_warnings_ = 0;
   std::vector<kube::NeighbourStatus> neighbours_;
+  ProviderState provider_;
 };
 
 }  // namespace pointsman::agent

@@ -102,6 +102,7 @@ void StockKubeProxy::Forget() {
   if (!asked_) return;
   asked_.reset();
   state_ = {};
+  found_.reset();
   verified_ = false;
   missing_.reset();
   due_ = TimePoint::max();
@@ -135,10 +136,13 @@ void StockKubeProxy::Look(const kube::NodeProxySpec& spec, const ServiceModel& m
 
 void StockKubeProxy::Ask(const kube::NodeProxySpec& spec, const ServiceModel& model, bool ipv6) {
   const kube::Mode mode = spec.settings.mode;
+  // Each until what follows is done.
+  found_ = StockFinding::kCannotRun;
   if (!state_.preflight || !state_.preflight->passed)
     state_.preflight = node_.preflight(spec.settings);
   if (!state_.preflight->passed) return Trouble(state_.preflight->message);
   if (!verified_) state_.active.reset();
+  found_ = StockFinding::kNoAnswer;
   const std::string answer =
       node_.get(ServersAt(spec.metrics_bind_address, kMetricsPort), "/proxyMode");
   std::string_view word = answer;
@@ -148,10 +152,12 @@ void StockKubeProxy::Ask(const kube::NodeProxySpec& spec, const ServiceModel& mo
   if (!runs) return Trouble("its /proxyMode is " + text::Quote(word) + ", which is no mode");
   state_.active = runs;
   node_.get(ServersAt(spec.healthz_bind_address, kHealthzPort), "/healthz");
+  found_ = StockFinding::kOtherMode;
   if (runs != mode) {
     return Trouble(
         fmt::format("its mode is {}, not {}", kube::ToString(*runs), kube::ToString(mode)));
   }
+  found_ = StockFinding::kNotReadBack;
   if (!verified_) {
     if (std::string why = WhyNotServed(model, ipv6, mode); !why.empty())
       return Unverified(std::move(why));
@@ -160,6 +166,7 @@ void StockKubeProxy::Ask(const kube::NodeProxySpec& spec, const ServiceModel& mo
     spdlog::info("kube-proxy serves in mode {}: the kernel has every cluster IP with its endpoints",
                  kube::ToString(mode));
   }
+  found_ = StockFinding::kVerified;
   failures_ = 0;
   state_.synced_once = true;
   state_.failed = false;
@@ -187,6 +194,11 @@ std::string StockKubeProxy::WhyNotServed(const ServiceModel& model, bool ipv6, k
   return fmt::format(
       "the kernel does not have all endpoints of {} ports of Services yet, for example {}",
       missing_->size(), missing_->front().ToString());
+}
+
+std::optional<size_t> StockKubeProxy::MissingServicePorts() const {
+  if (verified_) return 0;
+  return missing_ ? std::optional(missing_->size()) : std::nullopt;
 }
 
 // It has not got there yet.

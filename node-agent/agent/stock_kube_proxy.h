@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "kube/pointsman/node_proxy.h"
+#include "node-agent/agent/provider_state.h"
 #include "node-agent/handover/mode_environment.h"
 #include "node-agent/handover/mode_state.h"
 #include "node-agent/kube_proxy/served.h"
@@ -54,6 +56,11 @@ class StockKubeProxy {
   // What was asked for is so: it answers as healthy and in the mode, and the kernel has had every
   // cluster IP with its endpoints since.
   bool InEffect() const { return verified_ && !state_.failed; }
+  // What the last look has found; nullopt: there was none yet.
+  const std::optional<StockFinding>& found() const { return found_; }
+  // Service ports of which not all endpoints have been seen in the kernel yet; nullopt: it has not
+  // been read yet.
+  std::optional<size_t> MissingServicePorts() const;
   // When it is to be looked at again; max: never.
   TimePoint due() const { return due_; }
 
@@ -66,6 +73,7 @@ class StockKubeProxy {
   const Node node_;
   std::optional<kube::NodeProxySpec> asked_;
   ModeState state_;
+  std::optional<StockFinding> found_;
   bool verified_ = false;
   int failures_ = 0;
   // What has not been seen with its endpoints yet; nullopt: not looked at yet.

@@ -81,19 +81,25 @@ class StockKubeProxyTest : public ::testing::Test {
 };
 
 TEST_F(StockKubeProxyTest, IsInEffectWhenTheKernelHasEveryClusterIpWithItsEndpoints) {
+  EXPECT_EQ(stock_.found(), std::nullopt);
   EXPECT_EQ(Look().active, Mode::kIptables);
+  EXPECT_EQ(stock_.found(), StockFinding::kOtherMode);
+  EXPECT_EQ(stock_.MissingServicePorts(), std::nullopt) << "not read yet";
   EXPECT_THAT(stock_.state().waits_for, HasSubstr("its mode is iptables, not nftables"));
   EXPECT_TRUE(stock_.state().synced_once) << "in its former mode it serves";
   EXPECT_FALSE(stock_.InEffect());
 
   answers_.erase("/proxyMode");  // it restarts
   EXPECT_EQ(Look().failed, false);
+  EXPECT_EQ(stock_.found(), StockFinding::kNoAnswer);
   EXPECT_THAT(stock_.state().waits_for, HasSubstr("connection refused"));
   EXPECT_EQ(stock_.state().active, std::nullopt);
 
   // /healthz and /proxyMode answer before the first sync.
   answers_["/proxyMode"] = "nftables\n";
   EXPECT_FALSE(Look().synced_once);
+  EXPECT_EQ(stock_.found(), StockFinding::kNotReadBack);
+  EXPECT_EQ(stock_.MissingServicePorts(), 2U);
   EXPECT_THAT(stock_.state().waits_for,
               HasSubstr("all endpoints of 2 ports of Services yet, for example default/dns:http"));
   Serve("10.96.0.10", {"10.244.0.2"});
@@ -105,6 +111,8 @@ TEST_F(StockKubeProxyTest, IsInEffectWhenTheKernelHasEveryClusterIpWithItsEndpoi
   Serve("10.96.0.10", {"10.244.0.2", "10.244.0.3"});
   EXPECT_EQ(Look().waits_for, "");
   EXPECT_TRUE(stock_.InEffect());
+  EXPECT_EQ(stock_.found(), StockFinding::kVerified);
+  EXPECT_EQ(stock_.MissingServicePorts(), 0U);
   EXPECT_TRUE(stock_.state().synced_once);
   EXPECT_EQ(stock_.state().active, Mode::kNftables);
   EXPECT_THAT(asked_, ::testing::Contains("http://127.0.0.1:10249/proxyMode"));
@@ -124,6 +132,7 @@ TEST_F(StockKubeProxyTest, ARestartIsNoTroubleAndAnEndIs) {
   answers_.erase("/healthz");
   for (int i = 1; i < StockKubeProxy::kFailures; ++i) {
     EXPECT_FALSE(Look().failed);
+    EXPECT_EQ(stock_.found(), StockFinding::kNoAnswer);
     EXPECT_LT(stock_.due() - now_, StockKubeProxy::kWatch);
   }
   EXPECT_TRUE(Look().failed);
@@ -175,6 +184,7 @@ TEST_F(StockKubeProxyTest, OddAnswersAreTold) {
   spec_.revision = 8;
   Look();
   EXPECT_THAT(stock_.state().waits_for, HasSubstr("no nf_tables"));
+  EXPECT_EQ(stock_.found(), StockFinding::kCannotRun);
   EXPECT_FALSE(stock_.InEffect());
 }
 
@@ -186,6 +196,8 @@ TEST_F(StockKubeProxyTest, IsForgottenWhenItIsNotAskedFor) {
   EXPECT_FALSE(stock_.InEffect());
   EXPECT_EQ(stock_.due(), StockKubeProxy::TimePoint::max());
   EXPECT_EQ(stock_.state().active, std::nullopt);
+  EXPECT_EQ(stock_.found(), std::nullopt);
+  EXPECT_EQ(stock_.MissingServicePorts(), std::nullopt);
 }
 
 TEST(StockKubeProxyServers, AreWhereItListens) {

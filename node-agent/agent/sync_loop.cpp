@@ -277,6 +277,21 @@ const ModeState& SyncLoop::State() const {
   return IsStock() ? stock_.state() : modes_.state();
 }
 
+const std::optional<kube::KubeProxyStatus>& SyncLoop::Leftovers() const {
+  return IsStock() ? former_mode_.status() : kube_proxy_.status();
+}
+
+ProviderState SyncLoop::Provided() const {
+  ProviderState state;
+  if (!proxy_ || proxy_->spec.revision == 0 || proxy_->spec.removed) return state;
+  state.provider = proxy_->spec.provider;
+  state.found = stock_.found();
+  state.missing_service_ports = stock_.MissingServicePorts();
+  state.bridged = IsStock() && bridge_.wanted();
+  if (const auto& leftovers = Leftovers()) state.leftovers = leftovers->state;
+  return state;
+}
+
 void SyncLoop::ServeAsStock(const ServiceModel& model, const ModelDelta& delta) {
   stock_.Look(proxy_->spec, model, node_.HasIpv6(), Clock::now());
   bridge_.Look(proxy_->spec, stock_.state().active, stock_.InEffect(), Clock::now());
@@ -434,7 +449,7 @@ void SyncLoop::ReportStatus() {
   input.neighbours = neighbours_;
   input.candidate = candidate_.answer();
   input.prepared_revision = IsStock() ? bridge_.prepared_revision() : 0;
-  input.kube_proxy = IsStock() ? former_mode_.status() : kube_proxy_.status();
+  input.kube_proxy = Leftovers();
   input.preflights = preflights_.answers();
   input.services_not_as_written = service_events_.Count();
   input.not_as_written = service_events_.Some();
@@ -450,7 +465,7 @@ void SyncLoop::ReportStatus() {
 void SyncLoop::Report() {
   if (proxy_ && with_.status != nullptr) ReportStatus();
   with_.shown.Set(State(), modes_.steps(), model_.model(), local_policies_, service_events_.Count(),
-                  neighbours_.neighbours);
+                  neighbours_.neighbours, Provided());
 }
 
 }  // namespace pointsman::agent

@@ -74,6 +74,8 @@ class SyncLoop {
   void WriteKernel(const ServiceModel& model, const ModelDelta& delta);
   bool IsStock() const;
   const ModeState& State() const;
+  const std::optional<kube::KubeProxyStatus>& Leftovers() const;
+  ProviderState Provided() const;
   void ForgetStock();
   void ServeAsStock(const ServiceModel& model, const ModelDelta& delta);
   void WriteBridge(const ServiceModel& model, const ModelDelta& delta);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <set>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -105,6 +106,10 @@ class ProviderE2eTest : public OperatorTest {
                     "jsonpath={.status.conditions[?(@.type=='" + type + "')]}"});
   }
   std::string BoundNodes() { return Kubectl({"get", "nodes", "-l", kRevision, "-o", "name"}); }
+  bool ShowsBound(int nodes) const {
+    return Metrics().find(fmt::format("\npointsman_operator_kube_proxy_bound_nodes {}\n", nodes)) !=
+           std::string::npos;
+  }
   // Nothing was denied to the operator, and it has used all that the role gives.
   void ExpectRightsAsUsed() {
     std::set<std::string> used;
@@ -137,6 +142,7 @@ TEST_F(ProviderE2eTest, KubeProxyGoesFromIpvsToNftablesNodeByNodeAndItsOwnObject
       << Condition("Progressing");
   EXPECT_EQ(cluster_->Mode("n2"), "ipvs");
   EXPECT_THAT(BoundNodes(), AllOf(HasSubstr("n1"), Not(HasSubstr("n2"))));
+  EXPECT_TRUE(Until([&] { return ShowsBound(1); })) << Metrics();
   const auto sets = cluster_->RevisionSets();
   ASSERT_EQ(sets.size(), 1U);
   const std::string name = sets[0]["metadata"]["name"];
@@ -178,7 +184,7 @@ TEST_F(ProviderE2eTest, KubeProxyGoesFromIpvsToNftablesNodeByNodeAndItsOwnObject
   // The revision becomes the cluster's own, and no Pod restarts for that.
   ASSERT_TRUE(Until([&] {
     return Complete("nftables", 2) && cluster_->RevisionSets().empty() && cluster_->Down() == 0 &&
-           BoundNodes().empty();
+           BoundNodes().empty() && ShowsBound(0);
   })) << Condition("Progressing");
   EXPECT_EQ(cluster_->File(), FileWith("nftables"));
   EXPECT_EQ(cluster_->ConfigMap()["data"]["kubeconfig.conf"], "kind: Config\n");

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "operator/plan/kube_proxy_daemon_set.h"
 #include "operator/plan/plan.h"
 
 namespace pointsman::op {
@@ -152,6 +153,9 @@ bool Controller::Pass(kube::WorkQueue& queue, PlanWriter& writer) {
 
   const PlanWriter::Result written = writer.Write(plan);
   metrics_.SetConfigurations(StatusesOf(plan));
+  metrics_.SetBoundNodes(
+      static_cast<size_t>(std::count_if(input->nodes.begin(), input->nodes.end(),
+                                        [](const auto& node) { return !BoundTo(*node).empty(); })));
   metrics_.Reconciled(Clock::now() - started, written.failed);
   if (written.revision_created) Gather();
   if (written.more) queue.Add(kPass);

@@ -62,6 +62,9 @@ Metrics::Metrics()
                                                                60})),
       leader_(MakeGauge(registry_, "pointsman_operator_leader",
                         "1 on the replica that acts, 0 on those that stand by.")),
+      bound_nodes_(MakeGauge(registry_, "pointsman_operator_kube_proxy_bound_nodes",
+                             "Nodes that a label binds to a revision of kube-proxy's "
+                             "configuration.")),
       queue_depth_(
           MakeGauge(registry_, "pointsman_operator_workqueue_depth", "Passes that are due.")),
       queue_adds_(MakeCounter(registry_, "pointsman_operator_workqueue_adds_total",

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -35,6 +36,9 @@ class Metrics {
   // What is shown of the ProxyConfigurations from now on, by name.
   void SetConfigurations(std::map<std::string, kube::ProxyConfigurationStatus> statuses);
 
+  // Nodes that a label binds to a revision of a stock kube-proxy's file.
+  void SetBoundNodes(size_t nodes) { bound_nodes_.Set(static_cast<double>(nodes)); }
+
   std::string Render() const;
 
  private:
@@ -44,6 +48,7 @@ class Metrics {
   prometheus::Histogram& plan_seconds_;
   prometheus::Histogram& reconcile_seconds_;
   prometheus::Gauge& leader_;
+  prometheus::Gauge& bound_nodes_;
   prometheus::Gauge& queue_depth_;
   prometheus::Counter& queue_adds_;
   prometheus::Counter& queue_retries_;

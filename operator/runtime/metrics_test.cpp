@@ -20,6 +20,8 @@ TEST(OperatorMetricsTest, EachIsDocumentedAndNamedAsPrometheusWants) {
                           {"cutConnections", "n2", 2, "9", "5"}};
   metrics.SetConfigurations({{"cluster", status}});
   metrics.SetWatch("nodes", true, 1, 2, 1);
+  metrics.SetBoundNodes(3);
+  EXPECT_THAT(metrics.Render(), HasSubstr("\npointsman_operator_kube_proxy_bound_nodes 3\n"));
   EXPECT_THAT(metrics.Render(), HasSubstr("pointsman_operator_node_modes"));
   EXPECT_THAT(
       metrics.Render(),
