@@ -26,8 +26,13 @@ TEST_F(KubeProxyProviderStockKernelTest, FromIpvsToNftablesNothingFails) {
   };
   world_->Await("connections through virtual servers are waited for", waits, kPatience,
                 [&] { return world_->RolloutEvidence(); });
-  ExpectPods(1);
-  ExpectCleanEnd(streams, "in mode ipvs");
+  for (const Node& node : world_->cluster().nodes())
+    EXPECT_EQ(PodsSoFar(node), 1U) << node.name();
+  for (const World::Load& load : streams) {
+    const LoadReport report = world_->StopLoad(load);
+    EXPECT_EQ(report.Streams(), 3);
+    EXPECT_EQ(report.BrokenStreams(), 0) << report.json.dump(1);
+  }
   AwaitOwn("nftables", KubeProxyFileText("nftables"));
   AwaitOnly("nftables");
   ExpectPods(2);

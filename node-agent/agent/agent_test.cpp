@@ -755,7 +755,7 @@ TEST_F(StockKubeProxyAgentTest, IsReadBackAndNothingElseIsInTheKernel) {
   EXPECT_THAT(Tables(), HasSubstr("table ip kube-proxy\n"));
 
   std::ostringstream list;
-  EXPECT_EQ(RunList(list), 0);
+  EXPECT_EQ(RunList(list, ListFormat::kText), 0);
   EXPECT_EQ(list.str(),
             "kube-proxy's nftables mode\n"
             "TCP   10.96.0.1:80                 -\n"

@@ -115,7 +115,7 @@ void StockKubeProxy::WaitFor(const std::string& why) {
 void StockKubeProxy::Look(const kube::NodeProxySpec& spec, const ServiceModel& model, bool ipv6,
                           TimePoint now) {
   kube::NodeProxySpec asked = spec;
-  asked.candidate.reset();  // another question
+  asked.candidate.emplace();  // another question: the same of all
   if (asked_ != asked) {
     Forget();
     asked_ = std::move(asked);
