@@ -3,10 +3,6 @@
 
 #include <cstdint>
 #include <cstring>
-// Before all headers of the kernel: they define what it has unless it is there (libc-compat.h),
-// and it does not ask.
-#include <net/if.h>      // IWYU pragma: keep
-#include <netinet/in.h>  // IWYU pragma: keep
 #include <string_view>
 #include <vector>
 
