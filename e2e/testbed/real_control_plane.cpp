@@ -69,8 +69,7 @@ void RealControlPlane::Start(const Sandbox& sandbox) {
                    fmt::format("--service-account-key-file={}", pki.ServerCertificate().string()),
                    fmt::format("--service-account-signing-key-file={}", pki.ServerKey().string()),
                    fmt::format("--service-cluster-ip-range={}", options_.service_cidr),
-                   "--authorization-mode=Node,RBAC", "--disable-admission-plugins=ServiceAccount",
-                   "--allow-privileged=true"});
+                   "--authorization-mode=Node,RBAC", "--allow-privileged=true"});
   entrance_ = Spawn(
       {.argv = {"socat",
                 fmt::format("TCP-LISTEN:{},bind=127.0.0.1,fork,reuseaddr", options_.local_port),
