@@ -218,9 +218,9 @@ metadata: {{name: cluster}}
 spec:
   provider: KubeProxy
   mode: {}
-  rollout: {{canary: {{nodes: 0}}, minReady: 0s, maxUnavailable: 1{}}}
+  rollout: {{canary: {{nodes: 0}}, minReady: 0s, maxUnavailable: {}{}}}
 )",
-                              mode, more));
+                              mode, max_unavailable_, more));
   }
   std::string ReasonOf(const char* type) {
     for (const kube::Json& condition : world_->ProxyConfiguration("cluster").value(
@@ -319,6 +319,7 @@ spec:
   }
 
   kube::Json before_;  // kube-proxy's DaemonSet
+  int max_unavailable_ = 1;
   bool real_ = false;  // a program `kube-proxy` is beside ours: that, and no stand-in
 };
 

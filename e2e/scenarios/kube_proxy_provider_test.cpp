@@ -20,7 +20,8 @@ namespace resources = kube::resources;
 class KubeProxyProviderTest : public KubeProxyProviderFixture {
  protected:
   // The dashboard's panels of this provider have data, and they mean what they say.
-  static void ExpectPanels(PrometheusServer& prometheus, const std::string& mode) {
+  void ExpectPanels(PrometheusServer& prometheus, const std::string& mode) {
+    const std::size_t nodes = world_->cluster().nodes().size();
     int queries = 0;
     for (const PanelQuery& query : DashboardQueries()) {
       if (!query.title.starts_with(kStockKubeProxyPanels)) continue;
@@ -29,11 +30,11 @@ class KubeProxyProviderTest : public KubeProxyProviderFixture {
     }
     EXPECT_GE(queries, 6);
     for (const std::string& fact :
-         {std::string("sum(pointsman_agent_provider{provider='KubeProxy'}) == 2"),
-          fmt::format("sum(pointsman_agent_mode{{state='active',mode='{}'}}) == 2", mode),
-          std::string("sum(pointsman_agent_stock_kube_proxy{state='Verified'}) == 2"),
+         {fmt::format("sum(pointsman_agent_provider{{provider='KubeProxy'}}) == {}", nodes),
+          fmt::format("sum(pointsman_agent_mode{{state='active',mode='{}'}}) == {}", mode, nodes),
+          fmt::format("sum(pointsman_agent_stock_kube_proxy{{state='Verified'}}) == {}", nodes),
           std::string("sum(pointsman_agent_stock_kube_proxy_missing_service_ports) == 0"),
-          std::string("sum(pointsman_agent_kube_proxy_leftovers{state='Removed'}) == 2"),
+          fmt::format("sum(pointsman_agent_kube_proxy_leftovers{{state='Removed'}}) == {}", nodes),
           std::string("sum(pointsman_agent_stock_kube_proxy_bridge) == 0"),
           std::string("max(pointsman_operator_kube_proxy_bound_nodes) == 0")})
       prometheus.AwaitData(fact);
@@ -43,7 +44,8 @@ class KubeProxyProviderTest : public KubeProxyProviderFixture {
 // Those that kube-proxy removes its old rules for before it writes the new ones. Rules of
 // Pointsman's serve meanwhile.
 TEST_F(KubeProxyProviderTest, FromIptablesToNftablesAndBackNothingFails) {
-  START_OR_RETURN(MakeCluster({"netns", "netns"}));
+  START_OR_RETURN(MakeCluster({"netns", "netns", "netns", "netns", "netns"}));
+  max_unavailable_ = 2;
   const std::string iptables = KubeProxyFileText("iptables");
   EXPECT_EQ(FileText(), iptables);
   Loads loads = StartLoads();
