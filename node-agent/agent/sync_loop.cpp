@@ -293,12 +293,15 @@ ProviderState SyncLoop::Provided() const {
 }
 
 void SyncLoop::ServeAsStock(const ServiceModel& model, const ModelDelta& delta) {
+  // Before it is looked at: what answers there is to be kube-proxy.
+  if (apply_) with_.endpoints.LeaveThePlaceOfKubeProxy();
   stock_.Look(proxy_->spec, model, node_.HasIpv6(), Clock::now());
   bridge_.Look(proxy_->spec, stock_.state().active, stock_.InEffect(), Clock::now());
   if (bridge_.wanted()) {
     WriteBridge(model, delta);
-  } else if (apply_ || std::exchange(bridges_, false) || Clock::now() >= removal_retry_) {
-    RemoveAll();
+  } else {
+    const bool bridged = std::exchange(bridges_, false);
+    if (apply_ || bridged || Clock::now() >= removal_retry_) RemoveAll();
   }
   stock_.WaitFor(bridge_.waits_for());
   apply_ = false;
