@@ -1,20 +1,15 @@
 #include "e2e/testbed/real_control_plane.h"
 
-#include <algorithm>
 #include <chrono>
-#include <exception>
-#include <fstream>
 #include <iterator>
 #include <stdexcept>
-#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include "e2e/control-plane/pki/pki.h"
-#include "kube/config/config.h"
-#include "kube/http/transport.h"
+#include "e2e/testbed/api_readiness.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -22,15 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::chrono::minutes kReadyTimeout{3};
-constexpr std::chrono::milliseconds kReadinessPoll{100};
-constexpr std::size_t kLogShown = 4000;  // bytes of it in an error
 constexpr const char* kEtcd = "http://127.0.0.1:2379";
-
-std::string LastOfLog(const fs::path& log) {
-  std::ifstream in(log, std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  return text.substr(text.size() - std::min(text.size(), kLogShown));
-}
 
 }  // namespace
 
@@ -76,7 +63,11 @@ void RealControlPlane::Start(const Sandbox& sandbox) {
                 fmt::format("EXEC:nsenter --net={} socat STDIO TCP\\:{}\\:{}",
                             sandbox.NetworkNamespacePath(), options_.address, options_.port)},
        .log = options_.dir / "socat.log"});
-  AwaitReady();
+  const fs::path local = options_.dir / "admin.kubeconfig";
+  Pki::WritePrivate(local,
+                    pki.ClientKubeconfig(fmt::format("https://127.0.0.1:{}", options_.local_port),
+                                         "kubernetes-admin", {"system:masters"}));
+  AwaitReadyApi(local, api_server_, options_.dir / "kube-apiserver.log", kReadyTimeout);
   const std::vector<std::string> client = {fmt::format("--kubeconfig={}", admin.string()),
                                            "--leader-elect=false"};
   std::vector<std::string> arguments = client;
@@ -103,33 +94,6 @@ Process RealControlPlane::SpawnLogged(const Sandbox& sandbox, const std::string&
   spawn.pid_ns = sandbox.pid_ns();
   spawn.net_ns = sandbox.net_ns();
   return Spawn(spawn);
-}
-
-void RealControlPlane::AwaitReady() {
-  const Pki pki(options_.pki);
-  const fs::path local = options_.dir / "admin.kubeconfig";
-  Pki::WritePrivate(local,
-                    pki.ClientKubeconfig(fmt::format("https://127.0.0.1:{}", options_.local_port),
-                                         "kubernetes-admin", {"system:masters"}));
-  const auto transport = kube::MakeTransport(kube::LoadKubeconfig(local));
-  kube::HttpRequest request;
-  request.method = "GET";
-  request.target = "/readyz";
-  const auto deadline = std::chrono::steady_clock::now() + kReadyTimeout;
-  for (;;) {
-    std::string why;
-    try {
-      const auto response = transport->Send(request);
-      if (response.status == 200) return;
-      why = response.body;
-    } catch (const std::exception& error) {
-      why = error.what();  // it does not listen yet
-    }
-    if (!api_server_.Running() || std::chrono::steady_clock::now() > deadline)
-      throw std::runtime_error(fmt::format("kube-apiserver is not ready: {}\nits log: {}", why,
-                                           LastOfLog(options_.dir / "kube-apiserver.log")));
-    std::this_thread::sleep_for(kReadinessPoll);
-  }
 }
 
 }  // namespace pointsman::e2e

@@ -37,7 +37,6 @@ class RealControlPlane {
  private:
   Process SpawnLogged(const Sandbox& sandbox, const std::string& program,
                       std::vector<std::string> arguments) const;
-  void AwaitReady();
 
   RealControlPlaneOptions options_;
   Process etcd_, api_server_, controllers_, scheduler_, entrance_;

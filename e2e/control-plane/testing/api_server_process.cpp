@@ -1,40 +1,26 @@
 #include "e2e/control-plane/testing/api_server_process.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
-#include <exception>
-#include <fstream>
-#include <iterator>
 #include <netinet/in.h>
 #include <stdexcept>
 #include <sys/socket.h>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 #include <signal.h>
 #include <unistd.h>
 
 #include "e2e/control-plane/pki/pki.h"
+#include "e2e/testbed/api_readiness.h"
 #include "e2e/traffic/socket.h"
-#include "kube/config/config.h"
-#include "kube/http/transport.h"
 
 namespace pointsman::e2e {
 namespace {
 
 constexpr std::chrono::minutes kStartTimeout{1};
 constexpr std::chrono::seconds kStopTimeout{30};
-constexpr std::chrono::milliseconds kReadyPoll{50};
-constexpr std::size_t kShownLog = 4000;  // bytes of it in an error
-
-std::string EndOfLog(const std::filesystem::path& log) {
-  std::ifstream in(log, std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  return text.substr(text.size() - std::min(text.size(), kShownLog));
-}
 
 // A port of 127.0.0.1 that nothing listens at now.
 std::uint16_t FreePort() {
@@ -179,28 +165,7 @@ std::filesystem::path ApiServerProcess::UserKubeconfig(const std::string& user,
 }
 
 void ApiServerProcess::AwaitReady(Process& server, const std::filesystem::path& log) const {
-  const auto transport = kube::MakeTransport(kube::LoadKubeconfig(AdminKubeconfig()));
-  kube::HttpRequest request;
-  request.method = "GET";
-  request.target = "/readyz";
-  const auto deadline = std::chrono::steady_clock::now() + kStartTimeout;
-  for (;;) {
-    std::string why;
-    try {
-      const auto response = transport->Send(request);
-      if (response.status == 200) return;
-      why = response.body;
-    } catch (const std::exception& error) {
-      why = error.what();  // it does not listen yet
-    }
-    if (!server.Running())
-      throw std::runtime_error(server.name() + " ended (" + server.HowEnded() +
-                               "); its log: " + EndOfLog(log));
-    if (std::chrono::steady_clock::now() > deadline)
-      throw std::runtime_error(server.name() + " is not ready: " + why +
-                               "; its log: " + EndOfLog(log));
-    std::this_thread::sleep_for(kReadyPoll);
-  }
+  AwaitReadyApi(AdminKubeconfig(), server, log, kStartTimeout);
 }
 
 std::unique_ptr<ApiServerProcess> MakeOwnApiServer(const std::filesystem::path& directory,
