@@ -27,7 +27,12 @@
 // context in the library, whichever comes last frees it. Our own code stays checked.
 extern "C" const char* __tsan_default_suppressions() {  // NOLINT(bugprone-reserved-identifier)
   return "race:pplx::details::_CancellationTokenCallback<web::http::client::details::asio_context\n"
-         "race:web::http::client::details::asio_context::~asio_context";
+         "race:web::http::client::details::asio_context::~asio_context\n"
+         // The last one who holds a token's state ends it; who gave it back before did so within
+         // the library.
+         "race:pplx::details::_RefCounter::_Destroy\n"
+         // A static of libspdlog's, which the first thread that logs makes.
+         "race:spdlog::details::registry::registry";
 }
 #endif
 
