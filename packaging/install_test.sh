@@ -34,7 +34,7 @@ fi
 # log: files, links, marks of what was removed, and directories that the machine does not have.
 changed_files() {
   (cd "$1" && find . -mindepth 1 \( ! -type d -o -exec sh -c '[ ! -d "/$1" ]' - {} \; \) -printf '/%P\n') |
-    grep -Ev '^/(var/lib/dpkg/|var/log/dpkg[.]log$|var/cache/ldconfig|etc/ld[.]so[.]cache$|packages(/|$))' | sort || true
+    sed -E '\,^/(var/lib/dpkg/|var/log/dpkg[.]log$|var/cache/ldconfig|etc/ld[.]so[.]cache$|packages(/|$)),d' | sort
 }
 
 if [ "$1" = --in-namespace ]; then

@@ -49,6 +49,7 @@ void AwaitReadyApi(const std::filesystem::path& kubeconfig, Process& server,
     if (std::chrono::steady_clock::now() > deadline)
       throw std::runtime_error(
           fmt::format("{} is not ready: {}; its log: {}", server.name(), why, EndOfLog(log)));
+    // A server gives no notice when it begins to listen.
     std::this_thread::sleep_for(kReadyPoll);
   }
 }
