@@ -107,15 +107,7 @@ void LookAtTarget(NodeView& view, const NodeProxy& proxy,
   if (!applied && HasFailedBefore(configuration)) {
     since = std::min(since, TimeOr(proxy.updated_at, since));
   }
-  auto patience = ceil<seconds>(rollout.progress_deadline);
-  if (target.provider == kube::Provider::kKubeProxy) {
-    // How long connections drain before kube-proxy restarts is what somebody has asked for.
-    if (sighting.prepared)
-      since = std::max(since, *sighting.prepared);
-    else
-      patience += ceil<seconds>(proxy.spec.settings.drain_timeout);
-  }
-  if (!Reached(view.next, since + patience, now)) {
+  if (!Reached(view.next, ProgressDeadline(proxy, rollout, sighting, since), now)) {
     view.order = Order::kUnderWay;
   } else {
     // A node that died must not hold up the others for ever.
@@ -187,6 +179,19 @@ kube::NodeProxyCandidate CandidateOf(const Revision& revision) {
 
 bool NodeView::RunsAnother(kube::Mode mode) const {
   return applied() && !running_mode.empty() && running_mode != kube::ToString(mode);
+}
+
+TimePoint ProgressDeadline(const NodeProxy& proxy, const kube::Rollout& rollout,
+                           const Sighting& sighting, TimePoint since) {
+  auto patience = ceil<seconds>(rollout.progress_deadline);
+  if (proxy.spec.provider == kube::Provider::kKubeProxy) {
+    // How long connections drain before kube-proxy restarts is what somebody has asked for.
+    if (sighting.prepared)
+      since = std::max(since, *sighting.prepared);
+    else
+      patience += ceil<seconds>(proxy.spec.settings.drain_timeout);
+  }
+  return since + patience;
 }
 
 NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& configuration,

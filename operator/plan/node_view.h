@@ -126,6 +126,10 @@ struct NodeView {
 NodeView LookAt(const GovernedNode& governed, const kube::ProxyConfiguration& configuration,
                 const Revision& target, Sightings& sightings, kube::TimePoint now);
 
+// When a node is overdue that is asked for something, and was right, or was asked, at `since`.
+kube::TimePoint ProgressDeadline(const kube::NodeProxy& proxy, const kube::Rollout& rollout,
+                                 const Sighting& sighting, kube::TimePoint since);
+
 // What the agent of a node is asked before a revision reaches it.
 kube::NodeProxyCandidate CandidateOf(const Revision& revision);
 

@@ -70,13 +70,9 @@ void HoldAgainstPod(NodeView& view, const KubeProxy::OnNode& on, bool placed,
   }
   if (view.order == Order::kOverdue || view.order == Order::kLost) return;
   const Sighting sighting = sightings.Of(view.governed.proxy->name);
-  const bool prepared = sighting.prepared.has_value();
-  // As in LookAtTarget.
-  const TimePoint since = std::max(sighting.available.value_or(sighting.changed),
-                                   sighting.prepared.value_or(TimePoint::min()));
-  const auto drain =
-      prepared ? kube::Duration(0) : view.governed.proxy->spec.settings.drain_timeout;
-  if (!Reached(view.next, since + ceil<seconds>(rollout.progress_deadline + drain), now)) {
+  const TimePoint since = sighting.available.value_or(sighting.changed);
+  const TimePoint due = ProgressDeadline(*view.governed.proxy, rollout, sighting, since);
+  if (!Reached(view.next, due, now)) {
     view.order = Order::kUnderWay;
     // What the agent sees until then is of a kube-proxy that restarts.
     if (!view.tripped) view.failure.clear();
@@ -85,7 +81,7 @@ void HoldAgainstPod(NodeView& view, const KubeProxy::OnNode& on, bool placed,
   view.order = view.reachable ? Order::kOverdue : Order::kLost;
   if (view.reachable && view.failure.empty()) {
     view.failure = std::string("did not get there within the progress deadline") +
-                   (placed || prepared ? ": " + WhyNotSettled(on, placed) : kNotPrepared);
+                   (placed || sighting.prepared ? ": " + WhyNotSettled(on, placed) : kNotPrepared);
   }
 }
 
