@@ -10,6 +10,7 @@
 
 #include "e2e/control-plane/pki/pki.h"
 #include "e2e/testbed/api_readiness.h"
+#include "e2e/testbed/real_api_server.h"
 
 namespace pointsman::e2e {
 namespace {
@@ -29,7 +30,6 @@ RealControlPlane::RealControlPlane(RealControlPlaneOptions options) : options_(s
   }
 }
 
-// The API server's flags are those of controller-runtime's envtest.
 void RealControlPlane::Start(const Sandbox& sandbox) {
   fs::create_directories(options_.dir);
   const Pki pki(options_.pki);
@@ -39,24 +39,15 @@ void RealControlPlane::Start(const Sandbox& sandbox) {
   const fs::path admin = options_.pki / "admin.kubeconfig";
   Pki::WritePrivate(admin, pki.ClientKubeconfig(url, "kubernetes-admin", {"system:masters"}));
   etcd_ = SpawnLogged(sandbox, "etcd",
-                      {fmt::format("--data-dir={}", (options_.dir / "etcd").string()),
-                       fmt::format("--listen-client-urls={}", kEtcd),
-                       fmt::format("--advertise-client-urls={}", kEtcd),
-                       "--listen-peer-urls=http://127.0.0.1:2380", "--unsafe-no-fsync"});
-  api_server_ =
-      SpawnLogged(sandbox, "kube-apiserver",
-                  {fmt::format("--etcd-servers={}", kEtcd), "--bind-address=0.0.0.0",
-                   fmt::format("--advertise-address={}", options_.address),
-                   fmt::format("--secure-port={}", options_.port),
-                   fmt::format("--cert-dir={}", options_.dir.string()),
-                   fmt::format("--client-ca-file={}", pki.CaCertificate().string()),
-                   fmt::format("--tls-cert-file={}", pki.ServerCertificate().string()),
-                   fmt::format("--tls-private-key-file={}", pki.ServerKey().string()),
-                   fmt::format("--service-account-issuer={}", url),
-                   fmt::format("--service-account-key-file={}", pki.ServerCertificate().string()),
-                   fmt::format("--service-account-signing-key-file={}", pki.ServerKey().string()),
-                   fmt::format("--service-cluster-ip-range={}", options_.service_cidr),
-                   "--authorization-mode=Node,RBAC", "--allow-privileged=true"});
+                      EtcdFlags(options_.dir / "etcd", kEtcd, "http://127.0.0.1:2380"));
+  std::vector<std::string> flags = KubeApiServerFlags(pki, {.etcd_url = kEtcd,
+                                                            .url = url,
+                                                            .port = options_.port,
+                                                            .dir = options_.dir,
+                                                            .service_cidr = options_.service_cidr});
+  flags.insert(flags.end(), {"--bind-address=0.0.0.0", "--advertise-address=" + options_.address,
+                             "--authorization-mode=Node,RBAC"});
+  api_server_ = SpawnLogged(sandbox, "kube-apiserver", std::move(flags));
   entrance_ = Spawn(
       {.argv = {"socat",
                 fmt::format("TCP-LISTEN:{},bind=127.0.0.1,fork,reuseaddr", options_.local_port),

@@ -14,6 +14,7 @@
 
 #include "e2e/control-plane/pki/pki.h"
 #include "e2e/testbed/api_readiness.h"
+#include "e2e/testbed/real_api_server.h"
 #include "e2e/traffic/socket.h"
 
 namespace pointsman::e2e {
@@ -103,7 +104,6 @@ class RealApiServer : public ApiServerProcess {
     }
   }
 
-  // The flags are those of controller-runtime's envtest.
   void Start() override {
     url_ = "https://127.0.0.1:" + std::to_string(port_);
     const std::string etcd_url = "http://127.0.0.1:" + std::to_string(etcd_port_);
@@ -111,21 +111,13 @@ class RealApiServer : public ApiServerProcess {
     pki.IssueServer({"localhost", "127.0.0.1", "kubernetes.default.svc"});
     Pki::WritePrivate(AdminKubeconfig(),
                       pki.ClientKubeconfig(url_, "kubernetes-admin", {"system:masters"}));
-    etcd_ = SpawnLogged(
-        "etcd", {"--data-dir=" + (directory_ / "etcd").string(), "--listen-client-urls=" + etcd_url,
-                 "--advertise-client-urls=" + etcd_url, "--listen-peer-urls=http://127.0.0.1:0",
-                 "--unsafe-no-fsync"});
-    process_ = SpawnLogged(
-        "kube-apiserver",
-        {"--etcd-servers=" + etcd_url, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
-         "--secure-port=" + std::to_string(port_), "--cert-dir=" + directory_.string(),
-         "--client-ca-file=" + pki.CaCertificate().string(),
-         "--tls-cert-file=" + pki.ServerCertificate().string(),
-         "--tls-private-key-file=" + pki.ServerKey().string(), "--service-account-issuer=" + url_,
-         "--service-account-key-file=" + pki.ServerCertificate().string(),
-         "--service-account-signing-key-file=" + pki.ServerKey().string(),
-         "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC",
-         "--disable-admission-plugins=ServiceAccount", "--allow-privileged=true"});
+    etcd_ = SpawnLogged("etcd", EtcdFlags(directory_ / "etcd", etcd_url, "http://127.0.0.1:0"));
+    std::vector<std::string> flags = KubeApiServerFlags(
+        pki, {.etcd_url = etcd_url, .url = url_, .port = port_, .dir = directory_});
+    flags.insert(flags.end(),
+                 {"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
+                  "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount"});
+    process_ = SpawnLogged("kube-apiserver", flags);
     AwaitReady(process_, directory_ / "kube-apiserver.log");
   }
 
