@@ -259,7 +259,10 @@ class Election final : public Leadership {
     while (!returned_) {
       const TimeSource::time_point deadline = renewed_ + options_.renew_deadline;
       if (!lost && (taken_ || time_.Now() >= deadline)) lost = true;
-      if (lost || stop.stop_requested()) {
+      // Looked at once: a stop between two looks would be passed on to nobody, and end no wait
+      // either.
+      const bool stopping = stop.stop_requested();
+      if (lost || stopping) {
         lock.unlock();
         lead_stop_.request_stop();  // may run callbacks of `lead`
         lock.lock();
@@ -271,8 +274,7 @@ class Election final : public Leadership {
         changed_.wait(lock, news);
       } else {
         // Once requested it ends no wait any more.
-        time_.WaitUntil(changed_, lock, stop.stop_requested() ? std::stop_token() : stop, deadline,
-                        news);
+        time_.WaitUntil(changed_, lock, stopping ? std::stop_token() : stop, deadline, news);
       }
     }
     return lost;

@@ -20,6 +20,50 @@ using std::chrono::seconds;
 using ::testing::MatchesRegex;
 
 // Keeps one Lease as the API server does: a stale resourceVersion is a conflict.
+class LeaseStore {
+ public:
+  struct Answer {
+    int status = 200;
+    std::string body;
+  };
+  Answer Do(const std::string& method, const std::string& request_body) {
+    const std::lock_guard lock(mutex_);
+    if (method == "POST") {
+      if (!lease_.is_null()) return Failure(409, "AlreadyExists");
+      lease_ = Json::parse(request_body);
+      Stamp();
+    } else if (lease_.is_null()) {
+      return Failure(404, "NotFound");
+    } else if (method == "PUT") {
+      Json lease = Json::parse(request_body);
+      if (lease["metadata"]["resourceVersion"] != lease_["metadata"]["resourceVersion"])
+        return Failure(409, "Conflict");
+      lease_ = std::move(lease);
+      Stamp();
+    }
+    return {200, lease_.dump()};
+  }
+  static Answer Failure(int code, const char* reason) {
+    return {code, Json{{"kind", "Status"}, {"code", code}, {"reason", reason}}.dump()};
+  }
+  Json Spec() {
+    const std::lock_guard lock(mutex_);
+    return lease_.is_null() ? Json() : lease_["spec"];
+  }
+  void SetSpec(const Json& spec) {
+    const std::lock_guard lock(mutex_);
+    lease_ = {{"metadata", {{"name", "op"}, {"namespace", "ns"}}}, {"spec", spec}};
+    Stamp();
+  }
+
+ private:
+  void Stamp() { lease_["metadata"]["resourceVersion"] = std::to_string(++version_); }
+
+  std::mutex mutex_;
+  Json lease_;
+  int version_ = 0;
+};
+
 class LeaseServer {
  public:
   LeaseServer() {
@@ -34,64 +78,45 @@ class LeaseServer {
     config.ca_pem = authority_.ca_pem();
     return Client(MakeTransport(config));
   }
-  Json Spec() {
-    const std::lock_guard lock(mutex_);
-    return lease_.is_null() ? Json() : lease_["spec"];
-  }
-  void SetSpec(const Json& spec) {
-    const std::lock_guard lock(mutex_);
-    lease_ = {{"metadata", {{"name", "op"}, {"namespace", "ns"}}}, {"spec", spec}};
-    Stamp();
-  }
+  Json Spec() { return lease_.Spec(); }
+  void SetSpec(const Json& spec) { lease_.SetSpec(spec); }
 
   enum class Mode { kServe, kFail, kHang };
   std::atomic<Mode> mode{Mode::kServe};
 
  private:
-  void Stamp() { lease_["metadata"]["resourceVersion"] = std::to_string(++version_); }
   void Serve(const TestServer::Request& request, TestServer::Reply& reply) {
     if (mode == Mode::kHang) {
       reply.WaitForPeerToLeave();
       return;
     }
-    std::string body;
-    int status = 200;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto fail = [&](int code, const char* reason) {
-        status = code;
-        body = Json{{"kind", "Status"}, {"code", code}, {"reason", reason}}.dump();
-      };
-      if (mode == Mode::kFail) {
-        fail(403, "Forbidden");
-      } else if (request.method == "POST") {
-        if (lease_.is_null()) {
-          lease_ = Json::parse(request.body);
-          Stamp();
-        } else {
-          fail(409, "AlreadyExists");
-        }
-      } else if (lease_.is_null()) {
-        fail(404, "NotFound");
-      } else if (request.method == "PUT") {
-        Json lease = Json::parse(request.body);
-        if (lease["metadata"]["resourceVersion"] == lease_["metadata"]["resourceVersion"]) {
-          lease_ = std::move(lease);
-          Stamp();
-        } else {
-          fail(409, "Conflict");
-        }
-      }
-      if (body.empty()) body = lease_.dump();
-    }
-    reply.Json(status, body);
+    const LeaseStore::Answer answer = mode == Mode::kFail ? LeaseStore::Failure(403, "Forbidden")
+                                                          : lease_.Do(request.method, request.body);
+    reply.Json(answer.status, answer.body);
   }
 
   const TestAuthority authority_{"CA"};
-  std::mutex mutex_;
-  Json lease_;
-  int version_ = 0;
+  LeaseStore lease_;
   std::unique_ptr<TestServer> server_;
+};
+
+// Answers without a network, for a test that needs elections by the thousand.
+class LeaseTransport final : public Transport {
+ public:
+  HttpResponse Send(const HttpRequest& request) override {
+    LeaseStore::Answer answer = lease_.Do(request.method, request.body);
+    return {answer.status, {}, std::move(answer.body)};
+  }
+  HttpResponse Stream(const HttpRequest& request,
+                      const std::function<bool(std::string_view)>& on_data,
+                      std::stop_token) override {
+    HttpResponse response = Send(request);
+    if (response.status < 300) on_data(std::exchange(response.body, {}));
+    return response;
+  }
+
+ private:
+  LeaseStore lease_;
 };
 
 LeaderElectionOptions Options(const std::string& identity) {
@@ -292,6 +317,51 @@ TEST(LeaderElectionTest, StopEndsAWaitingCandidateAtOnce) {
   Candidate one(server, Options("one"));
   EXPECT_FALSE(one.LeadsWithin(milliseconds(200)));
   EXPECT_TRUE(AtOnce([&] { EXPECT_TRUE(one.Stop()); }));
+}
+
+// Whether leadership ends when the stop is requested `spins` turns of a loop after it began.
+bool EndsWhenStoppedAfter(int spins) {
+  const LeaderElectionOptions options = Options("one");
+  Client client(std::make_shared<LeaseTransport>());
+  FakeTime time(FakeTime::Sleeping::kWaits);
+  std::stop_source stop;
+  std::atomic<bool> leads = false;
+  std::future<bool> stopped = std::async(std::launch::async, [&] {
+    return RunWithLeaderElection(
+        client, options,
+        [&](const Leadership& leadership) {
+          leads = true;
+          std::mutex mutex;
+          std::condition_variable_any never;
+          std::unique_lock lock(mutex);
+          never.wait(lock, leadership.stop(), [] { return false; });
+        },
+        stop.get_token(), time);
+  });
+  while (!leads)
+    std::this_thread::yield();
+  for (std::atomic<int> spin = 0; spin < spins;)
+    ++spin;
+  stop.request_stop();
+  const bool ended = stopped.wait_for(kAtOnce) == std::future_status::ready;
+  if (!ended) time.Advance(std::chrono::hours(1));  // it loses the lease, and the test can end
+  return stopped.get() && ended;
+}
+
+// Whenever it comes, also between two looks of the thread that passes it on: an operator that
+// missed it would lead on after its SIGTERM. More threads than cores, so that a thread is also
+// interrupted between the looks.
+TEST(LeaderElectionTest, AStopAtAnyMomentEndsTheLeadership) {
+  std::vector<std::future<int>> all;
+  for (unsigned thread = 0; thread < 4; ++thread) {
+    all.push_back(std::async(std::launch::async, [] {
+      for (int round = 0; round < 10'000; ++round)
+        if (!EndsWhenStoppedAfter(round % 1000)) return round;
+      return -1;
+    }));
+  }
+  for (auto& missed : all)
+    EXPECT_EQ(missed.get(), -1);
 }
 
 TEST(LeaderElectionTest, ThrowsOnWhatLeadThrowsAndReleases) {
