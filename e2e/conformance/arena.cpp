@@ -10,6 +10,8 @@
 #include <fmt/ranges.h>
 #include <signal.h>
 
+#include "e2e/conformance/taken_port.h"
+
 namespace pointsman::e2e {
 namespace {
 
@@ -306,6 +308,21 @@ std::vector<std::string> Arena::NodeAddresses(const std::string& name, net::Fami
   const std::string gateway = node.pod_cidr().substr(0, node.pod_cidr().rfind('.') + 1) + "1";
   if (family == net::Family::kIPv4) return {node.address(), gateway};
   return {node.address6(), node.PodAddress6(gateway)};
+}
+
+bool Arena::IsPortTaken(const std::string& target, int local_port) const {
+  if (options_.mode != kube::Mode::kIpvs) return false;
+  std::vector<TrackedConnection> tracked;
+  std::vector<IpvsConnection> ipvs;
+  for (const Node& node : world_->cluster().nodes()) {
+    for (const char* family : {"ipv4", "ipv6"}) {
+      const auto more = ParseConntrack(node.Check({"conntrack", "-L", "-p", "tcp", "-f", family}));
+      tracked.insert(tracked.end(), more.begin(), more.end());
+    }
+    const auto more = ParseIpvsConnections(node.Check({"ipvsadm", "-Lcn"}));
+    ipvs.insert(ipvs.end(), more.begin(), more.end());
+  }
+  return e2e::IsPortTaken(tracked, ipvs, target, local_port);
 }
 
 std::string Arena::Rules(const std::string& name, const std::vector<std::string>& words) const {

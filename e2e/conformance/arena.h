@@ -79,6 +79,8 @@ class Arena {
     int sent_again = 0;
   };
   Datagrams& datagrams() { return datagrams_; }
+  // How many connections got no answer since their port was taken (taken_port.h).
+  int& ports_taken() { return ports_taken_; }
   // A client's port for a connection that is to stay unanswered. Its SYN leaves an entry in
   // connection tracking for two minutes, without NAT where the address is no Service's, and a later
   // SYN from the same port takes that entry's way (the kernel's nf_conntrack_proto_tcp.c: an entry
@@ -92,6 +94,8 @@ class Arena {
   const std::string& LinkOf(const std::string& routed_pod) const { return links_.at(routed_pod); }
   // Every address of a node on its own interfaces.
   std::vector<std::string> NodeAddresses(const std::string& node, net::Family family) const;
+  // Whether that connection of a client's got no answer since IPVS has another from its port.
+  bool IsPortTaken(const std::string& target, int local_port) const;
   // What the node's kernel has been told, for a person. `words`: only lines with one of them.
   std::string Rules(const std::string& node, const std::vector<std::string>& words) const;
   std::string AgentLog(const std::string& node, size_t bytes) const;
@@ -118,6 +122,7 @@ class Arena {
   std::map<std::string, pid_t> agents_;
   int fence_ = 0;
   Datagrams datagrams_;
+  int ports_taken_ = 0;
   int ports_for_silence_ = 0;
 };
 

@@ -85,7 +85,8 @@ std::vector<Attempt> ParseAttempts(const std::string& output) {
     const Json report = Json::parse(line, nullptr, false);
     if (!report.is_object() || !report.contains("ok")) continue;
     attempts.push_back({report.at("ok"), report.at("backend"), report.at("seen_source"),
-                        report.at("error"), report.at("ms"), report.value("sent", 0)});
+                        report.at("error"), report.at("ms"), report.value("sent", 0),
+                        report.value("local_port", 0)});
   }
   if (attempts.empty()) throw std::runtime_error("the probe reported nothing: " + output);
   return attempts;

@@ -16,6 +16,7 @@ struct Attempt {
   std::string error;        // see e2e/traffic/connect.h
   double ms = 0;
   int sent = 0;  // datagrams
+  int local_port = 0;
 };
 
 // Throws std::runtime_error when the text holds no report at all.

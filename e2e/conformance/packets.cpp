@@ -66,7 +66,7 @@ void Packets::Probe(const ProbeStep& step) {
     Judged(step, way, Eventually(step.eventually, [&] {
              const ExecResult result =
                  way.place.node->Exec(Command(step, way), {.netns = way.place.netns});
-             return Judge(step.expect, SourcesOf(step, way), Report(result));
+             return Judge(step.expect, SourcesOf(step, way), TriedAgain(step, way, Report(result)));
            }));
   }
 }
@@ -120,6 +120,23 @@ std::vector<Attempt> Packets::Report(const ExecResult& result) const {
     if (!attempt.ok || attempt.sent == 0) continue;
     ++arena_.datagrams().answered;
     if (attempt.sent > 1) ++arena_.datagrams().sent_again;
+  }
+  return attempts;
+}
+
+// With another connection in the place of each that got no answer for its port's sake.
+std::vector<Attempt> Packets::TriedAgain(const ProbeStep& step, const Attempted& way,
+                                         std::vector<Attempt> attempts) const {
+  if (way.protocol != "tcp" || step.expect.kind != Expectation::Kind::kAnswered) return attempts;
+  for (Attempt& attempt : attempts) {
+    if (attempt.error != "timeout" ||
+        !arena_.IsPortTaken(HostPort(way.target.address, way.target.port), attempt.local_port))
+      continue;
+    ++arena_.ports_taken();  // main.cpp limits how often that may be
+    ProbeStep once = step;
+    once.count = 1;
+    once.source_port = 0;  // the next try has another
+    attempt = Report(way.place.node->Exec(Command(once, way), {.netns = way.place.netns})).at(0);
   }
   return attempts;
 }

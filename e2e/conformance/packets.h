@@ -56,6 +56,8 @@ class Packets {
   static bool IsSilence(const Expectation& expect);
   std::vector<std::string> Command(const ProbeStep& step, const Attempted& way) const;
   std::vector<Attempt> Report(const ExecResult& result) const;
+  std::vector<Attempt> TriedAgain(const ProbeStep& step, const Attempted& way,
+                                  std::vector<Attempt> attempts) const;
   void Judged(const ProbeStep& step, const Attempted& way, const std::string& wrong) const;
   AllowedSources SourcesOf(const ProbeStep& step, const Attempted& way) const;
   AllowedSources Sources(const Expectation& expect, const std::string& from,

@@ -124,6 +124,17 @@ class Prober {
     return "";
   }
 
+  // 0: it has none yet.
+  int LocalPort() const {
+    sockaddr_storage local{};
+    socklen_t size = sizeof local;
+    if (getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&local), &size) != 0)
+      throw std::system_error(errno, std::generic_category(), "getsockname");
+    return ntohs(local.ss_family == AF_INET
+                     ? reinterpret_cast<const sockaddr_in&>(local).sin_port
+                     : reinterpret_cast<const sockaddr_in6&>(local).sin6_port);
+  }
+
  private:
   // False: its time is over.
   bool Wait(short events) {
@@ -155,7 +166,8 @@ bool ReadGreeting(const std::string& text, std::string& backend, std::string& se
 
 nlohmann::json ProbeResult::ToJson() const {
   return {{"ok", ok},       {"backend", backend}, {"seen_source", seen_source},
-          {"error", error}, {"ms", ms},           {"sent", sent}};
+          {"error", error}, {"ms", ms},           {"local_port", local_port},
+          {"sent", sent}};
 }
 
 ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& from,
@@ -191,6 +203,7 @@ ProbeResult Probe(Protocol protocol, const Endpoint& target, const std::string& 
     if (result.error.empty() && !greeting.ends_with(" " + token)) result.error = "wrong";
   }
   result.ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+  result.local_port = prober.LocalPort();
   if (!ReadGreeting(greeting, result.backend, result.seen_source) && result.error.empty())
     result.error = "wrong";
   result.ok = result.error.empty();

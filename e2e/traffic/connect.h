@@ -21,6 +21,7 @@ struct ProbeResult {
   // route here), not-permitted
   std::string error;
   double ms = 0;
+  int local_port = 0;
   int sent = 0;  // datagrams; more than one: the earlier ones were not answered
 
   nlohmann::json ToJson() const;
