@@ -79,6 +79,10 @@ class NodeDecoder {
     reader_.Object(value, [this](std::string_view key, Value field) {
       if (key == "addresses") {
         reader_.Array(field, [this](Value address) { Address(address); });
+      } else if (key == "nodeInfo") {
+        reader_.Object(field, [this](std::string_view name, Value text) {
+          if (name == "kubeletVersion") reader_.Assign(text, node_.kubelet_version);
+        });
       } else if (key == "conditions") {
         reader_.Array(field, [this](Value condition) {
           std::string_view type;

@@ -36,6 +36,7 @@ struct Node {
   bool never_ready = false;
   bool deleting = false;  // deletionTimestamp set
   std::vector<Taint> taints;
+  std::string kubelet_version;  // "v1.32.1+k3s1"; "" if not reported
   // Taint ToBeDeletedByClusterAutoscaler: the node leaves (KEP-3836).
   bool to_be_deleted = false;
 

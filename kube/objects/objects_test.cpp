@@ -472,7 +472,8 @@ TEST(DecodeEndpointSlice, DamagedTextIsRefusedOrReported) {
 
 TEST(DecodeNode, ReadsEveryField) {
   const Node node = DecodeNode(
-      R"({"status":{"conditions":[{"status":"Unknown","type":"DiskPressure"},{"status":"True","type":"Ready"}],
+      R"({"status":{"nodeInfo":{"architecture":"arm64","kubeletVersion":"v1.36.2+k3s1"},
+          "conditions":[{"status":"Unknown","type":"DiskPressure"},{"status":"True","type":"Ready"}],
           "addresses":[{"address":"10.0.0.5","type":"InternalIP"},{"type":"InternalIP","address":"fd00::5"},
             {"type":"Hostname","address":"n1"},{"type":"ExternalIP","address":"192.0.2.5"}]},
           "spec":{"podCIDR":"10.244.1.0/24","podCIDRs":["10.244.1.0/24","fd00:1::/64"],
@@ -491,6 +492,7 @@ TEST(DecodeNode, ReadsEveryField) {
   EXPECT_THAT(node.taints, ElementsAre(Taint{"ToBeDeletedByClusterAutoscaler", "1", "NoSchedule"}));
   EXPECT_TRUE(node.deleting);
   EXPECT_TRUE(node.to_be_deleted);
+  EXPECT_EQ(node.kubelet_version, "v1.36.2+k3s1");
 }
 
 // Whether a node that is not Ready ever was, and whether its kubelet still says so.

@@ -102,6 +102,7 @@ struct ModePreflight {
 inline constexpr const char* kKubeProxyDraining = "Draining";
 inline constexpr const char* kKubeProxyRemoved = "Removed";
 inline constexpr const char* kKubeProxyNotRemoved = "NotRemoved";
+inline constexpr const char* kKubeProxyRunning = "Running";  // one does all the same
 inline constexpr const char* kKubeProxyReturned =
     "Returned";  // after Removed: it has written again
 struct KubeProxyStatus {

@@ -24,15 +24,18 @@ void KubeProxyRemoval::Wait(const char* state, std::string message, TimePoint du
   due_ = due;
 }
 
-void KubeProxyRemoval::Look(bool asked, const std::string& why_not, kube::Duration drain_timeout,
-                            TimePoint now) {
+void KubeProxyRemoval::Look(bool asked, TimePoint heard, std::string why_not,
+                            kube::Duration drain_timeout, TimePoint now) {
   if (!asked) {
     status_.reset();
     began_.reset();
+    seen_.reset();
     kept_.reset();
     due_ = TimePoint::max();
     return;
   }
+  if (why_not.empty() && heard < now - kOrderHolds)
+    why_not = "nothing was heard of the API server for minutes, and kube-proxy may be to come back";
   // Not removed a second time: what wrote it would write it again.
   if (status_ && status_->state == kube::kKubeProxyReturned) return;
   if (due_ != TimePoint::max() && now < due_ && (kept_ || why_not.empty())) return;
@@ -65,9 +68,12 @@ void KubeProxyRemoval::Remove(kube::Duration drain_timeout, TimePoint now) {
       due_ = now + kPoll;
       return;
     }
-    return Wait(kube::kKubeProxyNotRemoved, "kube-proxy seems to run on this node: " + seen,
-                now + kPoll);
+    // Whether it is about to end, or is not the API's to end, is the operator's to know.
+    if (!seen_) seen_ = now;
+    return Wait(kube::kKubeProxyRunning, "kube-proxy runs on this node: " + seen,
+                now + (now - *seen_ < kEnds ? kPoll : std::chrono::seconds(kRetry)));
   }
+  seen_.reset();
   const bool first = !began_;
   if (first) began_ = now;
   const uint64_t open = kernel_.open(first);

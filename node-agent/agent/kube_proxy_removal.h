@@ -24,8 +24,14 @@ class KubeProxyRemoval {
   // How often it is looked whether connections have ended, or kube-proxy has; what could not be
   // removed is tried again; whether kube-proxy has written its rules again.
   static constexpr std::chrono::seconds kPoll{2};
+  // How long one that runs is polled; then it is no Pod that is about to end (k3s).
+  static constexpr std::chrono::minutes kEnds{5};
   static constexpr std::chrono::minutes kRetry{1};
   static constexpr std::chrono::minutes kWatch{1};
+
+  // How long an order to remove is followed without a word of the API server. The operator, which
+  // cannot tell an agent that is cut off, waits longer before it lets kube-proxy come back.
+  static constexpr std::chrono::minutes kOrderHolds{3};
 
   struct Kernel {
     // By what a kube-proxy that runs here is seen, for a person; "": none is seen.
@@ -43,10 +49,11 @@ class KubeProxyRemoval {
 
   // What the agent before said of it, which holds until it is looked at.
   void Continue(const std::optional<kube::KubeProxyStatus>& said);
-  // `why_not`: why ours cannot do without kube-proxy's rules, for a person; with that nothing is
-  // removed. "": it serves all that it is to. `drain_timeout`: how long connections are waited for
-  // at most.
-  void Look(bool asked, const std::string& why_not, kube::Duration drain_timeout, TimePoint now);
+  // `heard`: when the API server was last heard of. `why_not`: why ours cannot do without
+  // kube-proxy's rules, for a person; with that nothing is removed. "": it serves all that it is
+  // to. `drain_timeout`: how long connections are waited for at most.
+  void Look(bool asked, TimePoint heard, std::string why_not, kube::Duration drain_timeout,
+            TimePoint now);
   // nullopt: not asked.
   const std::optional<kube::KubeProxyStatus>& status() const { return status_; }
   // When there is something to look at again; max: nothing.
@@ -60,6 +67,7 @@ class KubeProxyRemoval {
   const Kernel kernel_;
   std::optional<kube::KubeProxyStatus> status_;
   std::optional<TimePoint> began_;                // to wait for connections
+  std::optional<TimePoint> seen_;                 // one that runs, for the first time
   std::optional<std::vector<std::string>> kept_;  // traces of it once all was removed
   TimePoint due_ = TimePoint::max();
 };

@@ -38,7 +38,7 @@ class KubeProxyRemovalStepsTest : public ::testing::Test {
                 }};
   }
   void Look(bool asked = true, const std::string& why_not = "") {
-    removal_.Look(asked, why_not, 1min, now_);
+    removal_.Look(asked, heard_.value_or(now_), why_not, 1min, now_);
   }
   std::string State() const { return removal_.status() ? removal_.status()->state : ""; }
   std::string Message() const { return removal_.status() ? removal_.status()->message : ""; }
@@ -51,6 +51,7 @@ class KubeProxyRemovalStepsTest : public ::testing::Test {
   int removals_ = 0;
   int firsts_ = 0;
   TimePoint now_{1000s};
+  std::optional<TimePoint> heard_;  // of the API server; nullopt: just now
   KubeProxyRemoval removal_{Fake(*this)};
 };
 
@@ -87,14 +88,17 @@ TEST_F(KubeProxyRemovalStepsTest, RemovesNothingWhereOursDoesNotServe) {
 TEST_F(KubeProxyRemovalStepsTest, RemovesNothingWhereKubeProxyRunsWhateverTheOperatorSays) {
   runs_ = "process 7";
   Look();
-  EXPECT_EQ(State(), kube::kKubeProxyNotRemoved);
+  EXPECT_EQ(State(), kube::kKubeProxyRunning);
   EXPECT_THAT(Message(), HasSubstr("process 7"));
-  now_ += 10min;
+  now_ += 4min;
   Look();
   EXPECT_EQ(removals_, 0);
   EXPECT_EQ(removal_.due(), now_ + KubeProxyRemoval::kPoll);
+  now_ += 10min;
+  Look();
+  EXPECT_EQ(removal_.due(), now_ + KubeProxyRemoval::kRetry) << "it is there to stay";
   runs_.clear();
-  now_ += KubeProxyRemoval::kPoll;
+  now_ += KubeProxyRemoval::kRetry;
   Look();
   EXPECT_EQ(State(), kube::kKubeProxyRemoved);
 }
@@ -112,6 +116,23 @@ TEST_F(KubeProxyRemovalStepsTest, WaitsForConnectionsUntilTheTimeout) {
   Look();
   EXPECT_EQ(State(), kube::kKubeProxyRemoved);
   EXPECT_EQ(firsts_, 1);
+}
+
+// kube-proxy comes back on the operator's word, which does not reach an agent that is cut off.
+TEST_F(KubeProxyRemovalStepsTest, AnAgentThatIsCutOffRemovesNothing) {
+  open_ = 2;
+  Look();
+  EXPECT_EQ(State(), kube::kKubeProxyDraining);
+  heard_ = now_;
+  open_ = 0;
+  now_ += KubeProxyRemoval::kOrderHolds + 1s;
+  Look();
+  EXPECT_EQ(State(), kube::kKubeProxyNotRemoved);
+  EXPECT_THAT(Message(), HasSubstr("nothing was heard of the API server"));
+  EXPECT_EQ(removals_, 0);
+  heard_ = now_;
+  Look();
+  EXPECT_EQ(State(), kube::kKubeProxyRemoved);
 }
 
 TEST_F(KubeProxyRemovalStepsTest, OursThatStopsServingMeanwhileStopsIt) {
@@ -200,7 +221,7 @@ TEST_F(KubeProxyRemovalStepsTest, AnAgentThatIsStartedAgainKeepsItsWordAndLooks)
   traces_ = {"interface kube-ipvs0"};
   now_ += KubeProxyRemoval::kPoll;
   Look();
-  EXPECT_EQ(State(), kube::kKubeProxyNotRemoved) << "no agent's port, but kube-proxy's";
+  EXPECT_EQ(State(), kube::kKubeProxyRunning) << "no agent's port, but kube-proxy's";
   runs_.clear();
   now_ += KubeProxyRemoval::kPoll;
   Look();
@@ -209,8 +230,8 @@ TEST_F(KubeProxyRemovalStepsTest, AnAgentThatIsStartedAgainKeepsItsWordAndLooks)
 }
 
 TEST_F(KubeProxyRemovalStepsTest, OnlyThatItWasRemovedIsKept) {
-  for (const char* state :
-       {kube::kKubeProxyDraining, kube::kKubeProxyNotRemoved, kube::kKubeProxyReturned}) {
+  for (const char* state : {kube::kKubeProxyDraining, kube::kKubeProxyNotRemoved,
+                            kube::kKubeProxyReturned, kube::kKubeProxyRunning}) {
     KubeProxyRemoval removal(Fake(*this));
     removal.Continue(kube::KubeProxyStatus{state, "x"});
     EXPECT_FALSE(removal.status()) << state;

@@ -161,7 +161,8 @@ TEST_P(KubeProxyTakeoverTest, NoConnectionFailsAndWhatIsOpenGoesOn) {
     // IPVS may go on counting: the answer to a client's later connection, which is ours and has the
     // port of an earlier one, is a connection of its own again to it.
     constexpr std::chrono::seconds kDrain{10};
-    removal.Look(true, "", kDrain, std::chrono::steady_clock::now() + later);
+    const auto now = std::chrono::steady_clock::now() + later;
+    removal.Look(true, now, "", kDrain, now);
     return removal.status()->state;
   };
   const bool waits = GetParam().from == From::kIpvs && GetParam().to != Mode::kIpvs;

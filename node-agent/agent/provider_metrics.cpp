@@ -57,8 +57,9 @@ void ProviderMetrics::Set(const ProviderState& state) {
   if (state.found) value = state.bridged ? 1 : 0;
   Show(bridge_, bridge_shown_, {}, value);
   value.reset();
-  for (const char* leftovers : {kube::kKubeProxyDraining, kube::kKubeProxyNotRemoved,
-                                kube::kKubeProxyRemoved, kube::kKubeProxyReturned}) {
+  for (const char* leftovers :
+       {kube::kKubeProxyDraining, kube::kKubeProxyNotRemoved, kube::kKubeProxyRemoved,
+        kube::kKubeProxyReturned, kube::kKubeProxyRunning}) {
     if (!state.leftovers.empty()) value = state.leftovers == leftovers ? 1 : 0;
     Show(leftovers_, leftovers_shown_, {{"state", leftovers}}, value);
   }

@@ -247,7 +247,8 @@ void SyncLoop::Program(const ChangeBatch& batch, Clock::time_point started) {
     change_.SyncTook(Clock::now() - started);
   service_events_.SetWarnings(modes_.state().warnings);
   kube_proxy_.Look(proxy_->spec.remove_kube_proxy && !proxy_->spec.removed,
-                   WhyKubeProxysRulesStay(), proxy_->spec.settings.drain_timeout, Clock::now());
+                   with_.watches.HeardOfNodeProxy(), WhyKubeProxysRulesStay(),
+                   proxy_->spec.settings.drain_timeout, Clock::now());
   const bool asked = candidate_.Check(proxy_->spec);
   modes_.steps().TryTo("hold the hooks of NAT", "", [this] { HoldHooks(); });
   if (measure_.full() || asked || !neighbours_.known)
@@ -305,7 +306,9 @@ void SyncLoop::ServeAsStock(const ServiceModel& model, const ModelDelta& delta) 
   }
   stock_.WaitFor(bridge_.waits_for());
   apply_ = false;
-  former_mode_.Look(stock_.InEffect(), "", proxy_->spec.settings.drain_timeout, Clock::now());
+  // Whatever the operator asks for now, that one's mode is the other.
+  const auto now = Clock::now();
+  former_mode_.Look(stock_.InEffect(), now, "", proxy_->spec.settings.drain_timeout, now);
 }
 
 // As in a mode of our own, but for what is kube-proxy's matter as long as it is there: its ports,
@@ -357,7 +360,7 @@ void SyncLoop::ForgetStock() {
   stock_.Forget();
   bridge_.Forget();
   bridges_ = false;
-  former_mode_.Look(false, "", {}, Clock::now());
+  former_mode_.Look(false, {}, "", {}, Clock::now());
 }
 
 void SyncLoop::WriteKernel(const ServiceModel& model, const ModelDelta& delta) {

@@ -134,6 +134,11 @@ std::string Watches::ServiceOf(const ModelProblem& problem) const {
   return problem.kind + " " + problem.key;
 }
 
+std::chrono::steady_clock::time_point Watches::HeardOfNodeProxy() const {
+  if (!made_ || !proxies_) return std::chrono::steady_clock::time_point::min();
+  return proxies_->Stats().last_contact;
+}
+
 std::vector<ModelProblem> Watches::Unreadable() const {
   std::vector<ModelProblem> problems;
   if (!made_) return problems;

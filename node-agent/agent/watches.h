@@ -44,6 +44,9 @@ class Watches {
   // Services and EndpointSlices that the API server has and this program cannot read.
   std::vector<ModelProblem> Unreadable() const;
   void Show(Metrics& metrics) const;
+  // When the watch of this node's NodeProxy last had a byte: bookmarks come once a minute. min:
+  // never.
+  std::chrono::steady_clock::time_point HeardOfNodeProxy() const;
 
  private:
   bool FindEndpointSlices(const std::stop_token& stop);

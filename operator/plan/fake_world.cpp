@@ -485,7 +485,9 @@ void FakeWorld::StepAgent(const std::string& name) {
   }
   if (!spec.remove_kube_proxy) {
     status.kube_proxy.reset();
-  } else if (!status.kube_proxy) {
+  } else if (!agent.runs_kube_proxy.empty()) {
+    status.kube_proxy = kube::KubeProxyStatus{kube::kKubeProxyRunning, agent.runs_kube_proxy};
+  } else if (!status.kube_proxy || status.kube_proxy->state == kube::kKubeProxyRunning) {
     const auto theirs = kube_proxies.find(name);
     if (theirs != kube_proxies.end()) ++removals_beside_kube_proxy;
     status.kube_proxy = kube::KubeProxyStatus{

@@ -23,6 +23,7 @@ struct FakeAgent {
   bool drains_servers = false;     // does not let a stock kube-proxy be restarted
   bool drains_kube_proxy = false;  // connections through what kube-proxy left do not end
   std::string sees_kube_proxy;     // that has written again: by what; "": it has not
+  std::string runs_kube_proxy;     // that no Pod is of: by what it is seen; "": none
   // Revisions whose handover this agent reverts.
   std::set<int64_t> fails;
   // By revision, what the change to it does to the traffic.

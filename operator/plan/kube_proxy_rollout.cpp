@@ -13,6 +13,10 @@ using kube::TimePoint;
 using std::chrono::ceil;
 using std::chrono::seconds;
 
+// The agent removes nothing any more once it has heard nothing for 3 minutes
+// (agent/kube_proxy_removal.h).
+constexpr std::chrono::minutes kCutOffAgentRests{5};
+
 bool HasAnswered(const kube::NodeProxy& proxy) {
   return proxy.status.observed_generation >= proxy.generation;
 }
@@ -32,10 +36,22 @@ std::string WhyNotCleaned(const std::optional<kube::KubeProxyStatus>& said) {
   return said->message.empty() ? "its agent says: " + said->state : said->message;
 }
 
-// Of a node without kube-proxy, by its agent's word.
+// One that runs though the API shows none: how to stop it.
+std::string HowToStop(const kube::Node& node) {
+  // k3s' versions end in +k3s1; RKE2's kube-proxy is a static Pod.
+  if (node.kubelet_version.find("+k3s") != std::string::npos)
+    return "K3s has it within: start its servers with --disable-kube-proxy";
+  if (node.labels.contains("microk8s.io/cluster"))
+    return "MicroK8s has it within kubelite: turn it off in its arguments";
+  return "no Pod of it is there: stop its service on the node, or turn it off in the program that "
+         "has it within";
+}
+
+// Of a node without kube-proxy as far as the API shows, by its agent's word.
 void LookAtCleaning(NodeView& view, seconds deadline, Sightings& sightings, TimePoint now) {
   const kube::NodeProxy* const proxy = view.governed.proxy.get();
   const std::string& uid = view.governed.node->uid;
+  view.cleans_up = true;
   if (proxy == nullptr || !proxy->spec.remove_kube_proxy) {
     view.takeover = Takeover::kToClean;
     return;
@@ -47,6 +63,12 @@ void LookAtCleaning(NodeView& view, seconds deadline, Sightings& sightings, Time
     return;
   }
   view.takeover_note = WhyNotCleaned(said);
+  if (HasAnswered(*proxy) && said && said->state == kube::kKubeProxyRunning &&
+      !IsReplaced(*view.governed.node)) {
+    view.takeover = Takeover::kCannot;  // nothing of ours ends it
+    view.takeover_note += ". " + HowToStop(*view.governed.node);
+    return;
+  }
   const bool returned = said && said->state == kube::kKubeProxyReturned;
   const seconds drain = ceil<seconds>(proxy->spec.settings.drain_timeout);
   const TimePoint since = sightings.Since("cleans up after kube-proxy " + uid);
@@ -62,7 +84,7 @@ bool LeavesAlone(const GovernedNode& node, seconds deadline, Sightings& sighting
   if (node.proxy->spec.remove_kube_proxy) return false;
   if (HasAnswered(*node.proxy)) return true;
   const TimePoint since = sightings.Since("leaves kube-proxy alone " + node.node->uid);
-  return Reached(next, since + deadline, now);
+  return Reached(next, since + std::max<seconds>(deadline, kCutOffAgentRests), now);
 }
 
 void LookAtWanted(NodeView& view, const KubeProxy::OnNode& on, const KubeProxy& kube_proxy,
@@ -73,9 +95,8 @@ void LookAtWanted(NodeView& view, const KubeProxy::OnNode& on, const KubeProxy& 
     view.takeover_note = WhyNotByTheApi(on);
   } else if (!on.taken_off && (on.selected || !on.pod.empty())) {
     view.takeover = Takeover::kPending;
-  } else if (!on.taken_off) {
-    view.takeover = Takeover::kDone;
   } else if (on.pod.empty()) {
+    // Also where the API never showed one: it may have left rules, or run within another program.
     LookAtCleaning(view, deadline, sightings, now);
   } else {
     const TimePoint since = sightings.Since("leaves kube-proxy " + uid);
@@ -168,8 +189,10 @@ std::vector<NodeProxyChange> NextCleanings(const RolloutState& state,
   for (const NodeView& view : state.nodes) {
     const auto& proxy = view.governed.proxy;
     if (!proxy || view.takeover == Takeover::kUnknown || changed.contains(proxy->name)) continue;
-    const bool out = IsReplaced(*view.governed.node) && !view.has_kube_proxy;
-    const bool remove = out && view.takeover != Takeover::kToReturn;
+    const bool remove = view.cleans_up && !view.has_kube_proxy;
+    // Ours serves first; a node that was taken off had that looked at.
+    const bool serves = IsReplaced(*view.governed.node) || view.available();
+    if (remove && !proxy->spec.remove_kube_proxy && !serves) continue;
     if (remove == proxy->spec.remove_kube_proxy || (remove && state.paused)) continue;
     changes.push_back(UpdateOf(*proxy));
     changes.back().spec.remove_kube_proxy = remove;

@@ -362,6 +362,44 @@ TEST_F(KubeProxyTest, WhatTheApiCannotTakeOffStaysAndIsNamed) {
   EXPECT_TRUE(world_.HasEvent("CannotBeTakenOff"));
 }
 
+// k3s: the agent sees its ports. When it is turned off, what it left is removed as anybody's.
+TEST_F(KubeProxyTest, OneThatTheApiDoesNotShowIsToldAndCleanedUpWhenItHasEnded) {
+  AddNodes(2);
+  world_.kube_proxy_set = nullptr;
+  for (const char* name : {"n1", "n2"}) {
+    kube::Node node = *world_.nodes.at(name);
+    node.kubelet_version = "v1.36.2+k3s1";
+    world_.nodes[name] = std::make_shared<const kube::Node>(node);
+    world_.agents.at(name).runs_kube_proxy = "another program has its port for healthz";
+  }
+  TakeOver();
+  EXPECT_EQ(Status().phase, "Complete");
+  EXPECT_EQ(Reason(kType), "CannotBeTakenOff");
+  EXPECT_THAT(Message(kType), AllOf(HasSubstr("port for healthz"),
+                                    HasSubstr("start its servers with --disable-kube-proxy")));
+  EXPECT_EQ(Replaced(), 0) << "there is no DaemonSet to leave";
+  EXPECT_EQ(Cleaned(), 0U);
+  for (const char* name : {"n1", "n2"})
+    world_.agents.at(name).runs_kube_proxy = "";
+  EXPECT_TRUE(Until([&] { return True(kType); })) << Message(kType);
+  EXPECT_EQ(Cleaned(), 2U);
+  world_.Delete("main");
+  world_.Settle();
+  EXPECT_TRUE(world_.configurations.empty());
+}
+
+// Before ours serves there, what kube-proxy left may be all that does.
+TEST_F(KubeProxyTest, NothingIsRemovedWhereOursDoesNotServeYet) {
+  AddNodes(2);
+  world_.kube_proxy_set = nullptr;
+  world_.agents.at("n1").alive = false;
+  world_.Apply("main", kTakeOver);
+  EXPECT_TRUE(Until([&] {
+    return world_.proxies.contains("n2") && world_.proxies.at("n2")->spec.remove_kube_proxy;
+  }));
+  EXPECT_FALSE(world_.proxies.contains("n1") && world_.proxies.at("n1")->spec.remove_kube_proxy);
+}
+
 TEST_F(KubeProxyTest, WithoutTheRightToSeeItNothingIsTouched) {
   MakeCluster(2);
   world_.kube_proxy_unknown = "forbidden";

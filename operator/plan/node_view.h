@@ -87,6 +87,7 @@ struct NodeView {
   Takeover takeover = Takeover::kNone;
   std::string takeover_note;    // what is in the way
   bool has_kube_proxy = false;  // a Pod of it is there, whosever
+  bool cleans_up = false;       // its agent is to remove what kube-proxy left
   bool may_return = false;      // with kToReturn: its agent leaves alone what kube-proxy writes
   std::optional<kube::TimePoint> taken_over_since;
   // With provider KubeProxy (provider_rollout.h).
