@@ -35,10 +35,13 @@ if(CCACHE)
   endif()
 endif()
 find_program(LLD ld.lld)
-if(LLD)
+if(LLD AND NOT CMAKE_CROSSCOMPILING)  # gcc for another architecture looks for one of its own
   add_link_options(-fuse-ld=lld)
 endif()
 
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm")
+  add_compile_options(-fsigned-char)  # as on the machines that the tests run on
+endif()
 add_compile_options(-Wall -Wextra -Wnon-virtual-dtor -Wno-missing-field-initializers)
 if(NOT CMAKE_UNITY_BUILD)
   add_compile_options(-Wshadow)

@@ -31,13 +31,13 @@ started=$SECONDS
 if [ -z "$from" ]; then
   step "The demo: a cluster of three kernels moves from iptables to ipvs under traffic"
   note "1. packages: what is missing is installed"
-  note "2. the build of what the demo runs: about 3 minutes on two idle cores, seconds when it is built already"
+  note "2. the build of what the demo runs: about 5 minutes on two idle cores, seconds when it is built already"
   note "3. the demo: about two minutes"
   "$root_dir/scripts/setup.sh" --demo
 else
   step "The demo: a cluster moves from kube-proxy to ipvs, on to nftables, and back, under traffic"
   note "1. packages: what is missing is installed, with Debian's kernel and an emulator (400 MB)"
-  note "2. the build of what the demo runs: about 3 minutes on two idle cores, seconds when it is built already"
+  note "2. the build of what the demo runs: about 5 minutes on two idle cores, seconds when it is built already"
   note "3. the demo: about three minutes"
   "$root_dir/scripts/setup.sh"
 fi

@@ -24,3 +24,12 @@ jobs_for_this_machine() {
   [ "$by_memory" -ge 1 ] || by_memory=1
   [ "$cores" -le "$by_memory" ] && echo "$cores" || echo "$by_memory"
 }
+
+# The kernel's and gcc's name of an architecture of Debian's.
+machine_of() {
+  case $1 in
+    amd64) echo x86_64 ;;
+    arm64) echo aarch64 ;;
+    *) fail "architecture '$1': Pointsman is built for amd64 and arm64" ;;
+  esac
+}

@@ -85,7 +85,10 @@ class LegacyTable {
   std::string_view TargetChain(const Entry& rule) const {
     const xt_standard_target* target = StandardTarget(rule);
     if (target == nullptr || target->verdict < 0) return {};
-    constexpr size_t kHead = sizeof(Entry) + XT_ALIGN(sizeof(xt_error_target));
+    // XT_ALIGN, for which older kernel headers need typeof, which C++ does not have.
+    constexpr size_t kAlign = alignof(_xt_align);
+    constexpr size_t kHead =
+        sizeof(Entry) + (sizeof(xt_error_target) + kAlign - 1) / kAlign * kAlign;
     const auto first = static_cast<size_t>(target->verdict);
     // A fall-through to the next rule is written as a jump too, and has no head there.
     const Entry* head = first < kHead ? nullptr : At(first - kHead);
