@@ -22,6 +22,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "e2e/testbed/node/module_tree.h"
 #include "e2e/testbed/node/virtual_machine.h"
 
 namespace pointsman::e2e {
@@ -40,11 +41,6 @@ std::string RandomHex(int words) {
   for (int i = 0; i < words; ++i)
     text += fmt::format("{:08x}", random());
   return text;
-}
-
-bool Matches(std::string_view module, std::string_view pattern) {
-  if (pattern.ends_with('*')) return module.starts_with(pattern.substr(0, pattern.size() - 1));
-  return module == pattern;
 }
 
 void WriteWhole(const fs::path& path, const std::string& text) {
@@ -352,7 +348,9 @@ json Cluster::NodeConfig(const Machine& machine) const {
   json before_network = json::array();
   if (kind == NodeKind::kUml || kind == NodeKind::kVm) {
     const fs::path all = uml ? fs::path(kUmlModules) : FindVirtualMachineKernel().modules;
-    modules = MakeModules(machine, all);
+    modules = machine.options.without_modules.empty()
+                  ? all
+                  : ModulesWithout(all, machine.options.without_modules, machine.dir);
     keep.push_back(all.string());  // which a node without some of them has links to
     before_network.push_back({"modprobe", "-a", "ipv6", "bridge", "br_netfilter", "veth"});
   } else if (kind == NodeKind::kNetns && fs::exists("/lib/modules")) {
@@ -392,45 +390,6 @@ json Cluster::NodeConfig(const Machine& machine) const {
                               {"net/bridge/bridge-nf-call-ip6tables", "1"}});
   }
   return config;
-}
-
-// The directory that the node sees as /lib/modules.
-fs::path Cluster::MakeModules(const Machine& machine, const fs::path& all) {
-  if (machine.options.without_modules.empty()) return all;
-  fs::path top = machine.dir / "modules";
-  if (fs::exists(top)) return top;
-  for (const auto& release : fs::directory_iterator(all)) {
-    const std::string version = release.path().filename();
-    const fs::path to = machine.dir / "modules.new" / "lib" / "modules" / version;
-    fs::create_directories(to);
-    for (auto entry = fs::recursive_directory_iterator(release.path());
-         entry != fs::recursive_directory_iterator(); ++entry) {
-      const fs::path relative = fs::relative(entry->path(), release.path());
-      if (entry->is_directory()) {
-        fs::create_directories(to / relative);
-        continue;
-      }
-      std::string module = entry->path().stem();
-      std::replace(module.begin(), module.end(), '-', '_');
-      const bool hidden =
-          entry->path().extension() == ".ko" &&
-          std::any_of(machine.options.without_modules.begin(),
-                      machine.options.without_modules.end(),
-                      [&](const auto& pattern) { return Matches(module, pattern); });
-      const bool index = relative.parent_path().empty() &&
-                         !relative.string().starts_with("modules.builtin") &&
-                         relative != "modules.order";
-      if (!hidden && !index) fs::create_symlink(entry->path(), to / relative);
-    }
-    SpawnOptions depmod;
-    depmod.argv = {"depmod", "-b", (machine.dir / "modules.new").string(), version};
-    const RunResult result = Run(depmod);
-    if (result.exit != 0)
-      throw std::runtime_error("depmod for " + machine.options.name + ": " + result.out);
-  }
-  fs::rename(machine.dir / "modules.new" / "lib" / "modules", top);
-  fs::remove_all(machine.dir / "modules.new");
-  return top;
 }
 
 // Made at each boot: it takes milliseconds, and is of the kernel that is there now.

@@ -169,8 +169,6 @@ class Cluster {
   void Boot(Machine& machine);
   void AwaitNetworkNamespace(Machine& machine) const;
   void AwaitBoot(Machine& machine, const NodeClient& client);
-  static std::filesystem::path MakeModules(const Machine& machine,
-                                           const std::filesystem::path& all);
   void BootVm(Machine& machine, SpawnOptions spawn, const std::filesystem::path& config) const;
   nlohmann::json NodeConfig(const Machine& machine) const;
   Machine& FindMachine(std::string_view name);

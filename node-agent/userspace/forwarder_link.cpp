@@ -1,8 +1,8 @@
 #include "node-agent/userspace/forwarder_link.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <filesystem>
 #include <random>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -21,51 +21,24 @@
 #include "kube/process/child_wait.h"
 #include "node-agent/userspace/forwarder/launcher.h"
 #include "node-agent/userspace/forwarder/spawn.h"
-#include "node-agent/userspace/forwarder/unix_socket.h"
+#include "node-agent/userspace/running_forwarders.h"
 
 namespace pointsman::agent {
 namespace {
 
-using forwarder::FrameType;
 using forwarder::ProtocolError;
 using forwarder::ServiceBindings;
 using forwarder::Slot;
 using forwarder::Stats;
 using forwarder::Update;
 
-// For who only looks. A forwarder answers in less than a millisecond (a dump of 100,000 backends in
-// some), on a node without time to spare it takes longer.
-constexpr std::chrono::seconds kLookTimeout{2};
 constexpr std::chrono::seconds kStartTimeout{10};
-// It resets its connections first, of which there may be many.
-constexpr std::chrono::seconds kEndTimeout{30};
 constexpr std::chrono::seconds kReapTimeout{5};
 // A socket that nobody listens on is left over from a killed forwarder once it is that old;
 // younger, somebody may be about to.
 constexpr std::chrono::seconds kLeftOver{10};
 constexpr std::chrono::milliseconds kFirstRetry{100};
 constexpr std::chrono::milliseconds kLongestRetry{5000};
-
-uint64_t NetnsInode() {
-  struct stat status {};
-  if (::stat("/proc/thread-self/ns/net", &status) != 0) ThrowErrno("/proc/thread-self/ns/net");
-  return status.st_ino;
-}
-
-void CheckDirectory(const std::string& directory, bool make) {
-  if (make) {
-    const std::string parent = std::filesystem::path(directory).parent_path();
-    if (::mkdir(parent.c_str(), 0755) != 0 && errno != EEXIST) ThrowErrno(parent);
-    if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) ThrowErrno(directory);
-  }
-  struct stat status {};
-  if (::lstat(directory.c_str(), &status) != 0) ThrowErrno(directory);
-  if (!S_ISDIR(status.st_mode) || status.st_uid != ::geteuid() || (status.st_mode & 022) != 0) {
-    throw std::runtime_error(fmt::format(
-        "{} is not a directory that only this user can write to: control sockets are not put there",
-        directory));
-  }
-}
 
 std::chrono::seconds Age(const std::string& path) {
   struct stat status {};
@@ -74,222 +47,7 @@ std::chrono::seconds Age(const std::string& path) {
       std::chrono::system_clock::now() - std::chrono::system_clock::from_time_t(status.st_mtime));
 }
 
-// Sorted; none if the directory is not there or is one that others can write to.
-std::vector<std::string> ControlSockets(const std::string& directory) {
-  std::vector<std::string> paths;
-  std::error_code error;
-  std::filesystem::directory_iterator entries(directory, error);
-  if (error == std::errc::no_such_file_or_directory) return paths;
-  if (error) throw std::system_error(error, directory);
-  try {
-    CheckDirectory(directory, /*make=*/false);
-  } catch (const std::runtime_error& problem) {
-    spdlog::warn("forwarders are not looked for: {}", problem.what());
-    return paths;
-  }
-  for (const std::filesystem::directory_entry& entry : entries) {
-    const std::string name = entry.path().filename();
-    if (name.starts_with("forwarder-") && name.ends_with(".sock")) paths.push_back(entry.path());
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-
-bool HungUp(int fd, std::chrono::milliseconds wait) {
-  pollfd item{fd, POLLRDHUP, 0};
-  return ::poll(&item, 1, static_cast<int>(wait.count())) > 0;
-}
-
 }  // namespace
-
-std::vector<std::string> ForwarderSockets(const std::string& directory) {
-  try {
-    return ControlSockets(directory);
-  } catch (const std::system_error& problem) {
-    spdlog::warn("forwarders are not looked for: {}", problem.what());
-    return {};
-  }
-}
-
-namespace {
-
-// Calls `look` with each forwarder of the calling thread's network namespace.
-void ForEachForwarder(
-    const std::string& directory, std::vector<std::string>& problems, const std::stop_token& stop,
-    const std::function<void(const std::string& path, ForwarderSession& session)>& look) {
-  const uint64_t netns = NetnsInode();
-  for (const std::string& path : ForwarderSockets(directory)) {
-    if (stop.stop_requested()) break;
-    try {
-      ForwarderSession session(path, kLookTimeout);
-      if (session.hello().netns == netns) look(path, session);
-    } catch (const std::system_error& problem) {
-      // One that ended leaves its socket, which is not ours to clear away here.
-      if (problem.code() != std::errc::connection_refused &&
-          problem.code() != std::errc::no_such_file_or_directory) {
-        problems.push_back(fmt::format("forwarder at {}: {}", path, problem.what()));
-      }
-    } catch (const ProtocolError& problem) {
-      problems.push_back(fmt::format("forwarder at {}: {}", path, problem.what()));
-    }
-  }
-}
-
-}  // namespace
-
-ForwarderStats ReadForwarders(const std::string& directory, const std::stop_token& stop) {
-  ForwarderStats read;
-  ForEachForwarder(directory, read.problems, stop,
-                   [&](const std::string& path, ForwarderSession& session) {
-                     read.counted.emplace(path, session.Statistics());
-                   });
-  return read;
-}
-
-std::map<uint32_t, forwarder::Slot> ReadForwarderSlots(const std::string& directory,
-                                                       std::vector<std::string>& problems) {
-  std::map<uint32_t, forwarder::Slot> slots;
-  ForEachForwarder(directory, problems, {}, [&](const std::string&, ForwarderSession& session) {
-    for (forwarder::Slot& slot : session.Dump())
-      slots.try_emplace(slot.number, std::move(slot));
-  });
-  return slots;
-}
-
-ForwarderSession::ForwarderSession(const std::string& path, std::chrono::seconds timeout)
-    : socket_(forwarder::UnixSocket(SOCK_STREAM)) {
-  const timeval limit{timeout.count(), 0};
-  ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  if (!forwarder::Connect(socket_, path)) ThrowErrno(path);
-  const std::optional<ucred> peer = forwarder::Peer(socket_);
-  if (!peer) ThrowErrno(path);
-  if (!forwarder::IsThisUser(peer)) {
-    errno = EPERM;
-    ThrowErrno(fmt::format("{} belongs to user {}", path, peer->uid));
-  }
-  hello_ = forwarder::DecodeHelloReply(Ask(FrameType::kHello,
-                                           forwarder::EncodeU32(forwarder::kProtocolVersion),
-                                           FrameType::kHelloReply));
-}
-
-void ForwarderSession::Send(std::string_view frames) {
-  while (!frames.empty()) {
-    const ssize_t count = ::send(socket_.get(), frames.data(), frames.size(), MSG_NOSIGNAL);
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      ThrowErrno("ask the forwarder");
-    }
-    frames.remove_prefix(static_cast<size_t>(count));
-  }
-}
-
-std::string ForwarderSession::Receive(FrameType wanted) {
-  FrameType type{};
-  std::string_view body;
-  std::array<char, size_t{64} << 10> buffer;
-  while (!reader_.Next(type, body)) {
-    const ssize_t count = ::recv(socket_.get(), buffer.data(), buffer.size(), 0);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) {
-      if (count == 0) errno = ECONNRESET;
-      ThrowErrno("the forwarder's answer");
-    }
-    reader_.Append({buffer.data(), static_cast<size_t>(count)});
-  }
-  if (type == FrameType::kError) throw ProtocolError("the forwarder says: " + std::string(body));
-  if (type != wanted) {
-    throw ProtocolError(fmt::format("the forwarder's answer is of type {}, not {}",
-                                    static_cast<int>(type), static_cast<int>(wanted)));
-  }
-  return std::string(body);
-}
-
-std::string ForwarderSession::Ask(FrameType question, std::string_view body, FrameType wanted) {
-  std::string frame;
-  forwarder::AppendFrame(frame, question, body);
-  Send(frame);
-  return Receive(wanted);
-}
-
-bool ForwarderSession::Apply(const Update& update) {
-  std::string frames;
-  forwarder::AppendUpdate(frames, update);
-  if (!update.whole && update.from != hello_.generation) return false;
-  Send(frames);
-  Receive(FrameType::kDone);
-  hello_.generation = update.to;
-  hello_.last_slot = update.last_slot;
-  return true;
-}
-
-std::vector<Slot> ForwarderSession::Dump() {
-  std::string frame;
-  forwarder::AppendFrame(frame, FrameType::kDump);
-  Send(frame);
-  std::vector<Slot> slots;
-  while (!forwarder::DecodeDumpPart(Receive(FrameType::kDumpPart), slots)) {
-    if (slots.size() > forwarder::kMaxSlot) throw ProtocolError("a dump has too many slots");
-  }
-  return slots;
-}
-
-Stats ForwarderSession::Statistics() {
-  return forwarder::DecodeStats(Ask(FrameType::kStats, {}, FrameType::kStatsReply));
-}
-
-void ForwarderSession::SetUdpIdleTimeout(std::chrono::nanoseconds timeout) {
-  Ask(FrameType::kSettings, forwarder::EncodeU64(static_cast<uint64_t>(timeout.count())),
-      FrameType::kDone);
-}
-
-Stats ForwarderSession::Drain(std::chrono::seconds longest) {
-  const Stats stats = forwarder::DecodeStats(
-      Ask(FrameType::kDrain, forwarder::EncodeU32(static_cast<uint32_t>(longest.count())),
-          FrameType::kStatsReply));
-  hello_.draining = true;
-  return stats;
-}
-
-void ForwarderSession::Resume() {
-  Ask(FrameType::kResume, {}, FrameType::kDone);
-  hello_.draining = false;
-}
-
-void ForwarderSession::Exit() {
-  Ask(FrameType::kExit, {}, FrameType::kDone);
-  if (!HungUp(socket_.get(), kEndTimeout)) {
-    throw std::runtime_error(fmt::format("the forwarder (process {}) does not end", hello_.pid));
-  }
-}
-
-std::vector<ServiceBindings> ForwarderSession::Bindings() {
-  std::string frame;
-  forwarder::AppendFrame(frame, FrameType::kBindings);
-  Send(frame);
-  std::vector<ServiceBindings> services;
-  size_t clients = 0;
-  for (bool last = false; !last;) {
-    const size_t before = services.size();
-    last = forwarder::DecodeBindingsPart(Receive(FrameType::kBindingsPart), services);
-    for (size_t i = before; i < services.size(); ++i)
-      clients += services[i].bindings.size();
-    if (!last && services.size() == before) throw ProtocolError("a part without any client");
-    if (clients > forwarder::BackendTable::kMaxAffineClients) {
-      throw ProtocolError("the forwarder has more clients than it may");
-    }
-  }
-  return services;
-}
-
-size_t ForwarderSession::Bind(const std::vector<ServiceBindings>& given) {
-  size_t without_place = 0;
-  // One at a time: neither side holds more than a frame.
-  for (const std::string& part : forwarder::EncodeBindings(given)) {
-    without_place += forwarder::DecodeU32(Ask(FrameType::kBind, part, FrameType::kBindReply));
-  }
-  return without_place;
-}
 
 ForwarderLink::ForwarderLink(ForwarderSettings settings)
     : settings_(std::move(settings)),
@@ -369,7 +127,7 @@ void ForwarderLink::Lost() {
 }
 
 void ForwarderLink::Start() {
-  CheckDirectory(settings_.directory, /*make=*/true);
+  CheckControlDirectory(settings_.directory, /*make=*/true);
   std::random_device random;
   const std::string path =
       fmt::format("{}/forwarder-{:08x}{:08x}.sock", settings_.directory, random(), random());
@@ -691,7 +449,7 @@ void ForwarderLink::Watch(const std::stop_token& stop) {
 void ForwarderLink::Recover() {
   const Lock lock(mutex_);
   if (session_ != nullptr) {
-    if (!HungUp(session_->fd(), std::chrono::milliseconds(0))) return;
+    if (!session_->HungUp(std::chrono::milliseconds(0))) return;
     spdlog::warn("the forwarder (process {}) ended", session_->hello().pid);
     session_.reset();
     lost_path_ = std::exchange(path_, "");

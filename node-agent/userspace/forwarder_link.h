@@ -18,6 +18,7 @@
 #include "base/unique_fd.h"
 #include "node-agent/userspace/forwarder/protocol.h"
 #include "node-agent/userspace/forwarder/sockets.h"
+#include "node-agent/userspace/forwarder_session.h"
 
 namespace pointsman::agent {
 
@@ -37,60 +38,6 @@ struct ForwarderSettings {
   uint32_t mark = 0;
   uint64_t max_files = uint64_t{1} << 20;
   std::string log_format = "text";  // of one that is started: "text" or "json"
-};
-
-// Control sockets in `directory`, also left-over ones and those of other network namespaces. A
-// directory that cannot be read, or that others can write to, is said in the log.
-std::vector<std::string> ForwarderSockets(const std::string& directory);
-
-struct ForwarderStats {
-  // By the path of the control socket, which is another one for each process.
-  std::map<std::string, forwarder::Stats> counted;
-  // Of those that did not answer as they should, or not in time (2 s each).
-  std::vector<std::string> problems;
-};
-// What the forwarders of the calling thread's network namespace have counted. Asks them for it at
-// that moment, one after the other; ends between two of them when `stop` is requested.
-ForwarderStats ReadForwarders(const std::string& directory, const std::stop_token& stop = {});
-
-// What the forwarders of the calling thread's network namespace have in their tables; of a number
-// that several have, the first one's. `problems`: as in ForwarderStats.
-std::map<uint32_t, forwarder::Slot> ReadForwarderSlots(const std::string& directory,
-                                                       std::vector<std::string>& problems);
-
-// A connection to one forwarder's control socket. Not thread-safe.
-class ForwarderSession {
- public:
-  // No answer for `timeout` is an error. Throws std::system_error; ECONNREFUSED or ENOENT: nobody
-  // is there. ProtocolError.
-  explicit ForwarderSession(const std::string& path,
-                            std::chrono::seconds timeout = std::chrono::seconds(15));
-
-  const forwarder::HelloReply& hello() const { return hello_; }
-  int fd() const { return socket_.get(); }
-
-  // All throw std::system_error or ProtocolError, after which the session is no good any more.
-  // Apply: false when the table has another generation than update.from.
-  bool Apply(const forwarder::Update& update);
-  std::vector<forwarder::Slot> Dump();
-  forwarder::Stats Statistics();
-  void SetUdpIdleTimeout(std::chrono::nanoseconds timeout);
-  forwarder::Stats Drain(std::chrono::seconds longest);
-  void Resume();
-  void Exit();
-  std::vector<forwarder::ServiceBindings> Bindings();
-  // Returns for how many there is no place.
-  size_t Bind(const std::vector<forwarder::ServiceBindings>& given);
-
- private:
-  void Send(std::string_view frames);
-  std::string Receive(forwarder::FrameType wanted);
-  std::string Ask(forwarder::FrameType question, std::string_view body,
-                  forwarder::FrameType wanted);
-
-  UniqueFd socket_;
-  forwarder::FrameReader reader_;
-  forwarder::HelloReply hello_;
 };
 
 // Thread-safe. Works in the network namespace of the thread that makes it.

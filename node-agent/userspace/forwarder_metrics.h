@@ -19,7 +19,7 @@
 #include <prometheus/registry.h>
 
 #include "kube/process/log_limit.h"
-#include "node-agent/userspace/forwarder_link.h"
+#include "node-agent/userspace/running_forwarders.h"
 
 namespace pointsman::agent {
 

@@ -15,6 +15,7 @@
 #include "node-agent/netlink/link.h"
 #include "node-agent/netlink/local_route.h"
 #include "node-agent/testing/fresh_netns.h"
+#include "node-agent/userspace/forwarder_link.h"
 #include "node-agent/userspace/testing/forwarder_program.h"
 #include "node-agent/userspace/testing/sockets.h"
 

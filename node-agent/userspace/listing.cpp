@@ -3,7 +3,7 @@
 #include <map>
 
 #include "node-agent/userspace/forwarder/address_plan.h"
-#include "node-agent/userspace/forwarder_link.h"
+#include "node-agent/userspace/running_forwarders.h"
 #include "node-agent/userspace/userspace_dataplane.h"
 #include "node-agent/xtables/listing.h"
 
