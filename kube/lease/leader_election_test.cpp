@@ -130,6 +130,14 @@ LeaderElectionOptions Options(const std::string& identity) {
   return options;
 }
 
+// What a leader does here.
+void WaitForStop(const Leadership& leadership) {
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::unique_lock lock(mutex);
+  never.wait(lock, leadership.stop(), [] { return false; });
+}
+
 // One candidate on a thread of its own, with a clock of its own.
 class Candidate {
  public:
@@ -139,10 +147,7 @@ class Candidate {
               client_, options,
               [this](const Leadership& leadership) {
                 began_.set_value(&leadership);
-                std::mutex mutex;
-                std::condition_variable_any never;
-                std::unique_lock lock(mutex);
-                never.wait(lock, leadership.stop(), [] { return false; });
+                WaitForStop(leadership);
               },
               stop_.get_token(), time_);
         })) {}
@@ -331,10 +336,7 @@ bool EndsWhenStoppedAfter(int spins) {
         client, options,
         [&](const Leadership& leadership) {
           leads = true;
-          std::mutex mutex;
-          std::condition_variable_any never;
-          std::unique_lock lock(mutex);
-          never.wait(lock, leadership.stop(), [] { return false; });
+          WaitForStop(leadership);
         },
         stop.get_token(), time);
   });
