@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <sstream>
+
+#include "e2e/traffic/socket.h"
 
 namespace pointsman::e2e {
 namespace {
 
-std::string HostPort(const std::string& address, const std::string& port) {
-  return address.find(':') == std::string::npos ? address + ":" + port
-                                                : "[" + address + "]:" + port;
+std::string End(const std::string& address, const std::string& port) {
+  return MakeEndpoint(address, static_cast<std::uint16_t>(std::stoi(port))).ToString();
 }
 
 std::vector<std::string> Words(const std::string& line) {
@@ -39,8 +41,9 @@ std::vector<TrackedConnection> ParseConntrack(std::string_view text) {
     if (std::any_of(values.begin(), values.end(), [](const auto& two) { return two.size() != 2; }))
       continue;
     const auto& [sources, destinations, source_ports, destination_ports] = values;
-    connections.push_back({sources[0], source_ports[0], destinations[0], destination_ports[0],
-                           sources[1], source_ports[1], destinations[1], destination_ports[1]});
+    connections.push_back(
+        {End(sources[0], source_ports[0]), End(destinations[0], destination_ports[0]),
+         End(sources[1], source_ports[1]), End(destinations[1], destination_ports[1])});
   }
   return connections;
 }
@@ -60,15 +63,12 @@ std::vector<IpvsConnection> ParseIpvsConnections(std::string_view text) {
 bool IsPortTaken(const std::vector<TrackedConnection>& tracked,
                  const std::vector<IpvsConnection>& ipvs, const std::string& target,
                  int local_port) {
+  const std::string port = ":" + std::to_string(local_port);
   return std::any_of(tracked.begin(), tracked.end(), [&](const TrackedConnection& one) {
-    if (one.client_port != std::to_string(local_port) ||
-        HostPort(one.target, one.target_port) != target)
-      return false;
-    const std::string backend = HostPort(one.backend, one.backend_port);
+    if (!one.client.ends_with(port) || one.target != target) return false;
     return std::any_of(ipvs.begin(), ipvs.end(), [&](const IpvsConnection& other) {
-      return other.backend == backend && other.virtual_server != target &&
-             (other.client == HostPort(one.client, one.client_port) ||
-              other.client == HostPort(one.seen_client, one.seen_port));
+      return other.backend == one.backend && other.virtual_server != target &&
+             (other.client == one.client || other.client == one.seen_client);
     });
   });
 }

@@ -9,18 +9,13 @@
 
 namespace pointsman::e2e {
 
-// One TCP connection as connection tracking has it. Addresses as they are printed, without
-// brackets.
+// One TCP connection as connection tracking has it: each end as "10.0.0.1:80", "[fd00::1]:80".
 struct TrackedConnection {
-  std::string client;  // address
-  std::string client_port;
+  std::string client;
   std::string target;
-  std::string target_port;
-  // Who answers, and to whom: the backend, and the client as the backend sees it.
+  // Who answers, and to whom: the client as the backend sees it.
   std::string backend;
-  std::string backend_port;
   std::string seen_client;
-  std::string seen_port;
 };
 
 // Of `conntrack -L`; lines of other protocols are passed over.
@@ -28,7 +23,7 @@ std::vector<TrackedConnection> ParseConntrack(std::string_view text);
 
 // One line of `ipvsadm -Lcn`.
 struct IpvsConnection {
-  std::string client;  // "10.0.0.1:80", "[fd00::1]:80"
+  std::string client;  // as above
   std::string virtual_server;
   std::string backend;
 };

@@ -23,7 +23,7 @@ constexpr char kIpvs[] =
 TEST(TakenPortTest, ByTheNodesOwnConnectionFromThatPortToThatBackend) {
   const auto tracked = ParseConntrack(kMasqueraded);
   ASSERT_EQ(tracked.size(), 1U);
-  EXPECT_EQ(tracked[0].seen_client, "192.168.50.12");
+  EXPECT_EQ(tracked[0].seen_client, "192.168.50.12:41000");
   EXPECT_TRUE(IsPortTaken(tracked, ParseIpvsConnections(kIpvs), "10.96.0.7:80", 50122));
 }
 
